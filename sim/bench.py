@@ -1,0 +1,222 @@
+"""Run cocotb tests against an Amaranth component (or any build) from an ordinary pytest function.
+
+A unit has two files. ``tests/hw/test_scale.py`` runs under pytest::
+
+    from hw.compute.scale import Scale
+    from sim.bench import run_bench
+
+    def test_scale():
+        run_bench(Scale(lanes=16), "tests.hw.scale_bench", parameters={"stall": 0.3}, seed=1)
+
+``tests/hw/scale_bench.py`` runs inside the simulator; every ``cocotb.test`` in it is run, each after a fresh reset if
+it calls ``clock_and_reset``::
+
+    import cocotb
+    import numpy as np
+    from sim.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, rng, write
+
+    @cocotb.test()
+    async def products_are_exact(dut):
+        await clock_and_reset(dut)
+        stall = parameters()["stall"]
+        driver = StreamDriver(dut, "i", stall=stall)            # ports i__valid, i__ready, i__payload
+        monitor = StreamMonitor(dut, "o", stall=stall)          # ports o__valid, o__ready, o__payload
+        x = rng().integers(-128, 128, (1000, 16))
+        write(dut.k, -7)                                        # a plain port, signed or not
+        driver.send(x)                                          # one row a beat; returns at once
+        y = await monitor.receive(len(x))                       # int64 array, signedness from the component
+        assert np.array_equal(y, x * -7)
+
+A payload that is a structure is sent as, and received as, a dictionary from dotted field name to array. The layout
+comes from the component's signature: a bench never states widths. ``sim.streams`` documents the helpers.
+
+``run_bench`` raises ``BenchFailure`` when a test fails, when none ran, or when a hardware assertion stopped the
+simulator. It prints nothing on success. To look at waves: ``run_bench(..., waves=True)`` builds in debug mode and
+leaves ``waves.vcd`` in the directory that the result names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+from xml.etree import ElementTree
+
+import cocotb_tools.config
+import numpy as np
+from amaranth.lib import wiring
+
+from sim import tools
+from sim.build import BUILD_ROOT, BuildOptions, Simulator, build_simulator
+from sim.verilog import Design
+
+LOG_TAIL_LINES = 60
+
+
+class BenchFailure(AssertionError):
+    """A simulation did not end with all its tests passed; the message has the reason and the end of the log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchResult:
+    """What a passed run left.
+
+    Members: ``tests`` names of the tests that passed; ``outputs`` what the bench gave to ``sim.streams.record``;
+    ``log`` the simulator's output; ``directory`` of the run, kept only when waves or ``keep`` were asked for.
+    """
+
+    tests: tuple[str, ...]
+    outputs: Mapping[str, Any]
+    log: str
+    directory: Path
+
+
+def _plain(value: Any) -> Any:
+    """Turn NumPy values into what JSON can carry."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a bench parameter of type {type(value).__name__} cannot be passed; give numbers, text or arrays")
+
+
+def _environment(simulator: Simulator, test_module: str, run: Path, seed: int, test_filter: str | None) -> dict[str, str]:
+    """Return the environment that cocotb's own runner would set, without anything inherited from an outer run."""
+    own = ("COCOTB_", "GPI_", "PYGPI_", "TESSERA_BENCH")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    environment |= {
+        "COCOTB_TOPLEVEL": simulator.top,
+        "COCOTB_TEST_MODULES": test_module,
+        "COCOTB_RESULTS_FILE": str(run / "results.xml"),
+        "COCOTB_RANDOM_SEED": str(seed),
+        "COCOTB_TRUST_INERTIAL_WRITES": "1",
+        "COCOTB_ANSI_OUTPUT": "0",
+        "TOPLEVEL_LANG": "verilog",
+        "GPI_USERS": f"{tools.libpython()};{cocotb_tools.config.pygpi_entry_point()}",
+        "PYGPI_PYTHON_BIN": sys.executable,
+        "PYTHONPATH": os.pathsep.join([str(tools.PROJECT_ROOT), *(path for path in sys.path if path)]),
+        "TESSERA_BENCH_RUN": str(run),
+        "TESSERA_BENCH_PORTS": str(simulator.ports_file),
+    }
+    environment.setdefault("OMP_NUM_THREADS", "1")
+    if test_filter is not None:
+        environment["COCOTB_TEST_FILTER"] = test_filter
+    return environment
+
+
+def _simulate(command: Sequence[str], environment: Mapping[str, str], run: Path, timeout_s: float) -> str:
+    """Run the simulator to its end and return what went wrong, or an empty string."""
+    with (run / "simulation.log").open("wb") as log:
+        # A session of its own, so that a time-out also ends what the bench may have started.
+        process = subprocess.Popen(
+            command, cwd=run, env=dict(environment), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            status = process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return f"still running after {timeout_s:g} s of real time"
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+    if status < 0:
+        return f"the simulator was ended by {signal.Signals(-status).name}"
+    return f"the simulator ended with status {status}" if status else ""
+
+
+def _verdict(results: Path) -> tuple[list[str], list[str]]:
+    """Return the names of the tests that passed and of those that did not, from the results file."""
+    passed, failed = [], []
+    if results.is_file():
+        for case in ElementTree.parse(results).getroot().iter("testcase"):
+            name = case.get("name", "?")
+            bad = case.find("failure") is not None or case.find("error") is not None
+            if case.find("skipped") is None:
+                (failed if bad else passed).append(name)
+    return passed, failed
+
+
+def run_bench(
+    target: wiring.Component | Design | Simulator,
+    test_module: str,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    seed: int = 1,
+    options: BuildOptions | None = None,
+    plusargs: Sequence[str] = (),
+    test_filter: str | None = None,
+    waves: bool = False,
+    keep: bool = False,
+    timeout_s: float = 600.0,
+) -> BenchResult:
+    """Build what is given, run a module's cocotb tests against it, and raise unless all of them passed.
+
+    Parameters
+    ----------
+    target
+        A component or exported design to build, or a simulator already built.
+    test_module
+        Importable name of the module with the ``cocotb.test`` coroutines.
+    parameters
+        What ``sim.streams.parameters()`` returns inside the simulator; NumPy arrays arrive as lists.
+    seed
+        Seeds Python's ``random``, ``sim.streams.rng`` and every stall pattern.
+    options
+        How to build; see ``sim.build.BuildOptions``.
+    plusargs
+        Arguments such as ``+image=file.bin`` for the simulated design.
+    test_filter
+        Regular expression; only tests whose name matches run.
+    waves
+        Build in debug mode and record ``waves.vcd``.
+    keep
+        Keep the run's directory after success (it is always kept after a failure).
+    timeout_s
+        Real time after which the simulator is ended.
+
+    Raises
+    ------
+    BenchFailure
+        A test failed, no test ran, an assertion of the hardware fired, or time ran out.
+    """
+    if isinstance(target, Simulator):
+        simulator = target
+        if waves and not simulator.debug:
+            raise ValueError("waves=True needs a simulator built with BuildOptions(debug=True)")
+    else:
+        options = options or BuildOptions()
+        simulator = build_simulator(target, replace(options, debug=True) if waves else options)
+    runs = BUILD_ROOT / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    run = Path(tempfile.mkdtemp(prefix=f"{test_module.rpartition('.')[2]}-", dir=runs))
+    (run / "parameters.json").write_text(json.dumps(dict(parameters or {}), default=_plain))
+
+    command = [str(simulator.executable), *plusargs]
+    command += ["--trace", "--trace-file", str(run / "waves.vcd")] if waves else []
+    trouble = _simulate(command, _environment(simulator, test_module, run, seed, test_filter), run, timeout_s)
+    passed, failed = _verdict(run / "results.xml")
+    if failed:
+        trouble = f"failed tests: {', '.join(failed)}" + (f"; {trouble}" if trouble else "")
+    elif not passed and not trouble:
+        trouble = "no test ran"
+    log = (run / "simulation.log").read_text(errors="replace")
+    if "Assertion failed in" in log:
+        trouble = f"a hardware assertion fired; {trouble}"
+    if trouble:
+        tail = "\n".join(log.splitlines()[-LOG_TAIL_LINES:])
+        raise BenchFailure(f"{test_module}, seed {seed}: {trouble}\nrun kept in {run}\n{tail}")
+    recorded = run / "record.json"
+    outputs = json.loads(recorded.read_text()) if recorded.is_file() else {}
+    if not (waves or keep):
+        rmtree(run)
+    return BenchResult(tests=tuple(passed), outputs=outputs, log=log, directory=run)

@@ -1,0 +1,334 @@
+"""Helpers for code inside the simulator: clock and reset, valid/ready streams, ports, random numbers, parameters.
+
+Streams follow Amaranth's ``stream.Signature``: ports ``<name>__valid``, ``<name>__ready`` and ``<name>__payload``
+(valid and ready may be absent when the component declares them always true). Everything acts once a clock edge: values
+are read as they were before the edge, and what is written takes effect after it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections import deque
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cocotb
+import numpy as np
+from cocotb.clock import Clock
+from cocotb.triggers import Event, First, RisingEdge, Timer
+from cocotb.utils import get_sim_time
+
+CLOCK_PERIOD_NS = 10
+
+Fields = np.ndarray | Mapping[str, np.ndarray]
+
+
+def parameters() -> dict[str, Any]:
+    """Return the parameters that ``run_bench`` was given; a new copy each time."""
+    return json.loads((Path(os.environ["TESSERA_BENCH_RUN"]) / "parameters.json").read_text())
+
+
+def record(**values: Any) -> None:
+    """Hand numbers, text or lists to the pytest side, as ``BenchResult.outputs``; later calls add to earlier ones."""
+    path = Path(os.environ["TESSERA_BENCH_RUN"]) / "record.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps(known | values))
+
+
+def rng(salt: str = "") -> np.random.Generator:
+    """Return a generator that depends on the run's seed and on ``salt`` only."""
+    return np.random.default_rng([cocotb.RANDOM_SEED, zlib.crc32(salt.encode())])
+
+
+def cycle() -> int:
+    """Return the number of the current clock cycle since time 0, for a clock started by ``clock_and_reset``."""
+    return int(get_sim_time("ns")) // CLOCK_PERIOD_NS
+
+
+async def clock_and_reset(dut: Any, *, cycles: int = 2) -> None:
+    """Start the clock ``clk``, set every input to 0, hold ``rst`` for some cycles and return just after an edge.
+
+    A component without registers has no clock: then only the inputs are cleared.
+    """
+    for port in _ports().values():
+        if port["direction"] == "in" and port["width"]:
+            getattr(dut, port["name"]).value = 0
+    if not hasattr(dut, "clk"):
+        await Timer(CLOCK_PERIOD_NS, "ns")
+        return
+    Clock(dut.clk, CLOCK_PERIOD_NS, unit="ns").start(start_high=False)
+    if hasattr(dut, "rst"):
+        dut.rst.value = 1
+        for _ in range(cycles):
+            await RisingEdge(dut.clk)
+        dut.rst.value = 0
+    await RisingEdge(dut.clk)
+
+
+async def wait_cycles(dut: Any, count: int) -> None:
+    """Wait for a number of clock edges at full simulation speed (no Python in between); call it just after an edge."""
+    if count > 0:
+        await Timer(count * CLOCK_PERIOD_NS - CLOCK_PERIOD_NS // 2, "ns")
+        await RisingEdge(dut.clk)
+
+
+def write(handle: Any, value: int) -> None:
+    """Drive a scalar port with a signed or unsigned integer, whichever its width can hold.
+
+    Raises
+    ------
+    ValueError
+        The value fits the port neither as signed nor as unsigned.
+    """
+    width = len(handle)
+    if not -(1 << (width - 1)) <= value < (1 << width):
+        raise ValueError(f"{value} does not fit the {width} bits of {handle._name}")
+    handle.value = int(value) & ((1 << width) - 1)
+
+
+def read(handle: Any, *, signed: bool | None = None) -> int:
+    """Return a port's value; its signedness is the component's unless given."""
+    value = int(handle.value)
+    if signed is None:
+        leaves = _ports()[handle._name]["leaves"] if handle._name in _ports() else []
+        signed = len(leaves) == 1 and not leaves[0]["dims"] and leaves[0]["signed"]
+    width = len(handle)
+    return value - (1 << width) if signed and value >> (width - 1) else value
+
+
+@cache
+def _ports() -> dict[str, dict[str, Any]]:
+    """Return the description of the top's ports by name."""
+    ports = json.loads(Path(os.environ["TESSERA_BENCH_PORTS"]).read_text())
+    return {port["name"]: port for port in ports}
+
+
+def _bit_index(leaf: Mapping[str, Any]) -> np.ndarray:
+    """Return the bit positions of a leaf's elements: shape dims + (width,)."""
+    index = np.full((), leaf["offset"])
+    for size, stride in zip(leaf["dims"], leaf["strides"], strict=True):
+        index = index[..., None] + np.arange(size) * stride
+    return index[..., None] + np.arange(leaf["width"])
+
+
+def pack(leaves: Sequence[Mapping[str, Any]], width: int, values: Fields) -> list[int]:
+    """Pack arrays with one entry a beat into port values.
+
+    Parameters
+    ----------
+    leaves, width
+        The port's description, as in ``ports.json``.
+    values
+        Shape (beats, *dims) for a port that is one scalar or array; a dictionary of such for a structure.
+
+    Raises
+    ------
+    ValueError
+        Fields are missing or unknown, a shape is not (beats, *dims), or a value does not fit its bits.
+    """
+    given = values if isinstance(values, Mapping) else {"": values}
+    paths = [leaf["path"] for leaf in leaves]
+    if sorted(given) != sorted(paths):
+        raise ValueError(f"got the fields {sorted(given)}, the port has {sorted(paths)}")
+    beats = len(np.asarray(next(iter(given.values()))))
+    bits = np.zeros((beats, -(-width // 8) * 8), dtype=np.uint8)
+    for leaf in leaves:
+        array = np.asarray(given[leaf["path"]]).astype(np.int64)
+        if array.shape != (beats, *leaf["dims"]):
+            raise ValueError(f"field {leaf['path']!r}: got shape {array.shape}, need {(beats, *leaf['dims'])}")
+        low, high = (-(1 << leaf["width"] - 1), 1 << leaf["width"] - 1) if leaf["signed"] else (0, 1 << leaf["width"])
+        if beats and array.size and (int(array.min()) < low or int(array.max()) >= high):
+            raise ValueError(f"field {leaf['path']!r}: values {array.min()}..{array.max()} exceed {low}..{high - 1}")
+        bits[:, _bit_index(leaf)] = (array[..., None] >> np.arange(leaf["width"])) & 1
+    return [int.from_bytes(row.tobytes(), "little") for row in np.packbits(bits, axis=1, bitorder="little")]
+
+
+def unpack(leaves: Sequence[Mapping[str, Any]], width: int, values: Sequence[int]) -> np.ndarray | dict[str, np.ndarray]:
+    """Undo ``pack``: port values to int64 arrays with one entry a beat."""
+    size = -(-width // 8)
+    raw = np.frombuffer(b"".join(value.to_bytes(size, "little") for value in values), dtype=np.uint8)
+    bits = np.unpackbits(raw.reshape(len(values), size), axis=1, bitorder="little").astype(np.int64)
+    fields = {}
+    for leaf in leaves:
+        weights = 1 << np.arange(leaf["width"], dtype=np.int64)
+        if leaf["signed"]:
+            weights[-1] = -weights[-1]
+        fields[leaf["path"]] = bits[:, _bit_index(leaf)] @ weights
+    return fields[""] if list(fields) == [""] else fields
+
+
+class _Stream:
+    """What drivers and monitors share: handles, layout, and the random stall pattern."""
+
+    def __init__(self, dut: Any, name: str, stall: float) -> None:
+        if not 0.0 <= stall < 1.0:
+            raise ValueError(f"stall is the probability of a pause each cycle: got {stall}, need 0 <= stall < 1")
+        description = _ports().get(f"{name}__payload")
+        if description is None:
+            raise ValueError(f"no stream {name!r}: the ports are {', '.join(_ports())}")
+        self.name = name
+        self.leaves, self.width = description["leaves"], description["width"]
+        self.cycles: list[int] = []
+        """Clock cycle of each beat's transfer, for latency and throughput."""
+        self._edge = RisingEdge(dut.clk)
+        self._payload = getattr(dut, f"{name}__payload") if self.width else None
+        self._valid = getattr(dut, f"{name}__valid", None)
+        self._ready = getattr(dut, f"{name}__ready", None)
+        self._stall = stall
+        self._random = rng(f"{type(self).__name__} {name}")
+        self._pauses = np.zeros(0, dtype=bool)
+        self._next_pause = 0
+
+    def _pause(self) -> bool:
+        """Return whether to pause in the coming cycle."""
+        if not self._stall:
+            return False
+        if self._next_pause == len(self._pauses):
+            self._pauses = self._random.random(4096) < self._stall
+            self._next_pause = 0
+        self._next_pause += 1
+        return bool(self._pauses[self._next_pause - 1])
+
+
+class StreamDriver(_Stream):
+    """Sends beats into an input stream of the design, in order, as fast as it takes them.
+
+    Parameters
+    ----------
+    dut
+        The design, after ``clock_and_reset``.
+    name
+        Of the stream.
+    stall
+        Probability that the driver holds back the next beat for a cycle. Once shown, a beat stays until accepted.
+    """
+
+    def __init__(self, dut: Any, name: str, *, stall: float = 0.0) -> None:
+        super().__init__(dut, name, stall)
+        self._queue: deque[int] = deque()
+        self._work = Event()
+        self._idle = Event()
+        self._idle.set()
+        self._task = cocotb.start_soon(self._run())
+
+    def send(self, values: Fields) -> None:
+        """Queue beats, one an entry of the leading axis, and return at once; see ``pack`` for shapes."""
+        self.send_raw(pack(self.leaves, self.width, values))
+
+    def send_raw(self, values: Sequence[int]) -> None:
+        """Queue beats given as the port's own bits."""
+        if values:
+            self._queue.extend(values)
+            self._idle.clear()
+            self._work.set()
+
+    async def drained(self) -> None:
+        """Wait until everything queued has been accepted."""
+        await self._idle.wait()
+
+    async def _run(self) -> None:
+        queue, edge, valid, ready, payload = self._queue, self._edge, self._valid, self._ready, self._payload
+        shown = False
+        while True:
+            if not queue or self._pause():
+                if shown and valid is not None:
+                    valid.value = 0
+                shown = False
+                if not queue:
+                    self._idle.set()
+                    self._work.clear()
+                    await self._work.wait()
+                await edge
+                continue
+            if payload is not None:
+                payload.value = queue[0]
+            if not shown and valid is not None:
+                valid.value = 1
+            shown = True
+            await edge
+            while ready is not None and ready.value != 1:
+                await edge
+            self.cycles.append(cycle())
+            queue.popleft()
+
+
+class StreamMonitor(_Stream):
+    """Accepts beats from an output stream of the design and keeps them.
+
+    Parameters
+    ----------
+    dut
+        The design, after ``clock_and_reset``.
+    name
+        Of the stream.
+    stall
+        Probability that the monitor is not ready in a cycle.
+    """
+
+    def __init__(self, dut: Any, name: str, *, stall: float = 0.0) -> None:
+        super().__init__(dut, name, stall)
+        self.raw: list[int] = []
+        self._taken = 0
+        self._wanted = 0
+        self._enough = Event()
+        self._task = cocotb.start_soon(self._run())
+
+    async def receive(self, count: int, *, timeout_cycles: int = 100_000) -> np.ndarray | dict[str, np.ndarray]:
+        """Wait for ``count`` more beats and return them unpacked; see ``unpack``.
+
+        Raises
+        ------
+        AssertionError
+            They did not come within ``timeout_cycles``.
+        """
+        self._wanted = self._taken + count
+        if len(self.raw) < self._wanted:
+            self._enough.clear()
+            await First(self._enough.wait(), Timer(timeout_cycles * CLOCK_PERIOD_NS, "ns"))
+        got = len(self.raw) - self._taken
+        assert got >= count, f"stream {self.name}: {got} of {count} beats came within {timeout_cycles} cycles"
+        values = self.raw[self._taken : self._wanted]
+        self._taken = self._wanted
+        return unpack(self.leaves, self.width, values)
+
+    def assert_empty(self) -> None:
+        """Fail when beats came that nobody received."""
+        extra = len(self.raw) - self._taken
+        assert extra == 0, f"stream {self.name}: {extra} beats more than expected"
+
+    async def _run(self) -> None:
+        edge, valid, ready, payload, raw = self._edge, self._valid, self._ready, self._payload, self.raw
+        is_ready = ready is None
+        while True:
+            if ready is not None:
+                wanted = not self._pause()
+                if wanted != is_ready:
+                    ready.value = int(wanted)
+                    is_ready = wanted
+            await edge
+            if is_ready and (valid is None or valid.value == 1):
+                self.cycles.append(cycle())
+                raw.append(int(payload.value) if payload is not None else 0)
+                if len(raw) == self._wanted:
+                    self._enough.set()
+
+
+def assert_latency(driver: StreamDriver, monitor: StreamMonitor, cycles: int) -> None:
+    """Fail unless every beat left exactly ``cycles`` after the same-numbered beat entered.
+
+    One register between the streams is a latency of 1. Only meaningful without stalls.
+    """
+    assert len(driver.cycles) >= len(monitor.cycles) > 0, f"{len(driver.cycles)} in, {len(monitor.cycles)} out"
+    found = {out - into for into, out in zip(driver.cycles, monitor.cycles, strict=False)}
+    assert found == {cycles}, f"latency is {sorted(found)} cycles, expected {cycles}"
+
+
+def assert_interval(stream: StreamDriver | StreamMonitor, cycles: int) -> None:
+    """Fail unless successive beats were exactly ``cycles`` apart (the initiation interval; 1 is full throughput)."""
+    assert len(stream.cycles) > 1, f"stream {stream.name}: {len(stream.cycles)} beats show no interval"
+    found = set(np.diff(stream.cycles).tolist())
+    assert found == {cycles}, f"stream {stream.name}: intervals {sorted(found)} cycles, expected {cycles}"
