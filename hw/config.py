@@ -1,0 +1,204 @@
+"""AcceleratorConfig: every size and width of the machine, derived values, validation and named presets."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from hw.formats import Numerics
+
+
+def _power_of_two(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceleratorConfig:
+    """Sizes of one build. Model geometry is data in the commands, never a parameter here.
+
+    Parameters
+    ----------
+    name:
+        Preset name, stamped into reports.
+    elements, lanes:
+        P processing elements of T lanes each: P x T MACs a cycle. Powers of two, 2 <= P <= T, T >= 4.
+    memory_bytes:
+        Width of the AXI data bus in bytes: a power of two, at most 4 T.
+    numerics:
+        Number formats.
+    requantise_lanes:
+        Accumulators requantised a cycle; divides P.
+    exponential_lanes:
+        Exponentials made a cycle; divides P.
+    layernorm_lanes:
+        Channels normalised a cycle; divides T.
+    max_tokens, max_experts, max_top_k:
+        Room in score buffer, token queues and statistics.
+    scratchpad_words, residual_words:
+        Words of T lanes (activations; residual stream or logits).
+    bank_words:
+        Words of T lanes in each element's stationary bank: lower half for two weight tiles, upper half for two attention tiles.
+    parameter_entries:
+        Requantiser parameter sets (one an output channel) held at once.
+    stream_beats:
+        Depth of the weight stream's buffer in bus beats: how far it prefetches.
+    max_commands:
+        Commands of a program that get their own time stamp.
+
+    Raises
+    ------
+    ValueError
+        For an impossible combination; the message gives the value, the rule and the way out.
+    """
+
+    name: str
+    elements: int
+    lanes: int
+    memory_bytes: int
+    numerics: Numerics = field(default_factory=Numerics)
+    requantise_lanes: int = 2
+    exponential_lanes: int = 2
+    layernorm_lanes: int = 4
+    max_tokens: int = 256
+    max_experts: int = 16
+    max_top_k: int = 4
+    scratchpad_words: int = 16384
+    residual_words: int = 4096
+    bank_words: int = 512
+    parameter_entries: int = 1024
+    stream_beats: int = 512
+    max_commands: int = 512
+
+    def __post_init__(self) -> None:
+        p, t, b = self.elements, self.lanes, self.memory_bytes
+        rules = (
+            (_power_of_two(p) and p >= 2, f"elements is {p}; choose a power of two of at least 2"),
+            (_power_of_two(t) and t >= 4, f"lanes is {t}; choose a power of two of at least 4"),
+            (p <= t, f"elements {p} exceeds lanes {t}; an output word of T lanes is written P lanes at a time"),
+            (_power_of_two(b) and b <= 4 * t, f"memory_bytes is {b}; choose a power of two of at most 4 x lanes ({4 * t})"),
+            (p % self.requantise_lanes == 0, f"requantise_lanes {self.requantise_lanes} does not divide elements {p}"),
+            (p % self.exponential_lanes == 0, f"exponential_lanes {self.exponential_lanes} does not divide elements {p}"),
+            (t % self.layernorm_lanes == 0, f"layernorm_lanes {self.layernorm_lanes} does not divide lanes {t}"),
+            (p % self.words_per_chunk == 0, f"memory_bytes {b} fills {self.words_per_chunk} banks at once, more than elements {p}"),
+            (
+                self.requantise_lanes % self.entries_per_chunk == 0,
+                f"requantise_lanes {self.requantise_lanes} must be a multiple of the {self.entries_per_chunk} parameter sets a chunk brings",
+            ),
+            (
+                _power_of_two(self.bank_words) and self.bank_words >= 64,
+                f"bank_words is {self.bank_words}; choose a power of two of at least 64",
+            ),
+            (_power_of_two(self.parameter_entries), f"parameter_entries is {self.parameter_entries}; choose a power of two"),
+            (_power_of_two(self.stream_beats), f"stream_beats is {self.stream_beats}; choose a power of two"),
+            (_power_of_two(self.max_tokens), f"max_tokens is {self.max_tokens}; choose a power of two"),
+            (_power_of_two(self.max_experts), f"max_experts is {self.max_experts}; choose a power of two"),
+            (1 <= self.max_top_k <= 8, f"max_top_k is {self.max_top_k}; choose 1 to 8"),
+            (self.scratchpad_words <= 65536, f"scratchpad_words is {self.scratchpad_words}; addresses have 16 bits"),
+            (self.residual_words <= 65536, f"residual_words is {self.residual_words}; addresses have 16 bits"),
+        )
+        for holds, message in rules:
+            if not holds:
+                raise ValueError(message)
+
+    # Weight stream ---------------------------------------------------------------------------------------------------
+
+    @property
+    def chunk_bytes(self) -> int:
+        """The unit in which the weight stream is delivered: max(bus beat, T bytes, one parameter set)."""
+        return max(self.memory_bytes, self.lanes, 8)
+
+    @property
+    def words_per_chunk(self) -> int:
+        """G: words of T byte-wide weights in a chunk; as many banks are written at once."""
+        return self.chunk_bytes // self.lanes
+
+    @property
+    def entries_per_chunk(self) -> int:
+        """Parameter sets (8 bytes each) in a chunk."""
+        return self.chunk_bytes // 8
+
+    # Words and columns -----------------------------------------------------------------------------------------------
+
+    @property
+    def columns(self) -> int:
+        """T / P: columns of P lanes in a word; each is written on its own."""
+        return self.lanes // self.elements
+
+    @property
+    def score_words(self) -> int:
+        """Score buffer words of P scores: two tiles of max_tokens, or the gate logits of every token."""
+        return self.max_tokens * max(2, self.max_experts // self.elements)
+
+    # Stationary bank regions -----------------------------------------------------------------------------------------
+
+    @property
+    def weight_tile_words(self) -> int:
+        """Largest reduction of a streamed tile, in words; weight buffer b starts at ``b * weight_tile_words``."""
+        return self.bank_words // 4
+
+    def attention_buffer(self, buffer: int) -> int:
+        """First bank word of attention buffer 0 or 1: held queries (or tokens when roles are swapped)."""
+        return self.bank_words // 2 + buffer * (self.bank_words // 4)
+
+    @property
+    def query_words(self) -> int:
+        """Room for held queries at the start of an attention buffer; the exponentials follow."""
+        return self.bank_words // 16
+
+    @property
+    def exponential_words(self) -> int:
+        """Room for held exponentials in an attention buffer."""
+        return self.bank_words // 4 - self.query_words
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-compatible form."""
+        data = asdict(self)
+        data["numerics"] = {
+            "activation_width": self.numerics.activation_width,
+            "residual_width": self.numerics.residual_width,
+        }
+        return data
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> AcceleratorConfig:
+        """Build from the plain form."""
+        return cls(**{**data, "numerics": Numerics(**data["numerics"])})
+
+    def with_activation_width(self, width: int) -> AcceleratorConfig:
+        """The same sizes with another activation width (8, 12 or 16 bits) and a residual stream to match."""
+        residual = {8: 18, 12: 20, 16: 22}.get(width, 18)
+        return replace(self, numerics=Numerics(activation_width=width, residual_width=residual))
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        AcceleratorConfig(name="tiny", elements=4, lanes=4, memory_bytes=4, residual_words=4096),
+        AcceleratorConfig(
+            name="ecp5-85f",
+            elements=8,
+            lanes=16,
+            memory_bytes=2,
+            scratchpad_words=10240,
+            residual_words=2048,
+            stream_beats=1024,
+        ),
+        AcceleratorConfig(
+            name="edge",
+            elements=16,
+            lanes=16,
+            memory_bytes=32,
+            requantise_lanes=8,
+            exponential_lanes=8,
+            layernorm_lanes=16,
+            parameter_entries=2048,
+        ),
+    )
+}
+
+
+def preset(name: str) -> AcceleratorConfig:
+    """Look a preset up by name; raises ValueError listing the known ones."""
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset '{name}'; choose one of: {', '.join(PRESETS)}")
+    return PRESETS[name]

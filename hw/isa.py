@@ -1,0 +1,258 @@
+"""The command format: one definition for compiler, decoder and documentation.
+
+A program is a sequence of 64-byte little-endian commands. Bits 0 to 7 are the opcode, bits 16 to 31 the task mask (the command
+runs only if the bit of the selected task is set); the rest depends on the opcode. Addresses of on-chip memories are in words of
+T lanes; a *row* is one token (or one channel, where noted) and its stride is in words. Channel counts are padded to multiples of T.
+Stream addresses are bytes relative to the weight base register and multiples of the chunk size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+
+COMMAND_BYTES = 64
+COMMAND_BITS = 8 * COMMAND_BYTES
+
+
+class Opcode(IntEnum):
+    """What a command does."""
+
+    END = 1
+    LOAD_IMAGE = 2
+    LOAD_RESIDUAL = 3
+    STAGE = 4
+    LINEAR = 5
+    ATTENTION = 6
+    LAYERNORM = 7
+    GATE = 8
+    EXPERTS = 9
+    STORE = 10
+
+
+class Destination(IntEnum):
+    """Where a LINEAR command's outputs go."""
+
+    ACTIVATION = 0
+    """Scratchpad, saturated to a signed activation (or through GELU to an unsigned one)."""
+    RESIDUAL_ADD = 1
+    """Added to the residual memory, saturating."""
+    RESIDUAL_SET = 2
+    """Written to the residual memory (heads: logits in the residual's format)."""
+    SCORE = 3
+    """Score buffer, in octaves (gate logits): word ``tile * steps + step``."""
+
+
+class ErrorCode(IntEnum):
+    """Why the machine halted; reported with command index and address."""
+
+    NONE = 0
+    BAD_OPCODE = 1
+    BAD_FIELD = 2
+    ADDRESS_WINDOW = 3
+    BUS_READ = 4
+    BUS_WRITE = 5
+    WATCHDOG = 6
+    SCRATCHPAD_RANGE = 7
+    RESIDUAL_RANGE = 8
+
+
+@dataclass(frozen=True)
+class Field:
+    """One bit field of a command: ``lsb`` counts from bit 0 of byte 0."""
+
+    name: str
+    lsb: int
+    width: int
+    doc: str
+
+
+def _layout(*words: tuple[tuple[str, int, str], ...]) -> tuple[Field, ...]:
+    """Fields packed from bit 0 of each 32-bit word, starting at word 1 of the command."""
+    fields = [
+        Field("opcode", 0, 8, "what to do"),
+        Field("task_mask", 16, 16, "runs only if the selected task's bit is set"),
+    ]
+    for index, word in enumerate(words, start=1):
+        lsb = 32 * index
+        for name, width, doc in word:
+            fields.append(Field(name, lsb, width, doc))
+            lsb += width
+    return tuple(fields)
+
+
+_STREAM = (
+    (("stream_address", 32, "first byte of the weight stream block, relative to the weight base"),),
+    (("stream_bytes", 32, "bytes of the block; a multiple of the chunk size"),),
+)
+_NO_STREAM: tuple[tuple[tuple[str, int, str], ...], ...] = ((), ())
+
+FIELDS: dict[Opcode, tuple[Field, ...]] = {
+    Opcode.END: _layout(),
+    Opcode.LOAD_IMAGE: _layout(
+        *_NO_STREAM,
+        (("destination_base", 16, "scratchpad word of patch 0"), ("destination_stride", 16, "words a patch")),
+        (("patch", 8, "edge of a patch in pixels, a power of two"),),
+        (("grid_rows", 16, "patches down"), ("grid_columns", 16, "patches across")),
+        (("row_bytes", 32, "bytes from one image row to the next"),),
+        (("plane_bytes", 32, "bytes from one colour plane to the next"),),
+    ),
+    Opcode.LOAD_RESIDUAL: _layout(
+        *_STREAM,
+        (("destination_base", 16, "first residual word"), ("words", 16, "words to load, 4 bytes a lane")),
+    ),
+    Opcode.STAGE: _layout(
+        *_STREAM,
+        (("destination_base", 16, "first scratchpad word"), ("words", 16, "words to load, one byte a lane, sign-extended")),
+    ),
+    Opcode.LINEAR: _layout(
+        *_STREAM,
+        (("broadcast_base", 16, "scratchpad word of the first broadcast row"), ("broadcast_stride", 16, "words a row")),
+        (("steps", 16, "broadcast rows (tokens; channels when swapped)"), ("words", 16, "reduction length in words")),
+        (("stationary_base", 16, "swapped only: scratchpad word of the first token"), ("stationary_stride", 16, "words a token")),
+        (("stationary_rows", 16, "output channels (padded); tokens when swapped"), ("channels", 16, "parameter sets in the stream block")),
+        (("destination_base", 16, "word of the first output row"), ("destination_stride", 16, "words a row")),
+        (
+            ("destination", 4, "a Destination"),
+            ("gelu", 1, "apply GELU (ACTIVATION only)"),
+            ("swapped", 1, "tokens are stationary, weight rows are broadcast: the output is written transposed"),
+            ("wide", 1, "16-bit weights and inputs, one in two lanes"),
+            ("broadcast_unsigned", 1, "broadcast lanes are unsigned (pixels, post-GELU values)"),
+        ),
+        (("gelu_multiplier", 17, "requantises gelu_output to an activation"), ("gelu_shift", 6, "its right shift")),
+    ),
+    Opcode.ATTENTION: _layout(
+        *_NO_STREAM,
+        (("query_base", 16, "scratchpad word of token 0"), ("query_stride", 16, "words a token")),
+        (("key_base", 16, "scratchpad word of token 0"), ("key_stride", 16, "words a token")),
+        (("value_base", 16, "scratchpad word of channel 0 of V transposed"), ("value_stride", 16, "words a channel")),
+        (("destination_base", 16, "scratchpad word of token 0"), ("destination_stride", 16, "words a token")),
+        (("tokens", 16, "queries and keys"), ("heads", 8, "heads"), ("head_words", 8, "words of one head's channels")),
+        (("score_multiplier", 17, "accumulator to octaves"), ("score_shift", 6, "its right shift")),
+        (("output_multiplier", 17, "folded into each row's reciprocal"), ("output_shift", 6, "right shift, before the reciprocal's own")),
+    ),
+    Opcode.LAYERNORM: _layout(
+        (("stream_address", 32, "one byte a channel: extra precision bits (0 to 7)"),),
+        (("stream_bytes", 32, "bytes of the block; a multiple of the chunk size"),),
+        (("source_base", 16, "residual word of the first row"), ("source_stride", 16, "words a row")),
+        (("destination_base", 16, "scratchpad word of the first row"), ("destination_stride", 16, "words a row")),
+        (("wide_base", 16, "scratchpad word of the first wide row"), ("wide_stride", 16, "words a wide row")),
+        (("rows", 16, "tokens"), ("words", 16, "words a token")),
+        (("channels", 16, "D, unpadded"), ("wide", 1, "also write the 16-bit gate input")),
+        (("mean_multiplier", 17, "round(2**mean_shift / D)"), ("mean_shift", 6, "right shift of the mean")),
+        (("epsilon", 32, "epsilon * D**2 in squared residual units"),),
+        (
+            ("scale_multiplier", 17, "folded into each row's reciprocal deviation"),
+            ("shift", 6, "right shift, before the deviation's exponent"),
+            ("wide_shift", 6, "the same for the wide output"),
+        ),
+    ),
+    Opcode.GATE: _layout(
+        *_NO_STREAM,
+        (("tokens", 16, "tokens whose logits lie in the score buffer"), ("experts", 8, "experts"), ("top_k", 8, "experts a token")),
+    ),
+    Opcode.EXPERTS: _layout(
+        (("stream_address", 32, "block of expert 0"),),
+        (("stream_bytes", 32, "bytes an expert: both blocks"),),
+        (("source_base", 16, "scratchpad word of token 0"), ("source_stride", 16, "words a token")),
+        (("hidden_base", 16, "scratchpad word of the first queue position"), ("hidden_stride", 16, "words a position")),
+        (("destination_base", 16, "residual word of token 0"), ("destination_stride", 16, "words a token")),
+        (("source_words", 16, "words of an input row"), ("hidden_channels", 16, "hidden channels (padded)")),
+        (("hidden_words", 16, "words of a hidden row"), ("channels", 16, "output channels (padded)")),
+        (("gelu_multiplier", 17, "requantises gelu_output to an activation"), ("gelu_shift", 6, "its right shift")),
+        (("first_bytes", 32, "bytes of the first matrix's block; the second's follows"),),
+        (("experts", 8, "experts"),),
+    ),
+    Opcode.STORE: _layout(
+        *_NO_STREAM,
+        (("source_base", 16, "residual word of the first row"), ("source_stride", 16, "words a row")),
+        (("rows", 16, "rows"), ("words", 16, "words a row; 4 bytes a lane in memory")),
+        (("offset", 32, "bytes from the output base; a multiple of the bus width and of 4 T"),),
+    ),
+}
+"""Fields of each command. Requantiser parameter sets precede the weights in a stream block: 8 bytes each (bias int32, multiplier
+uint17 in bits 32 to 48, shift in bits 56 to 61), padded to whole chunks; then, for each tile of P output channels, for each word of the
+reduction, P words of T bytes, element by element."""
+
+
+@cache
+def fields(opcode: Opcode) -> Mapping[str, Field]:
+    """Fields of a command by name."""
+    return {field.name: field for field in FIELDS[opcode]}
+
+
+def encode(opcode: Opcode, *, task_mask: int = 0xFFFF, **values: int) -> bytes:
+    """Encode one command; every field must be given and must fit, else ValueError names it."""
+    known = fields(opcode)
+    values = {"opcode": int(opcode), "task_mask": task_mask, **values}
+    if values.keys() != known.keys():
+        missing, unknown = known.keys() - values.keys(), values.keys() - known.keys()
+        raise ValueError(f"{opcode.name}: missing fields {sorted(missing)}, unknown fields {sorted(unknown)}")
+    word = 0
+    for name, value in values.items():
+        field = known[name]
+        if not 0 <= int(value) < 1 << field.width:
+            raise ValueError(f"{opcode.name}: {name} is {value}; it has {field.width} bits")
+        word |= int(value) << field.lsb
+    return word.to_bytes(COMMAND_BYTES, "little")
+
+
+def decode(command: bytes) -> tuple[Opcode, dict[str, int]]:
+    """Decode one command; ValueError for an unknown opcode or a wrong length."""
+    if len(command) != COMMAND_BYTES:
+        raise ValueError(f"a command has {COMMAND_BYTES} bytes, got {len(command)}")
+    word = int.from_bytes(command, "little")
+    try:
+        opcode = Opcode(word & 0xFF)
+    except ValueError:
+        raise ValueError(f"unknown opcode {word & 0xFF}") from None
+    return opcode, {f.name: word >> f.lsb & ((1 << f.width) - 1) for f in FIELDS[opcode]}
+
+
+REGISTERS: dict[str, tuple[int, str]] = {
+    "identity": (0x00, "ro: 0x54455353 ('TESS')"),
+    "version": (0x04, "ro: interface version"),
+    "configuration": (0x08, "ro: log2 P | log2 T << 4 | log2 memory bytes << 8 | activation width << 16 | residual width << 24"),
+    "control": (0x0C, "wo: bit 0 start (ignored while busy), bit 1 abort and clear error"),
+    "status": (0x10, "ro: bit 0 busy, bit 1 done (since the last start), bit 2 error, bit 3 saturation seen in the residual"),
+    "task": (0x14, "rw: selected task, 0 to 15"),
+    "program_address": (0x18, "rw: byte address of the command stream (multiple of 64)"),
+    "weight_address": (0x1C, "rw: byte address that stream addresses are relative to (multiple of 4096)"),
+    "image_address": (0x20, "rw: byte address of the image, planar [channel][row][column] bytes (multiple of the bus width)"),
+    "output_address": (0x24, "rw: byte address of the result (multiple of the bus width)"),
+    "window_base": (0x28, "rw: first byte address that the machine may touch"),
+    "window_limit": (0x2C, "rw: first byte address beyond it"),
+    "watchdog_limit": (0x30, "rw: cycles without progress before the machine halts; 0 is never"),
+    "interrupt_enable": (0x34, "rw: bit 0 raises the interrupt on done, bit 1 on error"),
+    "interrupt_clear": (0x38, "wo: any write lowers the interrupt"),
+    "error_code": (0x3C, "ro: an ErrorCode"),
+    "error_command": (0x40, "ro: index of the command"),
+    "error_address": (0x44, "ro: address that was refused, or the stalled unit for the watchdog (a StallSource)"),
+    "command_index": (0x48, "ro: command in progress"),
+    "cycles": (0x50, "ro: cycles from start to done"),
+    "mac_busy": (0x54, "ro: cycles in which the array took a beat"),
+    "stall_weights": (0x58, "ro: cycles the engine waited for a weight tile"),
+    "stall_attention": (0x5C, "ro: cycles the engine waited for softmax or held rows"),
+    "stall_drain": (0x60, "ro: cycles the engine waited for the drain"),
+    "idle_cycles": (0x64, "ro: cycles in which the engine had no job"),
+    "read_bytes": (0x68, "ro: bytes read from memory"),
+    "write_bytes": (0x6C, "ro: bytes written to memory"),
+    "stamp_select": (0x70, "rw: command whose time stamps the next registers show"),
+    "stamp_start": (0x74, "ro: cycle at which the selected command started"),
+    "stamp_end": (0x78, "ro: cycle at which it was done"),
+}
+"""AXI4-Lite registers: name, byte offset and access. 32 bits each."""
+
+
+class StallSource(IntEnum):
+    """What the machine was waiting for when the watchdog struck."""
+
+    FETCH = 1
+    STREAM = 2
+    ENGINE = 3
+    LAYERNORM = 4
+    GATE = 5
+    IMAGE = 6
+    STORE = 7

@@ -1,0 +1,1 @@
+"""Simulation of the RTL: Verilator builds, cocotb benches, memory models, tracing."""

@@ -1,0 +1,1 @@
+"""What the user runs: command line, quantiser, compiler, verifier, reports, host driver."""
