@@ -88,7 +88,9 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a bench parameter of type {type(value).__name__} cannot be passed; give numbers, text or arrays")
 
 
-def _environment(simulator: Simulator, test_module: str, run: Path, seed: int, test_filter: str | None) -> dict[str, str]:
+def _environment(
+    simulator: Simulator, test_module: str, run: Path, seed: int, test_filter: str | None
+) -> dict[str, str]:
     """Return the environment that cocotb's own runner would set, without anything inherited from an outer run."""
     own = ("COCOTB_", "GPI_", "PYGPI_", "TESSERA_BENCH")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
@@ -136,7 +138,8 @@ def _simulate(command: Sequence[str], environment: Mapping[str, str], run: Path,
 
 def _verdict(results: Path) -> tuple[list[str], list[str]]:
     """Return the names of the tests that passed and of those that did not, from the results file."""
-    passed, failed = [], []
+    passed: list[str] = []
+    failed: list[str] = []
     if results.is_file():
         for case in ElementTree.parse(results).getroot().iter("testcase"):
             name = case.get("name", "?")

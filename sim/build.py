@@ -270,13 +270,18 @@ def _compile_model(generated: Sequence[Path], options: BuildOptions, work: Path)
 
     libraries = cocotb_tools.config.libs_dir
     objects = [target for _, target, _ in jobs] + sorted(_runtime(options).glob("*.o"))
-    link = [tools.cxx_compiler(), *objects, "-o", work / "simulator", f"-L{libraries}", f"-Wl,-rpath,{libraries}"]
+    link: list[str | Path] = [
+        tools.cxx_compiler(),
+        *objects,
+        "-o",
+        work / "simulator",
+        f"-L{libraries}",
+        f"-Wl,-rpath,{libraries}",
+    ]
     _call([*link, "-lcocotbvpi_verilator", "-lpthread"], cwd=work, what="linking")
 
 
-def build_simulator(
-    target: wiring.Component | Design | None = None, options: BuildOptions | None = None
-) -> Simulator:
+def build_simulator(target: wiring.Component | Design | None = None, options: BuildOptions | None = None) -> Simulator:
     """Build the simulator of a design, or return the cached one.
 
     Parameters

@@ -11,7 +11,7 @@ import json
 import os
 import zlib
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from cocotb.clock import Clock
 from cocotb.triggers import Event, First, RisingEdge, Timer
 from cocotb.utils import get_sim_time
 
-CLOCK_PERIOD_NS = 10
+from sim.packing import Fields, pack, unpack
 
-Fields = np.ndarray | Mapping[str, np.ndarray]
+CLOCK_PERIOD_NS = 10
 
 
 def parameters() -> dict[str, Any]:
@@ -105,60 +105,6 @@ def _ports() -> dict[str, dict[str, Any]]:
     """Return the description of the top's ports by name."""
     ports = json.loads(Path(os.environ["TESSERA_BENCH_PORTS"]).read_text())
     return {port["name"]: port for port in ports}
-
-
-def _bit_index(leaf: Mapping[str, Any]) -> np.ndarray:
-    """Return the bit positions of a leaf's elements: shape dims + (width,)."""
-    index = np.full((), leaf["offset"])
-    for size, stride in zip(leaf["dims"], leaf["strides"], strict=True):
-        index = index[..., None] + np.arange(size) * stride
-    return index[..., None] + np.arange(leaf["width"])
-
-
-def pack(leaves: Sequence[Mapping[str, Any]], width: int, values: Fields) -> list[int]:
-    """Pack arrays with one entry a beat into port values.
-
-    Parameters
-    ----------
-    leaves, width
-        The port's description, as in ``ports.json``.
-    values
-        Shape (beats, *dims) for a port that is one scalar or array; a dictionary of such for a structure.
-
-    Raises
-    ------
-    ValueError
-        Fields are missing or unknown, a shape is not (beats, *dims), or a value does not fit its bits.
-    """
-    given = values if isinstance(values, Mapping) else {"": values}
-    paths = [leaf["path"] for leaf in leaves]
-    if sorted(given) != sorted(paths):
-        raise ValueError(f"got the fields {sorted(given)}, the port has {sorted(paths)}")
-    beats = len(np.asarray(next(iter(given.values()))))
-    bits = np.zeros((beats, -(-width // 8) * 8), dtype=np.uint8)
-    for leaf in leaves:
-        array = np.asarray(given[leaf["path"]]).astype(np.int64)
-        if array.shape != (beats, *leaf["dims"]):
-            raise ValueError(f"field {leaf['path']!r}: got shape {array.shape}, need {(beats, *leaf['dims'])}")
-        low, high = (-(1 << leaf["width"] - 1), 1 << leaf["width"] - 1) if leaf["signed"] else (0, 1 << leaf["width"])
-        if beats and array.size and (int(array.min()) < low or int(array.max()) >= high):
-            raise ValueError(f"field {leaf['path']!r}: values {array.min()}..{array.max()} exceed {low}..{high - 1}")
-        bits[:, _bit_index(leaf)] = (array[..., None] >> np.arange(leaf["width"])) & 1
-    return [int.from_bytes(row.tobytes(), "little") for row in np.packbits(bits, axis=1, bitorder="little")]
-
-
-def unpack(leaves: Sequence[Mapping[str, Any]], width: int, values: Sequence[int]) -> np.ndarray | dict[str, np.ndarray]:
-    """Undo ``pack``: port values to int64 arrays with one entry a beat."""
-    size = -(-width // 8)
-    raw = np.frombuffer(b"".join(value.to_bytes(size, "little") for value in values), dtype=np.uint8)
-    bits = np.unpackbits(raw.reshape(len(values), size), axis=1, bitorder="little").astype(np.int64)
-    fields = {}
-    for leaf in leaves:
-        weights = 1 << np.arange(leaf["width"], dtype=np.int64)
-        if leaf["signed"]:
-            weights[-1] = -weights[-1]
-        fields[leaf["path"]] = bits[:, _bit_index(leaf)] @ weights
-    return fields[""] if list(fields) == [""] else fields
 
 
 class _Stream:
@@ -277,7 +223,7 @@ class StreamMonitor(_Stream):
         self._enough = Event()
         self._task = cocotb.start_soon(self._run())
 
-    async def receive(self, count: int, *, timeout_cycles: int = 100_000) -> np.ndarray | dict[str, np.ndarray]:
+    async def receive(self, count: int, *, timeout_cycles: int = 100_000) -> Any:
         """Wait for ``count`` more beats and return them unpacked; see ``unpack``.
 
         Raises

@@ -108,7 +108,8 @@ def export_verilog(component: wiring.Component, *, name: str = "top", platform: 
     TypeError
         The object has no signature, so its ports cannot be known.
     """
-    if not isinstance(component, Elaboratable) or not isinstance(getattr(component, "signature", None), wiring.Signature):
+    signature = getattr(component, "signature", None)
+    if not isinstance(component, Elaboratable) or not isinstance(signature, wiring.Signature):
         raise TypeError(
             f"cannot export {component!r}: it has no signature to name its ports; "
             "derive it from amaranth.lib.wiring.Component"

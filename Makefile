@@ -1,0 +1,73 @@
+# Tessera: everything starts here. `make` alone explains itself.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Several processes of NumPy and PyTorch share the machine during tests: one thread each is faster.
+TEST_JOBS ?= 2
+MODEL ?= nano
+PRESET ?= edge
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint train synth bench selftest doctor clean
+
+help:
+	@echo "Tessera: an open accelerator for mixture-of-experts vision transformers"
+	@echo
+	@echo "  make run       simulate one frame on the RTL and compare every tensor with the golden model"
+	@echo "                 (MODEL=$(MODEL) PRESET=$(PRESET); report in build/run)"
+	@echo "  make test      run all tests, $(TEST_JOBS) at a time (TEST_JOBS=n; one file: $(BIN)/pytest tests/hw/test_x.py)"
+	@echo "  make selftest  prove that the checks can fail: break things on purpose and see each caught"
+	@echo "  make bench     measure cycles of every model and preset; table in build/bench"
+	@echo "  make synth     synthesise the presets tiny and ecp5-85f for ECP5; cells in build/synth"
+	@echo "  make train     train the demonstration model on procedural scenes"
+	@echo "  make lint      check style and types"
+	@echo "  make doctor    check the tools of this machine"
+	@echo "  make clean     remove build/ (the environment in $(VENV) stays)"
+	@echo
+	@echo "The first call makes $(VENV) with everything needed (a few minutes, no root). It asks three things of the"
+	@echo "machine: Python 3.11 or later with its shared library, g++ and make. More: $(BIN)/tessera --help"
+
+setup: $(READY)
+
+# PyTorch comes first and by exactly this version: a bare `torch` may bring gigabytes of GPU packages.
+$(READY): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON): install Python 3.11 or later, or say make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "$(PYTHON) is older than 3.11: say make PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+run: $(READY)
+	$(BIN)/tessera run --model $(MODEL) --preset $(PRESET) --out build/run
+
+test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) tests
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+train: $(READY)
+	$(BIN)/tessera train --model $(MODEL)
+
+synth: $(READY)
+	$(BIN)/tessera synth --preset tiny
+	$(BIN)/tessera synth --preset ecp5-85f
+
+bench: $(READY)
+	$(BIN)/tessera bench
+
+selftest: $(READY)
+	$(BIN)/tessera selftest
+
+doctor: $(READY)
+	$(BIN)/tessera doctor
+
+clean:
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
