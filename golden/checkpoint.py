@@ -1,0 +1,157 @@
+"""Checkpoints: safetensors files that carry the model's geometry and origin in their metadata."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialise
+from torch import Tensor
+
+from golden.config import ModelConfig
+from golden.model import VisionTransformer
+
+FORMAT = "tessera-checkpoint-1"
+
+
+class CheckpointError(ValueError):
+    """A file is no usable checkpoint; the message says what was found and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A model with its origin.
+
+    Parameters
+    ----------
+    model:
+        The float model, in evaluation mode once loaded.
+    seed, data_version:
+        What training started from: the seed of weights and batches, and the version of the procedural scenes.
+    metrics:
+        Held-out metrics, as in the JSON file written beside the checkpoint.
+    tools:
+        Versions of the software that wrote it.
+    """
+
+    model: VisionTransformer
+    seed: int
+    data_version: int
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    tools: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's geometry."""
+        return self.model.config
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions of Python and PyTorch, recorded because training is reproducible only for equal ones."""
+    return {"python": platform.python_version(), "torch": torch.__version__}
+
+
+def save(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Write ``checkpoint`` to ``path``: written aside, then renamed, so that readers never see half a file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(checkpoint.config.to_dict()),
+        "seed": str(checkpoint.seed),
+        "data_version": str(checkpoint.data_version),
+        "metrics": json.dumps(dict(checkpoint.metrics)),
+        "tools": json.dumps(dict(checkpoint.tools) or tool_versions()),
+    }
+    tensors = {name: value.detach().contiguous() for name, value in checkpoint.model.state_dict().items()}
+    try:
+        aside.write_bytes(serialise(tensors, metadata=metadata))
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def build(config: ModelConfig, tensors: Mapping[str, Tensor], *, source: str) -> VisionTransformer:
+    """Build a model from named tensors; every missing, unexpected or misshapen one is listed in one error.
+
+    Parameters
+    ----------
+    config:
+        Geometry that the tensors must fit.
+    tensors:
+        State dict with the names of :class:`golden.model.VisionTransformer`.
+    source:
+        What to call the origin in messages.
+
+    Raises
+    ------
+    CheckpointError
+        If any tensor is missing, unexpected, of the wrong shape or not finite.
+    """
+    model = VisionTransformer(config)
+    expected = model.state_dict()
+    problems = [f"missing: {name} {tuple(expected[name].shape)}" for name in expected if name not in tensors]
+    problems += [f"unexpected: {name} {tuple(tensors[name].shape)}" for name in tensors if name not in expected]
+    for name in expected:
+        if name in tensors and tensors[name].shape != expected[name].shape:
+            got, want = tuple(tensors[name].shape), tuple(expected[name].shape)
+            problems.append(f"wrong shape: {name} is {got}, expected {want}")
+        elif name in tensors and not torch.isfinite(tensors[name]).all():
+            problems.append(f"not finite: {name}")
+    if problems:
+        raise CheckpointError(
+            f"{source} does not fit model '{config.name}' ({len(problems)} tensors):\n  "
+            + "\n  ".join(problems)
+            + "\nUse the configuration that the weights were trained with."
+        )
+    model.load_state_dict({name: tensors[name].float() for name in expected})
+    return model.eval()
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, not a (whole) safetensors file, lacks its metadata, or its tensors don't fit.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}; give the path of a .safetensors file, or train one")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file ({error}); it may be truncated: fetch or train it again"
+        ) from error
+    missing = [key for key in ("format", "config", "seed", "data_version", "metrics", "tools") if key not in metadata]
+    if missing:
+        raise CheckpointError(
+            f"{path} has no metadata {', '.join(missing)}; it was not written by this project: import it first"
+        )
+    if metadata["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path} has format '{metadata['format']}', this version reads '{FORMAT}'; fetch or train it again"
+        )
+    try:
+        config = ModelConfig.from_dict(json.loads(metadata["config"]))
+        origin: dict[str, Any] = {
+            "seed": int(metadata["seed"]),
+            "data_version": int(metadata["data_version"]),
+            "metrics": json.loads(metadata["metrics"]),
+            "tools": json.loads(metadata["tools"]),
+        }
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path} has unreadable metadata ({error}); write the checkpoint again") from error
+    return Checkpoint(model=build(config, tensors, source=str(path)), **origin)

@@ -1,0 +1,76 @@
+"""Evaluate a float model on held-out scenes: both tasks' scores, the constant predictor's, and expert use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from golden import metrics
+from golden.config import ModelConfig
+from golden.model import VisionTransformer
+from golden.scenes import HELD_OUT, generate_batch
+
+CONSTANT_SCENES = 1000
+"""Training scenes from which the best constant predictor is made."""
+
+
+def evaluate(
+    model: VisionTransformer, *, scenes: int = 500, report: Callable[[float], None] | None = None
+) -> dict[str, Any]:
+    """Score ``model`` on the first ``scenes`` held-out scenes.
+
+    Parameters
+    ----------
+    model:
+        A model whose tasks 0 and 1 are segmentation of the scenes' classes and depth.
+    scenes:
+        How many held-out scenes.
+    report:
+        Called with the fraction done.
+
+    Returns
+    -------
+    dict
+        ``held_out`` (scores of the model), ``constant`` (scores of the best constant predictor on the same scenes)
+        and ``routing``: for each expert layer and task, the share of token-expert choices that each expert receives.
+    """
+    config, chunk = model.config, 50
+    size = {"height": config.image_height, "width": config.image_width}
+    classes, depth_map = metrics.constant_predictor(generate_batch(range(CONSTANT_SCENES), **size))
+    ours, constant = metrics.Scores(), metrics.Scores()
+    counts = _no_choices(config)
+    model.eval()
+    for start in range(0, scenes, chunk):
+        batch = generate_batch(range(HELD_OUT + start, HELD_OUT + min(start + chunk, scenes)), **size)
+        capture: dict[str, Any] = {}
+        with torch.no_grad():
+            images = torch.from_numpy(batch.image).permute(0, 3, 1, 2)
+            logits, output = model.forward_tasks(images, [0, 1], capture=capture)
+        ours.add_segmentation(logits.argmax(dim=1).numpy(), batch.label)
+        ours.add_depth(metrics.output_to_depth(output[:, 0].numpy()), batch.depth)
+        constant.add_segmentation(classes, batch.label)
+        constant.add_depth(depth_map, batch.depth)
+        for layer, by_task in counts.items():
+            for indices, task in zip(capture[f"{layer}.expert_indices"].chunk(2), by_task, strict=True):
+                by_task[task] += np.bincount(indices.flatten().numpy(), minlength=config.experts)
+        if report is not None:
+            report(min(start + chunk, scenes) / scenes)
+    routing = {
+        layer: {task: (count / count.sum()).round(5).tolist() for task, count in by_task.items()}
+        for layer, by_task in counts.items()
+    }
+    return {
+        "held_out": {"scenes": scenes, **ours.to_dict()},
+        "constant": {"scenes": scenes, **constant.to_dict()},
+        "routing": routing,
+    }
+
+
+def _no_choices(config: ModelConfig) -> dict[str, dict[str, np.ndarray]]:
+    return {
+        f"layer{layer:02d}": {task.name: np.zeros(config.experts, np.int64) for task in config.tasks[:2]}
+        for layer in config.expert_layers
+    }

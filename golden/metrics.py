@@ -1,0 +1,102 @@
+"""Held-out metrics of the two tasks, and what the depth head's output means in metres.
+
+All scores are taken over full-resolution pixels: predicted cells are enlarged by nearest neighbour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from golden.scenes import Scene
+from golden.scenes_common import CLASS_NAMES, DEPTH_CAP
+
+_DEPTH_SCALE = 1.5
+_DEPTH_CENTRE = 5.0
+
+
+def depth_to_output(depth: NDArray) -> NDArray[np.float32]:
+    """Depth in metres to the depth head's value: 1.5 * (sqrt(depth) - 5), within -7.5 to 5.92 up to the cap of 80 m.
+
+    The square root spreads the near range, where depth matters, without making the far range worthless for RMSE.
+    """
+    return (_DEPTH_SCALE * (np.sqrt(depth) - _DEPTH_CENTRE)).astype(np.float32)
+
+
+def output_to_depth(output: NDArray) -> NDArray[np.float32]:
+    """The depth head's value to metres, limited to 0 to the cap of 80 m; inverse of :func:`depth_to_output`."""
+    root = np.clip(np.asarray(output, np.float32) / _DEPTH_SCALE + _DEPTH_CENTRE, 0, np.sqrt(DEPTH_CAP))
+    return (root * root).astype(np.float32)
+
+
+def enlarge(cells: NDArray, height: int, width: int) -> NDArray:
+    """Nearest-neighbour enlargement of the last two axes to ``height`` x ``width`` (whole multiples)."""
+    down, across = height // cells.shape[-2], width // cells.shape[-1]
+    return cells.repeat(down, axis=-2).repeat(across, axis=-1)
+
+
+@dataclass(kw_only=True)
+class Scores:
+    """Accumulates segmentation and depth scores over pixels.
+
+    ``confusion[label, predicted]`` counts pixels; ``squared_error`` is in square metres over ``depth_pixels``.
+    """
+
+    confusion: NDArray[np.int64] = field(default_factory=lambda: np.zeros((len(CLASS_NAMES),) * 2, np.int64))
+    squared_error: float = 0.0
+    depth_pixels: int = 0
+
+    def add_segmentation(self, predicted: NDArray, label: NDArray) -> None:
+        """Count class maps ``predicted``, at cell or pixel resolution, against ``label`` (..., H, W)."""
+        predicted = np.broadcast_to(enlarge(predicted, *label.shape[-2:]), label.shape)
+        classes = len(CLASS_NAMES)
+        pairs = label.astype(np.int64).ravel() * classes + predicted.ravel()
+        self.confusion += np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+    def add_depth(self, metres: NDArray, depth: NDArray) -> None:
+        """Count depths ``metres``, at cell or pixel resolution, against the true ``depth`` (..., H, W)."""
+        error = enlarge(metres, *depth.shape[-2:]).astype(np.float64) - depth
+        self.squared_error += float(np.square(error).sum())
+        self.depth_pixels += depth.size
+
+    @property
+    def class_iou(self) -> dict[str, float]:
+        """Intersection over union of each class that occurs in the labels or the predictions."""
+        both = np.diag(self.confusion)
+        union = self.confusion.sum(axis=0) + self.confusion.sum(axis=1) - both
+        return {name: float(both[c] / union[c]) for c, name in enumerate(CLASS_NAMES) if union[c]}
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean of :attr:`class_iou`; 0 when nothing was counted."""
+        values = self.class_iou.values()
+        return sum(values) / len(values) if values else 0.0
+
+    @property
+    def depth_rmse(self) -> float:
+        """Root mean square depth error in metres; 0 when nothing was counted."""
+        return float(np.sqrt(self.squared_error / self.depth_pixels)) if self.depth_pixels else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain form for metrics files."""
+        return {"mean_iou": self.mean_iou, "class_iou": self.class_iou, "depth_rmse_m": self.depth_rmse}
+
+
+def constant_predictor(training: Scene) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The best predictor that ignores its input: each pixel's commonest class and mean depth in training scenes.
+
+    Parameters
+    ----------
+    training:
+        A batch of scenes, (B, H, W) labels and depths.
+
+    Returns
+    -------
+    tuple
+        Class map (H, W) and depth map (H, W) in metres.
+    """
+    counts = np.stack([(training.label == c).sum(axis=0) for c in range(len(CLASS_NAMES))])
+    return counts.argmax(axis=0).astype(np.uint8), training.depth.mean(axis=0, dtype=np.float64).astype(np.float32)
