@@ -1,0 +1,1 @@
+"""The compute unit: stationary banks, array, engine, requantiser and write-back."""

@@ -1,0 +1,1 @@
+"""On-chip memories and the units that move data to and from DRAM."""

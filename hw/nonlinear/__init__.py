@@ -1,0 +1,1 @@
+"""Units that compute nonlinear functions: GELU, softmax, LayerNorm and the gate."""

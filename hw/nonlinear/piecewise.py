@@ -1,0 +1,87 @@
+"""Piecewise: pipelined evaluation of a piecewise-linear table."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal, unsigned
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.arithmetic import round_shift
+from hw.tables import PiecewiseTable
+
+
+class Piecewise(wiring.Component):
+    """``value = base[index] + round_shift(slope[index] * fraction, fraction_bits)``, one argument a cycle.
+
+    ::
+
+        index ──► ROM {base, slope} ─► register ─┬─► slope x fraction ─► register ─► + ─► register ──► value
+        fraction ──────────────────────────────────┘            base ─────────────────┘
+
+    Parameters
+    ----------
+    table:
+        Table to evaluate; its values must not be negative.
+
+    Members
+    -------
+    enable: In(1)
+        Lets the pipeline advance; 1 when left unconnected.
+    index: In(unsigned)
+        Segment; wide enough for the number of segments rounded up to a power of two. Segments beyond the table give 0.
+    fraction: In(unsigned(table.fraction_bits))
+        Position in the segment.
+    value: Out(unsigned)
+        The value, as wide as the largest value at either end of any segment needs.
+
+    Timing: ``value`` belongs to the argument of ``LATENCY`` enabled cycles ago; initiation interval 1.
+    Resources: one ROM of (base + slope) bits, which may become block RAM, and one signed multiplier.
+
+    Raises
+    ------
+    ValueError
+        For a table with negative values.
+    """
+
+    LATENCY = 4
+
+    def __init__(self, table: PiecewiseTable) -> None:
+        ends = [base + slope for base, slope in zip(table.base, table.slope, strict=True)]
+        lowest = min(*table.base, *ends)
+        if lowest < 0:
+            raise ValueError(f"the table reaches {lowest}; values must be 0 or more: add an offset to the table")
+        self._table = table
+        self._index_width = (len(table.base) - 1).bit_length()
+        super().__init__(
+            {
+                "enable": In(1, init=1),
+                "index": In(self._index_width),
+                "fraction": In(table.fraction_bits),
+                "value": Out(max(*table.base, *ends).bit_length()),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        table = self._table
+        entry = data.StructLayout({"base": table.base_width, "slope": unsigned(table.slope_width)})
+        mask = (1 << table.slope_width) - 1
+        rows = [{"base": b, "slope": s & mask} for b, s in zip(table.base, table.slope, strict=True)]
+        rows += [{"base": 0, "slope": 0}] * ((1 << self._index_width) - len(rows))
+        m.submodules.rom = rom = memory.Memory(shape=entry, depth=len(rows), init=rows)
+        read = rom.read_port()
+        m.d.comb += [read.addr.eq(self.index), read.en.eq(self.enable)]
+
+        fraction_read, fraction = Signal(table.fraction_bits), Signal(table.fraction_bits)
+        segment, base = Signal(entry), Signal(table.base_width)
+        product = Signal((segment.slope.as_signed() * fraction).shape())
+        with m.If(self.enable):
+            m.d.sync += [
+                fraction_read.eq(self.fraction),
+                segment.eq(read.data),
+                fraction.eq(fraction_read),
+                product.eq(segment.slope.as_signed() * fraction),
+                base.eq(segment.base),
+                self.value.eq(base + round_shift(product, table.fraction_bits)),
+            ]
+        return m
