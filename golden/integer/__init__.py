@@ -1,0 +1,1 @@
+"""The integer golden model: what the accelerator must compute, bit for bit."""

@@ -1,0 +1,278 @@
+"""The accelerator's arithmetic, vectorised over NumPy int64: the definition that the RTL equals bit for bit.
+
+Every function takes arrays (or integers) of the stated format and broadcasts. Intermediate products fit 64 bits for
+every legal operand; where they would not (LayerNorm's variance), Python's own integers are used. ``numerics`` is any
+object with the attributes of :class:`golden.integer.numerics.Numerics`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from golden.integer.numerics import Format, Numerics, PiecewiseTable
+
+Integers = NDArray[np.int64]
+
+MAXIMUM_SHIFT = 63
+"""Largest right shift of any requantiser."""
+
+_MANTISSA = 16  # fraction bits of multipliers, reciprocals and exponentials before rounding
+
+
+def round_shift(x: ArrayLike, shift: ArrayLike) -> Integers:
+    """Divide by ``2**shift``, rounding half up: ``floor((x + 2**(shift - 1)) / 2**shift)``; ``x`` itself for shift 0.
+
+    ``|x|`` below 2**62, ``shift`` 0 to 63.
+    """
+    x, shift = np.asarray(x, np.int64), np.asarray(shift, np.int64)
+    half = np.where(shift > 0, np.left_shift(np.int64(1), np.maximum(shift - 1, 0)), 0)
+    return (x + half) >> shift
+
+
+def saturate(x: ArrayLike, format: Format) -> Integers:
+    """Clip to the format's own bounds."""
+    return np.clip(np.asarray(x, np.int64), format.minimum, format.maximum)
+
+
+def requantise(
+    accumulator: ArrayLike, bias: ArrayLike, multiplier: ArrayLike, shift: ArrayLike, format: Format | None = None
+) -> Integers:
+    """``round_shift((accumulator + bias) * multiplier, shift)``, saturated to ``format`` if one is given.
+
+    Parameters
+    ----------
+    accumulator, bias:
+        Signed, at most 42 bits and 32 bits.
+    multiplier:
+        0 to 65536.
+    shift:
+        0 to 63.
+    """
+    total = np.asarray(accumulator, np.int64) + np.asarray(bias, np.int64)
+    y = round_shift(total * np.asarray(multiplier, np.int64), shift)
+    return y if format is None else saturate(y, format)
+
+
+class Residual(NamedTuple):
+    """New residual values, and whether any of them (or a contribution to them) saturated."""
+
+    values: Integers
+    saturated: bool
+
+
+def residual_set(y: ArrayLike, numerics: Numerics) -> Residual:
+    """Saturate requantised ``y`` to the residual's format."""
+    values = saturate(y, numerics.residual)
+    return Residual(values, bool((values != y).any()))
+
+
+def residual_add(old: ArrayLike, y: ArrayLike, numerics: Numerics) -> Residual:
+    """Add requantised ``y`` to the residual stream; the contribution and the sum saturate each."""
+    contribution, clipped = residual_set(y, numerics)
+    values, clipped_sum = residual_set(np.asarray(old, np.int64) + contribution, numerics)
+    return Residual(values, clipped or clipped_sum)
+
+
+def residual_add_weighted(old: ArrayLike, y: ArrayLike, weight: ArrayLike, numerics: Numerics) -> Residual:
+    """Add an expert's output ``y`` times its gate weight (unsigned, 16 fraction bits), rounded on its own."""
+    contribution, clipped = residual_set(y, numerics)
+    weighted = round_shift(contribution * np.asarray(weight, np.int64), numerics.gate_weight.fraction)
+    values, clipped_sum = residual_set(np.asarray(old, np.int64) + weighted, numerics)
+    return Residual(values, clipped or clipped_sum)
+
+
+def _evaluate(table: PiecewiseTable, index: Integers, fraction: Integers) -> Integers:
+    base, slope = np.asarray(table.base, np.int64), np.asarray(table.slope, np.int64)
+    return base[index] + round_shift(slope[index] * fraction, table.fraction_bits)
+
+
+def gelu(z: ArrayLike, numerics: Numerics) -> Integers:
+    """GELU plus the zero point, as ReLU minus a tabulated even difference (Edge-MoE's scheme).
+
+    Parameters
+    ----------
+    z:
+        Format ``gelu_input``: 16 bits, 11 fraction bits.
+
+    Returns
+    -------
+    Integers
+        Format ``gelu_output``: unsigned 18 bits, 14 fraction bits; GELU(z) + gelu_zero_point / 2**14.
+    """
+    z = np.asarray(z, np.int64)
+    table, magnitude = numerics.tables.gelu_delta, np.abs(z)
+    segments = len(table.base)
+    index = magnitude >> table.fraction_bits
+    delta = _evaluate(table, np.minimum(index, segments - 1), magnitude & ((1 << table.fraction_bits) - 1))
+    delta = round_shift(np.where(index >= segments, 0, delta), 4)
+    widened = np.maximum(z, 0) << (numerics.gelu_output.fraction - numerics.gelu_input.fraction)
+    return saturate(widened - delta + numerics.gelu_zero_point, numerics.gelu_output)
+
+
+def gelu_activation(y: ArrayLike, multiplier: ArrayLike, shift: ArrayLike, numerics: Numerics) -> Integers:
+    """Requantised ``y`` (11 fraction bits, not yet saturated) through GELU to an unsigned activation plus zero."""
+    g = gelu(saturate(y, numerics.gelu_input), numerics)
+    return requantise(g, 0, multiplier, shift, numerics.unsigned_activation)
+
+
+def exp2(distance: ArrayLike, width: int, numerics: Numerics) -> Integers:
+    """``2**-distance`` as an unsigned fraction of ``width`` bits; 1.0 saturates to ``2**width - 1``.
+
+    Parameters
+    ----------
+    distance:
+        At least 0, in the score's fraction (10 bits) of an octave.
+    width:
+        Bits of the result, all of them fraction: the activation width for attention, 16 for gates.
+    """
+    distance = np.asarray(distance, np.int64)
+    table, fraction_bits = numerics.tables.exp2, numerics.score.fraction
+    octaves, fraction = distance >> fraction_bits, distance & ((1 << fraction_bits) - 1)
+    low = (1 << table.fraction_bits) - 1
+    mantissa = _evaluate(table, fraction >> table.fraction_bits, fraction & low)
+    shift = np.minimum(_MANTISSA - width + octaves, MAXIMUM_SHIFT)
+    return np.minimum((1 << width) - 1, round_shift(mantissa, shift))
+
+
+class Scaled(NamedTuple):
+    """The value ``mantissa * 2**-16 * 2**-exponent``."""
+
+    mantissa: Integers
+    exponent: Integers
+
+
+def reciprocal(total: ArrayLike, numerics: Numerics) -> Scaled:
+    """``1 / total`` for integers of at least 1; the mantissa lies in [32768, 65536]."""
+    total = np.asarray(total)
+    return _normalised(total, numerics.tables.reciprocal, octaves=1)
+
+
+def reciprocal_square_root(variance: ArrayLike, numerics: Numerics) -> Scaled:
+    """``variance ** -0.5`` for integers of at least 1; those beyond 64 bits come in an object array.
+
+    The mantissa lies in [32768, 65536].
+    """
+    return _normalised(np.asarray(variance), numerics.tables.reciprocal_square_root, octaves=2)
+
+
+def _normalised(values: NDArray, table: PiecewiseTable, octaves: int) -> Scaled:
+    """Bring each value to [1, 2**octaves) by a power of ``2**octaves`` and look the function up."""
+    exponents, arguments = [], []
+    for value in values.reshape(-1).tolist():
+        if value < 1:
+            raise ValueError(f"got {value}; reciprocals are defined for integers of at least 1")
+        exponent = (value.bit_length() - 1) // octaves
+        exponents.append(exponent)
+        arguments.append((value << _MANTISSA) >> (octaves * exponent))
+    x = np.array(arguments, np.int64).reshape(values.shape)
+    start = 1 << (_MANTISSA - table.fraction_bits)
+    mantissa = _evaluate(table, (x >> table.fraction_bits) - start, x & ((1 << table.fraction_bits) - 1))
+    return Scaled(mantissa, np.array(exponents, np.int64).reshape(values.shape))
+
+
+def attention_exponentials(scores: ArrayLike, numerics: Numerics) -> Integers:
+    """Unnormalised probabilities of each query: ``exp2(maximum - score)`` over the last axis (keys)."""
+    scores = np.asarray(scores, np.int64)
+    return exp2(scores.max(axis=-1, keepdims=True) - scores, numerics.activation_width, numerics)
+
+
+class QueryScale(NamedTuple):
+    """What turns a query's accumulators into its attention output: a multiplier and a right shift."""
+
+    multiplier: Integers
+    shift: Integers
+
+
+def query_scale(exponentials: ArrayLike, output_multiplier: int, output_shift: int, numerics: Numerics) -> QueryScale:
+    """Fold the reciprocal of each query's sum of exponentials (last axis) into the output's multiplier and shift."""
+    inverse = reciprocal(np.asarray(exponentials, np.int64).sum(axis=-1), numerics)
+    multiplier = round_shift(inverse.mantissa * np.int64(output_multiplier), _MANTISSA)
+    return QueryScale(multiplier, np.minimum(output_shift + inverse.exponent, MAXIMUM_SHIFT))
+
+
+class Normalised(NamedTuple):
+    """LayerNorm's two outputs: signed activations, and the 16-bit gate input."""
+
+    activation: Integers
+    wide: Integers
+
+
+def layernorm(
+    x: ArrayLike,
+    *,
+    mean_multiplier: int,
+    mean_shift: int,
+    epsilon: int,
+    scale_multiplier: int,
+    shift: int,
+    wide_shift: int,
+    channel_shift: ArrayLike,
+    numerics: Numerics,
+) -> Normalised:
+    """Normalise rows of the residual stream; gain and offset belong to the next weights.
+
+    Parameters
+    ----------
+    x:
+        (..., D) integers in the residual's format.
+    mean_multiplier, mean_shift:
+        ``1 / D`` as a multiplier and a right shift.
+    epsilon:
+        LayerNorm's epsilon times D**2, in squared units of the residual.
+    scale_multiplier, shift, wide_shift:
+        ``D / scale`` of the outputs, as a multiplier and a right shift for each output.
+    channel_shift:
+        (D,) extra precision bits of each activation channel, 0 to 7.
+    """
+    x = np.asarray(x, np.int64)
+    channels, total = x.shape[-1], x.sum(axis=-1)
+    squares, totals = (x * x).sum(axis=-1).astype(object), total.astype(object)
+    variance = np.maximum(channels * squares - totals * totals + int(epsilon), 1)
+    inverse = reciprocal_square_root(variance, numerics)
+    mean = round_shift(total * mean_multiplier, mean_shift)
+    scale = round_shift(inverse.mantissa * scale_multiplier, _MANTISSA)[..., None]
+    product = saturate(x - mean[..., None], numerics.residual) * scale
+    exponent = inverse.exponent[..., None]
+    narrow_shift = np.clip(shift + exponent - np.asarray(channel_shift, np.int64), 0, MAXIMUM_SHIFT)
+    return Normalised(
+        saturate(round_shift(product, narrow_shift), numerics.activation),
+        saturate(round_shift(product, np.clip(wide_shift + exponent, 0, MAXIMUM_SHIFT)), numerics.wide),
+    )
+
+
+class Routing(NamedTuple):
+    """Chosen experts of each token, best first, and their gate weights (unsigned, 16 fraction bits)."""
+
+    indices: Integers
+    weights: Integers
+
+
+def gate(scores: ArrayLike, top_k: int, numerics: Numerics) -> Routing:
+    """Choose experts: the ``top_k`` largest scores of (..., E), ties to the lower index.
+
+    Their weights are a softmax over all E, not normalised again.
+    """
+    scores = np.asarray(scores, np.int64)
+    indices = np.argsort(-scores, axis=-1, kind="stable")[..., :top_k]
+    exponentials = exp2(scores.max(axis=-1, keepdims=True) - scores, numerics.gate_weight.width, numerics)
+    inverse = reciprocal(exponentials.sum(axis=-1), numerics)
+    chosen = np.take_along_axis(exponentials, indices, axis=-1)
+    weights = round_shift(chosen * inverse.mantissa[..., None], inverse.exponent[..., None])
+    return Routing(indices, np.minimum(weights, numerics.gate_weight.maximum))
+
+
+class Queue(NamedTuple):
+    """The tokens that chose one expert, in token order, and their gate weights."""
+
+    tokens: Integers
+    weights: Integers
+
+
+def queues(routing: Routing, experts: int) -> list[Queue]:
+    """Queue of each expert for (N, k) choices."""
+    tokens = np.broadcast_to(np.arange(len(routing.indices))[:, None], routing.indices.shape)
+    chosen = [routing.indices == expert for expert in range(experts)]
+    return [Queue(tokens[mask].astype(np.int64), routing.weights[mask]) for mask in chosen]
