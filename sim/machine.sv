@@ -1,0 +1,90 @@
+// The machine in its test harness: accelerator, memory model and trace writer. Only the control bus, the interrupt and a few
+// numbers for the progress display reach Python, so that a frame runs at the simulator's full speed.
+
+`define TRACE(SPACE, PORT) \
+    if (PORT``__valid) trace_record(SPACE, cycle, frame, trace_place, ($bits(PORT``__payload) + 31) / 32, 1024'(PORT``__payload));
+
+module machine #(
+    parameter int BYTES = 32,          // AXI data bus
+    parameter int DEPTH = 1 << 20,     // memory words of BYTES
+    parameter int SCRATCH_BITS = 1,    // payload widths of the trace ports
+    parameter int RESIDUAL_BITS = 1,
+    parameter int SCORE_BITS = 1,
+    parameter int EXPONENTIAL_BITS = 1,
+    parameter int QUEUE_BITS = 1,
+    parameter int QUERY_BITS = 1
+) (
+    input  logic        clk,
+    input  logic        rst,
+    input  logic [31:0] frame,         // labels the trace records
+
+    input  logic [7:0]  control__awaddr,
+    input  logic        control__awvalid,
+    output logic        control__awready,
+    input  logic [31:0] control__wdata,
+    input  logic [3:0]  control__wstrb,
+    input  logic        control__wvalid,
+    output logic        control__wready,
+    output logic [1:0]  control__bresp,
+    output logic        control__bvalid,
+    input  logic        control__bready,
+    input  logic [7:0]  control__araddr,
+    input  logic        control__arvalid,
+    output logic        control__arready,
+    output logic [31:0] control__rdata,
+    output logic [1:0]  control__rresp,
+    output logic        control__rvalid,
+    input  logic        control__rready,
+
+    output logic        interrupt,
+    output logic [31:0] trace_place,   // command in progress, expert << 16, second matrix << 31
+    output logic [63:0] cycle
+);
+    import "DPI-C" function void trace_record(input int space, input longint cycle, input int frame, input int place,
+                                              input int words, input bit [1023:0] data);
+    import "DPI-C" function void trace_flush();
+
+    logic [31:0] read__araddr, write__awaddr;
+    logic [7:0] read__arlen, write__awlen;
+    logic [2:0] read__arsize, write__awsize;
+    logic [1:0] read__arburst, write__awburst, read__rresp, write__bresp;
+    logic read__arvalid, read__arready, read__rlast, read__rvalid, read__rready;
+    logic write__awvalid, write__awready, write__wlast, write__wvalid, write__wready, write__bvalid, write__bready;
+    logic [8*BYTES-1:0] read__rdata, write__wdata;
+    logic [BYTES-1:0] write__wstrb;
+
+    logic trace_scratchpad__valid, trace_residual__valid, trace_score__valid;
+    logic trace_exponential__valid, trace_queue__valid, trace_query__valid;
+    logic [SCRATCH_BITS-1:0] trace_scratchpad__payload;
+    logic [RESIDUAL_BITS-1:0] trace_residual__payload;
+    logic [SCORE_BITS-1:0] trace_score__payload;
+    logic [EXPONENTIAL_BITS-1:0] trace_exponential__payload;
+    logic [QUEUE_BITS-1:0] trace_queue__payload;
+    logic [QUERY_BITS-1:0] trace_query__payload;
+
+    accelerator dut (.*);
+
+    axi_memory #(.DATA_WIDTH(8 * BYTES), .DEPTH(DEPTH)) memory (
+        .clk, .rst,
+        .arvalid(read__arvalid), .arready(read__arready), .arid('0), .araddr(read__araddr),
+        .arlen(read__arlen), .arsize(read__arsize), .arburst(read__arburst),
+        .rvalid(read__rvalid), .rready(read__rready), .rid(), .rdata(read__rdata), .rresp(read__rresp), .rlast(read__rlast),
+        .awvalid(write__awvalid), .awready(write__awready), .awid('0), .awaddr(write__awaddr),
+        .awlen(write__awlen), .awsize(write__awsize), .awburst(write__awburst),
+        .wvalid(write__wvalid), .wready(write__wready), .wdata(write__wdata), .wstrb(write__wstrb), .wlast(write__wlast),
+        .bvalid(write__bvalid), .bready(write__bready), .bid(), .bresp(write__bresp)
+    );
+
+    always_ff @(posedge clk) begin
+        cycle <= rst ? '0 : cycle + 1;
+        if (!rst) begin
+            `TRACE(0, trace_scratchpad)
+            `TRACE(1, trace_residual)
+            `TRACE(2, trace_score)
+            `TRACE(3, trace_exponential)
+            `TRACE(4, trace_queue)
+            `TRACE(5, trace_query)
+        end
+        if (interrupt) trace_flush();
+    end
+endmodule

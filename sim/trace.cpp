@@ -1,0 +1,62 @@
+// Trace writer: every write of the machine into its own memories, as binary records that sw.verify compares with the golden model.
+//
+// A record is: cycle (8 bytes), frame (4), place (4: command, expert << 16, second matrix << 31), then the payload's 32-bit words.
+// One file a memory, named by the plusarg +trace=DIRECTORY; without it nothing is written.
+
+#include <cstdint>
+#include <cstdio>
+#include <string>
+
+#include "svdpi.h"
+#include "verilated.h"
+
+namespace {
+
+constexpr const char* kNames[] = {"scratchpad", "residual", "score", "exponential", "queue", "query"};
+constexpr int kSpaces = sizeof(kNames) / sizeof(kNames[0]);
+
+struct Files {
+    std::FILE* file[kSpaces] = {};
+    bool enabled = false;
+
+    Files() {
+        const char* match = Verilated::commandArgsPlusMatch("trace=");
+        if (match == nullptr || match[0] == '\0') return;
+        const std::string directory = std::string(match).substr(std::string("+trace=").size());
+        enabled = true;
+        for (int space = 0; space < kSpaces; ++space) {
+            file[space] = std::fopen((directory + "/" + kNames[space] + ".bin").c_str(), "wb");
+            enabled = enabled && file[space] != nullptr;
+        }
+        if (!enabled) std::fprintf(stderr, "trace: cannot write into %s\n", directory.c_str());
+    }
+
+    ~Files() {
+        for (std::FILE* f : file)
+            if (f != nullptr) std::fclose(f);
+    }
+};
+
+Files& files() {
+    static Files instance;
+    return instance;
+}
+
+}  // namespace
+
+extern "C" void trace_record(int space, long long cycle, int frame, int place, int words, const svBitVecVal* data) {
+    Files& f = files();
+    if (!f.enabled) return;
+    struct {
+        std::int64_t cycle;
+        std::int32_t frame;
+        std::int32_t place;
+    } const head = {cycle, frame, place};
+    std::fwrite(&head, sizeof(head), 1, f.file[space]);
+    std::fwrite(data, sizeof(svBitVecVal), words, f.file[space]);
+}
+
+extern "C" void trace_flush() {
+    for (std::FILE* f : files().file)
+        if (f != nullptr) std::fflush(f);
+}
