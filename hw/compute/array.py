@@ -1,0 +1,120 @@
+"""ComputeArray: P dot products of T lanes a cycle, accumulated over the beats of a step."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.arithmetic import registered_tree
+from hw.compute.bank import StationaryBanks
+from hw.compute.multiplier import Multiplier
+from hw.config import AcceleratorConfig
+from hw.interfaces import MEMORY_LATENCY, Strobe, accumulators, bank_exponentials, bank_fill, bank_hold, beat, lanes
+
+
+class ComputeArray(wiring.Component):
+    """The unified compute unit's datapath: every multiplication of a layer but the requantiser's happens here.
+
+    A *step* is one broadcast row reduced against the stationary row of each element: one beat a word of T lanes, ``first`` clears the
+    accumulators, ``last`` hands them over. A beat every cycle, steps back to back, steps of a single beat and pauses are all fine. ::
+
+        beat --> banks --(2)--> operands --> products --> adder tree --> accumulator --> result
+                 broadcast ------^  1           1          log2 T            1
+
+    Operands are the lanes, extended to A + 1 signed bits by ``broadcast_unsigned`` and ``stationary_unsigned``. ``wide`` beats multiply
+    16-bit signed values instead, the low 16 bits of lanes 2i + 1 and 2i together: T/2 products in the even lanes' multipliers.
+    Accumulators wrap; that a reduction fits ``accumulator_width`` is the compiler's business.
+
+    Parameters
+    ----------
+    config:
+        Sizes and number formats.
+
+    Members
+    -------
+    beat:
+        Stationary address and flags of one beat.
+    broadcast:
+        The beat's broadcast word, MEMORY_LATENCY cycles after the beat.
+    fill, hold, exponentials:
+        The banks' writers, see :class:`StationaryBanks`.
+    result:
+        P accumulators of a step, valid for one cycle, ``LATENCY`` cycles after its last beat.
+
+    Timing: ``LATENCY = 5 + log2 T``, no backpressure. Resources: P x T multiplier blocks.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
+        self.LATENCY = MEMORY_LATENCY + Multiplier.LATENCY + (config.lanes - 1).bit_length() + 1
+        super().__init__(
+            {
+                "beat": In(Strobe(beat(config))),
+                "broadcast": In(lanes(config)),
+                "fill": In(stream.Signature(bank_fill(config))),
+                "hold": In(Strobe(bank_hold(config))),
+                "exponentials": In(stream.Signature(bank_exponentials(config))),
+                "result": Out(Strobe(accumulators(config))),
+            }
+        )
+
+    def elaborate(self, platform):
+        """Banks, multipliers lane by lane, then a tree and an accumulator for each element."""
+        m = Module()
+        config, payload = self.config, self.beat.payload
+        m.submodules.banks = banks = StationaryBanks(config)
+        connect(m, flipped(self.fill), banks.fill)
+        connect(m, flipped(self.hold), banks.hold)
+        connect(m, flipped(self.exponentials), banks.exponentials)
+        m.d.comb += banks.read_address.eq(payload.stationary_address)
+
+        def delayed(bit: Value, cycles: int, name: str) -> Value:
+            pipe = Signal(cycles, name=name)
+            m.d.sync += pipe.eq(Cat(bit, pipe))
+            return pipe[-1]
+
+        modes = {
+            name: delayed(getattr(payload, name), MEMORY_LATENCY, name)
+            for name in ("wide", "broadcast_unsigned", "stationary_unsigned")
+        }
+        products = self._products(m, banks, **modes)
+        valid = delayed(self.beat.valid, self.LATENCY - 1, "valid")
+        first = delayed(payload.first, self.LATENCY - 1, "first")
+        last = delayed(self.beat.valid & payload.last, self.LATENCY, "last")
+        for i in range(config.elements):
+            total, _depth = registered_tree(m, [lane[i] for lane in products], name=f"sum_{i}")
+            accumulator = Signal(signed(config.numerics.accumulator_width), name=f"accumulator_{i}")
+            with m.If(valid):
+                m.d.sync += accumulator.eq(Mux(first, 0, accumulator) + total)
+            m.d.comb += self.result.payload[i].eq(accumulator)
+        m.d.comb += self.result.valid.eq(last)
+        return m
+
+    def _products(self, m: Module, banks: StationaryBanks, *, wide, broadcast_unsigned, stationary_unsigned) -> list:
+        """One multiplier component for each lane; returns its products, element by element.
+
+        In wide beats the odd lanes' broadcast operand is zero, which silences their products.
+        """
+        width = self.config.numerics.activation_width
+
+        def extended(lane: Value, is_unsigned: Value) -> Value:
+            return Cat(lane, lane[-1] & ~is_unsigned).as_signed()
+
+        def joined(word, k: int, is_unsigned: Value) -> Value:
+            return Mux(wide, Cat(word[k], word[k + 1])[:16].as_signed(), extended(word[k], is_unsigned))
+
+        products = []
+        for k in range(self.config.lanes):
+            even = k % 2 == 0
+            m.submodules[f"lane_{k}"] = lane = Multiplier(max(width + 1, 16) if even else width + 1, self.config.elements)
+            if even:
+                m.d.comb += lane.broadcast.eq(joined(self.broadcast, k, broadcast_unsigned))
+            else:
+                m.d.comb += lane.broadcast.eq(Mux(wide, 0, extended(self.broadcast[k], broadcast_unsigned)))
+            for i, operand in enumerate(lane.stationary):
+                word = banks.read_data[i]
+                source = joined(word, k, stationary_unsigned) if even else extended(word[k], stationary_unsigned)
+                m.d.comb += operand.eq(source)
+            products.append(lane.product)
+        return products
