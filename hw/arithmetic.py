@@ -10,7 +10,7 @@ from hw.formats import Format
 
 
 def round_shift(value: Value, amount: Value | int) -> Value:
-    """``floor((value + 2**(amount - 1)) / 2**amount)``; ``value`` for amount 0. Half-way cases go towards plus infinity.
+    """``floor((value + 2**(amount - 1)) / 2**amount)``; ``value`` for amount 0. Ties go towards plus infinity.
 
     Implemented as an arithmetic shift plus the last bit shifted out, which needs no wide addend.
 
@@ -43,7 +43,9 @@ def exceeds(value: Value, target: Format) -> Value:
     return (value > target.maximum) | (value < target.minimum)
 
 
-def registered_tree(m: Module, values: Sequence[ValueLike], *, enable: ValueLike = 1, name: str = "sum") -> tuple[Value, int]:
+def registered_tree(
+    m: Module, values: Sequence[ValueLike], *, enable: ValueLike = 1, name: str = "sum"
+) -> tuple[Value, int]:
     """Balanced adder tree with a register after each level.
 
     Returns

@@ -37,7 +37,8 @@ class AcceleratorConfig:
     scratchpad_words, residual_words:
         Words of T lanes (activations; residual stream or logits).
     bank_words:
-        Words of T lanes in each element's stationary bank: lower half for two weight tiles, upper half for two attention tiles.
+        Words of T lanes in each element's stationary bank: lower half for two weight tiles, upper half for two
+        attention tiles.
     parameter_entries:
         Requantiser parameter sets (one an output channel) held at once.
     stream_beats:
@@ -75,20 +76,33 @@ class AcceleratorConfig:
             (_power_of_two(p) and p >= 2, f"elements is {p}; choose a power of two of at least 2"),
             (_power_of_two(t) and t >= 4, f"lanes is {t}; choose a power of two of at least 4"),
             (p <= t, f"elements {p} exceeds lanes {t}; an output word of T lanes is written P lanes at a time"),
-            (_power_of_two(b) and b <= 4 * t, f"memory_bytes is {b}; choose a power of two of at most 4 x lanes ({4 * t})"),
+            (
+                _power_of_two(b) and b <= 4 * t,
+                f"memory_bytes is {b}; choose a power of two of at most 4 x lanes ({4 * t})",
+            ),
             (p % self.requantise_lanes == 0, f"requantise_lanes {self.requantise_lanes} does not divide elements {p}"),
-            (p % self.exponential_lanes == 0, f"exponential_lanes {self.exponential_lanes} does not divide elements {p}"),
+            (
+                p % self.exponential_lanes == 0,
+                f"exponential_lanes {self.exponential_lanes} does not divide elements {p}",
+            ),
             (t % self.layernorm_lanes == 0, f"layernorm_lanes {self.layernorm_lanes} does not divide lanes {t}"),
-            (p % self.words_per_chunk == 0, f"memory_bytes {b} fills {self.words_per_chunk} banks at once, more than elements {p}"),
+            (
+                p % self.words_per_chunk == 0,
+                f"memory_bytes {b} fills {self.words_per_chunk} banks at once, more than elements {p}",
+            ),
             (
                 self.requantise_lanes % self.entries_per_chunk == 0,
-                f"requantise_lanes {self.requantise_lanes} must be a multiple of the {self.entries_per_chunk} parameter sets a chunk brings",
+                f"requantise_lanes {self.requantise_lanes} is not a multiple of the {self.entries_per_chunk} "
+                "parameter sets that a chunk brings",
             ),
             (
                 _power_of_two(self.bank_words) and self.bank_words >= 64,
                 f"bank_words is {self.bank_words}; choose a power of two of at least 64",
             ),
-            (_power_of_two(self.parameter_entries), f"parameter_entries is {self.parameter_entries}; choose a power of two"),
+            (
+                _power_of_two(self.parameter_entries),
+                f"parameter_entries is {self.parameter_entries}; choose a power of two",
+            ),
             (_power_of_two(self.stream_beats), f"stream_beats is {self.stream_beats}; choose a power of two"),
             (_power_of_two(self.max_tokens), f"max_tokens is {self.max_tokens}; choose a power of two"),
             (_power_of_two(self.max_experts), f"max_experts is {self.max_experts}; choose a power of two"),

@@ -1,9 +1,11 @@
 """Number formats and fixed-point functions, spelt out once for RTL, integer golden model and compiler.
 
-Rounding everywhere is *half up*: ``round_shift(x, s) = floor((x + 2**(s-1)) / 2**s)`` (``x`` for ``s == 0``), so a negative tie
-goes towards plus infinity. Saturation clips to the format's own bounds; two's complement uses its full range.
+Rounding everywhere is *half up*: ``round_shift(x, s) = floor((x + 2**(s-1)) / 2**s)`` (``x`` for ``s == 0``), so a
+negative tie goes towards plus infinity. Saturation clips to the format's own bounds; two's complement uses its full
+range.
 
-The golden model does not import this module: it is handed a :class:`Numerics` object and writes the arithmetic again by itself.
+The golden model does not import this module: it is handed a :class:`Numerics` object and writes the arithmetic again
+by itself.
 """
 
 from __future__ import annotations

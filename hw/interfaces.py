@@ -1,7 +1,8 @@
 """Bundles that travel between units: one definition of every struct, strobe and AXI signature.
 
-A *strobe* is a payload with ``valid`` and no backpressure: the receiver must take it. Streams are Amaranth's ``stream.Signature``
-(valid/ready/payload, payload stable until accepted). Memory reads have a fixed latency and no valid of their own.
+A *strobe* is a payload with ``valid`` and no backpressure: the receiver must take it. Streams are Amaranth's
+``stream.Signature`` (valid/ready/payload, payload stable until accepted). Memory reads have a fixed latency and no
+valid of their own.
 """
 
 from __future__ import annotations
@@ -58,10 +59,8 @@ def score_word(config: AcceleratorConfig) -> data.ArrayLayout:
 
 
 def score_write(config: AcceleratorConfig) -> data.StructLayout:
-    """P scores of one key. ``attention`` marks them as softmax's (else gate logits); ``first`` is the tile's first key."""
-    return data.StructLayout(
-        {"address": 16, "attention": 1, "buffer": 1, "first": 1, "data": score_word(config)}
-    )
+    """P scores of one key. ``attention`` marks softmax's scores (else gate logits), ``first`` a tile's first key."""
+    return data.StructLayout({"address": 16, "attention": 1, "buffer": 1, "first": 1, "data": score_word(config)})
 
 
 def bank_fill(config: AcceleratorConfig) -> data.StructLayout:
@@ -83,7 +82,7 @@ def bank_hold(config: AcceleratorConfig) -> data.StructLayout:
 
 
 def bank_exponentials(config: AcceleratorConfig) -> data.StructLayout:
-    """One lane for each of E elements from ``group * E``; ``clear`` zeroes the word's other lanes (first lane of a word)."""
+    """One lane for each of E elements from ``group * E``; ``clear`` zeroes the word's other lanes (a word's first)."""
     return data.StructLayout(
         {
             "group": range(max(2, config.elements // config.exponential_lanes)),
@@ -136,9 +135,10 @@ class StepKind:
 def step(config: AcceleratorConfig) -> data.StructLayout:
     """What becomes of one step's P accumulators; issued by the engine with the step's last beat.
 
-    ``address`` is the word in the destination memory, ``column`` the column in it. For SCORE it is the score buffer word. For ATTENTION
-    (P queries, one channel) it is the word of query 0, ``row_stride`` the words from one query to the next, ``rows`` the number of valid
-    queries, ``lane`` the channel's lane, ``flush`` marks the last lane of a word.
+    ``address`` is the word in the destination memory, ``column`` the column in it. For SCORE it is the score buffer
+    word. For ATTENTION (P queries, one channel) it is the word of query 0, ``row_stride`` the words from one query to
+    the next, ``rows`` the number of valid queries, ``lane`` the channel's lane, ``flush`` marks the last lane of a
+    word.
     """
     return data.StructLayout(
         {
@@ -162,17 +162,16 @@ def step(config: AcceleratorConfig) -> data.StructLayout:
 
 def job_constants(config: AcceleratorConfig) -> data.StructLayout:
     """Requantiser constants of the running job, stable until it is done."""
-    return data.StructLayout(
-        {"score_multiplier": 17, "score_shift": 6, "gelu_multiplier": 17, "gelu_shift": 6}
-    )
+    return data.StructLayout({"score_multiplier": 17, "score_shift": 6, "gelu_multiplier": 17, "gelu_shift": 6})
 
 
 def engine_job(config: AcceleratorConfig) -> data.StructLayout:
     """A job of the compute engine: one LINEAR, one matrix of one expert, or one ATTENTION command.
 
-    Fields are named as in ``hw.isa``. Linear jobs: ``gather`` takes the broadcast row of step s from queue position s of ``expert``;
-    ``scatter`` writes output row s to the token of that position, weighted by its gate weight. ``channels`` parameter sets are released
-    when the job is done. Attention jobs (``attention`` set) use the second group.
+    Fields are named as in ``hw.isa``. Linear jobs: ``gather`` takes the broadcast row of step s from queue position s
+    of ``expert``; ``scatter`` writes output row s to the token of that position, weighted by its gate weight.
+    ``channels`` parameter sets are released when the job is done. Attention jobs (``attention`` set) use the second
+    group.
     """
     linear = {
         name: 16
@@ -221,9 +220,7 @@ def query_scale(config: AcceleratorConfig) -> data.StructLayout:
 
 def parameter_set(config: AcceleratorConfig) -> data.StructLayout:
     """One output channel's requantiser constants, as they lie in memory (8 bytes)."""
-    return data.StructLayout(
-        {"bias": signed(32), "multiplier": 17, "reserved": 7, "shift": 6, "unused": 2}
-    )
+    return data.StructLayout({"bias": signed(32), "multiplier": 17, "reserved": 7, "shift": 6, "unused": 2})
 
 
 class StreamKind:
@@ -238,8 +235,9 @@ class StreamKind:
 def stream_job(config: AcceleratorConfig) -> data.StructLayout:
     """One block of the weight stream. ``address`` is absolute.
 
-    WEIGHTS: ``channels`` parameter sets, then ``tiles`` x ``words`` x P words (``wide``: 16-bit weights). STAGE and RESIDUAL: ``words``
-    words to ``base``. SHIFTS: ``channels`` bytes. All but WEIGHTS wait for the stream unit's ``permit`` (their command is current).
+    WEIGHTS: ``channels`` parameter sets, then ``tiles`` x ``words`` x P words (``wide``: 16-bit weights). STAGE and
+    RESIDUAL: ``words`` words to ``base``. SHIFTS: ``channels`` bytes. All but WEIGHTS wait for the stream unit's
+    ``permit`` (their command is current).
     """
     return data.StructLayout(
         {
@@ -266,7 +264,7 @@ def queue_address(config: AcceleratorConfig) -> data.StructLayout:
 
 
 def read_request(config: AcceleratorConfig) -> data.StructLayout:
-    """A read burst that a client asks the AXI read master for: 1 to 256 beats, not crossing 4 KiB, for which it has room."""
+    """A burst that a client asks the read master for: 1 to 256 beats, not crossing 4 KiB, for which it has room."""
     return data.StructLayout({"address": 32, "beats_minus_one": 8})
 
 

@@ -1,9 +1,10 @@
 """The command format: one definition for compiler, decoder and documentation.
 
-A program is a sequence of 64-byte little-endian commands. Bits 0 to 7 are the opcode, bits 16 to 31 the task mask (the command
-runs only if the bit of the selected task is set); the rest depends on the opcode. Addresses of on-chip memories are in words of
-T lanes; a *row* is one token (or one channel, where noted) and its stride is in words. Channel counts are padded to multiples of T.
-Stream addresses are bytes relative to the weight base register and multiples of the chunk size.
+A program is a sequence of 64-byte little-endian commands. Bits 0 to 7 are the opcode, bits 16 to 31 the task mask
+(the command runs only if the bit of the selected task is set); the rest depends on the opcode. Addresses of on-chip
+memories are in words of T lanes; a *row* is one token (or one channel, where noted) and its stride is in words.
+Channel counts are padded to multiples of T. Stream addresses are bytes relative to the weight base register and
+multiples of the chunk size.
 """
 
 from __future__ import annotations
@@ -105,14 +106,23 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
     ),
     Opcode.STAGE: _layout(
         *_STREAM,
-        (("destination_base", 16, "first scratchpad word"), ("words", 16, "words to load, one byte a lane, sign-extended")),
+        (
+            ("destination_base", 16, "first scratchpad word"),
+            ("words", 16, "words to load, one byte a lane, sign-extended"),
+        ),
     ),
     Opcode.LINEAR: _layout(
         *_STREAM,
         (("broadcast_base", 16, "scratchpad word of the first broadcast row"), ("broadcast_stride", 16, "words a row")),
         (("steps", 16, "broadcast rows (tokens; channels when swapped)"), ("words", 16, "reduction length in words")),
-        (("stationary_base", 16, "swapped only: scratchpad word of the first token"), ("stationary_stride", 16, "words a token")),
-        (("stationary_rows", 16, "output channels (padded); tokens when swapped"), ("channels", 16, "parameter sets in the stream block")),
+        (
+            ("stationary_base", 16, "swapped only: scratchpad word of the first token"),
+            ("stationary_stride", 16, "words a token"),
+        ),
+        (
+            ("stationary_rows", 16, "output channels (padded); tokens when swapped"),
+            ("channels", 16, "parameter sets in the stream block"),
+        ),
         (("destination_base", 16, "word of the first output row"), ("destination_stride", 16, "words a row")),
         (
             ("destination", 4, "a Destination"),
@@ -131,7 +141,10 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         (("destination_base", 16, "scratchpad word of token 0"), ("destination_stride", 16, "words a token")),
         (("tokens", 16, "queries and keys"), ("heads", 8, "heads"), ("head_words", 8, "words of one head's channels")),
         (("score_multiplier", 17, "accumulator to octaves"), ("score_shift", 6, "its right shift")),
-        (("output_multiplier", 17, "folded into each row's reciprocal"), ("output_shift", 6, "right shift, before the reciprocal's own")),
+        (
+            ("output_multiplier", 17, "folded into each row's reciprocal"),
+            ("output_shift", 6, "right shift, before the reciprocal's own"),
+        ),
     ),
     Opcode.LAYERNORM: _layout(
         (("stream_address", 32, "one byte a channel: extra precision bits (0 to 7)"),),
@@ -151,7 +164,11 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
     ),
     Opcode.GATE: _layout(
         *_NO_STREAM,
-        (("tokens", 16, "tokens whose logits lie in the score buffer"), ("experts", 8, "experts"), ("top_k", 8, "experts a token")),
+        (
+            ("tokens", 16, "tokens whose logits lie in the score buffer"),
+            ("experts", 8, "experts"),
+            ("top_k", 8, "experts a token"),
+        ),
     ),
     Opcode.EXPERTS: _layout(
         (("stream_address", 32, "block of expert 0"),),
@@ -172,9 +189,9 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         (("offset", 32, "bytes from the output base; a multiple of the bus width and of 4 T"),),
     ),
 }
-"""Fields of each command. Requantiser parameter sets precede the weights in a stream block: 8 bytes each (bias int32, multiplier
-uint17 in bits 32 to 48, shift in bits 56 to 61), padded to whole chunks; then, for each tile of P output channels, for each word of the
-reduction, P words of T bytes, element by element."""
+"""Fields of each command. Requantiser parameter sets precede the weights in a stream block: 8 bytes each (bias int32,
+multiplier uint17 in bits 32 to 48, shift in bits 56 to 61), padded to whole chunks; then, for each tile of P output channels,
+for each word of the reduction, P words of T bytes, element by element."""
 
 
 @cache
@@ -214,13 +231,22 @@ def decode(command: bytes) -> tuple[Opcode, dict[str, int]]:
 REGISTERS: dict[str, tuple[int, str]] = {
     "identity": (0x00, "ro: 0x54455353 ('TESS')"),
     "version": (0x04, "ro: interface version"),
-    "configuration": (0x08, "ro: log2 P | log2 T << 4 | log2 memory bytes << 8 | activation width << 16 | residual width << 24"),
+    "configuration": (
+        0x08,
+        "ro: log2 P | log2 T << 4 | log2 memory bytes << 8 | activation width << 16 | residual width << 24",
+    ),
     "control": (0x0C, "wo: bit 0 start (ignored while busy), bit 1 abort and clear error"),
-    "status": (0x10, "ro: bit 0 busy, bit 1 done (since the last start), bit 2 error, bit 3 saturation seen in the residual"),
+    "status": (
+        0x10,
+        "ro: bit 0 busy, bit 1 done (since the last start), bit 2 error, bit 3 saturation seen in the residual",
+    ),
     "task": (0x14, "rw: selected task, 0 to 15"),
     "program_address": (0x18, "rw: byte address of the command stream (multiple of 64)"),
     "weight_address": (0x1C, "rw: byte address that stream addresses are relative to (multiple of 4096)"),
-    "image_address": (0x20, "rw: byte address of the image, planar [channel][row][column] bytes (multiple of the bus width)"),
+    "image_address": (
+        0x20,
+        "rw: byte address of the image, planar [channel][row][column] bytes (multiple of the bus width)",
+    ),
     "output_address": (0x24, "rw: byte address of the result (multiple of the bus width)"),
     "window_base": (0x28, "rw: first byte address that the machine may touch"),
     "window_limit": (0x2C, "rw: first byte address beyond it"),

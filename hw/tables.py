@@ -1,7 +1,7 @@
 """Piecewise-linear tables of the nonlinear functions: one definition for RTL and golden model.
 
-A table is evaluated as ``base[i] + round_shift(slope[i] * f, fraction_bits)`` where the argument splits into an index ``i`` and
-``fraction_bits`` low bits ``f``; slopes are signed.
+A table is evaluated as ``base[i] + round_shift(slope[i] * f, fraction_bits)`` where the argument splits into an index
+``i`` and ``fraction_bits`` low bits ``f``; slopes are signed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ class PiecewiseTable:
         return max(max(s, -s - 1).bit_length() for s in self.slope) + 1
 
 
-def _piecewise(function: Callable[[float], float], start: float, step: float, segments: int, fraction_bits: int) -> PiecewiseTable:
+def _piecewise(
+    function: Callable[[float], float], start: float, step: float, segments: int, fraction_bits: int
+) -> PiecewiseTable:
     points = [math.floor(function(start + step * i) + 0.5) for i in range(segments + 1)]
     slopes = tuple(b - a for a, b in zip(points, points[1:], strict=False))
     return PiecewiseTable(tuple(points[:-1]), slopes, fraction_bits)
@@ -71,8 +73,9 @@ class FunctionTables:
 
     ``exp2``: 2**-f scaled by 2**16 for f in [0, 1), argument 10 fraction bits (5 index, 5 interpolation).
     ``reciprocal``: 2**16 / m for m in [1, 2), argument ``x = m * 2**16`` (17 bits): index ``(x >> 9) - 128``.
-    ``reciprocal_square_root``: 2**16 / sqrt(m) for m in [1, 4), argument ``x = m * 2**16`` (18 bits): index ``(x >> 10) - 64``.
-    ``gelu_delta``: (ReLU - GELU)(|z|) scaled by 2**18, argument |z| with 11 fraction bits: index ``|z| >> 6``; 0 from index 177 on.
+    ``reciprocal_square_root``: 2**16 / sqrt(m) for m in [1, 4), argument ``x = m * 2**16`` (18 bits): index ``(x >>
+    10) - 64``. ``gelu_delta``: (ReLU - GELU)(|z|) scaled by 2**18, argument |z| with 11 fraction bits: index ``|z| >>
+    6``; 0 from index 177 on.
     """
 
     @property

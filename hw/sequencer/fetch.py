@@ -1,0 +1,184 @@
+"""Command fetch: from memory into a small ring that two readers walk at their own pace."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, unsigned
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hw.config import AcceleratorConfig
+from hw.interfaces import Strobe, read_request
+from hw.isa import COMMAND_BITS, COMMAND_BYTES, Opcode
+from hw.sequencer.command import DECODED_BITS
+
+RING_COMMANDS = 16
+"""Commands held at once: how far fetching and weight prefetch run ahead of execution."""
+
+
+class CommandReader(wiring.Component):
+    """Walks the ring and presents one whole command at a time.
+
+    Parameters
+    ----------
+    width:
+        Bits of a ring word.
+
+    Members
+    -------
+    arrived:
+        One more command lies in the ring.
+    read_address, read_data:
+        The ring's read port; data one cycle later.
+    command:
+        The next command's leading bits. A command is ready ``DECODED_BITS / width + 2`` cycles after the one before
+        was taken.
+    consumed:
+        A command was taken: its place is free.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._words = COMMAND_BITS // width
+        super().__init__(
+            {
+                "arrived": In(1),
+                "read_address": Out(range(RING_COMMANDS * self._words)),
+                "read_data": In(width),
+                "command": Out(stream.Signature(unsigned(DECODED_BITS))),
+                "consumed": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Count what has arrived, shift it in word by word."""
+        m = Module()
+        needed = -(-DECODED_BITS // self._width)
+        level = Signal(range(RING_COMMANDS + 1))
+        slot = Signal(range(RING_COMMANDS))
+        word = Signal(range(needed + 1))
+        arriving = Signal(range(needed + 1))
+        arrives = Signal()
+        shifted = Signal(needed * self._width)
+
+        loading = (level != 0) & ~self.command.valid & (word != needed)
+        m.d.comb += [
+            self.read_address.eq(slot * self._words + word),
+            self.command.payload.eq(shifted[:DECODED_BITS]),
+            self.consumed.eq(self.command.valid & self.command.ready),
+        ]
+        m.d.sync += [level.eq(level + self.arrived - self.consumed), arrives.eq(loading)]
+        with m.If(loading):
+            m.d.sync += word.eq(word + 1)
+        with m.If(arrives):
+            m.d.sync += [
+                shifted.eq(Cat(shifted, self.read_data)[self._width :]),
+                arriving.eq(arriving + 1),
+            ]
+            with m.If(arriving == needed - 1):
+                m.d.sync += self.command.valid.eq(1)
+        with m.If(self.consumed):
+            m.d.sync += [self.command.valid.eq(0), word.eq(0), arriving.eq(0), slot.eq(slot + 1)]
+        return m
+
+
+class CommandFetch(wiring.Component):
+    """Fetches the program in order, one command a burst, up to END.
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine.
+
+    Members
+    -------
+    start, program_address:
+        Begin at this byte address (a multiple of 64).
+    request, response:
+        Client port of the AXI read master.
+    execute, schedule:
+        The commands, once for the dispatcher and once for the weight stream's scheduler.
+
+    Resources: ``RING_COMMANDS`` commands of block RAM, twice (two readers).
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "start": In(1),
+                "program_address": In(32),
+                "request": Out(stream.Signature(read_request(config))),
+                "response": In(Strobe(8 * config.memory_bytes)),
+                "execute": Out(stream.Signature(unsigned(DECODED_BITS))),
+                "schedule": Out(stream.Signature(unsigned(DECODED_BITS))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Ring, two readers, and a request whenever both have left room."""
+        m = Module()
+        width = max(32, 8 * self._config.memory_bytes)
+        words = COMMAND_BITS // width
+        m.submodules.ring = ring = Memory(shape=unsigned(width), depth=RING_COMMANDS * words, init=[])
+        write = ring.write_port()
+        readers = []
+        for name, port in (("execute_reader", self.execute), ("schedule_reader", self.schedule)):
+            m.submodules[name] = reader = CommandReader(width)
+            read = ring.read_port()
+            m.d.comb += [read.addr.eq(reader.read_address), read.en.eq(1), reader.read_data.eq(read.data)]
+            wiring.connect(m, reader.command, wiring.flipped(port))
+            readers.append(reader)
+
+        active, waiting = Signal(), Signal()
+        address = Signal(32)
+        # Room is counted for each reader: a place is free again once both have taken the command in it.
+        room = []
+        arrived = Signal()
+        for index, reader in enumerate(readers):
+            held = Signal(range(RING_COMMANDS + 1), name=f"held_{index}")
+            m.d.comb += reader.arrived.eq(arrived)
+            m.d.sync += held.eq(held + arrived - reader.consumed)
+            room.append(held + arrived != RING_COMMANDS)
+
+        m.d.comb += [
+            self.request.valid.eq(active & ~waiting & room[0] & room[1]),
+            self.request.payload.address.eq(address),
+            self.request.payload.beats_minus_one.eq(COMMAND_BYTES // self._config.memory_bytes - 1),
+        ]
+        with m.If(self.request.valid & self.request.ready):
+            m.d.sync += [waiting.eq(1), address.eq(address + COMMAND_BYTES)]
+
+        word_valid, word = self._whole_words(m, width)
+        position = Signal(range(RING_COMMANDS * words))
+        is_end = Signal()
+        first = position[: exact_log2(words)] == 0 if words > 1 else 1
+        last = position[: exact_log2(words)] == words - 1 if words > 1 else 1
+        ends = Mux(first, word[:8] == Opcode.END, is_end)
+        m.d.comb += [write.addr.eq(position), write.data.eq(word), write.en.eq(word_valid)]
+        with m.If(word_valid):
+            m.d.sync += [position.eq(position + 1), is_end.eq(ends)]
+        # One cycle later, so that a reader never meets its word on the way in.
+        m.d.sync += arrived.eq(word_valid & last)
+        with m.If(word_valid & last):
+            m.d.sync += waiting.eq(0)
+            with m.If(ends):
+                m.d.sync += active.eq(0)
+        with m.If(self.start):
+            m.d.sync += [active.eq(1), address.eq(self.program_address)]
+        return m
+
+    def _whole_words(self, m: Module, width: int) -> tuple[Value, Value]:
+        """Join narrow beats to ring words, low part first."""
+        beat = self.response.payload
+        parts = width // (8 * self._config.memory_bytes)
+        if parts == 1:
+            return self.response.valid, beat
+        part = Signal(range(parts))
+        held = Array(Signal(len(Value.cast(beat)), name=f"part_{i}") for i in range(parts - 1))
+        with m.If(self.response.valid):
+            m.d.sync += part.eq(part + 1)
+            with m.If(part != parts - 1):
+                m.d.sync += held[part].eq(beat)
+        return self.response.valid & (part == parts - 1), Cat(*held, beat)

@@ -1,0 +1,70 @@
+"""What a well-formed command is: the decoder's checks, one list an opcode."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Value
+from amaranth.lib import data
+from amaranth.utils import exact_log2
+
+from hw.config import AcceleratorConfig
+from hw.isa import Destination, Opcode
+
+
+def _outside(value: Value, largest: int) -> Value:
+    """Not in 1 to ``largest``."""
+    return (value == 0) | (value > largest)
+
+
+def violations(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]:
+    """Conditions under which a command with fields ``c`` is refused as BAD_FIELD.
+
+    Only what could make a unit hang or overrun one of its own memories is checked; scratchpad and residual addresses
+    are checked where they are used.
+    """
+    gate_rows = config.elements * (config.score_words // config.max_tokens)
+    exponential_words = (
+        (c.tokens + (config.lanes - 1)) >> exact_log2(config.lanes) if opcode == Opcode.ATTENTION else None
+    )
+    match opcode:
+        case Opcode.LINEAR:
+            return [
+                c.steps == 0,
+                c.stationary_rows == 0,
+                _outside(c.words, config.weight_tile_words),
+                c.channels > config.parameter_entries,
+                c.destination > max(Destination),
+                (c.destination == Destination.SCORE)
+                & ((c.steps > config.max_tokens) | (c.stationary_rows > gate_rows)),
+            ]
+        case Opcode.ATTENTION:
+            return [
+                _outside(c.tokens, config.max_tokens),
+                exponential_words > config.exponential_words,
+                c.heads == 0,
+                _outside(c.head_words, config.query_words),
+            ]
+        case Opcode.LAYERNORM:
+            return [_outside(c.rows, config.max_tokens), c.words == 0, c.channels == 0]
+        case Opcode.GATE:
+            return [
+                _outside(c.tokens, config.max_tokens),
+                _outside(c.experts, config.max_experts),
+                _outside(c.top_k, config.max_top_k),
+                c.top_k > c.experts,
+            ]
+        case Opcode.EXPERTS:
+            return [
+                _outside(c.experts, config.max_experts),
+                _outside(c.source_words, config.weight_tile_words),
+                _outside(c.hidden_words, config.weight_tile_words),
+                c.hidden_channels > config.parameter_entries,
+                c.channels > config.parameter_entries,
+            ]
+        case Opcode.LOAD_IMAGE:
+            return [c.patch == 0, (c.patch & (c.patch - 1)) != 0, c.grid_rows == 0, c.grid_columns == 0]
+        case Opcode.STORE:
+            return [c.rows == 0, c.words == 0]
+        case Opcode.STAGE | Opcode.LOAD_RESIDUAL:
+            return [c.words == 0]
+        case _:
+            return []

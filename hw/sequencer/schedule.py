@@ -1,0 +1,155 @@
+"""Weight scheduling: walks the program ahead of execution and asks for the weight stream's blocks in order of use."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal, Value, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hw.config import AcceleratorConfig
+from hw.interfaces import StreamKind, stream_job
+from hw.isa import Opcode
+from hw.sequencer.command import DECODED_BITS, view
+
+
+def queue_counts(config: AcceleratorConfig) -> data.ArrayLayout:
+    """Tokens on each expert's queue."""
+    return data.ArrayLayout(unsigned(config.max_tokens.bit_length()), config.max_experts)
+
+
+class StreamScheduler(wiring.Component):
+    """Turns commands into jobs of the weight stream.
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine.
+
+    Members
+    -------
+    command:
+        The program, from its own reader of the command ring.
+    task_index, weight_address:
+        Selected task (commands of other tasks are passed over) and base address of the stream.
+    counts:
+        Queue lengths; read only while ``dispatch_experts`` marks command ``dispatch_index`` as an EXPERTS command in
+        progress, for only then the gate has decided. Experts without tokens are passed over.
+    job:
+        To the weight stream.
+
+    A job leaves at most two cycles after its command came, or one cycle an expert.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "command": In(stream.Signature(unsigned(DECODED_BITS))),
+                "task_index": In(4),
+                "weight_address": In(32),
+                "counts": In(queue_counts(config)),
+                "dispatch_index": In(16),
+                "dispatch_experts": In(1),
+                "job": Out(stream.Signature(stream_job(config))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """One state machine; a command stays on the stream until its last job has left."""
+        m = Module()
+        index = Signal(16)
+        command = self.command.payload
+        head = view(command, Opcode.LINEAR)
+        selected = Signal()
+        m.d.comb += selected.eq((head.task_mask >> self.task_index)[0])
+        with m.If(self.command.valid & self.command.ready):
+            m.d.sync += index.eq(Mux(head.opcode == Opcode.END, 0, index + 1))
+
+        done = Signal()
+        m.d.comb += self.command.ready.eq(done)
+        with m.If(self.command.valid):
+            with m.Switch(head.opcode):
+                for opcode in (Opcode.LINEAR, Opcode.STAGE, Opcode.LOAD_RESIDUAL, Opcode.LAYERNORM):
+                    with m.Case(opcode):
+                        self._describe(m, opcode)
+                        m.d.comb += [
+                            self.job.payload.address.eq(self.weight_address + head.stream_address),
+                            self.job.payload.bytes.eq(head.stream_bytes),
+                            self.job.valid.eq(selected),
+                            done.eq(~selected | self.job.ready),
+                        ]
+                with m.Case(Opcode.EXPERTS):
+                    decided = self.dispatch_experts & (self.dispatch_index == index)
+                    self._experts(m, selected, decided, done)
+                with m.Default():
+                    m.d.comb += done.eq(1)
+        return m
+
+    def _tiles(self, channels: Value) -> Value:
+        return (channels + (self._config.elements - 1)) >> exact_log2(self._config.elements)
+
+    def _describe(self, m: Module, opcode: Opcode) -> None:
+        """What the block of a command holds, beyond its address and length."""
+        fields = view(self.command.payload, opcode)
+        job = self.job.payload
+        if opcode == Opcode.LINEAR:
+            m.d.comb += [
+                job.kind.eq(StreamKind.WEIGHTS),
+                job.channels.eq(fields.channels),
+                job.words.eq(fields.words),
+                job.wide.eq(fields.wide),
+            ]
+            with m.If(~fields.swapped):
+                m.d.comb += job.tiles.eq(self._tiles(fields.stationary_rows))
+        elif opcode == Opcode.LAYERNORM:
+            m.d.comb += [
+                job.kind.eq(StreamKind.SHIFTS),
+                job.channels.eq(fields.words << exact_log2(self._config.lanes)),
+            ]
+        else:
+            kind = StreamKind.STAGE if opcode == Opcode.STAGE else StreamKind.RESIDUAL
+            m.d.comb += [job.kind.eq(kind), job.words.eq(fields.words), job.base.eq(fields.destination_base)]
+
+    def _experts(self, m: Module, selected: Value, decided: Value, done: Signal) -> None:
+        """Two blocks for every expert that has tokens; the block address steps on for every expert."""
+        fields = view(self.command.payload, Opcode.EXPERTS)
+        job = self.job.payload
+        expert = Signal(8)
+        second = Signal()
+        block = Signal(32)
+        wanted = Signal()
+        m.d.comb += [
+            wanted.eq(self.counts[expert[: exact_log2(self._config.max_experts)]] != 0),
+            job.kind.eq(StreamKind.WEIGHTS),
+            job.address.eq(self.weight_address + fields.stream_address + block),
+        ]
+        with m.If(second):
+            m.d.comb += [
+                job.address.eq(self.weight_address + fields.stream_address + block + fields.first_bytes),
+                job.bytes.eq(fields.stream_bytes - fields.first_bytes),
+                job.channels.eq(fields.channels),
+                job.tiles.eq(self._tiles(fields.channels)),
+                job.words.eq(fields.hidden_words),
+            ]
+        with m.Else():
+            m.d.comb += [
+                job.bytes.eq(fields.first_bytes),
+                job.channels.eq(fields.hidden_channels),
+                job.tiles.eq(self._tiles(fields.hidden_channels)),
+                job.words.eq(fields.source_words),
+            ]
+        with m.If(~selected):
+            m.d.comb += done.eq(1)
+        with m.Elif(decided):
+            with m.If(expert == fields.experts):
+                m.d.comb += done.eq(1)
+                m.d.sync += [expert.eq(0), block.eq(0)]
+            with m.Elif(~wanted):
+                m.d.sync += [expert.eq(expert + 1), block.eq(block + fields.stream_bytes)]
+            with m.Else():
+                m.d.comb += self.job.valid.eq(1)
+                with m.If(self.job.ready):
+                    m.d.sync += second.eq(~second)
+                    with m.If(second):
+                        m.d.sync += [expert.eq(expert + 1), block.eq(block + fields.stream_bytes)]

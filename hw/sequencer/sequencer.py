@@ -1,0 +1,89 @@
+"""The sequencer: command fetch, the dispatcher, and the weight stream's scheduler walking ahead of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from amaranth.hdl import Module
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.config import AcceleratorConfig
+from hw.interfaces import Strobe, read_request, stream_job
+from hw.sequencer.dispatch import Dispatcher, dispatcher_members
+from hw.sequencer.fetch import CommandFetch
+from hw.sequencer.schedule import StreamScheduler
+
+_OWN = ("command", "task_index")
+
+
+class Sequencer(wiring.Component):
+    """Runs a program from memory.
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine.
+    job_layouts:
+        Payload of each unit's job stream (see :class:`Dispatcher`).
+
+    Members
+    -------
+    task_index, program_address, weight_address:
+        From the registers; stable while busy.
+    request, response:
+        Client port of the AXI read master, for commands.
+    stream_job:
+        Blocks of the weight stream, in order of use, ahead of execution.
+    others:
+        As in :class:`Dispatcher`.
+    """
+
+    def __init__(self, config: AcceleratorConfig, job_layouts: Mapping[str, data.StructLayout]) -> None:
+        self._config = config
+        self._layouts = job_layouts
+        self._passed = {
+            name: member for name, member in dispatcher_members(config, job_layouts).items() if name not in _OWN
+        }
+        super().__init__(
+            {
+                "task_index": In(4),
+                "program_address": In(32),
+                "weight_address": In(32),
+                "request": Out(stream.Signature(read_request(config))),
+                "response": In(Strobe(8 * config.memory_bytes)),
+                "stream_job": Out(stream.Signature(stream_job(config))),
+                **self._passed,
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Wire the three parts."""
+        m = Module()
+        m.submodules.fetch = fetch = CommandFetch(self._config)
+        m.submodules.scheduler = scheduler = StreamScheduler(self._config)
+        m.submodules.dispatcher = dispatcher = Dispatcher(self._config, self._layouts)
+        connect(m, flipped(self.request), fetch.request)
+        connect(m, flipped(self.response), fetch.response)
+        connect(m, flipped(self.stream_job), scheduler.job)
+        connect(m, fetch.execute, dispatcher.command)
+        connect(m, fetch.schedule, scheduler.command)
+        m.d.comb += [
+            fetch.start.eq(self.start),
+            fetch.program_address.eq(self.program_address),
+            dispatcher.task_index.eq(self.task_index),
+            scheduler.task_index.eq(self.task_index),
+            scheduler.weight_address.eq(self.weight_address),
+            scheduler.counts.eq(self.counts),
+            scheduler.dispatch_index.eq(dispatcher.index),
+            scheduler.dispatch_experts.eq(dispatcher.experts_active),
+        ]
+        for name, member in self._passed.items():
+            inner, outer = getattr(dispatcher, name), getattr(self, name)
+            if not member.is_port:
+                connect(m, flipped(outer), inner)
+            elif member.flow is In:
+                m.d.comb += inner.eq(outer)
+            else:
+                m.d.comb += outer.eq(inner)
+        return m
