@@ -16,15 +16,17 @@ from hw.interfaces import MEMORY_LATENCY, Strobe, accumulators, bank_exponential
 class ComputeArray(wiring.Component):
     """The unified compute unit's datapath: every multiplication of a layer but the requantiser's happens here.
 
-    A *step* is one broadcast row reduced against the stationary row of each element: one beat a word of T lanes, ``first`` clears the
-    accumulators, ``last`` hands them over. A beat every cycle, steps back to back, steps of a single beat and pauses are all fine. ::
+    A *step* is one broadcast row reduced against the stationary row of each element: one beat a word of T lanes,
+    ``first`` clears the accumulators, ``last`` hands them over. A beat every cycle, steps back to back, steps of a
+    single beat and pauses are all fine. ::
 
         beat --> banks --(2)--> operands --> products --> adder tree --> accumulator --> result
                  broadcast ------^  1           1          log2 T            1
 
-    Operands are the lanes, extended to A + 1 signed bits by ``broadcast_unsigned`` and ``stationary_unsigned``. ``wide`` beats multiply
-    16-bit signed values instead, the low 16 bits of lanes 2i + 1 and 2i together: T/2 products in the even lanes' multipliers.
-    Accumulators wrap; that a reduction fits ``accumulator_width`` is the compiler's business.
+    Operands are the lanes, extended to A + 1 signed bits by ``broadcast_unsigned`` and ``stationary_unsigned``.
+    ``wide`` beats multiply 16-bit signed values instead, the low 16 bits of lanes 2i + 1 and 2i together: T/2 products
+    in the even lanes' multipliers. Accumulators wrap; that a reduction fits ``accumulator_width`` is the compiler's
+    business.
 
     Parameters
     ----------
@@ -107,7 +109,9 @@ class ComputeArray(wiring.Component):
         products = []
         for k in range(self.config.lanes):
             even = k % 2 == 0
-            m.submodules[f"lane_{k}"] = lane = Multiplier(max(width + 1, 16) if even else width + 1, self.config.elements)
+            m.submodules[f"lane_{k}"] = lane = Multiplier(
+                max(width + 1, 16) if even else width + 1, self.config.elements
+            )
             if even:
                 m.d.comb += lane.broadcast.eq(joined(self.broadcast, k, broadcast_unsigned))
             else:

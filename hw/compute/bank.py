@@ -12,15 +12,17 @@ from hw.interfaces import MEMORY_LATENCY, Strobe, bank_exponentials, bank_fill, 
 
 
 class StationaryBanks(wiring.Component):
-    """The stationary operands of the array: P memories of ``bank_words`` words of T lanes, one write and one read port each.
+    """The stationary operands of the array: P memories of ``bank_words`` words of T lanes, one write and one read port.
 
-    Writers of the same element in the same cycle take turns: held rows first (they cannot wait), then exponentials, then weights.
-    Writers of different elements do not disturb each other. A word may be read in the cycle after it was written.
+    Writers of the same element in the same cycle take turns: held rows first (they cannot wait), then exponentials,
+    then weights. Writers of different elements do not disturb each other. A word may be read in the cycle after it was
+    written.
 
     Parameters
     ----------
     config:
-        Sizes. Groups of G = ``words_per_chunk`` elements are filled, groups of E = ``exponential_lanes`` get exponentials.
+        Sizes. Groups of G = ``words_per_chunk`` elements are filled, groups of E = ``exponential_lanes`` get
+        exponentials.
 
     Members
     -------
@@ -95,7 +97,7 @@ class StationaryBanks(wiring.Component):
         return m
 
     def _exponential_words(self, m: Module) -> tuple[list[Signal], Signal]:
-        """The word to write for each exponential of the group (it in its lane, zero elsewhere), and the lanes to write."""
+        """Return a word for each exponential of the group (it in its lane, else zeros), and the lanes to write."""
         payload = self.exponentials.payload
         chosen, enable = Signal(self.config.lanes), Signal(self.config.lanes)
         m.d.comb += [

@@ -1,4 +1,4 @@
-"""Multiplier: the products of one lane, registered before and after, behind an interface that a vendor's multiplier block can take over."""
+"""Multiplier: the products of one lane, behind an interface that a vendor's multiplier block can take over."""
 
 from __future__ import annotations
 

@@ -1,0 +1,220 @@
+"""ComputeEngine: turns jobs into beats for the array, and everything around them into its proper order."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Assert, Cat, Module, Mux, ResetInserter, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.compute.issuer import BeatIssuer
+from hw.compute.loader import RowLoader
+from hw.compute.lookup import QueueLookup
+from hw.compute.phase import AttentionPhases, LinearPhases, Wait
+from hw.config import AcceleratorConfig
+from hw.interfaces import (
+    Strobe,
+    bank_hold,
+    beat,
+    engine_job,
+    job_constants,
+    lanes,
+    queue_address,
+    queue_entry,
+    softmax_job,
+    step,
+)
+
+LINEAR_FLAGS = ("gelu", "swapped", "wide", "broadcast_unsigned", "gather", "scatter")
+
+
+class ComputeEngine(wiring.Component):
+    """The unified compute unit's control: linear jobs (plain, swapped, gathering, scattering, wide) and attention jobs.
+
+    Within a job exactly one beat is issued every cycle, except while one of the stall outputs says why not. A job
+    without work (a zero among its lengths) ends at once, with no tile consumed.
+
+    Parameters
+    ----------
+    config:
+        Sizes.
+
+    Members
+    -------
+    job:
+        The next job, taken when the previous one is done.
+    done:
+        Pulse: every result of the job has been written.
+    beat, broadcast_address, broadcast_enable:
+        One beat: to the array, and to the scratchpad's broadcast port in the same cycle.
+    step:
+        What becomes of a step's accumulators, with its last beat.
+    constants:
+        The job's requantiser constants.
+    load, load_data, hold:
+        Scratchpad rows on their way into the banks, see :class:`RowLoader`.
+    tile_filled, tile_freed:
+        Pulses: a weight tile is complete in the banks; the oldest one has been read for the last time.
+    queue_address, queue_entry:
+        Token queues' read port, MEMORY_LATENCY.
+    softmax, softmax_done:
+        A tile of scores to turn into exponentials, sent once all of its scores are in the score buffer; done, in
+        order.
+    score_written:
+        Pulse: write-back has written one word of scores to the score buffer.
+    writeback_idle:
+        Every step issued so far has been written, from the cycle after the step.
+    parameters_release:
+        Parameter sets of the job that are no longer needed, at its end.
+    busy, stall_weights, stall_attention, stall_drain:
+        A job is in progress; and when it issued no beat in this cycle, exactly one of: waits for a weight tile; for
+        held rows or softmax; for room in the drain (also: start-up, looked-up rows, and the end of the job).
+
+    Timing: first beat ``FIRST_BEAT`` cycles after the job was taken if its first tile is there (gathering or
+    scattering: ``FIRST_BEAT + QueueLookup.LATENCY``); tile changes cost nothing; done ``LAST_STEP`` cycles after the
+    last step or when write-back falls idle.
+    """
+
+    FIRST_BEAT = 3
+    LAST_STEP = 2
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "job": In(stream.Signature(engine_job(config))),
+                "done": Out(1),
+                "beat": Out(Strobe(beat(config))),
+                "broadcast_address": Out(16),
+                "broadcast_enable": Out(1),
+                "step": Out(Strobe(step(config))),
+                "constants": Out(job_constants(config)),
+                "load": Out(stream.Signature(16)),
+                "load_data": In(Strobe(lanes(config))),
+                "hold": Out(Strobe(bank_hold(config))),
+                "tile_filled": In(1),
+                "tile_freed": Out(1),
+                "queue_address": Out(queue_address(config)),
+                "queue_entry": In(queue_entry(config)),
+                "softmax": Out(stream.Signature(softmax_job(config))),
+                "softmax_done": In(1),
+                "score_written": In(1),
+                "writeback_idle": In(1),
+                "parameters_release": Out(Strobe(16)),
+                "busy": Out(1),
+                "stall_weights": Out(1),
+                "stall_attention": Out(1),
+                "stall_drain": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        """Wire generators, loader, look-up and issuer, and sequence the job."""
+        m = Module()
+        config = self.config
+        job, start, running = Signal(engine_job(config)), Signal(), Signal()
+        m.submodules.linear = linear = LinearPhases(config)
+        m.submodules.attention = attention = AttentionPhases(config)
+        m.submodules.loader = loader = RowLoader(config)
+        lookup = QueueLookup(config)
+        m.submodules.lookup = ResetInserter(~running)(lookup)
+        m.submodules.issuer = issuer = BeatIssuer(config)
+        for unit in (linear, attention, loader, lookup, issuer):
+            m.d.comb += unit.job.eq(job)
+        m.d.comb += [
+            linear.start.eq(start & ~job.attention),
+            attention.start.eq(start & job.attention),
+            loader.start.eq(start & (job.attention | job.swapped)),
+            loader.freed.eq(issuer.ended[Wait.ROWS]),
+            lookup.run.eq(running & (job.gather | job.scatter)),
+            issuer.phases.valid.eq(linear.phases.valid | attention.phases.valid),
+            issuer.phases.payload.eq(Mux(job.attention, attention.phases.payload, linear.phases.payload)),
+            linear.phases.ready.eq(issuer.phases.ready & ~job.attention),
+            attention.phases.ready.eq(issuer.phases.ready & job.attention),
+            self.broadcast_address.eq(issuer.broadcast_address),
+            self.broadcast_enable.eq(issuer.beat.valid),
+            *(getattr(self.constants, name).eq(getattr(job, name)) for name in self.constants.shape().members),
+        ]
+        connect(m, issuer.beat, flipped(self.beat))
+        connect(m, issuer.step, flipped(self.step))
+        connect(m, lookup.rows, issuer.rows)
+        connect(m, loader.load, flipped(self.load))
+        connect(m, loader.hold, flipped(self.hold))
+        connect(m, flipped(self.load_data), loader.load_data)
+        m.d.comb += [self.queue_address.eq(lookup.queue_address), lookup.queue_entry.eq(self.queue_entry)]
+        self._count_tiles(m, issuer, loader)
+        self._send_softmax(m, job, start)
+        self._sequence(m, job, start, running, issuer)
+        return m
+
+    def _count_tiles(self, m: Module, issuer: BeatIssuer, loader: RowLoader) -> None:
+        """What lies complete in the banks and has not been started on."""
+        m.d.comb += self.tile_freed.eq(issuer.ended[Wait.WEIGHTS])
+        for kind, arrives, name in (
+            (Wait.WEIGHTS, self.tile_filled, "weights"),
+            (Wait.ROWS, loader.loaded, "rows"),
+            (Wait.EXPONENTIALS, self.softmax_done, "exponentials"),
+        ):
+            count = Signal(range(3), name=f"{name}_available")
+            m.d.sync += count.eq(count + arrives - issuer.started[kind])
+            m.d.comb += issuer.available[kind].eq(count != 0)
+            m.d.sync += Assert(~((count == 2) & arrives) | issuer.started[kind], f"{name}: a third tile in two buffers")
+
+    def _send_softmax(self, m: Module, job, start) -> None:
+        """Count the scores as they are written; a complete tile makes a softmax job."""
+        scores, complete, buffer = Signal(16), Signal(range(3)), Signal()
+        written = self.score_written & job.attention
+        tile_written = written & (scores == job.tokens - 1)
+        sent = self.softmax.valid & self.softmax.ready
+        m.d.comb += [
+            self.softmax.valid.eq(complete != 0),
+            self.softmax.payload.buffer.eq(buffer),
+            *(
+                getattr(self.softmax.payload, name).eq(getattr(job, name))
+                for name in ("tokens", "output_multiplier", "output_shift")
+            ),
+        ]
+        with m.If(start):
+            m.d.sync += [scores.eq(0), buffer.eq(0)]
+        with m.Else():
+            m.d.sync += [
+                complete.eq(complete + tile_written - sent),
+                buffer.eq(buffer ^ sent),
+                scores.eq(Mux(tile_written, 0, scores + written)),
+            ]
+
+    def _sequence(self, m: Module, job, start, running, issuer: BeatIssuer) -> None:
+        """Take a job, run its phases, wait until everything is written; meanwhile explain cycles without a beat."""
+        lengths = [job.tokens, job.heads, job.head_words], [job.steps, job.words, job.stationary_rows]
+        has_work = Mux(job.attention, *(Cat(value != 0 for value in group).all() for group in lengths))
+        with m.FSM(name="job_state") as state:
+            with m.State("IDLE"):
+                m.d.comb += self.job.ready.eq(1)
+                m.d.sync += job.eq(self.job.payload)
+                with m.If(self.job.payload.attention):
+                    m.d.sync += [getattr(job, name).eq(0) for name in LINEAR_FLAGS]
+                with m.If(self.job.valid):
+                    m.next = "START"
+            with m.State("START"):
+                m.d.comb += start.eq(has_work)
+                m.next = "RUN"
+            with m.State("RUN"):
+                m.d.comb += running.eq(1)
+                with m.If(~issuer.phases.valid & ~issuer.active):
+                    m.next = "DRAIN"
+            with m.State("DRAIN"):
+                with m.If(self.writeback_idle):
+                    m.d.comb += [
+                        self.done.eq(1),
+                        self.parameters_release.valid.eq(~job.attention),
+                        self.parameters_release.payload.eq(job.channels),
+                    ]
+                    m.next = "IDLE"
+        m.d.comb += self.busy.eq(~state.ongoing("IDLE"))
+        silent = self.busy & ~self.beat.valid
+        wait = issuer.phases.payload.wait
+        missing = ~issuer.active & issuer.phases.valid & ~issuer.available.bit_select(wait, 1)
+        m.d.comb += [
+            self.stall_weights.eq(silent & missing & (wait == Wait.WEIGHTS)),
+            self.stall_attention.eq(silent & missing & (wait != Wait.WEIGHTS)),
+            self.stall_drain.eq(silent & ~missing),
+        ]

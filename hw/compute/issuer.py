@@ -1,0 +1,167 @@
+"""BeatIssuer: runs phases, one beat a cycle."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Assert, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.compute.lookup import looked_up
+from hw.compute.phase import Wait, phase
+from hw.config import AcceleratorConfig
+from hw.interfaces import StepKind, Strobe, beat, engine_job, step
+
+
+class BeatIssuer(wiring.Component):
+    """Walk the words of a step, the steps of a phase, and the phases, without a bubble between any of them.
+
+    A phase starts when what it waits for is in the banks; a step of a gathering or scattering job when its row has
+    been looked up; the last beat of a step is held back until the drain has room (``elements / requantise_lanes``
+    cycles after the previous step).
+
+    Members
+    -------
+    job:
+        The running job.
+    phases, rows:
+        Work, and looked-up rows.
+    available:
+        One bit for each ``Wait``: what the next phase of that kind needs is in the banks.
+    beat, broadcast_address, step:
+        To the array, scratchpad and write-back; see :class:`ComputeEngine`.
+    started, ended:
+        One bit for each ``Wait``: a phase of that kind has been taken, or has issued its last beat.
+    active:
+        A phase is in progress.
+
+    Timing: the first beat one cycle after the phase is taken; then one a cycle.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "job": In(engine_job(config)),
+                "phases": In(stream.Signature(phase(config))),
+                "rows": In(stream.Signature(looked_up(config))),
+                "available": In(3),
+                "beat": Out(Strobe(beat(config))),
+                "broadcast_address": Out(16),
+                "step": Out(Strobe(step(config))),
+                "started": Out(3),
+                "ended": Out(3),
+                "active": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        """Decide; then the address registers of beats and the fields of steps."""
+        m = Module()
+        config, job, following = self.config, self.job, self.phases.payload
+        current = Signal(phase(config))
+        holding, words_left, steps_left, drain = Signal(), Signal(16), Signal(16), Signal(range(config.elements))
+        issue, ends, free = Signal(), Signal(), Signal()
+        last, looks_up = words_left == 0, job.gather | job.scatter
+        row_known = ~looks_up | self.rows.valid
+        take_step, take_phase, take = Signal(), Signal(), Signal()
+        m.d.comb += [
+            issue.eq(holding & ~(last & (drain != 0))),
+            ends.eq(issue & last),
+            free.eq(~holding | ends),
+            take_step.eq(free & (steps_left != 0) & row_known),
+            take_phase.eq(
+                free & (steps_left == 0) & row_known & self.phases.valid & self.available.bit_select(following.wait, 1)
+            ),
+            take.eq(take_step | take_phase),
+            self.phases.ready.eq(take_phase),
+            self.rows.ready.eq(take & looks_up),
+            self.active.eq(holding | (steps_left != 0)),
+            self.started.eq(take_phase << following.wait),
+            self.ended.eq((ends & (steps_left == 0)) << current.wait),
+        ]
+        m.d.sync += holding.eq(take | (holding & ~ends))
+        with m.If(ends):
+            m.d.sync += drain.eq(config.elements // config.requantise_lanes - 1)
+        with m.Elif(drain != 0):
+            m.d.sync += drain.eq(drain - 1)
+        with m.If(take_phase):
+            m.d.sync += [current.eq(following), words_left.eq(following.words - 1), steps_left.eq(following.steps - 1)]
+        with m.Elif(take_step):
+            m.d.sync += [words_left.eq(current.words - 1), steps_left.eq(steps_left - 1)]
+        with m.Elif(issue):
+            m.d.sync += words_left.eq(words_left - 1)
+        with m.If(take_phase):
+            m.d.sync += Assert((following.words != 0) & (following.steps != 0), "a phase needs words and steps")
+        self._address_beats(m, current, issue, last, take_phase, take_step)
+        self._describe_steps(m, current, ends, take_phase, take_step)
+        return m
+
+    def _address_beats(self, m: Module, current, issue, last, take_phase, take_step) -> None:
+        """Scratchpad and bank addresses count up within a step; the next row's address is kept ready."""
+        job, payload, following = self.job, self.beat.payload, self.phases.payload
+        next_row, first = Signal(16), Signal()
+        gathered = job.broadcast_base + self.rows.payload.offset
+        with m.If(take_phase):
+            m.d.sync += [
+                self.broadcast_address.eq(Mux(job.gather, gathered, following.row)),
+                next_row.eq(following.row + following.row_stride),
+                payload.stationary_address.eq(following.stationary),
+                first.eq(1),
+            ]
+        with m.Elif(take_step):
+            m.d.sync += [
+                self.broadcast_address.eq(Mux(job.gather, gathered, next_row)),
+                next_row.eq(next_row + current.row_stride),
+                payload.stationary_address.eq(current.stationary),
+                first.eq(1),
+            ]
+        with m.Elif(issue):
+            m.d.sync += [
+                self.broadcast_address.eq(self.broadcast_address + 1),
+                payload.stationary_address.eq(payload.stationary_address + 1),
+                first.eq(0),
+            ]
+        m.d.comb += [
+            self.beat.valid.eq(issue),
+            payload.first.eq(first),
+            payload.last.eq(last),
+            payload.wide.eq(job.wide),
+            payload.broadcast_unsigned.eq(job.broadcast_unsigned),
+            payload.stationary_unsigned.eq(current.wait == Wait.EXPONENTIALS),
+        ]
+
+    def _describe_steps(self, m: Module, current, ends, take_phase, take_step) -> None:
+        """Destination, parameter set and position of the step in progress."""
+        job, payload, following, looked_up_row = self.job, self.step.payload, self.phases.payload, self.rows.payload
+        lane = Signal(range(self.config.lanes))
+        is_output = current.kind == StepKind.ATTENTION
+        with m.If(take_phase):
+            m.d.sync += [
+                payload.address.eq(following.address + Mux(job.scatter, looked_up_row.offset, 0)),
+                payload.parameter_index.eq(following.parameter_index),
+                payload.first.eq(1),
+                lane.eq(0),
+            ]
+        with m.Elif(take_step):
+            advanced = payload.address + Mux(is_output & ~payload.flush, 0, current.address_stride)
+            m.d.sync += [
+                payload.address.eq(Mux(job.scatter, current.address + looked_up_row.offset, advanced)),
+                payload.parameter_index.eq(payload.parameter_index + job.swapped),
+                payload.first.eq(0),
+                lane.eq(lane + 1),
+            ]
+        with m.If(take_phase | take_step):
+            m.d.sync += payload.gate_weight.eq(looked_up_row.weight)
+        m.d.comb += [
+            self.step.valid.eq(ends),
+            payload.kind.eq(current.kind),
+            payload.mode.eq(current.mode),
+            payload.column.eq(current.column),
+            payload.gelu.eq(job.gelu),
+            payload.weighted.eq(job.scatter),
+            payload.attention.eq(job.attention),
+            payload.buffer.eq(current.buffer),
+            payload.flush.eq(is_output & (lane == self.config.lanes - 1)),
+            payload.rows.eq(current.rows),
+            payload.row_stride.eq(job.destination_stride),
+        ]

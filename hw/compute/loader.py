@@ -1,0 +1,121 @@
+"""RowLoader: copies rows from the scratchpad into the banks' attention buffers, ahead of the phases that need them."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Assert, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.compute.phase import TileCounter
+from hw.config import AcceleratorConfig
+from hw.interfaces import MEMORY_LATENCY, Strobe, bank_hold, engine_job, lanes
+
+
+class RowLoader(wiring.Component):
+    """Hold the rows of one tile after the other: queries of each (head, query tile), or tokens of a swapped linear job.
+
+    Tile i goes to the start of attention buffer i % 2, row by row: row e of the tile to element e. Rows beyond the
+    last one become zeros (the tile's first row is read in their place). A tile is loaded as soon as its buffer has
+    been freed twice.
+
+    Members
+    -------
+    start:
+        Pulse: ``job`` begins, stays stable, and both buffers are free. Jobs without held rows start nothing.
+    job:
+        The job.
+    load, load_data:
+        Scratchpad words wanted, and the words, MEMORY_LATENCY cycles after they were accepted.
+    hold:
+        Writes into the banks.
+    loaded:
+        Pulse: the next tile is complete; it can be read two cycles later.
+    freed:
+        Pulse: the oldest complete tile is no longer needed.
+
+    Timing: one word a cycle while ``load`` is accepted; one idle cycle between tiles.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "start": In(1),
+                "job": In(engine_job(config)),
+                "load": Out(stream.Signature(16)),
+                "load_data": In(Strobe(lanes(config))),
+                "hold": Out(Strobe(bank_hold(config))),
+                "loaded": Out(1),
+                "freed": In(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        """Walk words, elements, tiles and heads; tag each request with where its data goes."""
+        m = Module()
+        config, job = self.config, self.job
+        rows, heads = Mux(job.attention, job.tokens, job.stationary_rows), Mux(job.attention, job.heads, 1)
+        base, stride = (
+            Mux(job.attention, job.query_base, job.stationary_base),
+            Mux(job.attention, job.query_stride, job.stationary_stride),
+        )
+        words = Mux(job.attention, job.head_words, job.words)
+        tile, free = TileCounter("tile"), Signal(range(3))
+        head_row, row, word = Signal(16), Signal(16), Signal(16)
+        element, valid_rows = Signal(range(config.elements)), Signal(16)
+        loading, beyond = Signal(), Signal()
+        last_word, last_element = word == words - 1, element == config.elements - 1
+        accepted = Signal()
+        tile_done = accepted & last_word & last_element
+        m.d.comb += [
+            beyond.eq(valid_rows == 0),
+            self.load.valid.eq(loading),
+            self.load.payload.eq(Mux(beyond, head_row, row) + word),
+            accepted.eq(loading & self.load.ready),
+        ]
+        with m.If(self.start):
+            m.d.sync += [*tile.start(rows, heads), head_row.eq(base), row.eq(base), free.eq(2), loading.eq(0)]
+        with m.Else():
+            m.d.sync += free.eq(free + self.freed - tile_done)
+            with m.If(~loading):
+                m.d.sync += [loading.eq(tile.more & (free != 0)), valid_rows.eq(tile.rows_left)]
+            with m.Elif(accepted):
+                m.d.sync += word.eq(Mux(last_word, 0, word + 1))
+                with m.If(last_word):
+                    m.d.sync += [
+                        element.eq(element + 1),
+                        row.eq(row + stride),
+                        valid_rows.eq(Mux(beyond, 0, valid_rows - 1)),
+                    ]
+                with m.If(tile_done):
+                    m.d.sync += [loading.eq(0), *tile.advance(rows, config.elements)]
+                    with m.If(tile.head_ends(config.elements)):
+                        m.d.sync += [head_row.eq(head_row + words), row.eq(head_row + words)]
+        bank_address = Mux(tile.buffer, config.attention_buffer(1), config.attention_buffer(0)) + word
+        self._deliver(m, accepted, element, bank_address, beyond, tile_done)
+        return m
+
+    def _deliver(self, m: Module, accepted, element, address, beyond, tile_done) -> None:
+        """Carry each request's place along until its data is there."""
+        tags = []
+        for name, value in (
+            ("valid", accepted),
+            ("element", element),
+            ("address", address),
+            ("zero", beyond),
+            ("done", tile_done),
+        ):
+            for cycle in range(MEMORY_LATENCY):
+                stage = Signal.like(value, name=f"{name}_{cycle}")
+                m.d.sync += stage.eq(value)
+                value = stage
+            tags.append(value)
+        valid, element, address, zero, done = tags
+        m.d.comb += [
+            self.hold.valid.eq(valid),
+            self.hold.payload.element.eq(element),
+            self.hold.payload.address.eq(address),
+            self.hold.payload.data.eq(Mux(zero, 0, self.load_data.payload)),
+            self.loaded.eq(valid & done),
+        ]
+        m.d.sync += Assert(valid == self.load_data.valid, "held rows: data did not come when it was due")

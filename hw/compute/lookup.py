@@ -1,0 +1,86 @@
+"""QueueLookup: turns the positions of an expert's token queue into row addresses, ahead of the steps that use them."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Assert, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from hw.config import AcceleratorConfig
+from hw.interfaces import MEMORY_LATENCY, engine_job, queue_address, queue_entry
+
+
+def looked_up(config: AcceleratorConfig) -> data.StructLayout:
+    """A token's words from the base of its tensor, and its gate weight."""
+    return data.StructLayout({"offset": 16, "weight": 16})
+
+
+class QueueLookup(wiring.Component):
+    """Read positions 0 to ``steps - 1`` of the job's queue over and over (once a tile), as far ahead as there is room.
+
+    One multiplier makes ``token * stride``: of the broadcast rows when gathering, of the destination rows when
+    scattering; a job does one of the two.
+
+    Members
+    -------
+    run:
+        1 while a job with ``gather`` or ``scatter`` is in progress; hold it in reset between jobs to discard what is
+        left over.
+    job:
+        The job, stable while ``run``.
+    queue_address, queue_entry:
+        Read port of the token queues, MEMORY_LATENCY.
+    rows:
+        The offsets, in order.
+
+    Timing: one entry a cycle; the first one ``LATENCY`` cycles after ``run`` rises.
+    """
+
+    DEPTH = 8
+    LATENCY = MEMORY_LATENCY + 3
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "run": In(1),
+                "job": In(engine_job(config)),
+                "queue_address": Out(queue_address(config)),
+                "queue_entry": In(queue_entry(config)),
+                "rows": Out(stream.Signature(looked_up(config))),
+            }
+        )
+
+    def elaborate(self, platform):
+        """Position counter, memory, multiplier, buffer; credits keep the buffer from overflowing."""
+        m = Module()
+        job = self.job
+        m.submodules.buffer = buffer = SyncFIFOBuffered(width=looked_up(self.config).size, depth=self.DEPTH)
+        position, credits = Signal(16), Signal(range(self.DEPTH + 1), init=self.DEPTH)
+        request, taken = Signal(), Signal()
+        m.d.comb += [
+            request.eq(self.run & (credits != 0)),
+            taken.eq(self.rows.valid & self.rows.ready),
+            self.queue_address.position.eq(position),
+            self.queue_address.expert.eq(job.expert),
+        ]
+        m.d.sync += credits.eq(credits - request + taken)
+        with m.If(request):
+            m.d.sync += position.eq(Mux(position == job.steps - 1, 0, position + 1))
+        arriving = Signal(MEMORY_LATENCY + 1)
+        m.d.sync += arriving.eq((arriving << 1) | request)
+        row = Signal(looked_up(self.config))
+        m.d.sync += [
+            row.offset.eq(self.queue_entry.token * Mux(job.gather, job.broadcast_stride, job.destination_stride)),
+            row.weight.eq(self.queue_entry.weight),
+            Assert(~(self.run & job.gather & job.scatter), "a job cannot both gather and scatter"),
+        ]
+        m.d.comb += [
+            buffer.w_en.eq(arriving[-1]),
+            buffer.w_data.eq(row),
+            self.rows.valid.eq(buffer.r_rdy),
+            self.rows.payload.eq(buffer.r_data),
+            buffer.r_en.eq(self.rows.ready),
+        ]
+        return m

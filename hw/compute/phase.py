@@ -1,0 +1,262 @@
+"""Phases: what the engine does with one tile of stationary rows, and generators that list a job's phases in order."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Assert, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import AcceleratorConfig
+from hw.interfaces import ParameterMode, StepKind, engine_job
+from hw.isa import Destination
+
+
+class Wait:
+    """What must have been put into the banks before a phase may start."""
+
+    WEIGHTS = 0  # the next streamed weight tile
+    ROWS = 1  # the next held tile: queries, or tokens when roles are swapped
+    EXPONENTIALS = 2  # softmax's output for the next query tile
+
+
+def phase(config: AcceleratorConfig) -> data.StructLayout:
+    """One tile against ``steps`` broadcast rows of ``words`` words, starting at scratchpad word ``row``.
+
+    ``stationary`` is the tile's first bank word. The remaining fields fill in ``hw.interfaces.step``: ``address`` is
+    the first step's word and ``address_stride`` what is added a step (kind ATTENTION: 1 whenever a word's lanes are
+    full).
+    """
+    return data.StructLayout(
+        {
+            "wait": 2,
+            "row": 16,
+            "row_stride": 16,
+            "steps": 16,
+            "words": 16,
+            "stationary": range(config.bank_words),
+            "kind": 3,
+            "mode": 2,
+            "parameter_index": 16,
+            "address": 16,
+            "address_stride": 16,
+            "column": range(max(2, config.columns)),
+            "buffer": 1,
+            "rows": range(config.elements + 1),
+        }
+    )
+
+
+class LinearPhases(wiring.Component):
+    """The phases of a linear job: one for each tile of P output channels, or of P tokens when roles are swapped.
+
+    Members
+    -------
+    start:
+        Pulse: the job in ``job`` begins. ``job`` stays stable until the next one.
+    job:
+        The job.
+    phases:
+        Its phases; ``valid`` falls after the last one.
+
+    Weight buffers alternate from tile to tile across jobs, as the weight stream does.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
+        super().__init__(
+            {"start": In(1), "job": In(engine_job(config)), "phases": Out(stream.Signature(phase(config)))}
+        )
+
+    def elaborate(self, platform):
+        """Count tiles."""
+        m = Module()
+        config, job, out = self.config, self.job, self.phases.payload
+        rows_left, address, parameter = Signal(16), Signal(16), Signal(16)
+        column = Signal(range(max(2, config.columns)))
+        weight_buffer, held_buffer = Signal(), Signal()
+        score = job.destination == Destination.SCORE
+        m.d.comb += [
+            self.phases.valid.eq(rows_left != 0),
+            out.wait.eq(Mux(job.swapped, Wait.ROWS, Wait.WEIGHTS)),
+            out.row.eq(job.broadcast_base),
+            out.row_stride.eq(job.broadcast_stride),
+            out.steps.eq(job.steps),
+            out.words.eq(job.words),
+            out.stationary.eq(
+                Mux(
+                    job.swapped,
+                    Mux(held_buffer, config.attention_buffer(1), config.attention_buffer(0)),
+                    Mux(weight_buffer, config.weight_tile_words, 0),
+                )
+            ),
+            out.kind.eq(job.destination),
+            out.mode.eq(Mux(job.swapped, ParameterMode.STEP, ParameterMode.ELEMENT)),
+            out.parameter_index.eq(Mux(job.swapped, 0, parameter)),
+            out.address.eq(address),
+            out.address_stride.eq(Mux(score, 1, job.destination_stride)),
+            out.column.eq(Mux(score, 0, column)),
+        ]
+        with m.If(self.start):
+            m.d.sync += [
+                rows_left.eq(job.stationary_rows),
+                address.eq(Mux(score, 0, job.destination_base)),
+                parameter.eq(0),
+                column.eq(0),
+                held_buffer.eq(0),
+            ]
+        with m.Elif(self.phases.valid & self.phases.ready):
+            word_full = column == config.columns - 1
+            m.d.sync += [
+                rows_left.eq(Mux(rows_left > config.elements, rows_left - config.elements, 0)),
+                address.eq(address + Mux(score, job.steps, word_full)),
+                parameter.eq(parameter + config.elements),
+                column.eq(Mux(word_full, 0, column + 1)),
+                held_buffer.eq(~held_buffer),
+                weight_buffer.eq(weight_buffer ^ ~job.swapped),
+            ]
+        return m
+
+
+class TileCounter:
+    """Where a job is in its list of (head, query tile): rows left in the head, heads left, and the tile's buffer."""
+
+    def __init__(self, name: str) -> None:
+        self.rows_left = Signal(16, name=f"{name}_rows_left")
+        self.heads_left = Signal(8, name=f"{name}_heads_left")
+        self.buffer = Signal(name=f"{name}_buffer")
+
+    def start(self, rows: Value, heads: Value) -> list:
+        """Statements that begin the list."""
+        return [self.rows_left.eq(rows), self.heads_left.eq(heads), self.buffer.eq(0)]
+
+    def advance(self, rows: Value, elements: int) -> list:
+        """Statements that go to the next tile."""
+        return [
+            self.rows_left.eq(Mux(self.head_ends(elements), rows, self.rows_left - elements)),
+            self.heads_left.eq(self.heads_left - self.head_ends(elements)),
+            self.buffer.eq(~self.buffer),
+        ]
+
+    def head_ends(self, elements: int) -> Value:
+        """1 in the last tile of a head."""
+        return self.rows_left <= elements
+
+    @property
+    def more(self) -> Value:
+        """1 while tiles are left."""
+        return self.heads_left != 0
+
+
+class AttentionPhases(wiring.Component):
+    """The phases of an attention job, over the list j = (head, query tile): QK(0), QK(1), AV(0), QK(2), AV(1), ...
+
+    The reordered attention of Edge-MoE (ICCAD 2023, section IV): P queries are held while the keys stream past, then
+    their exponentials while the channels of V transposed stream past. QK runs one tile ahead of AV, so softmax has a
+    whole tile's time.
+
+    Members as in :class:`LinearPhases`. The words from one head's channels of V to the next one's are added up in the
+    first ``head_words`` cycles, long before the first AV phase.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
+        super().__init__(
+            {"start": In(1), "job": In(engine_job(config)), "phases": Out(stream.Signature(phase(config)))}
+        )
+
+    def elaborate(self, platform):
+        """Two cursors, one for QK and one for AV, taken in turns."""
+        m = Module()
+        out = self.phases.payload
+        scores, values = TileCounter("scores"), TileCounter("values")
+        lead, turn = Signal(2), Signal()
+        m.d.comb += turn.eq((lead == 2) | ~scores.more)
+        taken = self.phases.ready & self.phases.valid
+        self._score_phase(m, scores, taken & ~turn, ~turn)
+        self._value_phase(m, values, taken & turn, turn)
+        m.d.comb += [
+            self.phases.valid.eq(values.more),
+            out.address_stride.eq(1),
+            out.column.eq(0),
+            out.parameter_index.eq(0),
+        ]
+        with m.If(self.start):
+            m.d.sync += lead.eq(0)
+        with m.Elif(taken):
+            m.d.sync += lead.eq(Mux(turn, lead - 1, lead + 1))
+        return m
+
+    def _score_phase(self, m: Module, tile: TileCounter, taken: Value, chosen: Value) -> None:
+        """QK: held queries against every key of the head."""
+        config, job, out = self.config, self.job, self.phases.payload
+        key_row = Signal(16)
+        with m.If(chosen):
+            m.d.comb += [
+                out.wait.eq(Wait.ROWS),
+                out.row.eq(key_row),
+                out.row_stride.eq(job.key_stride),
+                out.steps.eq(job.tokens),
+                out.words.eq(job.head_words),
+                out.stationary.eq(Mux(tile.buffer, config.attention_buffer(1), config.attention_buffer(0))),
+                out.kind.eq(StepKind.SCORE),
+                out.mode.eq(ParameterMode.SCORE),
+                out.address.eq(Mux(tile.buffer, config.max_tokens, 0)),
+                out.buffer.eq(tile.buffer),
+            ]
+        with m.If(self.start):
+            m.d.sync += [*tile.start(job.tokens, job.heads), key_row.eq(job.key_base)]
+        with m.Elif(taken):
+            m.d.sync += tile.advance(job.tokens, config.elements)
+            with m.If(tile.head_ends(config.elements)):
+                m.d.sync += key_row.eq(key_row + job.head_words)
+
+    def _value_phase(self, m: Module, tile: TileCounter, taken: Value, chosen: Value) -> None:
+        """AV: held exponentials against every channel of the head."""
+        config, job, out = self.config, self.job, self.phases.payload
+        lane_bits, element_bits = (config.lanes - 1).bit_length(), (config.elements - 1).bit_length()
+        value_row, head_values, words_counted = Signal(16), Signal(16), Signal(8)
+        tile_destination, head_destination = Signal(16), Signal(16)
+        counted = words_counted == job.head_words
+        exponentials = [config.attention_buffer(b) + config.query_words for b in range(2)]
+        with m.If(chosen):
+            m.d.comb += [
+                out.wait.eq(Wait.EXPONENTIALS),
+                out.row.eq(value_row),
+                out.row_stride.eq(job.value_stride),
+                out.steps.eq(job.head_words << lane_bits),
+                out.words.eq((job.tokens + (config.lanes - 1)) >> lane_bits),
+                out.stationary.eq(Mux(tile.buffer, exponentials[1], exponentials[0])),
+                out.kind.eq(StepKind.ATTENTION),
+                out.mode.eq(ParameterMode.QUERY),
+                out.address.eq(tile_destination),
+                out.buffer.eq(tile.buffer),
+                out.rows.eq(Mux(tile.head_ends(config.elements), tile.rows_left, config.elements)),
+            ]
+        with m.If(self.start):
+            m.d.sync += [
+                *tile.start(job.tokens, job.heads),
+                value_row.eq(job.value_base),
+                head_values.eq(0),
+                words_counted.eq(0),
+                tile_destination.eq(job.destination_base),
+                head_destination.eq(job.destination_base + job.head_words),
+            ]
+        with m.Else():
+            with m.If(~counted):
+                m.d.sync += [
+                    head_values.eq(head_values + (job.value_stride << lane_bits)),
+                    words_counted.eq(words_counted + 1),
+                ]
+            with m.If(taken):
+                m.d.sync += [
+                    *tile.advance(job.tokens, config.elements),
+                    Assert(counted, "the first AV phase came too early"),
+                ]
+                with m.If(tile.head_ends(config.elements)):
+                    m.d.sync += [
+                        value_row.eq(value_row + head_values),
+                        tile_destination.eq(head_destination),
+                        head_destination.eq(head_destination + job.head_words),
+                    ]
+                with m.Else():
+                    m.d.sync += tile_destination.eq(tile_destination + (job.destination_stride << element_bits))
