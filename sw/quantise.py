@@ -1,0 +1,212 @@
+"""Post-training quantisation of a float model, without retraining; scales are chosen on a few sample images.
+
+Everything that can be folded exactly is: LayerNorm's gain and offset, channel shifts, key and value biases, GELU's zero
+point, the pixels' 1/256 and the embedding of a task-conditioned router (see docs/numerics.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from golden import metrics
+from golden.integer.model import IntegerModel
+from golden.integer.parameters import QuantisedModel
+from golden.model import PIXEL_SCALE, VisionTransformer, cells_to_map
+from golden.scenes import HELD_OUT, generate, generate_batch
+from hw.formats import Numerics
+from sw.quantiser.calibration import Calibration, array
+from sw.quantiser.layers import LayerQuantiser
+from sw.quantiser.scales import quantise_linear
+
+HEADROOM = 1.1
+"""Ranges are the largest magnitudes seen on the calibration images times this."""
+
+Progress = Callable[[float], None]
+
+
+def quantise(
+    model: VisionTransformer,
+    images: NDArray[np.uint8],
+    numerics: Numerics,
+    *,
+    headroom: float = HEADROOM,
+    progress: Progress | None = None,
+) -> QuantisedModel:
+    """Quantise ``model`` for a machine with ``numerics``.
+
+    Parameters
+    ----------
+    model:
+        The float model.
+    images:
+        (B, 3, H, W) bytes to calibrate with; every task runs on each.
+    numerics:
+        Number formats of the machine.
+    headroom:
+        Factor from the largest magnitude seen to the range, at least 1.
+    progress:
+        Called with the fraction done.
+
+    Raises
+    ------
+    ValueError
+        Without images, for a headroom below 1, or for a model that the formats cannot hold.
+    """
+    if not len(images):
+        raise ValueError("no calibration images; give at least one")
+    if headroom < 1:
+        raise ValueError(f"headroom is {headroom}; choose at least 1, or calibrated values saturate")
+    config = model.config
+    calibration = Calibration(model, images, progress)
+    layers = LayerQuantiser(model, calibration, numerics, headroom)
+    quantised_layers = tuple(layers.layer(number) for number in range(config.layers))
+    norm, heads = layers.heads()
+    residual = layers.residual_scale
+    initial = array(model.pos_embed)[0].copy()
+    initial[0] += array(model.cls_token)[0, 0]
+    initial[1:] += array(model.patch_embed.proj.bias)
+    rounded = np.floor(initial / residual + 0.5).astype(np.int64)
+    if np.abs(rounded).max() > numerics.residual.maximum:
+        raise ValueError(f"embeddings reach {np.abs(initial).max():g}; the residual stream holds less than 64")
+    return QuantisedModel(
+        config=config,
+        activation_width=numerics.activation_width,
+        residual_width=numerics.residual_width,
+        patch_embedding=quantise_linear(
+            array(model.patch_embed.proj.weight).reshape(config.dim, -1),
+            0.0,
+            input_scale=PIXEL_SCALE,
+            output_scale=residual,
+            input_format=numerics.pixel,
+            numerics=numerics,
+        ),
+        initial_residual=rounded,
+        layers=quantised_layers,
+        norm=norm,
+        heads=heads,
+        scales={
+            "pixels": np.asarray(PIXEL_SCALE),
+            "residual.init": np.asarray(residual),
+            "residual.embed": np.asarray(residual),
+            **layers.scales,
+        },
+    )
+
+
+def calibration_images(model: VisionTransformer, count: int = 32) -> NDArray[np.uint8]:
+    """The first ``count`` training scenes at the model's size, (count, 3, H, W) bytes."""
+    size = {"height": model.config.image_height, "width": model.config.image_width}
+    return np.ascontiguousarray(generate_batch(range(count), **size).image.transpose(0, 3, 1, 2))
+
+
+def error_report(
+    model: VisionTransformer, quantised: QuantisedModel, images: NDArray[np.uint8], *, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Compare the residual stream and the routing of integer and float model, layer by layer.
+
+    Returns
+    -------
+    dict
+        For each task, by name: ``layers``, a list with, for each layer, ``relative_l2`` and ``cosine`` of the residual
+        stream over all images, and ``routing_changes`` (share of tokens whose set of experts differs; None for dense
+        layers); ``head_relative_l2`` (None without a head); ``routing_changes`` over all layers; ``saturated`` images.
+    """
+    integer = IntegerModel(quantised, _numerics(quantised))
+    config, report = model.config, {}
+    for index, task in enumerate(config.tasks):
+        sums = _Comparison(config.layers)
+        for number, image in enumerate(images):
+            capture: dict[str, Any] = {}
+            with torch.no_grad():
+                model(torch.from_numpy(image[None]), index, capture=capture)
+            sums.add(capture, integer, integer.run(image, index), task.name)
+            if progress is not None:
+                progress((index + (number + 1) / len(images)) / len(config.tasks))
+        report[task.name] = sums.to_dict()
+    return report
+
+
+class _Comparison:
+    """Sums over images: squares of float, integer and difference, and products."""
+
+    def __init__(self, layers: int) -> None:
+        self.squares = np.zeros((layers + 1, 4))  # difference, float, integer, product; the last row is the head
+        self.changes: dict[int, list[float]] = {}
+        self.saturated = 0
+
+    def add(self, capture: dict[str, Any], integer: IntegerModel, tensors: dict[str, Any], task: str) -> None:
+        for layer in range(len(self.squares) - 1):
+            name = f"layer{layer:02d}"
+            got = integer.dequantise(f"{name}.residual", tensors[f"{name}.residual"])
+            self._accumulate(layer, capture[f"{name}.residual"][0].double().numpy(), got)
+            if f"{name}.expert_indices" in tensors:
+                expected = np.sort(capture[f"{name}.expert_indices"][0].numpy(), axis=1)
+                changed = (np.sort(tensors[f"{name}.expert_indices"], axis=1) != expected).any(axis=1)
+                self.changes.setdefault(layer, []).append(float(changed.mean()))
+        if "head" in tensors:
+            got = integer.dequantise(f"head.{task}", tensors["head"])
+            self._accumulate(-1, capture["head"][0].double().numpy(), got)
+        self.saturated += tensors["saturated"]
+
+    def _accumulate(self, row: int, expected: NDArray, got: NDArray) -> None:
+        difference = got - expected
+        self.squares[row] += [
+            (a * b).sum() for a, b in ((difference, difference), (expected, expected), (got, got), (expected, got))
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        layers = []
+        for layer, (difference, expected, got, product) in enumerate(self.squares[:-1]):
+            changes = self.changes.get(layer)
+            layers.append(
+                {
+                    "relative_l2": float(np.sqrt(difference / expected)),
+                    "cosine": float(product / np.sqrt(expected * got)),
+                    "routing_changes": float(np.mean(changes)) if changes else None,
+                }
+            )
+        head = self.squares[-1]
+        return {
+            "layers": layers,
+            "head_relative_l2": float(np.sqrt(head[0] / head[1])) if head[1] else None,
+            "routing_changes": float(np.mean(list(self.changes.values()))) if self.changes else None,
+            "saturated": int(self.saturated),
+        }
+
+
+def evaluate(
+    model: VisionTransformer, quantised: QuantisedModel, *, scenes: int = 100, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Score float and integer model on the first held-out scenes.
+
+    Returns
+    -------
+    dict
+        ``scenes``; ``float`` and ``integer``, each with ``mean_iou``, ``class_iou`` and ``depth_rmse_m``.
+    """
+    integer = IntegerModel(quantised, _numerics(quantised))
+    config, scores = model.config, {"float": metrics.Scores(), "integer": metrics.Scores()}
+    for number in range(scenes):
+        scene = generate(HELD_OUT + number, height=config.image_height, width=config.image_width)
+        image = np.ascontiguousarray(scene.image.transpose(2, 0, 1))
+        with torch.no_grad():
+            outputs = model.forward_tasks(torch.from_numpy(image[None]), range(len(config.tasks)))
+        for index, task in enumerate(config.tasks):
+            ours = cells_to_map(torch.from_numpy(integer.predict(image, index)[None]), config, index)
+            for kind, output in (("float", outputs[index][0].numpy()), ("integer", ours[0].numpy())):
+                if task.kind == "segmentation":
+                    scores[kind].add_segmentation(output.argmax(axis=0), scene.label)
+                else:
+                    scores[kind].add_depth(metrics.output_to_depth(output[0]), scene.depth)
+        if progress is not None:
+            progress((number + 1) / scenes)
+    return {"scenes": scenes, **{kind: score.to_dict() for kind, score in scores.items()}}
+
+
+def _numerics(quantised: QuantisedModel) -> Numerics:
+    return Numerics(activation_width=quantised.activation_width, residual_width=quantised.residual_width)

@@ -1,0 +1,1 @@
+"""Parts of the quantiser: calibration, scales, layers."""

@@ -1,0 +1,122 @@
+"""Calibration: what ranges the float model's tensors reach on sample images, over all tasks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from golden.model import LAYER_NORM_EPSILON, VisionTransformer
+from golden.moe import ExpertMlp
+
+Floats = NDArray[np.float64]
+
+_BATCH = 8
+_SAMPLES = 64  # normalised tokens kept a batch and norm, to choose channel shifts with
+
+
+class Calibration:
+    """Largest magnitudes by tensor name.
+
+    Parameters
+    ----------
+    model:
+        The float model.
+    images:
+        (B, 3, H, W) bytes.
+    progress:
+        Called with the fraction done.
+
+    Attributes
+    ----------
+    maximum:
+        Largest magnitude of each channel: ``layerNN.norm1``, ``layerNN.norm2`` and ``norm`` before gain and offset;
+        ``layerNN.q``; ``layerNN.k``, ``layerNN.v`` and ``layerNN.attention`` without what their biases contribute;
+        of the whole tensor: ``layerNN.hidden`` and ``head.{task}``.
+    samples:
+        Some normalised tokens (n, D) for each norm.
+    """
+
+    def __init__(
+        self, model: VisionTransformer, images: NDArray[np.uint8], progress: Callable[[float], None] | None = None
+    ) -> None:
+        self.model = model
+        self.maximum: dict[str, Floats] = {}
+        self._samples: defaultdict[str, list[Floats]] = defaultdict(list)
+        self._offsets = bias_offsets(model)
+        generator = np.random.default_rng(len(images))
+        for start in range(0, len(images), _BATCH):
+            self._observe(torch.from_numpy(images[start : start + _BATCH]), generator)
+            if progress is not None:
+                progress(min(start + _BATCH, len(images)) / len(images))
+
+    @property
+    def samples(self) -> Mapping[str, Floats]:
+        """Normalised tokens of each norm."""
+        return {name: np.concatenate(parts) for name, parts in self._samples.items()}
+
+    def _observe(self, images: Tensor, generator: np.random.Generator) -> None:
+        config, capture = self.model.config, dict[str, Any]()
+        with torch.no_grad():
+            results = self.model.forward_tasks(images, range(len(config.tasks)), capture=capture)
+        x = capture["residual.embed"]
+        for layer in range(config.layers):
+            name = f"layer{layer:02d}"
+            self._norm(f"{name}.norm1", x, generator)
+            self._norm(f"{name}.norm2", capture[f"{name}.residual_attention"], generator)
+            for part in ("q", "k", "v", "attention"):
+                values = capture[f"{name}.{part}"].double().numpy() - self._offsets.get(f"{name}.{part}", 0.0)
+                self._channels(f"{name}.{part}", values)
+            hidden = capture.get(f"{name}.hidden")
+            for value in capture[f"{name}.expert_hidden"].values() if hidden is None else [hidden]:
+                if value.numel():
+                    self._update(f"{name}.hidden", np.asarray(float(value.abs().max())))
+            x = capture[f"{name}.residual"]
+        if config.final_norm:
+            self._norm("norm", x[:, 1:], generator)
+        for task, result in zip(config.tasks, results, strict=True):
+            if task.kind != "features":
+                self._update(f"head.{task.name}", np.asarray(float(result.abs().max())))
+
+    def _norm(self, name: str, x: Tensor, generator: np.random.Generator) -> None:
+        rows = x.double().numpy().reshape(-1, x.shape[-1])
+        centred = rows - rows.mean(axis=-1, keepdims=True)
+        normal = centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + LAYER_NORM_EPSILON)
+        self._channels(name, normal)
+        self._samples[name].append(normal[generator.choice(len(normal), min(_SAMPLES, len(normal)), replace=False)])
+
+    def _channels(self, name: str, values: Floats) -> None:
+        self._update(name, np.abs(values).reshape(-1, values.shape[-1]).max(axis=0))
+
+    def _update(self, name: str, maximum: Floats) -> None:
+        self.maximum[name] = np.maximum(self.maximum.get(name, 0.0), maximum)
+
+
+def bias_offsets(model: VisionTransformer) -> dict[str, Floats]:
+    """What biases and the norm's offset add to keys, values and attention outputs of each layer: (D,) each.
+
+    On keys it is the same for every key of a query, so softmax cancels it; on values, weights that sum to 1 pass it
+    through unchanged, so that it can be moved behind attention.
+    """
+    offsets: dict[str, Floats] = {}
+    block: Any
+    for layer, block in enumerate(model.blocks):
+        weight, bias = array(block.attn.qkv.weight), array(block.attn.qkv.bias)
+        _, k, v = np.split(weight @ array(block.norm1.bias) + bias, 3)
+        offsets |= {f"layer{layer:02d}.k": k, f"layer{layer:02d}.v": v, f"layer{layer:02d}.attention": v}
+    return offsets
+
+
+def array(tensor: Any) -> Floats:
+    """A tensor as float64 (a module's attributes have no narrower static type)."""
+    return tensor.detach().double().numpy()
+
+
+def is_routed(mlp: torch.nn.Module) -> bool:
+    """Whether a block's MLP is a mixture of experts."""
+    return isinstance(mlp, ExpertMlp)

@@ -1,0 +1,165 @@
+"""From real scales to integer constants: multipliers, linear layers, norms."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from golden.integer.parameters import QuantisedLayerNorm, QuantisedLinear
+from golden.model import LAYER_NORM_EPSILON
+from hw.formats import Format, Numerics
+
+Floats = NDArray[np.float64]
+
+_TOP_MULTIPLIER = 1 << 16
+_MAXIMUM_SHIFT = 63
+_BALANCES = (1.0, 0.75, 0.5, 0.25)  # how much a channel's range counts against its weights' size, all tried
+
+
+def multiplier_and_shift(ratio: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Write positive ``ratio`` as ``multiplier / 2**shift`` with the multiplier in [2**15, 2**16]; 0 stays 0.
+
+    Raises
+    ------
+    ValueError
+        For a ratio above 65536, which would need a left shift.
+    """
+    ratio = np.asarray(ratio, np.float64)
+    if (ratio > _TOP_MULTIPLIER).any() or not np.isfinite(ratio).all():
+        raise ValueError(f"requantising ratio {ratio.max():g} exceeds {_TOP_MULTIPLIER}; the output scale is too small")
+    exponent = np.frexp(np.where(ratio > 0, ratio, 1.0))[1]  # ratio = fraction * 2**exponent, fraction in [1/2, 1)
+    shift = np.clip(16 - exponent, 0, _MAXIMUM_SHIFT)
+    multiplier = np.rint(ratio * np.exp2(shift))
+    return multiplier.astype(np.int64), np.where(multiplier > 0, shift, 0).astype(np.int64)
+
+
+def scalar_multiplier(ratio: float) -> tuple[int, int]:
+    """:func:`multiplier_and_shift` of one number."""
+    multiplier, shift = multiplier_and_shift(ratio)
+    return int(multiplier), int(shift)
+
+
+def quantise_linear(
+    weight: Floats,
+    bias: ArrayLike,
+    *,
+    input_scale: float | Floats,
+    output_scale: float | Floats,
+    input_format: Format,
+    numerics: Numerics,
+    weight_format: Format | None = None,
+    zero_point: float = 0.0,
+) -> QuantisedLinear:
+    """Quantise one linear layer; weights get a scale for each output channel by their largest magnitude.
+
+    Where needed the scale grows until no input whatsoever can overflow the accumulator, nor the bias its 32 bits.
+
+    Parameters
+    ----------
+    weight, bias:
+        (outputs, inputs) and (outputs,), real.
+    input_scale, output_scale:
+        Real value of one step: a scalar, or one for each input or output.
+    zero_point:
+        Real value that the input carries on top; taken off again through the bias.
+    """
+    form = weight_format or numerics.weight
+    scaled = weight * np.asarray(input_scale)  # real output of one input step
+    bias = np.broadcast_to(np.asarray(bias, np.float64), len(scaled))
+    zero_steps = zero_point / np.asarray(input_scale, np.float64)
+    constant = np.abs(bias) + np.abs((scaled * zero_steps).sum(axis=1))
+    largest_input = max(-input_format.minimum, input_format.maximum)
+    room = (1 << (numerics.accumulator_width - 1)) - scaled.shape[1] * largest_input - 2
+    bounds = (
+        np.abs(scaled).max(axis=1) / form.maximum,
+        constant * 1.01 / numerics.bias.maximum,
+        (np.abs(scaled).sum(axis=1) * largest_input + constant * 1.01) / room,
+    )
+    step = np.maximum.reduce(bounds)  # real value of one accumulator unit
+    step = np.where(step > 0, step, 1.0)
+    integers = np.rint(scaled / step[:, None])
+    offset = np.rint(bias / step - (integers * zero_steps).sum(axis=1))
+    multiplier, shift = multiplier_and_shift(step / output_scale)
+    dead = (integers == 0).all(axis=1) & (offset == 0)
+    return QuantisedLinear(
+        weight=integers.astype(np.int16),
+        bias=offset.astype(np.int64),
+        multiplier=np.where(dead, 0, multiplier),
+        shift=np.where(dead, 0, shift),
+    )
+
+
+class Norm(NamedTuple):
+    """A quantised norm, with the scale of each channel of its output and the scale of its wide output."""
+
+    parameters: QuantisedLayerNorm
+    scale: Floats
+    wide_scale: float
+
+
+def quantise_norm(
+    maximum: Floats, samples: Floats, next_weight: Floats, *, headroom: float, numerics: Numerics
+) -> Norm:
+    """Choose the scales of a LayerNorm's normalised output.
+
+    Channel shifts trade the range of a channel against the size of its column in the next weights; the balance with the
+    smallest error of the next layer's output on ``samples`` wins.
+
+    Parameters
+    ----------
+    maximum:
+        (D,) largest normalised magnitudes.
+    samples:
+        (n, D) normalised tokens.
+    next_weight:
+        (outputs, D) all weights that follow, with the norm's gain in their columns.
+    """
+    columns = np.abs(next_weight).max(axis=0)
+    candidates = [np.zeros(len(maximum), np.int64), *(_balanced(maximum, columns, part) for part in _BALANCES)]
+    fitted = [_fit(maximum, shifts, headroom, numerics) for shifts in candidates]
+    errors = [_output_error(samples, next_weight, norm, numerics) for norm in fitted]
+    return fitted[int(np.argmin(errors))]
+
+
+def _balanced(maximum: Floats, columns: Floats, part: float) -> NDArray[np.int64]:
+    tiny = np.finfo(np.float64).tiny
+    target = part * np.log2(np.maximum(maximum, tiny)) - (1 - part) * np.log2(np.maximum(columns, tiny))
+    return np.clip(np.floor(target.max() - target + 1e-9), 0, 7).astype(np.int64)
+
+
+def _fit(maximum: Floats, shifts: NDArray[np.int64], headroom: float, numerics: Numerics) -> Norm:
+    channels, finest = len(maximum), len(maximum) / _TOP_MULTIPLIER  # a smaller scale would need a left shift
+    top = numerics.activation.maximum
+    scale = float((maximum * np.exp2(shifts)).max()) * headroom / top
+    if scale < finest:  # the shifts of all channels together give what the common scale cannot
+        shifts = np.minimum(shifts + int(np.ceil(np.log2(finest / scale))), 7)
+        scale = max(finest, float((maximum * np.exp2(shifts)).max()) * headroom / top)
+    multiplier, shift = scalar_multiplier(channels / scale)
+    wide_target = float(maximum.max()) * headroom / numerics.wide.maximum
+    wide_shift = max(0, int(np.ceil(np.log2(multiplier * wide_target / channels))))
+    mean_multiplier, mean_shift = scalar_multiplier(1 / channels)
+    epsilon = round(LAYER_NORM_EPSILON * channels**2 * 4.0**numerics.residual.fraction)
+    parameters = QuantisedLayerNorm(
+        channel_shift=shifts,
+        scale_multiplier=multiplier,
+        shift=shift,
+        wide_shift=wide_shift,
+        epsilon=min(epsilon, (1 << 32) - 1),
+        mean_multiplier=mean_multiplier,
+        mean_shift=mean_shift,
+    )
+    exact = channels * 2.0**shift / multiplier
+    return Norm(parameters, exact / np.exp2(shifts), channels * 2.0**wide_shift / multiplier)
+
+
+def _output_error(samples: Floats, weight: Floats, norm: Norm, numerics: Numerics) -> float:
+    """Mean over outputs of the relative error variance that activation and weight rounding cause."""
+    form = numerics.activation
+    inputs = np.clip(np.rint(samples / norm.scale), form.minimum, form.maximum)
+    scaled = weight * norm.scale
+    step = np.maximum(np.abs(scaled).max(axis=1, keepdims=True), 1e-30) / numerics.weight.maximum
+    exact = samples @ weight.T
+    error = inputs @ (np.rint(scaled / step) * step).T - exact
+    return float(((error**2).mean(axis=0) / np.maximum((exact**2).mean(axis=0), 1e-30)).mean())
