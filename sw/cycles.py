@@ -1,0 +1,45 @@
+"""Ideal cycles: beats of the array for each command, tails padded; the bound that measured cycles are compared with."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hw.config import AcceleratorConfig
+from sw.program import Program
+
+
+class Work(NamedTuple):
+    """Useful multiply-accumulates of a command, and beats of the array that it takes at least."""
+
+    macs: int = 0
+    ideal_cycles: int = 0
+
+
+def _ceil(value: int, unit: int) -> int:
+    return -(-value // unit)
+
+
+def linear(config: AcceleratorConfig, *, macs: int, steps: int, stationary_rows: int, words: int) -> Work:
+    """A matrix product: every tile of P stationary rows meets every broadcast row, a word a cycle."""
+    return Work(macs, _ceil(stationary_rows, config.elements) * steps * words)
+
+
+def attention(config: AcceleratorConfig, *, tokens: int, heads: int, head_dim: int) -> Work:
+    """Scores and their use: for each head and tile of P queries all keys, then all channels of V transposed."""
+    head_words, token_words = _ceil(head_dim, config.lanes), _ceil(tokens, config.lanes)
+    beats = tokens * head_words + head_words * config.lanes * token_words
+    return Work(2 * heads * tokens * tokens * head_dim, heads * _ceil(tokens, config.elements) * beats)
+
+
+def experts(config: AcceleratorConfig, *, routed: int, dim: int, hidden: int) -> Work:
+    """Both matrices for ``routed`` = tokens x top_k rows, whichever experts they go to."""
+    dim_words, hidden_words = _ceil(dim, config.lanes), _ceil(hidden, config.lanes)
+    tiles = config.lanes // config.elements
+    beats = routed * 2 * tiles * dim_words * hidden_words
+    return Work(2 * routed * dim * hidden, beats)
+
+
+def total(program: Program, task: int) -> Work:
+    """Sum over the commands that run for ``task``."""
+    ran = [command for command in program.commands if command.runs(task)]
+    return Work(sum(command.macs for command in ran), sum(command.ideal_cycles for command in ran))

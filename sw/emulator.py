@@ -1,0 +1,324 @@
+"""Functional emulator of the command semantics: memories are arrays, a command is a few NumPy expressions.
+
+It sees what the machine sees, the binary program and the memory, and nothing of the model. Its traces have the form of the
+simulator's, so that compiler and verifier are tested without any RTL. It knows no cycles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from golden.integer import functions
+from hw.config import AcceleratorConfig
+from hw.isa import COMMAND_BYTES, Destination, Opcode, decode
+from sw.program import Program
+from sw.traces import Recorder, Traces
+
+Fields = dict[str, int]
+
+
+class Parameters(NamedTuple):
+    """Requantiser parameter sets of a stream block."""
+
+    bias: np.ndarray
+    multiplier: np.ndarray
+    shift: np.ndarray
+
+    def columns(self) -> Parameters:
+        """The same, one a row instead of one a column."""
+        return Parameters(*(values[:, None] for values in self))
+
+
+class Result(NamedTuple):
+    """Traces of a run, the memory after it, and whether a residual value saturated."""
+
+    traces: Traces
+    memory: np.ndarray
+    saturated: bool
+
+
+def _product(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Exact integer ``rows @ weights.T`` at the speed of floating point: every partial sum stays below 2**53."""
+    return (rows.astype(np.float64) @ weights.T.astype(np.float64)).astype(np.int64)
+
+
+class Emulator:
+    """Executes a program command by command.
+
+    Parameters
+    ----------
+    config:
+        The machine.
+    memory:
+        Byte memory with program, weights and image; STORE writes into it.
+    registers:
+        ``task``, ``program_address``, ``weight_address``, ``image_address``, ``output_address``.
+    """
+
+    def __init__(self, config: AcceleratorConfig, memory: np.ndarray, registers: dict[str, int]) -> None:
+        self.config, self.memory, self.registers = config, memory, registers
+        self.numerics = config.numerics
+        self.scratchpad = np.zeros((config.scratchpad_words, config.lanes), np.int64)
+        self.residual = np.zeros((config.residual_words, config.lanes), np.int64)
+        self.scores = np.zeros((config.score_words, config.elements), np.int64)
+        self.queues: list[functions.Queue] = []
+        self.saturated = False
+        self.recorder = Recorder(config)
+
+    def run(self) -> None:
+        """Execute from the program address to END."""
+        actions: dict[Opcode, Callable[[Fields], None]] = {
+            Opcode.LOAD_IMAGE: self._load_image,
+            Opcode.LOAD_RESIDUAL: self._load_residual,
+            Opcode.STAGE: self._stage,
+            Opcode.LINEAR: self._linear,
+            Opcode.ATTENTION: self._attention,
+            Opcode.LAYERNORM: self._layernorm,
+            Opcode.GATE: self._gate,
+            Opcode.EXPERTS: self._experts,
+            Opcode.STORE: self._store,
+        }
+        address = self.registers["program_address"]
+        while True:
+            opcode, fields = decode(self.memory[address : address + COMMAND_BYTES].tobytes())
+            if fields["task_mask"] >> self.registers["task"] & 1:
+                if opcode == Opcode.END:
+                    return
+                actions[opcode](fields)
+            address += COMMAND_BYTES
+            self.recorder.command += 1
+
+    # Memories ---------------------------------------------------------------------------------------------------------
+
+    def _stream(self, address: int, size: int) -> np.ndarray:
+        start = self.registers["weight_address"] + address
+        return self.memory[start : start + size]
+
+    def _parameters(self, address: int, channels: int) -> Parameters:
+        words = self._stream(address, 8 * channels).copy().view("<u8").astype(np.int64)
+        bias = (words & 0xFFFFFFFF) - ((words & 0x80000000) << 1)
+        return Parameters(bias, words >> 32 & 0x1FFFF, words >> 56 & 0x3F)
+
+    def _weights(self, address: int, channels: int, rows: int, words: int, wide: bool) -> tuple[Parameters, np.ndarray]:
+        """Parameter sets and the (rows padded to tiles, inputs) matrix of a stream block."""
+        c = self.config
+        first = -(-8 * channels // c.chunk_bytes) * c.chunk_bytes
+        tiles = -(-rows // c.elements)
+        data = self._stream(address + first, tiles * c.elements * words * c.lanes)
+        data = data.reshape(tiles, words, c.elements, c.lanes).transpose(0, 2, 1, 3).reshape(tiles * c.elements, -1)
+        matrix = np.ascontiguousarray(data).view("<i2" if wide else "i1").astype(np.int64)
+        return self._parameters(address, channels), matrix
+
+    def _rows(self, base: int, stride: int, rows: int, words: int, signed: bool = True, wide: bool = False) -> np.ndarray:
+        """Scratchpad rows as (rows, values)."""
+        address = base + np.arange(rows)[:, None] * stride + np.arange(words)
+        raw = self.scratchpad[address].reshape(rows, -1)
+        width = self.numerics.activation_width
+        if wide:
+            raw, width = (raw[:, 0::2] | raw[:, 1::2] << width) & 0xFFFF, 16
+        return raw - ((raw >> (width - 1) & 1) << width) if signed else raw
+
+    def _write(self, space: str, address: np.ndarray, columns: np.ndarray, data: np.ndarray) -> None:
+        """Write P lanes each: ``address``, ``columns`` (n,) and ``data`` (n, P), in order of time."""
+        c = self.config
+        memory = self.scratchpad if space == "scratchpad" else self.residual
+        if space == "scratchpad":
+            data = data & ((1 << self.numerics.activation_width) - 1)
+        memory.reshape(len(memory), c.columns, c.elements)[address, columns] = data
+        full = np.zeros((len(address), c.columns, c.elements), np.int64)
+        full[np.arange(len(address)), columns] = data
+        self.recorder.add(
+            space, len(address), address=address, columns=1 << columns, data=full.reshape(len(address), c.lanes)
+        )
+
+    def _write_words(self, space: str, address: np.ndarray, data: np.ndarray) -> None:
+        """Write whole words: ``address`` of any shape and ``data`` with T lanes more."""
+        columns = self.config.columns
+        address = address.reshape(-1)
+        self._write(
+            space,
+            np.repeat(address, columns),
+            np.tile(np.arange(columns), len(address)),
+            data.reshape(-1, self.config.elements),
+        )
+
+    def _residual(self, update: functions.Residual) -> np.ndarray:
+        self.saturated |= update.saturated
+        return update.values
+
+    # Commands ---------------------------------------------------------------------------------------------------------
+
+    def _load_image(self, f: Fields) -> None:
+        p, rows, columns = f["patch"], f["grid_rows"], f["grid_columns"]
+        index = np.indices((rows, columns, 3, p, p), sparse=True)
+        address = index[2] * f["plane_bytes"] + (index[0] * p + index[3]) * f["row_bytes"] + index[1] * p + index[4]
+        pixels = self.memory[self.registers["image_address"] + address].reshape(rows * columns, -1).astype(np.int64)
+        words = -(-pixels.shape[1] // self.config.lanes)
+        pixels = np.pad(pixels, ((0, 0), (0, words * self.config.lanes - pixels.shape[1])))
+        target = f["destination_base"] + np.arange(len(pixels))[:, None] * f["destination_stride"] + np.arange(words)
+        self._write_words("scratchpad", target, pixels)
+
+    def _load_residual(self, f: Fields) -> None:
+        data = self._stream(f["stream_address"], 4 * f["words"] * self.config.lanes).copy().view("<i4")
+        self._write_words("residual", f["destination_base"] + np.arange(f["words"]), data.astype(np.int64))
+
+    def _stage(self, f: Fields) -> None:
+        data = self._stream(f["stream_address"], f["words"] * self.config.lanes).view("i1")
+        self._write_words("scratchpad", f["destination_base"] + np.arange(f["words"]), data.astype(np.int64))
+
+    def _linear(self, f: Fields) -> None:
+        signed, wide = not f["broadcast_unsigned"], bool(f["wide"])
+        rows = self._rows(f["broadcast_base"], f["broadcast_stride"], f["steps"], f["words"], signed, wide)
+        if f["swapped"]:
+            parameters = self._parameters(f["stream_address"], f["channels"]).columns()
+            held = self._rows(f["stationary_base"], f["stationary_stride"], f["stationary_rows"], f["words"])
+            tiles = -(-len(held) // self.config.elements)
+            held = np.pad(held, ((0, tiles * self.config.elements - len(held)), (0, 0)))
+            self._finish(f, _product(rows, held), parameters)
+        else:
+            block = (f["stream_address"], f["channels"], f["stationary_rows"], f["words"], wide)
+            parameters, matrix = self._weights(*block)
+            self._finish(f, _product(rows, matrix), parameters)
+
+    def _finish(self, f: Fields, accumulators: np.ndarray, parameters: Parameters) -> None:
+        """Requantise (steps, outputs) and write tile by tile, step by step."""
+        p, n = self.config.elements, self.numerics
+        y = functions.requantise(accumulators, *parameters)
+        steps, tiles = y.shape[0], y.shape[1] // p
+        y = y.reshape(steps, tiles, p).transpose(1, 0, 2).reshape(-1, p)
+        tile, step = (axis.reshape(-1) for axis in np.mgrid[:tiles, :steps])
+        address = f["destination_base"] + step * f["destination_stride"] + tile * p // self.config.lanes
+        columns = tile * p % self.config.lanes // p
+        match f["destination"]:
+            case Destination.SCORE:
+                self._write_scores(tile * steps + step, functions.saturate(y, n.score))
+            case Destination.ACTIVATION:
+                if f["gelu"]:
+                    y = functions.gelu_activation(y, f["gelu_multiplier"], f["gelu_shift"], n)
+                else:
+                    y = functions.saturate(y, n.activation)
+                self._write("scratchpad", address, columns, y)
+            case Destination.RESIDUAL_SET:
+                self._write("residual", address, columns, self._residual(functions.residual_set(y, n)))
+            case _:
+                old = self.residual.reshape(-1, self.config.columns, p)[address, columns]
+                self._write("residual", address, columns, self._residual(functions.residual_add(old, y, n)))
+
+    def _write_scores(self, address: np.ndarray, data: np.ndarray) -> None:
+        self.scores[address] = data
+        self.recorder.add("score", len(address), address=address, data=data)
+
+    def _attention(self, f: Fields) -> None:
+        p, tokens, words = self.config.elements, f["tokens"], f["head_words"]
+        tiles = -(-tokens // p)
+        for job in range(f["heads"] * tiles):
+            head, tile = divmod(job, tiles)
+            first, count = tile * p, min(p, tokens - tile * p)
+            queries = self._rows(
+                f["query_base"] + head * words + first * f["query_stride"], f["query_stride"], count, words
+            )
+            keys = self._rows(f["key_base"] + head * words, f["key_stride"], tokens, words)
+            products = np.pad(_product(keys, queries), ((0, 0), (0, p - count)))
+            scores = functions.requantise(products, 0, f["score_multiplier"], f["score_shift"], self.numerics.score)
+            self._write_scores(job % 2 * self.config.max_tokens + np.arange(tokens), scores)
+            exponentials = functions.attention_exponentials(scores.T, self.numerics)
+            self._record_exponentials(job % 2, exponentials.T)
+            scale = functions.query_scale(exponentials, f["output_multiplier"], f["output_shift"], self.numerics)
+            value = f["value_base"] + head * words * self.config.lanes * f["value_stride"]
+            channels = self._rows(value, f["value_stride"], words * self.config.lanes, -(-tokens // self.config.lanes))
+            y = _product(exponentials[:count], channels[:, :tokens])
+            y = functions.requantise(
+                y, 0, scale.multiplier[:count, None], scale.shift[:count, None], self.numerics.activation
+            )
+            row = f["destination_base"] + (first + np.arange(count)) * f["destination_stride"] + head * words
+            self._write_words("scratchpad", np.arange(words)[:, None] + row, np.stack(np.split(y, words, axis=1)))
+
+    def _record_exponentials(self, buffer: int, data: np.ndarray) -> None:
+        """``data`` (keys, P) into attention buffer ``buffer`` of the banks, exponential lanes at a time."""
+        lanes, t = self.config.exponential_lanes, self.config.lanes
+        key, group = (axis.reshape(-1) for axis in np.mgrid[: len(data), : self.config.elements // lanes])
+        self.recorder.add(
+            "exponential",
+            len(key),
+            group=group,
+            address=self.config.attention_buffer(buffer) + self.config.query_words + key // t,
+            lane=key % t,
+            clear=key % t == 0,
+            data=data.reshape(-1, lanes),
+        )
+
+    def _layernorm(self, f: Fields) -> None:
+        t, n = self.config.lanes, self.numerics
+        rows = np.arange(f["rows"])[:, None]
+        words = np.arange(f["words"])
+        channels, size = f["channels"], f["words"] * t
+        x = self.residual[f["source_base"] + rows * f["source_stride"] + words].reshape(f["rows"], -1)[:, :channels]
+        shifts = self._stream(f["stream_address"], size)[:channels].astype(np.int64)
+        names = ("mean_multiplier", "mean_shift", "epsilon", "scale_multiplier", "shift", "wide_shift")
+        y = functions.layernorm(x, **{name: f[name] for name in names}, channel_shift=shifts, numerics=n)
+        narrow = np.pad(y.activation, ((0, 0), (0, size - channels)))
+        self._write_words("scratchpad", f["destination_base"] + rows * f["destination_stride"] + words, narrow)
+        if f["wide"]:
+            wide = np.pad(y.wide, ((0, 0), (0, size - channels)))
+            halves = np.stack([wide, wide >> n.activation_width], axis=-1)
+            target = f["wide_base"] + rows * f["wide_stride"] + np.arange(2 * f["words"])
+            self._write_words("scratchpad", target, halves)
+
+    def _gate(self, f: Fields) -> None:
+        tokens, experts = f["tokens"], f["experts"]
+        tiles = -(-experts // self.config.elements)
+        logits = self.scores[: tiles * tokens].reshape(tiles, tokens, -1).transpose(1, 0, 2).reshape(tokens, -1)
+        routing = functions.gate(logits[:, :experts], f["top_k"], self.numerics)
+        self.queues = functions.queues(routing, experts)
+        expert = routing.indices.reshape(-1)
+        before = expert[:, None] == np.arange(experts)
+        position = (np.cumsum(before, axis=0) - 1)[np.arange(len(expert)), expert]
+        token = np.repeat(np.arange(tokens), f["top_k"])
+        self.recorder.add(
+            "queue", len(expert), expert=expert, position=position, token=token, weight=routing.weights.reshape(-1)
+        )
+
+    def _experts(self, f: Fields) -> None:
+        for expert in range(f["experts"]):
+            queue = self.queues[expert]
+            if len(queue.tokens):
+                self._expert(f, queue, f["stream_address"] + expert * f["stream_bytes"])
+
+    def _expert(self, f: Fields, queue: functions.Queue, block: int) -> None:
+        """First matrix from gathered tokens to the hidden rows, second one scattered onto the residual."""
+        count, p, t = len(queue.tokens), self.config.elements, self.config.lanes
+        rows = self._rows(f["source_base"], f["source_stride"], int(queue.tokens.max()) + 1, f["source_words"])
+        parameters, matrix = self._weights(block, f["hidden_channels"], f["hidden_channels"], f["source_words"], False)
+        hidden = {"destination": Destination.ACTIVATION, "gelu": 1}
+        place = {"destination_base": f["hidden_base"], "destination_stride": f["hidden_stride"]}
+        self._finish({**f, **hidden, **place}, _product(rows[queue.tokens], matrix), parameters)
+        rows = self._rows(f["hidden_base"], f["hidden_stride"], count, f["hidden_words"], signed=False)
+        second = (block + f["first_bytes"], f["channels"], f["channels"], f["hidden_words"], False)
+        parameters, matrix = self._weights(*second)
+        y = functions.requantise(_product(rows, matrix), *parameters)
+        tiles = y.shape[1] // p
+        y = y.reshape(count, tiles, p).transpose(1, 0, 2).reshape(-1, p)
+        tile, token = np.repeat(np.arange(tiles), count), np.tile(queue.tokens, tiles)
+        address = f["destination_base"] + token * f["destination_stride"] + tile * p // t
+        columns = tile * p % t // p
+        old = self.residual.reshape(-1, self.config.columns, p)[address, columns]
+        weights = np.tile(queue.weights, tiles)[:, None]
+        update = functions.residual_add_weighted(old, y, weights, self.numerics)
+        self._write("residual", address, columns, self._residual(update))
+
+    def _store(self, f: Fields) -> None:
+        rows = f["source_base"] + np.arange(f["rows"])[:, None] * f["source_stride"] + np.arange(f["words"])
+        data = np.ascontiguousarray(self.residual[rows].astype("<i4")).view(np.uint8).reshape(-1)
+        start = self.registers["output_address"] + f["offset"]
+        self.memory[start : start + len(data)] = data
+
+
+def run(program: Program, image: np.ndarray, task: int) -> Result:
+    """Run one frame of ``program`` on ``image`` (3, H, W) uint8 for ``task``."""
+    emulator = Emulator(program.config, program.memory(image), program.registers(task))
+    emulator.run()
+    output = emulator.memory[program.map.output : program.map.output + program.map.output_bytes]
+    return Result(emulator.recorder.traces(output), emulator.memory, emulator.saturated)
