@@ -49,11 +49,11 @@ class Design:
     ports: tuple[Port, ...]
 
 
-def _leaves(shape: Any, path: str = "", offset: int = 0) -> Iterator[Leaf]:
+def leaves(shape: Any, path: str = "", offset: int = 0) -> Iterator[Leaf]:
     """Flatten a shape into scalars and arrays of scalars."""
     if isinstance(shape, data.ArrayLayout):
         stride = Shape.cast(shape.elem_shape).width
-        for leaf in _leaves(shape.elem_shape, path, offset):
+        for leaf in leaves(shape.elem_shape, path, offset):
             yield Leaf(
                 path=leaf.path,
                 offset=leaf.offset,
@@ -65,12 +65,12 @@ def _leaves(shape: Any, path: str = "", offset: int = 0) -> Iterator[Leaf]:
         return
     if isinstance(shape, data.Layout):
         for key, field in shape:
-            yield from _leaves(field.shape, f"{path}.{key}" if path else str(key), offset + field.offset)
+            yield from leaves(field.shape, f"{path}.{key}" if path else str(key), offset + field.offset)
         return
     if isinstance(shape, ShapeCastable):
         inner = shape.as_shape()
         if isinstance(inner, ShapeCastable):
-            yield from _leaves(inner, path, offset)
+            yield from leaves(inner, path, offset)
             return
     plain = Shape.cast(shape)
     yield Leaf(path=path, offset=offset, dims=(), strides=(), width=plain.width, signed=plain.signed)
@@ -85,7 +85,7 @@ def describe_ports(component: wiring.Component) -> tuple[Port, ...]:
                 name="__".join(map(str, path)),
                 direction="in" if member.flow == wiring.In else "out",
                 width=Shape.cast(member.shape).width,
-                leaves=tuple(_leaves(member.shape)),
+                leaves=tuple(leaves(member.shape)),
             )
         )
     return tuple(ports)

@@ -9,6 +9,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from hw.bus.window import error_report
 from hw.config import AcceleratorConfig
 from hw.interfaces import Strobe
 from hw.isa import Destination, ErrorCode, Opcode, StallSource
@@ -32,11 +33,6 @@ _STALL_SOURCE = {
     "image": StallSource.IMAGE,
     "store": StallSource.STORE,
 }
-
-
-def error_report() -> data.StructLayout:
-    """Why the machine halts and which address it concerns."""
-    return data.StructLayout({"code": 8, "address": 32})
 
 
 def dispatcher_members(
