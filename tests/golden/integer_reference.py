@@ -1,0 +1,101 @@
+"""The numerics once more, one element at a time in Python integers and exact fractions, from docs/numerics.md."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from hw.formats import Format, Numerics
+
+
+def rs(x: int, s: int) -> int:
+    return math.floor(Fraction(x, 2**s) + Fraction(1, 2)) if s else x
+
+
+def clip(x: int, form: Format) -> int:
+    return min(max(x, form.minimum), form.maximum)
+
+
+def gelu(z: int, numerics: Numerics) -> int:
+    table = numerics.tables.gelu_delta
+    segment, fraction = divmod(abs(z), 64)
+    delta = 0 if segment >= 177 else table.base[segment] + rs(table.slope[segment] * fraction, 6)
+    return clip(max(z, 0) * 8 - rs(delta, 4) + 2786, numerics.gelu_output)
+
+
+def exp2(distance: int, width: int, numerics: Numerics) -> int:
+    octaves, fraction = divmod(distance, 1024)
+    segment, rest = divmod(fraction, 32)
+    mantissa = numerics.tables.exp2.base[segment] + rs(numerics.tables.exp2.slope[segment] * rest, 5)
+    shift = 16 - width + octaves
+    return 0 if shift > 17 else min(2**width - 1, rs(mantissa, shift))
+
+
+def reciprocal(total: int, numerics: Numerics) -> tuple[int, int]:
+    e = 0
+    while 2 ** (e + 1) <= total:
+        e += 1
+    segment, rest = divmod(math.floor(Fraction(total, 2**e) * 65536), 512)
+    table = numerics.tables.reciprocal
+    return table.base[segment - 128] + rs(table.slope[segment - 128] * rest, 9), e
+
+
+def reciprocal_square_root(variance: int, numerics: Numerics) -> tuple[int, int]:
+    e = 0
+    while 4 ** (e + 1) <= variance:
+        e += 1
+    segment, rest = divmod(math.floor(Fraction(variance, 4**e) * 65536), 1024)
+    table = numerics.tables.reciprocal_square_root
+    return table.base[segment - 64] + rs(table.slope[segment - 64] * rest, 10), e
+
+
+def layernorm(row: list[int], norm, numerics: Numerics) -> tuple[list[int], list[int]]:
+    total, squares, channels = sum(row), sum(x * x for x in row), len(row)
+    variance = channels * squares - total**2 + norm.epsilon
+    r, e = reciprocal_square_root(variance or 1, numerics)
+    scale = rs(r * norm.scale_multiplier, 16)
+    mean = rs(total * norm.mean_multiplier, norm.mean_shift)
+    narrow, wide = [], []
+    for x, extra in zip(row, norm.channel_shift.tolist(), strict=True):
+        d = clip(x - mean, numerics.residual)
+        narrow.append(clip(rs(d * scale, min(max(norm.shift + e - extra, 0), 63)), numerics.activation))
+        wide.append(clip(rs(d * scale, min(max(norm.wide_shift + e, 0), 63)), numerics.wide))
+    return narrow, wide
+
+
+def gate(logits: list[int], top_k: int, numerics: Numerics) -> list[tuple[int, int]]:
+    """(expert, weight) of one token, best first."""
+    exponentials = [exp2(max(logits) - logit, 16, numerics) for logit in logits]
+    r, e = reciprocal(sum(exponentials), numerics)
+    ranked = sorted(range(len(logits)), key=lambda expert: (-logits[expert], expert))
+    return [(expert, min(65535, rs(exponentials[expert] * r, e))) for expert in ranked[:top_k]]
+
+
+def attend(query: list[int], keys: list[list[int]], values: list[list[int]], attention, numerics) -> list[int]:
+    """One query of one head over all keys: the head's output channels."""
+    products = [sum(a * b for a, b in zip(query, key, strict=True)) for key in keys]
+    scores = [clip(rs(p * attention.score_multiplier, attention.score_shift), numerics.score) for p in products]
+    exponentials = [exp2(max(scores) - score, numerics.activation_width, numerics) for score in scores]
+    r, e = reciprocal(sum(exponentials), numerics)
+    multiplier, shift = rs(r * attention.output_multiplier, 16), min(attention.output_shift + e, 63)
+    outputs = []
+    for channel in range(len(values[0])):
+        acc = sum(p * value[channel] for p, value in zip(exponentials, values, strict=True))
+        outputs.append(clip(rs(acc * multiplier, shift), numerics.activation))
+    return outputs
+
+
+def linear(row: list[int], layer) -> list[int]:
+    weight, bias = layer.weight.tolist(), layer.bias.tolist()
+    multiplier, shift = layer.multiplier.tolist(), layer.shift.tolist()
+    sums = [sum(w * x for w, x in zip(weights, row, strict=True)) for weights in weight]
+    return [rs((acc + b) * m, s) for acc, b, m, s in zip(sums, bias, multiplier, shift, strict=True)]
+
+
+def expert(row: list[int], mlp, numerics: Numerics) -> list[int]:
+    """One token through one expert, to requantised but not yet saturated residual steps."""
+    hidden = []
+    for y in linear(row, mlp.first):
+        g = gelu(clip(y, numerics.gelu_input), numerics)
+        hidden.append(clip(rs(g * mlp.gelu_multiplier, mlp.gelu_shift), numerics.unsigned_activation))
+    return linear(hidden, mlp.second)
