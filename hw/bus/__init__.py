@@ -1,0 +1,1 @@
+"""Towards memory and host: AXI4 masters, control registers, counters, watchdog."""

@@ -1,0 +1,102 @@
+"""Splitting a run of memory beats into AXI bursts."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hw.config import AcceleratorConfig
+from hw.interfaces import read_request
+
+PAGE_BYTES = 4096
+"""AXI4 (section A3.4.1): a burst must not cross a boundary of this many bytes."""
+
+
+def longest_burst(config: AcceleratorConfig, wanted: int = 256) -> int:
+    """Largest power of two of beats that is at most ``wanted``, allowed by AXI and within a page."""
+    beats = min(wanted, 256, PAGE_BYTES // config.memory_bytes)
+    return 1 << (beats.bit_length() - 1)
+
+
+def beat_run() -> data.StructLayout:
+    """A run of beats in memory: first byte address (a multiple of the bus width) and length, any number of bursts."""
+    return data.StructLayout({"address": 32, "beats_minus_one": 32})
+
+
+class BurstSplitter(wiring.Component):
+    """Cuts runs of beats at multiples of the burst length, hence never across a page.
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine.
+    burst_beats:
+        Longest burst, a power of two; ``burst_beats * memory_bytes`` divides 4 KiB.
+
+    Members
+    -------
+    run:
+        Runs of beats; :func:`beat_run`.
+    burst:
+        Their bursts in order.
+    busy:
+        A burst has yet to be accepted.
+
+    Timing: the first burst one cycle after its run; one burst a cycle, also from one run to the next.
+
+    Raises
+    ------
+    ValueError
+        The burst is not a power of two or exceeds what AXI allows.
+    """
+
+    LATENCY = 1
+
+    def __init__(self, config: AcceleratorConfig, burst_beats: int) -> None:
+        if burst_beats < 1 or longest_burst(config, burst_beats) != burst_beats:
+            limit = longest_burst(config)
+            raise ValueError(f"burst_beats is {burst_beats}; choose a power of two from 1 to {limit}")
+        self._config = config
+        self._burst_beats = burst_beats
+        super().__init__(
+            {
+                "run": In(stream.Signature(beat_run())),
+                "burst": Out(stream.Signature(read_request(config))),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Keep what is left of the run; offer what fits before the next boundary."""
+        m = Module()
+        shift = exact_log2(self._config.memory_bytes)
+        inside = exact_log2(self._burst_beats)
+        beat = Signal(32 - shift)
+        left_minus_one = Signal(32)
+        active = Signal()
+        room_minus_one = Signal(max(1, inside))
+        last = Signal()
+        m.d.comb += [
+            room_minus_one.eq(~beat[:inside] if inside else 0),
+            last.eq(left_minus_one <= room_minus_one),
+            self.burst.valid.eq(active),
+            self.burst.payload.address.eq(Cat(Const(0, shift), beat)),
+            self.burst.payload.beats_minus_one.eq(Mux(last, left_minus_one, room_minus_one)),
+            self.run.ready.eq(~active | (last & self.burst.ready)),
+            self.busy.eq(active),
+        ]
+        with m.If(self.burst.valid & self.burst.ready):
+            m.d.sync += [
+                beat.eq(Cat(Const(0, inside), beat[inside:] + 1)),
+                left_minus_one.eq(left_minus_one - room_minus_one - 1),
+                active.eq(~last),
+            ]
+        with m.If(self.run.valid & self.run.ready):
+            m.d.sync += [
+                beat.eq(self.run.payload.address >> shift),
+                left_minus_one.eq(self.run.payload.beats_minus_one),
+                active.eq(1),
+            ]
+        return m

@@ -1,0 +1,232 @@
+"""Control and status: the host's view of the machine, and the life of a run from start to done, error or abort."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import exact_log2
+
+from hw.bus.counters import BEATS, EVENTS, Counters, Watchdog
+from hw.bus.registers import RegisterFile, register_width
+from hw.bus.window import error_report
+from hw.config import AcceleratorConfig
+from hw.interfaces import Axi4Lite, Strobe
+from hw.isa import ErrorCode
+
+IDENTITY = 0x54455353
+INTERFACE_VERSION = 1
+RUN_SETTINGS = (
+    "task",
+    "program_address",
+    "weight_address",
+    "image_address",
+    "output_address",
+    "window_base",
+    "window_limit",
+)
+"""Registers taken over at start: writing them during a run prepares the next."""
+
+
+class ControlRegisters(wiring.Component):
+    """AXI4-Lite registers of ``hw.isa.REGISTERS``, and everything behind them.
+
+    Start and abort are in register ``control``: a write of 1 starts (ignored while busy) and clears done, error,
+    saturation and the counters; a write with bit 1 set aborts a run, or clears the error of an idle machine.
+    A run ends with ``finished``; or halts on the first error or an abort: ``halt`` stays 1 until ``quiescent``, then
+    ``clear`` pulses and the machine is idle again, as after reset. Status and interrupt show an error at once; busy
+    falls when the machine is quiescent.
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine.
+    error_sources:
+        Number of units that report errors; of errors in one cycle the lower index is kept.
+
+    Members
+    -------
+    bus:
+        The host.
+    interrupt:
+        Level: done or error (as enabled) since the last ``interrupt_clear``.
+    start:
+        Pulse. The settings below are valid in this cycle and stable until the next start.
+    task, program_address, weight_address, image_address, output_address, window_base, window_limit:
+        Settings of the run.
+    running:
+        From ``start`` to ``finished``, both included, or until the machine halts. Counters count.
+    halt:
+        Level: stop issuing memory requests.
+    quiescent:
+        All AXI masters are quiescent. Looked at from ``HALT_CYCLES`` after ``halt`` rose.
+    clear:
+        Pulse under ``halt``: reset every unit (for ResetInserter).
+    finished:
+        Pulse: END was executed and nothing is under way.
+    saturated:
+        Pulse or level: a residual value saturated; sticky in status until the next start.
+    error:
+        Array of strobes (``hw.bus.window.error_report``); with the value of ``command_index`` at that time.
+    command_index:
+        Command in progress.
+    progress, stalled_on:
+        For the watchdog: 1 in any cycle in which the machine gets on, and what it waits for otherwise (a StallSource).
+    started, ended:
+        Strobes with a command's index, stamped with the cycle of the run.
+    mac_busy, stall_weights, stall_attention, stall_drain, idle_cycles, read_beat, write_beat:
+        Events to count (:class:`hw.bus.counters.Counters`).
+    """
+
+    HALT_CYCLES = 4
+
+    def __init__(self, config: AcceleratorConfig, error_sources: int) -> None:
+        if error_sources < 1:
+            raise ValueError(f"error_sources is {error_sources}; the registers need at least one source of errors")
+        self._config = config
+        events = (*EVENTS, *BEATS.values())
+        super().__init__(
+            {
+                "bus": In(Axi4Lite()),
+                "interrupt": Out(1),
+                "start": Out(1),
+                **{name: Out(register_width(name)) for name in RUN_SETTINGS},
+                "running": Out(1),
+                "halt": Out(1),
+                "quiescent": In(1),
+                "clear": Out(1),
+                "finished": In(1),
+                "saturated": In(1),
+                "error": In(Strobe(error_report())).array(error_sources),
+                "command_index": In(16),
+                "progress": In(1),
+                "stalled_on": In(3),
+                "started": In(Strobe(16)),
+                "ended": In(Strobe(16)),
+                **{name: In(1) for name in events},
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Registers, counters, watchdog; the life of a run; what is remembered of it."""
+        m = Module()
+        m.submodules.registers = registers = RegisterFile()
+        m.submodules.counters = counters = Counters(self._config)
+        m.submodules.watchdog = watchdog = Watchdog()
+        connect(m, flipped(self.bus), registers.bus)
+        begin, abort, failed, busy = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            abort.eq(registers.control_written & registers.control_data[1]),
+            begin.eq(registers.control_written & (registers.control_data[:2] == 1) & ~busy),
+            watchdog.running.eq(self.running),
+            watchdog.progress.eq(self.progress),
+            watchdog.limit.eq(registers.watchdog_limit),
+            failed.eq(self.running & (watchdog.strike | Cat(source.valid for source in self.error).any())),
+        ]
+        self._life(m, begin, abort | failed, busy)
+        m.d.sync += self.start.eq(begin)
+        with m.If(begin):
+            m.d.sync += [getattr(self, name).eq(getattr(registers, name)) for name in RUN_SETTINGS]
+        error = self._errors(m, failed, abort | begin, registers)
+        done, saturated = self._results(m, begin, abort | failed)
+        self._interrupt(m, registers, failed, abort)
+        self._count(m, counters, begin, registers)
+        m.d.comb += [
+            registers.identity.eq(IDENTITY),
+            registers.version.eq(INTERFACE_VERSION),
+            registers.configuration.eq(configuration_word(self._config)),
+            registers.status.eq(Cat(busy, done, error, saturated)),
+            registers.command_index.eq(self.command_index),
+        ]
+        return m
+
+    def _life(self, m: Module, begin: Signal, stop: Value, busy: Signal) -> None:
+        """Idle, running, halting until nothing is under way, cleared."""
+        waited = Signal(range(self.HALT_CYCLES + 1))
+        m.d.comb += busy.eq(1)
+        with m.FSM(name="state"):
+            with m.State("IDLE"):
+                m.d.comb += busy.eq(0)
+                with m.If(begin):
+                    m.next = "RUNNING"
+            with m.State("RUNNING"):
+                m.d.comb += self.running.eq(1)
+                m.d.sync += waited.eq(0)
+                with m.If(stop):
+                    m.next = "HALTING"
+                with m.Elif(self.finished):
+                    m.next = "IDLE"
+            with m.State("HALTING"):
+                m.d.comb += self.halt.eq(1)
+                with m.If(waited != self.HALT_CYCLES):
+                    m.d.sync += waited.eq(waited + 1)
+                with m.Elif(self.quiescent):
+                    m.next = "CLEARING"
+            with m.State("CLEARING"):
+                m.d.comb += [self.halt.eq(1), self.clear.eq(1)]
+                m.next = "IDLE"
+
+    def _errors(self, m: Module, failed: Signal, forget: Value, registers: RegisterFile) -> Signal:
+        """Keep the first error; returns whether there is one."""
+        error, code, command, address = Signal(), Signal(8), Signal(16), Signal(32)
+        with m.If(forget):
+            m.d.sync += [error.eq(0), code.eq(ErrorCode.NONE), command.eq(0), address.eq(0)]
+        with m.Elif(failed):
+            m.d.sync += [
+                error.eq(1),
+                command.eq(self.command_index),
+                code.eq(ErrorCode.WATCHDOG),
+                address.eq(self.stalled_on),
+            ]
+            for source in reversed(list(self.error)):
+                with m.If(source.valid):
+                    m.d.sync += [code.eq(source.payload.code), address.eq(source.payload.address)]
+        m.d.comb += [
+            registers.error_code.eq(code),
+            registers.error_command.eq(command),
+            registers.error_address.eq(address),
+        ]
+        return error
+
+    def _results(self, m: Module, begin: Signal, stop: Value) -> tuple[Signal, Signal]:
+        """Remember done and saturation until the next start."""
+        done, saturated = Signal(), Signal()
+        with m.If(begin):
+            m.d.sync += [done.eq(0), saturated.eq(0)]
+        with m.Elif(self.running):
+            m.d.sync += [done.eq(self.finished & ~stop), saturated.eq(saturated | self.saturated)]
+        return done, saturated
+
+    def _interrupt(self, m: Module, registers: RegisterFile, failed: Signal, abort: Signal) -> None:
+        """Raise on done or error, as enabled; lower when told."""
+        done = self.running & self.finished & ~failed & ~abort
+        with m.If((Cat(done, failed & ~abort) & registers.interrupt_enable).any()):
+            m.d.sync += self.interrupt.eq(1)
+        with m.Elif(registers.interrupt_clear_written):
+            m.d.sync += self.interrupt.eq(0)
+
+    def _count(self, m: Module, counters: Counters, begin: Signal, registers: RegisterFile) -> None:
+        """Wire the counters between events and registers."""
+        m.d.comb += [counters.clear.eq(begin), counters.running.eq(self.running)]
+        m.d.comb += [getattr(counters, name).eq(getattr(self, name)) for name in (*EVENTS, *BEATS.values())]
+        connect(m, flipped(self.started), counters.started)
+        connect(m, flipped(self.ended), counters.ended)
+        m.d.comb += [
+            getattr(registers, name).eq(getattr(counters, f"value_{name}")) for name in ("cycles", *EVENTS, *BEATS)
+        ]
+        m.d.comb += [
+            counters.stamp_select.eq(registers.stamp_select),
+            registers.stamp_start.eq(counters.stamp_start),
+            registers.stamp_end.eq(counters.stamp_end),
+        ]
+
+
+def configuration_word(config: AcceleratorConfig) -> int:
+    """Value of the ``configuration`` register."""
+    return (
+        exact_log2(config.elements)
+        | exact_log2(config.lanes) << 4
+        | exact_log2(config.memory_bytes) << 8
+        | config.numerics.activation_width << 16
+        | config.numerics.residual_width << 24
+    )

@@ -1,0 +1,24 @@
+"""The address window that the machine may touch, and the form in which any unit reports an error."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Value
+from amaranth.lib import data
+from amaranth.utils import exact_log2
+
+from hw.config import AcceleratorConfig
+
+
+def error_report() -> data.StructLayout:
+    """Why the machine halts (an ``hw.isa.ErrorCode``) and which address it concerns."""
+    return data.StructLayout({"code": 8, "address": 32})
+
+
+def burst_end(config: AcceleratorConfig, burst: data.View) -> Value:
+    """First byte address beyond a ``read_request`` burst: 33 bits, so that it cannot wrap."""
+    return burst.address + Cat(Const(0, exact_log2(config.memory_bytes)), burst.beats_minus_one) + config.memory_bytes
+
+
+def outside_window(address: Value, end: Value, base: Value, limit: Value) -> Value:
+    """1 unless ``base <= address`` and ``end <= limit``."""
+    return (address < base) | (end > limit)

@@ -1,0 +1,196 @@
+"""Where the chunks of a weight stream block go: one tag for each chunk, in order."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Assert, Cat, Module, Mux, ResetSignal, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hw.config import AcceleratorConfig
+from hw.interfaces import StreamKind
+
+
+class ChunkKind:
+    """What a chunk is: the kinds of block, with the two parts of a WEIGHTS block told apart, and padding."""
+
+    FILL = 0
+    STAGE = int(StreamKind.STAGE)
+    RESIDUAL = int(StreamKind.RESIDUAL)
+    SHIFTS = int(StreamKind.SHIFTS)
+    PARAMETERS = 4
+    PADDING = 5
+
+
+def chunks_per_residual_word(config: AcceleratorConfig) -> int:
+    """Chunks that hold one residual word of T 4-byte lanes."""
+    return 4 * config.lanes // config.chunk_bytes
+
+
+def block(config: AcceleratorConfig) -> data.StructLayout:
+    """A block of the weight stream, without its address; ``chunks`` is its length."""
+    return data.StructLayout(
+        {
+            "kind": 2,
+            "chunks": 32 - exact_log2(config.chunk_bytes),
+            "channels": 16,
+            "tiles": 16,
+            "words": 16,
+            "base": 16,
+            "wide": 1,
+        }
+    )
+
+
+def chunk_tag(config: AcceleratorConfig) -> data.StructLayout:
+    """Destination of one chunk.
+
+    ``part`` is the group of elements (FILL) or the part of the word (RESIDUAL); ``words`` how many words of a STAGE
+    chunk count; ``tile_last`` and ``block_last`` mark the last chunk of a tile, and of a block that reports when done.
+    """
+    parts = max(2, config.elements // config.words_per_chunk, chunks_per_residual_word(config))
+    return data.StructLayout(
+        {
+            "kind": 3,
+            "part": range(parts),
+            "address": 16,
+            "words": range(config.words_per_chunk + 1),
+            "wide": 1,
+            "tile_last": 1,
+            "block_last": 1,
+        }
+    )
+
+
+def _chunks_of(count: Value, per_chunk: int) -> Value:
+    """Chunks that hold so many entries."""
+    return (count + (per_chunk - 1)) >> exact_log2(per_chunk)
+
+
+class BlockWalker(wiring.Component):
+    """Walks the blocks of the weight stream and tags their chunks.
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine.
+
+    Members
+    -------
+    block:
+        Blocks in order; :func:`block`. Their lengths are at least what their contents need; what is left is padding.
+    permit:
+        A block other than WEIGHTS may start. Looked at from two cycles after ``done`` on.
+    tile_freed:
+        A weight buffer of the banks was given back. Both are free after reset, and filled alternately from buffer 0.
+    done:
+        The block that reports was delivered.
+    tag:
+        One for each chunk.
+
+    Timing: one tag a cycle; one cycle between blocks, and after a block other than WEIGHTS until it is done.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "block": In(stream.Signature(block(config))),
+                "permit": In(1),
+                "tile_freed": In(1),
+                "done": In(1),
+                "tag": Out(stream.Signature(chunk_tag(config))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Load a block, walk it, wait until a reporting one is done."""
+        m = Module()
+        current = Signal(block(self._config))
+        free, begun = Signal(2, init=2), Signal()
+        m.d.sync += free.eq(free + self.tile_freed - begun)
+        with m.If(self.tile_freed & ~ResetSignal()):
+            m.d.sync += Assert(free != 2, "a weight buffer was given back twice")
+        with m.FSM(name="state"):
+            with m.State("IDLE"):
+                weights = self.block.payload.kind == StreamKind.WEIGHTS
+                m.d.comb += self.block.ready.eq(weights | self.permit)
+                with m.If(self.block.valid & self.block.ready):
+                    self._load(m, current)
+                    m.next = "WALK"
+            with m.State("WALK"):
+                self._walk(m, current, free, begun)
+                with m.If(self.tag.valid & self.tag.ready & (current.chunks == 1)):
+                    with m.If(current.kind == StreamKind.WEIGHTS):
+                        m.next = "IDLE"
+                    with m.Else():
+                        m.next = "REPORT"
+            with m.State("REPORT"):
+                with m.If(self.done):
+                    m.next = "SETTLE"
+            with m.State("SETTLE"):
+                m.next = "IDLE"
+        return m
+
+    def _load(self, m: Module, current: data.View) -> None:
+        """Take a block; turn channels into chunks (of parameter sets, or of shifts)."""
+        config, given = self._config, self.block.payload
+        m.d.sync += [
+            current.eq(given),
+            current.channels.eq(_chunks_of(given.channels, config.entries_per_chunk)),
+        ]
+        with m.If(given.kind == StreamKind.SHIFTS):
+            m.d.sync += current.words.eq(_chunks_of(given.channels, config.chunk_bytes))
+
+    def _walk(self, m: Module, current: data.View, free: Signal, begun: Signal) -> None:
+        """Tag the next chunk and count on."""
+        config, tag = self._config, self.tag.payload
+        part, word = Signal.like(tag.part), Signal(16)
+        buffer = Signal()
+        per_chunk = config.words_per_chunk
+        weights = current.kind == StreamKind.WEIGHTS
+        filling, counting, wrap, tile_last = Signal(), Signal(), Signal(), Signal()
+        left = Signal(16)
+        m.d.comb += [
+            filling.eq(weights & (current.channels == 0) & (current.tiles != 0)),
+            counting.eq(filling | (~weights & (word < current.words))),
+            left.eq(current.words - word),
+            tag.kind.eq(Mux(counting, current.kind, ChunkKind.PADDING)),
+            tag.part.eq(part),
+            tag.address.eq(current.base + word),
+            tag.words.eq(Mux(left < per_chunk, left, per_chunk)),
+            tag.wide.eq(current.wide),
+            tag.tile_last.eq(tile_last),
+            tag.block_last.eq(~weights & (current.chunks == 1)),
+            tile_last.eq(filling & wrap & (left == 1)),
+            wrap.eq(1),
+            self.tag.valid.eq(~filling | (part != 0) | (word != 0) | (free != 0)),
+        ]
+        with m.If(weights):
+            within = exact_log2(config.weight_tile_words)
+            m.d.comb += [
+                tag.address.eq(Cat(word[:within], buffer)),
+                wrap.eq(part == config.elements // per_chunk - 1),
+            ]
+            with m.If(current.channels != 0):
+                m.d.comb += tag.kind.eq(ChunkKind.PARAMETERS)
+        with m.If(current.kind == StreamKind.RESIDUAL):
+            m.d.comb += wrap.eq(part == chunks_per_residual_word(config) - 1)
+
+        taken = Signal()
+        m.d.comb += [
+            taken.eq(self.tag.valid & self.tag.ready),
+            begun.eq(taken & filling & (part == 0) & (word == 0)),
+        ]
+        with m.If(taken):
+            m.d.sync += current.chunks.eq(current.chunks - 1)
+            with m.If(weights & (current.channels != 0)):
+                m.d.sync += current.channels.eq(current.channels - 1)
+            with m.If(counting):
+                m.d.sync += part.eq(Mux(wrap, 0, part + 1))
+            with m.If(counting & wrap):
+                m.d.sync += word.eq(word + Mux(current.kind == StreamKind.STAGE, per_chunk, 1))
+            with m.If(tile_last):
+                m.d.sync += [word.eq(0), current.tiles.eq(current.tiles - 1), buffer.eq(~buffer)]
+            with m.If(current.chunks == 1):
+                m.d.sync += [word.eq(0), part.eq(0)]

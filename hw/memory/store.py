@@ -1,0 +1,201 @@
+"""STORE: residual rows to memory."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import exact_log2
+
+from hw.bus.window import error_report
+from hw.bus.write_master import WriteMaster
+from hw.config import AcceleratorConfig
+from hw.interfaces import MEMORY_LATENCY, Axi4Write, Strobe, residual_lanes
+
+
+def store_job(config: AcceleratorConfig) -> data.StructLayout:
+    """Fields of STORE, and the output base address."""
+    return data.StructLayout(
+        {"source_base": 16, "source_stride": 16, "rows": 16, "words": 16, "offset": 32, "output_base": 32}
+    )
+
+
+class ResidualReader(wiring.Component):
+    """Reads rows of the residual memory and cuts their words into memory beats.
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine.
+
+    Members
+    -------
+    start, job:
+        Begin with this job, stable until the last beat has left.
+    read_enable, read_address, read_data:
+        The residual memory's read port; data ``MEMORY_LATENCY`` later.
+    beat:
+        The rows' words as sign-extended little-endian 32-bit lanes.
+
+    Timing: one beat a cycle.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "start": In(1),
+                "job": In(store_job(config)),
+                "read_enable": Out(1),
+                "read_address": Out(16),
+                "read_data": In(residual_lanes(config)),
+                "beat": Out(stream.Signature(8 * config.memory_bytes)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Read ahead into a few words; serialise the oldest."""
+        m = Module()
+        layout = residual_lanes(self._config)
+        depth = MEMORY_LATENCY + 2
+        m.submodules.words = words = SyncFIFO(width=layout.size, depth=depth)
+        room = Signal(range(depth + 1), init=depth)
+        taken = Signal()
+        m.d.comb += taken.eq(words.r_rdy & words.r_en)
+        m.d.sync += room.eq(room - self.read_enable + taken)
+        self._walk(m, room)
+
+        arriving = Signal(MEMORY_LATENCY)
+        m.d.sync += arriving.eq(Cat(self.read_enable, arriving))
+        m.d.comb += [words.w_data.eq(self.read_data), words.w_en.eq(arriving[-1])]
+
+        beats = 4 * self._config.lanes // self._config.memory_bytes
+        index = Signal(range(max(2, beats)))
+        last = index == beats - 1
+        oldest = Signal(layout)
+        lanes = Signal(32 * self._config.lanes)
+        m.d.comb += oldest.eq(words.r_data)
+        m.d.comb += [lanes.word_select(i, 32).eq(lane) for i, lane in enumerate(oldest)]
+        m.d.comb += [
+            self.beat.valid.eq(words.r_rdy),
+            self.beat.payload.eq(lanes.word_select(index, 8 * self._config.memory_bytes)),
+            words.r_en.eq(self.beat.ready & last),
+        ]
+        with m.If(self.beat.valid & self.beat.ready):
+            m.d.sync += index.eq(Mux(last, 0, index + 1))
+        return m
+
+    def _walk(self, m: Module, room: Signal) -> None:
+        """Address the rows' words one after another while there is room."""
+        active = Signal()
+        row, row_base, word = Signal(16), Signal(16), Signal(16)
+        last_word = word + 1 == self.job.words
+        m.d.comb += [
+            self.read_enable.eq(active & (room != 0)),
+            self.read_address.eq(row_base + word),
+        ]
+        with m.If(self.start):
+            m.d.sync += [active.eq(1), row.eq(0), word.eq(0), row_base.eq(self.job.source_base)]
+        with m.Elif(self.read_enable):
+            m.d.sync += word.eq(word + 1)
+            with m.If(last_word):
+                m.d.sync += [word.eq(0), row.eq(row + 1), row_base.eq(row_base + self.job.source_stride)]
+                with m.If(row + 1 == self.job.rows):
+                    m.d.sync += active.eq(0)
+
+
+class StoreUnit(wiring.Component):
+    """Writes ``rows`` x ``words`` residual words to memory, row after row without gaps, 4 bytes a lane.
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine.
+
+    Members
+    -------
+    job:
+        :func:`store_job`. ``output_base + offset`` is a multiple of the bus width; rows and words are at least 1.
+    read_enable, read_address, read_data:
+        The residual memory's read port; data ``MEMORY_LATENCY`` later.
+    bus, window_base, window_limit, halt, error, quiescent, transferred:
+        As in :class:`hw.bus.write_master.WriteMaster`.
+    done:
+        Pulse: everything is written and answered. Never comes after an error.
+
+    Timing: one beat a cycle, plus the memory's answer to the last.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "job": In(stream.Signature(store_job(config))),
+                "read_enable": Out(1),
+                "read_address": Out(16),
+                "read_data": In(residual_lanes(config)),
+                "bus": Out(Axi4Write(config)),
+                "window_base": In(32),
+                "window_limit": In(32),
+                "halt": In(1),
+                "done": Out(1),
+                "error": Out(Strobe(error_report())),
+                "quiescent": Out(1),
+                "transferred": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Send a run a row to the write master, and the reader's beats after them."""
+        m = Module()
+        m.submodules.reader = reader = ResidualReader(self._config)
+        m.submodules.master = master = WriteMaster(self._config)
+        connect(m, master.bus, flipped(self.bus))
+        connect(m, master.error, flipped(self.error))
+        connect(m, reader.beat, master.beat)
+        job = Signal(store_job(self._config))
+        m.d.comb += [
+            master.window_base.eq(self.window_base),
+            master.window_limit.eq(self.window_limit),
+            master.halt.eq(self.halt),
+            self.quiescent.eq(master.quiescent),
+            self.transferred.eq(master.transferred),
+            reader.job.eq(job),
+            reader.read_data.eq(self.read_data),
+            self.read_enable.eq(reader.read_enable),
+            self.read_address.eq(reader.read_address),
+        ]
+        with m.FSM(name="state"):
+            with m.State("IDLE"):
+                m.d.comb += self.job.ready.eq(1)
+                m.d.sync += job.eq(self.job.payload)
+                with m.If(self.job.valid):
+                    m.next = "BEGIN"
+            with m.State("BEGIN"):
+                m.d.comb += reader.start.eq(1)
+                m.d.sync += job.offset.eq(job.output_base + job.offset)
+                m.next = "ROWS"
+            with m.State("ROWS"):
+                self._row(m, job, master.run)
+            with m.State("WRITING"):
+                with m.If(master.idle):
+                    m.d.comb += self.done.eq(1)
+                    m.next = "IDLE"
+        return m
+
+    def _row(self, m: Module, job: data.View, run: stream.Interface) -> None:
+        """Announce the next row; ``job.offset`` has become its address."""
+        word_bytes = exact_log2(4 * self._config.lanes)
+        beats = exact_log2(4 * self._config.lanes // self._config.memory_bytes)
+        row = Signal(16)
+        m.d.comb += [
+            run.valid.eq(1),
+            run.payload.address.eq(job.offset),
+            run.payload.beats_minus_one.eq((job.words << beats) - 1),
+        ]
+        with m.If(run.ready):
+            m.d.sync += [row.eq(row + 1), job.offset.eq(job.offset + (job.words << word_bytes))]
+            with m.If(row + 1 == job.rows):
+                m.d.sync += row.eq(0)
+                m.next = "WRITING"

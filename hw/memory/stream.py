@@ -1,0 +1,281 @@
+"""The weight stream: every block of weights, parameters, staged words and initial residuals, prefetched in order."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import exact_log2
+
+from hw.bus.bursts import longest_burst
+from hw.bus.prefetch import Prefetcher
+from hw.config import AcceleratorConfig
+from hw.interfaces import (
+    Strobe,
+    bank_fill,
+    parameter_set,
+    read_request,
+    residual_write,
+    scratch_write,
+    stream_job,
+)
+from hw.memory.blocks import BlockWalker, ChunkKind, block, chunk_tag, chunks_per_residual_word
+from hw.memory.gearbox import Gearbox
+
+
+def shift_write(config: AcceleratorConfig) -> data.StructLayout:
+    """One chunk of LayerNorm's channel shifts: ``address`` counts chunks, channel = address * chunk_bytes + index."""
+    return data.StructLayout({"address": 16, "shifts": data.ArrayLayout(unsigned(3), config.chunk_bytes)})
+
+
+def _delivery_members(config: AcceleratorConfig) -> dict[str, wiring.Member]:
+    """Ports through which chunks leave."""
+    entries = data.ArrayLayout(parameter_set(config), config.entries_per_chunk)
+    return {
+        "fill": Out(stream.Signature(bank_fill(config))),
+        "parameters": Out(stream.Signature(entries)),
+        "scratch_write": Out(Strobe(scratch_write(config))),
+        "residual_write": Out(Strobe(residual_write(config))),
+        "shift_write": Out(Strobe(shift_write(config))),
+        "tile_filled": Out(1),
+        "done": Out(1),
+    }
+
+
+class ChunkWriter(wiring.Component):
+    """Hands each chunk to where its tag says.
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine.
+
+    Members
+    -------
+    chunk, tag:
+        A chunk and its destination; taken together.
+    others:
+        As in :class:`WeightStream`.
+
+    Timing: a chunk leaves one cycle after it was taken. One chunk a cycle; a STAGE chunk takes a cycle a word.
+    """
+
+    LATENCY = 1
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "chunk": In(stream.Signature(8 * config.chunk_bytes)),
+                "tag": In(stream.Signature(chunk_tag(config))),
+                **_delivery_members(config),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Hold one chunk with its tag and offer it everywhere; only valid bits differ."""
+        m = Module()
+        tag = Signal(chunk_tag(self._config))
+        chunk = Signal(8 * self._config.chunk_bytes)
+        valid, leaves, take = Signal(), Signal(), Signal()
+        m.d.comb += [
+            take.eq(self.tag.valid & self.chunk.valid & (~valid | leaves)),
+            self.tag.ready.eq(take),
+            self.chunk.ready.eq(take),
+        ]
+        m.d.sync += valid.eq(take | (valid & ~leaves))
+        with m.If(take):
+            m.d.sync += [tag.eq(self.tag.payload), chunk.eq(self.chunk.payload)]
+        m.d.sync += [
+            self.tile_filled.eq(valid & leaves & tag.tile_last),
+            self.done.eq(valid & leaves & tag.block_last),
+        ]
+        self._fill(m, tag, chunk)
+        for index, entry in enumerate(self.parameters.payload):
+            m.d.comb += entry.eq(chunk.word_select(index, 64))
+        m.d.comb += self.shift_write.payload.address.eq(tag.address)
+        for index, shift in enumerate(self.shift_write.payload.shifts):
+            m.d.comb += shift.eq(chunk.word_select(index, 8))
+        with m.If(valid):
+            with m.Switch(tag.kind):
+                with m.Case(ChunkKind.FILL):
+                    m.d.comb += [self.fill.valid.eq(1), leaves.eq(self.fill.ready)]
+                with m.Case(ChunkKind.PARAMETERS):
+                    m.d.comb += [self.parameters.valid.eq(1), leaves.eq(self.parameters.ready)]
+                with m.Case(ChunkKind.STAGE):
+                    self._stage(m, tag, chunk, leaves)
+                with m.Case(ChunkKind.RESIDUAL):
+                    self._residual(m, tag, chunk)
+                    m.d.comb += leaves.eq(1)
+                with m.Case(ChunkKind.SHIFTS):
+                    m.d.comb += [self.shift_write.valid.eq(1), leaves.eq(1)]
+                with m.Default():
+                    m.d.comb += leaves.eq(1)
+        return m
+
+    def _fill(self, m: Module, tag: data.View, chunk: Signal) -> None:
+        """Wire the words for the banks: bytes sign-extended, or 16-bit values over two lanes (numerics rule N12)."""
+        width = self._config.numerics.activation_width
+        lanes = [lane for word in self.fill.payload.data for lane in word]
+        m.d.comb += [self.fill.payload.group.eq(tag.part), self.fill.payload.address.eq(tag.address)]
+        for index in range(0, len(lanes), 2):
+            pair = Signal(2 * width, name=f"pair_{index}")
+            m.d.comb += [
+                pair.eq(chunk.word_select(index // 2, 16).as_signed()),
+                lanes[index].eq(Mux(tag.wide, pair[:width], _sign_extended(chunk, index))),
+                lanes[index + 1].eq(Mux(tag.wide, pair[width:], _sign_extended(chunk, index + 1))),
+            ]
+
+    def _stage(self, m: Module, tag: data.View, chunk: Signal, leaves: Signal) -> None:
+        """Write the chunk's words one by one."""
+        config = self._config
+        word = Signal(range(config.words_per_chunk + 1))
+        bytes_ = chunk.word_select(word, 8 * config.lanes)
+        write = self.scratch_write.payload
+        m.d.comb += [
+            self.scratch_write.valid.eq(1),
+            write.address.eq(tag.address + word),
+            write.columns.eq(-1),
+            leaves.eq(word + 1 == tag.words),
+        ]
+        m.d.comb += [lane.eq(_sign_extended(bytes_, index)) for index, lane in enumerate(write.data)]
+        m.d.sync += word.eq(Mux(leaves, 0, word + 1))
+
+    def _residual(self, m: Module, tag: data.View, chunk: Signal) -> None:
+        """Collect a word's lanes; write it with its last chunk."""
+        config = self._config
+        width = config.numerics.residual_width
+        parts = chunks_per_residual_word(config)
+        lanes = Cat(*(chunk.word_select(index, 32)[:width] for index in range(config.chunk_bytes // 4)))
+        earlier = Signal((parts - 1) * len(lanes))
+        write = self.residual_write.payload
+        m.d.comb += [
+            self.residual_write.valid.eq(tag.part == parts - 1),
+            write.address.eq(tag.address),
+            write.columns.eq(-1),
+            write.data.eq(Cat(earlier, lanes)),
+        ]
+        m.d.sync += earlier.eq(Cat(earlier, lanes)[len(lanes) :])
+
+
+def _sign_extended(bytes_: Value, index: int) -> Value:
+    """Byte ``index`` as a signed value, to be extended by what it is assigned to."""
+    return bytes_.word_select(index, 8).as_signed()
+
+
+class WeightStream(wiring.Component):
+    """Prefetches the blocks of the weight stream and delivers them in order.
+
+    Reads ahead across blocks as far as its beat buffer has room; weights also run ahead of execution as far as the two
+    weight buffers of the banks and the parameter ring take them. Everything else waits until its command is current.
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine.
+
+    Members
+    -------
+    job:
+        Blocks in order of use (``hw.interfaces.stream_job``). ``bytes`` is a multiple of the chunk size and covers the
+        contents; more is padding, which is read and dropped. A block of no whole chunk is dropped.
+    permit:
+        Level: a STAGE, RESIDUAL or SHIFTS block may be delivered. Must be 0 in the cycle after ``done`` unless the next
+        such block may follow.
+    request, response:
+        Client port of the AXI read master. Bursts of up to ``BURST_BEATS``, room reserved before asking.
+    fill:
+        G words for elements ``group * G`` onwards, to weight buffer b at ``b * weight_tile_words``; tiles alternate
+        between the buffers, from buffer 0 after reset and on across blocks.
+    parameters:
+        Requantiser parameter sets.
+    scratch_write, residual_write, shift_write:
+        STAGE words (sign-extended bytes), RESIDUAL words (low bits of 4-byte lanes), and SHIFTS.
+    tile_filled:
+        Pulse, one cycle after a tile's last chunk was taken by ``fill``.
+    tile_freed:
+        Pulse: the engine has done with the older of the filled buffers.
+    done:
+        Pulse, one cycle after the last word of a STAGE, RESIDUAL or SHIFTS block was written.
+    waiting:
+        A block is being delivered and its next chunk has not come from memory.
+
+    Timing: one chunk a cycle when memory gives it; memory to ``fill`` 5 cycles with one beat a chunk.
+    Resources: ``stream_beats`` beats of block RAM.
+    """
+
+    BURST_BEATS = 32
+    """Longest burst, within a page: short enough that several fit into the beat buffer while others arrive."""
+    JOBS_AHEAD = 8
+    """Blocks requested from memory whose delivery has not begun."""
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        self._burst_beats = longest_burst(config, min(self.BURST_BEATS, config.stream_beats // 4))
+        super().__init__(
+            {
+                "job": In(stream.Signature(stream_job(config))),
+                "permit": In(1),
+                "request": Out(stream.Signature(read_request(config))),
+                "response": In(Strobe(8 * config.memory_bytes)),
+                **_delivery_members(config),
+                "tile_freed": In(1),
+                "waiting": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Wire the request side, the beat buffer and the delivery side."""
+        m = Module()
+        config = self._config
+        m.submodules.prefetcher = prefetcher = Prefetcher(
+            config, depth=config.stream_beats, burst_beats=self._burst_beats
+        )
+        m.submodules.gearbox = gearbox = Gearbox(config)
+        m.submodules.blocks = blocks = SyncFIFO(width=block(config).size, depth=self.JOBS_AHEAD)
+        m.submodules.walker = walker = BlockWalker(config)
+        m.submodules.writer = writer = ChunkWriter(config)
+        self._accept(m, prefetcher.run, blocks)
+        m.d.comb += [
+            walker.block.payload.eq(blocks.r_data),
+            walker.block.valid.eq(blocks.r_rdy),
+            blocks.r_en.eq(walker.block.ready),
+            walker.permit.eq(self.permit),
+            walker.tile_freed.eq(self.tile_freed),
+            walker.done.eq(writer.done),
+            self.tile_filled.eq(writer.tile_filled),
+            self.done.eq(writer.done),
+            self.waiting.eq(walker.tag.valid & ~gearbox.chunk.valid),
+        ]
+        connect(m, prefetcher.request, flipped(self.request))
+        connect(m, flipped(self.response), prefetcher.response)
+        connect(m, prefetcher.beat, gearbox.beat)
+        connect(m, walker.tag, writer.tag)
+        connect(m, gearbox.chunk, writer.chunk)
+        for name in ("fill", "parameters", "scratch_write", "residual_write", "shift_write"):
+            connect(m, getattr(writer, name), flipped(getattr(self, name)))
+        return m
+
+    def _accept(self, m: Module, run: stream.Interface, blocks: SyncFIFO) -> None:
+        """Send each job both ways: its bytes to the splitter, its contents to the walker."""
+        config = self._config
+        beats_per_chunk = config.chunk_bytes // config.memory_bytes
+        job = self.job
+        contents = Signal(block(config))
+        wanted = Signal()
+        m.d.comb += [
+            contents[name].eq(job.payload[name]) for name in ("kind", "channels", "tiles", "words", "base", "wide")
+        ]
+        m.d.comb += [
+            contents.chunks.eq(job.payload.bytes >> exact_log2(config.chunk_bytes)),
+            wanted.eq(contents.chunks != 0),
+            blocks.w_data.eq(contents),
+            run.payload.address.eq(job.payload.address),
+            run.payload.beats_minus_one.eq(
+                Cat(Const(beats_per_chunk - 1, exact_log2(beats_per_chunk)), contents.chunks - 1)
+            ),
+            run.valid.eq(job.valid & wanted & blocks.w_rdy),
+            blocks.w_en.eq(job.valid & wanted & run.ready),
+            job.ready.eq(~wanted | (blocks.w_rdy & run.ready)),
+        ]
