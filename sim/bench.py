@@ -160,7 +160,7 @@ def run_bench(
     test_filter: str | None = None,
     waves: bool = False,
     keep: bool = False,
-    timeout_s: float = 600.0,
+    timeout_s: float = 300.0,
 ) -> BenchResult:
     """Build what is given, run a module's cocotb tests against it, and raise unless all of them passed.
 

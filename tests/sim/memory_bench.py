@@ -12,6 +12,7 @@ from sim.memory import MemoryBackdoor
 from sim.streams import parameters
 
 WORKERS = 4
+IMAGE_BYTES = 4001
 INPUTS = ("arvalid", "rready", "awvalid", "wvalid", "bready")
 
 
@@ -27,9 +28,14 @@ async def start(dut):
     await RisingEdge(dut.clk)
 
 
-def master(dut):
-    """Return an AXI master on the memory's ports."""
-    return AxiMaster(AxiBus.from_entity(dut), dut.clk, dut.rst)
+def master(dut, *, pauses=0.0):
+    """Return an AXI master on the memory's ports, which is not ready for answers with this probability."""
+    axi = AxiMaster(AxiBus.from_entity(dut), dut.clk, dut.rst)
+    if pauses:
+        for salt, channel in (("r", axi.read_if.r_channel), ("b", axi.write_if.b_channel)):
+            chooser = random.Random(f"{cocotb.RANDOM_SEED}{salt}")
+            channel.set_pause_generator(iter(lambda chooser=chooser: chooser.random() < pauses, None))
+    return axi
 
 
 async def request_reads(dut, requests):
@@ -62,15 +68,15 @@ async def collect_reads(dut, beats):
     return got
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=2, timeout_unit="ms")
 async def random_traffic(dut):
     """Four workers read and write ranges of their own at random; the memory must equal a plain byte array."""
     await start(dut)
-    axi, door = master(dut), MemoryBackdoor(dut)
+    axi, door = master(dut, pauses=parameters()["pauses"]), MemoryBackdoor(dut)
     share = door.size // WORKERS
     model = bytearray(door.read(0, door.size))
-    assert bytes(model[:4000]) == bytes(parameters()["image"]), "the image was not loaded byte for byte"
-    assert not any(model[4000:]), "memory beyond the image is not zero"
+    assert bytes(model[:IMAGE_BYTES]) == bytes(parameters()["image"]), "the image was not loaded byte for byte"
+    assert not any(model[IMAGE_BYTES:]), "memory beyond the image is not zero"
 
     async def worker(number):
         chooser = random.Random(cocotb.RANDOM_SEED * WORKERS + number)
@@ -89,7 +95,7 @@ async def random_traffic(dut):
     assert door.read(0, door.size) == bytes(model)
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=2, timeout_unit="ms")
 async def back_door_agrees_with_front_door(dut):
     """Bytes written through the back door, at any alignment, are read by the bus and by the back door."""
     await start(dut)
@@ -103,7 +109,7 @@ async def back_door_agrees_with_front_door(dut):
         assert door.read(0, door.size) == before + content + after
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=2, timeout_unit="ms")
 async def latency_and_bandwidth(dut):
     """The first beat comes after read_latency, then one a cycle, across bursts too."""
     await start(dut)
@@ -116,7 +122,45 @@ async def latency_and_bandwidth(dut):
     assert [index for index, (_, _, last) in enumerate(got) if last] == [15, 23, 24, 40]
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=2, timeout_unit="ms")
+async def requests_beyond_the_limit_wait(dut):
+    """More single-beat reads and writes than the model holds: none is lost while no answer is accepted."""
+    await start(dut)
+    axi, door = master(dut), MemoryBackdoor(dut)
+    size, count = door.word_bytes, 40
+    channels = (axi.read_if.r_channel, axi.write_if.b_channel)
+    for channel in channels:
+        channel.pause = True
+    reads = [axi.init_read(index * size, size) for index in range(count)]
+    writes = [axi.init_write((100 + index) * size, bytes([index + 1] * size)) for index in range(count)]
+    for _ in range(200):
+        await RisingEdge(dut.clk)
+    assert not any(operation.is_set() for operation in (*reads, *writes))
+    for channel in channels:
+        channel.pause = False
+    for index, operation in enumerate(reads):
+        await operation.wait()
+        assert operation.data.data == door.read(index * size, size)
+    for index, operation in enumerate(writes):
+        await operation.wait()
+        assert operation.data.resp == AxiResp.OKAY
+        assert door.read((100 + index) * size, size) == bytes([index + 1] * size)
+
+
+@cocotb.test(timeout_time=2, timeout_unit="ms")
+async def requests_beyond_the_limit_wait_without_data(dut):
+    """Of 20 write requests that bring no data, 16 are accepted."""
+    await start(dut)
+    dut.awaddr.value, dut.awlen.value, dut.awsize.value, dut.awburst.value = 0, 0, parameters()["size"], 1
+    dut.awvalid.value = 1
+    accepted = 0
+    for _ in range(20):
+        await RisingEdge(dut.clk)
+        accepted += int(dut.awready.value)
+    assert accepted == 16
+
+
+@cocotb.test(timeout_time=2, timeout_unit="ms")
 async def errors_are_answered_and_nothing_is_written(dut):
     """SLVERR inside the window, DECERR beyond the memory, OKAY beside them."""
     await start(dut)
@@ -125,8 +169,10 @@ async def errors_are_answered_and_nothing_is_written(dut):
     for address, response in ((0x400, AxiResp.SLVERR), (0x420, AxiResp.SLVERR), (door.size, AxiResp.DECERR)):
         before = door.read(0, door.size)
         assert (await axi.write(address, bytes([0xA5] * 32))).resp == response
-        assert (await axi.read(address, 32)).resp == response
+        answer = await axi.read(address, 32)
+        assert answer.resp == response and answer.data == bytes(32)
         assert door.read(0, door.size) == before
+    assert (await axi.write(0x430, bytes([0xA5] * 32))).resp == AxiResp.SLVERR
     for address in (0x3E0, 0x440):
         assert (await axi.write(address, bytes([0xA5] * 32))).resp == AxiResp.OKAY
     before = door.read(0x3C0, 64)
@@ -134,7 +180,7 @@ async def errors_are_answered_and_nothing_is_written(dut):
     assert door.read(0x3C0, 64) == bytes([0x5A] * 64) != before
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=2, timeout_unit="ms")
 async def flipped_bit(dut):
     """Exactly one bit of one byte reads inverted, and the stored byte is untouched."""
     await start(dut)
@@ -145,7 +191,7 @@ async def flipped_bit(dut):
     assert (await axi.read(0, 256)).data == expected
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=2, timeout_unit="ms")
 async def dropped_beat(dut):
     """Beat 5 never comes; its neighbours do."""
     await start(dut)
@@ -161,7 +207,7 @@ async def dropped_beat(dut):
         assert dut.rvalid.value == 0
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=2, timeout_unit="ms")
 async def stalls_happen(dut):
     """A stall of 128 in 256 on R roughly halves the bandwidth."""
     await start(dut)
@@ -171,7 +217,7 @@ async def stalls_happen(dut):
     assert 400 < got[-1][0] - got[0][0] < 640
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=2, timeout_unit="ms")
 async def illegal_request(dut):
     """Drive one AR that breaks a rule; the model must stop the simulation."""
     await start(dut)

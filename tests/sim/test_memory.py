@@ -23,9 +23,9 @@ def memory(data_width, aligned=1):
 
 @pytest.fixture
 def image(tmp_path):
-    """A file of 4000 random bytes: not a whole number of 32-byte words."""
+    """A file of 4001 random bytes: not a whole number of words."""
     path = tmp_path / "image.bin"
-    path.write_bytes(np.random.default_rng(0).integers(0, 256, 4000, dtype=np.uint8).tobytes())
+    path.write_bytes(np.random.default_rng(0).integers(0, 256, 4001, dtype=np.uint8).tobytes())
     return path
 
 
@@ -35,7 +35,7 @@ def test_random_traffic(width, plusargs, image):
     run_bench(
         memory(width, aligned=0),
         BENCH,
-        parameters={"image": list(image.read_bytes()), "operations": 12},
+        parameters={"image": list(image.read_bytes()), "operations": 12, "pauses": 0.3 if plusargs else 0.0},
         plusargs=[f"+memory_image={image}", *plusargs],
         test_filter="random_traffic",
         seed=11,
@@ -50,7 +50,7 @@ def test_latency_and_bandwidth(latency):
     )
 
 
-@pytest.mark.parametrize("name", ["errors_are", "flipped_bit", "dropped_beat", "stalls_happen"])
+@pytest.mark.parametrize("name", ["errors_are", "flipped_bit", "dropped_beat", "stalls_happen", "requests_beyond"])
 def test_behaviour(name, image):
     run_bench(memory(128), BENCH, parameters={"size": 4}, plusargs=[f"+memory_image={image}"], test_filter=name)
 

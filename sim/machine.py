@@ -1,0 +1,309 @@
+"""The whole machine in simulation: build it, run frames on it, get traces, counters and results back.
+
+The simulator is driven by ``sim.machine_bench`` inside cocotb; this module is what the rest of the project calls.
+Every write of the accelerator into its memories arrives as a trace (``sim.traces``), so nothing has to be stopped or
+snapshot to be verified.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from hw.accelerator import Accelerator
+from hw.config import AcceleratorConfig
+from hw.isa import ErrorCode
+from sim import memory
+from sim.bench import run_bench
+from sim.build import BuildOptions, Simulator, build_simulator
+from sim.traces import TRACES, Traces, read_traces
+from sim.verilog import Design, export_verilog
+from sw.program import Program
+
+MEMORY_BYTES = 1 << 25
+"""Size of the simulated DRAM, the same in every build."""
+WATCHDOG_CYCLES = 100_000
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorySettings:
+    """How the simulated DRAM behaves; set at run time, without a rebuild.
+
+    Parameters
+    ----------
+    read_latency, write_latency:
+        Cycles from an accepted request to the first beat of data, or from the last beat to the response.
+    stall:
+        Chance in 256 that a channel pauses for a cycle, on all five channels.
+    seed:
+        Chooses the pattern of the pauses.
+    error_window:
+        Byte addresses [low, high) that answer with a bus error.
+    drop_read_beat:
+        Fault: this beat of all read beats never comes.
+    flip:
+        Fault: (byte address, bit) that reads inverted.
+    """
+
+    read_latency: int = 60
+    write_latency: int = 20
+    stall: int = 0
+    seed: int = 1
+    error_window: tuple[int, int] | None = None
+    drop_read_beat: int | None = None
+    flip: tuple[int, int] | None = None
+
+    def plusargs(self) -> list[str]:
+        """Arguments of ``memory.sv``."""
+        values: dict[str, Any] = {"read_latency": self.read_latency, "write_latency": self.write_latency}
+        values |= {f"stall_{channel}": self.stall for channel in ("ar", "r", "aw", "w", "b")}
+        values["stall_seed"] = self.seed
+        if self.error_window:
+            values |= {"error_low": f"{self.error_window[0]:x}", "error_high": f"{self.error_window[1]:x}"}
+        if self.drop_read_beat is not None:
+            values["drop_read_beat"] = self.drop_read_beat
+        if self.flip:
+            values |= {"flip_address": f"{self.flip[0]:x}", "flip_bit": self.flip[1]}
+        return [f"+{name}={value}" for name, value in values.items()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One frame to run: a task and an image, uint8 (3, H, W).
+
+    ``patches`` are bytes written into the memory before it starts (address, content); ``registers`` override the
+    program's.
+    """
+
+    task: int
+    image: np.ndarray
+    patches: Sequence[tuple[int, bytes]] = ()
+    registers: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameResult:
+    """What one frame left.
+
+    Members: ``counters`` by register name; ``stamps`` start and end cycle of each command (zero where it did not run);
+    ``output`` int32 (rows, channels) in the residual's format; ``traces`` of this frame; ``first_cycle`` on the
+    trace's clock; ``seconds`` of real time from start to interrupt.
+    """
+
+    task: int
+    counters: dict[str, int]
+    stamps: np.ndarray
+    output: np.ndarray
+    traces: Traces
+    first_cycle: int
+    seconds: float
+
+    @property
+    def error(self) -> ErrorCode:
+        """Why the machine halted, or NONE."""
+        return ErrorCode(self.counters["error_code"])
+
+    @property
+    def cycles(self) -> int:
+        """Cycles from start to done."""
+        return self.counters["cycles"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a running simulation is: frame number, cycle, command index, seconds since the frame's start."""
+
+    frame: int
+    cycle: int
+    command: int
+    seconds: float
+
+
+@lru_cache(maxsize=16)
+def export_machine(config: AcceleratorConfig) -> Design:
+    """The accelerator with trace ports, as Verilog."""
+    return export_verilog(Accelerator(config, trace=True), name="accelerator")
+
+
+def build_machine(config: AcceleratorConfig, *, debug: bool = False, stock: bool = False) -> Simulator:
+    """Build the machine's simulator, or return the cached one.
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine.
+    debug:
+        Everything visible, waves possible (slower).
+    stock:
+        Everything public as cocotb's own runner builds it, without waves: the reference for ``make bench``.
+    """
+    design = export_machine(config)
+    widths = {f"trace_{name}__payload": 1 for name in TRACES}
+    widths |= {port.name: port.width for port in design.ports if port.name in widths}
+    parameters: dict[str, int | str] = {
+        "BYTES": config.memory_bytes,
+        "DEPTH": MEMORY_BYTES // config.memory_bytes,
+        **{trace.parameter: widths[f"trace_{name}__payload"] for name, trace in TRACES.items()},
+    }
+    text = (_HERE / "machine.sv").read_text()
+    header = text[text.index(") (") : text.index(");")]
+    ports = [line.split("//")[0].replace(",", " ").split()[-1] for line in header.splitlines() if "put" in line]
+    options = BuildOptions(
+        top="machine",
+        sources=(_HERE / "machine.sv", memory.SOURCE, _HERE / "trace.cpp"),
+        public=[("machine", name) for name in ports],
+        parameters=parameters,
+        optimise=True,
+        debug=debug,
+        **({"all_public": True} if stock else {}),
+    )
+    return build_simulator(design, options)
+
+
+def run_machine(
+    program: Program,
+    frames: Sequence[Frame],
+    *,
+    memory_settings: MemorySettings | None = None,
+    simulator: Simulator | None = None,
+    trace: bool = True,
+    waves: tuple[Path, int, int] | None = None,
+    watchdog: int = WATCHDOG_CYCLES,
+    limit: int | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    timeout_s: float = 3600.0,
+) -> list[FrameResult]:
+    """Run frames one after the other on one machine, without a reset between them.
+
+    Parameters
+    ----------
+    program:
+        A compiled model; its configuration chooses the build.
+    frames:
+        Tasks and images.
+    memory_settings:
+        Latency, stalls and faults of the DRAM.
+    simulator:
+        A build of :func:`build_machine` for the same configuration; made or looked up when absent.
+    trace:
+        Record every write into the on-chip memories.
+    waves:
+        (VCD file, first cycle, last cycle): record waves of that window of the trace's clock; needs a debug build.
+    watchdog, limit:
+        Cycles without progress before the machine halts itself, and cycles after which the test bench gives up on a
+        frame.
+    on_progress:
+        Called every few thousand cycles.
+
+    Raises
+    ------
+    sim.bench.BenchFailure
+        The simulation did not end: a hardware assertion, the limit, or a crash. The message has the end of the log.
+    """
+    simulator = simulator or build_machine(program.config, debug=waves is not None)
+    settings = memory_settings or MemorySettings()
+    with TemporaryDirectory(prefix="tessera-") as folder:
+        work = Path(folder)
+        image = program.memory(frames[0].image)
+        image.tofile(work / "memory.bin")
+        jobs = [_job(program, index, frame, work, watchdog, limit) for index, frame in enumerate(frames)]
+        plusargs = [f"+memory_image={work / 'memory.bin'}", *settings.plusargs()]
+        if trace:
+            plusargs.append(f"+trace={work}")
+        if waves:
+            plusargs += [f"+wave_file={work / 'waves.vcd'}", f"+wave_first={waves[1]}", f"+wave_last={waves[2]}"]
+        parameters = {"frames": jobs, "progress_file": str(work / "progress.jsonl")}
+        with _following(work / "progress.jsonl", on_progress):
+            bench = run_bench(
+                simulator, "sim.machine_bench", parameters=parameters, plusargs=plusargs, timeout_s=timeout_s
+            )
+        if waves:
+            waves[0].parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(work / "waves.vcd", waves[0])
+        traces = read_traces(work, program.config, len(frames)) if trace else [Traces() for _ in frames]
+        outcomes = bench.outputs["frames"]
+        return [
+            _result(program, frame, job, outcome, traced)
+            for frame, job, outcome, traced in zip(frames, jobs, outcomes, traces, strict=True)
+        ]
+
+
+def _job(program: Program, number: int, frame: Frame, work: Path, watchdog: int, limit: int | None) -> dict[str, Any]:
+    """One frame as the bench inside the simulator wants it."""
+    image_file = ""
+    if number:
+        image_file = str(work / f"image{number}.bin")
+        np.ascontiguousarray(frame.image).tofile(image_file)
+    registers = program.registers(frame.task) | {"watchdog_limit": watchdog} | dict(frame.registers)
+    beats = program.map.weights_bytes // program.config.memory_bytes
+    ideal = sum(command.ideal_cycles for command in program.commands)
+    return {
+        "number": number,
+        "registers": registers,
+        "image_file": image_file,
+        "image_address": program.map.image,
+        "patches": [(address, content.hex()) for address, content in frame.patches],
+        "stamps": [c.index for c in program.commands if c.runs(frame.task)] if not frame.registers else [],
+        "output_address": program.map.output,
+        "output_bytes": program.map.output_bytes,
+        "output_file": str(work / f"output{number}.bin"),
+        "limit": limit or 20 * (ideal + beats) + 1_000_000,
+    }
+
+
+def _result(program: Program, frame: Frame, job: dict, outcome: dict, traces: Traces) -> FrameResult:
+    stamps = np.zeros((len(program.commands), 2), np.int64)
+    if job["stamps"]:
+        stamps[job["stamps"]] = outcome["stamps"]
+    region = np.fromfile(job["output_file"], np.uint8)
+    return FrameResult(
+        task=frame.task,
+        counters=outcome["counters"],
+        stamps=stamps,
+        output=program.outputs[frame.task].read(region),
+        traces=traces,
+        first_cycle=outcome["first"],
+        seconds=outcome["seconds"],
+    )
+
+
+class _following:  # noqa: N801 - reads as a statement
+    """Hands progress lines to a callback while the simulator writes them."""
+
+    def __init__(self, path: Path, callback: Callable[[Progress], None] | None) -> None:
+        self._path, self._callback = path, callback
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def _follow(self) -> None:
+        position = 0
+        while not self._stop.wait(0.2):
+            if not self._path.is_file():
+                continue
+            with self._path.open() as file:
+                file.seek(position)
+                for line in iter(file.readline, ""):
+                    if not line.endswith("\n"):
+                        break
+                    position += len(line)
+                    assert self._callback is not None
+                    self._callback(Progress(**json.loads(line)))
+
+    def __enter__(self) -> None:
+        if self._callback:
+            self._thread.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        if self._callback:
+            self._thread.join()
