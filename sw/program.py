@@ -19,7 +19,9 @@ from hw.config import AcceleratorConfig
 from hw.isa import COMMAND_BYTES
 
 Space = Literal["scratchpad", "residual", "score", "exponential", "queue", "memory"]
-Layout = Literal["rows", "wide", "transposed", "scores", "logits", "exponentials", "positions", "accumulated", "queue"]
+Layout = Literal[
+    "rows", "last", "wide", "transposed", "scores", "logits", "exponentials", "positions", "accumulated", "queue"
+]
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,12 @@ class Tensor:
     shape:
         Logical shape of the written part, without padding.
     layout:
-        ``rows``: (row, channel), a row every ``stride`` words. ``wide``: the same, a value in two lanes. ``transposed``:
+        ``rows``: (row, channel), a row every ``stride`` words. ``last``: the same, written several times, the last write
+        counts. ``wide``: a value in two lanes. ``transposed``:
         (row, channel) with rows along the lanes, a channel every ``stride`` words. ``scores``, ``exponentials``: (head, query,
         key). ``logits``: (token, expert) in the score buffer. ``positions``: (queue entry, channel), a row every queue
-        position. ``accumulated``: rows, written once for each expert of a token. ``queue``: (token, rank) entries of queues.
+        position. ``accumulated``: rows, written once for each expert of a token. ``queue``: (token, rank) entries of
+        queues. For ``positions`` and ``accumulated`` routing decides the places: ``shape`` is the largest there may be.
     base, stride:
         First word and words from one row (or channel) to the next.
     lanes:
@@ -96,31 +100,33 @@ class Tensor:
         """Word, lane and occurrence of every element (of its low half for ``wide``)."""
         index = np.indices(self.shape, sparse=True)
         zero = np.zeros(self.shape, np.int64)
-        if self.layout in ("rows", "accumulated", "positions"):
-            offset, lane = self._channel(index[1])
-            return Location(zero + self.base + index[0] * self.stride + offset, zero + lane, zero)
+        if self.layout in ("rows", "last"):
+            return self.locate_rows(index[0], index[1])
         if self.layout == "wide":
-            offset, lane = self._channel(2 * index[1])
-            return Location(zero + self.base + index[0] * self.stride + offset, zero + lane, zero)
+            return self.locate_rows(index[0], 2 * index[1])
         if self.layout == "transposed":
             offset, lane = self._channel(index[1])
             channel = offset * self.lanes + lane
-            return Location(
-                zero + self.base + channel * self.stride + index[0] // self.lanes, zero + index[0] % self.lanes, zero
-            )
+            word = self.base + channel * self.stride + index[0] // self.lanes
+            return Location(zero + word, zero + index[0] % self.lanes, zero)
         if self.layout == "logits":
             word = index[1] // self.elements * self.shape[0] + index[0]
             return Location(zero + word, zero + index[1] % self.elements, zero)
         if self.layout in ("scores", "exponentials"):
             head, query, key = index
-            tiles = -(-self.shape[1] // self.elements)
-            job = head * tiles + query // self.elements
-            base = self.base + job % 2 * self.room
-            if self.layout == "scores":
-                return Location(zero + base + key, zero + query % self.elements, zero + job // 2)
-            word, lane = base + key // self.lanes, key % self.lanes * self.elements + query % self.elements
+            job = head * -(-self.shape[1] // self.elements) + query // self.elements
+            word, lane = self.base + job % 2 * self.room + key, query % self.elements
+            if self.layout == "exponentials":
+                word = self.base + job % 2 * self.room + key // self.lanes
+                lane = key % self.lanes * self.elements + lane
             return Location(zero + word, zero + lane, zero + job // 2)
         raise ValueError(f"tensor '{self.name}' with layout '{self.layout}' has no fixed place")
+
+    def locate_rows(self, rows: np.ndarray, channels: np.ndarray, occurrence: np.ndarray | int = 0) -> Location:
+        """Places of ``channels`` of token-major ``rows``; arguments broadcast."""
+        offset, lane = self._channel(channels)
+        word = self.base + rows * self.stride + offset
+        return Location(*np.broadcast_arrays(word, lane, occurrence))
 
     @property
     def width(self) -> int:

@@ -169,8 +169,8 @@ class Plan:
         """One line for every limit that the model exceeds; empty if it fits."""
         g, model, config = self.geometry, self.geometry.model, self.geometry.config
         needs = [
-            ("scratchpad_words", "scratchpad", self.peak, config.scratchpad_words),
-            ("residual_words", "residual stream", model.tokens * g.dim_words, config.residual_words),
+            ("scratchpad_words", "scratchpad words", self.peak, config.scratchpad_words),
+            ("residual_words", "residual stream in words", model.tokens * g.dim_words, config.residual_words),
             ("max_tokens", "tokens", model.tokens, config.max_tokens),
             ("bank_words / 4", "patch reduction in words", g.patch_words, config.weight_tile_words),
             ("bank_words / 4", "reduction over D in words", g.dim_words, config.weight_tile_words),
@@ -202,7 +202,7 @@ class Plan:
                     ("parameter_entries", f"parameter sets of head '{task.name}'", width * config.lanes, config.parameter_entries),
                     ("residual_words", f"a row of head '{task.name}' in words", width, config.residual_words),
                 ]
-        lines = [f"{what}: {need}, available {limit} ({field})" for field, what, need, limit in needs if need > limit]
+        lines = [f"{what}: needs {need}, has {limit} ({field})" for field, what, need, limit in needs if need > limit]
         if model.patch & (model.patch - 1):
             lines.append(f"patch is {model.patch}; the image loader needs a power of two")
         if model.image_width % config.memory_bytes:
@@ -217,14 +217,14 @@ class Plan:
         if not problems:
             return
         g, config = self.geometry, self.geometry.config
-        sizes = sorted(self.buffers.values(), key=lambda buffer: (buffer.start, buffer.end))
-        listing = [f"  {b.name}: {b.words} words at {self.bases[b.name]}" for b in sizes]
+        kinds = {(buffer.name.rpartition(".")[2], buffer.words) for buffer in self.buffers.values()}
+        listing = [f"  {name}: {words} words" for name, words in sorted(kinds, key=lambda kind: (-kind[1], kind[0]))]
         raise CapacityError(
             "\n".join(
                 [
                     f"model '{g.model.name}' does not fit configuration '{config.name}':",
                     *(f"  {line}" for line in problems),
-                    f"scratchpad buffers ({self.peak} of {config.scratchpad_words} words of {config.lanes} lanes):",
+                    f"scratchpad buffers, not all alive at once (words of {config.lanes} lanes):",
                     *listing,
                     self._way_out(),
                 ]

@@ -234,7 +234,7 @@ class Lowering:
 
     def _embed(self) -> None:
         g, model = self.geometry, self.model
-        pixels = self._tensor("pixels", model.patches, model.patch_inputs, signed=False, padding=None)
+        pixels = self._tensor("pixels", model.patches, model.patch_inputs, signed=False)
         self._emit(
             Opcode.LOAD_IMAGE,
             "image",
@@ -505,7 +505,7 @@ class Lowering:
             f"{name}.experts",
             hidden,
             updates,
-            self._residual(f"{name}.residual"),
+            self._residual(f"{name}.residual", layout="last"),
             work=cycles.experts(
                 self.config, routed=model.tokens * model.top_k, dim=model.dim, hidden=model.expert_hidden
             ),

@@ -53,16 +53,17 @@ class RandomModel:
         return 2.0 ** (self.numerics.activation_width - 3.5)
 
     def norm(self) -> QuantisedLayerNorm:
-        dim, unit = self.config.dim, 2.0 ** (self.numerics.activation_width - 5)
-        multiplier, shift = scale(dim * unit / 2**16 if dim * unit < 2**16 else 0.999)
+        factor = min(65536.0, self.config.dim * 2.0 ** (self.numerics.activation_width - 5))
+        wide = min(65536.0, self.config.dim * 3000.0)
+        shift, wide_shift = (16 - math.ceil(math.log2(value)) for value in (factor, wide))
         return QuantisedLayerNorm(
-            channel_shift=self.generator.integers(0, 4, dim),
-            scale_multiplier=multiplier,
-            shift=max(0, shift),
-            wide_shift=max(0, shift - (12 - self.numerics.activation_width + 5)),
+            channel_shift=self.generator.integers(0, 4, self.config.dim),
+            scale_multiplier=round(factor * 2**shift),
+            shift=shift,
+            wide_shift=wide_shift,
             epsilon=int(self.generator.integers(1, 1000)),
-            mean_multiplier=round(2.0**20 / dim) if dim >= 16 else round(65536 / dim),
-            mean_shift=20 if dim >= 16 else 16,
+            mean_multiplier=round(65536 / self.config.dim),
+            mean_shift=16,
         )
 
     def mlp(self, hidden: int, gelu: tuple[int, int]) -> QuantisedMlp:
