@@ -1,0 +1,195 @@
+"""Drain: a step's P accumulators through the requantiser and GELU, R at a time."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Assert, Format, Module, Mux, ResetSignal, Signal, Value, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.compute.requantiser import Requantiser, Target
+from hw.config import AcceleratorConfig
+from hw.interfaces import (
+    MEMORY_LATENCY,
+    ParameterMode,
+    StepKind,
+    Strobe,
+    accumulators,
+    job_constants,
+    parameter_set,
+    query_scale,
+)
+from hw.nonlinear.gelu import Gelu
+from hw.nonlinear.pipeline import delay
+
+
+def recipe(config: AcceleratorConfig) -> data.StructLayout:
+    """What the drain needs to know of a step; fields as in ``hw.interfaces.step``."""
+    return data.StructLayout({"kind": 3, "gelu": 1, "mode": 2, "parameter_index": 16, "buffer": 1})
+
+
+class Drain(wiring.Component):
+    """Accumulators to values of their destination, before gate weight and residual.
+
+    ::
+
+        result ─► shift register ─► delay ─┬─► operands ─► Requantiser ─┬─► Gelu ──┬─► group
+        parameter_index ─► (ParameterStore)┘                            └─► delay ─┘
+
+    Parameters
+    ----------
+    config:
+        Sizes.
+
+    Members
+    -------
+    result: In(Strobe(accumulators)), recipe: In(recipe)
+        One step's sums and what to do with them; at least P / R cycles apart (asserted).
+    constants: In(job_constants)
+        Stable until the job's last group has left.
+    parameter_index: Out(16), parameters: In(ArrayLayout(parameter_set, R))
+        Read port of the parameter store.
+    query_scales: In(ArrayLayout(query_scale, 2 P))
+        Multiplier and shift of each held query, at index ``buffer * P + element``.
+    group: Out(Strobe)
+        ``value``: R values, sign-extended (post-GELU: zero-extended) to the residual's width; ``last``: the step's
+        last.
+    clipped: Out(1)
+        Pulse: a value for the residual stream was clipped.
+
+    Timing: group 0 leaves LATENCY cycles after its result, the others in the cycles that follow.
+    """
+
+    LATENCY = 2 + MEMORY_LATENCY + Requantiser.LATENCY + Gelu.LATENCY
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        lanes = config.requantise_lanes
+        self._tag = data.StructLayout(
+            {
+                "valid": 1,
+                "last": 1,
+                "gelu": 1,
+                "target": Target,
+                "mode": 2,
+                "set": range(max(2, lanes)),
+                "scale": range(max(2, 2 * config.elements // lanes)),
+            }
+        )
+        group = data.StructLayout({"value": data.ArrayLayout(signed(config.numerics.residual_width), lanes), "last": 1})
+        super().__init__(
+            {
+                "result": In(Strobe(accumulators(config))),
+                "recipe": In(recipe(config)),
+                "constants": In(job_constants(config)),
+                "parameter_index": Out(16),
+                "parameters": In(data.ArrayLayout(parameter_set(config), lanes)),
+                "query_scales": In(data.ArrayLayout(query_scale(config), 2 * config.elements)),
+                "group": Out(Strobe(group)),
+                "clipped": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes = self._config.requantise_lanes
+        accumulator, tag = self._divide(m)
+        m.submodules.requantiser = requantiser = Requantiser(self._config)
+        tag = self._choose_operands(m, requantiser, accumulator, tag)
+        tag = self._later(m, tag, Requantiser.LATENCY, "requantised")
+        m.d.sync += self.clipped.eq(tag.valid & (tag.target == Target.RESIDUAL) & requantiser.clipped.any())
+
+        end = self._later(m, tag, Gelu.LATENCY, "activated")
+        m.d.comb += [self.group.valid.eq(end.valid), self.group.payload.last.eq(end.last)]
+        for lane in range(lanes):
+            value = requantiser.value[lane]
+            m.submodules[f"gelu_{lane}"] = gelu = Gelu(self._config)
+            m.d.comb += [
+                gelu.argument.eq(value),
+                gelu.multiplier.eq(self.constants.gelu_multiplier),
+                gelu.shift.eq(self.constants.gelu_shift),
+            ]
+            passed = delay(m, value, Gelu.LATENCY, name=f"passed_{lane}")
+            m.d.comb += self.group.payload.value[lane].eq(Mux(end.gelu, gelu.value, passed))
+        return m
+
+    def _later(self, m: Module, tag: data.View, cycles: int, name: str) -> data.View:
+        """A tag some cycles later."""
+        return data.View(self._tag, delay(m, tag.as_value(), cycles, name=name))
+
+    def _divide(self, m: Module) -> tuple[Value, data.View]:
+        """Shift a step's accumulators out in groups of R: the group's bits and its tag."""
+        config, recipe = self._config, self.recipe
+        lanes = config.requantise_lanes
+        groups = config.elements // lanes
+        width = lanes * config.numerics.accumulator_width
+        waiting = Signal(groups * width)
+        remaining = Signal(range(groups + 1))
+        divided, tag, index = Signal(self._tag), Signal(self._tag), Signal(16)
+        with m.If(self.result.valid):
+            m.d.sync += [
+                waiting.eq(self.result.payload.as_value()),
+                remaining.eq(groups),
+                index.eq(recipe.parameter_index),
+                divided.gelu.eq(recipe.gelu),
+                divided.mode.eq(recipe.mode),
+                divided.scale.eq(Mux(recipe.buffer, groups, 0)),
+                divided.set.eq(Mux(recipe.mode == ParameterMode.STEP, recipe.parameter_index, 0)),
+            ]
+            with m.Switch(recipe.kind):
+                with m.Case(StepKind.RESIDUAL_ADD, StepKind.RESIDUAL_SET):
+                    m.d.sync += divided.target.eq(Target.RESIDUAL)
+                with m.Case(StepKind.SCORE):
+                    m.d.sync += divided.target.eq(Target.SCORE)
+                with m.Default():
+                    m.d.sync += divided.target.eq(Mux(recipe.gelu, Target.GELU_INPUT, Target.ACTIVATION))
+        with m.Elif(remaining != 0):
+            m.d.sync += [
+                waiting.eq(waiting >> width),
+                remaining.eq(remaining - 1),
+                divided.scale.eq(divided.scale + 1),
+                index.eq(index + Mux(divided.mode == ParameterMode.STEP, 0, lanes)),
+            ]
+        m.d.comb += [
+            tag.eq(divided),
+            tag.valid.eq(remaining != 0),
+            tag.last.eq(remaining == 1),
+            self.parameter_index.eq(index),
+        ]
+        with m.If(self.result.valid & ~ResetSignal()):
+            m.d.sync += Assert(remaining <= 1, Format("a result while {} groups of the last one wait", remaining))
+        return waiting[:width], tag
+
+    def _choose_operands(self, m: Module, requantiser: Requantiser, accumulator: Value, tag: data.View) -> data.View:
+        """Bias, multiplier and shift of each lane into registers before the requantiser; returns the group's tag."""
+        config = self._config
+        lanes, width = config.requantise_lanes, config.numerics.accumulator_width
+        accumulator = delay(m, accumulator, MEMORY_LATENCY, name="fetched")
+        scale_bits = query_scale(config).size
+        before = self._later(m, tag, MEMORY_LATENCY - 1, "fetching")
+        scales = Signal(lanes * scale_bits)
+        m.d.sync += scales.eq(self.query_scales.as_value().word_select(before.scale, lanes * scale_bits))
+        tag = self._later(m, before, 1, "fetched")
+        for lane in range(lanes):
+            source = Signal(parameter_set(config), name=f"source_{lane}")
+            scale = data.View(query_scale(config), scales.word_select(lane, scale_bits))
+            with m.Switch(tag.mode):
+                with m.Case(ParameterMode.ELEMENT):
+                    m.d.comb += source.eq(self.parameters[lane])
+                with m.Case(ParameterMode.STEP):
+                    m.d.comb += source.eq(self.parameters[tag.set])
+                with m.Case(ParameterMode.SCORE):
+                    m.d.comb += [
+                        source.multiplier.eq(self.constants.score_multiplier),
+                        source.shift.eq(self.constants.score_shift),
+                    ]
+                with m.Case(ParameterMode.QUERY):
+                    m.d.comb += [source.multiplier.eq(scale.multiplier), source.shift.eq(scale.shift)]
+            m.d.sync += [
+                requantiser.accumulator[lane].eq(accumulator[lane * width : (lane + 1) * width].as_signed()),
+                requantiser.bias[lane].eq(source.bias),
+                requantiser.multiplier[lane].eq(source.multiplier),
+                requantiser.shift[lane].eq(source.shift),
+            ]
+        chosen = self._later(m, tag, 1, "chosen")
+        m.d.comb += [requantiser.valid.eq(chosen.valid), requantiser.target.eq(chosen.target)]
+        return chosen

@@ -1,0 +1,124 @@
+"""Requantiser: accumulators to the format of their destination."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Array, Assert, Format, Module, ResetSignal, Signal, signed
+from amaranth.lib import data, enum, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw import formats
+from hw.arithmetic import exceeds, saturate
+from hw.compute.rounding import ROUNDING_LATENCY, registered_round_shift
+from hw.config import AcceleratorConfig
+from hw.nonlinear.pipeline import delay
+
+_PIECE = 17
+"""Accumulators are multiplied in pieces of 17 bits, which suit 18 x 18 multipliers signed or unsigned."""
+
+
+class Target(enum.Enum, shape=2):
+    """The format to which a value is saturated."""
+
+    ACTIVATION = 0
+    RESIDUAL = 1
+    SCORE = 2
+    GELU_INPUT = 3
+
+    def number_format(self, numerics: formats.Numerics) -> formats.Format:
+        """The number format of that name."""
+        return getattr(numerics, self.name.lower())
+
+
+class Requantiser(wiring.Component):
+    """R lanes of ``saturate(round_shift((accumulator + bias) * multiplier, shift))``, a group of R a cycle.
+
+    ::
+
+        accumulator + bias ─► x multiplier, by pieces of 17 bits ─► sum ─► coarse shift ─► fine shift ─► + ─► saturate
+
+    Parameters
+    ----------
+    config:
+        Number formats and R = ``requantise_lanes``.
+
+    Members
+    -------
+    valid: In(1)
+        A group enters; only assertions depend on it.
+    accumulator: In(ArrayLayout(signed(accumulator_width), R))
+        Accumulators; with the bias added they must still fit (asserted).
+    bias, multiplier, shift: In(ArrayLayout(signed 32 / unsigned 17 / unsigned 6 bits, R))
+        Constants of each lane; multipliers are at most 65536.
+    target: In(Target)
+        Format of the group's results.
+    value: Out(ArrayLayout(signed(residual_width), R))
+        Results, sign-extended to the residual's width, LATENCY later.
+    clipped: Out(R)
+        1 where the target's bounds were exceeded.
+
+    Timing: LATENCY cycles, initiation interval 1, no backpressure.
+    Resources: two 17 x 17 multipliers a lane up to 12-bit activations, three beyond.
+    """
+
+    LATENCY = 4 + ROUNDING_LATENCY
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        numerics, group = config.numerics, config.requantise_lanes
+        super().__init__(
+            {
+                "valid": In(1),
+                "accumulator": In(data.ArrayLayout(signed(numerics.accumulator_width), group)),
+                "bias": In(data.ArrayLayout(signed(numerics.bias.width), group)),
+                "multiplier": In(data.ArrayLayout(numerics.multiplier_width, group)),
+                "shift": In(data.ArrayLayout(numerics.shift_width, group)),
+                "target": In(Target),
+                "value": Out(data.ArrayLayout(signed(numerics.residual_width), group)),
+                "clipped": Out(group),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        numerics = self._config.numerics
+        targets = [target.number_format(numerics) for target in Target]
+        target = delay(m, self.target.as_value(), self.LATENCY - 1, name="target")
+        for lane in range(self._config.requantise_lanes):
+            rounded = self._lane(m, lane)
+            # Clipping to the widest format first leaves only narrow comparisons to depend on the target.
+            widest = saturate(rounded, numerics.residual)
+            narrowed = Array(saturate(widest, candidate) for candidate in targets)
+            clips = Array(exceeds(widest, candidate) for candidate in targets)
+            m.d.sync += [
+                self.value[lane].eq(narrowed[target]),
+                self.clipped[lane].eq(exceeds(rounded, numerics.residual) | clips[target]),
+            ]
+        return m
+
+    def _lane(self, m: Module, lane: int) -> Signal:
+        """One lane up to the rounded product."""
+        width = self._config.numerics.accumulator_width
+        total = Signal(signed(width), name=f"total_{lane}")
+        multiplier = Signal.like(self.multiplier[lane], name=f"multiplier_{lane}")
+        full = self.accumulator[lane] + self.bias[lane]
+        m.d.sync += [total.eq(full), multiplier.eq(self.multiplier[lane])]
+        with m.If(self.valid & ~ResetSignal()):
+            m.d.sync += [
+                Assert(full == full[:width].as_signed(), Format("accumulator {} overflows with its bias", full)),
+                Assert(self.multiplier[lane] <= 1 << 16, Format("multiplier {}", self.multiplier[lane])),
+            ]
+
+        products = []
+        for low in range(0, width, _PIECE):
+            piece = total[low : low + _PIECE]
+            factor = piece.as_signed() if low + _PIECE >= width else piece
+            partial = Signal((factor * multiplier).shape(), name=f"product_{lane}_{low}")
+            m.d.sync += partial.eq(factor * multiplier)
+            products.append(partial << low)
+        product = Signal(signed(width + self._config.numerics.multiplier_width), name=f"product_{lane}")
+        combined = products[0]
+        for partial in products[1:]:
+            combined = combined + partial
+        m.d.sync += product.eq(combined)
+        shift = delay(m, self.shift[lane], 3, name=f"shift_{lane}")
+        return registered_round_shift(m, product, shift, name=f"rounded_{lane}")

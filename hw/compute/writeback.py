@@ -1,0 +1,196 @@
+"""Writeback: what becomes of the array's results."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Assert, Module, Mux, ResetSignal, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out
+
+from hw.compute.assembler import GroupAssembler
+from hw.compute.drain import Drain, recipe
+from hw.compute.residual_update import ResidualUpdate
+from hw.compute.transposer import Transposer
+from hw.config import AcceleratorConfig
+from hw.interfaces import (
+    StepKind,
+    Strobe,
+    accumulators,
+    job_constants,
+    parameter_set,
+    query_scale,
+    residual_lanes,
+    residual_write,
+    score_write,
+    scratch_write,
+    step,
+)
+from hw.nonlinear.pipeline import delay
+
+_WAIT_CYCLES = 64
+"""Longest time a step waits for its values to be assembled: the array's latency and the drain's."""
+
+
+def destination(config: AcceleratorConfig) -> data.StructLayout:
+    """Where a step's values go; fields as in ``hw.interfaces.step``."""
+    members = step(config).members
+    names = "kind address column weighted gate_weight attention buffer first flush rows row_stride".split()
+    return data.StructLayout({name: members[name] for name in names})
+
+
+class Writeback(wiring.Component):
+    """Requantise each step's accumulators and write them to scratchpad, residual memory or score buffer, in order.
+
+    ::
+
+        step ──► queue of recipes ──┐      queue of destinations ──────────────┬───────────────────────┐
+        result ─────────────────────┴─► Drain ─► GroupAssembler (gate weight) ─┼─► scratch_write       │
+                                                                               ├─► score_write         │
+                                                                               ├─► Transposer ─► scratch_write
+                                                                               └─► ResidualUpdate ─► residual_write
+
+    Parameters
+    ----------
+    config:
+        Sizes.
+
+    Members
+    -------
+    step: In(Strobe(step)), result: In(Strobe(accumulators))
+        Step i and, later, its sums. Both at least P / R cycles apart. Overflow of the queues is asserted.
+    constants: In(job_constants)
+        Stable until the job's steps are written.
+    parameter_index: Out(16), parameters: In(ArrayLayout(parameter_set, R))
+        Read port of the parameter store.
+    query_scales: In(ArrayLayout(query_scale, 2 P))
+        Multiplier and shift of the held queries, at index ``buffer * P + element``.
+    scratch_write, score_write, residual_write: Out(Strobe(struct of that name))
+        The writes, each memory's in the order of the steps.
+    residual_read_enable, residual_read_address: Out; residual_read_data: In
+        Read port of the residual memory.
+    idle: Out(1)
+        Every step issued so far has been written and can be read. Falls in the cycle after a step.
+    saturated: Out(1)
+        Pulse: a residual value was clipped; no later than the first cycle of ``idle``.
+
+    Timing: a step is written LATENCY + P / R - 1 cycles after its result, RESIDUAL_UPDATE more if to the residual
+    memory; attention outputs row by row once their words are complete.
+    """
+
+    LATENCY = Drain.LATENCY + GroupAssembler.LATENCY
+    RESIDUAL_UPDATE = ResidualUpdate.LATENCY - GroupAssembler.LATENCY
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "step": In(Strobe(step(config))),
+                "result": In(Strobe(accumulators(config))),
+                "constants": In(job_constants(config)),
+                "parameter_index": Out(16),
+                "parameters": In(data.ArrayLayout(parameter_set(config), config.requantise_lanes)),
+                "query_scales": In(data.ArrayLayout(query_scale(config), 2 * config.elements)),
+                "scratch_write": Out(Strobe(scratch_write(config))),
+                "residual_read_enable": Out(1),
+                "residual_read_address": Out(16),
+                "residual_read_data": In(residual_lanes(config)),
+                "residual_write": Out(Strobe(residual_write(config))),
+                "score_write": Out(Strobe(score_write(config))),
+                "idle": Out(1),
+                "saturated": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+        m.submodules.drain = drain = Drain(config)
+        m.submodules.assembler = assembler = GroupAssembler(config)
+        m.submodules.residual = residual = ResidualUpdate(config)
+        m.submodules.transposer = transposer = Transposer(config)
+        group = drain.group
+        leaves = Signal()
+        m.d.comb += leaves.eq(group.valid & group.payload.last)
+        drained = self._queue(m, "recipes", recipe(config), self.result.valid)
+        target = self._queue(m, "destinations", destination(config), leaves)
+        m.d.comb += [
+            drain.result.valid.eq(self.result.valid),
+            drain.result.payload.eq(self.result.payload),
+            drain.recipe.eq(drained),
+            drain.constants.eq(self.constants),
+            drain.parameters.eq(self.parameters),
+            drain.query_scales.eq(self.query_scales),
+            self.parameter_index.eq(drain.parameter_index),
+            assembler.valid.eq(group.valid),
+            assembler.value.eq(group.payload.value),
+            assembler.weighted.eq(target.weighted & (target.kind == StepKind.RESIDUAL_ADD)),
+            assembler.gate_weight.eq(target.gate_weight),
+        ]
+        to_residual = (target.kind == StepKind.RESIDUAL_ADD) | (target.kind == StepKind.RESIDUAL_SET)
+        m.d.comb += [
+            residual.request.valid.eq(leaves & to_residual),
+            residual.request.payload.add.eq(target.kind == StepKind.RESIDUAL_ADD),
+            residual.request.payload.address.eq(target.address),
+            residual.request.payload.column.eq(target.column),
+            residual.values.eq(assembler.values),
+            residual.read_data.eq(self.residual_read_data),
+            self.residual_read_enable.eq(residual.read_enable),
+            self.residual_read_address.eq(residual.read_address),
+            self.residual_write.valid.eq(residual.write.valid),
+            self.residual_write.payload.eq(residual.write.payload),
+        ]
+        m.d.sync += self.saturated.eq(drain.clipped | residual.saturated)
+
+        at = data.View(destination(config), delay(m, target.as_value(), GroupAssembler.LATENCY, name="destination"))
+        direct = delay(m, leaves & ~to_residual, GroupAssembler.LATENCY, name="assembled")
+        self._write_directly(m, at, direct, assembler.values, transposer)
+
+        pending = Signal(range(2 * _WAIT_CYCLES))
+        m.d.sync += pending.eq(pending + self.step.valid - direct - residual.write.valid)
+        m.d.comb += self.idle.eq((pending == 0) & ~transposer.busy)
+        return m
+
+    def _queue(self, m: Module, name: str, layout: data.StructLayout, take: Value) -> data.View:
+        """Keep fields of every step until ``take``; returns those of the oldest."""
+        config = self._config
+        depth = max(4, _WAIT_CYCLES * config.requantise_lanes // config.elements)
+        m.submodules[name] = queue = SyncFIFO(width=layout.size, depth=depth)
+        fields = Signal(layout, name=f"{name}_fields")
+        m.d.comb += [
+            *(fields[field].eq(self.step.payload[field]) for field in layout.members),
+            queue.w_data.eq(fields.as_value()),
+            queue.w_en.eq(self.step.valid),
+            queue.r_en.eq(take),
+        ]
+        with m.If(~ResetSignal()):
+            m.d.sync += [
+                Assert(queue.w_rdy | ~self.step.valid, f"more steps than the queue of {name} holds"),
+                Assert(queue.r_rdy | ~take, f"{name}: a result without a step"),
+            ]
+        return data.View(layout, queue.r_data)
+
+    def _write_directly(self, m: Module, at: data.View, valid: Value, values: data.View, transposer) -> None:
+        """Assembled values to scratchpad, score buffer and transposer."""
+        config = self._config
+        scratch, score, channel = self.scratch_write, self.score_write, transposer.channel
+        activates = Signal()
+        m.d.comb += [
+            activates.eq(valid & (at.kind == StepKind.ACTIVATION)),
+            score.valid.eq(valid & (at.kind == StepKind.SCORE)),
+            *(score.payload[name].eq(at[name]) for name in ("address", "attention", "buffer", "first")),
+            channel.valid.eq(valid & (at.kind == StepKind.ATTENTION)),
+            *(channel.payload[name].eq(at[name]) for name in ("flush", "rows", "address", "row_stride")),
+            scratch.valid.eq(activates | transposer.write.valid),
+            scratch.payload.address.eq(Mux(activates, at.address, transposer.write.payload.address)),
+            scratch.payload.columns.eq(Mux(activates, 1 << at.column, transposer.write.payload.columns)),
+        ]
+        for element in range(config.elements):
+            m.d.comb += [
+                score.payload.data[element].eq(values[element]),
+                channel.payload.data[element].eq(values[element]),
+            ]
+        for lane in range(config.lanes):
+            value = values[lane % config.elements][: config.numerics.activation_width]
+            m.d.comb += scratch.payload.data[lane].eq(Mux(activates, value, transposer.write.payload.data[lane]))
+        with m.If(activates & ~ResetSignal()):
+            m.d.sync += Assert(~transposer.write.valid, "an activation while attention outputs are being written")

@@ -1,0 +1,87 @@
+"""Gelu: one pipelined lane of the Gaussian error linear unit and its requantisation."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.arithmetic import round_shift, saturate
+from hw.compute.rounding import ROUNDING_LATENCY, registered_round_shift
+from hw.config import AcceleratorConfig
+from hw.nonlinear.piecewise import Piecewise
+from hw.nonlinear.pipeline import delay
+
+
+class Gelu(wiring.Component):
+    """GELU as ReLU minus a tabulated even difference (Edge-MoE, section on GELU), then requantised with a zero point.
+
+    ::
+
+        z ─► |z|, ReLU ─► difference(|z|) ─► ReLU - difference + zero point ─► x multiplier ─► round shift ─► clip
+
+    Parameters
+    ----------
+    config:
+        Number formats.
+
+    Members
+    -------
+    argument: In(signed(16))
+        Format ``gelu_input``, 11 fraction bits.
+    multiplier: In(17), shift: In(6)
+        Requantise ``gelu_output`` (14 fraction bits, with zero point) to an activation; stable while values are in
+        flight.
+    value: Out(unsigned(activation_width))
+        Format ``unsigned_activation``, LATENCY later.
+
+    Timing: LATENCY cycles, initiation interval 1, no backpressure.
+    Resources: one :class:`Piecewise` table of 177 segments, two multipliers.
+    Tested: every argument.
+    """
+
+    LATENCY = 4 + Piecewise.LATENCY + ROUNDING_LATENCY
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        numerics = config.numerics
+        super().__init__(
+            {
+                "argument": In(signed(numerics.gelu_input.width)),
+                "multiplier": In(numerics.multiplier_width),
+                "shift": In(numerics.shift_width),
+                "value": Out(numerics.unsigned_activation.width),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        numerics = self._config.numerics
+        table = numerics.tables.gelu_delta
+        m.submodules.difference = difference = Piecewise(table)
+        width = numerics.gelu_input.width
+        magnitude, relu = Signal(width), Signal(width - 1)
+        m.d.sync += [
+            magnitude.eq(Mux(self.argument < 0, -self.argument, self.argument)),
+            relu.eq(Mux(self.argument < 0, 0, self.argument)),
+        ]
+        # Segments beyond the table read as 0, so the last index stands for all larger ones.
+        segment = magnitude[table.fraction_bits :]
+        beyond = segment[len(difference.index) :].any()
+        m.d.comb += [
+            difference.index.eq(Mux(beyond, ~0, segment)),
+            difference.fraction.eq(magnitude),
+        ]
+        widened = delay(m, relu, Piecewise.LATENCY, name="relu") << (
+            numerics.gelu_output.fraction - numerics.gelu_input.fraction
+        )
+        narrowed = round_shift(difference.value, numerics.gelu_delta.fraction - numerics.gelu_output.fraction)
+        output = Signal(numerics.gelu_output.width)
+        product = Signal(output.shape().width + numerics.multiplier_width)
+        m.d.sync += [
+            output.eq(saturate(widened - narrowed + numerics.gelu_zero_point, numerics.gelu_output)),
+            product.eq(output * self.multiplier),
+        ]
+        rounded = registered_round_shift(m, product, self.shift, name="rounded")
+        m.d.sync += self.value.eq(saturate(rounded, numerics.unsigned_activation))
+        return m
