@@ -1,0 +1,174 @@
+"""What the compute engine must issue: every beat of a job in order, with its step and what it needs in the banks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hw.config import AcceleratorConfig
+from hw.interfaces import ParameterMode, StepKind, engine_job
+from hw.isa import Destination
+
+WRAP = 0xFFFF
+Queues = Sequence[Sequence[tuple[int, int]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beat:
+    """One expected beat.
+
+    Members: ``fields`` of ``hw.interfaces.beat``; ``broadcast`` scratchpad word; ``step`` fields of
+    ``hw.interfaces.step`` on the last beat; ``rows`` the scratchpad word that each element must hold at the stationary
+    address (None: zeros), for held rows; ``tile`` the weight tile's or the query tile's number otherwise.
+    """
+
+    fields: Mapping[str, int]
+    broadcast: int
+    step: Mapping[str, int] | None
+    rows: tuple[int | None, ...] | None = None
+    tile: int | None = None
+
+
+def blank_job(config: AcceleratorConfig, **fields: int) -> dict[str, int]:
+    """Every field of a job, zero unless given."""
+    return dict.fromkeys(engine_job(config).members, 0) | fields
+
+
+def tiles(job: Mapping[str, int], config: AcceleratorConfig) -> int:
+    """Streamed weight tiles that a job consumes."""
+    empty = 0 in (job["steps"], job["words"])
+    return 0 if job["attention"] or job["swapped"] or empty else -(-job["stationary_rows"] // config.elements)
+
+
+def beats(config: AcceleratorConfig, job: Mapping[str, int], queues: Queues, first_tile: int) -> Iterator[Beat]:
+    """Every beat of a job; ``first_tile`` counts the weight tiles of earlier jobs."""
+    needed = ("tokens", "heads", "head_words") if job["attention"] else ("steps", "words", "stationary_rows")
+    if 0 not in (job[name] for name in needed):
+        yield from (_attention(config, job) if job["attention"] else _linear(config, job, queues, first_tile))
+
+
+def _held(config: AcceleratorConfig, first: int, rows: int, base: int, stride: int) -> tuple[int | None, ...]:
+    """Where element e's row starts, for the tile whose first row is ``first``."""
+    numbers = range(first, first + config.elements)
+    return tuple((base + row * stride) & WRAP if row < rows else None for row in numbers)
+
+
+def _step(**fields: int) -> dict[str, int]:
+    names = "kind mode parameter_index address column gelu weighted attention first buffer flush rows row_stride"
+    return dict.fromkeys(names.split(), 0) | {k: v & WRAP for k, v in fields.items()}
+
+
+def _one_step(
+    words: int, *, broadcast: int, stationary: int, step: dict, rows: Any = None, **flags: Any
+) -> Iterator[Beat]:
+    """The beats of one step."""
+    tile = flags.pop("tile", None)
+    for word in range(words):
+        fields = {
+            "first": int(word == 0),
+            "last": int(word == words - 1),
+            "stationary_address": stationary + word,
+            **flags,
+        }
+        held = None if rows is None else tuple(None if row is None else (row + word) & WRAP for row in rows)
+        last = step if word == words - 1 else None
+        yield Beat(fields=fields, broadcast=(broadcast + word) & WRAP, step=last, rows=held, tile=tile)
+
+
+def _linear(config: AcceleratorConfig, job: Mapping[str, int], queues: Queues, first_tile: int) -> Iterator[Beat]:
+    p, score, swapped = config.elements, job["destination"] == Destination.SCORE, job["swapped"]
+    flags = {"wide": job["wide"], "broadcast_unsigned": job["broadcast_unsigned"], "stationary_unsigned": 0}
+    for tile in range(-(-job["stationary_rows"] // p)):
+        stationary = (
+            config.attention_buffer(tile % 2) if swapped else (first_tile + tile) % 2 * config.weight_tile_words
+        )
+        held = _held(config, tile * p, job["stationary_rows"], job["stationary_base"], job["stationary_stride"])
+        for s in range(job["steps"]):
+            token, weight = queues[job["expert"]][s] if job["gather"] or job["scatter"] else (0, None)
+            source, target = token if job["gather"] else s, token if job["scatter"] else s
+            address = job["destination_base"] + target * job["destination_stride"] + tile * p // config.lanes
+            step = _step(
+                kind=job["destination"],
+                mode=ParameterMode.STEP if swapped else ParameterMode.ELEMENT,
+                parameter_index=s if swapped else tile * p,
+                address=tile * job["steps"] + s if score else address,
+                column=0 if score else tile * p % config.lanes // p,
+                gelu=job["gelu"],
+                weighted=job["scatter"],
+                first=s == 0,
+                row_stride=job["destination_stride"],
+            )
+            yield from _one_step(
+                job["words"],
+                broadcast=job["broadcast_base"] + source * job["broadcast_stride"],
+                stationary=stationary,
+                step=step if weight is None else step | {"gate_weight": weight},
+                rows=held if swapped else None,
+                tile=None if swapped else first_tile + tile,
+                **flags,
+            )
+
+
+def _attention(config: AcceleratorConfig, job: Mapping[str, int]) -> Iterator[Beat]:
+    per_head = -(-job["tokens"] // config.elements)
+    order = [(head, tile) for head in range(job["heads"]) for tile in range(per_head)]
+    for j in range(len(order) + 1):
+        if j < len(order):
+            yield from _scores(config, job, j, *order[j])
+        if j > 0:
+            yield from _values(config, job, j - 1, *order[j - 1])
+
+
+def _scores(config: AcceleratorConfig, job: Mapping[str, int], j: int, head: int, tile: int) -> Iterator[Beat]:
+    """QK(j)."""
+    words = job["head_words"]
+    base, stride = job["query_base"] + head * words, job["query_stride"]
+    held = _held(config, tile * config.elements, job["tokens"], base, stride)
+    for key in range(job["tokens"]):
+        yield from _one_step(
+            words,
+            broadcast=job["key_base"] + key * job["key_stride"] + head * words,
+            stationary=config.attention_buffer(j % 2),
+            step=_step(
+                kind=StepKind.SCORE,
+                mode=ParameterMode.SCORE,
+                address=j % 2 * config.max_tokens + key,
+                attention=1,
+                first=key == 0,
+                buffer=j % 2,
+                row_stride=job["destination_stride"],
+            ),
+            rows=held,
+            wide=0,
+            broadcast_unsigned=0,
+            stationary_unsigned=0,
+        )
+
+
+def _values(config: AcceleratorConfig, job: Mapping[str, int], j: int, head: int, tile: int) -> Iterator[Beat]:
+    """AV(j)."""
+    lanes, p = config.lanes, config.elements
+    channels = job["head_words"] * lanes
+    for channel in range(channels):
+        word = tile * p * job["destination_stride"] + head * job["head_words"] + channel // lanes
+        yield from _one_step(
+            -(-job["tokens"] // lanes),
+            broadcast=job["value_base"] + (head * channels + channel) * job["value_stride"],
+            stationary=config.attention_buffer(j % 2) + config.query_words,
+            step=_step(
+                kind=StepKind.ATTENTION,
+                mode=ParameterMode.QUERY,
+                address=job["destination_base"] + word,
+                attention=1,
+                first=channel == 0,
+                buffer=j % 2,
+                flush=channel % lanes == lanes - 1,
+                rows=min(p, job["tokens"] - tile * p),
+                row_stride=job["destination_stride"],
+            ),
+            tile=j,
+            wide=0,
+            broadcast_unsigned=0,
+            stationary_unsigned=1,
+        )
