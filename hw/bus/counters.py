@@ -93,7 +93,7 @@ class Counters(wiring.Component):
 class Watchdog(wiring.Component):
     """Strikes when a running machine makes no progress for ``limit`` cycles.
 
-    Members: ``running``; ``progress`` (1 in a cycle with progress); ``limit`` in cycles (0: never); ``strike``, a pulse.
+    Members: ``running``; ``progress`` (1 in a cycle that has some); ``limit`` in cycles, 0 for never; ``strike``.
     """
 
     def __init__(self) -> None:
