@@ -1,7 +1,7 @@
 """Functional emulator of the command semantics: memories are arrays, a command is a few NumPy expressions.
 
-It sees what the machine sees, the binary program and the memory, and nothing of the model. Its traces have the form of the
-simulator's, so that compiler and verifier are tested without any RTL. It knows no cycles.
+It sees what the machine sees, the binary program and the memory, and nothing of the model. Its traces have the form of
+the simulator's, so that compiler and verifier are tested without any RTL. It knows no cycles.
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ class Emulator:
         matrix = np.ascontiguousarray(data).view("<i2" if wide else "i1").astype(np.int64)
         return self._parameters(address, channels), matrix
 
-    def _rows(self, base: int, stride: int, rows: int, words: int, signed: bool = True, wide: bool = False) -> np.ndarray:
+    def _rows(
+        self, base: int, stride: int, rows: int, words: int, signed: bool = True, wide: bool = False
+    ) -> np.ndarray:
         """Scratchpad rows as (rows, values)."""
         address = base + np.arange(rows)[:, None] * stride + np.arange(words)
         raw = self.scratchpad[address].reshape(rows, -1)

@@ -1,4 +1,4 @@
-"""What a command should write where: golden tensors laid out as the machine's memories see them, and writes to match."""
+"""What a command should write where: golden tensors laid out as the machine's memories see them."""
 
 from __future__ import annotations
 
@@ -91,8 +91,9 @@ def output_writes(region: np.ndarray, tensor: Tensor) -> Writes:
 class Comparison:
     """Result for one tensor.
 
-    ``wrong`` and ``stray``: indices of writes with a wrong element, or to places that hold none. ``lane``: the first wrong
-    lane of each write in ``wrong``. ``bad``: wrong elements; ``missing``: elements that were never written.
+    ``wrong`` and ``stray``: indices of writes with a wrong element, or to places that hold none. ``lane``: the first
+    wrong lane of each write in ``wrong``, ``element`` what it holds. ``bad``: wrong elements; ``missing``: elements
+    that were never written.
     """
 
     wrong: np.ndarray
@@ -132,7 +133,8 @@ class Expectation:
             self.values = rows[first : first + tensor.shape[0]].astype(np.int64)
             if self.values.shape != tensor.shape:
                 raise ValueError(
-                    f"golden tensor '{tensor.name}' has shape {rows.shape}; the program writes {tensor.shape} from row {first}"
+                    f"golden tensor '{tensor.name}' has shape {rows.shape}; "
+                    f"the program writes {tensor.shape} from row {first}"
                 )
             place = tensor.locate()
         occurrences = int(place.occurrence.max(initial=0)) + 1
@@ -180,7 +182,7 @@ class Expectation:
         if self.tensor.padding is None:
             # A tile's last queries may be none: their lanes hold anything, but only next to those of real ones.
             differs &= elements >= 0
-            tiles = (self.element.reshape(occurrences, -1, self.tensor.elements) >= 0).any(axis=-1)
+            tiles = self.element.reshape(occurrences, -1, self.tensor.elements).max(axis=-1) >= 0
             beyond |= ~tiles[rank, cell * unit // self.tensor.elements]
         differs[beyond] = False
         wrong = np.flatnonzero(differs.any(axis=1))

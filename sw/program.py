@@ -28,8 +28,8 @@ Layout = Literal[
 class Location:
     """Where the elements of a tensor lie: arrays of the tensor's shape.
 
-    ``word`` and ``lane`` address the space; ``occurrence`` counts the writes of that place within the command: the element
-    is what the ``occurrence``-th of them leaves (buffers are used several times in a command).
+    ``word`` and ``lane`` address the space; ``occurrence`` counts the writes of that place within the command: the
+    element is what the ``occurrence``-th of them leaves (buffers are used several times in a command).
     """
 
     word: np.ndarray
@@ -50,12 +50,12 @@ class Tensor:
     shape:
         Logical shape of the written part, without padding.
     layout:
-        ``rows``: (row, channel), a row every ``stride`` words. ``last``: the same, written several times, the last write
-        counts. ``wide``: a value in two lanes. ``transposed``:
-        (row, channel) with rows along the lanes, a channel every ``stride`` words. ``scores``, ``exponentials``: (head, query,
-        key). ``logits``: (token, expert) in the score buffer. ``positions``: (queue entry, channel), a row every queue
-        position. ``accumulated``: rows, written once for each expert of a token. ``queue``: (token, rank) entries of
-        queues. For ``positions`` and ``accumulated`` routing decides the places: ``shape`` is the largest there may be.
+        ``rows``: (row, channel), a row every ``stride`` words. ``last``: the same, written several times, the last
+        write counts. ``wide``: a value in two lanes. ``transposed``: (row, channel) with rows along the lanes, a
+        channel every ``stride`` words. ``scores``, ``exponentials``: (head, query, key). ``logits``: (token, expert) in
+        the score buffer. ``positions``: (queue entry, channel), a row every queue position. ``accumulated``: rows,
+        written once for each expert of a token. ``queue``: (token, rank) entries of queues. For ``positions`` and
+        ``accumulated`` routing decides the places: ``shape`` is the largest there may be.
     base, stride:
         First word and words from one row (or channel) to the next.
     lanes:

@@ -6,6 +6,7 @@ The simulator's testbench and the emulator produce them, the verifier reads them
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,12 +19,13 @@ def record_types(config: AcceleratorConfig) -> dict[str, np.dtype]:
     """Record type of each space; ``data`` may be sign-extended or not: only the format's low bits count.
 
     ``scratchpad``, ``residual``: a write of the columns in the mask ``columns`` (bit c: lanes c * P to c * P + P - 1).
-    ``score``: P scores. ``exponential``: ``exponential_lanes`` values for elements from ``group * exponential_lanes`` on,
-    at bank word ``address`` and ``lane``; ``clear`` zeroes the word's other lanes. ``queue``: entry ``position`` of ``expert``.
+    ``score``: P scores. ``exponential``: ``exponential_lanes`` values for elements from ``group * exponential_lanes``
+    on, at bank word ``address`` and ``lane``; ``clear`` zeroes the word's other lanes. ``queue``: entry ``position`` of
+    ``expert``.
     """
-    time = [("cycle", "<u8"), ("command", "<u4")]
+    time: list[Any] = [("cycle", "<u8"), ("command", "<u4")]
     write = [*time, ("address", "<u4"), ("columns", "<u4"), ("data", "<i4", (config.lanes,))]
-    fields = {
+    fields: dict[str, list[Any]] = {
         "scratchpad": write,
         "residual": write,
         "score": [*time, ("address", "<u4"), ("data", "<i4", (config.elements,))],
@@ -78,6 +80,7 @@ class Recorder:
     def traces(self, output: np.ndarray) -> Traces:
         """Everything recorded."""
         records = {
-            space: np.concatenate([np.zeros(0, self._types[space]), *batches]) for space, batches in self._batches.items()
+            space: np.concatenate([np.zeros(0, self._types[space]), *batches])
+            for space, batches in self._batches.items()
         }
         return Traces(records, output)

@@ -1,9 +1,11 @@
-"""The verifier: every tensor that the machine writes against the integer golden model, bit for bit, and the first difference."""
+"""The verifier: every tensor that the machine writes against the integer golden model, bit for bit.
+
+``verify`` walks the commands of a program; ``sw.expectation`` knows where tensors lie, ``sw.verdict`` holds the result.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from hw.isa import Opcode, decode
 from sw.expectation import Comparison, Expectation, Writes, output_writes, writes
 from sw.program import Command, Program, Tensor
 from sw.traces import SPACES, Traces
+from sw.verdict import Mismatch, TensorVerdict, Verdict
 
 _AXES = {
     "scores": ("head", "query", "key"),
@@ -22,104 +25,7 @@ _AXES = {
     "accumulated": ("expert", "position", "channel"),
     "queue": ("token", "rank"),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mismatch:
-    """One difference, placed.
-
-    ``reason`` says what is wrong; ``index`` is the logical index in the golden tensor by the names in ``axes``;
-    ``expected`` or ``got`` is None where there is none; ``cycle`` is None for what was never written and for results in memory.
-    """
-
-    reason: str
-    command: int
-    command_name: str
-    op: str
-    layer: int | None
-    task: str
-    space: str
-    tensor: str | None = None
-    axes: tuple[str, ...] = ()
-    index: tuple[int, ...] | None = None
-    token: int | None = None
-    expected: int | None = None
-    got: int | None = None
-    cycle: int | None = None
-    address: int | None = None
-
-    def __str__(self) -> str:
-        layer = "" if self.layer is None else f", layer {self.layer}"
-        parts = [f"command {self.command} {self.command_name} ({self.op}{layer}, task {self.task}): {self.reason}"]
-        if self.tensor is not None:
-            place = ", ".join(f"{axis} {value}" for axis, value in zip(self.axes, self.index or (), strict=False))
-            token = "" if self.token is None or "token" in self.axes else f" (token {self.token})"
-            parts.append(f"tensor {self.tensor}" + (f" at {place}{token}" if place else ""))
-        if self.expected is not None or self.got is not None:
-            got = "nothing" if self.got is None else self.got
-            parts.append(f"expected {self.expected}, got {got}")
-        where = self.space if self.address is None else f"{self.space} word {self.address}"
-        parts.append(where + ("" if self.cycle is None else f", cycle {self.cycle}"))
-        return "; ".join(parts)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TensorVerdict:
-    """Count of one tensor of one command."""
-
-    command: int
-    name: str
-    space: str
-    elements: int
-    wrong: int
-    missing: int
-
-
-@dataclass(kw_only=True)
-class Verdict:
-    """Result of a comparison; ``first`` is the earliest difference of the earliest command that has one."""
-
-    task: str
-    tensors: list[TensorVerdict] = field(default_factory=list)
-    first: Mismatch | None = None
-
-    @property
-    def passed(self) -> bool:
-        """Whether everything is equal, complete and nothing else was written."""
-        return self.first is None
-
-    @property
-    def tensors_compared(self) -> int:
-        """Number of tensors."""
-        return len(self.tensors)
-
-    @property
-    def elements_compared(self) -> int:
-        """Number of elements of all tensors."""
-        return sum(tensor.elements for tensor in self.tensors)
-
-    @property
-    def mismatches(self) -> int:
-        """Elements that are wrong or missing."""
-        return sum(tensor.wrong + tensor.missing for tensor in self.tensors)
-
-    def __str__(self) -> str:
-        counted = f"{self.tensors_compared} tensors, {self.elements_compared} elements"
-        if self.first is None:
-            return f"bit-exact: {counted}"
-        return f"NOT bit-exact: {self.mismatches} of {counted} differ; first: {self.first}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-compatible form."""
-        return {
-            "task": self.task,
-            "passed": self.passed,
-            "tensors_compared": self.tensors_compared,
-            "elements_compared": self.elements_compared,
-            "mismatches": self.mismatches,
-            "first": None if self.first is None else {**asdict(self.first), "text": str(self.first)},
-            "tensors": [asdict(tensor) for tensor in self.tensors],
-        }
+_QUEUE_FIELDS = {"expert_indices": ("expert",), "expert_weights": ("weight",), "queues": ("position", "token")}
 
 
 def verify(program: Program, golden: Mapping[str, Any], traces: Traces, task: int) -> Verdict:
@@ -139,8 +45,8 @@ def verify(program: Program, golden: Mapping[str, Any], traces: Traces, task: in
     Returns
     -------
     Verdict
-        Every element of every tensor that a command writes was compared, in every write; each must have been written, and
-        nothing else may have been, except padding with its proper value.
+        Every element of every tensor that a command writes was compared, in every write; each must have been
+        written, and nothing else may have been, except padding with its proper value.
     """
     verdict = Verdict(task=program.model.tasks[task].name)
     spaces = {space: _ByCommand(traces.records[space]) for space in SPACES}
@@ -216,7 +122,7 @@ class _CommandCheck:
 
     def stray(self, space: str, records: np.ndarray) -> None:
         """Records that should not exist."""
-        address = int(records[0]["address"]) if "address" in records.dtype.names else None
+        address = None if space == "queue" else int(records[0]["address"])
         self._add("a write that does not belong to the command", space, cycle=records[0]["cycle"], address=address)
 
     def _value(self, tensor: Tensor) -> Any:
@@ -270,7 +176,9 @@ class _CommandCheck:
     def _compare(self, expectation: Expectation, written: Writes) -> None:
         tensor = expectation.tensor
         if tensor.layout == "last":
+            # Its writes are compared one by one as another tensor; when the last one ought to come is not known.
             written = written.last()
+            written = Writes(np.full(len(written.cell), -1), written.cell, written.data)
         result = expectation.compare(written)
         self.verdict.tensors.append(
             TensorVerdict(
@@ -324,7 +232,7 @@ class _CommandCheck:
 
     def _place(self, expectation: Expectation, element: int) -> dict[str, Any]:
         tensor, index = expectation.tensor, expectation.index(element)
-        token = index[1] if tensor.layout in ("scores", "exponentials") else index[0]
+        token: int | None = index[1] if tensor.layout in ("scores", "exponentials") else index[0]
         axes = _AXES.get(tensor.layout, ("token", "channel"))
         if expectation.queues is not None:
             token = int(expectation.queues[index[0]][index[1]])
@@ -344,39 +252,44 @@ class _CommandCheck:
         prefix = tensors[0].name.rpartition(".")[0]
         expected = _queue_entries(self.golden, prefix)
         for tensor in tensors:
-            values = expected[tensor.name.rpartition(".")[2]]
-            fields = {"expert_indices": ("expert",), "expert_weights": ("weight",), "queues": ("position", "token")}
-            names = fields[tensor.name.rpartition(".")[2]]
-            count = min(len(records), len(values))
-            got = np.stack([records[name][:count].astype(np.int64) for name in names], axis=1)
-            wrong = np.flatnonzero((got != values[:count]).any(axis=1))
-            missing = len(values) - count
-            self.verdict.tensors.append(
-                TensorVerdict(
-                    command=self.command.index,
-                    name=tensor.name,
-                    space="queue",
-                    elements=len(values),
-                    wrong=len(wrong),
-                    missing=missing,
-                )
-            )
-            for at, reason in [(int(i), "wrong entry") for i in wrong[:1]] + [(count, "entries missing")] * (missing > 0):
-                index = (at // tensor.shape[1], at % tensor.shape[1])
-                field = int((got[at] != values[at]).argmax()) if at < count else 0
-                self._add(
-                    f"{reason} ({names[field]})",
-                    "queue",
-                    tensor=tensor.name,
-                    axes=_AXES["queue"],
-                    index=index,
-                    token=index[0],
-                    expected=int(values[at][field]),
-                    got=int(got[at][field]) if at < count else None,
-                    cycle=records[at]["cycle"] if at < count else None,
-                )
+            self._entries(tensor, expected[tensor.name.rpartition(".")[2]], records)
         if len(records) > tensors[0].shape[0] * tensors[0].shape[1]:
             self.stray("queue", records[tensors[0].shape[0] * tensors[0].shape[1] :])
+
+    def _entries(self, tensor: Tensor, values: np.ndarray, records: np.ndarray) -> None:
+        """Compare the fields of queue entries that are ``tensor``'s, ``values`` (entries, fields)."""
+        names = _QUEUE_FIELDS[tensor.name.rpartition(".")[2]]
+        count = min(len(records), len(values))
+        got = np.stack([records[name][:count].astype(np.int64) for name in names], axis=1)
+        wrong = np.flatnonzero((got != values[:count]).any(axis=1))
+        missing = len(values) - count
+        self.verdict.tensors.append(
+            TensorVerdict(
+                command=self.command.index,
+                name=tensor.name,
+                space="queue",
+                elements=len(values),
+                wrong=len(wrong),
+                missing=missing,
+            )
+        )
+        common: dict[str, Any] = {"tensor": tensor.name, "axes": _AXES["queue"]}
+        if len(wrong):
+            at = int(wrong[0])
+            field = int((got[at] != values[at]).argmax())
+            self._add(
+                f"wrong {names[field]} of a queue entry",
+                "queue",
+                index=divmod(at, tensor.shape[1]),
+                token=at // tensor.shape[1],
+                expected=int(values[at][field]),
+                got=int(got[at][field]),
+                cycle=records[at]["cycle"],
+                **common,
+            )
+        if missing:
+            index = divmod(count, tensor.shape[1])
+            self._add(f"{missing} queue entries missing", "queue", index=index, token=index[0], **common)
 
 
 def _queue_entries(golden: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:

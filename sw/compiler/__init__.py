@@ -42,8 +42,8 @@ def compile_model(quantised: QuantisedModel, config: AcceleratorConfig) -> Progr
     widths = (config.numerics.activation_width, config.numerics.residual_width)
     if widths != (quantised.activation_width, quantised.residual_width):
         raise ValueError(
-            f"configuration '{config.name}' has {widths[0]}-bit activations and a {widths[1]}-bit residual, the model was "
-            f"quantised for {quantised.activation_width} and {quantised.residual_width}; quantise it again"
+            f"configuration '{config.name}' has {widths[0]}-bit activations and a {widths[1]}-bit residual, the model "
+            f"was quantised for {quantised.activation_width} and {quantised.residual_width}; quantise it again"
         )
     plan = Plan(Geometry(quantised.config, config))
     plan.check()
@@ -51,8 +51,8 @@ def compile_model(quantised: QuantisedModel, config: AcceleratorConfig) -> Progr
     lowering.lower()
     if len(lowering.commands) > config.max_commands:
         raise CapacityError(
-            f"model '{quantised.config.name}' needs {len(lowering.commands)} commands, configuration '{config.name}' stamps "
-            f"{config.max_commands}; enlarge max_commands"
+            f"model '{quantised.config.name}' needs {len(lowering.commands)} commands, configuration '{config.name}' "
+            f"stamps {config.max_commands}; enlarge max_commands"
         )
     commands = np.frombuffer(b"".join(lowering.encoded), np.uint8)
     stream = lowering.stream.content()

@@ -191,7 +191,12 @@ class Plan:
             needs += [
                 ("bank_words / 4", "gate reduction in words", 2 * g.dim_words, config.weight_tile_words),
                 ("bank_words / 4", "expert reduction in words", g.expert_words, config.weight_tile_words),
-                ("parameter_entries", "parameter sets of an expert", g.expert_words * config.lanes, config.parameter_entries),
+                (
+                    "parameter_entries",
+                    "parameter sets of an expert",
+                    g.expert_words * config.lanes,
+                    config.parameter_entries,
+                ),
                 ("max_experts", "experts", model.experts, config.max_experts),
                 ("max_top_k", "experts a token", model.top_k, config.max_top_k),
             ]
@@ -199,7 +204,12 @@ class Plan:
             width = g.output_words(index)
             if task.kind != "features":
                 needs += [
-                    ("parameter_entries", f"parameter sets of head '{task.name}'", width * config.lanes, config.parameter_entries),
+                    (
+                        "parameter_entries",
+                        f"parameter sets of head '{task.name}'",
+                        width * config.lanes,
+                        config.parameter_entries,
+                    ),
                     ("residual_words", f"a row of head '{task.name}' in words", width, config.residual_words),
                 ]
         lines = [f"{what}: needs {need}, has {limit} ({field})" for field, what, need, limit in needs if need > limit]
@@ -207,7 +217,8 @@ class Plan:
             lines.append(f"patch is {model.patch}; the image loader needs a power of two")
         if model.image_width % config.memory_bytes:
             lines.append(
-                f"an image row has {model.image_width} bytes; it must be a multiple of the bus width ({config.memory_bytes} bytes)"
+                f"an image row has {model.image_width} bytes; it must be a multiple of the bus width "
+                f"({config.memory_bytes} bytes)"
             )
         return lines
 

@@ -1,4 +1,4 @@
-"""From a quantised model to commands, weight stream and table of tensors, in the order of execution."""
+"""From a quantised model to commands, in the order of execution."""
 
 from __future__ import annotations
 
@@ -15,18 +15,15 @@ from golden.integer.parameters import (
     QuantisedMlp,
     QuantisedModel,
 )
-from hw.config import AcceleratorConfig
-from hw.isa import Destination, Opcode, encode
+from hw.isa import Destination, Opcode
 from sw import cycles
-from sw.compiler.layout import Geometry, Plan
-from sw.compiler.weights import StreamBuilder, chunked, pad_axis, padded, parameter_bytes, spread, tile_bytes
-from sw.cycles import Work
-from sw.program import Command, Output, Tensor
-
-ALL_TASKS = 0xFFFF
+from sw.compiler.emission import Emitter
+from sw.compiler.layout import Plan
+from sw.compiler.weights import pad_axis, parameter_bytes, spread
+from sw.program import Output, Tensor
 
 
-class Lowering:
+class Lowering(Emitter):
     """Emits the program of one model, command by command.
 
     Parameters
@@ -38,204 +35,27 @@ class Lowering:
     """
 
     def __init__(self, quantised: QuantisedModel, plan: Plan) -> None:
-        self.quantised, self.plan = quantised, plan
-        self.geometry: Geometry = plan.geometry
-        self.config: AcceleratorConfig = self.geometry.config
-        self.model = quantised.config
-        self.stream = StreamBuilder()
-        self.encoded: list[bytes] = []
-        self.commands: list[Command] = []
+        super().__init__(plan)
+        self.quantised = quantised
         self.outputs: list[Output] = []
-        self._layer: int | None = None
 
     def lower(self) -> None:
         """Emit everything."""
         self._embed()
         for index, layer in enumerate(self.quantised.layers):
-            self._layer = index
+            self.layer = index
             self._attend(layer, f"layer{index:02d}")
             if isinstance(layer.mlp, QuantisedExperts):
                 self._route(layer.norm2, layer.mlp, f"layer{index:02d}")
             else:
                 self._mlp(layer.norm2, layer.mlp, f"layer{index:02d}")
-        self._layer = None
+        self.layer = None
         self._finish()
-
-    # Emission ---------------------------------------------------------------------------------------------------------
-
-    def _emit(
-        self,
-        opcode: Opcode,
-        name: str,
-        *tensors: Tensor,
-        work: Work = Work(),  # noqa: B008
-        task_mask: int = ALL_TASKS,
-        **fields: int,
-    ) -> None:
-        self.encoded.append(encode(opcode, task_mask=task_mask, **fields))
-        self.commands.append(
-            Command(
-                index=len(self.commands),
-                name=name,
-                op=opcode.name,
-                layer=self._layer,
-                task_mask=task_mask,
-                macs=work.macs,
-                ideal_cycles=work.ideal_cycles,
-                stream_bytes=fields.get("stream_bytes", 0) * fields.get("experts", 1),
-                tensors=tensors,
-            )
-        )
-
-    def _block(self, block: np.ndarray) -> dict[str, int]:
-        """Append a block to the weight stream; its address and size as command fields."""
-        block = chunked(block, self.config)
-        return {"stream_address": self.stream.append(block), "stream_bytes": len(block)}
-
-    def _tensor(self, name: str, rows: int, channels: int, *, base: int | None = None, **changes: Any) -> Tensor:
-        """Token-major tensor in the scratchpad, in the buffer of its name."""
-        words = self.geometry.words(channels)
-        fields: dict[str, Any] = {
-            "name": name,
-            "space": "scratchpad",
-            "shape": (rows, channels),
-            "base": self.plan.bases[name] if base is None else base,
-            "stride": words,
-            "extent": rows * words,
-            "lanes": self.config.lanes,
-        }
-        return Tensor(**{**fields, **changes})
-
-    def _residual(self, name: str, *, skip: int = 0, **changes: Any) -> Tensor:
-        """The residual stream from row ``skip`` on."""
-        rows, words = self.model.tokens - skip, self.geometry.dim_words
-        return self._tensor(
-            name, rows, self.model.dim, base=skip * words, **{"space": "residual", "first_row": skip, **changes}
-        )
-
-    def _heads(self, name: str) -> Tensor:
-        """Q, K or the attention output: every head starts at a word."""
-        g = self.geometry
-        return self._tensor(
-            name,
-            self.model.tokens,
-            self.model.dim,
-            stride=g.heads_words,
-            extent=self.model.tokens * g.heads_words,
-            block=self.model.head_dim,
-            block_words=g.head_words,
-        )
-
-    def _pad_outputs(self, linear: QuantisedLinear, channels: int, heads: bool = False) -> QuantisedLinear:
-        """Zero output channels appended, at the end or to every head."""
-        arrays = {name: np.asarray(values) for name, values in vars(linear).items()}
-        if heads:
-            size = channels // self.model.heads
-            arrays = {name: spread(values, 0, self.model.head_dim, size) for name, values in arrays.items()}
-        return QuantisedLinear(**{name: pad_axis(values, 0, channels) for name, values in arrays.items()})
-
-    def _linear_block(self, linear: QuantisedLinear, words: int, wide: bool = False) -> np.ndarray:
-        """Stream block of padded outputs: parameter sets, then tiles; inputs are padded to ``words``."""
-        inputs = words * self.config.lanes // (2 if wide else 1)
-        weight = self._narrow(pad_axis(linear.weight, 1, inputs), wide)
-        parameters = parameter_bytes(linear.bias, linear.multiplier, linear.shift)
-        return np.concatenate([chunked(parameters, self.config), tile_bytes(weight, self.config)])
-
-    def _narrow(self, weight: np.ndarray, wide: bool = False) -> np.ndarray:
-        target = np.dtype("<i2" if wide else "i1")
-        narrow = weight.astype(target)
-        if (narrow != weight).any():
-            raise ValueError(f"weights reach {np.abs(weight).max()}; the machine holds {8 * target.itemsize} bits")
-        return narrow
-
-    def _linear(
-        self,
-        name: str,
-        linear: QuantisedLinear,
-        tensor: Tensor,
-        *,
-        source: int,
-        words: int,
-        steps: int,
-        destination: Destination,
-        channels: int | None = None,
-        gelu: tuple[int, int] | None = None,
-        heads: bool = False,
-        task_mask: int = ALL_TASKS,
-        stride: int | None = None,
-        **flags: int,
-    ) -> None:
-        """One LINEAR with streamed weights; ``flags`` are ``wide`` and ``broadcast_unsigned``."""
-        macs = steps * linear.weight.size
-        channels = padded(len(linear.weight), self.config.lanes) if channels is None else channels
-        wide = bool(flags.get("wide"))
-        block = self._block(self._linear_block(self._pad_outputs(linear, channels, heads), words, wide))
-        self._emit(
-            Opcode.LINEAR,
-            name,
-            tensor,
-            work=cycles.linear(self.config, macs=macs, steps=steps, stationary_rows=channels, words=words),
-            task_mask=task_mask,
-            **block,
-            broadcast_base=source,
-            broadcast_stride=words if stride is None else stride,
-            steps=steps,
-            words=words,
-            stationary_base=0,
-            stationary_stride=0,
-            stationary_rows=channels,
-            channels=channels,
-            destination_base=0 if destination == Destination.SCORE else tensor.base,
-            destination_stride=0 if destination == Destination.SCORE else tensor.stride,
-            destination=destination,
-            gelu=int(gelu is not None),
-            swapped=0,
-            **{"wide": 0, "broadcast_unsigned": 0, **flags},
-            gelu_multiplier=gelu[0] if gelu else 0,
-            gelu_shift=gelu[1] if gelu else 0,
-        )
-
-    def _norm(
-        self,
-        norm: QuantisedLayerNorm,
-        tensor: Tensor,
-        wide: Tensor | None = None,
-        *,
-        skip: int = 0,
-        task_mask: int = ALL_TASKS,
-    ) -> None:
-        words = self.geometry.dim_words
-        shifts = pad_axis(np.asarray(norm.channel_shift, np.uint8), 0, words * self.config.lanes)
-        self._emit(
-            Opcode.LAYERNORM,
-            tensor.name,
-            *([tensor] if wide is None else [tensor, wide]),
-            task_mask=task_mask,
-            **self._block(shifts),
-            source_base=skip * words,
-            source_stride=words,
-            destination_base=tensor.base,
-            destination_stride=tensor.stride,
-            wide_base=wide.base if wide else 0,
-            wide_stride=wide.stride if wide else 0,
-            rows=tensor.shape[0],
-            words=words,
-            channels=self.model.dim,
-            wide=int(wide is not None),
-            mean_multiplier=norm.mean_multiplier,
-            mean_shift=norm.mean_shift,
-            epsilon=norm.epsilon,
-            scale_multiplier=norm.scale_multiplier,
-            shift=norm.shift,
-            wide_shift=norm.wide_shift,
-        )
-
-    # The network ------------------------------------------------------------------------------------------------------
 
     def _embed(self) -> None:
         g, model = self.geometry, self.model
-        pixels = self._tensor("pixels", model.patches, model.patch_inputs, signed=False)
-        self._emit(
+        pixels = self.tensor("pixels", model.patches, model.patch_inputs, signed=False)
+        self.emit(
             Opcode.LOAD_IMAGE,
             "image",
             pixels,
@@ -248,18 +68,18 @@ class Lowering:
             plane_bytes=model.image_width * model.image_height,
         )
         initial = pad_axis(self.quantised.initial_residual, 1, g.dim_words * self.config.lanes)
-        self._emit(
+        self.emit(
             Opcode.LOAD_RESIDUAL,
             "residual.init",
-            self._residual("residual.init"),
-            **self._block(initial.astype("<i4").reshape(-1).view(np.uint8)),
+            self.residual("residual.init"),
+            **self.block(initial.astype("<i4").reshape(-1).view(np.uint8)),
             destination_base=0,
             words=model.tokens * g.dim_words,
         )
-        self._linear(
+        self.linear(
             "embed",
             self.quantised.patch_embedding,
-            self._residual("residual.embed", skip=1),
+            self.residual("residual.embed", skip=1),
             source=pixels.base,
             words=g.patch_words,
             steps=model.patches,
@@ -269,11 +89,11 @@ class Lowering:
 
     def _attend(self, layer: QuantisedLayer, name: str) -> None:
         g, model, attention = self.geometry, self.model, layer.attention
-        normed = self._tensor(f"{name}.norm1", model.tokens, model.dim)
-        self._norm(layer.norm1, normed)
-        q, k, mixed = (self._heads(f"{name}.{part}") for part in ("q", "k", "attention"))
+        normed = self.tensor(f"{name}.norm1", model.tokens, model.dim)
+        self.norm(layer.norm1, normed)
+        q, k, mixed = (self.heads(f"{name}.{part}") for part in ("q", "k", "attention"))
         for label, linear, tensor in (("query", attention.q, q), ("key", attention.k, k)):
-            self._linear(
+            self.linear(
                 f"{name}.{label}",
                 linear,
                 tensor,
@@ -285,7 +105,7 @@ class Lowering:
                 heads=True,
             )
         value = self._value(attention.v, normed, name)
-        self._emit(
+        self.emit(
             Opcode.ATTENTION,
             f"{name}.attention",
             *self._attention_tensors(name),
@@ -309,10 +129,10 @@ class Lowering:
         )
         projection = attention.projection
         columns = spread(projection.weight, 1, model.head_dim, g.head_words * self.config.lanes)
-        self._linear(
+        self.linear(
             f"{name}.projection",
             QuantisedLinear(**{**vars(projection), "weight": columns}),
-            self._residual(f"{name}.residual_attention"),
+            self.residual(f"{name}.residual_attention"),
             source=mixed.base,
             words=g.heads_words,
             steps=model.tokens,
@@ -353,21 +173,21 @@ class Lowering:
         channels = g.heads_words * self.config.lanes
         if np.any(linear.bias):
             raise ValueError(f"{name}.v has a bias; fold it into the projection's, as attention weights sum to 1")
-        linear = self._pad_outputs(linear, channels, heads=True)
-        weights = self._tensor(f"{name}.v_weights", channels, model.dim)
-        matrix = self._narrow(pad_axis(linear.weight, 1, g.dim_words * self.config.lanes))
-        self._emit(
+        linear = self.pad_outputs(linear, channels, heads=True)
+        weights = self.tensor(f"{name}.v_weights", channels, model.dim)
+        matrix = self.narrow(pad_axis(linear.weight, 1, g.dim_words * self.config.lanes))
+        self.emit(
             Opcode.STAGE,
             weights.name,
             weights,
-            **self._block(matrix.view(np.uint8).reshape(-1)),
+            **self.block(matrix.view(np.uint8).reshape(-1)),
             destination_base=weights.base,
             words=channels * g.dim_words,
         )
-        value = self._heads(f"{name}.v")
+        value = self.heads(f"{name}.v")
         changes = {"layout": "transposed", "stride": g.token_words, "extent": channels * g.token_words}
         value = Tensor(**{**vars(value), **changes})
-        self._emit(
+        self.emit(
             Opcode.LINEAR,
             f"{name}.value",
             value,
@@ -378,7 +198,7 @@ class Lowering:
                 stationary_rows=model.tokens,
                 words=g.dim_words,
             ),
-            **self._block(parameter_bytes(linear.bias, linear.multiplier, linear.shift)),
+            **self.block(parameter_bytes(linear.bias, linear.multiplier, linear.shift)),
             broadcast_base=weights.base,
             broadcast_stride=g.dim_words,
             steps=channels,
@@ -405,12 +225,12 @@ class Lowering:
 
     def _mlp(self, norm: QuantisedLayerNorm, mlp: QuantisedMlp, name: str) -> None:
         g, model = self.geometry, self.model
-        normed = self._tensor(f"{name}.norm2", model.tokens, model.dim)
-        hidden = self._tensor(
+        normed = self.tensor(f"{name}.norm2", model.tokens, model.dim)
+        hidden = self.tensor(
             f"{name}.hidden", model.tokens, model.mlp_hidden, signed=False, padding=self._hidden_padding(mlp)
         )
-        self._norm(norm, normed)
-        self._linear(
+        self.norm(norm, normed)
+        self.linear(
             f"{name}.fc1",
             mlp.first,
             hidden,
@@ -420,10 +240,10 @@ class Lowering:
             destination=Destination.ACTIVATION,
             gelu=(mlp.gelu_multiplier, mlp.gelu_shift),
         )
-        self._linear(
+        self.linear(
             f"{name}.fc2",
             mlp.second,
-            self._residual(f"{name}.residual"),
+            self.residual(f"{name}.residual"),
             source=hidden.base,
             words=g.hidden_words,
             steps=model.tokens,
@@ -433,8 +253,8 @@ class Lowering:
 
     def _route(self, norm: QuantisedLayerNorm, mlp: QuantisedExperts, name: str) -> None:
         g, model, c = self.geometry, self.model, self.config
-        normed = self._tensor(f"{name}.norm2", model.tokens, model.dim)
-        wide = self._tensor(
+        normed = self.tensor(f"{name}.norm2", model.tokens, model.dim)
+        wide = self.tensor(
             f"{name}.norm2_wide",
             model.tokens,
             model.dim,
@@ -442,7 +262,7 @@ class Lowering:
             stride=2 * g.dim_words,
             extent=model.tokens * 2 * g.dim_words,
         )
-        self._norm(norm, normed, wide)
+        self.norm(norm, normed, wide)
         tiles = g.tiles(model.experts)
         scores = Tensor(
             name=f"{name}.gate_scores",
@@ -454,7 +274,7 @@ class Lowering:
             elements=c.elements,
         )
         for task, gate in enumerate(mlp.gates):
-            self._linear(
+            self.linear(
                 f"{name}.gate.{model.tasks[task].name}",
                 gate,
                 scores,
@@ -467,7 +287,7 @@ class Lowering:
                 wide=1,
             )
         choices = (model.tokens, model.top_k)
-        self._emit(
+        self.emit(
             Opcode.GATE,
             f"{name}.route",
             *(
@@ -487,10 +307,10 @@ class Lowering:
             raise ValueError(f"{name}: experts have {len(gelu)} GELU scales; quantise them with one for the layer")
         blocks = []
         for expert in mlp.experts:
-            first = self._pad_outputs(expert.first, g.expert_words * lanes)
-            second = self._pad_outputs(expert.second, g.dim_words * lanes)
-            blocks += [self._linear_block(first, g.dim_words), self._linear_block(second, g.expert_words)]
-        hidden = self._tensor(
+            first = self.pad_outputs(expert.first, g.expert_words * lanes)
+            second = self.pad_outputs(expert.second, g.dim_words * lanes)
+            blocks += [self.linear_block(first, g.dim_words), self.linear_block(second, g.expert_words)]
+        hidden = self.tensor(
             f"{name}.expert_hidden",
             model.tokens,
             model.expert_hidden,
@@ -498,14 +318,14 @@ class Lowering:
             signed=False,
             padding=self._hidden_padding(mlp.experts[0]),
         )
-        updates = self._residual(f"{name}.expert_residual", layout="accumulated")
+        updates = self.residual(f"{name}.expert_residual", layout="accumulated")
         each = len(blocks[0]) + len(blocks[1])
-        self._emit(
+        self.emit(
             Opcode.EXPERTS,
             f"{name}.experts",
             hidden,
             updates,
-            self._residual(f"{name}.residual", layout="last"),
+            self.residual(f"{name}.residual", layout="last"),
             work=cycles.experts(
                 self.config, routed=model.tokens * model.top_k, dim=model.dim, hidden=model.expert_hidden
             ),
@@ -527,16 +347,14 @@ class Lowering:
             experts=model.experts,
         )
 
-    # Results ----------------------------------------------------------------------------------------------------------
-
     def _finish(self) -> None:
         """Final norm, heads and stores of every task, then END."""
         with_head = sum(1 << task for task, head in enumerate(self.quantised.heads) if head is not None)
         if with_head:
             if self.quantised.norm is None:
                 raise ValueError("a head needs the final norm: its input must be an activation; set final_norm")
-            normed = self._tensor("norm", self.model.patches, self.model.dim)
-            self._norm(self.quantised.norm, normed, skip=1, task_mask=with_head)
+            normed = self.tensor("norm", self.model.patches, self.model.dim)
+            self.norm(self.quantised.norm, normed, skip=1, task_mask=with_head)
         for task, head in enumerate(self.quantised.heads):
             if head is None:
                 name = f"layer{self.model.layers - 1:02d}.residual"
@@ -547,17 +365,17 @@ class Lowering:
                 shape = (self.model.patches, len(head.weight))
             row_bytes = 4 * self.geometry.output_words(task) * self.config.lanes
             self.outputs.append(Output(task=self.model.tasks[task].name, shape=shape, row_bytes=row_bytes))
-        self._emit(Opcode.END, "end")
+        self.emit(Opcode.END, "end")
 
     def _head(self, task: int, head: QuantisedLinear, normed: Tensor) -> None:
         """Logits of as many patches at a time as the residual memory holds."""
         words, room = self.geometry.dim_words, self.geometry.head_rows(task)
         for first in range(0, self.model.patches, room):
             rows = min(room, self.model.patches - first)
-            self._linear(
+            self.linear(
                 f"head.{self.model.tasks[task].name}",
                 head,
-                self._tensor("head", rows, len(head.weight), base=0, space="residual", first_row=first),
+                self.tensor("head", rows, len(head.weight), base=0, space="residual", first_row=first),
                 source=normed.base + first * words,
                 words=words,
                 steps=rows,
@@ -570,10 +388,10 @@ class Lowering:
         words = self.geometry.output_words(task)
         channels = self.quantised.heads[task]
         width = self.model.dim if channels is None else len(channels.weight)
-        self._emit(
+        self.emit(
             Opcode.STORE,
             f"store.{self.model.tasks[task].name}",
-            self._tensor(name, rows, width, base=first * words, space="memory", first_row=first),
+            self.tensor(name, rows, width, base=first * words, space="memory", first_row=first),
             task_mask=1 << task,
             source_base=0,
             source_stride=words,

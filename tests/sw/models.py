@@ -81,7 +81,9 @@ class RandomModel:
         residual = 0.3 * 2.0**self.numerics.residual.fraction
         score = scale(1.5 * 1024 / (a * a * math.sqrt(c.head_dim)))
         output = scale(0.99)
-        gelu = scale(2.0**self.numerics.activation_width / 2.0**16 * 0.9 if self.numerics.activation_width < 16 else 0.9)
+        gelu = scale(
+            2.0**self.numerics.activation_width / 2.0**16 * 0.9 if self.numerics.activation_width < 16 else 0.9
+        )
         attention = QuantisedAttention(
             q=self.linear(c.dim, c.dim, a, a),
             k=self.linear(c.dim, c.dim, a, a, bias=False),
