@@ -26,6 +26,9 @@ from sw.quantiser.scales import quantise_linear
 HEADROOM = 1.1
 """Ranges are the largest magnitudes seen on the calibration images times this."""
 
+CALIBRATION_SCENES = range(32)
+"""Training scenes to calibrate with unless told otherwise."""
+
 Progress = Callable[[float], None]
 
 
@@ -98,10 +101,10 @@ def quantise(
     )
 
 
-def calibration_images(model: VisionTransformer, count: int = 32) -> NDArray[np.uint8]:
-    """The first ``count`` training scenes at the model's size, (count, 3, H, W) bytes."""
+def calibration_images(model: VisionTransformer, indices: range = CALIBRATION_SCENES) -> NDArray[np.uint8]:
+    """Scenes at the model's size, (count, 3, H, W) bytes; by default the first training scenes."""
     size = {"height": model.config.image_height, "width": model.config.image_width}
-    return np.ascontiguousarray(generate_batch(range(count), **size).image.transpose(0, 3, 1, 2))
+    return np.ascontiguousarray(generate_batch(indices, **size).image.transpose(0, 3, 1, 2))
 
 
 def error_report(
