@@ -1,0 +1,65 @@
+"""Builds beyond a plain unit: a top of one's own, C++ beside it, big designs, and callers in parallel."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sim import build, tools
+from sim.bench import BenchFailure, run_bench
+from sim.build import BuildOptions, build_simulator
+from sim.verilog import export_verilog
+from tests.sim.units import Scale
+
+SOURCES = [Path(__file__).with_name("sources") / name for name in ("wrapped.sv", "twice.cpp")]
+
+
+def wrapped_options(**changes):
+    public = [("wrapped", name) for name in ("clk", "rst", "factor", "doubled", "operands")]
+    return BuildOptions(**({"top": "wrapped", "sources": SOURCES, "public": public} | changes))
+
+
+@pytest.mark.parametrize("options", [{}, {"optimise": True}, {"debug": True}, {"coverage": True}], ids=str)
+def test_top_of_ones_own(options):
+    simulator = build_simulator(export_verilog(Scale(1), name="scale"), wrapped_options(**options))
+    result = run_bench(simulator, "tests.sim.wrapped_bench", parameters={"cycles": 1000}, keep=True)
+    assert (result.directory / "coverage.dat").is_file() == options.get("coverage", False)
+
+
+def test_big_design_compiles_in_parts(monkeypatch):
+    monkeypatch.setattr(build, "SINGLE_UNIT_LIMIT", 0)
+    options = wrapped_options(defines={"ANOTHER_DIGEST": 1})
+    simulator = build_simulator(export_verilog(Scale(1), name="scale"), options)
+    run_bench(simulator, "tests.sim.wrapped_bench", parameters={"cycles": 1})
+
+
+def test_only_what_is_public_can_be_seen():
+    simulator = build_simulator(export_verilog(Scale(1), name="scale"), wrapped_options(public=[("wrapped", "clk")]))
+    with pytest.raises(BenchFailure, match="contains no child object named rst"):
+        run_bench(simulator, "tests.sim.wrapped_bench", parameters={"cycles": 1})
+
+
+def test_waves_need_a_debug_build():
+    simulator = build_simulator(export_verilog(Scale(1), name="scale"), wrapped_options())
+    with pytest.raises(ValueError, match="debug=True"):
+        run_bench(simulator, "tests.sim.wrapped_bench", waves=True)
+
+
+def test_callers_in_parallel_share_one_build(tmp_path):
+    script = (
+        "import sys, pathlib; from sim import build; build.BUILD_ROOT = pathlib.Path(sys.argv[1]);"
+        "from tests.sim.units import Scale; print(build.build_simulator(Scale(2)).directory)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    running = [subprocess.Popen(command, cwd=tools.PROJECT_ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    answers = {process.communicate(timeout=120)[0].strip() for process in running}
+    assert len(answers) == 1 and Path(answers.pop()).is_dir()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")], "a half-made build was left"
+
+
+def test_unknown_source_is_refused():
+    with pytest.raises(ValueError, match="neither"):
+        build_simulator(options=BuildOptions(sources=[Path("design.vhd")]))
