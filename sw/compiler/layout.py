@@ -125,7 +125,8 @@ def buffers(geometry: Geometry) -> list[Buffer]:
     return table
 
 
-def _first_fit(order: list[Buffer]) -> dict[str, int]:
+def first_fit(order: list[Buffer]) -> dict[str, int]:
+    """First word of each buffer: the lowest that is free during its whole life, in the order given."""
     placed: list[tuple[Buffer, int]] = []
     for buffer in order:
         busy = sorted((base, base + other.words) for other, base in placed if other.overlaps(buffer))
@@ -155,7 +156,7 @@ class Plan:
         table = list(self.buffers.values())
         by_time = sorted(table, key=lambda buffer: (buffer.start, -buffer.words))
         by_size = sorted(table, key=lambda buffer: (-buffer.words, buffer.start))
-        return min((_first_fit(by_time), _first_fit(by_size)), key=self._peak)
+        return min((first_fit(by_time), first_fit(by_size)), key=self._peak)
 
     def _peak(self, bases: dict[str, int]) -> int:
         return max(base + self.buffers[name].words for name, base in bases.items())

@@ -13,7 +13,7 @@ from hw.config import PRESETS, preset
 from hw.isa import COMMAND_BYTES, Opcode, decode
 from sw import cycles, emulator
 from sw.compiler import CapacityError, compile_model
-from sw.compiler.layout import Geometry, Plan, buffers
+from sw.compiler.layout import Buffer, Geometry, Plan, buffers, first_fit
 from sw.compiler.weights import StreamBuilder, parameter_bytes, spread, tile_bytes
 from sw.program import Program
 from sw.verify import verify
@@ -40,6 +40,14 @@ def test_live_buffers_do_not_overlap(name, seed):
                     or plan.bases[b.name] + b.words <= plan.bases[a.name]
                 )
                 assert apart, f"seed {seed}: {a} {b}"
+
+
+def test_first_fit_sees_buffers_hidden_behind_larger_ones():
+    wall = Buffer(name="wall", words=10, start=0, end=0)
+    low = Buffer(name="low", words=2, start=1, end=1)
+    high = Buffer(name="high", words=2, start=1, end=1)
+    both = Buffer(name="both", words=3, start=0, end=1)
+    assert first_fit([wall, low, high, both]) == {"wall": 0, "low": 0, "high": 2, "both": 10}
 
 
 def test_allocation_reuses_memory():
