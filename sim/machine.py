@@ -25,9 +25,10 @@ from hw.isa import ErrorCode
 from sim import memory
 from sim.bench import run_bench
 from sim.build import BuildOptions, Simulator, build_simulator
-from sim.traces import TRACES, Traces, read_traces
+from sim.traces import WIDTH_PARAMETERS, read_records
 from sim.verilog import Design, export_verilog
 from sw.program import Program
+from sw.traces import Traces
 
 MEMORY_BYTES = 1 << 25
 """Size of the simulated DRAM, the same in every build."""
@@ -103,7 +104,6 @@ class FrameResult:
     task: int
     counters: dict[str, int]
     stamps: np.ndarray
-    output: np.ndarray
     traces: Traces
     first_cycle: int
     seconds: float
@@ -148,20 +148,15 @@ def build_machine(config: AcceleratorConfig, *, debug: bool = False, stock: bool
         Everything public as cocotb's own runner builds it, without waves: the reference for ``make bench``.
     """
     design = export_machine(config)
-    widths = {f"trace_{name}__payload": 1 for name in TRACES}
-    widths |= {port.name: port.width for port in design.ports if port.name in widths}
+    widths = {port.name: port.width for port in design.ports}
     parameters: dict[str, int | str] = {
         "BYTES": config.memory_bytes,
         "DEPTH": MEMORY_BYTES // config.memory_bytes,
-        **{trace.parameter: widths[f"trace_{name}__payload"] for name, trace in TRACES.items()},
+        **{parameter: widths[f"trace_{space}__payload"] for space, parameter in WIDTH_PARAMETERS.items()},
     }
-    text = (_HERE / "machine.sv").read_text()
-    header = text[text.index(") (") : text.index(");")]
-    ports = [line.split("//")[0].replace(",", " ").split()[-1] for line in header.splitlines() if "put" in line]
     options = BuildOptions(
         top="machine",
         sources=(_HERE / "machine.sv", memory.SOURCE, _HERE / "trace.cpp"),
-        public=[("machine", name) for name in ports],
         parameters=parameters,
         optimise=True,
         debug=debug,
@@ -230,11 +225,10 @@ def run_machine(
         if waves:
             waves[0].parent.mkdir(parents=True, exist_ok=True)
             shutil.move(work / "waves.vcd", waves[0])
-        traces = read_traces(work, program.config, len(frames)) if trace else [Traces() for _ in frames]
         outcomes = bench.outputs["frames"]
         return [
-            _result(program, frame, job, outcome, traced)
-            for frame, job, outcome, traced in zip(frames, jobs, outcomes, traces, strict=True)
+            _result(program, frame, job, outcome, work if trace else None)
+            for frame, job, outcome in zip(frames, jobs, outcomes, strict=True)
         ]
 
 
@@ -261,17 +255,18 @@ def _job(program: Program, number: int, frame: Frame, work: Path, watchdog: int,
     }
 
 
-def _result(program: Program, frame: Frame, job: dict, outcome: dict, traces: Traces) -> FrameResult:
+def _result(program: Program, frame: Frame, job: dict, outcome: dict, traces: Path | None) -> FrameResult:
+    """Put together what one frame left."""
     stamps = np.zeros((len(program.commands), 2), np.int64)
     if job["stamps"]:
         stamps[job["stamps"]] = outcome["stamps"]
     region = np.fromfile(job["output_file"], np.uint8)
+    records = read_records(traces, program.config, job["number"]) if traces else {}
     return FrameResult(
         task=frame.task,
         counters=outcome["counters"],
         stamps=stamps,
-        output=program.outputs[frame.task].read(region),
-        traces=traces,
+        traces=Traces(records, region),
         first_cycle=outcome["first"],
         seconds=outcome["seconds"],
     )

@@ -14,31 +14,31 @@ module machine #(
     parameter int QUEUE_BITS = 1,
     parameter int QUERY_BITS = 1
 ) (
-    input  logic        clk,
-    input  logic        rst,
-    input  logic [31:0] frame,         // labels the trace records
+    input  logic        clk /* verilator public_flat_rw */,
+    input  logic        rst /* verilator public_flat_rw */,
+    input  logic [31:0] frame /* verilator public_flat_rw */,         // labels the trace records
 
-    input  logic [7:0]  control__awaddr,
-    input  logic        control__awvalid,
-    output logic        control__awready,
-    input  logic [31:0] control__wdata,
-    input  logic [3:0]  control__wstrb,
-    input  logic        control__wvalid,
-    output logic        control__wready,
-    output logic [1:0]  control__bresp,
-    output logic        control__bvalid,
-    input  logic        control__bready,
-    input  logic [7:0]  control__araddr,
-    input  logic        control__arvalid,
-    output logic        control__arready,
-    output logic [31:0] control__rdata,
-    output logic [1:0]  control__rresp,
-    output logic        control__rvalid,
-    input  logic        control__rready,
+    input  logic [7:0]  control__awaddr /* verilator public_flat_rw */,
+    input  logic        control__awvalid /* verilator public_flat_rw */,
+    output logic        control__awready /* verilator public_flat_rw */,
+    input  logic [31:0] control__wdata /* verilator public_flat_rw */,
+    input  logic [3:0]  control__wstrb /* verilator public_flat_rw */,
+    input  logic        control__wvalid /* verilator public_flat_rw */,
+    output logic        control__wready /* verilator public_flat_rw */,
+    output logic [1:0]  control__bresp /* verilator public_flat_rw */,
+    output logic        control__bvalid /* verilator public_flat_rw */,
+    input  logic        control__bready /* verilator public_flat_rw */,
+    input  logic [7:0]  control__araddr /* verilator public_flat_rw */,
+    input  logic        control__arvalid /* verilator public_flat_rw */,
+    output logic        control__arready /* verilator public_flat_rw */,
+    output logic [31:0] control__rdata /* verilator public_flat_rw */,
+    output logic [1:0]  control__rresp /* verilator public_flat_rw */,
+    output logic        control__rvalid /* verilator public_flat_rw */,
+    input  logic        control__rready /* verilator public_flat_rw */,
 
-    output logic        interrupt,
-    output logic [31:0] trace_place,   // command in progress, expert << 16, second matrix << 31
-    output logic [63:0] cycle
+    output logic        interrupt /* verilator public_flat_rw */,
+    output logic [31:0] trace_place /* verilator public_flat_rw */,   // command in progress, expert << 16, second matrix << 31
+    output logic [63:0] cycle /* verilator public_flat_rw */
 );
     import "DPI-C" function void trace_record(input int space, input longint cycle, input int frame, input int place,
                                               input int words, input bit [1023:0] data);
