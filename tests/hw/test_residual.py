@@ -1,0 +1,20 @@
+"""ResidualMemory: reads, masked writes and range errors."""
+
+from __future__ import annotations
+
+import pytest
+
+from hw.config import AcceleratorConfig
+from hw.memory.residual import ResidualMemory
+from sim.bench import run_bench
+
+
+@pytest.mark.parametrize(("elements", "lanes"), [(4, 4), (2, 8)])
+@pytest.mark.parametrize(("words", "width"), [(100, 8), (128, 16)])
+def test_every_access_is_exact(elements, lanes, words, width):
+    config = AcceleratorConfig(
+        name="residual", elements=elements, lanes=lanes, memory_bytes=4, residual_words=words
+    ).with_activation_width(width)
+    settings = {"config": config.to_dict(), "cycles": 4000}
+    result = run_bench(ResidualMemory(config), "tests.hw.residual_bench", parameters=settings, seed=17)
+    assert result.outputs["compared"] > 5000 and result.outputs["both"] > 20
