@@ -49,7 +49,7 @@ class QueryScales(wiring.Component):
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
         self._reciprocal = Reciprocal(config.numerics, sum_width(config))
-        self.latency = self._reciprocal.latency + 4
+        self.latency = self._reciprocal.latency + 3
         super().__init__(
             {
                 "start": In(1),
@@ -71,8 +71,10 @@ class QueryScales(wiring.Component):
 
         element, running = Signal(range(config.elements)), Signal()
         last = element == config.elements - 1
-        with m.If(self.start | running):
-            m.d.sync += [element.eq(element + 1), running.eq(~(running & last))]
+        with m.If(self.start):
+            m.d.sync += [element.eq(0), running.eq(1)]
+        with m.Elif(running):
+            m.d.sync += [element.eq(element + 1), running.eq(~last)]
         m.d.sync += [
             reciprocal.argument.valid.eq(running),
             reciprocal.argument.payload.eq(self.sums[element]),

@@ -79,7 +79,7 @@ class Softmax(wiring.Component):
         self._config = config
         self._groups = config.elements // config.exponential_lanes
         self._scales = QueryScales(config)
-        self.overhead = MEMORY_LATENCY + 2 + Exp2.LATENCY + 4 + self._scales.latency
+        self.overhead = MEMORY_LATENCY + 2 + Exp2.LATENCY + 2 + self._scales.latency
         super().__init__(
             {
                 "score_write": In(Strobe(score_write(config))),
