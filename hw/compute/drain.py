@@ -133,7 +133,7 @@ class Drain(wiring.Component):
                 divided.gelu.eq(recipe.gelu),
                 divided.mode.eq(recipe.mode),
                 divided.scale.eq(Mux(recipe.buffer, groups, 0)),
-                divided.set.eq(Mux(recipe.mode == ParameterMode.STEP, recipe.parameter_index, 0)),
+                divided.set.eq(recipe.parameter_index[: lanes.bit_length() - 1]),
             ]
             with m.Switch(recipe.kind):
                 with m.Case(StepKind.RESIDUAL_ADD, StepKind.RESIDUAL_SET):
