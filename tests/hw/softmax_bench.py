@@ -133,7 +133,11 @@ async def a_beat_leaves_every_cycle(dut):
     await clock_and_reset(dut)
     settings = parameters()
     config = AcceleratorConfig.from_dict(settings["config"])
-    monitor, scores, jobs = StreamMonitor(dut, "exponentials"), StreamDriver(dut, "score_write"), StreamDriver(dut, "job")
+    monitor, scores, jobs = (
+        StreamMonitor(dut, "exponentials"),
+        StreamDriver(dut, "score_write"),
+        StreamDriver(dut, "job"),
+    )
     done = Done(dut)
     tile = rng().integers(-2000, 2000, (100, config.elements))
     scores.send(writes(config, tile, 1))
