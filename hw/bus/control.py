@@ -26,6 +26,8 @@ RUN_SETTINGS = (
     "window_limit",
 )
 """Registers taken over at start: writing them during a run prepares the next."""
+SETTING_PORTS = {"task": "task_index"}
+"""Ports that cannot be named like their register: ``task`` is a keyword of Verilog."""
 
 
 class ControlRegisters(wiring.Component):
@@ -52,7 +54,7 @@ class ControlRegisters(wiring.Component):
         Level: done or error (as enabled) since the last ``interrupt_clear``.
     start:
         Pulse. The settings below are valid in this cycle and stable until the next start.
-    task, program_address, weight_address, image_address, output_address, window_base, window_limit:
+    task_index, program_address, weight_address, image_address, output_address, window_base, window_limit:
         Settings of the run.
     running:
         From ``start`` to ``finished``, both included, or until the machine halts. Counters count.
@@ -90,7 +92,7 @@ class ControlRegisters(wiring.Component):
                 "bus": In(Axi4Lite()),
                 "interrupt": Out(1),
                 "start": Out(1),
-                **{name: Out(register_width(name)) for name in RUN_SETTINGS},
+                **{SETTING_PORTS.get(name, name): Out(register_width(name)) for name in RUN_SETTINGS},
                 "running": Out(1),
                 "halt": Out(1),
                 "quiescent": In(1),
@@ -126,7 +128,9 @@ class ControlRegisters(wiring.Component):
         self._life(m, begin, abort | failed, busy)
         m.d.sync += self.start.eq(begin)
         with m.If(begin):
-            m.d.sync += [getattr(self, name).eq(getattr(registers, name)) for name in RUN_SETTINGS]
+            m.d.sync += [
+                getattr(self, SETTING_PORTS.get(name, name)).eq(getattr(registers, name)) for name in RUN_SETTINGS
+            ]
         error = self._errors(m, failed, abort | begin, registers)
         done, saturated = self._results(m, begin, abort | failed)
         self._interrupt(m, registers, failed, abort)

@@ -14,8 +14,6 @@ from hw.config import AcceleratorConfig
 from hw.interfaces import Strobe, read_request, scratch_write
 
 COLOURS = 3
-MAX_PATCH = 128
-"""Largest patch edge, a power of two, that the command's field holds."""
 
 
 def image_job(config: AcceleratorConfig) -> data.StructLayout:
@@ -264,12 +262,13 @@ class ImageLoader(wiring.Component):
     hide the memory's latency.
     """
 
-    BEATS_AHEAD = 64
-    """Beats asked for and not yet packed; at least one piece of the largest patch."""
+    BEATS_AHEAD = 128
+    """Beats asked for and not yet packed; holds the largest patch's piece on the narrowest bus."""
+    PIECES_AHEAD = 32
+    """Pieces asked for and not yet packed."""
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
-        self._depth = max(self.BEATS_AHEAD, MAX_PATCH // config.memory_bytes)
         super().__init__(
             {
                 "job": In(stream.Signature(image_job(config))),
@@ -286,8 +285,10 @@ class ImageLoader(wiring.Component):
         config = self._config
         m.submodules.walker = walker = PatchWalker(config)
         m.submodules.packer = packer = PatchPacker(config)
-        m.submodules.prefetcher = prefetcher = Prefetcher(config, depth=self._depth, burst_beats=longest_burst(config))
-        m.submodules.tags = tags = SyncFIFO(width=piece_tag(config).size, depth=self._depth)
+        m.submodules.prefetcher = prefetcher = Prefetcher(
+            config, depth=self.BEATS_AHEAD, burst_beats=longest_burst(config)
+        )
+        m.submodules.tags = tags = SyncFIFO(width=piece_tag(config).size, depth=self.PIECES_AHEAD)
         connect(m, prefetcher.request, flipped(self.request))
         connect(m, flipped(self.response), prefetcher.response)
         connect(m, prefetcher.beat, packer.beat)

@@ -1,7 +1,7 @@
-"""AXI4 memories for benches: latency, random pauses, error answers, and a check of everything the master must keep to.
+"""AXI4 memories for benches: latency, random pauses, error answers, and a check of what the master must keep to.
 
-The master's rules (AXI4 chapter A3): INCR bursts of full-width aligned beats, no 4 KiB crossing, requests and data stable
-until accepted, last on the last beat.
+The rules (AXI4 chapter A3): INCR bursts of full-width aligned beats, no 4 KiB crossing, requests and data stable until
+accepted, last on the last beat.
 """
 
 from __future__ import annotations
