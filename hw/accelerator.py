@@ -207,7 +207,7 @@ class Accelerator(wiring.Component):
         registers, sequencer, stream = self._registers, self._sequencer, self._stream
         m.d.comb += [
             sequencer.start.eq(registers.start),
-            sequencer.task_index.eq(registers.task),
+            sequencer.task_index.eq(registers.task_index),
             sequencer.program_address.eq(registers.program_address),
             sequencer.weight_address.eq(registers.weight_address),
             sequencer.image_base.eq(registers.image_address),
