@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Assert, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -31,11 +31,13 @@ class StationaryBanks(wiring.Component):
     hold:
         One word for one element: a held query, or a held token when roles are swapped.
     exponentials:
-        One lane for each of E elements; ``clear`` zeroes the word's other lanes.
+        One lane for each of E elements; ``clear`` begins a word with zeros in its other lanes. An element's word is
+        written anew with each of its lanes, so no other writer may touch it in between.
     read_address, read_data:
         One address for all elements; P words, ``LATENCY`` cycles later, every cycle.
 
-    Resources: P block memories of ``bank_words`` x T x A bits with lane enables.
+    Resources: P block memories of ``bank_words`` x T x A bits, and P words of registers in which exponentials gather:
+    memories with an enable for each lane would need none, but simulate a third slower.
     """
 
     LATENCY = MEMORY_LATENCY
@@ -72,41 +74,51 @@ class StationaryBanks(wiring.Component):
             exponentials.ready.eq(~(computed & held).any()),
             fill.ready.eq(~(filled & (held | computed)).any()),
         ]
-        words, lane_enable = self._exponential_words(m)
+        chosen = self._chosen_lane(m)
         for i in range(elements):
             memory = Memory(shape=self.read_data[i].shape().size, depth=self.config.bank_words, init=[])
             m.submodules[f"bank_{i}"] = memory
-            write = memory.write_port(granularity=self.config.numerics.activation_width)
-            read = memory.read_port()
+            write, read = memory.write_port(), memory.read_port()
+            assembled = Signal(lanes(self.config), name=f"assembled_{i}")
+            extended = self._with_exponential(m, assembled, exponentials.payload.data[i % exponential_group], chosen)
             with m.If(held[i]):
-                m.d.comb += [write.addr.eq(hold.payload.address), write.data.eq(hold.payload.data), write.en.eq(-1)]
+                m.d.comb += [write.addr.eq(hold.payload.address), write.data.eq(hold.payload.data), write.en.eq(1)]
             with m.Elif(computed[i]):
                 m.d.comb += [
                     write.addr.eq(exponentials.payload.address),
-                    write.data.eq(words[i % exponential_group]),
-                    write.en.eq(Mux(exponentials.ready, lane_enable, 0)),
+                    write.data.eq(extended),
+                    write.en.eq(exponentials.ready),
                 ]
+                with m.If(exponentials.ready):
+                    m.d.sync += assembled.eq(extended)
             with m.Else():
                 m.d.comb += [
                     write.addr.eq(fill.payload.address),
                     write.data.eq(fill.payload.data[i % group]),
-                    write.en.eq(Mux(filled[i] & fill.ready, -1, 0)),
+                    write.en.eq(filled[i] & fill.ready),
                 ]
             m.d.comb += read.addr.eq(self.read_address)
             m.d.sync += Value.cast(self.read_data[i]).eq(read.data)
         return m
 
-    def _exponential_words(self, m: Module) -> tuple[list[Signal], Signal]:
-        """Return a word for each exponential of the group (it in its lane, else zeros), and the lanes to write."""
-        payload = self.exponentials.payload
-        chosen, enable = Signal(self.config.lanes), Signal(self.config.lanes)
-        m.d.comb += [
-            chosen.eq(1 << payload.lane),
-            enable.eq(chosen | payload.clear.replicate(self.config.lanes)),
-        ]
-        words = []
-        for k in range(self.config.exponential_lanes):
-            word = Signal(lanes(self.config), name=f"exponential_word_{k}")
-            m.d.comb += [word[lane].eq(Mux(chosen[lane], payload.data[k], 0)) for lane in range(self.config.lanes)]
-            words.append(Value.cast(word))
-        return words, enable
+    def _chosen_lane(self, m: Module) -> Signal:
+        """Decode the exponentials' lane, and assert that a word's lanes come one after the other."""
+        stream, config = self.exponentials, self.config
+        chosen = Signal(config.lanes)
+        m.d.comb += chosen.eq(1 << stream.payload.lane)
+        begun = Signal(data.ArrayLayout(range(config.bank_words), config.elements // config.exponential_lanes))
+        with m.If(stream.valid & stream.ready):
+            m.d.sync += begun[stream.payload.group].eq(stream.payload.address)
+            m.d.sync += Assert(
+                stream.payload.clear | (begun[stream.payload.group] == stream.payload.address),
+                "exponentials: another word without clear",
+            )
+        return chosen
+
+    def _with_exponential(self, m: Module, assembled: Signal, exponential: Value, chosen: Value) -> Value:
+        """Return the word gathered so far with the exponential in its lane."""
+        word = Signal.like(assembled, name=f"{assembled.as_value().name}_next")
+        clear = self.exponentials.payload.clear
+        for lane in range(self.config.lanes):
+            m.d.comb += word[lane].eq(Mux(chosen[lane], exponential, Mux(clear, 0, assembled[lane])))
+        return word

@@ -11,9 +11,16 @@ from tests.hw.port_bits import port_bits, port_values
 
 
 def random_writes(config: AcceleratorConfig, random: np.random.Generator, count: int) -> dict[str, dict]:
-    """Random payloads of each writer, at few addresses so that they meet."""
+    """Random payloads of each writer, at few addresses so that they meet; exponentials keep to words of their own."""
     top, t = 1 << config.numerics.activation_width, config.lanes
     addresses = random.choice([0, 1, 2, config.bank_words // 2, config.bank_words - 1], (3, count))
+    groups = random.integers(0, config.elements // config.exponential_lanes, count)
+    clear = random.random(count) < 0.3
+    for group in range(config.elements // config.exponential_lanes):
+        mine = np.flatnonzero(groups == group)
+        clear[mine[0]] = True
+        begun = np.maximum.accumulate(np.where(clear[mine], np.arange(len(mine)), 0))
+        addresses[2][mine] = random.choice([3, 4, config.bank_words - 2], len(mine))[begun]
     g, e, p = config.words_per_chunk, config.exponential_lanes, config.elements
     return {
         "fill": {
@@ -27,10 +34,10 @@ def random_writes(config: AcceleratorConfig, random: np.random.Generator, count:
             "data": random.integers(0, top, (count, t)),
         },
         "exponentials": {
-            "group": random.integers(0, p // e, count),
+            "group": groups,
             "address": addresses[2],
             "lane": random.integers(0, t, count),
-            "clear": random.integers(0, 2, count),
+            "clear": clear.astype(int),
             "data": random.integers(0, top, (count, e)),
         },
     }
@@ -71,7 +78,7 @@ async def every_write_lands_once(dut):
     expected: list[np.ndarray] = []
     refused = dict.fromkeys(bits, 0)
     for _ in range(cycles):
-        address = int(random.choice([0, 1, 2, config.bank_words // 2, config.bank_words - 1]))
+        address = int(random.choice([0, 1, 2, 3, 4, config.bank_words - 2, config.bank_words - 1]))
         dut.read_address.value = address
         for name in bits:
             # A refused write stays on show, as streams demand; a held row is never refused.
