@@ -1,0 +1,73 @@
+"""Files written aside and then renamed, so that nobody ever finds half of one; results remembered by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+CACHE = PROJECT_ROOT / "build" / "cache"
+"""Results that are expensive and follow from content alone; may be deleted at any time."""
+
+
+@contextmanager
+def file_aside(path: Path | str) -> Iterator[Path]:
+    """Yield a path beside ``path`` that takes its place when the block ends without an exception."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield aside
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_aside(folder: Path | str) -> Iterator[Path]:
+    """Yield an empty folder whose files move into ``folder`` when the block ends without an exception.
+
+    Files of the same name are replaced, others stay.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield aside
+        folder.mkdir(exist_ok=True)
+        for path in sorted(aside.iterdir()):
+            os.replace(path, folder / path.name)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write ``value`` as indented JSON, whole or not at all."""
+    with file_aside(path) as aside:
+        aside.write_text(json.dumps(value, indent=1) + "\n")
+
+
+def source_digest() -> str:
+    """Digest of every source that decides what a quantised model computes."""
+    hasher = hashlib.sha256()
+    parts = [*(PROJECT_ROOT / "golden").rglob("*.py"), *(PROJECT_ROOT / "sw" / "quantiser").rglob("*.py")]
+    parts += [PROJECT_ROOT / name for name in ("sw/quantise.py", "hw/formats.py", "hw/tables.py", "hw/config.py")]
+    for path in sorted(parts):
+        hasher.update(f"{path.name}\0{path.read_text()}\0".encode())
+    return hasher.hexdigest()
+
+
+def remembered(kind: str, key: list[Any], compute: Callable[[], Any]) -> Any:
+    """The JSON value that ``compute`` returned for the same ``key`` and sources before, or returns now."""
+    digest = hashlib.sha256(json.dumps([source_digest(), *key]).encode()).hexdigest()[:20]
+    path = CACHE / f"{kind}-{digest}.json"
+    if not path.is_file():
+        write_json(path, compute())
+    return json.loads(path.read_text())

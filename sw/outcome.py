@@ -1,0 +1,172 @@
+"""What a run gives back: for every frame the verdict, counters, time stamps, routing and prediction; all of it as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sw import cycles
+from sw.pictures import Picture
+from sw.predictions import Prediction
+from sw.program import Program
+from sw.verdict import Verdict
+
+if TYPE_CHECKING:
+    from sim.machine import FrameResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameOutcome:
+    """One frame: picture number, task, verdict, what the machine left, prediction, expert choices by command name.
+
+    ``routing`` holds (tokens, top_k) experts as the machine chose them, best first, -1 where it chose none;
+    ``routing_changes`` the share of tokens whose set of experts differs from the float model's.
+    """
+
+    program: Program
+    picture: int
+    task: str
+    verdict: Verdict
+    result: FrameResult
+    prediction: Prediction
+    routing: dict[str, np.ndarray]
+    routing_changes: float | None
+
+    @property
+    def bit_exact(self) -> bool:
+        """Whether the machine ended without error and everything it wrote is right."""
+        return self.verdict.passed and not self.result.error
+
+    @property
+    def trouble(self) -> str:
+        """One paragraph on what is wrong; empty if nothing is."""
+        halted = ""
+        if self.result.error:
+            counters = self.result.counters
+            halted = (
+                f"the machine halted with {self.result.error.name} at command {counters['error_command']}, "
+                f"address {counters['error_address']:#x}"
+            )
+        return "; ".join(part for part in (halted, "" if self.verdict.passed else str(self.verdict)) if part)
+
+    @property
+    def work(self) -> cycles.Work:
+        """Useful multiply-accumulates and ideal cycles of the whole frame."""
+        return cycles.total(self.program, self.result.task)
+
+    @property
+    def mac_utilisation(self) -> float:
+        """Useful multiply-accumulates of all that the array could have made."""
+        config = self.program.config
+        return self.work.macs / (max(1, self.result.cycles) * config.elements * config.lanes)
+
+    @property
+    def cycles_per_second(self) -> float:
+        """Speed of the simulation."""
+        return self.result.cycles / max(self.result.seconds, 1e-9)
+
+    def layers(self) -> list[dict[str, Any]]:
+        """Every command that ran: name, op, layer, start, cycles (simulated) and ideal cycles."""
+        entries = []
+        for command in self.program.commands:
+            if command.runs(self.result.task):
+                start, end = (int(stamp) for stamp in self.result.stamps[command.index])
+                entry = {"name": command.name, "op": command.op, "layer": command.layer, "start": start}
+                entries.append(entry | {"cycles": end - start, "ideal_cycles": command.ideal_cycles})
+        return entries
+
+    def load(self) -> dict[str, list[int]]:
+        """Tokens of each expert, by routing command."""
+        experts = self.program.model.experts
+        return {
+            name: np.bincount(chosen[chosen >= 0], minlength=experts).tolist() for name, chosen in self.routing.items()
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-compatible form, as under ``tasks.<name>`` of run.json; cycles are simulated."""
+        counters = self.result.counters
+        return {
+            "bit_exact": self.bit_exact,
+            "tensors_compared": self.verdict.tensors_compared,
+            "elements_compared": self.verdict.elements_compared,
+            "cycles": self.result.cycles,
+            "ideal_cycles": self.work.ideal_cycles,
+            "macs": self.work.macs,
+            "mac_utilisation": self.mac_utilisation,
+            "dram_bytes": counters["read_bytes"] + counters["write_bytes"],
+            "sim_cycles_per_s": self.cycles_per_second,
+            "sim_seconds": self.result.seconds,
+            "quantisation": {
+                "relative_l2": self.prediction.relative_l2,
+                "cosine": self.prediction.cosine,
+                "routing_changes": self.routing_changes,
+            },
+            "prediction": {"kind": self.prediction.kind, **self.prediction.scores},
+            "counters": counters,
+            "expert_load": self.load(),
+            "trouble": self.trouble,
+            "first_mismatch": self.verdict.to_dict()["first"],
+            "layers": self.layers(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """A finished run: its frames in order, and what it was made with (``facts`` goes into run.json as it is)."""
+
+    program: Program
+    pictures: list[Picture]
+    frames: list[FrameOutcome]
+    facts: dict[str, Any]
+    accuracy: dict[str, Any] | None = None
+    waves: str | None = None
+
+    @property
+    def bit_exact(self) -> bool:
+        """Whether every frame is."""
+        return all(frame.bit_exact for frame in self.frames)
+
+    def tasks(self) -> dict[str, FrameOutcome]:
+        """For each task its first frame."""
+        return {frame.task: frame for frame in reversed(self.frames)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Content of run.json; ``tasks`` has the first picture's frames, ``frames`` a line for each frame."""
+        order = [task.name for task in self.program.model.tasks]
+        tasks = self.tasks()
+        keys = ("bit_exact", "tensors_compared", "elements_compared", "cycles", "trouble")
+        lines = []
+        for frame in self.frames:
+            data = frame.to_dict()
+            lines.append({"picture": frame.picture, "task": frame.task, **{key: data[key] for key in keys}})
+        return {
+            **self.facts,
+            "bit_exact": self.bit_exact,
+            "pictures": [{"source": p.source, "notices": list(p.notices)} for p in self.pictures],
+            "tasks": {name: tasks[name].to_dict() for name in order if name in tasks},
+            "frames": lines,
+            "accuracy": self.accuracy,
+            "waves": self.waves,
+        }
+
+
+def routing(program: Program, result: FrameResult) -> dict[str, np.ndarray]:
+    """Experts of every token, from the machine's writes into its queues: (tokens, top_k) by layer, -1 for none."""
+    model, found = program.model, {}
+    records = result.traces.records.get("queue")
+    if records is None:
+        return {}
+    for command in program.commands:
+        if command.op != "GATE" or not command.runs(result.task):
+            continue
+        chosen = np.full((model.tokens, model.top_k), -1, np.int64)
+        rank = np.zeros(model.tokens, np.int64)
+        for record in records[records["command"] == command.index]:
+            token = int(record["token"])
+            if token < model.tokens and rank[token] < model.top_k:
+                chosen[token, rank[token]] = record["expert"]
+                rank[token] += 1
+        found[f"layer{command.layer:02d}"] = chosen
+    return found

@@ -1,0 +1,138 @@
+"""Figures of a run: what went in, what came out of the machine beside the float model, and who computed what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from golden import metrics
+from golden.scenes_common import CLASS_COLOURS, CLASS_NAMES, DEPTH_CAP
+from sw.outcome import FrameOutcome
+from sw.pictures import Picture
+
+_WIDTH = 3.4
+
+
+def _rgb(picture: Picture) -> np.ndarray:
+    return picture.image.transpose(1, 2, 0)
+
+
+def _row(panels: int, aspect: float, extra: float = 0.0) -> tuple[Figure, np.ndarray]:
+    """A figure with ``panels`` pictures beside each other."""
+    figure = Figure(figsize=(_WIDTH * panels, _WIDTH * aspect + 0.45 + extra), layout="constrained", dpi=110)
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    for axis in axes:
+        axis.set_axis_off()
+    return figure, axes
+
+
+def _aspect(picture: Picture) -> float:
+    return picture.image.shape[1] / picture.image.shape[2]
+
+
+def input_figure(picture: Picture) -> Figure:
+    """The picture as the machine sees it."""
+    figure, (axis,) = _row(1, _aspect(picture))
+    axis.imshow(_rgb(picture), interpolation="nearest")
+    axis.set_title(picture.source if len(picture.source) < 40 else f"...{picture.source[-36:]}", fontsize=9)
+    return figure
+
+
+def prediction_figure(outcome: FrameOutcome, picture: Picture) -> Figure | None:
+    """Float model beside the machine's output, and the truth where it is known; None for features."""
+    prediction = outcome.prediction
+    if prediction.reference is None or prediction.machine is None:
+        return None
+    size = picture.image.shape[1:]
+    panels = [
+        ("float model", metrics.enlarge(prediction.reference, *size)),
+        ("machine (RTL, simulated)", metrics.enlarge(prediction.machine, *size)),
+    ]
+    if prediction.kind == "segmentation":
+        if picture.scene is not None:
+            panels.append(("exact labels", picture.scene.label))
+        return _segmentation(outcome, picture, panels)
+    if picture.scene is not None:
+        panels.append(("exact depth", picture.scene.depth))
+    return _depth(picture, panels)
+
+
+def _segmentation(outcome: FrameOutcome, picture: Picture, panels: Sequence[tuple[str, np.ndarray]]) -> Figure:
+    classes = outcome.program.model.tasks[outcome.result.task].channels
+    known = classes == len(CLASS_NAMES)
+    colours = CLASS_COLOURS / 255 if known else ListedColormap([f"C{n}" for n in range(10)])(np.arange(classes) % 10)
+    names = CLASS_NAMES if known else [f"class {number}" for number in range(classes)]
+    figure, axes = _row(len(panels) + 1, _aspect(picture), extra=0.5)
+    axes[0].imshow(_rgb(picture), interpolation="nearest")
+    axes[0].set_title("input", fontsize=9)
+    for axis, (title, labels) in zip(axes[1:], panels, strict=True):
+        axis.imshow(colours[labels][..., :3], interpolation="nearest")
+        axis.set_title(title, fontsize=9)
+    handles = [Patch(color=tuple(colour[:3]), label=name) for colour, name in zip(colours, names, strict=True)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(classes, 8), fontsize=8, frameon=False)
+    return figure
+
+
+def _depth(picture: Picture, panels: Sequence[tuple[str, np.ndarray]]) -> Figure:
+    figure, axes = _row(len(panels) + 1, _aspect(picture), extra=0.6)
+    axes[0].imshow(_rgb(picture), interpolation="nearest")
+    axes[0].set_title("input", fontsize=9)
+    for axis, (title, metres) in zip(axes[1:], panels, strict=True):
+        shown = axis.imshow(metres, cmap="magma_r", vmin=0, vmax=DEPTH_CAP, interpolation="nearest")
+        axis.set_title(title, fontsize=9)
+    bar = figure.colorbar(shown, ax=list(axes[1:]), orientation="horizontal", shrink=0.6, aspect=40, pad=0.02)
+    bar.set_label("depth in metres", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    return figure
+
+
+def routing_figure(outcomes: Sequence[FrameOutcome], picture: Picture) -> Figure | None:
+    """Which expert took which patch: a row for each task and choice, a column for each expert layer."""
+    outcomes = [outcome for outcome in outcomes if outcome.routing]
+    if not outcomes:
+        return None
+    model = outcomes[0].program.model
+    layers = list(outcomes[0].routing)
+    rows = [(outcome, rank) for outcome in outcomes for rank in range(min(2, model.top_k))]
+    colours = ListedColormap([*ListedColormap([f"C{n}" for n in range(10)]).colors, *_more_colours()][: model.experts])
+    size = (2.6 * len(layers) + 0.6, 2.6 * _aspect(picture) * len(rows) + 0.9)
+    figure = Figure(figsize=size, layout="constrained", dpi=110)
+    axes = figure.subplots(len(rows), len(layers), squeeze=False)
+    for (outcome, rank), line in zip(rows, axes, strict=True):
+        for layer, axis in zip(layers, line, strict=True):
+            chosen = outcome.routing[layer][1:, rank].reshape(model.grid)
+            axis.imshow(np.ma.masked_less(chosen, 0), cmap=colours, vmin=-0.5, vmax=model.experts - 0.5)
+            axis.set(xticks=[], yticks=[])
+            if line is axes[0]:
+                axis.set_title(layer, fontsize=9)
+        line[0].set_ylabel(f"{outcome.task}\n{'first' if rank == 0 else 'second'} choice", fontsize=8)
+    handles = [Patch(color=colours(expert), label=f"expert {expert}") for expert in range(model.experts)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(8, model.experts), fontsize=7, frameon=False)
+    return figure
+
+
+def _more_colours() -> list[str]:
+    return ["#1b3a5c", "#7a4a12", "#134f13", "#6b1111", "#4b2f66", "#3f2b25", "#8f3f78", "#404040"] * 8
+
+
+def cycles_figure(outcome: FrameOutcome) -> Figure:
+    """Simulated cycles of every command, over the cycles that the array needs at least."""
+    layers = outcome.layers()
+    position = np.arange(len(layers))
+    figure = Figure(figsize=(8, 0.17 * len(layers) + 0.9), layout="constrained", dpi=110)
+    axis = figure.subplots()
+    axis.barh(position, [layer["cycles"] for layer in layers], color="#9db8d2", label="simulated")
+    axis.barh(position, [layer["ideal_cycles"] for layer in layers], color="#1f4e79", height=0.4, label="ideal")
+    axis.set_yticks(position, [layer["name"] for layer in layers], fontsize=6)
+    axis.set_ylim(len(layers) - 0.4, -0.6)
+    axis.set_xlabel("cycles", fontsize=8)
+    axis.set_title(f"{outcome.task}: {outcome.result.cycles:,} cycles (simulated)", fontsize=9)
+    axis.tick_params(axis="x", labelsize=7)
+    axis.legend(fontsize=8)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    return figure

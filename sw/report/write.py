@@ -1,0 +1,50 @@
+"""Writes a run's report into a folder: run.json, PNGs and one page that needs no other file."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from sw.files import folder_aside
+from sw.outcome import RunResult
+from sw.report import figures
+from sw.report.page import render
+
+
+def make_figures(result: RunResult) -> dict[str, Figure]:
+    """The figures of the first picture by file stem."""
+    picture = result.pictures[0]
+    tasks = result.tasks()
+    found: dict[str, Figure | None] = {"input": figures.input_figure(picture)}
+    for name, outcome in tasks.items():
+        found[name] = figures.prediction_figure(outcome, picture)
+    found["routing"] = figures.routing_figure(list(tasks.values()), picture)
+    for name, outcome in tasks.items():
+        found[f"cycles-{name}"] = figures.cycles_figure(outcome)
+    return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def write_report(result: RunResult, folder: Path) -> list[Path]:
+    """Write the report; nothing is left half-written. Returns the files, the page first.
+
+    Files: ``report.html``, ``run.json``, ``input.png``, ``<task>.png``, ``routing.png``, ``cycles-<task>.png``.
+    """
+    images: dict[str, bytes] = {}
+    for name, figure in make_figures(result).items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        images[name] = buffer.getvalue()
+    data = result.to_dict()
+    inline = {name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in images.items()}
+    page = render(data, inline)
+    names = ["report.html", "run.json", *(f"{name}.png" for name in images)]
+    with folder_aside(folder) as aside:
+        (aside / "report.html").write_text(page)
+        (aside / "run.json").write_text(json.dumps(data, indent=1) + "\n")
+        for name, png in images.items():
+            (aside / f"{name}.png").write_bytes(png)
+    return [folder / name for name in names]
