@@ -48,7 +48,7 @@ class Recipe:
         PyTorch threads; results repeat exactly only for an equal number.
     """
 
-    steps: int = 4000
+    steps: int = 2400
     batch: int = 32
     pool: int = 16_384
     rate: float = 1.5e-3
@@ -59,7 +59,7 @@ class Recipe:
     rarity: float = 0.4
     held_out: int = 500
     save_every: int = 250
-    threads: int = 2
+    threads: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -242,6 +242,7 @@ class Accelerator(wiring.Component):
             engine.tile_filled.eq(stream.tile_filled),
             stream.tile_freed.eq(engine.tile_freed),
             engine.writeback_idle.eq(writeback.idle),
+            engine.parameters_level.eq(parameters.level),
             engine.score_written.eq(writeback.score_write.valid & writeback.score_write.payload.attention),
             gate.queue_address.eq(engine.queue_address),
             engine.queue_entry.eq(gate.queue_entry),

@@ -63,11 +63,15 @@ class ComputeEngine(wiring.Component):
         Pulse: write-back has written one word of scores to the score buffer.
     writeback_idle:
         Every step issued so far has been written, from the cycle after the step.
+    parameters_level:
+        Parameter sets that have come; a linear job waits for all of its own. (Its first weight tile would tell, but
+        with swapped roles none is streamed.)
     parameters_release:
         Parameter sets of the job that are no longer needed, at its end.
     busy, stall_weights, stall_attention, stall_drain:
-        A job is in progress; and when it issued no beat in this cycle, exactly one of: waits for a weight tile; for
-        held rows or softmax; for room in the drain (also: start-up, looked-up rows, and the end of the job).
+        A job is in progress; and when it issued no beat in this cycle, exactly one of: waits for a weight tile or
+        parameters; for held rows or softmax; for room in the drain (also: start-up, looked-up rows, and the end of the
+        job).
 
     Timing: first beat ``FIRST_BEAT`` cycles after the job was taken if its first tile is there (gathering or
     scattering: ``FIRST_BEAT + QueueLookup.LATENCY``); tile changes cost nothing; done ``LAST_STEP`` cycles after the
@@ -99,6 +103,7 @@ class ComputeEngine(wiring.Component):
                 "softmax_done": In(1),
                 "score_written": In(1),
                 "writeback_idle": In(1),
+                "parameters_level": In(16),
                 "parameters_release": Out(Strobe(16)),
                 "busy": Out(1),
                 "stall_weights": Out(1),
@@ -186,6 +191,7 @@ class ComputeEngine(wiring.Component):
         """Take a job, run its phases, wait until everything is written; meanwhile explain cycles without a beat."""
         lengths = [job.tokens, job.heads, job.head_words], [job.steps, job.words, job.stationary_rows]
         has_work = Mux(job.attention, *(Cat(value != 0 for value in group).all() for group in lengths))
+        unparametrised = Signal()
         with m.FSM(name="job_state") as state:
             with m.State("IDLE"):
                 m.d.comb += self.job.ready.eq(1)
@@ -195,8 +201,11 @@ class ComputeEngine(wiring.Component):
                 with m.If(self.job.valid):
                     m.next = "START"
             with m.State("START"):
-                m.d.comb += start.eq(has_work)
-                m.next = "RUN"
+                with m.If(job.attention | (self.parameters_level >= job.channels)):
+                    m.d.comb += start.eq(has_work)
+                    m.next = "RUN"
+                with m.Else():
+                    m.d.comb += unparametrised.eq(1)
             with m.State("RUN"):
                 m.d.comb += running.eq(1)
                 with m.If(~issuer.phases.valid & ~issuer.active):
@@ -214,7 +223,7 @@ class ComputeEngine(wiring.Component):
         wait = issuer.phases.payload.wait
         missing = ~issuer.active & issuer.phases.valid & ~issuer.available.bit_select(wait, 1)
         m.d.comb += [
-            self.stall_weights.eq(silent & missing & (wait == Wait.WEIGHTS)),
+            self.stall_weights.eq(unparametrised | (silent & missing & (wait == Wait.WEIGHTS))),
             self.stall_attention.eq(silent & missing & (wait != Wait.WEIGHTS)),
-            self.stall_drain.eq(silent & ~missing),
+            self.stall_drain.eq(silent & ~missing & ~unparametrised),
         ]

@@ -32,6 +32,8 @@ class ParameterStore(wiring.Component):
         Sets in order; not ready while the ring is full.
     release: In(Strobe(16))
         The oldest sets that the finished job gives back; index 0 moves on by as many.
+    level: Out(16)
+        Sets that have come and not been given back.
     read_index: In(16)
         Set relative to the running job's first one.
     read_data: Out(ArrayLayout(parameter_set, R))
@@ -60,6 +62,7 @@ class ParameterStore(wiring.Component):
             {
                 "write": In(stream.Signature(data.ArrayLayout(parameter_set(config), config.entries_per_chunk))),
                 "release": In(Strobe(16)),
+                "level": Out(16),
                 "read_index": In(16),
                 "read_data": Out(data.ArrayLayout(parameter_set(config), group)),
             }
@@ -81,6 +84,7 @@ class ParameterStore(wiring.Component):
         with m.If(self.release.valid):
             m.d.comb += released.eq(self.release.payload)
             m.d.sync += base.eq(base + self.release.payload)
+        m.d.comb += self.level.eq(level)
         m.d.sync += level.eq(level + (accepted << (chunk.bit_length() - 1)) - released)
         read_entry = Signal(range(entries))
         m.d.comb += read_entry.eq(base + self.read_index)

@@ -75,6 +75,7 @@ class Surroundings:
     def drive(self) -> None:
         """Inputs of the coming cycle."""
         dut, now = self.dut, self.now
+        dut.parameters_level.value = self.channels if now >= self.parameters_at else self.channels // 2
         self.filling = int(self.filled < self.weight_tiles and self.filled - self.freed < 2 and not self.slow())
         dut.tile_filled.value = self.filling
         load = self.loads.popleft()
@@ -144,6 +145,7 @@ def check_beat(dut: Any, beat: Beat, job: dict[str, int]) -> None:
 async def run_job(dut: Any, around: Surroundings, job: dict[str, int], expected: deque[Beat]) -> dict[str, Any]:
     """Give one job, follow it to its end; returns what was seen of its timing."""
     around.begin_job()
+    around.channels, around.parameters_at = job["channels"], around.now + around.slow(200)
     around.expected_softmax = {name: job[name] for name in ("tokens", "output_multiplier", "output_shift")}
     total, silent, waiting = len(expected), 0, True
     seen: dict[str, Any] = {"beats": total, "at": [], "steps": [], "weights": 0, "attention": 0, "drain": 0}
@@ -156,6 +158,8 @@ async def run_job(dut: Any, around: Surroundings, job: dict[str, int], expected:
         if dut.beat__valid.value == 1:
             assert expected, f"a beat too many: {int(dut.broadcast_address.value)}"
             around.check_operands(expected[0])
+            ready = job["attention"] or not job["channels"] or around.now > around.parameters_at
+            assert ready, "a beat before the job's parameters have come"
             seen["at"].append(around.now)
             if expected[0].step is not None:
                 seen["steps"].append(around.now)
