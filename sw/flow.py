@@ -10,158 +10,27 @@ The command line calls the same functions::
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from golden import checkpoint
-from golden.checkpoint import Checkpoint, CheckpointError
-from golden.integer.model import IntegerModel
-from golden.integer.parameters import QuantisedModel
-from golden.scenes_common import CLASS_NAMES
-from hw.config import AcceleratorConfig
-from hw.config import preset as find_preset
 from sim.machine import Frame, FrameResult, MemorySettings, Progress, build_machine, run_machine
 from sim.tools import git_id, tool_versions
 from sw import cycles
-from sw.compiler import compile_model
-from sw.files import CACHE, PROJECT_ROOT, remembered, write_json
+from sw.estimate import remember_speed
 from sw.outcome import FrameOutcome, RunResult, routing
 from sw.pictures import Picture, load_picture, scene_picture
 from sw.predictions import compare
+from sw.prepare import ACCURACY_SCENES, Prepared, Report, accuracy, prepare, silent
 from sw.program import Program
-from sw.quantise import calibration_images, evaluate, quantise
 from sw.verify import verify
 
-MODELS = PROJECT_ROOT / "models"
-ACCURACY_SCENES = 100
-"""Held-out scenes of the accuracy that a run reports."""
 WINDOW_BEFORE, WINDOW_AFTER = 200, 50
 """Cycles of waves around a mismatch."""
-_GUESSED_SPEED = {"overhead": 1.3, "cycles_per_s": 150_000.0}
-
-Report = Callable[[str, float, str], None]
-"""Progress of a run: stage, its fraction done, a few words on where it is."""
-
-
-def _silent(stage: str, fraction: float, detail: str) -> None:
-    pass
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A model made ready for one machine: checkpoint, quantised and integer model, program."""
-
-    path: Path
-    checkpoint: Checkpoint
-    quantised: QuantisedModel
-    integer: IntegerModel
-    program: Program
-
-    @property
-    def config(self) -> AcceleratorConfig:
-        """The machine."""
-        return self.program.config
-
-    def task_indices(self, task: str) -> list[int]:
-        """Indices of ``all`` tasks, or of the comma-separated names; ValueError lists the known ones."""
-        model = self.program.model
-        if task == "all":
-            return list(range(len(model.tasks)))
-        return [model.task_index(name.strip()) for name in task.split(",")]
-
-
-def checkpoint_path(model: str | Path) -> Path:
-    """The file of a model: ``nano`` is ``models/nano.safetensors``, anything like a path is a path."""
-    text = str(model)
-    if "/" in text or Path(text).suffix:
-        return Path(text)
-    path = MODELS / f"{text}.safetensors"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in MODELS.glob("*.safetensors"))) or "none (run `make train`)"
-        raise CheckpointError(f"unknown model '{text}'; trained models: {known}; or give the path of a .safetensors file")
-    return path
-
-
-def machine(preset: str, activation_width: int = 8) -> AcceleratorConfig:
-    """A preset with the given activation width; ValueError lists what there is."""
-    config = find_preset(preset)
-    return config if activation_width == 8 else config.with_activation_width(activation_width)
-
-
-def prepare(
-    model: str | Path = "nano", preset: str = "edge", activation_width: int = 8, *, on_progress: Report = _silent
-) -> Prepared:
-    """Load a checkpoint, quantise it for a preset's formats and compile it.
-
-    Raises
-    ------
-    ValueError
-        For an unknown model, preset or width, an unusable checkpoint (CheckpointError), or a model that does not fit
-        the preset (CapacityError); the message says what to do.
-    """
-    config = machine(preset, activation_width)
-    path = checkpoint_path(model)
-    on_progress("load", 0.0, str(path))
-    loaded = checkpoint.load(path)
-    calibration = calibration_images(loaded.model)
-    quantised = quantise(
-        loaded.model, calibration, config.numerics, progress=lambda done: on_progress("quantise", done, "")
-    )
-    on_progress("compile", 0.0, "")
-    program = compile_model(quantised, config)
-    on_progress("compile", 1.0, f"{len(program.commands)} commands")
-    integer = IntegerModel(quantised, config.numerics)
-    return Prepared(path=path, checkpoint=loaded, quantised=quantised, integer=integer, program=program)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """What a run will take: ideal cycles of all frames, and cycles and seconds as the last run of this machine went."""
-
-    ideal_cycles: int
-    cycles: int
-    seconds: float
-
-
-def _speed_file(config: AcceleratorConfig) -> Path:
-    return CACHE / f"speed-{config.name}-{config.numerics.activation_width}.json"
-
-
-def estimate(prepared: Prepared, tasks: Sequence[int], pictures: int) -> Estimate:
-    """Expect so many cycles and seconds of simulation."""
-    file = _speed_file(prepared.config)
-    speed = json.loads(file.read_text()) if file.is_file() else _GUESSED_SPEED
-    ideal = pictures * sum(cycles.total(prepared.program, task).ideal_cycles for task in tasks)
-    expected = int(ideal * speed["overhead"])
-    return Estimate(ideal_cycles=ideal, cycles=expected, seconds=expected / speed["cycles_per_s"])
-
-
-def accuracy(prepared: Prepared, *, scenes: int = ACCURACY_SCENES, on_progress: Report = _silent) -> dict | None:
-    """Held-out mIoU and depth RMSE of float and integer model; remembered by content. None for other kinds of task."""
-    model = prepared.program.model
-    kinds = {(task.kind, task.channels) for task in model.tasks}
-    if not kinds <= {("segmentation", len(CLASS_NAMES)), ("depth", 1)} or scenes < 1:
-        return None
-    numerics = prepared.config.numerics
-    content = hashlib.sha256(prepared.path.read_bytes()).hexdigest()
-    on_progress("accuracy", 0.0, f"{scenes} held-out scenes, float and integer model")
-    return remembered(
-        "accuracy",
-        [content, numerics.activation_width, numerics.residual_width, scenes],
-        lambda: evaluate(
-            prepared.checkpoint.model,
-            prepared.quantised,
-            scenes=scenes,
-            progress=lambda done: on_progress("accuracy", done, ""),
-        ),
-    )
 
 
 def execute(
@@ -172,7 +41,7 @@ def execute(
     memory: MemorySettings | None = None,
     waves: Path | None = None,
     accuracy_scenes: int = 0,
-    on_progress: Report = _silent,
+    on_progress: Report = silent,
 ) -> RunResult:
     """Run every picture under every task on one machine, back to back, and verify each frame.
 
@@ -210,9 +79,12 @@ def execute(
         index = number // len(tasks)
         outcomes.append(_outcome(prepared, pictures[index], index, frame, result))
     on_progress("verify", 1.0, "")
-    _remember_speed(program.config, outcomes)
+    remember_speed(program.config, outcomes)
     written = waves is not None and _window(program, frames, outcomes, memory, waves, on_progress)
-    scores = accuracy(prepared, scenes=accuracy_scenes, on_progress=on_progress) if accuracy_scenes else None
+    scores = None
+    if accuracy_scenes:
+        model = prepared.checkpoint.model
+        scores = accuracy(prepared.path, model, prepared.quantised, scenes=accuracy_scenes, on_progress=on_progress)
     return RunResult(
         program=program,
         pictures=list(pictures),
@@ -236,7 +108,7 @@ def run(
     waves: bool = False,
     out: Path | str | None = None,
     accuracy_scenes: int = ACCURACY_SCENES,
-    on_progress: Report = _silent,
+    on_progress: Report = silent,
 ) -> RunResult:
     """Everything that ``tessera run`` does: see its help for the parameters; ``out`` None writes no report."""
     prepared = prepare(model, preset, activation_width, on_progress=on_progress)
@@ -341,14 +213,6 @@ def _window(
     run_machine(program, frames, memory_settings=memory, waves=window, trace=False)
     on_progress("waves", 1.0, str(path))
     return True
-
-
-def _remember_speed(config: AcceleratorConfig, outcomes: Sequence[FrameOutcome]) -> None:
-    spent = sum(outcome.result.cycles for outcome in outcomes)
-    ideal = sum(outcome.work.ideal_cycles for outcome in outcomes)
-    seconds = sum(outcome.result.seconds for outcome in outcomes)
-    if ideal and spent and seconds and all(outcome.bit_exact for outcome in outcomes):
-        write_json(_speed_file(config), {"overhead": spent / ideal, "cycles_per_s": spent / seconds})
 
 
 def _facts(prepared: Prepared, memory: MemorySettings) -> dict[str, Any]:

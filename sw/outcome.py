@@ -1,4 +1,4 @@
-"""What a run gives back: for every frame the verdict, counters, time stamps, routing and prediction; all of it as JSON."""
+"""What a run gives back: for every frame the verdict, counters, time stamps, routing and prediction, as JSON."""
 
 from __future__ import annotations
 
@@ -129,13 +129,14 @@ class RunResult:
         return all(frame.bit_exact for frame in self.frames)
 
     def tasks(self) -> dict[str, FrameOutcome]:
-        """For each task its first frame."""
-        return {frame.task: frame for frame in reversed(self.frames)}
+        """For each task its first frame, in the order of the run."""
+        found: dict[str, FrameOutcome] = {}
+        for frame in self.frames:
+            found.setdefault(frame.task, frame)
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Content of run.json; ``tasks`` has the first picture's frames, ``frames`` a line for each frame."""
-        order = [task.name for task in self.program.model.tasks]
-        tasks = self.tasks()
         keys = ("bit_exact", "tensors_compared", "elements_compared", "cycles", "trouble")
         lines = []
         for frame in self.frames:
@@ -145,7 +146,7 @@ class RunResult:
             **self.facts,
             "bit_exact": self.bit_exact,
             "pictures": [{"source": p.source, "notices": list(p.notices)} for p in self.pictures],
-            "tasks": {name: tasks[name].to_dict() for name in order if name in tasks},
+            "tasks": {name: frame.to_dict() for name, frame in self.tasks().items()},
             "frames": lines,
             "accuracy": self.accuracy,
             "waves": self.waves,

@@ -52,7 +52,9 @@ def load_picture(path: Path | str, model: ModelConfig) -> Picture:
             file.load()
             picture = _as_rgb(file, notices)
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not a readable picture ({error}); give a whole PNG, JPEG or similar file") from error
+        raise ValueError(
+            f"{path} is not a readable picture ({error}); give a whole PNG, JPEG or similar file"
+        ) from error
     wanted = (model.image_width, model.image_height)
     if picture.size != wanted:
         notices.append(f"resized from {picture.width}x{picture.height} to {wanted[0]}x{wanted[1]} pixels")

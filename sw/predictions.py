@@ -51,7 +51,7 @@ def compare(
     maps = interpret(reference, model, task), interpret(machine, model, task)
     scores: dict[str, float] = {}
     if kind == "segmentation":
-        scores["class_agreement"] = float((maps[0] == maps[1]).mean())
+        scores["class_agreement"] = float(np.equal(maps[0], maps[1]).mean())
     elif kind == "depth":
         assert maps[0] is not None and maps[1] is not None
         scores["depth_difference_m"] = float(np.sqrt(np.square(maps[0].astype(float) - maps[1]).mean()))

@@ -15,6 +15,10 @@ from sw.outcome import FrameOutcome
 from sw.pictures import Picture
 
 _WIDTH = 3.4
+_EXPERT_COLOURS = (
+    *("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#edc948", "#76b7b2", "#9c755f"),
+    *("#1b3a5c", "#7a4a12", "#134f13", "#6b1111", "#4b2f66", "#8f7a1a", "#2b5c58", "#404040"),
+)
 
 
 def _rgb(picture: Picture) -> np.ndarray:
@@ -84,7 +88,7 @@ def _depth(picture: Picture, panels: Sequence[tuple[str, np.ndarray]]) -> Figure
     for axis, (title, metres) in zip(axes[1:], panels, strict=True):
         shown = axis.imshow(metres, cmap="magma_r", vmin=0, vmax=DEPTH_CAP, interpolation="nearest")
         axis.set_title(title, fontsize=9)
-    bar = figure.colorbar(shown, ax=list(axes[1:]), orientation="horizontal", shrink=0.6, aspect=40, pad=0.02)
+    bar = figure.colorbar(shown, ax=list(axes), orientation="horizontal", shrink=0.6, aspect=40, pad=0.02)
     bar.set_label("depth in metres", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     return figure
@@ -98,8 +102,8 @@ def routing_figure(outcomes: Sequence[FrameOutcome], picture: Picture) -> Figure
     model = outcomes[0].program.model
     layers = list(outcomes[0].routing)
     rows = [(outcome, rank) for outcome in outcomes for rank in range(min(2, model.top_k))]
-    colours = ListedColormap([*ListedColormap([f"C{n}" for n in range(10)]).colors, *_more_colours()][: model.experts])
-    size = (2.6 * len(layers) + 0.6, 2.6 * _aspect(picture) * len(rows) + 0.9)
+    colours = ListedColormap([_EXPERT_COLOURS[n % len(_EXPERT_COLOURS)] for n in range(model.experts)])
+    size = (max(4.5, 2.6 * len(layers) + 0.6), 2.6 * _aspect(picture) * len(rows) + 0.9)
     figure = Figure(figsize=size, layout="constrained", dpi=110)
     axes = figure.subplots(len(rows), len(layers), squeeze=False)
     for (outcome, rank), line in zip(rows, axes, strict=True):
@@ -113,10 +117,6 @@ def routing_figure(outcomes: Sequence[FrameOutcome], picture: Picture) -> Figure
     handles = [Patch(color=colours(expert), label=f"expert {expert}") for expert in range(model.experts)]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(8, model.experts), fontsize=7, frameon=False)
     return figure
-
-
-def _more_colours() -> list[str]:
-    return ["#1b3a5c", "#7a4a12", "#134f13", "#6b1111", "#4b2f66", "#3f2b25", "#8f3f78", "#404040"] * 8
 
 
 def cycles_figure(outcome: FrameOutcome) -> Figure:

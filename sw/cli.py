@@ -1,0 +1,40 @@
+"""The command line: ``tessera COMMAND``. It only dispatches; each command is a file in ``sw/commands``."""
+
+from __future__ import annotations
+
+import os
+
+import typer
+
+from sw.commands import bench, compile, doctor, quantize, run, selftest, synth, train, verify
+
+app = typer.Typer(
+    name="tessera",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="""An open accelerator for multi-task mixture-of-experts vision transformers, simulated cycle by cycle.
+
+Start with `tessera doctor`, then `tessera run`: it takes a picture through a trained model on the simulated hardware,
+proves every tensor equal to the golden model, and writes a report into build/run.
+
+The way of a model: `train` -> `quantize` -> `compile` -> `run`. The way to trust it: `verify`, `selftest`. What it
+costs: `bench`, `synth`.
+
+Exit codes: 0 good; 1 a verdict failed (not bit-exact, a fault not caught, does not fit); 2 a mistake in what was given,
+or something missing on this computer. `TESSERA_TRACEBACK=1` shows where an error came from.""",
+)
+for module in (doctor, train, quantize, compile, run, verify, selftest, bench, synth):
+    app.command(module.__name__.rpartition(".")[2])(module.command)
+
+
+def main() -> None:
+    """Entry point of the ``tessera`` program."""
+    # The models are small: threads of PyTorch and NumPy cost more than they bring. Training sets its own number.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    app()
+
+
+if __name__ == "__main__":
+    main()

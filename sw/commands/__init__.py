@@ -1,0 +1,1 @@
+"""The commands of ``tessera``, one file each; heavy imports happen inside, so that help answers at once."""

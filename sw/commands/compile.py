@@ -1,0 +1,55 @@
+"""``tessera compile``: commands and memory image of a model for a machine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sw.commands import options
+from sw.commands.terminal import Display, console, reported, table
+
+
+@reported
+def command(
+    model: Annotated[str, typer.Option(help="Trained model, checkpoint, or file of `tessera quantize`.")] = "nano",
+    preset: options.Preset = "edge",
+    activation_width: options.Width = 8,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Program to write.")] = Path("build/program.safetensors"),
+) -> None:
+    """Compile a model for a machine: command stream, weights in order of use, and where every tensor lies.
+
+    Exit code 2 with every limit and buffer listed, and a preset that would do, if the model does not fit.
+
+    Examples
+    --------
+      tessera compile --preset ecp5-85f -o build/nano.program.safetensors
+
+      tessera compile --model build/nano-12.safetensors --activation-width 12
+    """
+    from sw import cycles
+    from sw.files import file_aside
+    from sw.prepare import compile_file
+
+    with Display() as display:
+        program = compile_file(model, preset, activation_width, on_progress=display)
+        with file_aside(out) as aside:
+            program.save(aside)
+    kinds = Counter(command.op for command in program.commands)
+    table(
+        f"{program.model.name} for {program.config.name}: {len(program.commands)} commands",
+        ["operation", "commands", "ideal cycles"],
+        [
+            (op, str(count), f"{sum(c.ideal_cycles for c in program.commands if c.op == op):,}")
+            for op, count in kinds.items()
+        ],
+    )
+    names = ("program", "weights", "image", "output")
+    places = [(name, getattr(program.map, name), getattr(program.map, f"{name}_bytes")) for name in names]
+    table("Memory map", ["", "address", "bytes"], [(name, f"{at:#x}", f"{size:,}") for name, at, size in places])
+    for index, task in enumerate(program.model.tasks):
+        work = cycles.total(program, index)
+        console.print(f"{task.name}: {work.macs:,} multiply-accumulates, {work.ideal_cycles:,} ideal cycles")
+    console.print(f"Program: {out}", soft_wrap=True)

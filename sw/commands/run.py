@@ -1,0 +1,164 @@
+"""``tessera run``: one picture through the machine, verified and shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from sw.commands import options
+from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sw.outcome import RunResult
+    from sw.pictures import Picture
+    from sw.prepare import Prepared
+
+
+@reported
+def command(
+    model: options.Model = "nano",
+    preset: options.Preset = "edge",
+    task: options.Task = "all",
+    image: Annotated[Path | None, typer.Option(help="Picture file of any size and mode; it is resized.")] = None,
+    scene: Annotated[int, typer.Option(help="Number of a held-out procedural scene, when there is no --image.")] = 0,
+    frames: Annotated[int, typer.Option(help="Pictures one after another: further scenes, or --image again.")] = 1,
+    activation_width: options.Width = 8,
+    memory_latency: options.Latency = 60,
+    stalls: options.Stalls = 0,
+    seed: options.Seed = 1,
+    waves: Annotated[
+        bool, typer.Option("--waves", help="Record a VCD around the first mismatch (debug build).")
+    ] = False,
+    flip: Annotated[
+        str | None, typer.Option(help="ADDRESS:BIT of the DRAM that reads inverted: break it and see it caught.")
+    ] = None,
+    out: options.Out = Path("build/run"),
+    dump: Annotated[Path | None, typer.Option(help="Also write every intermediate tensor to this .npz file.")] = None,
+) -> None:
+    """Run a trained model on the simulated machine and compare every tensor with the golden model.
+
+    Writes run.json, PNGs and report.html into --out. Exit code 0 if everything is bit-exact, 1 if not, 2 for a mistake.
+
+    Examples
+    --------
+      tessera run
+
+      tessera run --preset tiny --task depth --image street.jpg --out build/street
+
+      tessera run --stalls 40 --memory-latency 200 --frames 2
+    """
+    from sim.machine import MemorySettings
+    from sw import flow
+    from sw.dump import dump_tensors
+    from sw.prepare import ACCURACY_SCENES, prepare
+    from sw.report import write_report
+
+    memory = MemorySettings(read_latency=memory_latency, stall=stalls, seed=seed, flip=_flip(flip))
+    with Display() as display:
+        prepared = prepare(model, preset, activation_width, on_progress=display)
+    tasks = prepared.task_indices(task)
+    pictures = flow.choose_pictures(prepared, image, scene, frames)
+    _announce(prepared, tasks, pictures, out)
+    with Display() as display:
+        result = flow.execute(
+            prepared,
+            pictures,
+            tasks,
+            memory=memory,
+            waves=out / "mismatch.vcd" if waves else None,
+            accuracy_scenes=ACCURACY_SCENES,
+            on_progress=display,
+        )
+        display("report", 0.0, str(out))
+        files = write_report(result, out)
+        if dump is not None:
+            dump_tensors(prepared, result, dump)
+    _summarise(result)
+    console.print(f"Report: {escape(str(files[0]))}, numbers: {escape(str(files[1]))}", soft_wrap=True)
+    if not result.bit_exact:
+        raise typer.Exit(VERDICT_FAILED)
+
+
+def _flip(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    try:
+        address, bit = (int(part, 0) for part in text.split(":"))
+    except ValueError:
+        raise ValueError(f"--flip is '{text}'; give a byte address and a bit, such as 0x2100:6") from None
+    return address, bit
+
+
+def _announce(prepared: Prepared, tasks: Sequence[int], pictures: Sequence[Picture], out: Path) -> None:
+    from sw import cycles
+    from sw.estimate import estimate
+
+    model, config = prepared.program.model, prepared.config
+    macs = [cycles.total(prepared.program, task).macs for task in tasks]
+    expected = estimate(prepared.program, tasks, len(pictures))
+    experts = "no experts"
+    if model.expert_layers:
+        experts = f"{model.experts} experts of {model.expert_hidden} in {len(model.expert_layers)}, top-{model.top_k}"
+    geometry = f"{model.tokens} tokens of {model.dim}, {model.heads} heads, {model.layers} layers, {experts}"
+    array = f"{config.elements} x {config.lanes} multiply-accumulates a cycle"
+    work = [f"{model.tasks[task].name} ({mac / 1e6:.1f} M MACs)" for task, mac in zip(tasks, macs, strict=True)]
+    ideal = f"{expected.cycles:,} cycles ({expected.ideal_cycles:,} ideal)"
+    lines = {
+        "model": f"{model.name}: image {model.image_height}x{model.image_width}, {geometry}",
+        "machine": f"{config.name}: {array}, {config.numerics.activation_width}-bit activations",
+        "program": f"{len(prepared.program.commands)} commands, {prepared.program.map.weights_bytes:,} weight bytes",
+        "tasks": ", ".join(work),
+        "picture": ", ".join(dict.fromkeys(picture.source for picture in pictures)),
+        "expected": f"{ideal}, about {expected.seconds:.0f} s of simulation; a machine's first build takes minutes",
+        "results": str(out),
+    }
+    for name, text in lines.items():
+        console.print(f"[bold]{name:<9}[/bold] {escape(text)}", soft_wrap=True)
+    for notice in dict.fromkeys(notice for picture in pictures for notice in picture.notices):
+        console.print(f"[yellow]notice[/yellow]    {escape(notice)}", soft_wrap=True)
+
+
+def _summarise(result: RunResult) -> None:
+    frames = result.frames
+    heads = [frame.task if len(result.pictures) == 1 else f"{frame.task}, {frame.picture}" for frame in frames]
+    data = [frame.to_dict() for frame in frames]
+    rows = [
+        ("bit-exact", [verdict(d["bit_exact"]) for d in data]),
+        ("tensors compared", [f"{d['tensors_compared']:,}" for d in data]),
+        ("elements compared", [f"{d['elements_compared']:,}" for d in data]),
+        ("cycles (simulated)", [f"{d['cycles']:,}" for d in data]),
+        ("MAC utilisation (simulated)", [f"{d['mac_utilisation']:.1%}" for d in data]),
+        ("DRAM bytes (simulated)", [f"{d['dram_bytes']:,}" for d in data]),
+        ("simulation, cycles/s", [f"{d['sim_cycles_per_s']:,.0f}" for d in data]),
+        ("output error to float (rel. L2)", [f"{d['quantisation']['relative_l2']:.2%}" for d in data]),
+        ("this picture: against float", [_against_float(d["prediction"]) for d in data]),
+    ]
+    if result.accuracy:
+        scores = result.accuracy
+        rows.append((f"{scores['scenes']} scenes: float", [_score(frame, scores["float"]) for frame in frames]))
+        rows.append((f"{scores['scenes']} scenes: integer", [_score(frame, scores["integer"]) for frame in frames]))
+    table("Verified against the integer golden model", ["", *heads], [(name, *cells) for name, cells in rows])
+    for frame in frames:
+        if frame.trouble:
+            console.print(
+                f"[bold red]picture {frame.picture}, {frame.task}:[/bold red] {escape(frame.trouble)}", soft_wrap=True
+            )
+    if result.waves:
+        console.print(f"Waves around the first mismatch: {escape(result.waves)}", soft_wrap=True)
+
+
+def _against_float(prediction: dict) -> str:
+    if "class_agreement" in prediction:
+        return f"{prediction['class_agreement']:.2%} same class"
+    return f"{prediction['depth_difference_m']:.3f} m RMS" if "depth_difference_m" in prediction else "-"
+
+
+def _score(frame, scores: dict) -> str:
+    if frame.prediction.kind == "segmentation":
+        return f"mIoU {scores['mean_iou']:.4f}"
+    return f"RMSE {scores['depth_rmse_m']:.3f} m"

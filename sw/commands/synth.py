@@ -1,0 +1,33 @@
+"""``tessera synth``: what the machine costs on an FPGA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sw.commands import options
+from sw.commands.terminal import VERDICT_FAILED, Display, reported
+
+
+@reported
+def command(
+    preset: options.Preset = "ecp5-85f",
+    family: Annotated[str, typer.Option(help="FPGA family; ecp5 is the one that is counted.")] = "ecp5",
+    out: options.Out = Path("build/synth"),
+) -> None:
+    """Synthesise a preset with Yosys and count LUTs, flip-flops, multipliers and block RAMs of each module.
+
+    Writes PRESET.json into --out. Exit code 1 if the preset does not fit its device.
+
+    Example:
+
+      tessera synth --preset tiny
+    """
+    from sw.synth import run_synth
+
+    with Display() as display:
+        result = run_synth(preset, out, family, display)
+    if not result.get("fits", True):
+        raise typer.Exit(VERDICT_FAILED)

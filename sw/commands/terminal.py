@@ -1,0 +1,105 @@
+"""What commands share on the terminal: progress bars, tables, and errors as one message with an exit code."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+VERDICT_FAILED, USER_ERROR = 1, 2
+"""Exit codes: a check came out wrong; a mistake of the user or something missing on this computer."""
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+console = Console(soft_wrap=False)
+
+
+def _is_mistake(error: Exception) -> bool:
+    if isinstance(error, (ValueError, OSError)):
+        return True
+    from sim.build import BuildError
+    from sim.tools import ToolError
+
+    return isinstance(error, (ToolError, BuildError))
+
+
+def reported(command: Command) -> Command:
+    """Show the errors that a user can do something about as one message, without a stack trace.
+
+    Exit code 1 if a simulation failed, 2 for everything that is not as it should be before that. Set the environment
+    variable ``TESSERA_TRACEBACK`` to see the stack trace.
+    """
+
+    @functools.wraps(command)
+    def wrapper(*arguments: Any, **options: Any) -> Any:
+        try:
+            return command(*arguments, **options)
+        except Exception as error:
+            if os.environ.get("TESSERA_TRACEBACK"):
+                raise
+            from sim.bench import BenchFailure
+
+            failed = isinstance(error, BenchFailure)
+            if not failed and not _is_mistake(error):
+                raise
+            print(f"tessera: {error}", file=sys.stderr)
+            raise typer.Exit(VERDICT_FAILED if failed else USER_ERROR) from None
+
+    return wrapper  # type: ignore[return-value]
+
+
+class Display:
+    """Progress bars, one a stage; call it as ``display(stage, fraction, detail)``."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:<9}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[detail]}", style="dim"),
+            console=console,
+        )
+        self._stages: dict[str, TaskID] = {}
+
+    def __call__(self, stage: str, fraction: float, detail: str = "") -> None:
+        """Show where a stage is; stages before it are done."""
+        if stage not in self._stages:
+            for done in self._stages.values():
+                self._progress.update(done, completed=1.0)
+            self._stages[stage] = self._progress.add_task(stage, total=1.0, detail=detail)
+        self._progress.update(self._stages[stage], completed=fraction)
+        if detail:
+            self._progress.update(self._stages[stage], detail=detail)
+
+    def __enter__(self) -> Display:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            for done in self._stages.values():
+                self._progress.update(done, completed=1.0)
+        self._progress.stop()
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; the first column is text, the others are numbers."""
+    made = Table(title=title, title_justify="left", header_style="bold")
+    for number, column in enumerate(columns):
+        made.add_column(column, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    console.print(made)
+
+
+def verdict(good: bool) -> str:
+    """``yes`` or ``NO`` in colour."""
+    return "[green]yes[/green]" if good else "[bold red]NO[/bold red]"

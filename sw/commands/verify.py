@@ -1,0 +1,86 @@
+"""``tessera verify``: many runs, one verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from sw.commands import options
+from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, verdict
+
+if TYPE_CHECKING:
+    from sw.outcome import RunResult
+
+
+@reported
+def command(
+    model: options.Model = "nano",
+    preset: Annotated[list[str] | None, typer.Option(help="Machine; give it several times for several. [edge]")] = None,
+    activation_width: Annotated[list[int] | None, typer.Option(help="Bits; likewise. [8]")] = None,
+    task: options.Task = "all",
+    images: Annotated[int, typer.Option(min=1, help="Held-out scenes, run back to back without a reset.")] = 1,
+    scene: Annotated[int, typer.Option(help="Number of the first of them.")] = 0,
+    memory_latency: options.Latency = 60,
+    stalls: options.Stalls = 0,
+    seed: options.Seed = 1,
+    out: options.Out = Path("build/verify"),
+) -> None:
+    """Run every combination of preset and width and compare every tensor of every frame; no pictures.
+
+    Writes verify.json into --out. Exit code 0 if everything is bit-exact, 1 if anything is not.
+
+    Examples
+    --------
+      tessera verify --preset tiny --preset ecp5-85f --images 2
+
+      tessera verify --activation-width 8 --activation-width 12 --activation-width 16 --stalls 60 --seed 7
+    """
+    from sim.machine import MemorySettings
+    from sw import flow, prepare
+    from sw.files import write_json
+
+    memory = MemorySettings(read_latency=memory_latency, stall=stalls, seed=seed)
+    combinations = [(name, width) for name in preset or ["edge"] for width in activation_width or [8]]
+    for name, width in combinations:
+        prepare.machine(name, width)  # complain before anything long begins
+    results: list[RunResult] = []
+    for name, width in combinations:
+        console.print(f"[bold]{escape(name)}[/bold], {width}-bit activations", soft_wrap=True)
+        with Display() as display:
+            prepared = prepare.prepare(model, name, width, on_progress=display)
+            pictures = flow.choose_pictures(prepared, None, scene, images)
+            tasks = prepared.task_indices(task)
+            results.append(flow.execute(prepared, pictures, tasks, memory=memory, on_progress=display))
+    good = all(result.bit_exact for result in results)
+    write_json(out / "verify.json", {"bit_exact": good, "runs": [_entry(result) for result in results]})
+    _show(results)
+    console.print(f"Numbers: {out / 'verify.json'}", soft_wrap=True)
+    if not good:
+        raise typer.Exit(VERDICT_FAILED)
+
+
+def _entry(result: RunResult) -> dict[str, Any]:
+    data = result.to_dict()
+    keys = ("model", "preset", "activation_width", "residual_width", "git", "tool_versions", "memory", "bit_exact")
+    return {**{key: data[key] for key in keys}, "frames": data["frames"]}
+
+
+def _show(results: list[RunResult]) -> None:
+    rows, troubles = [], []
+    for result in results:
+        config = result.program.config
+        for frame in result.frames:
+            name = f"{config.name}, {config.numerics.activation_width} bits, {frame.task}, picture {frame.picture}"
+            compared = (f"{frame.verdict.tensors_compared:,}", f"{frame.verdict.elements_compared:,}")
+            rows.append((name, verdict(frame.bit_exact), *compared, f"{frame.result.cycles:,}"))
+            troubles += [f"[bold red]{name}:[/bold red] {escape(frame.trouble)}"] if frame.trouble else []
+    table(
+        "Verified against the integer golden model",
+        ["", "bit-exact", "tensors", "elements", "cycles (simulated)"],
+        rows,
+    )
+    for trouble in troubles:
+        console.print(trouble, soft_wrap=True)
