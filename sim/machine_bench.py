@@ -20,6 +20,9 @@ from sim.memory import MemoryBackdoor
 from sim.streams import CLOCK_PERIOD_NS, parameters, record
 
 PROGRESS_CYCLES = 16384
+SETTLE_POLLS = 20_000
+BUSY = 1
+RECOVERY_POLLS = 2000
 INPUTS = (
     "frame control__awaddr control__awvalid control__wdata control__wstrb control__wvalid control__bready control__araddr "
     "control__arvalid control__rready"
@@ -85,11 +88,54 @@ class Progress:
         self._file.write(json.dumps(fields) + "\n")
 
 
+async def _recover(host: Registers) -> None:
+    """Wait until a halted machine has drained what it had asked of the memory, then clear the error."""
+    for _ in range(RECOVERY_POLLS):
+        if not await host.read("status") & BUSY:
+            await host.write("control", 2)
+            return
+    raise AssertionError(f"the machine halted but is still busy after {RECOVERY_POLLS} looks at its status")
+
+
+async def _reset(dut: Any) -> None:
+    """Reset the machine and the control of its memory, not the memory's content."""
+    dut.rst.value = 1
+    for _ in range(4):
+        await RisingEdge(dut.clk)
+    dut.rst.value = 0
+    for _ in range(2):
+        await RisingEdge(dut.clk)
+
+
+async def _upset(dut: Any, first: int, upset: dict[str, Any]) -> None:
+    """Turn bits of a memory over at a cycle of the frame that began at ``first``."""
+    await Timer((first + upset["cycle"] - int(dut.cycle.value)) * CLOCK_PERIOD_NS, "ns")
+    memory = dut.dut
+    for name in upset["memory"].split("."):
+        memory = getattr(memory, name)
+    word = memory[upset["word"]]
+    word.value = int(word.value) ^ upset["mask"]
+
+
+async def _settle(host: Registers) -> None:
+    """Clear the error and wait until everything under way has ended; a lost beat of memory never does."""
+    await host.write("control", 2)
+    for _ in range(SETTLE_POLLS):
+        if not await host.read("status") & 1:
+            return
+
+
 async def _frame(
     dut: Any, host: Registers, memory: MemoryBackdoor, frame: dict[str, Any], progress: Progress, last_cycle: int | None
 ) -> dict | None:
     """Run one frame to its end or its error; returns what the host can read of it, or None beyond ``last_cycle``."""
     number = frame["number"]
+    if frame["reset"]:
+        await _reset(dut)
+    for address, content in frame["patches"]:
+        memory.write(address, bytes.fromhex(content))
+    for name, value in frame["memory"].items():
+        getattr(dut.memory, name).value = value
     if frame["image_file"]:
         memory.write(frame["image_address"], Path(frame["image_file"]).read_bytes())
     dut.frame.value = number
@@ -97,6 +143,8 @@ async def _frame(
         await host.write(name, value)
     await host.write("interrupt_enable", 3)
     began, first = time.perf_counter(), int(dut.cycle.value)
+    for upset in frame["upsets"]:
+        cocotb.start_soon(_upset(dut, first, upset))
     await host.write("control", 1)
     ended = RisingEdge(dut.interrupt)
     while not dut.interrupt.value:
@@ -117,7 +165,7 @@ async def _frame(
     counters = {name: await host.read(name) for name in COUNTERS}
     await host.write("interrupt_clear", 1)
     if counters["error_code"]:
-        await host.write("control", 2)
+        await _recover(host)
     stamps = []
     for command in frame["stamps"]:
         await host.write("stamp_select", command)
@@ -134,18 +182,12 @@ async def frames(dut: Any) -> None:
     for name in INPUTS:
         getattr(dut, name).value = 0
     Clock(dut.clk, CLOCK_PERIOD_NS, unit="ns").start(start_high=False)
-    dut.rst.value = 1
-    for _ in range(4):
-        await RisingEdge(dut.clk)
-    dut.rst.value = 0
-    await RisingEdge(dut.clk)
+    await _reset(dut)
     host, memory = Registers(dut), MemoryBackdoor(dut.memory)
     progress = Progress(settings["progress_file"])
     results: list[dict] = []
     record(frames=results)
     for frame in settings["frames"]:
-        for address, content in frame["patches"]:
-            memory.write(address, bytes.fromhex(content))
         result = await _frame(dut, host, memory, frame, progress, settings["last_cycle"])
         if result is None:
             break
