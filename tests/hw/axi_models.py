@@ -16,6 +16,15 @@ from sim.streams import cycle, rng
 OKAY, SLVERR = 0, 2
 
 
+async def until(dut, name, cycles=20000):
+    """Wait until a one-bit port is 1; fail when that takes too long."""
+    for _ in range(cycles):
+        await RisingEdge(dut.clk)
+        if getattr(dut, name).value == 1:
+            return
+    raise AssertionError(f"{name} never came")
+
+
 class _Channel:
     """One channel that the master drives: samples it each cycle and checks that it keeps still until accepted."""
 

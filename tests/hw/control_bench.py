@@ -74,6 +74,11 @@ async def one_answer_a_request_in_any_order(dut):
         assert await host.read(OFFSET[name]) == value
     await wait_cycles(dut, 50)
     assert (host.write_answers, host.read_answers) == (60, 60)
+    for value in range(10):
+        await host.post(OFFSET["image_address"], value)
+        await host.post(OFFSET["image_address"])
+    await wait_cycles(dut, 50)
+    assert (host.write_answers, host.read_answers) == (70, 70)
 
 
 @cocotb.test()
@@ -226,7 +231,6 @@ async def watchdog_names_what_was_waited_for(dut):
         for waited in range(limit + 1):
             assert dut.halt.value == 0, waited
             await RisingEdge(dut.clk)
-        await RisingEdge(dut.clk)
         assert dut.halt.value == 1
         dut.progress.value = 1
         await wait_cycles(dut, 10)

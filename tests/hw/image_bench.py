@@ -7,7 +7,7 @@ from cocotbext.axi import AxiRamRead, AxiReadBus
 
 from hw.isa import ErrorCode
 from sim.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, record, rng, wait_cycles
-from tests.hw.axi_models import ReadMemory
+from tests.hw.axi_models import ReadMemory, until
 
 SIZE = 1 << 18
 
@@ -95,11 +95,9 @@ async def restart_after_a_bus_error(dut):
     address = int(job["image_base"][0] + job["plane_bytes"][0] + job["row_bytes"][0])
     model = ReadMemory(dut, memory, latency=15, stall=settings["stall"], broken={address})
     driver.send(job)
-    while dut.error__valid.value != 1:
-        await RisingEdge(dut.clk)
+    await until(dut, "error__valid")
     assert int(dut.error__payload.value) & 0xFF == ErrorCode.BUS_READ
-    while dut.quiescent.value != 1:
-        await RisingEdge(dut.clk)
+    await until(dut, "quiescent")
     await wait_cycles(dut, 100)
     dut.rst.value = 1
     await wait_cycles(dut, 2)

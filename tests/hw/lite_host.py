@@ -62,6 +62,14 @@ class LiteHost:
             )
             await self._until(lambda: self.write_answers > answers)
 
+    async def post(self, offset, value=None):
+        """Write, or read without a value, and go on once the request is accepted."""
+        if value is None:
+            await self._request("ar", araddr=offset)
+        else:
+            await self._request("aw", awaddr=offset)
+            await self._request("w", wdata=value, wstrb=15)
+
     async def read(self, offset):
         """Read a word."""
         async with self._lock:

@@ -121,6 +121,7 @@ async def error_response_stops_and_names_the_burst(dut):
     drivers[0].send({"address": np.array([0]), "beats_minus_one": np.array([0])})
     await wait_cycles(dut, 100)
     assert len(memory.bursts) == issued and memory.outstanding == 0
+    assert dut.request__0__ready.value == 0 and dut.quiescent.value == 1
     delivered = expected_beats(content, {"address": addresses, "beats_minus_one": np.full(4, 3)}, width)[:6]
     assert monitors[1].raw == delivered
     await restart(dut)
@@ -154,7 +155,7 @@ async def burst_outside_the_window_is_refused(dut):
     dut.window_base.value = 0x1000
     cases = ((0x1000 - width, 1, 0x3000), (0x3000, 1, 0x3000), (0xFFFFFFFF + 1 - width, 1, 0x3000))
     for address, beats, limit in (*cases, (0x2000, 8, 0x2000 + 7 * width), (0x2000, 8, 0)):
-        dut.window_limit.value = limit or 0x3000
+        dut.window_limit.value = limit or 0x2000 + 8 * width
         memory.bursts.clear()
         drivers[0].send({"address": np.array([address]), "beats_minus_one": np.array([beats - 1])})
         if limit:

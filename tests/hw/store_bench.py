@@ -9,7 +9,7 @@ from hw.config import AcceleratorConfig
 from hw.interfaces import MEMORY_LATENCY
 from hw.isa import ErrorCode
 from sim.streams import StreamDriver, clock_and_reset, parameters, record, rng, wait_cycles
-from tests.hw.axi_models import WriteMemory
+from tests.hw.axi_models import WriteMemory, until
 
 SIZE = 1 << 17
 BASE = 0x2000
@@ -51,14 +51,6 @@ def expected_bytes(residual, job):
     rows, words = int(job["rows"][0]), int(job["words"][0])
     index = job["source_base"] + np.arange(rows)[:, None] * job["source_stride"] + np.arange(words)
     return residual[index.ravel()].astype("<i4").tobytes()
-
-
-async def until(dut, name, cycles=20000):
-    for _ in range(cycles):
-        await RisingEdge(dut.clk)
-        if getattr(dut, name).value == 1:
-            return
-    raise AssertionError(f"{name} never came")
 
 
 async def store(dut, job, driver, residual, content, *, read=None):

@@ -9,7 +9,7 @@ from hw.config import AcceleratorConfig
 from hw.interfaces import StreamKind
 from hw.isa import ErrorCode
 from sim.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, record, rng, wait_cycles
-from tests.hw.axi_models import ReadMemory
+from tests.hw.axi_models import ReadMemory, until
 from tests.hw.stream_model import Expected, deliver, random_jobs
 
 START = 0x1000
@@ -61,10 +61,7 @@ class Machine:
             await wait_cycles(self.dut, int(self.random.integers(1, 60)))
             self.dut.permit.value = 1
             name = {1: "scratch_write", 2: "residual_write", 3: "shift_write"}[job["kind"]]
-            while True:
-                await RisingEdge(self.dut.clk)
-                if self.dut.done.value == 1:
-                    break
+            await until(self.dut, "done")
             self.dut.permit.value = 0
             assert len(self.monitors[name].raw) == len(getattr(expected, name)), f"{name}: done at the wrong time"
             await RisingEdge(self.dut.clk)
@@ -141,15 +138,20 @@ def weights(config, *, tiles, words, address=START, channels=0):
 
 @cocotb.test()
 async def third_tile_waits_for_a_buffer(dut):
+    """Meanwhile memory is read ahead as far as there is room, and no further."""
     config, memory, stall = setting()
     await clock_and_reset(dut)
     machine = Machine(dut, config, stall=stall, frees=False)
-    ReadMemory(dut, memory)
-    job = weights(config, tiles=3, words=4)
+    model = ReadMemory(dut, memory)
+    ahead = config.stream_beats * config.memory_bytes
+    words, tile = 16, 16 * config.elements * config.lanes
+    job = weights(config, tiles=3 + 2 * ahead // tile, words=words)
     machine.send([job])
-    await wait_cycles(dut, 3000)
-    per_tile = 4 * config.elements // config.words_per_chunk
+    await wait_cycles(dut, 3 * (ahead + 2 * tile) // config.memory_bytes)
+    per_tile = words * config.elements // config.words_per_chunk
     assert len(machine.monitors["fill"].raw) == 2 * per_tile and machine.filled == 2
+    unused = sum(beats for _, beats in model.bursts) * config.memory_bytes - 2 * tile
+    assert ahead * 3 // 4 <= unused <= ahead + 2 * config.chunk_bytes
     machine.frees = True
     await machine.check(expected_of(config, memory, [job]))
 
@@ -180,11 +182,9 @@ async def restart_after_a_bus_error(dut):
     job = weights(config, tiles=6, words=8, channels=config.elements)
     model = ReadMemory(dut, memory, latency=25, stall=stall, broken={START + job["bytes"] // 2})
     machine.send([job])
-    while dut.error__valid.value != 1:
-        await RisingEdge(dut.clk)
+    await until(dut, "error__valid")
     assert int(dut.error__payload.value) & 0xFF == ErrorCode.BUS_READ
-    while dut.quiescent.value != 1:
-        await RisingEdge(dut.clk)
+    await until(dut, "quiescent")
     await machine.job.drained()
     await wait_cycles(dut, 200)
     dut.rst.value = 1

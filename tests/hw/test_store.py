@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from hw.bus.write_master import WriteMaster
 from hw.config import preset
 from hw.memory.store import StoreUnit
 from sim.bench import run_bench
@@ -38,3 +39,10 @@ def test_beat_of_a_whole_word():
 def test_bandwidth(name):
     outputs = run(preset(name), test_filter="bandwidth").outputs
     assert outputs["rate"] >= 0.95, outputs
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.4])
+@pytest.mark.parametrize("name", ["tiny", "edge"])
+def test_write_master_alone(name, stall):
+    config = preset(name)
+    run_bench(OnBus(config, WriteMaster(config)), "tests.hw.write_master_bench", parameters={"stall": stall}, seed=3)
