@@ -70,6 +70,8 @@ class BuildOptions:
         Compile for speed of the simulation (long runs) rather than of the compilation (unit benches).
     debug
         Make every signal visible and let a run record waves.
+    all_public
+        Make every signal visible without waves, as cocotb's own runner builds: a reference for speed.
     coverage
         Count lines, branches and toggles; a run leaves ``coverage.dat``.
     """
@@ -81,6 +83,7 @@ class BuildOptions:
     defines: Mapping[str, int | str] | None = None
     optimise: bool = False
     debug: bool = False
+    all_public: bool = False
     coverage: bool = False
 
 
@@ -189,7 +192,7 @@ def _control_file(design: Design | None, options: BuildOptions) -> str:
     if design is not None:
         # Widths, unused wires and case overlaps are Amaranth's business; it generates them legally.
         lines += [f'lint_off -rule {rule} -file "*/design.v"' for rule in ("WIDTH", "UNUSED", "CASEOVERLAP")]
-    if not options.debug:
+    if not (options.debug or options.all_public):
         if design is not None and design.top == options.top:
             header = re.search(rf"^module {design.top}\(([^)]*)\)", design.text, re.MULTILINE)
             names = header[1].split(",") if header else []
@@ -205,10 +208,26 @@ def _verilator_arguments(options: BuildOptions) -> list[str]:
     arguments = ["--cc", "--exe", "--vpi", "--assert", "--no-timing", "--prefix", "Vtop", "--top-module", options.top]
     arguments += ["--timescale", "1ns/1ps", "-Wno-fatal", *(f"-Werror-{name}" for name in FATAL_WARNINGS)]
     arguments += ["-O3", "--x-assign", "fast", "--output-split", "40000"] if options.optimise else []
-    arguments += ["--public-flat-rw", "--trace"] if options.debug else []
+    arguments += ["--public-flat-rw"] if options.debug or options.all_public else []
+    arguments += ["--trace"] if options.debug else []
     arguments += ["--coverage"] if options.coverage else []
     arguments += [f"-G{name}={value}" for name, value in (options.parameters or {}).items()]
     return arguments + [f"-D{name}={value}" for name, value in (options.defines or {}).items()]
+
+
+_ZEROED = re.compile(
+    r"  initial begin\n(?:    (?P<name>\S+)\[\d+\] = \d+'[hdb]0+;\n)(?:    (?P=name)\[\d+\] = \d+'[hdb]0+;\n)*  end\n"
+)
+
+
+def _looped(text: str) -> str:
+    """Memories that begin as zero, a statement a word in Amaranth's Verilog: as loops, which compile in no time."""
+
+    def loop(match: re.Match[str]) -> str:
+        depth = match[0].count("\n") - 2
+        return f"  initial for (integer i = 0; i < {depth}; i = i + 1) {match['name']}[i] = 0;\n"
+
+    return _ZEROED.sub(loop, text)
 
 
 def _digest(design: Design | None, control: str, options: BuildOptions) -> str:
@@ -237,7 +256,7 @@ def _generate(design: Design | None, control: str, options: BuildOptions, work: 
     (work / "control.vlt").write_text(control)
     inputs = [Path("control.vlt")]
     if design is not None:
-        (work / "design.v").write_text(design.text)
+        (work / "design.v").write_text(_looped(design.text))
         inputs.append(Path("design.v"))
     inputs += [source for source in sources if source.suffix in (".v", ".sv")]
     log = _call(

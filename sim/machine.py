@@ -11,7 +11,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -79,17 +79,34 @@ class MemorySettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Upset:
+    """Bits of an on-chip memory that turn over while the machine runs.
+
+    ``cycle`` counts from the frame's start; ``memory`` is one of :func:`memories`; ``mask`` is XORed to a word.
+    """
+
+    cycle: int
+    memory: str
+    word: int
+    mask: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Frame:
     """One frame to run: a task and an image, uint8 (3, H, W).
 
-    ``patches`` are bytes written into the memory before it starts (address, content); ``registers`` override the
-    program's.
+    Before it starts, ``patches`` are bytes written into the DRAM (address, content), ``memory`` are new values of
+    variables of ``memory.sv``, and ``reset`` resets everything; ``registers`` override the program's. ``upsets`` happen
+    while it runs.
     """
 
     task: int
     image: np.ndarray
     patches: Sequence[tuple[int, bytes]] = ()
+    memory: Mapping[str, int] = field(default_factory=dict)
+    reset: bool = False
     registers: Mapping[str, int] = field(default_factory=dict)
+    upsets: Sequence[Upset] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +155,12 @@ def export_machine(config: AcceleratorConfig) -> Design:
         key=json.dumps(config.to_dict()),
         folder=BUILD_ROOT.parent / "verilog",
     )
+
+
+def memories(config: AcceleratorConfig) -> tuple[str, ...]:
+    """On-chip memories that the back door reaches, as ``unit.memory``: word ``n`` of the unit is word ``n`` there."""
+    columns = [f"{unit}.column_{index}" for unit in ("scratchpad", "residual") for index in range(config.columns)]
+    return (*columns, "gate.queues.entries")
 
 
 def build_machine(config: AcceleratorConfig, *, debug: bool = False, stock: bool = False) -> Simulator:
@@ -258,6 +281,9 @@ def _job(program: Program, number: int, frame: Frame, work: Path, watchdog: int,
         "image_file": image_file,
         "image_address": program.map.image,
         "patches": [(address, content.hex()) for address, content in frame.patches],
+        "memory": dict(frame.memory),
+        "reset": frame.reset,
+        "upsets": [asdict(upset) for upset in frame.upsets],
         "stamps": [c.index for c in program.commands if c.runs(frame.task)] if not frame.registers else [],
         "output_address": program.map.output,
         "output_bytes": program.map.output_bytes,

@@ -62,10 +62,14 @@ module machine #(
     logic [QUEUE_BITS-1:0] trace_queue__payload;
     logic [QUERY_BITS-1:0] trace_query__payload;
 
-    accelerator dut (.*);
+    // A register between the pin and the machine: what depends on pins is evaluated at every change of the clock.
+    logic reset;
+    always_ff @(posedge clk) reset <= rst;
+
+    accelerator dut (.rst(reset), .*);
 
     axi_memory #(.DATA_WIDTH(8 * BYTES), .DEPTH(DEPTH)) memory (
-        .clk, .rst,
+        .clk, .rst(reset),
         .arvalid(read__arvalid), .arready(read__arready), .arid('0), .araddr(read__araddr),
         .arlen(read__arlen), .arsize(read__arsize), .arburst(read__arburst),
         .rvalid(read__rvalid), .rready(read__rready), .rid(), .rdata(read__rdata), .rresp(read__rresp), .rlast(read__rlast),
@@ -89,8 +93,8 @@ module machine #(
 `endif
 
     always_ff @(posedge clk) begin
-        cycle <= rst ? '0 : cycle + 1;
-        if (!rst) begin
+        cycle <= reset ? '0 : cycle + 1;
+        if (!reset) begin
             `TRACE(0, trace_scratchpad)
             `TRACE(1, trace_residual)
             `TRACE(2, trace_score)

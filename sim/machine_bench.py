@@ -20,16 +20,15 @@ from sim.memory import MemoryBackdoor
 from sim.streams import CLOCK_PERIOD_NS, parameters, record
 
 PROGRESS_CYCLES = 16384
-SETTLE_POLLS = 20_000
 BUSY = 1
 RECOVERY_POLLS = 2000
 INPUTS = (
-    "frame control__awaddr control__awvalid control__wdata control__wstrb control__wvalid control__bready control__araddr "
-    "control__arvalid control__rready"
+    "frame control__awaddr control__awvalid control__wdata control__wstrb control__wvalid control__bready "
+    "control__araddr control__arvalid control__rready"
 ).split()
 COUNTERS = (
-    "status error_code error_command error_address cycles mac_busy stall_weights stall_attention stall_drain idle_cycles "
-    "read_bytes write_bytes identity version configuration"
+    "status error_code error_command error_address cycles mac_busy stall_weights stall_attention stall_drain "
+    "idle_cycles read_bytes write_bytes identity version configuration"
 ).split()
 
 
@@ -117,21 +116,11 @@ async def _upset(dut: Any, first: int, upset: dict[str, Any]) -> None:
     word.value = int(word.value) ^ upset["mask"]
 
 
-async def _settle(host: Registers) -> None:
-    """Clear the error and wait until everything under way has ended; a lost beat of memory never does."""
-    await host.write("control", 2)
-    for _ in range(SETTLE_POLLS):
-        if not await host.read("status") & 1:
-            return
-
-
 async def _frame(
     dut: Any, host: Registers, memory: MemoryBackdoor, frame: dict[str, Any], progress: Progress, last_cycle: int | None
 ) -> dict | None:
     """Run one frame to its end or its error; returns what the host can read of it, or None beyond ``last_cycle``."""
     number = frame["number"]
-    if frame["reset"]:
-        await _reset(dut)
     for address, content in frame["patches"]:
         memory.write(address, bytes.fromhex(content))
     for name, value in frame["memory"].items():
@@ -164,8 +153,6 @@ async def _frame(
     await RisingEdge(dut.clk)
     counters = {name: await host.read(name) for name in COUNTERS}
     await host.write("interrupt_clear", 1)
-    if counters["error_code"]:
-        await _recover(host)
     stamps = []
     for command in frame["stamps"]:
         await host.write("stamp_select", command)
@@ -188,6 +175,10 @@ async def frames(dut: Any) -> None:
     results: list[dict] = []
     record(frames=results)
     for frame in settings["frames"]:
+        if frame["reset"]:
+            await _reset(dut)
+        elif results and results[-1]["counters"]["error_code"]:
+            await _recover(host)
         result = await _frame(dut, host, memory, frame, progress, settings["last_cycle"])
         if result is None:
             break
