@@ -1,0 +1,126 @@
+"""``tessera synth``: what a preset costs on an FPGA, module by module, before place and route."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from amaranth.hdl import Elaboratable
+from rich.table import Table
+
+from hw.accelerator import Accelerator
+from hw.config import preset as find_preset
+from sim.tools import git_id, tool_versions
+from sw.files import PROJECT_ROOT, write_json
+from sw.synthesis.cost import RESOURCES, count, excess
+from sw.synthesis.cost import family as find_family
+from sw.synthesis.yosys import synthesise
+
+OnProgress = Callable[[str, float, str], None]
+"""Called with what is made, the share that is done, and the stage that begins with the seconds so far."""
+
+_HEADINGS = {"lut4": "LUT4", "ff": "flip-flops", "dsp": "multipliers", "bram": "block RAMs"}
+
+
+def measure(
+    component: Elaboratable, work: Path, *, family: str = "ecp5", label: str = "synth", on_progress: OnProgress | None = None
+) -> dict[str, Any]:
+    """Synthesise any component and count it.
+
+    Parameters
+    ----------
+    component:
+        What to measure.
+    work:
+        Folder for scripts and logs.
+    family:
+        Name in ``sw.synthesis.cost.FAMILIES``.
+    label, on_progress:
+        What to call it, and whom to tell.
+
+    Returns
+    -------
+    dict
+        ``lut4``, ``ff``, ``dsp``, ``bram``; ``modules`` with the same for each; ``memories``; ``device`` with its
+        limits; ``fits`` and ``excess``, one line for each resource that is short; ``seconds``.
+
+    Raises
+    ------
+    ValueError
+        Unknown family.
+    SynthesisError
+        The design must not be built, or Yosys failed.
+    """
+    target, start = find_family(family), time.monotonic()
+
+    def report(stage: str, share: float) -> None:
+        if on_progress:
+            on_progress(label, share, f"{stage} ({time.monotonic() - start:.0f} s)")
+
+    statistics, memories = synthesise(component, work, report)
+    modules = count(statistics, target)
+    total = {name: sum(cost[name] for cost in modules.values()) for name in RESOURCES}
+    missing = excess(total, target)
+    seconds = time.monotonic() - start
+    report("done", 1.0)
+    return {
+        **total,
+        "modules": modules,
+        "memories": memories,
+        "family": family,
+        "device": {"name": target.device, **target.limits},
+        "fits": not missing,
+        "excess": missing,
+        "seconds": round(seconds, 1),
+    }
+
+
+def run_synth(
+    preset: str,
+    out: Path | str = PROJECT_ROOT / "build" / "synth",
+    family: str = "ecp5",
+    on_progress: OnProgress | None = None,
+) -> dict[str, Any]:
+    """Synthesise a preset's whole machine and write ``OUT/PRESET.json``; see :func:`measure` for what it holds.
+
+    Also ``configuration``, ``tool_versions`` and ``git``. Scripts and logs stay in ``OUT/PRESET``.
+
+    Raises
+    ------
+    ValueError
+        Unknown preset or family.
+    SynthesisError
+        The design must not be built, or Yosys failed.
+    """
+    config = find_preset(preset)
+    find_family(family)
+    out = Path(out)
+    cost = measure(Accelerator(config), out / preset, family=family, label=preset, on_progress=on_progress)
+    result = {
+        "preset": preset,
+        **cost,
+        "configuration": config.to_dict(),
+        "tool_versions": tool_versions(),
+        "git": git_id(),
+    }
+    write_json(out / f"{preset}.json", result)
+    return result
+
+
+def synth_table(result: dict[str, Any]) -> Table:
+    """The counts of :func:`run_synth` for the terminal: a row a module, largest first, then the total and the device."""
+    device = result["device"]
+    title = f"{result['preset']} on {device['name']} (Yosys, before place and route)"
+    table = Table(title=title, title_justify="left", header_style="bold")
+    table.add_column("module")
+    for name in RESOURCES:
+        table.add_column(_HEADINGS[name], justify="right")
+    for module, cost in sorted(result["modules"].items(), key=lambda entry: -entry[1]["lut4"]):
+        table.add_row(module, *(f"{cost[name]:,}" for name in RESOURCES))
+    table.add_section()
+    table.add_row("total", *(f"{result[name]:,}" for name in RESOURCES), style="bold")
+    table.add_row(device["name"], *(f"{device[name]:,}" for name in RESOURCES))
+    table.add_row("used", *(f"{100 * result[name] / device[name]:.0f} %" for name in RESOURCES))
+    return table

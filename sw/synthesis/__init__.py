@@ -1,0 +1,1 @@
+"""Synthesis: a component goes through Yosys and comes back as counts of cells."""

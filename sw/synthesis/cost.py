@@ -1,0 +1,118 @@
+"""What a synthesised netlist costs, in the resources that a device has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+RESOURCES = ("lut4", "ff", "dsp", "bram")
+"""Counted resources: 4-input look-up tables, flip-flops, 18 x 18 multipliers, 18-kbit block RAMs."""
+
+
+class SynthesisError(RuntimeError):
+    """The design must not be built as it is; the message lists every fault."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """An FPGA family that can be counted, and the device that a design has to fit.
+
+    ``cells`` gives the cost of each cell that Yosys maps to; a cell that is not in it is an error, so that nothing is
+    forgotten.
+    """
+
+    name: str
+    device: str
+    limits: Mapping[str, int]
+    cells: Mapping[str, Mapping[str, int]]
+
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family(
+            name="ecp5",
+            device="LFE5U-85F",
+            limits={"lut4": 83640, "ff": 83640, "dsp": 156, "bram": 208},
+            cells={
+                "LUT4": {"lut4": 1},
+                # A carry cell occupies both look-up tables of a slice.
+                "CCU2C": {"lut4": 2},
+                # The multiplexers between look-up tables are part of every slice.
+                "PFUMX": {},
+                "L6MUX21": {},
+                # 16 words of 4 bits occupy the four tables of two slices; the write port that two of these share takes
+                # the address inputs of a third slice, which counting does not show.
+                "TRELLIS_DPR16X4": {"lut4": 4},
+                "TRELLIS_FF": {"ff": 1},
+                "MULT18X18D": {"dsp": 1},
+                "DP16KD": {"bram": 1},
+            },
+        ),
+    )
+}
+
+
+def family(name: str) -> Family:
+    """Look a family up; raises ValueError listing the known ones."""
+    if name not in FAMILIES:
+        raise ValueError(f"unknown FPGA family '{name}'; choose one of: {', '.join(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def unit_name(module: str) -> str:
+    r"""Name of a Yosys module as this project knows it: ``\top.parameters$375`` is ``parameters``, the top ``top``."""
+    return module.removeprefix("\\").partition("$")[0].removeprefix("top.")
+
+
+def count(statistics: Mapping[str, Any], target: Family) -> dict[str, dict[str, int]]:
+    """Count the cells of each module.
+
+    Parameters
+    ----------
+    statistics:
+        JSON output of Yosys' ``stat``: ``modules`` with ``num_cells_by_type`` each.
+    target:
+        Says what a cell costs.
+
+    Returns
+    -------
+    dict
+        Each module's own resources, without those of modules in it.
+
+    Raises
+    ------
+    SynthesisError
+        A cell is left that the family does not know, or a module is used more than once.
+    """
+    modules = statistics["modules"]
+    uses: dict[str, int] = {}
+    costs: dict[str, dict[str, int]] = {}
+    unknown = set()
+    for name, module in modules.items():
+        cost = dict.fromkeys(RESOURCES, 0)
+        for kind, number in {**module["num_cells_by_type"], **module.get("num_submodules_by_type", {})}.items():
+            # Yosys calls a cell with parameters of its own `$paramod$HASH\CELL`.
+            plain = kind.rpartition("\\")[2]
+            if kind in modules or f"\\{kind}" in modules:
+                uses[kind.removeprefix("\\")] = uses.get(kind.removeprefix("\\"), 0) + number
+            elif plain in target.cells:
+                for resource, amount in target.cells[plain].items():
+                    cost[resource] += amount * number
+            elif plain != "$scopeinfo":
+                unknown.add(f"{number} cells {plain} in {unit_name(name)}")
+        costs[unit_name(name)] = cost
+    repeated = [f"module {name} is used {number} times" for name, number in uses.items() if number != 1]
+    if unknown or repeated:
+        raise SynthesisError(f"cells of {target.name} cannot be counted: " + "; ".join(sorted(unknown) + repeated))
+    return costs
+
+
+def excess(total: Mapping[str, int], target: Family) -> list[str]:
+    """One line for every resource of which the device has too few."""
+    return [
+        f"needs {total[name]} {name}, {target.device} has {limit}"
+        for name, limit in target.limits.items()
+        if total[name] > limit
+    ]

