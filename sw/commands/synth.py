@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from sw.commands import options
-from sw.commands.terminal import VERDICT_FAILED, Display, reported
+from sw.commands.terminal import VERDICT_FAILED, Display, console, reported
 
 
 @reported
@@ -25,9 +26,13 @@ def command(
 
       tessera synth --preset tiny
     """
-    from sw.synth import run_synth
+    from sw.synth import run_synth, synth_table
 
     with Display() as display:
         result = run_synth(preset, out, family, display)
-    if not result.get("fits", True):
+    console.print(synth_table(result))
+    console.print(f"Numbers: {out / preset}.json", soft_wrap=True)
+    if not result["fits"]:
+        for line in result["excess"]:
+            console.print(f"[bold red]does not fit:[/bold red] {escape(line)}", soft_wrap=True)
         raise typer.Exit(VERDICT_FAILED)

@@ -26,8 +26,9 @@ def _is_mistake(error: Exception) -> bool:
         return True
     from sim.build import BuildError
     from sim.tools import ToolError
+    from sw.synthesis.cost import SynthesisError
 
-    return isinstance(error, (ToolError, BuildError))
+    return isinstance(error, (ToolError, BuildError, SynthesisError))
 
 
 def reported(command: Command) -> Command:
