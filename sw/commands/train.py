@@ -19,6 +19,7 @@ def command(
         int | None, typer.Option(min=1, help="Optimiser steps; the default is the shipped model's.")
     ] = None,
     pool: Annotated[int | None, typer.Option(min=1, help="Distinct training scenes; likewise.")] = None,
+    held_out: Annotated[int | None, typer.Option(min=1, help="Held-out scenes of the final score; likewise.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Checkpoint; default models/NAME.safetensors.")
     ] = None,
@@ -40,7 +41,8 @@ def command(
 
     if model not in MODELS:
         raise ValueError(f"unknown geometry '{model}'; golden/config.py has: {', '.join(MODELS)}")
-    chosen = {name: value for name, value in (("steps", steps), ("pool", pool)) if value is not None}
+    given = {"steps": steps, "pool": pool, "held_out": held_out}
+    chosen = {name: value for name, value in given.items() if value is not None}
     target = out or PROJECT_ROOT / "models" / f"{model}.safetensors"
     if target.suffix != ".safetensors":
         raise ValueError(f"the checkpoint is to be called {target}; give a name that ends in .safetensors")
