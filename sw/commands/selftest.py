@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
+from rich.markup import escape
 
 from sw.commands import options
-from sw.commands.terminal import VERDICT_FAILED, Display, reported
+from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, verdict
 
 
 @reported
@@ -24,5 +25,16 @@ def command(preset: options.Preset = "tiny", out: options.Out = Path("build/self
 
     with Display() as display:
         result = run_selftest(preset, out, display)
+    clean = result["clean"]
+    console.print(f"without a fault: {verdict(clean['passed'])}, {clean['elements_compared']:,} elements compared")
+    table(
+        f"{result['caught']} of {result['total']} faults caught and placed on {preset}",
+        ["fault", "good", "verdict", "reported"],
+        [
+            (fault["kind"], verdict(fault["passed"]), fault["verdict"], escape(fault["reported"]["text"]))
+            for fault in result["faults"]
+        ],
+    )
+    console.print(f"Numbers: {out / 'selftest.json'}", soft_wrap=True)
     if not result["passed"]:
         raise typer.Exit(VERDICT_FAILED)
