@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable
 from rich.table import Table
 
@@ -25,7 +26,12 @@ _HEADINGS = {"lut4": "LUT4", "ff": "flip-flops", "dsp": "multipliers", "bram": "
 
 
 def measure(
-    component: Elaboratable, work: Path, *, family: str = "ecp5", label: str = "synth", on_progress: OnProgress | None = None
+    component: Elaboratable,
+    work: Path,
+    *,
+    family: str = "ecp5",
+    label: str = "synth",
+    on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Synthesise any component and count it.
 
@@ -59,7 +65,9 @@ def measure(
         if on_progress:
             on_progress(label, share, f"{stage} ({time.monotonic() - start:.0f} s)")
 
-    statistics, memories = synthesise(component, work, report)
+    report("elaborating", 0.0)
+    design = rtlil.convert(component, name="top", emit_src=False)
+    statistics, memories = synthesise(design, work, report)
     modules = count(statistics, target)
     total = {name: sum(cost[name] for cost in modules.values()) for name in RESOURCES}
     missing = excess(total, target)
@@ -110,7 +118,7 @@ def run_synth(
 
 
 def synth_table(result: dict[str, Any]) -> Table:
-    """The counts of :func:`run_synth` for the terminal: a row a module, largest first, then the total and the device."""
+    """The counts of :func:`run_synth` for the terminal: a row a module, largest first, then total and device."""
     device = result["device"]
     title = f"{result['preset']} on {device['name']} (Yosys, before place and route)"
     table = Table(title=title, title_justify="left", header_style="bold")

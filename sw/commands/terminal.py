@@ -26,15 +26,14 @@ def _is_mistake(error: Exception) -> bool:
         return True
     from sim.build import BuildError
     from sim.tools import ToolError
-    from sw.synthesis.cost import SynthesisError
 
-    return isinstance(error, (ToolError, BuildError, SynthesisError))
+    return isinstance(error, (ToolError, BuildError))
 
 
 def reported(command: Command) -> Command:
     """Show the errors that a user can do something about as one message, without a stack trace.
 
-    Exit code 1 if a simulation failed, 2 for everything that is not as it should be before that. Set the environment
+    Exit code 1 if a simulation failed or a design must not be built, 2 for everything that is not as it should be before that. Set the environment
     variable ``TESSERA_TRACEBACK`` to see the stack trace.
     """
 
@@ -46,8 +45,9 @@ def reported(command: Command) -> Command:
             if os.environ.get("TESSERA_TRACEBACK"):
                 raise
             from sim.bench import BenchFailure
+            from sw.synthesis.cost import SynthesisError
 
-            failed = isinstance(error, BenchFailure)
+            failed = isinstance(error, (BenchFailure, SynthesisError))
             if not failed and not _is_mistake(error):
                 raise
             print(f"tessera: {error}", file=sys.stderr)

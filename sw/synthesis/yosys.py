@@ -1,4 +1,4 @@
-"""A component through Yosys: refused if it holds what must never be built, else mapped to the cells of a family.
+"""A design through Yosys: refused if it holds what must never be built, else mapped to the cells of a family.
 
 The flow is Yosys' own ``synth_ecp5``, run label by label, with four additions:
 
@@ -19,8 +19,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-from amaranth.hdl import Elaboratable
 
 from sw.synthesis.cost import SynthesisError, unit_name
 
@@ -90,7 +88,6 @@ def _checks() -> list[str]:
         "tee -q -o divisions.txt select -list t:$div t:$mod t:$divfloor t:$modfloor t:$pow",
         "tee -q -o latches.txt select -list t:$dlatch t:$adlatch t:$dlatchsr t:$sr",
         "write_rtlil checked.il",
-        "setattr -mod -unset keep_hierarchy *",
         "flatten",
         "opt_clean",
         "tee -q -o wiring.txt check",
@@ -104,7 +101,8 @@ def _faults(work: Path) -> list[str]:
         faults += [f"{what}: {line}" for line in (work / f"{file}.txt").read_text().split()]
     findings = [line.strip() for line in (work / "wiring.txt").read_text().splitlines() if line.strip()]
     if not findings or "Found and reported 0 problems" not in findings[-1]:
-        faults += [line for line in findings if not line.startswith(("Checking module", "Found and reported"))]
+        frame = re.compile(r"\d+\. Executing CHECK|Checking module|Found and reported")
+        faults += [line for line in findings if not frame.match(line)]
     return faults
 
 
@@ -125,37 +123,32 @@ def _mapping(modules: Sequence[str]) -> list[str]:
     for labels, stage, share in _STAGES:
         script.append(f"log -stdout @{share} {stage}")
         if labels.startswith("map_ram"):
-            script.append("tee -q -o memories.txt dump t:$mem_v2")
+            script += [
+                "tee -q -o memory_names.txt select -list t:$mem_v2",
+                "tee -q -o memories.txt dump t:$mem_v2",
+            ]
         tee = "tee -q -o libmap.txt " if labels.startswith("map_ram") else ""
         script.append(f"{tee}synth_ecp5 -abc9 -top top -run {labels}")
     return [*script, "tee -q -o cells.json stat -json"]
 
 
 def _memories(work: Path) -> list[MemoryUse]:
-    """Read sizes of memories before mapping, and what they were mapped to."""
+    """Read names and sizes of memories before mapping, and what they were mapped to."""
     primitives = dict(re.findall(r"^mapping memory (\S+) via (\S+)$", (work / "libmap.txt").read_text(), re.MULTILINE))
-    # Yosys leaves the line of the module out when there is only one.
-    uses, module, values = [], "top", dict[str, str]()
-    for line in (work / "memories.txt").read_text().splitlines():
-        if found := re.match(r"module \\(\S+)", line):
-            module = found[1]
-        elif found := re.match(r"\s+cell \$mem_v2 \\(\S+)", line):
-            values = {"name": found[1]}
-        elif found := re.match(r"\s+parameter \\(SIZE|WIDTH|WR_PORTS) (\d+)$", line):
-            values[found[1]] = found[2]
-        elif line == "  end":
-            primitive = primitives.get(f"{module}.{values['name']}", "")
-            unmapped = "ff" if int(values["WR_PORTS"]) else "logic"
-            kind = "block" if "16K" in primitive else "lut" if primitive else unmapped
-            uses.append(
-                MemoryUse(
-                    unit=unit_name(module),
-                    name=values["name"],
-                    words=int(values["SIZE"]),
-                    width=int(values["WIDTH"]),
-                    kind=kind,
-                )
-            )
+    cells = re.split(r"^  cell \$mem_v2 ", (work / "memories.txt").read_text(), flags=re.MULTILINE)[1:]
+    uses = []
+    for place, cell in zip((work / "memory_names.txt").read_text().split(), cells, strict=True):
+        module, _, name = place.partition("/")
+        words, width, writers = (
+            int(found[1]) if (found := re.search(rf"parameter \\{field} (\d+)$", cell, re.MULTILINE)) else 0
+            for field in ("SIZE", "WIDTH", "WR_PORTS")
+        )
+        primitive = primitives.get(f"{module}.{name}")
+        if primitive is None:
+            kind = "ff" if writers else "logic"
+        else:
+            kind = "block" if "16K" in primitive else "lut"
+        uses.append(MemoryUse(unit=unit_name(module), name=name, words=words, width=width, kind=kind))
     return uses
 
 
@@ -170,13 +163,14 @@ def _misplaced(memories: Sequence[MemoryUse]) -> list[str]:
     ]
 
 
-def synthesise(component: Elaboratable, work: Path, progress: Progress) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Map a component to ECP5 cells.
+def synthesise(design: str, work: Path, progress: Progress) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Map a design to ECP5 cells.
 
     Parameters
     ----------
-    component:
-        The top; its clock and reset become ports.
+    design:
+        RTLIL, Yosys' own language, with a module ``top``. Amaranth writes the simulator's Verilog from the same text;
+        Yosys reads this in a hundredth of the time.
     work:
         Folder for scripts, logs and intermediate designs.
     progress:
@@ -193,17 +187,12 @@ def synthesise(component: Elaboratable, work: Path, progress: Progress) -> tuple
         Dividers, latches, combinational loops, undriven or doubly driven wires, or memories in flip-flops; or a failure
         of Yosys.
     """
-    from amaranth.back import rtlil
-
     work.mkdir(parents=True, exist_ok=True)
-    progress("elaborating", 0.0)
-    # The simulator's Verilog is written from this same text; Yosys reads it in a hundredth of the time.
-    text = rtlil.convert(component, name="top", emit_src=False)
-    (work / "design.il").write_text(text)
+    (work / "design.il").write_text(design)
     _run(work, "check", _checks(), progress)
     if faults := _faults(work):
         raise SynthesisError("the design must not be built:\n" + "\n".join(f"  {fault}" for fault in faults))
-    _run(work, "map", _mapping(re.findall(r"^module \\(\S+)", text, re.MULTILINE)), progress)
+    _run(work, "map", _mapping(re.findall(r"^module \\(\S+)", design, re.MULTILINE)), progress)
     memories = _memories(work)
     if misplaced := _misplaced(memories):
         raise SynthesisError("the design must not be built:\n" + "\n".join(f"  {line}" for line in misplaced))

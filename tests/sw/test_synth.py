@@ -1,0 +1,251 @@
+"""Cells are counted rightly on designs small enough to count by hand; what must not be built is refused."""
+
+import io
+
+import pytest
+from amaranth.back import rtlil
+from amaranth.hdl import Module, signed
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import Component, In, Out
+from rich.console import Console
+
+from golden.config import M3VIT_TINY, NANO
+from hw.accelerator import Accelerator
+from hw.config import preset
+from hw.nonlinear.gelu import Gelu
+from sw.compiler.layout import Geometry, Plan
+from sw.synth import measure, run_synth, synth_table
+from sw.synthesis.cost import SynthesisError, count, excess, family
+from sw.synthesis.yosys import COLLISION_FREE, LARGEST_REGISTER_FILE, synthesise
+
+
+class Products(Component):
+    """An 18 x 18 product and one with a 3-bit operand, registered."""
+
+    left: In(signed(18))
+    right: In(signed(18))
+    narrow: In(3)
+    wide: Out(signed(36))
+    scaled: Out(signed(21))
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.sync += [self.wide.eq(self.left * self.right), self.scaled.eq(self.left * self.narrow)]
+        return m
+
+
+class Store(Component):
+    """1024 words of 18 bits and a register behind them."""
+
+    address: In(10)
+    write: In(1)
+    data: In(18)
+    word: Out(18)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.ram = ram = Memory(shape=18, depth=1024, init=[])
+        write, read = ram.write_port(), ram.read_port()
+        m.d.comb += [
+            write.addr.eq(self.address),
+            write.data.eq(self.data),
+            write.en.eq(self.write),
+            read.addr.eq(self.address),
+            read.en.eq(~self.write),
+        ]
+        m.d.sync += self.word.eq(read.data)
+        return m
+
+
+class Pair(Component):
+    """Both, each a module of its own."""
+
+    address: In(10)
+    write: In(1)
+    data: In(18)
+    word: Out(18)
+    wide: Out(signed(36))
+    scaled: Out(signed(21))
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.store = store = Store()
+        m.submodules.products = products = Products()
+        m.d.comb += [
+            *(getattr(store, name).eq(getattr(self, name)) for name in ("address", "write", "data")),
+            self.word.eq(store.word),
+            products.left.eq(store.word),
+            products.right.eq(self.data),
+            products.narrow.eq(self.address),
+            self.wide.eq(products.wide),
+            self.scaled.eq(products.scaled),
+        ]
+        return m
+
+
+def test_each_module_is_counted(tmp_path):
+    progress = []
+    result = measure(Pair(), tmp_path, on_progress=lambda *step: progress.append(step))
+    store, products = result["modules"]["store"], result["modules"]["products"]
+    assert store == {"lut4": store["lut4"], "ff": 18, "dsp": 0, "bram": 1}
+    assert store["lut4"] <= 2, "a memory with one port needs no logic beside an inverter"
+    assert (products["ff"], products["dsp"], products["bram"]) == (36 + 21, 1, 0), "the narrow product takes no block"
+    assert 21 <= products["lut4"] <= 150
+    assert result["modules"]["top"]["ff"] == 0
+    assert {name: result[name] for name in ("ff", "dsp", "bram")} == {"ff": 18 + 57, "dsp": 1, "bram": 1}
+    assert result["lut4"] == sum(module["lut4"] for module in result["modules"].values())
+    assert [(use["unit"], use["words"], use["width"], use["kind"]) for use in result["memories"]] == [
+        ("store", 1024, 18, "block")
+    ]
+    assert result["fits"] and not result["excess"]
+    shares = [share for _, share, _ in progress]
+    assert shares == sorted(shares) and shares[-1] == 1.0
+
+
+def test_unit_of_the_machine(tmp_path):
+    result = measure(Gelu(preset("tiny")), tmp_path)
+    assert result["dsp"] == 2, "the factor in front and the table's slope"
+    assert result["bram"] == 1
+    assert 50 < result["lut4"] < 1000
+
+
+class Faulty(Component):
+    """A design with one fault, by name."""
+
+    a: In(8)
+    b: In(8)
+    out: Out(8)
+
+    def __init__(self, fault):
+        self.fault = fault
+        super().__init__()
+
+    def elaborate(self, platform):
+        m = Module()
+        getattr(self, f"_{self.fault}")(m)
+        return m
+
+    def _divider(self, m):
+        m.d.comb += self.out.eq(self.a // self.b)
+
+    def _remainder(self, m):
+        m.d.sync += self.out.eq(self.a % self.b)
+
+    def _register_file(self, m):
+        m.submodules.ram = ram = Memory(shape=8, depth=64, init=[])
+        writes = [ram.write_port() for _ in range(3)]
+        read = ram.read_port(domain="comb")
+        m.d.comb += [read.addr.eq(self.a), self.out.eq(read.data)]
+        for number, port in enumerate(writes):
+            m.d.comb += [port.addr.eq(self.b + number), port.data.eq(self.a), port.en.eq(self.b[number])]
+
+
+@pytest.mark.parametrize(
+    "fault, words",
+    [
+        ("divider", "a divider: top/"),
+        ("remainder", "a divider: top/"),
+        ("register_file", f"64 x 8 bits, became flip-flops (at most {LARGEST_REGISTER_FILE} bits may)"),
+    ],
+)
+def test_what_must_not_be_built_is_refused(fault, words, tmp_path):
+    with pytest.raises(SynthesisError) as raised:
+        measure(Faulty(fault), tmp_path)
+    assert words in str(raised.value)
+
+
+LATCH = """
+  cell $dlatch \\holder
+    parameter \\WIDTH 1
+    parameter \\EN_POLARITY 1'1
+    connect \\EN \\a
+    connect \\D \\b
+    connect \\Q \\out
+  end
+"""
+LOOP = """
+  cell $_XOR_ \\forth
+    connect \\A \\a
+    connect \\B \\out
+    connect \\Y \\between
+  end
+  cell $_XOR_ \\back
+    connect \\A \\between
+    connect \\B \\b
+    connect \\Y \\out
+  end
+"""
+UNDRIVEN = """
+  connect \\out \\between
+"""
+UNKNOWN = """
+  cell \\mystery \\part
+    connect \\a \\out
+  end
+"""
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (LATCH, "a latch: top/holder"),
+        (LOOP, "found logic loop in module top"),
+        (UNDRIVEN, "out is used but has no driver"),
+        (UNKNOWN, r"check.log\): ERROR: Module `\\mystery'"),
+    ],
+    ids=["latch", "loop", "undriven", "unknown"],
+)
+def test_what_amaranth_would_not_write_is_refused_too(content, words, tmp_path):
+    wires = "wire input 1 \\a\nwire input 2 \\b\nwire output 3 \\out\nwire \\between\n"
+    with pytest.raises(SynthesisError, match=words):
+        synthesise(f"module \\top\n{wires}{content}end\n", tmp_path, lambda stage, share: None)
+
+
+def test_cells_are_weighed():
+    cells = {"LUT4": 10, "$paramod$1\\CCU2C": 3, "PFUMX": 5, "L6MUX21": 2, "TRELLIS_DPR16X4": 2, "TRELLIS_FF": 7}
+    statistics = {"modules": {"\\top": {"num_cells_by_type": cells}}}
+    assert count(statistics, family("ecp5")) == {"top": {"lut4": 10 + 6 + 8, "ff": 7, "dsp": 0, "bram": 0}}
+
+
+def test_nothing_is_left_uncounted():
+    mystery = {"modules": {"\\top": {"num_cells_by_type": {"MYSTERY": 2}}}}
+    with pytest.raises(SynthesisError, match="2 cells MYSTERY in top"):
+        count(mystery, family("ecp5"))
+    twice = {"modules": {"\\top": {"num_cells_by_type": {"top.a": 2}}, "\\top.a": {"num_cells_by_type": {}}}}
+    with pytest.raises(SynthesisError, match="top.a is used 2 times"):
+        count(twice, family("ecp5"))
+
+
+def test_excess_is_named():
+    limits = dict(family("ecp5").limits)
+    assert excess(limits, family("ecp5")) == []
+    assert excess({**limits, "dsp": 157}, family("ecp5")) == ["needs 157 dsp, LFE5U-85F has 156"]
+
+
+def test_unknown_names_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="unknown FPGA family 'xcup'; choose one of: ecp5"):
+        run_synth("tiny", tmp_path / "out", "xcup")
+    with pytest.raises(ValueError, match="unknown preset 'huge'"):
+        run_synth("huge", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_table_shows_every_module():
+    cost = {"lut4": 1234, "ff": 2, "dsp": 3, "bram": 4}
+    limits = family("ecp5").limits
+    result = {"preset": "tiny", **cost, "modules": {"array": cost}, "device": {"name": "LFE5U-85F", **limits}}
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(synth_table(result))
+    text = console.export_text()
+    assert all(word in text for word in ("array", "1,234", "83,640", "total"))
+
+
+@pytest.mark.parametrize("model", [NANO, M3VIT_TINY], ids=lambda model: model.name)
+def test_activations_fit_on_chip(model):
+    assert Plan(Geometry(model, preset("ecp5-85f"))).problems() == []
+
+
+def test_collision_free_memories_exist():
+    text = rtlil.convert(Accelerator(preset("tiny")), name="top", emit_src=False)
+    missing = [name for name in COLLISION_FREE if f"module \\top.{name}\n" not in text]
+    assert not missing
