@@ -33,8 +33,8 @@ def _is_mistake(error: Exception) -> bool:
 def reported(command: Command) -> Command:
     """Show the errors that a user can do something about as one message, without a stack trace.
 
-    Exit code 1 if a simulation failed or a design must not be built, 2 for everything that is not as it should be before that. Set the environment
-    variable ``TESSERA_TRACEBACK`` to see the stack trace.
+    Exit code 1 if a simulation failed or a design must not be built, 2 for everything that is not as it should be
+    before that. Set the environment variable ``TESSERA_TRACEBACK`` to see the stack trace.
     """
 
     @functools.wraps(command)
