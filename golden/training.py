@@ -48,7 +48,7 @@ class Recipe:
         PyTorch threads; results repeat exactly only for an equal number.
     """
 
-    steps: int = 2400
+    steps: int = 1600
     batch: int = 32
     pool: int = 16_384
     rate: float = 1.5e-3

@@ -62,7 +62,7 @@ def trace_payloads(config: AcceleratorConfig) -> dict[str, data.Layout]:
         "score": score_write(config),
         "exponential": bank_exponentials(config),
         "queue": queue_write(config),
-        "query": data.StructLayout({"buffer": 1, "scales": data.ArrayLayout(query_scale(config), config.elements)}),
+        "query": data.StructLayout({"address": 1, "scales": data.ArrayLayout(query_scale(config), config.elements)}),
     }
 
 
@@ -318,7 +318,7 @@ class Accelerator(wiring.Component):
             exponentials.valid.eq(softmax.exponentials.valid & softmax.exponentials.ready),
             exponentials.payload.eq(softmax.exponentials.payload),
             query.valid.eq(softmax.done),
-            query.payload.buffer.eq(buffer),
+            query.payload.address.eq(buffer),
             self.trace_place.eq(sequencer.index | self._expert_place(sequencer)),
         ]
         for element in range(p):

@@ -92,8 +92,7 @@ class AcceleratorConfig:
             ),
             (
                 self.requantise_lanes % self.entries_per_chunk == 0,
-                f"requantise_lanes {self.requantise_lanes} is not a multiple of the {self.entries_per_chunk} "
-                "parameter sets that a chunk brings",
+                f"requantise_lanes {self.requantise_lanes} is no multiple of a chunk's {self.entries_per_chunk} sets",
             ),
             (
                 _power_of_two(self.bank_words) and self.bank_words >= 64,

@@ -190,8 +190,8 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
     ),
 }
 """Fields of each command. Requantiser parameter sets precede the weights in a stream block: 8 bytes each (bias int32,
-multiplier uint17 in bits 32 to 48, shift in bits 56 to 61), padded to whole chunks; then, for each tile of P output channels,
-for each word of the reduction, P words of T bytes, element by element."""
+multiplier uint17 in bits 32 to 48, shift in bits 56 to 61), padded to whole chunks; then, for each tile of P output
+channels, for each word of the reduction, P words of T bytes, element by element."""
 
 
 @cache

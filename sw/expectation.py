@@ -11,7 +11,7 @@ import numpy as np
 from hw.config import AcceleratorConfig
 from sw.program import Location, Tensor
 
-REPEATED = ("scores", "exponentials", "positions", "accumulated")
+REPEATED = ("scores", "exponentials", "queries", "positions", "accumulated")
 """Layouts whose places are written several times in a command, each time with another element."""
 
 
@@ -23,6 +23,7 @@ def raw_width(space: str, config: AcceleratorConfig) -> int:
         "exponential": numerics.activation_width,
         "residual": numerics.residual_width,
         "score": numerics.score.width,
+        "query": numerics.multiplier_width,
         "memory": 32,
     }[space]
 
@@ -66,6 +67,13 @@ class Writes:
 def writes(space: str, records: np.ndarray, config: AcceleratorConfig) -> Writes:
     """Records of one space as writes of cells."""
     mask = (1 << raw_width(space, config)) - 1
+    if space == "query":
+        # Words 0 and 1 are the multipliers of the two buffers, words 2 and 3 their shifts.
+        cell = np.stack([records["address"], records["address"] + 2], axis=1).astype(np.int64)
+        scales = np.stack([records["multiplier"], records["shift"]], axis=1).astype(np.int64)
+        return Writes(
+            np.repeat(records["cycle"].astype(np.int64), 2), cell.reshape(-1), scales.reshape(-1, config.elements)
+        )
     data = records["data"].astype(np.int64) & mask
     cycle = records["cycle"].astype(np.int64)
     if space == "score":

@@ -18,9 +18,19 @@ from golden.config import ModelConfig
 from hw.config import AcceleratorConfig
 from hw.isa import COMMAND_BYTES
 
-Space = Literal["scratchpad", "residual", "score", "exponential", "queue", "memory"]
+Space = Literal["scratchpad", "residual", "score", "exponential", "query", "queue", "memory"]
 Layout = Literal[
-    "rows", "last", "wide", "transposed", "scores", "logits", "exponentials", "positions", "accumulated", "queue"
+    "rows",
+    "last",
+    "wide",
+    "transposed",
+    "scores",
+    "logits",
+    "exponentials",
+    "queries",
+    "positions",
+    "accumulated",
+    "queue",
 ]
 
 
@@ -52,10 +62,10 @@ class Tensor:
     layout:
         ``rows``: (row, channel), a row every ``stride`` words. ``last``: the same, written several times, the last
         write counts. ``wide``: a value in two lanes. ``transposed``: (row, channel) with rows along the lanes, a
-        channel every ``stride`` words. ``scores``, ``exponentials``: (head, query, key). ``logits``: (token, expert) in
-        the score buffer. ``positions``: (queue entry, channel), a row every queue position. ``accumulated``: rows,
-        written once for each expert of a token. ``queue``: (token, rank) entries of queues. For ``positions`` and
-        ``accumulated`` routing decides the places: ``shape`` is the largest there may be.
+        channel every ``stride`` words. ``scores``, ``exponentials``: (head, query, key). ``queries``: (head, query).
+        ``logits``: (token, expert) in the score buffer. ``positions``: (queue entry, channel), a row every queue
+        position. ``accumulated``: rows, written once for each expert of a token. ``queue``: (token, rank) entries of
+        queues. For ``positions`` and ``accumulated`` routing decides the places: ``shape`` is the largest there may be.
     base, stride:
         First word and words from one row (or channel) to the next.
     lanes:
@@ -65,7 +75,7 @@ class Tensor:
     elements:
         P, for the layouts that work in tiles of P queries or experts.
     room:
-        Words between the two halves of a double buffer (``scores``, ``exponentials``).
+        Words between the two halves of a double buffer (``scores``, ``exponentials``, ``queries``).
     extent:
         Words from ``base`` on that belong to the tensor, padding included.
     padding:
@@ -112,8 +122,8 @@ class Tensor:
         if self.layout == "logits":
             word = index[1] // self.elements * self.shape[0] + index[0]
             return Location(zero + word, zero + index[1] % self.elements, zero)
-        if self.layout in ("scores", "exponentials"):
-            head, query, key = index
+        if self.layout in ("scores", "exponentials", "queries"):
+            head, query, key = (*index, 0)[:3]
             job = head * -(-self.shape[1] // self.elements) + query // self.elements
             word, lane = self.base + job % 2 * self.room + key, query % self.elements
             if self.layout == "exponentials":

@@ -12,7 +12,7 @@ import numpy as np
 
 from hw.config import AcceleratorConfig
 
-SPACES = ("scratchpad", "residual", "score", "exponential", "queue")
+SPACES = ("scratchpad", "residual", "score", "exponential", "query", "queue")
 
 
 def record_types(config: AcceleratorConfig) -> dict[str, np.dtype]:
@@ -36,6 +36,12 @@ def record_types(config: AcceleratorConfig) -> dict[str, np.dtype]:
             ("lane", "<u4"),
             ("clear", "<u4"),
             ("data", "<i4", (config.exponential_lanes,)),
+        ],
+        "query": [
+            *time,
+            ("address", "<u4"),
+            ("multiplier", "<i4", (config.elements,)),
+            ("shift", "<i4", (config.elements,)),
         ],
         "queue": [*time, ("expert", "<u4"), ("position", "<u4"), ("token", "<u4"), ("weight", "<u4")],
     }

@@ -20,6 +20,7 @@ from sw.verdict import Mismatch, TensorVerdict, Verdict
 _AXES = {
     "scores": ("head", "query", "key"),
     "exponentials": ("head", "query", "key"),
+    "queries": ("head", "query"),
     "logits": ("token", "expert"),
     "positions": ("expert", "position", "channel"),
     "accumulated": ("expert", "position", "channel"),
@@ -232,7 +233,7 @@ class _CommandCheck:
 
     def _place(self, expectation: Expectation, element: int) -> dict[str, Any]:
         tensor, index = expectation.tensor, expectation.index(element)
-        token: int | None = index[1] if tensor.layout in ("scores", "exponentials") else index[0]
+        token: int | None = index[1] if tensor.layout in ("scores", "exponentials", "queries") else index[0]
         axes = _AXES.get(tensor.layout, ("token", "channel"))
         if expectation.queues is not None:
             token = int(expectation.queues[index[0]][index[1]])

@@ -8,6 +8,7 @@ from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
 from hw.isa import Destination, Opcode
+from hw.nonlinear.layernorm import MAX_CHANNELS
 
 
 def _outside(value: Value, largest: int) -> Value:
@@ -44,7 +45,12 @@ def violations(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[
                 _outside(c.head_words, config.query_words),
             ]
         case Opcode.LAYERNORM:
-            return [_outside(c.rows, config.max_tokens), c.words == 0, c.channels == 0]
+            row_channels = c.words << exact_log2(config.lanes)
+            return [
+                _outside(c.rows, config.max_tokens),
+                _outside(row_channels, MAX_CHANNELS),
+                (c.channels == 0) | (c.channels > row_channels),
+            ]
         case Opcode.GATE:
             return [
                 _outside(c.tokens, config.max_tokens),

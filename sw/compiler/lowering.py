@@ -139,8 +139,8 @@ class Lowering(Emitter):
             destination=Destination.RESIDUAL_ADD,
         )
 
-    def _attention_tensors(self, name: str) -> tuple[Tensor, Tensor]:
-        """Scores and exponentials: tiles of P queries through double buffers."""
+    def _attention_tensors(self, name: str) -> tuple[Tensor, ...]:
+        """Scores, exponentials and query scales: tiles of P queries through double buffers."""
         c, model = self.config, self.model
         shape = (model.heads, model.tokens, model.tokens)
         common: dict[str, Any] = {"shape": shape, "elements": c.elements, "padding": None}
@@ -165,7 +165,21 @@ class Lowering(Emitter):
             signed=False,
             **common,
         )
-        return scores, exponentials
+        scales = (
+            Tensor(
+                name=f"{name}.{part}",
+                space="query",
+                layout="queries",
+                base=2 * index,
+                room=1,
+                extent=2,
+                lanes=c.elements,
+                signed=False,
+                **{**common, "shape": shape[:2]},
+            )
+            for index, part in enumerate(("query_multiplier", "query_shift"))
+        )
+        return scores, exponentials, *scales
 
     def _value(self, linear: QuantisedLinear, normed: Tensor, name: str) -> Tensor:
         """Stage V's weights, then multiply with swapped roles so that V is written transposed."""

@@ -38,6 +38,8 @@ def random_command(random: np.random.Generator, opcode: Opcode) -> bytes:
         high = min((1 << field.width) - 1, small.get(field.name, 1 << 62))
         values[field.name] = int(random.integers(1 if field.width > 1 else 0, high + 1))
     values["task_mask"] = int(random.integers(0, 4))
+    if opcode == Opcode.LAYERNORM:
+        values["channels"] = int(random.integers(1, values["words"] * CONFIG.lanes + 1))
     if "patch" in values:
         values["patch"] = 1 << int(random.integers(0, 5))
     if "top_k" in values:
@@ -155,10 +157,35 @@ def expected(program: bytes, task: int, counts: list[int]) -> tuple[list[tuple],
             for expert in range(c["experts"]):
                 if counts[expert]:
                     common = {"expert": expert, "steps": counts[expert], "attention": 0}
-                    log.append(("engine", {**common, "gather": 1, "scatter": 0, "gelu": 1, "words": c["source_words"],
-                                           "broadcast_base": c["source_base"], "channels": c["hidden_channels"]}))
-                    log.append(("engine", {**common, "gather": 0, "scatter": 1, "gelu": 0, "words": c["hidden_words"],
-                                           "destination": 1, "broadcast_unsigned": 1, "channels": c["channels"]}))
+                    log.append(
+                        (
+                            "engine",
+                            {
+                                **common,
+                                "gather": 1,
+                                "scatter": 0,
+                                "gelu": 1,
+                                "words": c["source_words"],
+                                "broadcast_base": c["source_base"],
+                                "channels": c["hidden_channels"],
+                            },
+                        )
+                    )
+                    log.append(
+                        (
+                            "engine",
+                            {
+                                **common,
+                                "gather": 0,
+                                "scatter": 1,
+                                "gelu": 0,
+                                "words": c["hidden_words"],
+                                "destination": 1,
+                                "broadcast_unsigned": 1,
+                                "channels": c["channels"],
+                            },
+                        )
+                    )
                     block = at + expert * c["stream_bytes"]
                     second = c["stream_bytes"] - c["first_bytes"]
                     blocks.append({"address": block, "bytes": c["first_bytes"], "words": c["source_words"]})
@@ -223,6 +250,8 @@ async def malformed_commands_are_refused(dut):
         (Opcode.ATTENTION, "heads", 0),
         (Opcode.ATTENTION, "head_words", CONFIG.query_words + 1),
         (Opcode.LAYERNORM, "rows", CONFIG.max_tokens + 1),
+        (Opcode.LAYERNORM, "words", 1024 // CONFIG.lanes + 1),
+        (Opcode.LAYERNORM, "channels", 8 * CONFIG.lanes + 1),
         (Opcode.GATE, "experts", CONFIG.max_experts + 1),
         (Opcode.GATE, "top_k", CONFIG.max_top_k + 1),
         (Opcode.EXPERTS, "experts", 0),

@@ -94,6 +94,7 @@ def test_a_clean_run_passes(run):
         ("scratchpad", "layer00.value", "layer00.v"),
         ("score", "layer00.attention", "layer00.scores"),
         ("exponential", "layer00.attention", "layer00.exponentials"),
+        ("query", "layer00.attention", "layer00.query_multiplier"),
         ("scratchpad", "layer00.attention", "layer00.attention"),
         ("residual", "layer00.projection", "layer00.residual_attention"),
         ("scratchpad", "layer00.fc1", "layer00.hidden"),
@@ -111,7 +112,7 @@ def test_a_wrong_element_is_placed(run, space, command, tensor):
     lane = 0
     if "columns" in records.dtype.names:
         lane = int(records[at]["columns"]).bit_length() * CONFIG.elements - CONFIG.elements
-    records[at]["data"][lane] ^= 1
+    records[at]["multiplier" if space == "query" else "data"][lane] ^= 1
     verdict = run.verify(space, records)
     first = verdict.first
     assert first is not None and verdict.mismatches >= 1
@@ -147,7 +148,7 @@ def test_the_earliest_difference_is_the_first(run):
     assert first is not None and first.cycle == records[mine[4]]["cycle"]
 
 
-@pytest.mark.parametrize("space", ["scratchpad", "residual", "score", "exponential"])
+@pytest.mark.parametrize("space", ["scratchpad", "residual", "score", "exponential", "query"])
 def test_a_missing_write_is_found(run, space):
     command = "layer01.experts" if space == "residual" else "layer00.attention"
     records, mine = run.records(space, command)
@@ -186,7 +187,7 @@ def test_a_write_of_another_tasks_command_is_found(run):
     assert verdict.first is not None and verdict.first.command_name == "store.features"
 
 
-@pytest.mark.parametrize("space", ["score", "exponential"])
+@pytest.mark.parametrize("space", ["score", "exponential", "query"])
 @pytest.mark.parametrize("job", [1, 2])
 def test_a_tile_written_twice_is_found(run, space, job):
     records, mine = run.records(space, "layer00.attention")
