@@ -186,7 +186,7 @@ def build_machine(config: AcceleratorConfig, *, debug: bool = False, stock: bool
         top="machine",
         sources=(_HERE / "machine.sv", memory.SOURCE, _HERE / "trace.cpp"),
         parameters=parameters,
-        optimise=True,
+        optimise=not debug,
         debug=debug,
         defines={"WAVES": 1} if debug else None,
         **({"all_public": True} if stock else {}),
