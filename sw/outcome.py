@@ -68,10 +68,10 @@ class FrameOutcome:
         return self.result.cycles / max(self.result.seconds, 1e-9)
 
     def layers(self) -> list[dict[str, Any]]:
-        """Every command that ran: name, op, layer, start, cycles (simulated) and ideal cycles."""
+        """Every command that ran but END, which takes no time: name, op, layer, start, simulated and ideal cycles."""
         entries = []
         for command in self.program.commands:
-            if command.runs(self.result.task):
+            if command.runs(self.result.task) and command.op != "END":
                 start, end = (int(stamp) for stamp in self.result.stamps[command.index])
                 entry = {"name": command.name, "op": command.op, "layer": command.layer, "start": start}
                 entries.append(entry | {"cycles": end - start, "ideal_cycles": command.ideal_cycles})
