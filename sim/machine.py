@@ -189,7 +189,7 @@ def build_machine(config: AcceleratorConfig, *, debug: bool = False, stock: bool
         optimise=not debug,
         debug=debug,
         defines={"WAVES": 1} if debug else None,
-        **({"all_public": True} if stock else {}),
+        all_public=stock,
     )
     return build_simulator(design, options)
 
