@@ -7,7 +7,7 @@ from amaranth.lib import data
 from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
-from hw.isa import Destination, Opcode
+from hw.isa import Destination, Opcode, fields
 from hw.nonlinear.layernorm import MAX_CHANNELS
 
 
@@ -16,18 +16,28 @@ def _outside(value: Value, largest: int) -> Value:
     return (value == 0) | (value > largest)
 
 
+def _ragged(config: AcceleratorConfig, size: Value) -> Value:
+    """Not one or more whole chunks."""
+    return (size == 0) | (size[: exact_log2(config.chunk_bytes)] != 0)
+
+
 def violations(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]:
     """Conditions under which a command with fields ``c`` is refused as BAD_FIELD.
 
     Only what could make a unit hang or overrun one of its own memories is checked; scratchpad and residual addresses
     are checked where they are used.
     """
-    gate_rows = config.elements * (config.score_words // config.max_tokens)
-    exponential_words = (
-        (c.tokens + (config.lanes - 1)) >> exact_log2(config.lanes) if opcode == Opcode.ATTENTION else None
-    )
+    if "stream_bytes" in fields(opcode):
+        # The weight stream drops a block of no whole chunk, and its command would wait for ever.
+        return [*_own(config, opcode, c), _ragged(config, c.stream_bytes)]
+    return _own(config, opcode, c)
+
+
+def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]:
+    """Rules of one opcode's own fields."""
     match opcode:
         case Opcode.LINEAR:
+            gate_rows = config.elements * (config.score_words // config.max_tokens)
             return [
                 c.steps == 0,
                 c.stationary_rows == 0,
@@ -38,6 +48,7 @@ def violations(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[
                 & ((c.steps > config.max_tokens) | (c.stationary_rows > gate_rows)),
             ]
         case Opcode.ATTENTION:
+            exponential_words = (c.tokens + (config.lanes - 1)) >> exact_log2(config.lanes)
             return [
                 _outside(c.tokens, config.max_tokens),
                 exponential_words > config.exponential_words,
@@ -63,6 +74,7 @@ def violations(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[
                 _outside(c.experts, config.max_experts),
                 _outside(c.source_words, config.weight_tile_words),
                 _outside(c.hidden_words, config.weight_tile_words),
+                _ragged(config, c.first_bytes) | (c.first_bytes >= c.stream_bytes),
                 c.hidden_channels > config.parameter_entries,
                 c.channels > config.parameter_entries,
             ]

@@ -30,7 +30,7 @@ def random_command(random: np.random.Generator, opcode: Opcode) -> bytes:
     small = {
         "words": 8, "tokens": 16, "heads": 4, "head_words": 4, "rows": 16, "channels": 64, "steps": 16,
         "stationary_rows": CONFIG.elements, "source_words": 8, "hidden_words": 8, "hidden_channels": 64,
-        "experts": CONFIG.max_experts, "destination": int(max(Destination)), "stream_bytes": 1 << 12, "first_bytes": 64,
+        "experts": CONFIG.max_experts, "destination": int(max(Destination)),
         "stream_address": 1 << 16, "row_bytes": 1 << 16, "plane_bytes": 1 << 20,
     }  # fmt: skip
     values = {}
@@ -38,6 +38,11 @@ def random_command(random: np.random.Generator, opcode: Opcode) -> bytes:
         high = min((1 << field.width) - 1, small.get(field.name, 1 << 62))
         values[field.name] = int(random.integers(1 if field.width > 1 else 0, high + 1))
     values["task_mask"] = int(random.integers(0, 4))
+    if "stream_bytes" in values:
+        chunks = int(random.integers(2, 64))
+        values["stream_bytes"] = CONFIG.chunk_bytes * chunks
+        if "first_bytes" in values:
+            values["first_bytes"] = CONFIG.chunk_bytes * int(random.integers(1, chunks))
     if opcode == Opcode.LAYERNORM:
         values["channels"] = int(random.integers(1, values["words"] * CONFIG.lanes + 1))
     if "patch" in values:
@@ -256,8 +261,11 @@ async def malformed_commands_are_refused(dut):
         (Opcode.GATE, "top_k", CONFIG.max_top_k + 1),
         (Opcode.EXPERTS, "experts", 0),
         (Opcode.EXPERTS, "hidden_words", CONFIG.weight_tile_words + 1),
+        (Opcode.EXPERTS, "first_bytes", 64 * CONFIG.chunk_bytes),
         (Opcode.LOAD_IMAGE, "patch", 6),
         (Opcode.STORE, "words", 0),
+        (Opcode.STAGE, "stream_bytes", 0),
+        (Opcode.LINEAR, "stream_bytes", 3 * CONFIG.chunk_bytes // 2),
         (Opcode.STAGE, "words", 0),
         (Opcode.LOAD_RESIDUAL, "words", 0),
     ):
