@@ -185,6 +185,7 @@ def build_machine(config: AcceleratorConfig, *, debug: bool = False, stock: bool
     options = BuildOptions(
         top="machine",
         sources=(_HERE / "machine.sv", memory.SOURCE, _HERE / "trace.cpp"),
+        public=[(f"accelerator.{path.rpartition('.')[0]}", path.rpartition(".")[2]) for path in memories(config)],
         parameters=parameters,
         optimise=not debug,
         debug=debug,
