@@ -106,12 +106,12 @@ def routing_figure(outcomes: Sequence[FrameOutcome], picture: Picture) -> Figure
     size = (max(4.5, 2.6 * len(layers) + 0.6), 2.6 * _aspect(picture) * len(rows) + 0.9)
     figure = Figure(figsize=size, layout="constrained", dpi=110)
     axes = figure.subplots(len(rows), len(layers), squeeze=False)
-    for (outcome, rank), line in zip(rows, axes, strict=True):
+    for number, ((outcome, rank), line) in enumerate(zip(rows, axes, strict=True)):
         for layer, axis in zip(layers, line, strict=True):
             chosen = outcome.routing[layer][1:, rank].reshape(model.grid)
             axis.imshow(np.ma.masked_less(chosen, 0), cmap=colours, vmin=-0.5, vmax=model.experts - 0.5)
             axis.set(xticks=[], yticks=[])
-            if line is axes[0]:
+            if number == 0:
                 axis.set_title(layer, fontsize=9)
         line[0].set_ylabel(f"{outcome.task}\n{'first' if rank == 0 else 'second'} choice", fontsize=8)
     handles = [Patch(color=colours(expert), label=f"expert {expert}") for expert in range(model.experts)]
