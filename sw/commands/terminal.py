@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 VERDICT_FAILED, USER_ERROR = 1, 2
 """Exit codes: a check came out wrong; a mistake of the user or something missing on this computer."""
@@ -61,12 +61,13 @@ class Display:
 
     def __init__(self) -> None:
         self._progress = Progress(
-            TextColumn("{task.description:<9}"),
-            BarColumn(bar_width=24),
+            TextColumn("{task.description:<9}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=20),
             TaskProgressColumn(),
             TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[detail]}", style="dim"),
+            TextColumn("{task.fields[detail]}", style="dim", table_column=Column(ratio=1, no_wrap=True)),
             console=console,
+            expand=True,
         )
         self._stages: dict[str, TaskID] = {}
 
