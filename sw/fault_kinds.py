@@ -10,7 +10,7 @@ import numpy as np
 from golden.integer.parameters import QuantisedExperts, QuantisedLinear, QuantisedMlp
 from hw.isa import COMMAND_BYTES, StallSource
 from sim.machine import Upset
-from sw.faults import ASSERTION, Fault, Place, Subject, element, with_layer
+from sw.faults import ASSERTION, MODEL, Fault, Place, Subject, element, with_layer
 
 WATCHDOG = 4000
 
@@ -264,22 +264,25 @@ def _busy_expert(s: Subject) -> int:
     return int(np.argmax([len(queue.tokens) for queue in s.reference["layer01.queues"]]))
 
 
-def _queue_upset(s: Subject, mask: int) -> Upset:
-    word = _busy_expert(s) * s.config.max_tokens
+def _queue_upset(s: Subject, expert: int, mask: int) -> Upset:
+    """Bits of the first entry of an expert's queue, when GATE has written it and EXPERTS has not read it."""
+    word = expert * s.config.max_tokens
     return Upset(cycle=s.after("layer01.route", "queue"), memory="gate.queues.entries", word=word, mask=mask)
 
 
 def routing(s: Subject) -> Fault:
     """Another token in an expert's queue, between GATE and EXPERTS."""
-    expert = _busy_expert(s)
-    token = int(s.reference["layer01.queues"][expert].tokens[0])
+    queues = [set(queue.tokens.tolist()) for queue in s.reference["layer01.queues"]]
+    others = [set(range(MODEL.tokens)) - queue if queue else set() for queue in queues]
+    expert = next(number for number, tokens in enumerate(others) if tokens)
+    token, other = int(s.reference["layer01.queues"][expert].tokens[0]), max(others[expert])
     return Fault(
         kind="routing entry",
-        injected=f"token {token} at the head of the queue of expert {expert} becomes {token ^ 1}",
+        injected=f"token {token} at the head of the queue of expert {expert} becomes {other}",
         expected=Place(
             command="layer01.experts", tensor="layer01.expert_hidden", index=(expert, 0, None), error="NONE"
         ),
-        upsets=[_queue_upset(s, 1)],
+        upsets=[_queue_upset(s, expert, token ^ other)],
     )
 
 
@@ -293,7 +296,7 @@ def expert_share(s: Subject) -> Fault:
         expected=Place(
             command="layer01.experts", tensor="layer01.expert_residual", index=(expert, 0, None), error="NONE"
         ),
-        upsets=[_queue_upset(s, 1 << token_bits + 14)],
+        upsets=[_queue_upset(s, expert, 1 << token_bits + 14)],
     )
 
 
@@ -352,7 +355,7 @@ def opcode(s: Subject) -> Fault:
     return Fault(
         kind="malformed opcode",
         injected="the opcode of layer00.attention is 0xee",
-        expected=Place(error="BAD_OPCODE", command="layer00.attention"),
+        expected=Place(error="BAD_OPCODE", command="layer00.attention", address=0xEE),
         patches=[(address, b"\xee")],
     )
 

@@ -59,7 +59,10 @@ def try_fault(subject: Subject, fault: Fault, simulator: Simulator) -> dict[str,
             subject.program, [broken, subject.repaired(fault)], simulator=simulator, watchdog=fault.watchdog
         )
     except BenchFailure as failure:
-        reported, text = _assertion(str(failure))
+        match = re.search(r"Assertion failed in (\S+?): (.*)", str(failure))
+        if match is None:
+            raise
+        reported, text = Place(error=ASSERTION, unit=match[1].split(".")[2]), match[0]
     else:
         first, second = results
         if first.error != ErrorCode.NONE:
@@ -97,15 +100,6 @@ def _verdict(caught: bool, placed: bool, recovered: bool | None) -> str:
     return f"{words}; {'bit-exact again' if recovered else 'but the next frame was wrong'}"
 
 
-def _assertion(log: str) -> tuple[Place, str]:
-    """Where an assertion of the hardware fired, from the simulator's log; anything else that ended it is nowhere."""
-    match = re.search(r"Assertion failed in (\S+?): (.*)", log)
-    if match is None:
-        return NOWHERE, f"the simulation did not end: {log.splitlines()[0]}"
-    unit = match[1].split(".")[2] if match[1].count(".") >= 2 else match[1]
-    return Place(error=ASSERTION, unit=unit), match[0]
-
-
 def run_selftest(
     preset: str = "tiny",
     out: Path = Path("build/selftest"),
@@ -138,6 +132,8 @@ def run_selftest(
         Unknown preset.
     sim.build.BuildError, sim.tools.ToolError
         The simulator cannot be built.
+    sim.bench.BenchFailure
+        A simulation did not come to its end for another reason than an assertion of the hardware.
     """
     began = time.perf_counter()
     config = find_preset(preset)

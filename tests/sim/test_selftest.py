@@ -1,0 +1,67 @@
+"""The self-test passes, and fails when a fault is missed or placed wrongly."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from sw import fault_kinds
+from sw.faults import Fault, Place
+from sw.selftest import run_selftest
+
+
+def nothing(subject):
+    """A fault that changes nothing."""
+    return Fault(kind="nothing", injected="nothing", expected=Place(command="layer00.query"))
+
+
+def misplaced(subject):
+    """A real fault, expected at another channel."""
+    fault = fault_kinds.bias(subject)
+    token, channel = fault.expected.index
+    return replace(fault, expected=replace(fault.expected, index=(token, channel + 1)))
+
+
+def unrepaired(subject):
+    """A real fault that the next frame still has: its repair is the same broken byte."""
+    fault = fault_kinds.opcode(subject)
+    ((address, data),) = fault.patches
+    subject.program.content[address] = data[0]
+    return fault
+
+
+@pytest.mark.slow
+def test_every_fault_is_caught_and_placed(tmp_path):
+    stages = []
+    result = run_selftest("tiny", tmp_path, lambda stage, fraction, detail: stages.append((stage, fraction)))
+    bad = [fault for fault in result["faults"] if not fault["passed"]]
+    assert not bad and result["passed"] and result["clean"]["passed"]
+    assert result["caught"] == result["total"] == len(fault_kinds.KINDS) >= 8
+    assert len({fault["kind"] for fault in result["faults"]}) == result["total"]
+    assert stages[-1] == ("faults", 1.0)
+    assert json.loads((tmp_path / "selftest.json").read_text())["faults"][0]["reported"]["command"] == "layer00.fc1"
+
+
+@pytest.mark.parametrize(
+    "make, verdict",
+    [
+        (nothing, "missed"),
+        (misplaced, "caught, but placed wrongly; bit-exact again"),
+        (unrepaired, "caught and placed; but the next frame was wrong"),
+    ],
+)
+def test_a_missed_misplaced_or_lasting_fault_fails(tmp_path, make, verdict):
+    result = run_selftest("tiny", tmp_path, kinds=[make])
+    assert result["clean"]["passed"] and not result["passed"] and result["caught"] == 0
+    assert result["faults"][0]["verdict"] == verdict
+
+
+def test_places_agree_by_what_is_known():
+    reported = Place(command="a", tensor="t", index=(1, 2), got=3, error="NONE")
+    assert Place(command="a", index=(1, None)).agrees(reported)
+    assert not Place(command="a", index=(2, None)).agrees(reported)
+    assert not Place(command="a", index=(1,)).agrees(reported)
+    assert not Place(command="b").agrees(reported)
+    assert not Place(error="WATCHDOG").agrees(reported)
