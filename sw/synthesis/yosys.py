@@ -134,10 +134,7 @@ def _mapping(modules: Sequence[str]) -> list[str]:
     for labels, stage, share in _STAGES:
         script.append(f"log -stdout @{share} {stage}")
         if labels.startswith("map_ram"):
-            script += [
-                "tee -q -o memory_names.txt select -list t:$mem_v2",
-                "tee -q -o memories.txt dump t:$mem_v2",
-            ]
+            script.append("tee -q -o memories.txt dump t:$mem_v2")
         tee = "tee -q -o libmap.txt " if labels.startswith("map_ram") else ""
         script.append(f"{tee}synth_ecp5 -abc9 -top top -run {labels}")
     return [*script, "tee -q -o cells.json stat -json"]
@@ -146,10 +143,16 @@ def _mapping(modules: Sequence[str]) -> list[str]:
 def _memories(work: Path) -> list[MemoryUse]:
     """Read names and sizes of memories before mapping, and what they were mapped to."""
     primitives = dict(re.findall(r"^mapping memory (\S+) via (\S+)$", (work / "libmap.txt").read_text(), re.MULTILINE))
-    cells = re.split(r"^  cell \$mem_v2 ", (work / "memories.txt").read_text(), flags=re.MULTILINE)[1:]
+    # Yosys leaves the lines of modules out when there is only one.
+    parts = re.split(r"^module \\(\S+)$", (work / "memories.txt").read_text(), flags=re.MULTILINE)
+    modules = zip(parts[1::2], parts[2::2], strict=True) if len(parts) > 1 else [("top", parts[0])]
+    cells = [
+        (module, *cell.partition("\n")[::2])
+        for module, content in modules
+        for cell in re.split(r"^  cell \$mem_v2 \\", content, flags=re.MULTILINE)[1:]
+    ]
     uses = []
-    for place, cell in zip((work / "memory_names.txt").read_text().split(), cells, strict=True):
-        module, _, name = place.partition("/")
+    for module, name, cell in cells:
         words, width, writers = (
             int(found[1]) if (found := re.search(rf"parameter \\{field} (\d+)$", cell, re.MULTILINE)) else 0
             for field in ("SIZE", "WIDTH", "WR_PORTS")

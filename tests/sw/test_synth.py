@@ -35,16 +35,20 @@ class Products(Component):
 
 
 class Store(Component):
-    """1024 words of 18 bits and a register behind them."""
+    """Words of 18 bits and a register behind them."""
 
     address: In(10)
     write: In(1)
     data: In(18)
     word: Out(18)
 
+    def __init__(self, depth=1024):
+        self.depth = depth
+        super().__init__()
+
     def elaborate(self, platform):
         m = Module()
-        m.submodules.ram = ram = Memory(shape=18, depth=1024, init=[])
+        m.submodules.ram = ram = Memory(shape=18, depth=self.depth, init=[])
         write, read = ram.write_port(), ram.read_port()
         m.d.comb += [
             write.addr.eq(self.address),
@@ -58,22 +62,27 @@ class Store(Component):
 
 
 class Pair(Component):
-    """Both, each a module of its own."""
+    """Both and a second memory, each a module of its own."""
 
     address: In(10)
     write: In(1)
     data: In(18)
     word: Out(18)
+    other: Out(18)
     wide: Out(signed(36))
     scaled: Out(signed(21))
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.store = store = Store()
+        m.submodules.aside = aside = Store(512)
         m.submodules.products = products = Products()
         m.d.comb += [
-            *(getattr(store, name).eq(getattr(self, name)) for name in ("address", "write", "data")),
+            *(getattr(part, name).eq(getattr(self, name)) for part in (store, aside) for name in ("write", "data")),
+            store.address.eq(self.address),
+            aside.address.eq(self.address[1:]),
             self.word.eq(store.word),
+            self.other.eq(aside.word),
             products.left.eq(store.word),
             products.right.eq(self.data),
             products.narrow.eq(self.address),
@@ -92,11 +101,10 @@ def test_each_module_is_counted(tmp_path):
     assert (products["ff"], products["dsp"], products["bram"]) == (36 + 21, 1, 0), "the narrow product takes no block"
     assert 21 <= products["lut4"] <= 150
     assert result["modules"]["top"]["ff"] == 0
-    assert {name: result[name] for name in ("ff", "dsp", "bram")} == {"ff": 18 + 57, "dsp": 1, "bram": 1}
+    assert {name: result[name] for name in ("ff", "dsp", "bram")} == {"ff": 36 + 57, "dsp": 1, "bram": 2}
     assert result["lut4"] == sum(module["lut4"] for module in result["modules"].values())
-    assert [(use["unit"], use["words"], use["width"], use["kind"]) for use in result["memories"]] == [
-        ("store", 1024, 18, "block")
-    ]
+    memories = {use["unit"]: (use["name"], use["words"], use["width"], use["kind"]) for use in result["memories"]}
+    assert memories == {"store": ("ram", 1024, 18, "block"), "aside": ("ram", 512, 18, "block")}
     assert result["fits"] and not result["excess"]
     shares = [share for _, share, _ in progress]
     assert shares == sorted(shares) and shares[-1] == 1.0
