@@ -48,6 +48,12 @@ def folder_aside(folder: Path | str) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def check_folder(folder: Path) -> None:
+    """Raise ValueError if ``folder`` cannot be one, before anything long begins."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; give a folder for the results")
+
+
 def write_json(path: Path | str, value: Any) -> None:
     """Write ``value`` as indented JSON, whole or not at all."""
     with file_aside(path) as aside:

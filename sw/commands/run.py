@@ -55,9 +55,11 @@ def command(
     from sim.machine import MemorySettings
     from sw import flow
     from sw.dump import dump_tensors
+    from sw.files import check_folder
     from sw.prepare import ACCURACY_SCENES, prepare
     from sw.report import write_report
 
+    check_folder(out)
     memory = MemorySettings(read_latency=memory_latency, stall=stalls, seed=seed, flip=_flip(flip))
     with Display() as display:
         prepared = prepare(model, preset, activation_width, on_progress=display)

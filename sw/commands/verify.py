@@ -40,8 +40,9 @@ def command(
     """
     from sim.machine import MemorySettings
     from sw import flow, prepare
-    from sw.files import write_json
+    from sw.files import check_folder, write_json
 
+    check_folder(out)
     memory = MemorySettings(read_latency=memory_latency, stall=stalls, seed=seed)
     combinations = [(name, width) for name in preset or ["edge"] for width in activation_width or [8]]
     for name, width in combinations:

@@ -136,6 +136,13 @@ def test_other_commands_refuse_alike(tmp_path: Path) -> None:
     refused(["train"], tmp_path / "checkpoint.txt", "ends in .safetensors")
 
 
+def test_results_into_a_file(tmp_path: Path, small: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    result = CliRunner().invoke(app, [*run(small), "--out", str(tmp_path / "file")])
+    assert result.exit_code == 2 and "is a file" in result.output + result.stderr
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_a_defect_of_the_program_keeps_its_stack_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise KeyError("a defect")
