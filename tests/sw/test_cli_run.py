@@ -120,8 +120,11 @@ def _weight_byte(small: Path) -> str:
 
 def test_a_flipped_weight_bit_is_caught_and_placed(small: Path, tmp_path: Path) -> None:
     arguments = ["--model", str(small), "--preset", "tiny", "--flip", _weight_byte(small), "--out", str(tmp_path / "o")]
-    result = CliRunner().invoke(app, ["run", "--task", "depth", *arguments])
+    dump = tmp_path / "tensors.npz"
+    result = CliRunner().invoke(app, ["run", "--task", "depth", "--dump", str(dump), *arguments])
     assert result.exit_code == 1, result.output
+    tensors = np.load(dump)
+    assert not np.array_equal(tensors["depth/machine"], tensors["depth/head"])
     flat = " ".join(result.output.split())
     assert "NOT bit-exact" in flat and "layer00.fc2" in flat and "cycle" in flat and "expected" in flat
     run = json.loads((tmp_path / "o" / "run.json").read_text())
