@@ -92,11 +92,11 @@ class Display:
         self._progress.stop()
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; the first column is text, the others are numbers."""
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 1) -> None:
+    """Print a table; the first ``texts`` columns are text, the others are numbers."""
     made = Table(title=title, title_justify="left", header_style="bold")
     for number, column in enumerate(columns):
-        made.add_column(column, justify="right" if number else "left", overflow="fold")
+        made.add_column(column, justify="right" if number >= texts else "left", overflow="fold")
     for row in rows:
         made.add_row(*row)
     console.print(made)

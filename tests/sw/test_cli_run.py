@@ -102,10 +102,10 @@ def test_pictures_are_written_and_not_blank(finished: tuple[Path, str]) -> None:
 
 
 def test_predictions_come_from_the_machines_output(finished: tuple[Path, str], small: Path) -> None:
-    tensors = np.load(finished[0].parent / "tensors.npz")
-    for task in ("segmentation", "depth"):
-        assert np.array_equal(tensors[f"{task}/machine"], tensors[f"{task}/head"])
-    assert tensors["segmentation/layer01.expert_indices"].shape == (9, 2)
+    with np.load(finished[0].parent / "tensors.npz") as tensors:
+        for task in ("segmentation", "depth"):
+            assert np.array_equal(tensors[f"{task}/machine"], tensors[f"{task}/head"])
+        assert tensors["segmentation/layer01.expert_indices"].shape == (9, 2)
 
 
 def _weight_byte(small: Path) -> str:
@@ -123,8 +123,8 @@ def test_a_flipped_weight_bit_is_caught_and_placed(small: Path, tmp_path: Path) 
     dump = tmp_path / "tensors.npz"
     result = CliRunner().invoke(app, ["run", "--task", "depth", "--dump", str(dump), *arguments])
     assert result.exit_code == 1, result.output
-    tensors = np.load(dump)
-    assert not np.array_equal(tensors["depth/machine"], tensors["depth/head"])
+    with np.load(dump) as tensors:
+        assert not np.array_equal(tensors["depth/machine"], tensors["depth/head"])
     flat = " ".join(result.output.split())
     assert "NOT bit-exact" in flat and "layer00.fc2" in flat and "cycle" in flat and "expected" in flat
     run = json.loads((tmp_path / "o" / "run.json").read_text())
