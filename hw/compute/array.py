@@ -69,7 +69,7 @@ class ComputeArray(wiring.Component):
         connect(m, flipped(self.fill), banks.fill)
         connect(m, flipped(self.hold), banks.hold)
         connect(m, flipped(self.exponentials), banks.exponentials)
-        m.d.comb += banks.read_address.eq(payload.stationary_address)
+        m.d.comb += [banks.read_enable.eq(self.beat.valid), banks.read_address.eq(payload.stationary_address)]
 
         def delayed(bit: Value, cycles: int, name: str) -> Value:
             pipe = Signal(cycles, name=name)

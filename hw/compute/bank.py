@@ -33,8 +33,9 @@ class StationaryBanks(wiring.Component):
     exponentials:
         One lane for each of E elements; ``clear`` begins a word with zeros in its other lanes. An element's word is
         written anew with each of its lanes, so no other writer may touch it in between.
-    read_address, read_data:
-        One address for all elements; P words, ``LATENCY`` cycles later, every cycle.
+    read_enable, read_address, read_data:
+        One address for all elements; P words, ``LATENCY`` cycles later, every cycle. With ``read_enable`` the word must
+        not be written in that cycle (asserted): block RAM leaves open which of the two it returns.
 
     Resources: P block memories of ``bank_words`` x T x A bits, and P words of registers in which exponentials gather:
     memories with an enable for each lane would need none, but simulate a third slower.
@@ -49,6 +50,7 @@ class StationaryBanks(wiring.Component):
                 "fill": In(stream.Signature(bank_fill(config))),
                 "hold": In(Strobe(bank_hold(config))),
                 "exponentials": In(stream.Signature(bank_exponentials(config))),
+                "read_enable": In(1),
                 "read_address": In(range(config.bank_words)),
                 "read_data": Out(data.ArrayLayout(lanes(config), config.elements)),
             }
@@ -75,6 +77,7 @@ class StationaryBanks(wiring.Component):
             fill.ready.eq(~(filled & (held | computed)).any()),
         ]
         chosen = self._chosen_lane(m)
+        collides = Signal(elements)
         for i in range(elements):
             memory = Memory(shape=self.read_data[i].shape().size, depth=self.config.bank_words, init=[])
             m.submodules[f"bank_{i}"] = memory
@@ -97,8 +100,12 @@ class StationaryBanks(wiring.Component):
                     write.data.eq(fill.payload.data[i % group]),
                     write.en.eq(filled[i] & fill.ready),
                 ]
-            m.d.comb += read.addr.eq(self.read_address)
+            m.d.comb += [
+                read.addr.eq(self.read_address),
+                collides[i].eq(self.read_enable & write.en & (write.addr == self.read_address)),
+            ]
             m.d.sync += Value.cast(self.read_data[i]).eq(read.data)
+        m.d.sync += Assert(~collides.any(), "a bank word is read in the cycle in which it is written")
         return m
 
     def _chosen_lane(self, m: Module) -> Signal:
