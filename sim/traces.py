@@ -52,7 +52,7 @@ def _read(path: Path, layout: Any, record: np.dtype, frame: int) -> np.ndarray:
     out["command"] = records["place"] & 0xFFFF
     for leaf in leaves(layout):
         name = leaf.path.replace("scales.", "")
-        if name in record.names:
+        if name in (record.names or ()):
             out[name] = _field(raw, leaf)
     return out
 

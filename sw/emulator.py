@@ -229,7 +229,7 @@ class Emulator:
             exponentials = functions.attention_exponentials(scores.T, self.numerics)
             self._record_exponentials(job % 2, exponentials.T)
             scale = functions.query_scale(exponentials, f["output_multiplier"], f["output_shift"], self.numerics)
-            self.recorder.add("query", 1, address=job % 2, multiplier=scale.multiplier, shift=scale.shift)
+            self.recorder.add("query", 1, address=np.array(job % 2), multiplier=scale.multiplier, shift=scale.shift)
             value = f["value_base"] + head * words * self.config.lanes * f["value_stride"]
             channels = self._rows(value, f["value_stride"], words * self.config.lanes, -(-tokens // self.config.lanes))
             y = _product(exponentials[:count], channels[:, :tokens])

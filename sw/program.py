@@ -123,7 +123,8 @@ class Tensor:
             word = index[1] // self.elements * self.shape[0] + index[0]
             return Location(zero + word, zero + index[1] % self.elements, zero)
         if self.layout in ("scores", "exponentials", "queries"):
-            head, query, key = (*index, 0)[:3]
+            head, query = index[:2]
+            key = index[2] if len(index) > 2 else np.int64(0)
             job = head * -(-self.shape[1] // self.elements) + query // self.elements
             word, lane = self.base + job % 2 * self.room + key, query % self.elements
             if self.layout == "exponentials":
