@@ -63,3 +63,10 @@ def test_callers_in_parallel_share_one_build(tmp_path):
 def test_unknown_source_is_refused():
     with pytest.raises(ValueError, match="neither"):
         build_simulator(options=BuildOptions(sources=[Path("design.vhd")]))
+
+
+def test_zeroed_memories_become_loops():
+    zeros = "  initial begin\n    a[0] = 8'd0;\n    a[1] = 8'h00;\n    a[2] = 8'd0;\n  end\n"
+    mixed = "  initial begin\n    b[0] = 8'd0;\n    b[1] = 8'd3;\n  end\n"
+    text = build._looped(f"module m;\n{zeros}{mixed}endmodule\n")
+    assert text == f"module m;\n  initial for (integer i = 0; i < 3; i = i + 1) a[i] = 0;\n{mixed}endmodule\n"
