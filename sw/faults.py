@@ -176,6 +176,11 @@ class Subject:
     def clean(self, result: FrameResult) -> None:
         self._clean = result
 
+    @property
+    def busy_expert(self) -> int:
+        """The expert with the longest queue."""
+        return int(np.argmax([len(queue.tokens) for queue in self.reference["layer01.queues"]]))
+
     def command(self, name: str) -> Command:
         """A command by name."""
         return next(command for command in self.program.commands if command.name == name)

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from sw import fault_kinds
+from sw import faults_in_machine, faults_in_memory
+from sw.fault_kinds import KINDS
 from sw.faults import Fault, Place
 from sw.selftest import run_selftest
 
@@ -19,14 +20,14 @@ def nothing(subject):
 
 def misplaced(subject):
     """A real fault, expected at another channel."""
-    fault = fault_kinds.bias(subject)
+    fault = faults_in_memory.bias(subject)
     token, channel = fault.expected.index
     return replace(fault, expected=replace(fault.expected, index=(token, channel + 1)))
 
 
 def unrepaired(subject):
     """A real fault that the next frame still has: its repair is the same broken byte."""
-    fault = fault_kinds.opcode(subject)
+    fault = faults_in_machine.opcode(subject)
     ((address, data),) = fault.patches
     subject.program.content[address] = data[0]
     return fault
@@ -38,7 +39,7 @@ def test_every_fault_is_caught_and_placed(tmp_path):
     result = run_selftest("tiny", tmp_path, lambda stage, fraction, detail: stages.append((stage, fraction)))
     bad = [fault for fault in result["faults"] if not fault["passed"]]
     assert not bad and result["passed"] and result["clean"]["passed"]
-    assert result["caught"] == result["total"] == len(fault_kinds.KINDS) >= 8
+    assert result["caught"] == result["total"] == len(KINDS) >= 8
     assert len({fault["kind"] for fault in result["faults"]}) == result["total"]
     assert stages[-1] == ("faults", 1.0)
     assert json.loads((tmp_path / "selftest.json").read_text())["faults"][0]["reported"]["command"] == "layer00.fc1"
