@@ -70,6 +70,8 @@ class BuildOptions:
         Compile for speed of the simulation (long runs) rather than of the compilation (unit benches).
     debug
         Make every signal visible and let a run record waves.
+    main
+        Main program that takes the place of cocotb's and drives the clock.
     all_public
         Make every signal visible without waves, as cocotb's own runner builds: a reference for speed.
     coverage
@@ -83,17 +85,19 @@ class BuildOptions:
     defines: Mapping[str, int | str] | None = None
     optimise: bool = False
     debug: bool = False
+    main: Path | None = None
     all_public: bool = False
     coverage: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Simulator:
-    """A finished build: run it with ``sim.bench.run_bench``."""
+    """A finished build: run it with ``sim.bench.run_bench``. With ``own_clock`` its main program drives ``clk``."""
 
     directory: Path
     top: str
     debug: bool
+    own_clock: bool = False
 
     @property
     def executable(self) -> Path:
@@ -245,7 +249,7 @@ def _digest(design: Design | None, control: str, options: BuildOptions) -> str:
         tools.cxx_version(),
         str(cocotb_tools.config.libs_dir),
         Path(__file__).read_text(),
-        *(f"{source.name}\0{source.read_text()}" for source in options.sources),
+        *(f"{source.name}\0{source.read_text()}" for source in (*options.sources, *filter(None, [options.main]))),
     ]
     for part in content:
         hasher.update(f"{len(part)}:".encode() + part.encode())
@@ -273,7 +277,7 @@ def _generate(design: Design | None, control: str, options: BuildOptions, work: 
 
 def _compile_model(generated: Sequence[Path], options: BuildOptions, work: Path) -> None:
     """Compile the model, cocotb's main program and the user's C++, and link them."""
-    main = Path(cocotb_tools.config.share_dir) / "lib" / "verilator" / "verilator.cpp"
+    main = options.main or Path(cocotb_tools.config.share_dir) / "lib" / "verilator" / "verilator.cpp"
     level = "-O2" if options.optimise else "-O1"
     flags = [*_compiler_flags(options), "-I."]
     folder = work / "generated"
@@ -338,4 +342,4 @@ def build_simulator(target: wiring.Component | Design | None = None, options: Bu
             ports = [asdict(port) for port in design.ports] if design is not None and top_is_design else []
             (work / "ports.json").write_text(json.dumps(ports, indent=1))
             (work / "versions.json").write_text(json.dumps({**tools.tool_versions(), "git": tools.git_id()}, indent=1))
-    return Simulator(directory=directory, top=options.top, debug=options.debug)
+    return Simulator(directory=directory, top=options.top, debug=options.debug, own_clock=options.main is not None)

@@ -191,6 +191,7 @@ def build_machine(config: AcceleratorConfig, *, debug: bool = False, stock: bool
         debug=debug,
         defines={"WAVES": 1} if debug else None,
         all_public=stock,
+        main=None if debug or stock else _HERE / "machine_main.cpp",
     )
     return build_simulator(design, options)
 
@@ -252,6 +253,7 @@ def run_machine(
             "frames": jobs,
             "progress_file": str(work / "progress.jsonl"),
             "last_cycle": waves[2] if waves else None,
+            "own_clock": simulator.own_clock,
         }
         with _following(work / "progress.jsonl", on_progress):
             bench = run_bench(

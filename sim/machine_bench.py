@@ -168,7 +168,8 @@ async def frames(dut: Any) -> None:
     settings = parameters()
     for name in INPUTS:
         getattr(dut, name).value = 0
-    Clock(dut.clk, CLOCK_PERIOD_NS, unit="ns").start(start_high=False)
+    if not settings["own_clock"]:
+        Clock(dut.clk, CLOCK_PERIOD_NS, unit="ns").start(start_high=False)
     await _reset(dut)
     host, memory = Registers(dut), MemoryBackdoor(dut.memory)
     progress = Progress(settings["progress_file"])
