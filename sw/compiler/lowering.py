@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from golden.integer import functions
 from golden.integer.parameters import (
     QuantisedExperts,
-    QuantisedLayer,
     QuantisedLayerNorm,
     QuantisedLinear,
     QuantisedMlp,
@@ -17,13 +14,13 @@ from golden.integer.parameters import (
 )
 from hw.isa import Destination, Opcode
 from sw import cycles
-from sw.compiler.emission import Emitter
+from sw.compiler.attention import AttentionLowering
 from sw.compiler.layout import Plan
-from sw.compiler.weights import pad_axis, parameter_bytes, spread
+from sw.compiler.weights import pad_axis
 from sw.program import Output, Tensor
 
 
-class Lowering(Emitter):
+class Lowering(AttentionLowering):
     """Emits the program of one model, command by command.
 
     Parameters
@@ -44,7 +41,7 @@ class Lowering(Emitter):
         self._embed()
         for index, layer in enumerate(self.quantised.layers):
             self.layer = index
-            self._attend(layer, f"layer{index:02d}")
+            self.attend(layer, f"layer{index:02d}")
             if isinstance(layer.mlp, QuantisedExperts):
                 self._route(layer.norm2, layer.mlp, f"layer{index:02d}")
             else:
@@ -86,152 +83,6 @@ class Lowering(Emitter):
             destination=Destination.RESIDUAL_ADD,
             broadcast_unsigned=1,
         )
-
-    def _attend(self, layer: QuantisedLayer, name: str) -> None:
-        g, model, attention = self.geometry, self.model, layer.attention
-        normed = self.tensor(f"{name}.norm1", model.tokens, model.dim)
-        self.norm(layer.norm1, normed)
-        q, k, mixed = (self.heads(f"{name}.{part}") for part in ("q", "k", "attention"))
-        for label, linear, tensor in (("query", attention.q, q), ("key", attention.k, k)):
-            self.linear(
-                f"{name}.{label}",
-                linear,
-                tensor,
-                source=normed.base,
-                words=g.dim_words,
-                steps=model.tokens,
-                destination=Destination.ACTIVATION,
-                channels=g.heads_words * self.config.lanes,
-                heads=True,
-            )
-        value = self._value(attention.v, normed, name)
-        self.emit(
-            Opcode.ATTENTION,
-            f"{name}.attention",
-            *self._attention_tensors(name),
-            mixed,
-            work=cycles.attention(self.config, tokens=model.tokens, heads=model.heads, head_dim=model.head_dim),
-            query_base=q.base,
-            query_stride=q.stride,
-            key_base=k.base,
-            key_stride=k.stride,
-            value_base=value.base,
-            value_stride=value.stride,
-            destination_base=mixed.base,
-            destination_stride=mixed.stride,
-            tokens=model.tokens,
-            heads=model.heads,
-            head_words=g.head_words,
-            score_multiplier=attention.score_multiplier,
-            score_shift=attention.score_shift,
-            output_multiplier=attention.output_multiplier,
-            output_shift=attention.output_shift,
-        )
-        projection = attention.projection
-        columns = spread(projection.weight, 1, model.head_dim, g.head_words * self.config.lanes)
-        self.linear(
-            f"{name}.projection",
-            QuantisedLinear(**{**vars(projection), "weight": columns}),
-            self.residual(f"{name}.residual_attention"),
-            source=mixed.base,
-            words=g.heads_words,
-            steps=model.tokens,
-            destination=Destination.RESIDUAL_ADD,
-        )
-
-    def _attention_tensors(self, name: str) -> tuple[Tensor, ...]:
-        """Scores, exponentials and query scales: tiles of P queries through double buffers."""
-        c, model = self.config, self.model
-        shape = (model.heads, model.tokens, model.tokens)
-        common: dict[str, Any] = {"shape": shape, "elements": c.elements, "padding": None}
-        scores = Tensor(
-            name=f"{name}.scores",
-            space="score",
-            layout="scores",
-            room=c.max_tokens,
-            extent=c.max_tokens + model.tokens,
-            lanes=c.elements,
-            **common,
-        )
-        room = c.attention_buffer(1) - c.attention_buffer(0)
-        exponentials = Tensor(
-            name=f"{name}.exponentials",
-            space="exponential",
-            layout="exponentials",
-            base=c.attention_buffer(0) + c.query_words,
-            room=room,
-            extent=room + self.geometry.token_words,
-            lanes=c.lanes,
-            signed=False,
-            **common,
-        )
-        scales = (
-            Tensor(
-                name=f"{name}.{part}",
-                space="query",
-                layout="queries",
-                base=2 * index,
-                room=1,
-                extent=2,
-                lanes=c.elements,
-                signed=False,
-                **{**common, "shape": shape[:2]},
-            )
-            for index, part in enumerate(("query_multiplier", "query_shift"))
-        )
-        return scores, exponentials, *scales
-
-    def _value(self, linear: QuantisedLinear, normed: Tensor, name: str) -> Tensor:
-        """Stage V's weights, then multiply with swapped roles so that V is written transposed."""
-        g, model = self.geometry, self.model
-        channels = g.heads_words * self.config.lanes
-        if np.any(linear.bias):
-            raise ValueError(f"{name}.v has a bias; fold it into the projection's, as attention weights sum to 1")
-        linear = self.pad_outputs(linear, channels, heads=True)
-        weights = self.tensor(f"{name}.v_weights", channels, model.dim)
-        matrix = self.narrow(pad_axis(linear.weight, 1, g.dim_words * self.config.lanes))
-        self.emit(
-            Opcode.STAGE,
-            weights.name,
-            weights,
-            **self.block(matrix.view(np.uint8).reshape(-1)),
-            destination_base=weights.base,
-            words=channels * g.dim_words,
-        )
-        value = self.heads(f"{name}.v")
-        changes = {"layout": "transposed", "stride": g.token_words, "extent": channels * g.token_words}
-        value = Tensor(**{**vars(value), **changes})
-        self.emit(
-            Opcode.LINEAR,
-            f"{name}.value",
-            value,
-            work=cycles.linear(
-                self.config,
-                macs=model.tokens * model.dim * model.dim,
-                steps=channels,
-                stationary_rows=model.tokens,
-                words=g.dim_words,
-            ),
-            **self.block(parameter_bytes(linear.bias, linear.multiplier, linear.shift)),
-            broadcast_base=weights.base,
-            broadcast_stride=g.dim_words,
-            steps=channels,
-            words=g.dim_words,
-            stationary_base=normed.base,
-            stationary_stride=normed.stride,
-            stationary_rows=model.tokens,
-            channels=channels,
-            destination_base=value.base,
-            destination_stride=value.stride,
-            destination=Destination.ACTIVATION,
-            gelu=0,
-            swapped=1,
-            wide=0,
-            broadcast_unsigned=0,
-            gelu_multiplier=0,
-            gelu_shift=0,
-        )
-        return value
 
     def _hidden_padding(self, mlp: QuantisedMlp) -> int:
         """What GELU makes of a padded channel: the zero point."""
