@@ -31,12 +31,14 @@ void time_step(Vtop& top) {
             VerilatedVpi::doInertialPuts();
             settle_values();
         } while (VerilatedVpi::evalNeeded());
-        VerilatedVpi::callCbs(cbReadWriteSynch);
-        VerilatedVpi::doInertialPuts();
-        settle_values();
+        if (VerilatedVpi::hasCbs(cbReadWriteSynch)) {
+            VerilatedVpi::callCbs(cbReadWriteSynch);
+            VerilatedVpi::doInertialPuts();
+            settle_values();
+        }
     } while (VerilatedVpi::evalNeeded());
     top.eval_end_step();
-    VerilatedVpi::callCbs(cbReadOnlySynch);
+    if (VerilatedVpi::hasCbs(cbReadOnlySynch)) VerilatedVpi::callCbs(cbReadOnlySynch);
 }
 
 }  // namespace
@@ -66,10 +68,8 @@ int main(int argc, char** argv) {
             top->clk = !top->clk;
             edge += kHalfPeriod;
         }
-        if (now == deadline) {
-            VerilatedVpi::callTimedCbs();
-            settle_values();
-        }
+        if (now == deadline) VerilatedVpi::callTimedCbs();
+        settle_values();  // before the evaluation: who waits for an edge sees the values from before it
         time_step(*top);
     }
 

@@ -61,6 +61,9 @@ def run(quantised: QuantisedModel, config: AcceleratorConfig, tasks: list[int], 
         verdict = verify(program, golden.run(frame.image, frame.task), result.traces, frame.task)
         assert verdict.passed, f"seed {seed}, frame {number}, {quantised.config}: {verdict}"
         assert verdict.elements_compared > 0
+        stamps = result.stamps[[command.index for command in program.commands if command.runs(frame.task)]][:-1]
+        in_order = (np.diff(stamps.reshape(-1)) >= 0).all() and 0 < stamps[0, 0] and stamps[-1, 1] <= result.cycles
+        assert in_order, f"seed {seed}, frame {number}: time stamps {stamps.tolist()} of {result.cycles} cycles"
 
 
 @pytest.mark.parametrize(("name", "width"), MACHINES)
