@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -57,7 +58,12 @@ def reported(command: Command) -> Command:
 
 
 class Display:
-    """Progress bars, one a stage; call it as ``display(stage, fraction, detail)``."""
+    """Progress bars, one a stage; call it as ``display(stage, fraction, detail)``.
+
+    Where there is no terminal to redraw, such as in a log file, a line every ``LINE_SECONDS`` says how far it is.
+    """
+
+    LINE_SECONDS = 15.0
 
     def __init__(self) -> None:
         self._progress = Progress(
@@ -70,6 +76,7 @@ class Display:
             expand=True,
         )
         self._stages: dict[str, TaskID] = {}
+        self._last_line = time.monotonic()
 
     def __call__(self, stage: str, fraction: float, detail: str = "") -> None:
         """Show where a stage is; stages before it are done."""
@@ -80,6 +87,9 @@ class Display:
         self._progress.update(self._stages[stage], completed=fraction)
         if detail:
             self._progress.update(self._stages[stage], detail=detail)
+        if not console.is_terminal and time.monotonic() - self._last_line > self.LINE_SECONDS:
+            self._last_line = time.monotonic()
+            print(f"{stage} {fraction:.0%} {detail}", flush=True)
 
     def __enter__(self) -> Display:
         self._progress.start()
