@@ -30,6 +30,9 @@ SMALL = replace(
 )
 CONDITIONED = replace(SMALL, name="conditioned", router="task_conditioned", task_embedding=6)
 
+ROUNDING = 2e-4
+"""The model computes in float32, the plain loops in float64: only rounding may separate them. No RTL is involved."""
+
 
 def pixels(config: ModelConfig, batch: int = 2) -> torch.Tensor:
     image = scenes.generate_batch(range(batch), height=config.image_height, width=config.image_width).image
@@ -101,7 +104,7 @@ def test_matches_plain_loops(config: ModelConfig, task: int) -> None:
         result = model(images, task, capture=capture)
     for b in range(len(images)):
         expected = plain_forward(model, images[b].numpy().astype(float), task)
-        np.testing.assert_allclose(capture["head"][b].numpy(), expected, atol=2e-4)
+        np.testing.assert_allclose(capture["head"][b].numpy(), expected, atol=ROUNDING)
     assert torch.equal(result, cells_to_map(capture["head"], config, task))
 
 
@@ -111,7 +114,7 @@ def test_features_are_the_residual_stream() -> None:
     with torch.no_grad():
         result = model(images, "task1", capture=capture)
     assert torch.equal(result, capture["layer01.residual"]) and "head" not in capture
-    np.testing.assert_allclose(result[0], plain_forward(model, images[0].numpy().astype(float), 1), atol=2e-4)
+    np.testing.assert_allclose(result[0], plain_forward(model, images[0].numpy().astype(float), 1), atol=ROUNDING)
 
 
 def test_cell_order() -> None:
