@@ -189,8 +189,9 @@ def draw(path: Path) -> None:
     """Draw the errors over their input ranges."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 6.5), layout="constrained")
-    (gelu, exponential), (root, softmax) = figure.subplots(2, 2)
+    figure = Figure(figsize=(13, 6.5), layout="constrained")
+    panels = figure.subplot_mosaic([["gelu", "exp2", "root"], ["softmax", "norm", "norm"]])
+    gelu, exponential, root, softmax, norm = panels.values()
     x, error = gelu_error()
     gelu.plot(x, error, lw=0.3)
     gelu.set(title="GELU before output rounding", xlabel="x", ylabel="error", xlim=(-7, 7))
@@ -206,6 +207,10 @@ def draw(path: Path) -> None:
         softmax.semilogy(deviations, [np.abs(softmax_error(width, d)).max() for d in deviations], label=f"A = {width}")
     softmax.set(title="Softmax over 129 keys", xlabel="deviation of scores (octaves)", ylabel="worst probability error")
     softmax.legend()
+    for width in ACTIVATION_WIDTHS:
+        norm.hist(layernorm_error(width), bins=120, histtype="step", log=True, label=f"A = {width}")
+    norm.set(title="LayerNorm of 192 channels", xlabel="error (steps of the activation)", ylabel="values")
+    norm.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
