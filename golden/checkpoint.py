@@ -34,7 +34,14 @@ class Checkpoint:
     model:
         The float model, in evaluation mode once loaded.
     seed, data_version:
-        What training started from: the seed of weights and batches, and the version of the procedural scenes.
+        What the weights were made from: the seed of weights and batches, and the version of the procedural scenes. 0
+        for imported weights.
+    weights:
+        Where the weights come from: ``trained``, ``seeded`` (made, not trained) or ``imported``.
+    source:
+        Format that imported weights were read from, such as ``edge-moe``; otherwise empty.
+    routing:
+        Where the gates come from: ``model`` (they are the model's own), or the mode that seeded gates were made for.
     metrics:
         Held-out metrics, as in the JSON file written beside the checkpoint.
     tools:
@@ -42,8 +49,11 @@ class Checkpoint:
     """
 
     model: VisionTransformer
-    seed: int
-    data_version: int
+    seed: int = 0
+    data_version: int = 0
+    weights: str = "trained"
+    source: str = ""
+    routing: str = "model"
     metrics: Mapping[str, Any] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
 
@@ -68,6 +78,9 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
         "config": json.dumps(checkpoint.config.to_dict()),
         "seed": str(checkpoint.seed),
         "data_version": str(checkpoint.data_version),
+        "weights": checkpoint.weights,
+        "source": checkpoint.source,
+        "routing": checkpoint.routing,
         "metrics": json.dumps(dict(checkpoint.metrics)),
         "tools": json.dumps(dict(checkpoint.tools) or tool_versions()),
     }
@@ -149,6 +162,9 @@ def load(path: str | Path) -> Checkpoint:
         origin: dict[str, Any] = {
             "seed": int(metadata["seed"]),
             "data_version": int(metadata["data_version"]),
+            "weights": metadata.get("weights", "trained"),
+            "source": metadata.get("source", ""),
+            "routing": metadata.get("routing", "model"),
             "metrics": json.loads(metadata["metrics"]),
             "tools": json.loads(metadata["tools"]),
         }

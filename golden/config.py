@@ -198,4 +198,22 @@ M3VIT_TINY = ModelConfig(
 )
 """The geometry of Edge-MoE's published backbone: 129 tokens of 192 channels, 782,719,488 MACs a frame."""
 
-MODELS = {model.name: model for model in (NANO, M3VIT_TINY)}
+DEIT_SMALL = ModelConfig(
+    name="deit-small",
+    image_height=224,
+    image_width=224,
+    patch=16,
+    dim=384,
+    heads=6,
+    layers=12,
+    mlp_hidden=1536,
+    expert_layers=(),
+    experts=0,
+    expert_hidden=0,
+    top_k=0,
+    tasks=(TaskConfig(name="features", kind="features", channels=0, cells=0),),
+    final_norm=False,
+)
+"""The dense geometry of DeiT-Small (Touvron et al., 2021) without its head: 197 tokens of 384 channels."""
+
+MODELS = {model.name: model for model in (NANO, M3VIT_TINY, DEIT_SMALL)}

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Assert, Cat, Const, Module, Mux, ResetInserter, ResetSignal, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -34,12 +34,15 @@ from hw.interfaces import (
     Axi4Write,
     Strobe,
     bank_exponentials,
+    place,
     query_scale,
+    read_request,
     residual_write,
     score_write,
     scratch_write,
 )
-from hw.isa import ErrorCode, StallSource
+from hw.isa import CycleCause, ErrorCode, StallSource
+from hw.memory.arbiter import WriteArbiter
 from hw.memory.image import ImageLoader
 from hw.memory.residual import ResidualMemory
 from hw.memory.scratchpad import Scratchpad
@@ -48,14 +51,15 @@ from hw.memory.stream import WeightStream
 from hw.nonlinear.gate import Gate, queue_write
 from hw.nonlinear.layernorm import LayerNorm
 from hw.nonlinear.softmax import Softmax
+from hw.sequencer.ledger import ENGINE, FOLLOWERS, GATE, IMAGE, NORM, STORE, STREAM, UNITS
 from hw.sequencer.sequencer import Sequencer
 
-FETCH, IMAGE, WEIGHTS = range(3)
+FETCH, PIXELS, WEIGHTS = range(3)
 """Clients of the read master, in order of priority."""
 
 
 def trace_payloads(config: AcceleratorConfig) -> dict[str, data.Layout]:
-    """Payloads of the trace ports: one for each memory that commands write."""
+    """Payloads of the trace ports: one for each memory that commands write, and the weight stream's requests."""
     return {
         "scratchpad": scratch_write(config),
         "residual": residual_write(config),
@@ -63,6 +67,7 @@ def trace_payloads(config: AcceleratorConfig) -> dict[str, data.Layout]:
         "exponential": bank_exponentials(config),
         "queue": queue_write(config),
         "query": data.StructLayout({"address": 1, "scales": data.ArrayLayout(query_scale(config), config.elements)}),
+        "stream": read_request(config),
     }
 
 
@@ -74,7 +79,8 @@ class Accelerator(wiring.Component):
     config:
         Sizes of the build; model geometry is data in the commands.
     trace:
-        Bring every write into an on-chip memory out to ports, for verification. They cost nothing when left open.
+        Bring every write into an on-chip memory out to ports, for verification, and the weight stream's requests, for
+        the timeline. They cost nothing when left open.
 
     Members
     -------
@@ -84,10 +90,11 @@ class Accelerator(wiring.Component):
         Memory: program, weights, image; results.
     interrupt:
         Level, until cleared by the host.
-    trace_MEMORY: Out(Strobe)
-        Payloads of :func:`trace_payloads`.
+    trace_MEMORY: Out(Strobe), trace_MEMORY_place
+        Payloads of :func:`trace_payloads`; and whose write it is (``hw.interfaces.place``): command, its expert << 16,
+        second expert matrix << 31.
     trace_place:
-        Command in progress, its expert << 16, second expert matrix << 31.
+        Place of the engine's latest job.
     """
 
     def __init__(self, config: AcceleratorConfig, *, trace: bool = False) -> None:
@@ -100,7 +107,8 @@ class Accelerator(wiring.Component):
             "interrupt": Out(1),
         }
         if trace:
-            members |= {f"trace_{name}": Out(Strobe(payload)) for name, payload in trace_payloads(config).items()}
+            for name, payload in trace_payloads(config).items():
+                members |= {f"trace_{name}": Out(Strobe(payload)), f"trace_{name}_place": Out(32)}
             members["trace_place"] = Out(32)
         super().__init__(members)
 
@@ -108,7 +116,7 @@ class Accelerator(wiring.Component):
         """Make the units, resettable as one by the registers, and wire them."""
         m = Module()
         config = self._config
-        self._registers = m.submodules.registers = ControlRegisters(config, error_sources=5)
+        self._registers = m.submodules.registers = ControlRegisters(config, error_sources=5, units=len(UNITS))
         self._units: dict[str, wiring.Component] = {
             "read_master": ReadMaster(config, clients=3),
             "stream": WeightStream(config),
@@ -131,12 +139,12 @@ class Accelerator(wiring.Component):
             m.submodules[name] = ResetInserter(self._registers.clear)(unit)
             setattr(self, f"_{name}", unit)
 
-        self._wire_host(m)
         self._wire_memory(m)
         self._wire_jobs(m, job_units)
         self._wire_compute(m)
         self._wire_nonlinear(m)
         self._wire_on_chip(m)
+        self._wire_host(m)
         if self._trace:
             self._wire_trace(m)
         return m
@@ -164,35 +172,63 @@ class Accelerator(wiring.Component):
             self._residual.read_enable,
             self._softmax.exponentials.valid,
             self._softmax.score_read_enable,
-            sequencer.ended,
+            sequencer.ended.any(),
         )
         m.d.comb += [
             self.interrupt.eq(registers.interrupt),
             registers.quiescent.eq(master.quiescent & self._store.quiescent),
             registers.finished.eq(sequencer.finished),
             registers.saturated.eq(self._writeback.saturated),
-            registers.command_index.eq(sequencer.index),
+            registers.command_index.eq(self._culprit(m)),
             registers.progress.eq(Cat(*moving).any()),
             registers.stalled_on.eq(Mux(engine.stall_weights, StallSource.STREAM, sequencer.stalled_on)),
             registers.started.valid.eq(sequencer.started),
             registers.started.payload.eq(sequencer.index),
-            registers.ended.valid.eq(sequencer.ended),
-            registers.ended.payload.eq(sequencer.index),
-            registers.mac_busy.eq(engine.beat.valid),
-            registers.stall_weights.eq(engine.stall_weights),
-            registers.stall_attention.eq(engine.stall_attention),
-            registers.stall_drain.eq(engine.stall_drain),
-            registers.idle_cycles.eq(~engine.busy),
+            registers.owner.eq(Mux(engine.busy, sequencer.engine_place.command, sequencer.index)),
             registers.read_beat.eq(master.beat),
             registers.write_beat.eq(self._store.transferred),
         ]
+        for port, ended, where in zip(registers.ended, sequencer.ended, sequencer.places, strict=True):
+            m.d.comb += [port.valid.eq(ended), port.payload.eq(where.command)]
+        m.d.comb += registers.cause.eq(CycleCause.SEQUENCER)
+        for event, cause in (
+            (sequencer.waiting_for[ENGINE], CycleCause.DRAIN),
+            (sequencer.unit_busy[STORE], CycleCause.STORE),
+            (engine.stall_drain, CycleCause.DRAIN),
+            (engine.stall_softmax, CycleCause.SOFTMAX),
+            (engine.stall_activations, CycleCause.ACTIVATIONS),
+            (engine.stall_weights, CycleCause.WEIGHTS),
+            (engine.beat.valid, CycleCause.BUSY),
+        ):
+            with m.If(event):
+                m.d.comb += registers.cause.eq(cause)
+
+    def _culprit(self, m: Module) -> Signal:
+        """The command that an error of this cycle belongs to: a refused one, an address's user, or the latest."""
+        sequencer, scratchpad, residual = self._sequencer, self._scratchpad, self._residual
+        culprit, latest = Signal(16), Signal(16)
+        with m.If(sequencer.started):
+            m.d.sync += latest.eq(sequencer.index)
+        m.d.comb += culprit.eq(latest)
+        with m.If(sequencer.error.valid):
+            m.d.comb += culprit.eq(sequencer.index)
+        with m.If(self._store.error.valid):
+            m.d.comb += culprit.eq(sequencer.places[STORE].command)
+        # Range errors are reported a cycle after the access; of a write and a read the write's.
+        readers = {"scratchpad": sequencer.engine_place, "residual": self._residual_reader}
+        for name, memory in (("residual", residual), ("scratchpad", scratchpad)):
+            user = Signal(place(self._config), name=f"{name}_user")
+            m.d.sync += user.eq(Mux(memory.write.valid, self._writers[name], readers[name]))
+            with m.If(memory.range_error.valid):
+                m.d.comb += culprit.eq(user.command)
+        return culprit
 
     def _wire_memory(self, m: Module) -> None:
         """AXI masters and their clients."""
         registers, master, store = self._registers, self._read_master, self._store
         connect(m, flipped(self.read), master.bus)
         connect(m, flipped(self.write), store.bus)
-        for index, client in ((FETCH, self._sequencer), (IMAGE, self._image), (WEIGHTS, self._stream)):
+        for index, client in ((FETCH, self._sequencer), (PIXELS, self._image), (WEIGHTS, self._stream)):
             connect(m, client.request, master.request[index])
             connect(m, master.response[index], client.response)
         for unit in (master, store):
@@ -215,7 +251,14 @@ class Accelerator(wiring.Component):
             sequencer.counts.eq(self._gate.counts),
             stream.permit.eq(sequencer.stream_permit),
             sequencer.stream_done.eq(stream.done),
+            sequencer.row_written.eq(self._writeback.row_written),
+            sequencer.norm_rows.eq(self._layernorm.rows_done),
+            sequencer.image_rows.eq(self._image.rows_done),
+            self._engine.job_written.eq(self._writeback.job_written),
         ]
+        followers = {ENGINE: self._engine, NORM: self._layernorm, GATE: self._gate}
+        for unit, rows in zip(FOLLOWERS, sequencer.rows_ready, strict=True):
+            m.d.comb += followers[unit].rows_ready.eq(rows)
         connect(m, sequencer.stream_job, stream.job)
         for name in job_units:
             unit = self._units[name]
@@ -267,35 +310,45 @@ class Accelerator(wiring.Component):
         ]
 
     def _wire_on_chip(self, m: Module) -> None:
-        """Scratchpad and residual memory: commands run one at a time, so at most one unit uses a port."""
-        scratchpad, residual = self._scratchpad, self._residual
-        self._share(
-            m,
-            scratchpad.write,
-            [unit.scratch_write for unit in (self._writeback, self._layernorm, self._image, self._stream)],
-        )
-        self._share(m, residual.write, [self._writeback.residual_write, self._stream.residual_write])
-        writeback, layernorm, store = self._writeback, self._layernorm, self._store
-        readers = (
-            (writeback.residual_read_enable, writeback.residual_read_address, writeback.residual_read_data),
-            (layernorm.residual_read_enable, layernorm.residual_read_address, layernorm.residual_read_data),
-            (store.read_enable, store.read_address, store.read_data),
-        )
-        m.d.comb += residual.read_enable.eq(Cat(*(enable for enable, _, _ in readers)).any())
-        for enable, address, word in readers:
-            m.d.comb += word.eq(residual.read_data)
-            with m.If(enable):
-                m.d.comb += residual.read_address.eq(address)
+        """Ports of scratchpad and residual memory: write-back comes first, the others wait."""
+        config, places = self._config, self._sequencer.places
+        scratchpad, residual, writeback = self._scratchpad, self._residual, self._writeback
+        sources = ((self._layernorm, NORM), (self._image, IMAGE), (self._stream, STREAM))
+        scratch = WriteArbiter(config, scratch_write(config), len(sources))
+        loaded = WriteArbiter(config, residual_write(config), 1)
+        m.submodules.scratch_arbiter, m.submodules.residual_arbiter = scratch, loaded
+        connect(m, writeback.scratch_write, scratch.urgent)
+        connect(m, writeback.residual_write, loaded.urgent)
+        for index, (unit, number) in enumerate(sources):
+            connect(m, unit.scratch_write, scratch.waiting[index])
+            m.d.comb += scratch.waiting_place[index].eq(places[number])
+        connect(m, self._stream.residual_write, loaded.waiting[0])
+        m.d.comb += loaded.waiting_place[0].eq(places[STREAM])
+        for arbiter, memory in ((scratch, scratchpad), (loaded, residual)):
+            connect(m, arbiter.write, memory.write)
+            m.d.comb += arbiter.urgent_place.eq(places[ENGINE])
+        self._writers = {"scratchpad": scratch.writer, "residual": loaded.writer}
+        self._read_residual(m)
 
-    def _share(self, m: Module, target: wiring.PureInterface, sources: Sequence[wiring.PureInterface]) -> None:
-        """Give one write port to whichever source is active."""
-        valid = Cat(*(source.valid for source in sources))
-        m.d.comb += target.valid.eq(valid.any())
-        for source in sources:
-            with m.If(source.valid):
-                m.d.comb += target.payload.eq(source.payload)
-        with m.If(~ResetSignal()):
-            m.d.sync += Assert((valid & (valid - 1)[: len(valid)]) == 0, "two units write one memory at once")
+    def _read_residual(self, m: Module) -> None:
+        """Write-back reads first; LayerNorm takes what is left; results are stored when nothing else runs."""
+        residual, layernorm = self._residual, self._layernorm
+        readers = (
+            (self._writeback.residual_read_enable, self._writeback.residual_read_address, ENGINE),
+            (layernorm.residual_read_enable, layernorm.residual_read_address, NORM),
+            (self._store.read_enable, self._store.read_address, STORE),
+        )
+        reader = Signal(place(self._config))
+        m.d.comb += [
+            residual.read_enable.eq(Cat(*(enable for enable, _, _ in readers)).any()),
+            layernorm.residual_read_ready.eq(~self._writeback.residual_read_enable),
+        ]
+        for enable, address, unit in reversed(readers):
+            with m.If(enable):
+                m.d.comb += [residual.read_address.eq(address), reader.eq(self._sequencer.places[unit])]
+        for word in (self._writeback.residual_read_data, layernorm.residual_read_data, self._store.read_data):
+            m.d.comb += word.eq(residual.read_data)
+        self._residual_reader = reader
 
     def _wire_trace(self, m: Module) -> None:
         """Every write, as it happens."""
@@ -306,9 +359,18 @@ class Accelerator(wiring.Component):
             "score": writeback.score_write,
             "queue": self._gate.queue_write,
         }
+        places = sequencer.places
+        writers = {**self._writers, "score": places[ENGINE], "queue": places[GATE]}
         for name, write in writes.items():
             port = getattr(self, f"trace_{name}")
             m.d.comb += [port.valid.eq(write.valid), port.payload.eq(write.payload)]
+        request = self._stream.request
+        m.d.comb += [
+            self.trace_stream.valid.eq(request.valid & request.ready),
+            self.trace_stream.payload.eq(request.payload),
+        ]
+        for name in trace_payloads(self._config):
+            m.d.comb += getattr(self, f"trace_{name}_place").eq(writers.get(name, places[ENGINE]))
         exponentials, query = self.trace_exponential, self.trace_query
         buffer = Signal()
         with m.If(softmax.job.valid & softmax.job.ready):
@@ -319,13 +381,8 @@ class Accelerator(wiring.Component):
             exponentials.payload.eq(softmax.exponentials.payload),
             query.valid.eq(softmax.done),
             query.payload.address.eq(buffer),
-            self.trace_place.eq(sequencer.index | self._expert_place(sequencer)),
+            self.trace_place.eq(sequencer.engine_place),
         ]
         for element in range(p):
             scales = query.payload.scales[element]
             m.d.comb += scales.eq(Mux(buffer, softmax.query_scales[p + element], softmax.query_scales[element]))
-
-    def _expert_place(self, sequencer: Sequencer) -> Value:
-        """Where the expert loop is, as ``trace_place`` shows it; 0 outside of it."""
-        place = Cat(sequencer.expert, Const(0, 15 - len(sequencer.expert)), sequencer.second_matrix) << 16
-        return Mux(sequencer.experts_active, place, 0)

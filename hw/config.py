@@ -32,6 +32,9 @@ class AcceleratorConfig:
         Exponentials made a cycle; divides P.
     layernorm_lanes:
         Channels normalised a cycle; divides T.
+    layernorm_row_buffer:
+        LayerNorm has multipliers of their own for the statistics (as many again) and keeps rows in block RAM until
+        they are normalised: each residual word is read once, and both passes of different rows run at once.
     max_tokens, max_experts, max_top_k:
         Room in score buffer, token queues and statistics.
     scratchpad_words, residual_words:
@@ -60,6 +63,7 @@ class AcceleratorConfig:
     requantise_lanes: int = 2
     exponential_lanes: int = 2
     layernorm_lanes: int = 4
+    layernorm_row_buffer: bool = False
     max_tokens: int = 256
     max_experts: int = 16
     max_top_k: int = 4
@@ -183,6 +187,18 @@ class AcceleratorConfig:
         return replace(self, numerics=Numerics(activation_width=width, residual_width=residual))
 
 
+_EDGE = AcceleratorConfig(
+    name="edge",
+    elements=16,
+    lanes=16,
+    memory_bytes=32,
+    requantise_lanes=8,
+    exponential_lanes=8,
+    layernorm_lanes=16,
+    layernorm_row_buffer=True,
+    parameter_entries=2048,
+)
+
 PRESETS = {
     preset.name: preset
     for preset in (
@@ -196,16 +212,11 @@ PRESETS = {
             residual_words=2048,
             stream_beats=1024,
         ),
-        AcceleratorConfig(
-            name="edge",
-            elements=16,
-            lanes=16,
-            memory_bytes=32,
-            requantise_lanes=8,
-            exponential_lanes=8,
-            layernorm_lanes=16,
-            parameter_entries=2048,
-        ),
+        _EDGE,
+        # A quarter of the bus: expert layers are bound by the memory, so prefetching has more room.
+        replace(_EDGE, name="edge-8", memory_bytes=8, stream_beats=4096),
+        # Room for 197 tokens of 384 channels and an MLP of 1536.
+        replace(_EDGE, name="edge-large", scratchpad_words=32768, residual_words=8192),
     )
 }
 

@@ -135,9 +135,10 @@ class StepKind:
 def step(config: AcceleratorConfig) -> data.StructLayout:
     """What becomes of one step's P accumulators; issued by the engine with the step's last beat.
 
-    ``address`` is the word in the destination memory, ``column`` the column in it. For SCORE it is the score buffer
-    word. For ATTENTION (P queries, one channel) it is the word of query 0, ``row_stride`` the words from one query to
-    the next, ``rows`` the number of valid queries, ``lane`` the channel's lane, ``flush`` marks the last lane of a
+    ``row_last`` marks a row's last step (of the job's last tile), ``job_last`` the job's last step; neither is given
+    for attention. ``address`` is the word in the destination memory, ``column`` the column in it. For SCORE it is the
+    score buffer word. For ATTENTION (P queries, one channel) it is the word of query 0, ``row_stride`` the words from
+    one query to the next, ``rows`` the number of valid queries, ``flush`` marks the channel that is the last lane of a
     word.
     """
     return data.StructLayout(
@@ -156,12 +157,14 @@ def step(config: AcceleratorConfig) -> data.StructLayout:
             "flush": 1,
             "rows": range(config.elements + 1),
             "row_stride": 16,
+            "row_last": 1,
+            "job_last": 1,
         }
     )
 
 
 def job_constants(config: AcceleratorConfig) -> data.StructLayout:
-    """Requantiser constants of the running job, stable until it is done."""
+    """Requantiser constants of a job: of attention, and of the latest job with GELU."""
     return data.StructLayout({"score_multiplier": 17, "score_shift": 6, "gelu_multiplier": 17, "gelu_shift": 6})
 
 
@@ -221,6 +224,11 @@ def query_scale(config: AcceleratorConfig) -> data.StructLayout:
 def parameter_set(config: AcceleratorConfig) -> data.StructLayout:
     """One output channel's requantiser constants, as they lie in memory (8 bytes)."""
     return data.StructLayout({"bias": signed(32), "multiplier": 17, "reserved": 7, "shift": 6, "unused": 2})
+
+
+def place(config: AcceleratorConfig) -> data.StructLayout:
+    """A command, and where it is in its expert loop (0 outside of one): whom a write or an error belongs to."""
+    return data.StructLayout({"command": 16, "expert": 15, "second_matrix": 1})
 
 
 class StreamKind:

@@ -1,17 +1,19 @@
 """The command format: one definition for compiler, decoder and documentation.
 
 A program is a sequence of 64-byte little-endian commands. Bits 0 to 7 are the opcode, bits 16 to 31 the task mask
-(the command runs only if the bit of the selected task is set); the rest depends on the opcode. Addresses of on-chip
-memories are in words of T lanes; a *row* is one token (or one channel, where noted) and its stride is in words.
-Channel counts are padded to multiples of T. Stream addresses are bytes relative to the weight base register and
-multiples of the chunk size.
+(the command runs only if the bit of the selected task is set). Commands are handed to their units in order, and one
+does not wait for another unless it says so: bits 8 to 13 name the units that must have finished all earlier commands,
+bits 14 and 15 the unit whose rows it follows, reading row r as soon as that unit's latest command has written it.
+The rest depends on the opcode. Addresses of on-chip memories are in words of T lanes; a *row* is one token (or one
+channel, where noted) and its stride is in words. Channel counts are padded to multiples of T. Stream addresses are
+bytes relative to the weight base register and multiples of the chunk size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from functools import cache
 
 COMMAND_BYTES = 64
@@ -31,6 +33,33 @@ class Opcode(IntEnum):
     GATE = 8
     EXPERTS = 9
     STORE = 10
+
+
+class Unit(IntFlag):
+    """Units that run commands, as bits of ``after``. STREAM: STAGE and LOAD_RESIDUAL; ENGINE: all matrix work."""
+
+    ENGINE = 1
+    NORM = 2
+    GATE = 4
+    IMAGE = 8
+    STREAM = 16
+    STORE = 32
+
+
+EVERYTHING = Unit(63)
+"""All units: a command after everything runs alone."""
+
+
+class Follow(IntEnum):
+    """Whose rows a LINEAR, LAYERNORM or GATE command follows."""
+
+    NOTHING = 0
+    ENGINE = 1
+    """LAYERNORM, GATE or LINEAR: output rows (tokens) of the LINEAR before it."""
+    NORM = 2
+    """LINEAR: rows of the LAYERNORM before it."""
+    IMAGE = 3
+    """LINEAR: patches of the LOAD_IMAGE before it."""
 
 
 class Destination(IntEnum):
@@ -74,6 +103,8 @@ def _layout(*words: tuple[tuple[str, int, str], ...]) -> tuple[Field, ...]:
     """Fields packed from bit 0 of each 32-bit word, starting at word 1 of the command."""
     fields = [
         Field("opcode", 0, 8, "what to do"),
+        Field("after", 8, 6, "Units that must have finished before it starts"),
+        Field("follow", 14, 2, "a Follow: whose rows it reads as they come"),
         Field("task_mask", 16, 16, "runs only if the selected task's bit is set"),
     ]
     for index, word in enumerate(words, start=1):
@@ -200,10 +231,17 @@ def fields(opcode: Opcode) -> Mapping[str, Field]:
     return {field.name: field for field in FIELDS[opcode]}
 
 
-def encode(opcode: Opcode, *, task_mask: int = 0xFFFF, **values: int) -> bytes:
+def encode(
+    opcode: Opcode,
+    *,
+    task_mask: int = 0xFFFF,
+    after: int = EVERYTHING,
+    follow: int = Follow.NOTHING,
+    **values: int,
+) -> bytes:
     """Encode one command; every field must be given and must fit, else ValueError names it."""
     known = fields(opcode)
-    values = {"opcode": int(opcode), "task_mask": task_mask, **values}
+    values = {"opcode": int(opcode), "after": after, "follow": follow, "task_mask": task_mask, **values}
     if values.keys() != known.keys():
         missing, unknown = known.keys() - values.keys(), values.keys() - known.keys()
         raise ValueError(f"{opcode.name}: missing fields {sorted(missing)}, unknown fields {sorted(unknown)}")
@@ -257,19 +295,66 @@ REGISTERS: dict[str, tuple[int, str]] = {
     "error_command": (0x40, "ro: index of the command"),
     "error_address": (0x44, "ro: address that was refused, or the stalled unit for the watchdog (a StallSource)"),
     "command_index": (0x48, "ro: command in progress"),
-    "cycles": (0x50, "ro: cycles from start to done"),
+    "cycles": (0x50, "ro: cycles from start to done; the next seven add up to it"),
     "mac_busy": (0x54, "ro: cycles in which the array took a beat"),
-    "stall_weights": (0x58, "ro: cycles the engine waited for a weight tile"),
-    "stall_attention": (0x5C, "ro: cycles the engine waited for softmax or held rows"),
-    "stall_drain": (0x60, "ro: cycles the engine waited for the drain"),
-    "idle_cycles": (0x64, "ro: cycles in which the engine had no job"),
-    "read_bytes": (0x68, "ro: bytes read from memory"),
-    "write_bytes": (0x6C, "ro: bytes written to memory"),
-    "stamp_select": (0x70, "rw: command whose time stamps the next registers show"),
-    "stamp_start": (0x74, "ro: cycle at which the selected command started"),
-    "stamp_end": (0x78, "ro: cycle at which it was done"),
+    "stall_weights": (0x58, "ro: cycles the engine waited for a weight tile or parameters"),
+    "stall_activations": (0x5C, "ro: cycles the engine waited for rows: of the image, LayerNorm or an earlier result"),
+    "stall_softmax": (0x60, "ro: cycles the engine waited for exponentials"),
+    "stall_drain": (0x64, "ro: cycles the engine waited for write-back"),
+    "stall_store": (0x68, "ro: cycles the engine had no job and a STORE ran or was waited for"),
+    "stall_sequencer": (0x6C, "ro: cycles the engine had no job for any other reason"),
+    "read_bytes": (0x70, "ro: bytes read from memory"),
+    "write_bytes": (0x74, "ro: bytes written to memory"),
+    "last_owner": (0x78, "ro: last command that owned cycles, -1 if none did"),
+    "stamp_select": (0x7C, "rw: command that the next registers show"),
+    "stamp_start": (0x80, "ro: cycle at which the selected command started"),
+    "stamp_end": (0x84, "ro: cycle at which it was done"),
+    "stamp_previous": (0x88, "ro: the command that owned cycles before it, -1 if none did"),
+    "stamp_busy": (0x8C, "ro: mac_busy at the end of its last own cycle; this and the next six modulo 2**24"),
+    "stamp_weights": (0x90, "ro: stall_weights at that time"),
+    "stamp_activations": (0x94, "ro: stall_activations at that time"),
+    "stamp_softmax": (0x98, "ro: stall_softmax at that time"),
+    "stamp_drain": (0x9C, "ro: stall_drain at that time"),
+    "stamp_store": (0xA0, "ro: stall_store at that time"),
+    "stamp_sequencer": (0xA4, "ro: stall_sequencer at that time"),
 }
-"""AXI4-Lite registers: name, byte offset and access. 32 bits each."""
+"""AXI4-Lite registers: name, byte offset and access. 32 bits each.
+
+Every cycle of a run has one cause and one owner: the engine's current command or, while the engine has no job, the
+next command that could not be handed out yet. Only commands in the chain from ``last_owner`` along ``stamp_previous``
+owned cycles in the last run: the differences of ``stamp_busy`` and so on between one and the one before it."""
+
+SHARE_BITS = 24
+"""Width of ``stamp_busy`` and so on: a command owns fewer than 2**24 cycles of a cause."""
+
+
+class CycleCause(IntEnum):
+    """What a cycle of a run was spent on."""
+
+    BUSY = 0
+    """The array took a beat."""
+    WEIGHTS = 1
+    """The engine waits for a weight tile or parameters."""
+    ACTIVATIONS = 2
+    """The engine waits for rows: held ones, or those of the image, LayerNorm or an earlier result."""
+    SOFTMAX = 3
+    """The engine waits for exponentials."""
+    DRAIN = 4
+    """The engine waits for room in write-back, or for its end."""
+    STORE = 5
+    """The engine has no job, and a STORE runs or is waited for."""
+    SEQUENCER = 6
+    """The engine has no job: commands are fetched, or another unit works."""
+
+    @property
+    def counter(self) -> str:
+        """Register that counts these cycles of a run."""
+        return "mac_busy" if self is CycleCause.BUSY else f"stall_{self.name.lower()}"
+
+    @property
+    def stamp(self) -> str:
+        """Register that shows a command's share of them."""
+        return f"stamp_{self.name.lower()}"
 
 
 class StallSource(IntEnum):

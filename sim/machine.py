@@ -21,8 +21,9 @@ import numpy as np
 
 from hw.accelerator import Accelerator
 from hw.config import AcceleratorConfig
-from hw.isa import ErrorCode
+from hw.isa import SHARE_BITS, CycleCause, ErrorCode
 from sim import memory
+from sim.activity import Activity, read_activity
 from sim.bench import run_bench
 from sim.build import BUILD_ROOT, BuildOptions, Simulator, build_simulator
 from sim.traces import WIDTH_PARAMETERS, read_records
@@ -33,6 +34,8 @@ from sw.traces import Traces
 MEMORY_BYTES = 1 << 25
 """Size of the simulated DRAM, the same in every build."""
 WATCHDOG_CYCLES = 100_000
+TRAINED_MULTIPLIERS = 256
+"""Machines from this size on are compiled for the load that they will run (``sim.training``)."""
 _HERE = Path(__file__).parent
 
 
@@ -114,14 +117,18 @@ class FrameResult:
     """What one frame left.
 
     Members: ``counters`` by register name; ``stamps`` start and end cycle of each command (zero where it did not run);
-    ``output`` int32 (rows, channels) in the residual's format; ``traces`` of this frame; ``first_cycle`` on the
-    trace's clock; ``seconds`` of real time from start to interrupt.
+    ``causes`` (commands, causes) cycles that each command owned, by ``hw.isa.CycleCause``: they add up to ``cycles``;
+    ``output`` int32 (rows, channels) in the residual's format; ``traces`` of this frame, and the ``activity`` of units
+    summed up from them (None without traces); ``first_cycle`` cycle 0 of this frame on the trace's clock; ``seconds``
+    of real time from start to interrupt.
     """
 
     task: int
     counters: dict[str, int]
     stamps: np.ndarray
+    causes: np.ndarray
     traces: Traces
+    activity: Activity | None
     first_cycle: int
     seconds: float
 
@@ -182,6 +189,14 @@ def build_machine(config: AcceleratorConfig, *, debug: bool = False, stock: bool
         "DEPTH": MEMORY_BYTES // config.memory_bytes,
         **{parameter: widths[f"trace_{space}__payload"] for space, parameter in WIDTH_PARAMETERS.items()},
     }
+    # Small machines are built often and run briefly.
+    large = config.elements * config.lanes >= TRAINED_MULTIPLIERS
+
+    def train(simulator: Simulator) -> None:
+        from sim import training
+
+        training.train(simulator, config)
+
     options = BuildOptions(
         top="machine",
         sources=(_HERE / "machine.sv", memory.SOURCE, _HERE / "trace.cpp"),
@@ -192,6 +207,7 @@ def build_machine(config: AcceleratorConfig, *, debug: bool = False, stock: bool
         defines={"WAVES": 1} if debug else None,
         all_public=stock,
         main=None if debug or stock else _HERE / "machine_main.cpp",
+        training=train if large and not (debug or stock) else None,
     )
     return build_simulator(design, options)
 
@@ -300,16 +316,29 @@ def _result(program: Program, frame: Frame, job: dict, outcome: dict, traces: Pa
     stamps = np.zeros((len(program.commands), 2), np.int64)
     if job["stamps"]:
         stamps[job["stamps"]] = outcome["stamps"]
+    causes = _causes(len(program.commands), outcome["owners"])
     region = np.fromfile(job["output_file"], np.uint8)
     records = read_records(traces, program.config, job["number"]) if traces else {}
     return FrameResult(
         task=frame.task,
         counters=outcome["counters"],
         stamps=stamps,
+        causes=causes,
         traces=Traces(records, region),
+        activity=read_activity(traces, program.config, job["number"], outcome["first"]) if traces else None,
         first_cycle=outcome["first"],
         seconds=outcome["seconds"],
     )
+
+
+def _causes(commands: int, chain: list[list[int]]) -> np.ndarray:
+    """Cycles of each command by cause from the chain of owners, last to first: differences of what it had added up."""
+    causes = np.zeros((commands, len(CycleCause)), np.int64)
+    before = np.zeros(len(CycleCause), np.int64)
+    for command, *totals in reversed(chain):
+        causes[command] = (np.array(totals) - before) % (1 << SHARE_BITS)
+        before = np.array(totals)
+    return causes
 
 
 class _following:  # noqa: N801 - reads as a statement

@@ -2,7 +2,7 @@
 // numbers for the progress display reach Python, so that a frame runs at the simulator's full speed.
 
 `define TRACE(SPACE, PORT) \
-    if (PORT``__valid) trace_record(SPACE, cycle, frame, trace_place, ($bits(PORT``__payload) + 31) / 32, 1024'(PORT``__payload));
+    if (PORT``__valid) trace_record(SPACE, cycle, frame, PORT``_place, ($bits(PORT``__payload) + 31) / 32, 1024'(PORT``__payload));
 
 module machine #(
     parameter int BYTES = 32,          // AXI data bus
@@ -12,7 +12,8 @@ module machine #(
     parameter int SCORE_BITS = 1,
     parameter int EXPONENTIAL_BITS = 1,
     parameter int QUEUE_BITS = 1,
-    parameter int QUERY_BITS = 1
+    parameter int QUERY_BITS = 1,
+    parameter int STREAM_BITS = 1
 ) (
     input  logic        clk /* verilator public_flat_rw */,
     input  logic        rst /* verilator public_flat_rw */,
@@ -37,7 +38,7 @@ module machine #(
     input  logic        control__rready /* verilator public_flat_rw */,
 
     output logic        interrupt /* verilator public_flat_rw */,
-    output logic [31:0] trace_place /* verilator public_flat_rw */,   // command in progress, expert << 16, second matrix << 31
+    output logic [31:0] trace_place /* verilator public_flat_rw */,   // of the engine's latest job: command, expert << 16, second matrix << 31
     output logic [63:0] cycle /* verilator public_flat_rw */
 );
     import "DPI-C" function void trace_record(input int space, input longint cycle, input int frame, input int place,
@@ -54,13 +55,16 @@ module machine #(
     logic [BYTES-1:0] write__wstrb;
 
     logic trace_scratchpad__valid, trace_residual__valid, trace_score__valid;
-    logic trace_exponential__valid, trace_queue__valid, trace_query__valid;
+    logic trace_exponential__valid, trace_queue__valid, trace_query__valid, trace_stream__valid;
+    logic [31:0] trace_scratchpad_place, trace_residual_place, trace_score_place, trace_stream_place;
+    logic [31:0] trace_exponential_place, trace_queue_place, trace_query_place;
     logic [SCRATCH_BITS-1:0] trace_scratchpad__payload;
     logic [RESIDUAL_BITS-1:0] trace_residual__payload;
     logic [SCORE_BITS-1:0] trace_score__payload;
     logic [EXPONENTIAL_BITS-1:0] trace_exponential__payload;
     logic [QUEUE_BITS-1:0] trace_queue__payload;
     logic [QUERY_BITS-1:0] trace_query__payload;
+    logic [STREAM_BITS-1:0] trace_stream__payload;
 
     // A register between the pin and the machine: what depends on pins is evaluated at every change of the clock.
     logic reset;
@@ -101,6 +105,7 @@ module machine #(
             `TRACE(3, trace_exponential)
             `TRACE(4, trace_queue)
             `TRACE(5, trace_query)
+            `TRACE(6, trace_stream)
         end
         if (interrupt) trace_flush();
     end

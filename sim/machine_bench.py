@@ -15,21 +15,26 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import First, RisingEdge, Timer
 
-from hw.isa import REGISTERS
+from hw.isa import REGISTERS, CycleCause
 from sim.memory import MemoryBackdoor
 from sim.streams import CLOCK_PERIOD_NS, parameters, record
 
 PROGRESS_CYCLES = 16384
 BUSY = 1
 RECOVERY_POLLS = 2000
+START_CYCLES = 3
+"""Cycles from writing the start bit to cycle 0 of the frame."""
 INPUTS = (
     "frame control__awaddr control__awvalid control__wdata control__wstrb control__wvalid control__bready "
     "control__araddr control__arvalid control__rready"
 ).split()
 COUNTERS = (
-    "status error_code error_command error_address cycles mac_busy stall_weights stall_attention stall_drain "
-    "idle_cycles read_bytes write_bytes identity version configuration"
-).split()
+    *"status error_code error_command error_address cycles".split(),
+    *(cause.counter for cause in CycleCause),
+    *"read_bytes write_bytes identity version configuration".split(),
+)
+NOBODY = 0xFFFFFFFF
+"""What ``last_owner`` and ``stamp_previous`` show when there is no command."""
 
 
 class Registers:
@@ -116,6 +121,16 @@ async def _upset(dut: Any, first: int, upset: dict[str, Any]) -> None:
     word.value = int(word.value) ^ upset["mask"]
 
 
+async def _owners(host: Registers, last: int) -> list[list[int]]:
+    """The chain of commands that owned cycles, last to first: index, then its entry by cause."""
+    chain, command = [], last
+    while command != NOBODY:
+        await host.write("stamp_select", command)
+        chain.append([command, *[await host.read(cause.stamp) for cause in CycleCause]])
+        command = await host.read("stamp_previous")
+    return chain
+
+
 async def _frame(
     dut: Any, host: Registers, memory: MemoryBackdoor, frame: dict[str, Any], progress: Progress, last_cycle: int | None
 ) -> dict | None:
@@ -131,7 +146,7 @@ async def _frame(
     for name, value in frame["registers"].items():
         await host.write(name, value)
     await host.write("interrupt_enable", 3)
-    began, first = time.perf_counter(), int(dut.cycle.value)
+    began, first = time.perf_counter(), int(dut.cycle.value) + START_CYCLES
     for upset in frame["upsets"]:
         cocotb.start_soon(_upset(dut, first, upset))
     await host.write("control", 1)
@@ -152,14 +167,17 @@ async def _frame(
     seconds = time.perf_counter() - began
     await RisingEdge(dut.clk)
     counters = {name: await host.read(name) for name in COUNTERS}
+    last_owner = await host.read("last_owner")
     await host.write("interrupt_clear", 1)
     stamps = []
     for command in frame["stamps"]:
         await host.write("stamp_select", command)
         stamps.append([await host.read("stamp_start"), await host.read("stamp_end")])
+    owners = await _owners(host, last_owner) if frame["stamps"] else []
     if frame["output_bytes"]:
         Path(frame["output_file"]).write_bytes(memory.read(frame["output_address"], frame["output_bytes"]))
-    return {"first": first, "last": last, "seconds": seconds, "counters": counters, "stamps": stamps}
+    outcome = {"first": first, "last": last, "seconds": seconds, "counters": counters}
+    return outcome | {"stamps": stamps, "owners": owners}
 
 
 @cocotb.test()

@@ -103,6 +103,7 @@ module axi_memory #(
     initial begin
         string image;
         int    file, count, seed;
+        logic [DATA_WIDTH-1:0] filled;
         read_latency = 60;
         write_latency = 20;
         {stall_ar, stall_r, stall_aw, stall_w, stall_b} = '0;
@@ -132,8 +133,11 @@ module axi_memory #(
             count = $fread(storage, file);
             if ($fgetc(file) != -1) $fatal(1, "axi_memory: the image %s exceeds %0d bytes", image, DEPTH * BYTES);
             $fclose(file);
-            // $fread fills words from the top byte down.
-            for (int i = 0; i * BYTES < count; i++) storage[i] = {<<8{storage[i]}};
+            // $fread fills words from the top byte down. (The streaming operator would do it, bit by bit.)
+            for (int i = 0; i * BYTES < count; i++) begin
+                filled = storage[i];
+                for (int lane = 0; lane < BYTES; lane++) storage[i][8*lane +: 8] = filled[8*(BYTES-1-lane) +: 8];
+            end
         end
     end
 

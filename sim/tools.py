@@ -6,6 +6,7 @@ installed packages, never of PATH. ``tool_versions`` and ``git_id`` are stamped 
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -84,6 +85,17 @@ def cxx_compiler() -> Path:
             "or later (Debian: apt-get install g++) or point CXX at one."
         )
     return Path(found)
+
+
+@cache
+def cxx_target() -> str:
+    """Return a digest of the instruction set that the compiler's ``-march=native`` stands for."""
+    command = [str(cxx_compiler()), "-march=native", "-E", "-dM", "-x", "c++", os.devnull]
+    result = subprocess.run(command, capture_output=True, timeout=60)
+    if result.returncode:
+        message = result.stderr.decode(errors="replace").strip()[:200]
+        raise ToolError(f"{command[0]} does not know -march=native: {message}")
+    return hashlib.sha256(result.stdout).hexdigest()
 
 
 def libpython() -> Path:

@@ -3,8 +3,10 @@
 // A record is: cycle (8 bytes), frame (4), place (4: command, expert << 16, second matrix << 31), then the payload's 32-bit words.
 // One file a memory, named by the plusarg +trace=DIRECTORY; without it nothing is written.
 
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <string>
 
 #include "svdpi.h"
@@ -12,7 +14,8 @@
 
 namespace {
 
-constexpr const char* kNames[] = {"scratchpad", "residual", "score", "exponential", "queue", "query"};
+constexpr const char* kNames[] = {"scratchpad", "residual", "score", "exponential", "queue", "query", "stream"};
+constexpr int kMaximumWords = 32;  // of the 1024 bits that machine.sv hands over
 constexpr int kSpaces = sizeof(kNames) / sizeof(kNames[0]);
 
 struct Files {
@@ -27,6 +30,7 @@ struct Files {
         for (int space = 0; space < kSpaces; ++space) {
             file[space] = std::fopen((directory + "/" + kNames[space] + ".bin").c_str(), "wb");
             enabled = enabled && file[space] != nullptr;
+            if (file[space] != nullptr) std::setvbuf(file[space], nullptr, _IOFBF, 1 << 20);
         }
         if (!enabled) std::fprintf(stderr, "trace: cannot write into %s\n", directory.c_str());
     }
@@ -51,9 +55,13 @@ extern "C" void trace_record(int space, long long cycle, int frame, int place, i
         std::int64_t cycle;
         std::int32_t frame;
         std::int32_t place;
-    } const head = {cycle, frame, place};
-    std::fwrite(&head, sizeof(head), 1, f.file[space]);
-    std::fwrite(data, sizeof(svBitVecVal), words, f.file[space]);
+        svBitVecVal payload[kMaximumWords];
+    } record;
+    record.cycle = cycle;
+    record.frame = frame;
+    record.place = place;
+    std::memcpy(record.payload, data, words * sizeof(svBitVecVal));
+    fwrite_unlocked(&record, offsetof(decltype(record), payload) + words * sizeof(svBitVecVal), 1, f.file[space]);
 }
 
 extern "C" void trace_flush() {

@@ -22,6 +22,7 @@ WIDTH_PARAMETERS = {
     "exponential": "EXPONENTIAL_BITS",
     "queue": "QUEUE_BITS",
     "query": "QUERY_BITS",
+    "stream": "STREAM_BITS",
 }
 """Trace ports by memory, and the parameter of ``machine.sv`` that holds each payload's width."""
 
@@ -41,16 +42,27 @@ def _field(raw: np.ndarray, leaf: Leaf) -> np.ndarray:
     return value - ((value >> (leaf.width - 1)) << leaf.width) if leaf.signed else value
 
 
-def _read(path: Path, layout: Any, record: np.dtype, frame: int) -> np.ndarray:
+def raw_records(folder: Path, config: AcceleratorConfig, space: str, frame: int) -> np.ndarray:
+    """What a trace port wrote in one frame: cycle, frame, place and the payload's ``raw`` words; read when used."""
+    words = (_payload(config, space).size + 31) // 32
+    path = folder / f"{space}.bin"
+    types = np.dtype([*_HEADER, ("raw", "<u4", (words,))])
+    records = np.memmap(path, types, "r") if path.stat().st_size else np.zeros(0, types)
+    return records[slice(*np.searchsorted(records["frame"], (frame, frame + 1)))]
+
+
+def _payload(config: AcceleratorConfig, space: str) -> Any:
+    return trace_payloads(config)[space]
+
+
+def _read(folder: Path, config: AcceleratorConfig, space: str, record: np.dtype, frame: int) -> np.ndarray:
     """The records of one frame and one memory."""
-    words = (layout.size + 31) // 32
-    records = np.fromfile(path, np.dtype([*_HEADER, ("raw", "<u4", (words,))]))
-    records = records[records["frame"] == frame]
+    records = raw_records(folder, config, space, frame)
     raw = np.pad(records["raw"], ((0, 0), (0, 1)))
     out = np.zeros(len(records), record)
     out["cycle"] = records["cycle"]
     out["command"] = records["place"] & 0xFFFF
-    for leaf in leaves(layout):
+    for leaf in leaves(_payload(config, space)):
         name = leaf.path.replace("scales.", "")
         if name in (record.names or ()):
             out[name] = _field(raw, leaf)
@@ -59,8 +71,4 @@ def _read(path: Path, layout: Any, record: np.dtype, frame: int) -> np.ndarray:
 
 def read_records(folder: Path, config: AcceleratorConfig, frame: int) -> dict[str, np.ndarray]:
     """Every write of one frame of a run by memory (``sw.traces.record_types``), from the files in ``folder``."""
-    payloads: dict[str, Any] = trace_payloads(config)
-    return {
-        space: _read(folder / f"{space}.bin", payloads[space], record, frame)
-        for space, record in record_types(config).items()
-    }
+    return {space: _read(folder, config, space, record, frame) for space, record in record_types(config).items()}

@@ -2,7 +2,7 @@
 
 ``python -m sw.accuracy`` measures the nonlinear functions over their whole input range and rewrites the generated parts
 of docs/numerics.md and docs/images/numerics.png; with ``--checkpoint`` it also quantises that model for every
-activation width and scores it on held-out scenes.
+activation width and scores it on held-out scenes, with ``--seeded`` it measures the seeded model.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from golden import checkpoint
 from golden.integer import functions
+from golden.seeded_gates import ROUTINGS
 from hw.config import preset
 from hw.formats import ACTIVATION_WIDTHS, Format, Numerics
+from sw.models import DEFAULT_ROUTING, SEEDED, find_model
 from sw.quantise import calibration_images, error_report, evaluate, quantise
 from sw.quantiser.scales import scalar_multiplier
 
@@ -36,6 +38,7 @@ _TOKENS = 129
 _CHANNELS = 192
 _SEED = 20240
 _REPORT_SCENES = range(2_000_000, 2_000_020)  # neither trained, nor calibrated, nor scored on
+_SEEDED_SCENES = range(2_000_000, 2_000_004)
 
 
 def numerics_of(width: int) -> Numerics:
@@ -181,6 +184,28 @@ def quantisation_table(path: Path, scenes: int, report: Callable[[str], None]) -
     return "\n".join(rows)
 
 
+def seeded_table(name: str, report: Callable[[str], None]) -> str:
+    """Errors of a seeded model, as a Markdown table: every width, and every routing at the smallest."""
+    rows = [
+        "| routing | widths | residual error after the last layer | routing changes, mean | in the worst layer |",
+        "|---|---|---|---|---|",
+    ]
+    for routing in ROUTINGS:
+        model = checkpoint.load(find_model(name, routing)).model
+        calibration, images = calibration_images(model), calibration_images(model, _SEEDED_SCENES)
+        for width in ACTIVATION_WIDTHS if routing == DEFAULT_ROUTING else ACTIVATION_WIDTHS[:1]:
+            report(f"{name}, {routing}: {width} bits")
+            numerics = numerics_of(width)
+            errors = error_report(model, quantise(model, calibration, numerics), images).values()
+            last = " / ".join(f"{task['layers'][-1]['relative_l2']:.2%}" for task in errors)
+            mean = " / ".join(f"{task['routing_changes']:.2%}" for task in errors)
+            worst = " / ".join(
+                f"{max(layer['routing_changes'] or 0 for layer in task['layers']):.2%}" for task in errors
+            )
+            rows.append(f"| {routing} | A = {width}, residual {numerics.residual_width} | {last} | {mean} | {worst} |")
+    return "\n".join(rows)
+
+
 def _scores(scores: dict) -> str:
     return f"{scores['mean_iou']:.4f} | {scores['depth_rmse_m']:.3f} m |"
 
@@ -235,6 +260,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, help="also quantise and score this checkpoint")
     parser.add_argument("--scenes", type=int, default=200, help="held-out scenes to score on (default 200)")
+    parser.add_argument("--seeded", action="store_true", help="also measure the seeded model, in every routing")
     options = parser.parse_args()
     document = DOCUMENT.read_text()
     document = replace_generated(document, "formats", formats_table())
@@ -242,6 +268,8 @@ def main() -> None:
     if options.checkpoint:
         table = quantisation_table(options.checkpoint, options.scenes, print)
         document = replace_generated(document, "quantisation", table)
+    if options.seeded:
+        document = replace_generated(document, "seeded", seeded_table(SEEDED[0], print))
     DOCUMENT.write_text(document)
     draw(FIGURE)
     print(f"wrote {DOCUMENT} and {FIGURE}")

@@ -1,7 +1,8 @@
-"""Ideal cycles: beats of the array for each command, tails padded; the bound that measured cycles are compared with."""
+"""Bounds that measured cycles are compared with: beats of the array, tails padded, and bytes of the weight stream."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hw.config import AcceleratorConfig
@@ -43,3 +44,27 @@ def total(program: Program, task: int) -> Work:
     """Sum over the commands that run for ``task``."""
     ran = [command for command in program.commands if command.runs(task)]
     return Work(sum(command.macs for command in ran), sum(command.ideal_cycles for command in ran))
+
+
+def bound(program: Program, task: int, loads: Mapping[str, Sequence[int]]) -> int:
+    """Cycles that a frame takes at least when phases follow one another: the larger of beats and weight bytes of each.
+
+    A phase is a matrix product, an attention, or one expert with its tokens (``loads``: tokens of each expert by
+    layer); what else a product needs of the weight stream (staged rows, LayerNorm's shifts) is counted with it.
+    Prefetching across phases may beat the bound where bytes and beats alternate in being the larger.
+    """
+    cycles = pending = 0
+    width = program.config.memory_bytes
+    for command in program.commands:
+        if not command.runs(task):
+            continue
+        if command.op == "EXPERTS":
+            load = loads[f"layer{command.layer:02d}"]
+            each, beats = command.stream_bytes // len(load), command.ideal_cycles // sum(load)
+            cycles += sum(max(tokens * beats, _ceil(each, width)) for tokens in load if tokens)
+            continue
+        pending += command.stream_bytes
+        if command.ideal_cycles:
+            cycles += max(command.ideal_cycles, _ceil(pending, width))
+            pending = 0
+    return cycles

@@ -1,30 +1,72 @@
-"""All intermediate tensors of a run in one file, for other programs."""
+"""All intermediate tensors of a run in one file, for other programs (docs/formats.md, "Dumped tensors")."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from hw.config import AcceleratorConfig
+from sw.expectation import raw_width, writes
 from sw.files import file_aside
 from sw.outcome import RunResult
 from sw.prepare import Prepared
+from sw.program import Program, Tensor
+from sw.traces import Traces
 
 
 def dump_tensors(prepared: Prepared, result: RunResult, path: Path) -> None:
-    """Write every golden tensor of the first picture's frames, and what the machine put out, to one .npz file.
+    """Write the tensors of the first picture's frames to one .npz file.
 
-    Names are ``<task>/<tensor>``; the machine's output is ``<task>/machine``. Where a frame is bit-exact the golden
-    tensors are the machine's.
+    ``float/<task>/layerNN``, ``integer/<task>/layerNN`` and ``rtl/<task>/layerNN`` are the residual stream after each
+    layer as real values, float32 (tokens, D). ``<task>/<tensor>`` are the integers of every golden tensor;
+    ``<task>/machine`` is what the machine put out.
     """
     arrays: dict[str, np.ndarray] = {}
-    for name, outcome in result.tasks().items():
-        for key, value in prepared.integer.run(result.pictures[0].image, name).items():
-            arrays |= _flatten(f"{name}/{key}", value)
-        arrays[f"{name}/machine"] = prepared.program.outputs[outcome.result.task].read(outcome.result.traces.output)
+    image, model, integer = result.pictures[0].image, prepared.checkpoint.model, prepared.integer
+    for task, outcome in result.tasks().items():
+        golden, traces = integer.run(image, task), outcome.result.traces
+        capture: dict[str, Any] = {}
+        with torch.no_grad():
+            model(torch.from_numpy(image[None]), task, capture=capture)
+        for layer, machine in residual_streams(prepared.program, traces, outcome.result.task):
+            name = f"{layer}.residual"
+            arrays[f"float/{task}/{layer}"] = capture[name][0].numpy().astype(np.float32)
+            for kind, values in (("integer", golden[name]), ("rtl", machine)):
+                arrays[f"{kind}/{task}/{layer}"] = integer.dequantise(name, values).astype(np.float32)
+        for key, value in golden.items():
+            arrays |= _flatten(f"{task}/{key}", value)
+        arrays[f"{task}/machine"] = prepared.program.outputs[outcome.result.task].read(traces.output)
     with file_aside(path) as aside, aside.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def residual_streams(program: Program, traces: Traces, task: int) -> Iterator[tuple[str, np.ndarray]]:
+    """The machine's residual stream after every layer: its name, ``layerNN``, and float64 (tokens, D) integers.
+
+    It is read from the traced writes alone: the last one of every word by the layer's last command. NaN stands where
+    the machine wrote nothing.
+    """
+    records = traces.records["residual"]
+    for command in program.commands:
+        for tensor in command.tensors if command.runs(task) else ():
+            layer, _, part = tensor.name.rpartition(".")
+            if tensor.space == "residual" and layer.startswith("layer") and part == "residual":
+                yield layer, _last_written(tensor, records[records["command"] == command.index], program.config)
+
+
+def _last_written(tensor: Tensor, records: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
+    """Elements of ``tensor`` (``rows`` or ``last``) as a command's writes leave them."""
+    written = writes("residual", records, config).last()
+    memory = np.full((config.residual_words * config.columns, config.elements), np.nan)
+    inside = written.select(written.cell < len(memory))
+    bits = raw_width("residual", config)
+    memory[inside.cell] = inside.data - (inside.data >> (bits - 1) << bits)
+    place = tensor.locate()
+    return memory.reshape(-1, tensor.lanes)[place.word, place.lane]
 
 
 def _flatten(name: str, value: Any) -> dict[str, np.ndarray]:

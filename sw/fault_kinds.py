@@ -20,6 +20,8 @@ KINDS: tuple[Callable[[Subject], Fault], ...] = (
     faults_in_machine.gelu_shift,
     faults_in_machine.destination,
     faults_in_machine.skipped,
+    faults_in_machine.norm_ahead,
+    faults_in_machine.linear_ahead,
     faults_in_machine.routing,
     faults_in_machine.expert_share,
     faults_in_machine.scratchpad,

@@ -51,6 +51,26 @@ def skipped(s: Subject) -> Fault:
     )
 
 
+def _alone(s: Subject, name: str, tensor: str) -> Fault:
+    """A command that neither waits for the one before it nor follows its rows."""
+    return Fault(
+        kind=f"command: {s.command(name).op} does not follow",
+        injected=f"after and follow of {name} are 0",
+        expected=Place(command=name, tensor=tensor, index=(None, None), error="NONE"),
+        patches=s.field_patch(name, after=0, follow=0),
+    )
+
+
+def norm_ahead(s: Subject) -> Fault:
+    """LayerNorm reads rows of the residual stream before the projection has added to them."""
+    return _alone(s, "layer00.norm2", "layer00.norm2")
+
+
+def linear_ahead(s: Subject) -> Fault:
+    """A matrix product reads rows before LayerNorm has written them."""
+    return _alone(s, "layer00.fc1", "layer00.hidden")
+
+
 # In memories on chip --------------------------------------------------------------------------------------------------
 
 
@@ -109,8 +129,9 @@ def scratchpad(s: Subject) -> Fault:
 
 
 def residual(s: Subject) -> Fault:
-    """A bit of the residual memory turns over between two commands."""
-    return _upset(s, "residual memory upset", "residual.embed", 14, (5, 17), ("layer00.norm1", "layer00.norm1"))
+    """A bit of the residual memory turns over between two commands, in the last row: LayerNorm follows the others."""
+    at = (MODEL.tokens - 1, 17)
+    return _upset(s, "residual memory upset", "residual.embed", 14, at, ("layer00.norm1", "layer00.norm1"))
 
 
 # On the bus, and what the machine refuses -----------------------------------------------------------------------------

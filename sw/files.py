@@ -48,6 +48,13 @@ def folder_aside(folder: Path | str) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def keep_newest(folder: Path, pattern: str, count: int) -> None:
+    """Remove all but the ``count`` newest of the files in ``folder`` that match ``pattern``."""
+    files = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in files[count:]:
+        path.unlink(missing_ok=True)
+
+
 def check_folder(folder: Path) -> None:
     """Raise ValueError if ``folder`` cannot be one, before anything long begins."""
     if folder.exists() and not folder.is_dir():

@@ -10,10 +10,14 @@ The command line calls the same functions::
 
 from __future__ import annotations
 
+import resource
+import time
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,14 +25,18 @@ import torch
 from sim.machine import Frame, FrameResult, MemorySettings, Progress, build_machine, run_machine
 from sim.tools import git_id, tool_versions
 from sw import cycles
+from sw.cycle_model.predict import predict, queue_lengths
 from sw.estimate import remember_speed
 from sw.outcome import FrameOutcome, RunResult, routing
 from sw.pictures import Picture, load_picture, scene_picture
 from sw.predictions import compare
 from sw.prepare import ACCURACY_SCENES, Prepared, Report, accuracy, prepare, silent
 from sw.program import Program
+from sw.quantise import frame_errors
 from sw.verify import verify
 
+MODELS_AHEAD = 4
+"""Frames whose tensors are computed while the machine is still being simulated."""
 WINDOW_BEFORE, WINDOW_AFTER = 200, 50
 """Cycles of waves around a mismatch."""
 
@@ -65,19 +73,26 @@ def execute(
     sim.bench.BenchFailure
         The simulation did not come to its end.
     """
+    began = time.perf_counter()
     program, memory = prepared.program, memory or MemorySettings()
     on_progress("build", 0.0, f"simulator of preset {program.config.name}: minutes the first time, then kept")
     simulator = build_machine(program.config)
     on_progress("build", 1.0, "")
     frames = [Frame(task=task, image=picture.image) for picture in pictures for task in tasks]
     follow = _Follower(program, frames, on_progress)
-    results = run_machine(program, frames, memory_settings=memory, simulator=simulator, on_progress=follow)
-    on_progress("simulate", 1.0, "")
     outcomes = []
-    for number, (frame, result) in enumerate(zip(frames, results, strict=True)):
-        on_progress("verify", number / len(frames), program.model.tasks[frame.task].name)
-        index = number // len(tasks)
-        outcomes.append(_outcome(prepared, pictures[index], index, frame, result))
+    with ThreadPoolExecutor(1) as beside:
+        # The models compute beside the simulation, so many frames ahead as memory should hold.
+        expected = deque(beside.submit(_expect, prepared, frame, memory) for frame in frames[:MODELS_AHEAD])
+        results = run_machine(program, frames, memory_settings=memory, simulator=simulator, on_progress=follow)
+        on_progress("simulate", 1.0, "")
+        for number, (frame, result) in enumerate(zip(frames, results, strict=True)):
+            on_progress("verify", number / len(frames), program.model.tasks[frame.task].name)
+            index = number // len(tasks)
+            outcomes.append(_outcome(prepared, pictures[index], index, frame, result, expected.popleft().result()))
+            expected.extend(
+                beside.submit(_expect, prepared, later, memory) for later in frames[number + MODELS_AHEAD :][:1]
+            )
     on_progress("verify", 1.0, "")
     remember_speed(program.config, outcomes)
     written = waves is not None and _window(program, frames, outcomes, memory, waves, on_progress)
@@ -89,7 +104,7 @@ def execute(
         program=program,
         pictures=list(pictures),
         frames=outcomes,
-        facts=_facts(prepared, memory),
+        facts=_facts(prepared, memory) | _spent(prepared.seconds + time.perf_counter() - began),
         accuracy=scores,
         waves=str(waves) if written else None,
     )
@@ -104,6 +119,7 @@ def run(
     scene: int = 0,
     frames: int = 1,
     activation_width: int = 8,
+    routing: str | None = None,
     memory: MemorySettings | None = None,
     waves: bool = False,
     out: Path | str | None = None,
@@ -111,7 +127,7 @@ def run(
     on_progress: Report = silent,
 ) -> RunResult:
     """Everything that ``tessera run`` does: see its help for the parameters; ``out`` None writes no report."""
-    prepared = prepare(model, preset, activation_width, on_progress=on_progress)
+    prepared = prepare(model, preset, activation_width, routing, on_progress=on_progress)
     pictures = choose_pictures(prepared, image, scene, frames)
     file = Path(out or "build/run") / "mismatch.vcd" if waves else None
     result = execute(
@@ -159,36 +175,70 @@ class _Follower:
         self._report("simulate", fraction, detail)
 
 
-def _outcome(prepared: Prepared, picture: Picture, number: int, frame: Frame, result: FrameResult) -> FrameOutcome:
-    program, task = prepared.program, frame.task
-    model, name = program.model, program.model.tasks[task].name
-    golden = prepared.integer.run(picture.image, task)
+class _Expected(NamedTuple):
+    """What the models say about a frame.
+
+    Integer tensors, their errors; float outputs, chosen experts by layer; cycles with balanced experts, and routed.
+    """
+
+    golden: dict[str, Any]
+    layer_errors: list[dict[str, Any]]
+    outputs: np.ndarray
+    experts: dict[str, np.ndarray]
+    announced_cycles: int
+    predicted_cycles: int
+
+
+def _expect(prepared: Prepared, frame: Frame, memory: MemorySettings) -> _Expected:
     capture: dict[str, Any] = {}
     with torch.no_grad():
-        output = prepared.checkpoint.model(torch.from_numpy(picture.image[None]), task, capture=capture)
-    reference = capture["head"] if "head" in capture else output
+        output = prepared.checkpoint.model(torch.from_numpy(frame.image[None]), frame.task, capture=capture)
+    output = capture.get("head", output)
+    suffix = ".expert_indices"
+    experts = {key.removesuffix(suffix): value[0].numpy() for key, value in capture.items() if key.endswith(suffix)}
+    golden = prepared.integer.run(frame.image, frame.task)
+    errors = frame_errors(capture, prepared.integer, golden, prepared.program.model.tasks[frame.task].name)
+    program, latency = prepared.program, memory.read_latency
+    return _Expected(
+        golden,
+        errors,
+        output[0].double().numpy(),
+        experts,
+        announced_cycles=predict(program, frame.task, read_latency=latency).cycles,
+        predicted_cycles=predict(program, frame.task, loads=queue_lengths(golden), read_latency=latency).cycles,
+    )
+
+
+def _outcome(
+    prepared: Prepared, picture: Picture, number: int, frame: Frame, result: FrameResult, expected: _Expected
+) -> FrameOutcome:
+    program, task = prepared.program, frame.task
+    model, name = program.model, program.model.tasks[task].name
     values = program.outputs[task].read(result.traces.output)
     tensor = f"head.{name}" if model.tasks[task].kind != "features" else f"layer{model.layers - 1:02d}.residual"
     chosen = routing(program, result)
     changes = [
-        (np.sort(experts, axis=1) != np.sort(capture[f"{layer}.expert_indices"][0].numpy(), axis=1)).any(axis=1).mean()
+        (np.sort(experts, axis=1) != np.sort(expected.experts[layer], axis=1)).any(axis=1).mean()
         for layer, experts in chosen.items()
     ]
     return FrameOutcome(
         program=program,
         picture=number,
         task=name,
-        verdict=verify(program, golden, result.traces, task),
+        verdict=verify(program, expected.golden, result.traces, task),
         result=result,
         prediction=compare(
             model,
             task,
-            reference[0].double().numpy(),
+            expected.outputs,
             prepared.integer.dequantise(tensor, values),
             picture.scene,
         ),
         routing=chosen,
         routing_changes=float(np.mean(changes)) if changes else None,
+        layer_errors=expected.layer_errors,
+        announced_cycles=expected.announced_cycles,
+        predicted_cycles=expected.predicted_cycles,
     )
 
 
@@ -215,10 +265,18 @@ def _window(
     return True
 
 
+def _spent(seconds: float) -> dict[str, Any]:
+    """Measured on the host: time, and the peak of memory of this process or the simulator, whichever is larger."""
+    peaks = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return {"seconds": seconds, "peak_memory_bytes": 1024 * max(peaks)}
+
+
 def _facts(prepared: Prepared, memory: MemorySettings) -> dict[str, Any]:
     config, origin = prepared.config, prepared.checkpoint
     return {
         "model": prepared.program.model.name,
+        "weights": origin.weights,
+        "routing": prepared.routing,
         "preset": config.name,
         "activation_width": config.numerics.activation_width,
         "residual_width": config.numerics.residual_width,

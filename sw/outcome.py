@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sw import cycles
+from sw import breakdown, cycles
 from sw.pictures import Picture
 from sw.predictions import Prediction
 from sw.program import Program
@@ -22,7 +22,9 @@ class FrameOutcome:
     """One frame: picture number, task, verdict, what the machine left, prediction, expert choices by command name.
 
     ``routing`` holds (tokens, top_k) experts as the machine chose them, best first, -1 where it chose none;
-    ``routing_changes`` the share of tokens whose set of experts differs from the float model's.
+    ``routing_changes`` the share of tokens whose set of experts differs from the float model's; ``layer_errors`` are
+    those of :func:`sw.quantise.frame_errors`. Of the cycle model (:mod:`sw.cycle_model.predict`): ``announced_cycles``
+    before the run, with balanced experts; ``predicted_cycles`` with the routing of the integer golden model.
     """
 
     program: Program
@@ -33,6 +35,9 @@ class FrameOutcome:
     prediction: Prediction
     routing: dict[str, np.ndarray]
     routing_changes: float | None
+    layer_errors: list[dict[str, Any]]
+    announced_cycles: int
+    predicted_cycles: int
 
     @property
     def bit_exact(self) -> bool:
@@ -67,14 +72,33 @@ class FrameOutcome:
         """Speed of the simulation."""
         return self.result.cycles / max(self.result.seconds, 1e-9)
 
+    def shares(self) -> list[breakdown.Share]:
+        """What each command did, and the cycles that it owned."""
+        return breakdown.shares(self.program, self.result.task, self.result.causes, self.load())
+
     def layers(self) -> list[dict[str, Any]]:
-        """Every command that ran but END, which takes no time: name, op, layer, start, simulated and ideal cycles."""
+        """Every command that ran but END.
+
+        Name, op, layer; ``start`` and ``cycles`` from then to its end, which overlap with other commands';
+        ``ideal_cycles`` of the array; ``owned_cycles``, which do not overlap, and their ``causes``.
+        """
         entries = []
         for command in self.program.commands:
             if command.runs(self.result.task) and command.op != "END":
                 start, end = (int(stamp) for stamp in self.result.stamps[command.index])
-                entry = {"name": command.name, "op": command.op, "layer": command.layer, "start": start}
-                entries.append(entry | {"cycles": end - start, "ideal_cycles": command.ideal_cycles})
+                causes = self.result.causes[command.index]
+                entries.append(
+                    {
+                        "name": command.name,
+                        "op": command.op,
+                        "layer": command.layer,
+                        "start": start,
+                        "cycles": end - start,
+                        "ideal_cycles": command.ideal_cycles,
+                        "owned_cycles": int(causes.sum()),
+                        "causes": breakdown.named(causes),
+                    }
+                )
         return entries
 
     def load(self) -> dict[str, list[int]]:
@@ -93,6 +117,8 @@ class FrameOutcome:
             "elements_compared": self.verdict.elements_compared,
             "cycles": self.result.cycles,
             "ideal_cycles": self.work.ideal_cycles,
+            "announced_cycles": self.announced_cycles,
+            "predicted_cycles": self.predicted_cycles,
             "macs": self.work.macs,
             "mac_utilisation": self.mac_utilisation,
             "dram_bytes": counters["read_bytes"] + counters["write_bytes"],
@@ -102,12 +128,15 @@ class FrameOutcome:
                 "relative_l2": self.prediction.relative_l2,
                 "cosine": self.prediction.cosine,
                 "routing_changes": self.routing_changes,
+                "layers": self.layer_errors,
             },
             "prediction": {"kind": self.prediction.kind, **self.prediction.scores},
             "counters": counters,
             "expert_load": self.load(),
             "trouble": self.trouble,
             "first_mismatch": self.verdict.to_dict()["first"],
+            "causes": breakdown.named(self.result.causes.sum(axis=0)),
+            "breakdown": [share.to_dict() for share in breakdown.grouped(self.shares(), "layer", "phase", "kind")],
             "layers": self.layers(),
         }
 

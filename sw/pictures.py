@@ -1,4 +1,4 @@
-"""Pictures for the machine: files of any size and mode, or procedural scenes, as the bytes that a model takes."""
+"""Pictures for the machine: files of any size and mode, raw floats, or procedural scenes, as bytes for a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from golden.config import ModelConfig
+from golden.model import PIXEL_SCALE
 from golden.scenes import HELD_OUT, Scene, generate
+
+RAW_SUFFIX = ".float32.bin"
+"""A raw array of little-endian float32 in C order, without a header: Edge-MoE's tensors and its test picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,8 @@ def scene_picture(model: ModelConfig, number: int = 0) -> Picture:
 def load_picture(path: Path | str, model: ModelConfig) -> Picture:
     """Read a picture file, convert it to three bytes a pixel and resize it to what the model takes.
 
+    A file called ``*.float32.bin`` is read by :func:`read_raw`.
+
     Raises
     ------
     ValueError
@@ -46,6 +52,8 @@ def load_picture(path: Path | str, model: ModelConfig) -> Picture:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no picture at {path}; give a PNG, JPEG or similar file, or --scene N for a generated one")
+    if path.name.endswith(RAW_SUFFIX):
+        return read_raw(path, model)
     notices: list[str] = []
     try:
         with Image.open(path) as file:
@@ -63,6 +71,43 @@ def load_picture(path: Path | str, model: ModelConfig) -> Picture:
         picture = picture.resize(wanted, Image.Resampling.LANCZOS)
     image = np.ascontiguousarray(np.asarray(picture, np.uint8).transpose(2, 0, 1))
     return Picture(image=image, source=str(path), notices=tuple(notices))
+
+
+def read_raw(path: Path, model: ModelConfig) -> Picture:
+    """Read raw pixels: float32 (3, H, W) in the model's size, bytes / 256, thus in [0, 1).
+
+    Values between two bytes are rounded to the nearer one, and a notice says so.
+
+    Raises
+    ------
+    ValueError
+        For another size, and for pixels that are not finite or outside [0, 1).
+    """
+    shape = (3, model.image_height, model.image_width)
+    expected, size = 4 * int(np.prod(shape)), path.stat().st_size
+    if size != expected:
+        state = "truncated, or of another size" if size < expected else "too long, or of another size"
+        raise ValueError(
+            f"wrong size: {path.name} has {size:,} bytes, expected {expected:,} for the {shape} float32 pixels that "
+            f"'{model.name}' takes: {state}"
+        )
+    values = np.fromfile(path, "<f4").reshape(shape).astype(np.float64)
+    finite = np.isfinite(values)
+    if not finite.all():
+        first = [int(index) for index in np.unravel_index(int((~finite).argmax()), shape)]
+        raise ValueError(
+            f"not finite: {path.name} has {int((~finite).sum()):,} NaN or infinite pixels, the first at {first}"
+        )
+    if values.min() < 0 or values.max() >= 1:
+        raise ValueError(
+            f"out of range: pixels of {path.name} lie in [{values.min():g}, {values.max():g}], expected [0, 1): give "
+            "bytes divided by 256, without a mean or deviation taken off"
+        )
+    steps = values / PIXEL_SCALE
+    image = np.minimum(np.rint(steps), 255).astype(np.uint8)
+    between = int((image != steps).sum())
+    notices = (f"{between:,} values lie between multiples of 1/256: rounded to the nearest",) if between else ()
+    return Picture(image=image, source=str(path), notices=notices)
 
 
 def _as_rgb(picture: Image.Image, notices: list[str]) -> Image.Image:

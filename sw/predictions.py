@@ -18,25 +18,38 @@ from golden.scenes import Scene
 class Prediction:
     """One task's result from the float model and from the machine.
 
-    Members: ``kind`` as in ``TaskConfig``; ``reference`` and ``machine`` at cell resolution: classes, or metres;
-    None for features. ``relative_l2`` and ``cosine`` compare the raw outputs. ``scores`` are this picture's numbers.
+    Members: ``kind`` as in ``TaskConfig``; ``reference`` and ``machine`` at cell resolution: classes, metres, or
+    for features three colours in [0, 1] a patch. ``relative_l2`` and ``cosine`` compare the raw outputs. ``scores`` are
+    this picture's numbers; ``token_errors`` (grid) the relative L2 of each patch's features.
     """
 
     kind: str
-    reference: np.ndarray | None
-    machine: np.ndarray | None
+    reference: np.ndarray
+    machine: np.ndarray
     relative_l2: float
     cosine: float
     scores: dict[str, float]
+    token_errors: np.ndarray | None = None
 
 
-def interpret(values: np.ndarray, model: ModelConfig, task: int) -> np.ndarray | None:
+def interpret(values: np.ndarray, model: ModelConfig, task: int) -> np.ndarray:
     """Classes (cells down, cells across), or metres, from a head's real values (patches, outputs)."""
     kind = model.tasks[task].kind
-    if kind == "features":
-        return None
     cells = cells_to_map(torch.from_numpy(np.ascontiguousarray(values))[None], model, task)[0].numpy()
     return cells.argmax(axis=0) if kind == "segmentation" else metrics.output_to_depth(cells[0])
+
+
+def feature_colours(reference: np.ndarray, machine: np.ndarray, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Features (tokens, D) of both as colours (rows, columns, 3): the reference's three main directions, in its range.
+
+    The class token is left out.
+    """
+    mean = reference[1:].mean(axis=0)
+    directions = np.linalg.svd(reference[1:] - mean, full_matrices=False)[2][:3].T
+    places = [(values[1:] - mean) @ directions for values in (reference, machine)]
+    low, high = np.quantile(places[0], [0.02, 0.98], axis=0)
+    first, second = (np.clip((place - low) / np.maximum(high - low, 1e-12), 0, 1) for place in places)
+    return first.reshape(*grid, -1), second.reshape(*grid, -1)
 
 
 def compare(
@@ -48,13 +61,18 @@ def compare(
     """
     kind = model.tasks[task].kind
     norms = float(np.linalg.norm(reference)), float(np.linalg.norm(machine))
-    maps = interpret(reference, model, task), interpret(machine, model, task)
     scores: dict[str, float] = {}
-    if maps[0] is None or maps[1] is None:
-        pass
-    elif kind == "segmentation":
-        scores["class_agreement"] = float(np.equal(maps[0], maps[1]).mean())
+    token_errors = None
+    if kind == "features":
+        maps = feature_colours(reference, machine, model.grid)
+        sizes = np.maximum(np.linalg.norm(reference, axis=1), 1e-12)
+        token_errors = (np.linalg.norm(machine - reference, axis=1) / sizes)[1:].reshape(model.grid)
+        scores["worst_token_relative_l2"] = float(token_errors.max())
     else:
+        maps = interpret(reference, model, task), interpret(machine, model, task)
+    if kind == "segmentation":
+        scores["class_agreement"] = float(np.equal(maps[0], maps[1]).mean())
+    elif kind == "depth":
         scores["depth_difference_m"] = float(np.sqrt(np.square(maps[0].astype(float) - maps[1]).mean()))
     if scene is not None:
         scores |= _against_truth(kind, maps, scene)
@@ -65,6 +83,7 @@ def compare(
         relative_l2=float(np.linalg.norm(machine - reference)) / norms[0] if norms[0] else 0.0,
         cosine=float((machine * reference).sum()) / (norms[0] * norms[1]) if all(norms) else 0.0,
         scores=scores,
+        token_errors=token_errors,
     )
 
 

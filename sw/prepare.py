@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from golden import checkpoint
-from golden.checkpoint import Checkpoint, CheckpointError
+from golden.checkpoint import Checkpoint
 from golden.integer import storage
 from golden.integer.model import IntegerModel
 from golden.integer.parameters import QuantisedModel
@@ -18,14 +20,17 @@ from golden.model import VisionTransformer
 from golden.scenes_common import CLASS_NAMES
 from hw.config import AcceleratorConfig
 from hw.config import preset as find_preset
+from hw.formats import Numerics
 from sw.compiler import compile_model
-from sw.files import PROJECT_ROOT, remembered
+from sw.files import CACHE, file_aside, keep_newest, remembered, source_digest
+from sw.models import check_routing, find_model
 from sw.program import Program
 from sw.quantise import calibration_images, evaluate, quantise
 
-MODELS = PROJECT_ROOT / "models"
 ACCURACY_SCENES = 100
 """Held-out scenes of the accuracy that a run reports."""
+
+_KEPT = 12  # quantised models
 
 Report = Callable[[str, float, str], None]
 """Progress of a run: stage, its fraction done, a few words on where it is."""
@@ -37,18 +42,32 @@ def silent(stage: str, fraction: float, detail: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A model made ready for one machine: checkpoint, quantised and integer model, program."""
+    """A model made ready for one machine: checkpoint, quantised and integer model, program; and how long it took."""
 
     path: Path
     checkpoint: Checkpoint
     quantised: QuantisedModel
     integer: IntegerModel
     program: Program
+    seconds: float = 0.0
 
     @property
     def config(self) -> AcceleratorConfig:
         """The machine."""
         return self.program.config
+
+    @property
+    def routing(self) -> str:
+        """Where the experts' loads come from: ``model``, a mode of seeded gates, or ``none`` without experts."""
+        return self.checkpoint.routing if self.program.model.expert_layers else "none"
+
+    @property
+    def label(self) -> str:
+        """The model's name, with what one must know of its weights."""
+        name, weights = self.program.model.name, self.checkpoint.weights
+        if weights != "seeded":
+            return name
+        return f"{name} (seeded, not trained" + (f"; {self.routing} routing)" if self.routing != "none" else ")")
 
     def task_indices(self, task: str) -> list[int]:
         """Indices of ``all`` tasks, or of the comma-separated names; ValueError lists the known ones."""
@@ -58,20 +77,6 @@ class Prepared:
         return [model.task_index(name.strip()) for name in task.split(",")]
 
 
-def checkpoint_path(model: str | Path) -> Path:
-    """The file of a model: ``nano`` is ``models/nano.safetensors``, anything like a path is a path."""
-    text = str(model)
-    if "/" in text or Path(text).suffix:
-        return Path(text)
-    path = MODELS / f"{text}.safetensors"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in MODELS.glob("*.safetensors"))) or "none (run `make train`)"
-        raise CheckpointError(
-            f"unknown model '{text}'; trained models: {known}; or give the path of a .safetensors file"
-        )
-    return path
-
-
 def machine(preset: str, activation_width: int = 8) -> AcceleratorConfig:
     """A preset with the given activation width; ValueError lists what there is."""
     config = find_preset(preset)
@@ -79,40 +84,84 @@ def machine(preset: str, activation_width: int = 8) -> AcceleratorConfig:
 
 
 def prepare(
-    model: str | Path = "nano", preset: str = "edge", activation_width: int = 8, *, on_progress: Report = silent
+    model: str | Path = "nano",
+    preset: str = "edge",
+    activation_width: int = 8,
+    routing: str | None = None,
+    *,
+    on_progress: Report = silent,
 ) -> Prepared:
-    """Load a checkpoint, quantise it for a preset's formats and compile it.
+    """Load a checkpoint (or make a seeded model), quantise it for a preset's formats and compile it.
+
+    ``routing`` is for seeded models, see :func:`sw.models.find_model`.
 
     Raises
     ------
     ValueError
-        For an unknown model, preset or width, an unusable checkpoint (CheckpointError), or a model that does not fit
-        the preset (CapacityError); the message says what to do.
+        For an unknown model, preset, width or routing, an unusable checkpoint (CheckpointError), or a model that does
+        not fit the preset (CapacityError); the message says what to do.
     """
+    began = time.perf_counter()
     config = machine(preset, activation_width)
-    path = checkpoint_path(model)
-    on_progress("load", 0.0, str(path))
-    loaded = checkpoint.load(path)
-    calibration = calibration_images(loaded.model)
-    quantised = quantise(
-        loaded.model, calibration, config.numerics, progress=lambda done: on_progress("quantise", done, "")
-    )
+    path, loaded = load(model, routing, on_progress=on_progress)
+    quantised = quantised_model(path, loaded.model, config.numerics, on_progress=on_progress)
     on_progress("compile", 0.0, "")
     program = compile_model(quantised, config)
     on_progress("compile", 1.0, f"{len(program.commands)} commands")
     integer = IntegerModel(quantised, config.numerics)
-    return Prepared(path=path, checkpoint=loaded, quantised=quantised, integer=integer, program=program)
+    seconds = time.perf_counter() - began
+    return Prepared(
+        path=path, checkpoint=loaded, quantised=quantised, integer=integer, program=program, seconds=seconds
+    )
+
+
+def load(model: str | Path, routing: str | None = None, *, on_progress: Report = silent) -> tuple[Path, Checkpoint]:
+    """Find a model's file and read it; see :func:`prepare` for parameters and errors."""
+    on_progress("load", 0.0, str(model))
+    path = find_model(model, routing, progress=lambda done: on_progress("load", done, f"making {model}, seeded"))
+    loaded = checkpoint.load(path)
+    check_routing(loaded, routing)
+    on_progress("load", 1.0, str(path))
+    return path, loaded
+
+
+def quantised_model(
+    path: Path, model: VisionTransformer, numerics: Numerics, *, on_progress: Report = silent
+) -> QuantisedModel:
+    """``model`` quantised for ``numerics``, remembered by the content of the checkpoint at ``path``."""
+    key = json.dumps([source_digest(), _content(path), numerics.activation_width, numerics.residual_width])
+    kept = CACHE / f"quantised-{hashlib.sha256(key.encode()).hexdigest()[:20]}.safetensors"
+    if kept.is_file():
+        on_progress("quantise", 1.0, "as before")
+        return storage.load(kept)
+    images = calibration_images(model)
+    quantised = quantise(model, images, numerics, progress=lambda done: on_progress("quantise", done, ""))
+    with file_aside(kept) as aside:
+        storage.save(aside, quantised)
+    keep_newest(CACHE, "quantised-*.safetensors", _KEPT)
+    return quantised
 
 
 def compile_file(
-    model: str | Path, preset: str = "edge", activation_width: int = 8, *, on_progress: Report = silent
+    model: str | Path,
+    preset: str = "edge",
+    activation_width: int = 8,
+    routing: str | None = None,
+    *,
+    on_progress: Report = silent,
 ) -> Program:
-    """Compile a trained model, a checkpoint, or a file of ``tessera quantize``."""
-    path = checkpoint_path(model)
-    if not _is_quantised(path):
-        return prepare(model, preset, activation_width, on_progress=on_progress).program
+    """Compile a model by name, a checkpoint, or a file of ``tessera quantize``."""
+    path = Path(model)
+    if not (path.is_file() and _is_quantised(path)):
+        return prepare(model, preset, activation_width, routing, on_progress=on_progress).program
     config = machine(preset, activation_width)
+    if routing is not None:
+        raise ValueError(f"{path} is quantised and has its gates already; leave --routing out")
     return compile_model(storage.load(path), config)
+
+
+def _content(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _is_quantised(path: Path) -> bool:
@@ -138,10 +187,9 @@ def accuracy(
     kinds = {(task.kind, task.channels) for task in model.config.tasks}
     if not kinds <= {("segmentation", len(CLASS_NAMES)), ("depth", 1)}:
         return None
-    content = hashlib.sha256(path.read_bytes()).hexdigest()
     on_progress("accuracy", 0.0, f"{scenes} held-out scenes, float and integer model")
     return remembered(
         "accuracy",
-        [content, quantised.activation_width, quantised.residual_width, scenes],
+        [_content(path), quantised.activation_width, quantised.residual_width, scenes],
         lambda: evaluate(model, quantised, scenes=scenes, progress=lambda done: on_progress("accuracy", done, "")),
     )

@@ -21,7 +21,8 @@ from golden.scenes import HELD_OUT, generate, generate_batch
 from hw.formats import Numerics
 from sw.quantiser.calibration import Calibration, array
 from sw.quantiser.layers import LayerQuantiser
-from sw.quantiser.scales import quantise_linear
+from sw.quantiser.rounding import Moments
+from sw.quantiser.scales import mean_error, quantise_linear
 
 HEADROOM = 1.1
 """Ranges are the largest magnitudes seen on the calibration images times this."""
@@ -72,7 +73,19 @@ def quantise(
     residual = layers.residual_scale
     initial = array(model.pos_embed)[0].copy()
     initial[0] += array(model.cls_token)[0, 0]
-    initial[1:] += array(model.patch_embed.proj.bias)
+    filters = array(model.patch_embed.proj.weight).reshape(config.dim, -1)
+    pixels = _pixel_moments(model, images)
+    embedding = quantise_linear(
+        filters,
+        0.0,
+        input_scale=PIXEL_SCALE,
+        output_scale=residual,
+        input_format=numerics.pixel,
+        numerics=numerics,
+        moments=pixels,
+        correct_mean=False,
+    )
+    initial[1:] += array(model.patch_embed.proj.bias) + mean_error(embedding, filters, pixels, PIXEL_SCALE, residual)
     rounded = np.floor(initial / residual + 0.5).astype(np.int64)
     if np.abs(rounded).max() > numerics.residual.maximum:
         raise ValueError(f"embeddings reach {np.abs(initial).max():g}; the residual stream holds less than 64")
@@ -80,14 +93,7 @@ def quantise(
         config=config,
         activation_width=numerics.activation_width,
         residual_width=numerics.residual_width,
-        patch_embedding=quantise_linear(
-            array(model.patch_embed.proj.weight).reshape(config.dim, -1),
-            0.0,
-            input_scale=PIXEL_SCALE,
-            output_scale=residual,
-            input_format=numerics.pixel,
-            numerics=numerics,
-        ),
+        patch_embedding=embedding,
         initial_residual=rounded,
         layers=quantised_layers,
         norm=norm,
@@ -99,6 +105,15 @@ def quantise(
             **layers.scales,
         },
     )
+
+
+def _pixel_moments(model: VisionTransformer, images: NDArray[np.uint8]) -> Moments:
+    config, (rows, columns) = model.config, model.config.grid
+    parts = images.reshape(len(images), 3, rows, config.patch, columns, config.patch).transpose(0, 2, 4, 1, 3, 5)
+    pixels = parts.reshape(-1, config.patch_inputs).astype(np.float32) * PIXEL_SCALE
+    mean = pixels.mean(axis=0, dtype=np.float64)
+    centred = pixels - mean.astype(np.float32)
+    return Moments(mean, (centred.T @ centred).astype(np.float64) / len(pixels))
 
 
 def calibration_images(model: VisionTransformer, indices: range = CALIBRATION_SCENES) -> NDArray[np.uint8]:
@@ -115,9 +130,10 @@ def error_report(
     Returns
     -------
     dict
-        For each task, by name: ``layers``, a list with, for each layer, ``relative_l2`` and ``cosine`` of the residual
-        stream over all images, and ``routing_changes`` (share of tokens whose set of experts differs; None for dense
-        layers); ``head_relative_l2`` (None without a head); ``routing_changes`` over all layers; ``saturated`` images.
+        For each task, by name: ``layers``, a list with, for each ``layer``, ``relative_l2`` and ``cosine`` of the
+        residual stream over all images, and ``routing_changes`` (share of tokens whose set of experts differs; None
+        for dense layers); ``head_relative_l2`` (None without a head); ``routing_changes`` over all layers;
+        ``saturated`` images.
     """
     integer = IntegerModel(quantised, _numerics(quantised))
     config, report = model.config, {}
@@ -132,6 +148,15 @@ def error_report(
                 progress((index + (number + 1) / len(images)) / len(config.tasks))
         report[task.name] = sums.to_dict()
     return report
+
+
+def frame_errors(
+    capture: dict[str, Any], integer: IntegerModel, tensors: dict[str, Any], task: str
+) -> list[dict[str, Any]]:
+    """The list ``layers`` of :func:`error_report` for one frame: what the float model captured, and integer tensors."""
+    sums = _Comparison(integer.config.layers)
+    sums.add(capture, integer, tensors, task)
+    return sums.to_dict()["layers"]
 
 
 class _Comparison:
@@ -168,6 +193,7 @@ class _Comparison:
             changes = self.changes.get(layer)
             layers.append(
                 {
+                    "layer": layer,
                     "relative_l2": float(np.sqrt(difference / expected)),
                     "cosine": float(product / np.sqrt(expected * got)),
                     "routing_changes": float(np.mean(changes)) if changes else None,

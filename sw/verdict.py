@@ -87,10 +87,12 @@ class Verdict:
         return sum(tensor.wrong + tensor.missing for tensor in self.tensors)
 
     def __str__(self) -> str:
-        counted = f"{self.tensors_compared} tensors, {self.elements_compared} elements"
         if self.first is None:
-            return f"bit-exact: {counted}"
-        return f"NOT bit-exact: {self.mismatches} of {counted} differ; first: {self.first}"
+            return f"bit-exact: {self.tensors_compared} tensors, {self.elements_compared:,} elements"
+        return (
+            f"NOT bit-exact: {self.mismatches:,} of {self.elements_compared:,} elements in {self.tensors_compared} "
+            f"tensors differ; first: {self.first}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-compatible form."""

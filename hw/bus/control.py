@@ -7,15 +7,16 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
-from hw.bus.counters import BEATS, EVENTS, Counters, Watchdog
+from hw.bus.counters import BEATS, COUNTERS, Counters, Watchdog
 from hw.bus.registers import RegisterFile, register_width
+from hw.bus.stamps import CommandStamps
 from hw.bus.window import error_report
 from hw.config import AcceleratorConfig
 from hw.interfaces import Axi4Lite, Strobe
-from hw.isa import ErrorCode
+from hw.isa import CycleCause, ErrorCode
 
 IDENTITY = 0x54455353
-INTERFACE_VERSION = 1
+INTERFACE_VERSION = 2
 RUN_SETTINGS = (
     "task",
     "program_address",
@@ -45,6 +46,8 @@ class ControlRegisters(wiring.Component):
         Sizes of the machine.
     error_sources:
         Number of units that report errors; of errors in one cycle the lower index is kept.
+    units:
+        Number of units that end commands.
 
     Members
     -------
@@ -75,18 +78,20 @@ class ControlRegisters(wiring.Component):
     progress, stalled_on:
         For the watchdog: 1 in any cycle in which the machine gets on, and what it waits for otherwise (a StallSource).
     started, ended:
-        Strobes with a command's index, stamped with the cycle of the run.
-    mac_busy, stall_weights, stall_attention, stall_drain, idle_cycles, read_beat, write_beat:
-        Events to count (:class:`hw.bus.counters.Counters`).
+        Strobes with a command's index, stamped with the cycle of the run; ``ended`` one a unit.
+    cause, owner:
+        What this cycle is spent on (a CycleCause), and the command that it belongs to; see
+        :class:`hw.bus.stamps.CommandStamps`.
+    read_beat, write_beat:
+        A beat was transferred.
     """
 
     HALT_CYCLES = 4
 
-    def __init__(self, config: AcceleratorConfig, error_sources: int) -> None:
+    def __init__(self, config: AcceleratorConfig, error_sources: int, units: int) -> None:
         if error_sources < 1:
             raise ValueError(f"error_sources is {error_sources}; the registers need at least one source of errors")
-        self._config = config
-        events = (*EVENTS, *BEATS.values())
+        self._config, self._units = config, units
         super().__init__(
             {
                 "bus": In(Axi4Lite()),
@@ -104,8 +109,10 @@ class ControlRegisters(wiring.Component):
                 "progress": In(1),
                 "stalled_on": In(3),
                 "started": In(Strobe(16)),
-                "ended": In(Strobe(16)),
-                **{name: In(1) for name in events},
+                "ended": In(Strobe(16)).array(units),
+                "cause": In(3),
+                "owner": In(16),
+                **{name: In(1) for name in BEATS.values()},
             }
         )
 
@@ -114,6 +121,7 @@ class ControlRegisters(wiring.Component):
         m = Module()
         m.submodules.registers = registers = RegisterFile()
         m.submodules.counters = counters = Counters(self._config)
+        m.submodules.stamps = stamps = CommandStamps(self._config, self._units)
         m.submodules.watchdog = watchdog = Watchdog()
         connect(m, flipped(self.bus), registers.bus)
         begin, abort, failed, busy = Signal(), Signal(), Signal(), Signal()
@@ -135,6 +143,7 @@ class ControlRegisters(wiring.Component):
         done, saturated = self._results(m, begin, abort | failed)
         self._interrupt(m, registers, failed, abort)
         self._count(m, counters, begin, registers)
+        self._stamp(m, stamps, counters, begin, registers)
         m.d.comb += [
             registers.identity.eq(IDENTITY),
             registers.version.eq(INTERFACE_VERSION),
@@ -212,17 +221,33 @@ class ControlRegisters(wiring.Component):
     def _count(self, m: Module, counters: Counters, begin: Signal, registers: RegisterFile) -> None:
         """Wire the counters between events and registers."""
         m.d.comb += [counters.clear.eq(begin), counters.running.eq(self.running)]
-        m.d.comb += [getattr(counters, name).eq(getattr(self, name)) for name in (*EVENTS, *BEATS.values())]
-        connect(m, flipped(self.started), counters.started)
-        connect(m, flipped(self.ended), counters.ended)
+        m.d.comb += [getattr(counters, name).eq(getattr(self, name)) for name in ("cause", *BEATS.values())]
+        m.d.comb += [getattr(registers, name).eq(getattr(counters, f"value_{name}")) for name in COUNTERS]
+
+    def _stamp(
+        self, m: Module, stamps: CommandStamps, counters: Counters, begin: Signal, registers: RegisterFile
+    ) -> None:
+        """Wire the stamps between strobes and registers."""
+        connect(m, flipped(self.started), stamps.started)
+        for outer, inner in zip(self.ended, stamps.ended, strict=True):
+            connect(m, flipped(outer), inner)
         m.d.comb += [
-            getattr(registers, name).eq(getattr(counters, f"value_{name}")) for name in ("cycles", *EVENTS, *BEATS)
+            stamps.clear.eq(begin),
+            stamps.running.eq(self.running),
+            stamps.cycles.eq(counters.value_cycles),
+            stamps.owner.eq(self.owner),
+            stamps.select.eq(registers.stamp_select),
+            registers.stamp_start.eq(stamps.start),
+            registers.stamp_end.eq(stamps.end),
+            registers.stamp_previous.eq(stamps.previous),
+            registers.last_owner.eq(stamps.last_owner),
         ]
-        m.d.comb += [
-            counters.stamp_select.eq(registers.stamp_select),
-            registers.stamp_start.eq(counters.stamp_start),
-            registers.stamp_end.eq(counters.stamp_end),
-        ]
+        for cause in CycleCause:
+            name = cause.name.lower()
+            m.d.comb += [
+                getattr(stamps, f"total_{name}").eq(getattr(counters, f"value_{cause.counter}")),
+                getattr(registers, cause.stamp).eq(getattr(stamps, f"share_{name}")),
+            ]
 
 
 def configuration_word(config: AcceleratorConfig) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Module, Mux, Signal, Value
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -76,14 +76,13 @@ class StationaryBanks(wiring.Component):
             exponentials.ready.eq(~(computed & held).any()),
             fill.ready.eq(~(filled & (held | computed)).any()),
         ]
-        chosen = self._chosen_lane(m)
-        collides = Signal(elements)
+        keep, placed = self._placement(m)
         for i in range(elements):
             memory = Memory(shape=self.read_data[i].shape().size, depth=self.config.bank_words, init=[])
             m.submodules[f"bank_{i}"] = memory
             write, read = memory.write_port(), memory.read_port()
-            assembled = Signal(lanes(self.config), name=f"assembled_{i}")
-            extended = self._with_exponential(m, assembled, exponentials.payload.data[i % exponential_group], chosen)
+            assembled = Signal(lanes(self.config).size, name=f"assembled_{i}")
+            extended = (assembled & keep) | placed[i % exponential_group]
             with m.If(held[i]):
                 m.d.comb += [write.addr.eq(hold.payload.address), write.data.eq(hold.payload.data), write.en.eq(1)]
             with m.Elif(computed[i]):
@@ -100,19 +99,35 @@ class StationaryBanks(wiring.Component):
                     write.data.eq(fill.payload.data[i % group]),
                     write.en.eq(filled[i] & fill.ready),
                 ]
-            m.d.comb += [
-                read.addr.eq(self.read_address),
-                collides[i].eq(self.read_enable & write.en & (write.addr == self.read_address)),
-            ]
+            m.d.comb += read.addr.eq(self.read_address)
             m.d.sync += Value.cast(self.read_data[i]).eq(read.data)
-        m.d.sync += Assert(~collides.any(), "a bank word is read in the cycle in which it is written")
+        writers = (
+            (hold.valid, hold.payload.address),
+            (exponentials.valid & exponentials.ready, exponentials.payload.address),
+            (fill.valid & fill.ready, fill.payload.address),
+        )
+        collides = Cat(written & (address == self.read_address) for written, address in writers).any()
+        m.d.sync += Assert(~(self.read_enable & collides), "a bank word is read in the cycle in which it is written")
         return m
 
-    def _chosen_lane(self, m: Module) -> Signal:
-        """Decode the exponentials' lane, and assert that a word's lanes come one after the other."""
+    def _placement(self, m: Module) -> tuple[Signal, list[Signal]]:
+        """Where the exponentials go in a word: a mask of the bits that stay, and the word's new bits for each of E.
+
+        Asserts that a word's lanes come one after the other.
+        """
         stream, config = self.exponentials, self.config
-        chosen = Signal(config.lanes)
-        m.d.comb += chosen.eq(1 << stream.payload.lane)
+        width = config.numerics.activation_width
+        chosen, keep = Signal(config.lanes), Signal(lanes(config).size)
+        gathered = ~(chosen | stream.payload.clear.replicate(config.lanes))
+        m.d.comb += [
+            chosen.eq(1 << stream.payload.lane),
+            keep.eq(Cat(bit.replicate(width) for bit in gathered)),
+        ]
+        placed = []
+        for index, exponential in enumerate(stream.payload.data):
+            word = Signal.like(keep, name=f"placed_{index}")
+            m.d.comb += word.eq(Cat(Mux(bit, exponential, 0) for bit in chosen))
+            placed.append(word)
         begun = Signal(data.ArrayLayout(range(config.bank_words), config.elements // config.exponential_lanes))
         with m.If(stream.valid & stream.ready):
             m.d.sync += begun[stream.payload.group].eq(stream.payload.address)
@@ -120,12 +135,4 @@ class StationaryBanks(wiring.Component):
                 stream.payload.clear | (begun[stream.payload.group] == stream.payload.address),
                 "exponentials: another word without clear",
             )
-        return chosen
-
-    def _with_exponential(self, m: Module, assembled: Signal, exponential: Value, chosen: Value) -> Value:
-        """Return the word gathered so far with the exponential in its lane."""
-        word = Signal.like(assembled, name=f"{assembled.as_value().name}_next")
-        clear = self.exponentials.payload.clear
-        for lane in range(self.config.lanes):
-            m.d.comb += word[lane].eq(Mux(chosen[lane], exponential, Mux(clear, 0, assembled[lane])))
-        return word
+        return keep, placed

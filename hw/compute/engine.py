@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Cat, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Assert, Module, Mux, ResetInserter, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.compute.issuer import BeatIssuer
+from hw.compute.job_control import JobControl
 from hw.compute.loader import RowLoader
 from hw.compute.lookup import QueueLookup
 from hw.compute.phase import AttentionPhases, LinearPhases, Wait
@@ -24,14 +25,13 @@ from hw.interfaces import (
     step,
 )
 
-LINEAR_FLAGS = ("gelu", "swapped", "wide", "broadcast_unsigned", "gather", "scatter")
-
 
 class ComputeEngine(wiring.Component):
     """The unified compute unit's control: linear jobs (plain, swapped, gathering, scattering, wide) and attention jobs.
 
-    Within a job exactly one beat is issued every cycle, except while one of the stall outputs says why not. A job
-    without work (a zero among its lengths) ends at once, with no tile consumed.
+    Within a job exactly one beat is issued every cycle, except while one of the stall outputs says why not. The next
+    job is taken with the last beat of a linear one, whose results are still on their way; one job may be behind like
+    that. Attention, and a job without work (a zero among its lengths, no tile consumed), are done before the next.
 
     Parameters
     ----------
@@ -41,15 +41,19 @@ class ComputeEngine(wiring.Component):
     Members
     -------
     job:
-        The next job, taken when the previous one is done.
+        The next job.
+    rows_ready:
+        Broadcast rows, from the first one of the job in progress on, that can be read; for jobs that follow rows.
+    job_written:
+        Pulse from write-back: a step with ``job_last`` has been written.
     done:
-        Pulse: every result of the job has been written.
+        Pulse: every result of the oldest job has been written.
     beat, broadcast_address, broadcast_enable:
         One beat: to the array, and to the scratchpad's broadcast port in the same cycle.
     step:
         What becomes of a step's accumulators, with its last beat.
     constants:
-        The job's requantiser constants.
+        Requantiser constants; a job with other GELU constants waits until those before it are done.
     load, load_data, hold:
         Scratchpad rows on their way into the banks, see :class:`RowLoader`.
     tile_filled, tile_freed:
@@ -67,25 +71,27 @@ class ComputeEngine(wiring.Component):
         Parameter sets that have come; a linear job waits for all of its own. (Its first weight tile would tell, but
         with swapped roles none is streamed.)
     parameters_release:
-        Parameter sets of the job that are no longer needed, at its end.
-    busy, stall_weights, stall_attention, stall_drain:
+        Parameter sets of the oldest job that are no longer needed, at its end.
+    busy, stall_weights, stall_activations, stall_softmax, stall_drain:
         A job is in progress; and when it issued no beat in this cycle, exactly one of: waits for a weight tile or
-        parameters; for held rows or softmax; for room in the drain (also: start-up, looked-up rows, and the end of the
-        job).
+        parameters; for held rows or broadcast rows; for exponentials; for room in the drain (also: start-up, looked-up
+        rows, and the end of attention).
 
     Timing: first beat ``FIRST_BEAT`` cycles after the job was taken if its first tile is there (gathering or
-    scattering: ``FIRST_BEAT + QueueLookup.LATENCY``); tile changes cost nothing; done ``LAST_STEP`` cycles after the
-    last step or when write-back falls idle.
+    scattering: ``FIRST_BEAT + QueueLookup.LATENCY``); tile changes cost nothing; the next job is taken ``NEXT_JOB``
+    cycles after the last beat.
     """
 
     FIRST_BEAT = 3
-    LAST_STEP = 2
+    NEXT_JOB = 2
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self.config = config
         super().__init__(
             {
                 "job": In(stream.Signature(engine_job(config))),
+                "rows_ready": In(16),
+                "job_written": In(1),
                 "done": Out(1),
                 "beat": Out(Strobe(beat(config))),
                 "broadcast_address": Out(16),
@@ -107,38 +113,53 @@ class ComputeEngine(wiring.Component):
                 "parameters_release": Out(Strobe(16)),
                 "busy": Out(1),
                 "stall_weights": Out(1),
-                "stall_attention": Out(1),
+                "stall_activations": Out(1),
+                "stall_softmax": Out(1),
                 "stall_drain": Out(1),
             }
         )
 
     def elaborate(self, platform):
-        """Wire generators, loader, look-up and issuer, and sequence the job."""
+        """Wire job control, generators, loader, look-up and issuer."""
         m = Module()
         config = self.config
-        job, start, running = Signal(engine_job(config)), Signal(), Signal()
+        m.submodules.control = control = JobControl(config)
+        job, start = control.job, control.start
         m.submodules.linear = linear = LinearPhases(config)
         m.submodules.attention = attention = AttentionPhases(config)
         m.submodules.loader = loader = RowLoader(config)
         lookup = QueueLookup(config)
-        m.submodules.lookup = ResetInserter(~running)(lookup)
+        m.submodules.lookup = ResetInserter(~control.running)(lookup)
         m.submodules.issuer = issuer = BeatIssuer(config)
         for unit in (linear, attention, loader, lookup, issuer):
             m.d.comb += unit.job.eq(job)
         m.d.comb += [
             linear.start.eq(start & ~job.attention),
+            linear.parameter_base.eq(control.parameter_base),
+            issuer.start.eq(start),
+            issuer.rows_ready.eq(self.rows_ready),
             attention.start.eq(start & job.attention),
             loader.start.eq(start & (job.attention | job.swapped)),
             loader.freed.eq(issuer.ended[Wait.ROWS]),
-            lookup.run.eq(running & (job.gather | job.scatter)),
+            lookup.run.eq(control.running & (job.gather | job.scatter)),
             issuer.phases.valid.eq(linear.phases.valid | attention.phases.valid),
             issuer.phases.payload.eq(Mux(job.attention, attention.phases.payload, linear.phases.payload)),
             linear.phases.ready.eq(issuer.phases.ready & ~job.attention),
             attention.phases.ready.eq(issuer.phases.ready & job.attention),
             self.broadcast_address.eq(issuer.broadcast_address),
             self.broadcast_enable.eq(issuer.beat.valid),
-            *(getattr(self.constants, name).eq(getattr(job, name)) for name in self.constants.shape().members),
         ]
+        m.d.comb += [
+            control.issuing.eq(issuer.phases.valid | issuer.active),
+            control.job_written.eq(self.job_written),
+            control.writeback_idle.eq(self.writeback_idle),
+            control.parameters_level.eq(self.parameters_level),
+            self.constants.eq(control.constants),
+            self.done.eq(control.done),
+            self.busy.eq(control.busy),
+        ]
+        connect(m, flipped(self.job), control.next)
+        connect(m, control.parameters_release, flipped(self.parameters_release))
         connect(m, issuer.beat, flipped(self.beat))
         connect(m, issuer.step, flipped(self.step))
         connect(m, lookup.rows, issuer.rows)
@@ -148,7 +169,7 @@ class ComputeEngine(wiring.Component):
         m.d.comb += [self.queue_address.eq(lookup.queue_address), lookup.queue_entry.eq(self.queue_entry)]
         self._count_tiles(m, issuer, loader)
         self._send_softmax(m, job, start)
-        self._sequence(m, job, start, running, issuer)
+        self._explain(m, control, issuer)
         return m
 
     def _count_tiles(self, m: Module, issuer: BeatIssuer, loader: RowLoader) -> None:
@@ -187,43 +208,17 @@ class ComputeEngine(wiring.Component):
                 scores.eq(Mux(tile_written, 0, scores + written)),
             ]
 
-    def _sequence(self, m: Module, job, start, running, issuer: BeatIssuer) -> None:
-        """Take a job, run its phases, wait until everything is written; meanwhile explain cycles without a beat."""
-        lengths = [job.tokens, job.heads, job.head_words], [job.steps, job.words, job.stationary_rows]
-        has_work = Mux(job.attention, *(Cat(value != 0 for value in group).all() for group in lengths))
-        unparametrised = Signal()
-        with m.FSM(name="job_state") as state:
-            with m.State("IDLE"):
-                m.d.comb += self.job.ready.eq(1)
-                m.d.sync += job.eq(self.job.payload)
-                with m.If(self.job.payload.attention):
-                    m.d.sync += [getattr(job, name).eq(0) for name in LINEAR_FLAGS]
-                with m.If(self.job.valid):
-                    m.next = "START"
-            with m.State("START"):
-                with m.If(job.attention | (self.parameters_level >= job.channels)):
-                    m.d.comb += start.eq(has_work)
-                    m.next = "RUN"
-                with m.Else():
-                    m.d.comb += unparametrised.eq(1)
-            with m.State("RUN"):
-                m.d.comb += running.eq(1)
-                with m.If(~issuer.phases.valid & ~issuer.active):
-                    m.next = "DRAIN"
-            with m.State("DRAIN"):
-                with m.If(self.writeback_idle):
-                    m.d.comb += [
-                        self.done.eq(1),
-                        self.parameters_release.valid.eq(~job.attention),
-                        self.parameters_release.payload.eq(job.channels),
-                    ]
-                    m.next = "IDLE"
-        m.d.comb += self.busy.eq(~state.ongoing("IDLE"))
+    def _explain(self, m: Module, control: JobControl, issuer: BeatIssuer) -> None:
+        """Why a cycle of a job has no beat."""
         silent = self.busy & ~self.beat.valid
         wait = issuer.phases.payload.wait
         missing = ~issuer.active & issuer.phases.valid & ~issuer.available.bit_select(wait, 1)
+        weights = control.unparametrised | (missing & (wait == Wait.WEIGHTS))
+        softmax = missing & (wait == Wait.EXPONENTIALS)
+        activations = (missing & (wait == Wait.ROWS)) | issuer.starved
         m.d.comb += [
-            self.stall_weights.eq(unparametrised | (silent & missing & (wait == Wait.WEIGHTS))),
-            self.stall_attention.eq(silent & missing & (wait != Wait.WEIGHTS)),
-            self.stall_drain.eq(silent & ~missing & ~unparametrised),
+            self.stall_weights.eq(silent & weights),
+            self.stall_softmax.eq(silent & softmax),
+            self.stall_activations.eq(silent & activations & ~weights),
+            self.stall_drain.eq(silent & ~(weights | softmax | activations)),
         ]

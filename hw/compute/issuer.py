@@ -16,15 +16,17 @@ class BeatIssuer(wiring.Component):
     """Walk the words of a step, the steps of a phase, and the phases, without a bubble between any of them.
 
     A phase starts when what it waits for is in the banks; a step of a gathering or scattering job when its row has
-    been looked up; the last beat of a step is held back until the drain has room (``elements / requantise_lanes``
-    cycles after the previous step).
+    been looked up, a step of a linear job's first phase when its broadcast row is ready; the last beat of a step is
+    held back until the drain has room (``elements / requantise_lanes`` cycles after the previous step).
 
     Members
     -------
-    job:
-        The running job.
+    start, job:
+        Pulse: another job begins; the job, stable until the next one.
     phases, rows:
         Work, and looked-up rows.
+    rows_ready:
+        Broadcast rows, from the job's first on, that have been written. Later phases read the same rows again.
     available:
         One bit for each ``Wait``: what the next phase of that kind needs is in the banks.
     beat, broadcast_address, step:
@@ -33,6 +35,8 @@ class BeatIssuer(wiring.Component):
         One bit for each ``Wait``: a phase of that kind has been taken, or has issued its last beat.
     active:
         A phase is in progress.
+    starved:
+        The next step's broadcast row is not ready.
 
     Timing: the first beat one cycle after the phase is taken; then one a cycle.
     """
@@ -41,9 +45,11 @@ class BeatIssuer(wiring.Component):
         self.config = config
         super().__init__(
             {
+                "start": In(1),
                 "job": In(engine_job(config)),
                 "phases": In(stream.Signature(phase(config))),
                 "rows": In(stream.Signature(looked_up(config))),
+                "rows_ready": In(16),
                 "available": In(3),
                 "beat": Out(Strobe(beat(config))),
                 "broadcast_address": Out(16),
@@ -51,6 +57,7 @@ class BeatIssuer(wiring.Component):
                 "started": Out(3),
                 "ended": Out(3),
                 "active": Out(1),
+                "starved": Out(1),
             }
         )
 
@@ -62,7 +69,7 @@ class BeatIssuer(wiring.Component):
         holding, words_left, steps_left, drain = Signal(), Signal(16), Signal(16), Signal(range(config.elements))
         issue, ends, free = Signal(), Signal(), Signal()
         last, looks_up = words_left == 0, job.gather | job.scatter
-        row_known = ~looks_up | self.rows.valid
+        row_known = ~self.starved & (~looks_up | self.rows.valid)
         take_step, take_phase, take = Signal(), Signal(), Signal()
         m.d.comb += [
             issue.eq(holding & ~(last & (drain != 0))),
@@ -90,11 +97,26 @@ class BeatIssuer(wiring.Component):
             m.d.sync += [words_left.eq(current.words - 1), steps_left.eq(steps_left - 1)]
         with m.Elif(issue):
             m.d.sync += words_left.eq(words_left - 1)
+        self._follow_rows(m, take, take_phase, steps_left)
         with m.If(take_phase):
             m.d.sync += Assert((following.words != 0) & (following.steps != 0), "a phase needs words and steps")
         self._address_beats(m, current, issue, last, take_phase, take_step)
-        self._describe_steps(m, current, ends, take_phase, take_step)
+        self._describe_steps(m, current, ends, steps_left, take_phase, take_step)
         return m
+
+    def _follow_rows(self, m: Module, take, take_phase, steps_left) -> None:
+        """Count the rows of the first phase; a step is starved while its row has not been written."""
+        job = self.job
+        row, first_phase = Signal(16), Signal()
+        second = take_phase & (row != 0)
+        another = (row == 0) | (steps_left != 0)
+        m.d.comb += self.starved.eq(first_phase & another & (row >= self.rows_ready))
+        with m.If(self.start):
+            m.d.sync += [row.eq(0), first_phase.eq(~(job.attention | job.swapped | job.gather))]
+        with m.Elif(second):
+            m.d.sync += first_phase.eq(0)
+        with m.Elif(take):
+            m.d.sync += row.eq(row + 1)
 
     def _address_beats(self, m: Module, current, issue, last, take_phase, take_step) -> None:
         """Scratchpad and bank addresses count up within a step; the next row's address is kept ready."""
@@ -130,7 +152,7 @@ class BeatIssuer(wiring.Component):
             payload.stationary_unsigned.eq(current.wait == Wait.EXPONENTIALS),
         ]
 
-    def _describe_steps(self, m: Module, current, ends, take_phase, take_step) -> None:
+    def _describe_steps(self, m: Module, current, ends, steps_left, take_phase, take_step) -> None:
         """Destination, parameter set and position of the step in progress."""
         job, payload, following, looked_up_row = self.job, self.step.payload, self.phases.payload, self.rows.payload
         lane = Signal(range(self.config.lanes))
@@ -164,4 +186,6 @@ class BeatIssuer(wiring.Component):
             payload.flush.eq(is_output & (lane == self.config.lanes - 1)),
             payload.rows.eq(current.rows),
             payload.row_stride.eq(job.destination_stride),
+            payload.row_last.eq(current.last),
+            payload.job_last.eq(current.last & (steps_left == 0)),
         ]

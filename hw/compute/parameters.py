@@ -19,7 +19,7 @@ def _stored(numerics: Numerics) -> data.StructLayout:
 
 
 class ParameterStore(wiring.Component):
-    """Ring of ``parameter_entries`` parameter sets: the running job's first set is index 0 of the read port.
+    """Ring of ``parameter_entries`` parameter sets, which users number from reset on, modulo the ring.
 
     Parameters
     ----------
@@ -31,11 +31,11 @@ class ParameterStore(wiring.Component):
     write: In(stream of ArrayLayout(parameter_set, entries_per_chunk))
         Sets in order; not ready while the ring is full.
     release: In(Strobe(16))
-        The oldest sets that the finished job gives back; index 0 moves on by as many.
+        As many of the oldest sets are given back.
     level: Out(16)
         Sets that have come and not been given back.
     read_index: In(16)
-        Set relative to the running job's first one.
+        Number of a set, modulo the ring.
     read_data: Out(ArrayLayout(parameter_set, R))
         The aligned group of R sets that contains it, MEMORY_LATENCY later; reserved bits are 0.
 
@@ -72,7 +72,7 @@ class ParameterStore(wiring.Component):
         m = Module()
         config = self._config
         entries, group, chunk = config.parameter_entries, config.requantise_lanes, config.entries_per_chunk
-        base, tail, level = Signal(range(entries)), Signal(range(entries)), Signal(range(entries + 1))
+        tail, level = Signal(range(entries)), Signal(range(entries + 1))
         accepted = Signal()
         m.d.comb += [
             self.write.ready.eq(level <= entries - chunk),
@@ -83,11 +83,10 @@ class ParameterStore(wiring.Component):
             m.d.sync += tail.eq(tail + chunk)
         with m.If(self.release.valid):
             m.d.comb += released.eq(self.release.payload)
-            m.d.sync += base.eq(base + self.release.payload)
         m.d.comb += self.level.eq(level)
         m.d.sync += level.eq(level + (accepted << (chunk.bit_length() - 1)) - released)
         read_entry = Signal(range(entries))
-        m.d.comb += read_entry.eq(base + self.read_index)
+        m.d.comb += read_entry.eq(self.read_index)
 
         group_bits = group.bit_length() - 1
         chunk_bits = chunk.bit_length() - 1

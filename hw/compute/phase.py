@@ -24,7 +24,7 @@ def phase(config: AcceleratorConfig) -> data.StructLayout:
 
     ``stationary`` is the tile's first bank word. The remaining fields fill in ``hw.interfaces.step``: ``address`` is
     the first step's word and ``address_stride`` what is added a step (kind ATTENTION: 1 whenever a word's lanes are
-    full).
+    full). ``last`` marks a linear job's last phase.
     """
     return data.StructLayout(
         {
@@ -42,6 +42,7 @@ def phase(config: AcceleratorConfig) -> data.StructLayout:
             "column": range(max(2, config.columns)),
             "buffer": 1,
             "rows": range(config.elements + 1),
+            "last": 1,
         }
     )
 
@@ -55,6 +56,8 @@ class LinearPhases(wiring.Component):
         Pulse: the job in ``job`` begins. ``job`` stays stable until the next one.
     job:
         The job.
+    parameter_base:
+        Number of its first parameter set; stable like ``job``.
     phases:
         Its phases; ``valid`` falls after the last one.
 
@@ -64,7 +67,12 @@ class LinearPhases(wiring.Component):
     def __init__(self, config: AcceleratorConfig) -> None:
         self.config = config
         super().__init__(
-            {"start": In(1), "job": In(engine_job(config)), "phases": Out(stream.Signature(phase(config)))}
+            {
+                "start": In(1),
+                "job": In(engine_job(config)),
+                "parameter_base": In(16),
+                "phases": Out(stream.Signature(phase(config))),
+            }
         )
 
     def elaborate(self, platform):
@@ -91,7 +99,8 @@ class LinearPhases(wiring.Component):
             ),
             out.kind.eq(job.destination),
             out.mode.eq(Mux(job.swapped, ParameterMode.STEP, ParameterMode.ELEMENT)),
-            out.parameter_index.eq(Mux(job.swapped, 0, parameter)),
+            out.parameter_index.eq(Mux(job.swapped, self.parameter_base, parameter)),
+            out.last.eq(rows_left <= config.elements),
             out.address.eq(address),
             out.address_stride.eq(Mux(score, 1, job.destination_stride)),
             out.column.eq(Mux(score, 0, column)),
@@ -100,7 +109,7 @@ class LinearPhases(wiring.Component):
             m.d.sync += [
                 rows_left.eq(job.stationary_rows),
                 address.eq(Mux(score, 0, job.destination_base)),
-                parameter.eq(0),
+                parameter.eq(self.parameter_base),
                 column.eq(0),
                 held_buffer.eq(0),
             ]

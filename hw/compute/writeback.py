@@ -34,8 +34,8 @@ _WAIT_CYCLES = 64
 def destination(config: AcceleratorConfig) -> data.StructLayout:
     """Where a step's values go; fields as in ``hw.interfaces.step``."""
     members = step(config).members
-    names = "kind address column weighted gate_weight attention buffer first flush rows row_stride".split()
-    return data.StructLayout({name: members[name] for name in names})
+    names = "kind address column weighted gate_weight attention buffer first flush rows row_stride row_last job_last"
+    return data.StructLayout({name: members[name] for name in names.split()})
 
 
 class Writeback(wiring.Component):
@@ -59,7 +59,7 @@ class Writeback(wiring.Component):
     step: In(Strobe(step)), result: In(Strobe(accumulators))
         Step i and, later, its sums. Both at least P / R cycles apart. Overflow of the queues is asserted.
     constants: In(job_constants)
-        Stable until the job's steps are written.
+        Stable until the steps that use them are written.
     parameter_index: Out(16), parameters: In(ArrayLayout(parameter_set, R))
         Read port of the parameter store.
     query_scales: In(ArrayLayout(query_scale, 2 P))
@@ -68,6 +68,8 @@ class Writeback(wiring.Component):
         The writes, each memory's in the order of the steps.
     residual_read_enable, residual_read_address: Out; residual_read_data: In
         Read port of the residual memory.
+    row_written, job_written: Out(1)
+        Pulses: a step with ``row_last`` or ``job_last`` is being written; it can be read from the next cycle on.
     idle: Out(1)
         Every step issued so far has been written and can be read. Falls in the cycle after a step.
     saturated: Out(1)
@@ -96,6 +98,8 @@ class Writeback(wiring.Component):
                 "residual_read_data": In(residual_lanes(config)),
                 "residual_write": Out(Strobe(residual_write(config))),
                 "score_write": Out(Strobe(score_write(config))),
+                "row_written": Out(1),
+                "job_written": Out(1),
                 "idle": Out(1),
                 "saturated": Out(1),
             }
@@ -144,6 +148,11 @@ class Writeback(wiring.Component):
         at = data.View(destination(config), delay(m, target.as_value(), GroupAssembler.LATENCY, name="destination"))
         direct = delay(m, leaves & ~to_residual, GroupAssembler.LATENCY, name="assembled")
         self._write_directly(m, at, direct, assembler.values, transposer)
+        for name, pulse in (("row_last", self.row_written), ("job_last", self.job_written)):
+            updated = delay(m, leaves & to_residual & target[name], ResidualUpdate.LATENCY, name=f"updated_{name}")
+            m.d.comb += pulse.eq(updated | (direct & at[name]))
+            with m.If(updated & ~ResetSignal()):
+                m.d.sync += Assert(~(direct & at[name]), "the results of two jobs overtake each other")
 
         pending = Signal(range(2 * _WAIT_CYCLES))
         m.d.sync += pending.eq(pending + self.step.valid - direct - residual.write.valid)

@@ -35,8 +35,8 @@ def _delivery_members(config: AcceleratorConfig) -> dict[str, wiring.Member]:
     return {
         "fill": Out(stream.Signature(bank_fill(config))),
         "parameters": Out(stream.Signature(entries)),
-        "scratch_write": Out(Strobe(scratch_write(config))),
-        "residual_write": Out(Strobe(residual_write(config))),
+        "scratch_write": Out(stream.Signature(scratch_write(config))),
+        "residual_write": Out(stream.Signature(residual_write(config))),
         "shift_write": Out(Strobe(shift_write(config))),
         "tile_filled": Out(1),
         "done": Out(1),
@@ -106,8 +106,7 @@ class ChunkWriter(wiring.Component):
                 with m.Case(ChunkKind.STAGE):
                     self._stage(m, tag, chunk, leaves)
                 with m.Case(ChunkKind.RESIDUAL):
-                    self._residual(m, tag, chunk)
-                    m.d.comb += leaves.eq(1)
+                    self._residual(m, tag, chunk, leaves)
                 with m.Case(ChunkKind.SHIFTS):
                     m.d.comb += [self.shift_write.valid.eq(1), leaves.eq(1)]
                 with m.Default():
@@ -137,12 +136,13 @@ class ChunkWriter(wiring.Component):
             self.scratch_write.valid.eq(1),
             write.address.eq(tag.address + word),
             write.columns.eq(-1),
-            leaves.eq(word + 1 == tag.words),
+            leaves.eq((word + 1 == tag.words) & self.scratch_write.ready),
         ]
         m.d.comb += [lane.eq(_sign_extended(bytes_, index)) for index, lane in enumerate(write.data)]
-        m.d.sync += word.eq(Mux(leaves, 0, word + 1))
+        with m.If(self.scratch_write.ready):
+            m.d.sync += word.eq(Mux(leaves, 0, word + 1))
 
-    def _residual(self, m: Module, tag: data.View, chunk: Signal) -> None:
+    def _residual(self, m: Module, tag: data.View, chunk: Signal, leaves: Signal) -> None:
         """Collect a word's lanes; write it with its last chunk."""
         config = self._config
         width = config.numerics.residual_width
@@ -155,8 +155,10 @@ class ChunkWriter(wiring.Component):
             write.address.eq(tag.address),
             write.columns.eq(-1),
             write.data.eq(Cat(earlier, lanes)),
+            leaves.eq(~self.residual_write.valid | self.residual_write.ready),
         ]
-        m.d.sync += earlier.eq(Cat(earlier, lanes)[len(lanes) :])
+        with m.If(leaves):
+            m.d.sync += earlier.eq(Cat(earlier, lanes)[len(lanes) :])
 
 
 def _sign_extended(bytes_: Value, index: int) -> Value:

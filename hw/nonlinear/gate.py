@@ -42,6 +42,8 @@ class Gate(wiring.Component):
     job: In(stream(gate_job))
         Tokens 1 to max_tokens, experts 1 to max_experts, top_k 1 to min(experts, max_top_k). Taken when idle; empties
         the queues.
+    rows_ready: In(16)
+        Tokens whose logits may be read, from the cycle after the job was taken on; never falls during a job.
     score_read_enable, score_read_address: Out, score_read_data: In(score_word)
         Read port of the score buffer, MEMORY_LATENCY: expert e of token t is element e % P of word e // P * tokens + t.
     queue_address: In(queue_address), queue_entry: Out(queue_entry)
@@ -53,7 +55,7 @@ class Gate(wiring.Component):
     done: Out(1)
         Pulse: the queues are complete.
 
-    Timing: max(experts + 1, 16) cycles a token, and about 50 for the last one.
+    Timing: max(experts + 1, 16) cycles a token once its logits are there, and about 50 for the last one.
     Resources: queues of max_experts x max_tokens entries in block RAM, three multipliers.
     """
 
@@ -62,6 +64,7 @@ class Gate(wiring.Component):
         super().__init__(
             {
                 "job": In(stream.Signature(gate_job())),
+                "rows_ready": In(16),
                 "score_read_enable": Out(1),
                 "score_read_address": Out(range(config.score_words)),
                 "score_read_data": In(score_word(config)),
@@ -112,10 +115,11 @@ class Gate(wiring.Component):
         token = Signal(range(config.max_tokens + 1))
         slot = Signal(range(max(config.max_experts + 1, GateWeights.INTERVAL)))
         first_word = Signal(range(config.score_words))
-        issued, last, wanted = Signal(), Signal(), Signal(candidate(config))
+        issued, last, wanted, waits = Signal(), Signal(), Signal(candidate(config)), Signal()
         last_slot = Mux(job.experts > GateWeights.INTERVAL - 1, job.experts, GateWeights.INTERVAL - 1)
         m.d.comb += [
-            issued.eq(scanning & (token != job.tokens) & (slot < job.experts)),
+            waits.eq(scanning & (token != job.tokens) & (token >= self.rows_ready)),
+            issued.eq(scanning & (token != job.tokens) & (slot < job.experts) & ~waits),
             last.eq(issued & (slot == job.experts - 1)),
             wanted.expert.eq(slot),
             wanted.first.eq(slot == 0),
@@ -128,7 +132,7 @@ class Gate(wiring.Component):
             m.d.sync += [slot.eq(0), first_word.eq(0)]
             with m.If(token != job.tokens):
                 m.d.sync += token.eq(token + 1)
-        with m.Else():
+        with m.Elif(~waits):
             m.d.sync += slot.eq(slot + 1)
             with m.If(slot[: exact_log2(config.elements)].all()):
                 m.d.sync += first_word.eq(first_word + job.tokens)

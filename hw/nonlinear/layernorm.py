@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Format, Module, Mux, ResetSignal, Signal
+from amaranth.hdl import Assert, Cat, Format, Module, Mux, ResetSignal, Signal
 from amaranth.lib import data, memory, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
@@ -12,7 +12,7 @@ from hw.interfaces import MEMORY_LATENCY, Strobe, residual_lanes, scratch_write
 from hw.memory.stream import shift_write
 from hw.nonlinear.layernorm_lanes import LayerNormLanes
 from hw.nonlinear.layernorm_output import LayerNormOutput
-from hw.nonlinear.layernorm_walk import Pass, RowWalk, layernorm_job
+from hw.nonlinear.layernorm_walk import RowWalk, layernorm_job
 from hw.nonlinear.pipeline import delay
 from hw.nonlinear.row_statistics import MAX_CHANNELS, RowStatistics, row_scale
 
@@ -20,13 +20,23 @@ from hw.nonlinear.row_statistics import MAX_CHANNELS, RowStatistics, row_scale
 class LayerNorm(wiring.Component):
     """Layer normalisation without gain and offset, which belong to the next weights (integer golden: ``layernorm``).
 
-    All rows are read once for their statistics, once to be normalised, and once more for the wide output if there is
-    one. Every pass takes ``layernorm_lanes`` channels a cycle and uses the same multipliers.
+    Row by row: a row is read once for its statistics, once to be normalised, and once more for the wide output if there
+    is one. While statistics are on their way the rows that follow are read for theirs (``RowWalk``). Every pass takes
+    ``layernorm_lanes`` channels a cycle and uses the same multipliers.
 
     ::
 
         residual word ─► LayerNormLanes ─┬─ sums ─► RowStatistics ─► table of rows ─► (back to the lanes)
         channel shifts ──────┘           └─ values ─► LayerNormOutput ─► scratchpad
+
+    With ``config.layernorm_row_buffer`` statistics and outputs have lanes of their own, and work on different rows at
+    once: a residual word is read once, for its row's statistics, and kept until the row is normalised.
+
+    ::
+
+        residual word ─┬─► LayerNormLanes ─ sums ─► RowStatistics ─► table of rows ─┐
+                       └─► row buffer ────────────────────► LayerNormLanes ◄────────┴─ channel shifts
+                                                                  └─ values ─► LayerNormOutput ─► scratchpad
 
     Parameters
     ----------
@@ -39,22 +49,35 @@ class LayerNorm(wiring.Component):
         Rows 1 to max_tokens, words 1 to 1024 / T, channels at most words * T. Taken when idle.
     shift_write: In(Strobe(shift_write))
         Extra precision (0 to 7 bits) of one chunk of channels: channel = address * chunk_bytes + index. Before the job.
-    residual_read_enable, residual_read_address: Out, residual_read_data: In(residual_lanes)
-        Read port of the residual memory, MEMORY_LATENCY.
-    scratch_write: Out(Strobe(scratch_write))
+    rows_ready: In(16)
+        Rows of the source that may be read, from the cycle after the job was taken on; never falls during a job.
+    residual_read_enable, residual_read_address: Out, residual_read_ready: In(1), residual_read_data: In(residual_lanes)
+        Read port of the residual memory: the word is read when enabled and ready; MEMORY_LATENCY.
+    scratch_write: Out(stream(scratch_write))
         Whole words of activations; of wide values two words a residual word, a value's low half in lane 2i.
+    rows_done: Out(16)
+        Rows of which all words were written, narrow and wide; of the last job when idle.
     done: Out(1)
         Pulse: everything has been written.
 
-    Timing: a row takes ``words * T / layernorm_lanes`` cycles a pass (statistics: at least ``RowStatistics.interval``;
-    wide: at least two cycles a word), and a pass about 25 more.
-    Resources: layernorm_lanes + 3 multipliers; the table of max_tokens rows in block RAM.
+    Timing, when neither rows, reads nor writes are held up: a pass takes ``words * T / layernorm_lanes`` cycles a row
+    (wide: at least two cycles a word; statistics: at least ``RowStatistics.interval`` from one row to the next). A row
+    takes the sum of its passes, or with a row buffer the larger of statistics and outputs; a job at most ``OVERHEAD``
+    more, with a row buffer beside the first row's statistics.
+    Resources: layernorm_lanes + 3 multipliers; a few rows' statistics and words in LUT RAM. A row buffer costs
+    layernorm_lanes multipliers more, and ``ROWS_AHEAD`` rows of 1024 channels of block RAM.
 
     Raises
     ------
     ValueError
         For words of more than 1024 channels.
     """
+
+    OVERHEAD = 64
+    """Cycles of a job beside its passes, at most: the latency of the first or last row's statistics and outputs."""
+
+    ROWS_AHEAD = 8
+    """Rows whose statistics are kept or on their way, at most: a power of two, enough for rows of one word."""
 
     def __init__(self, config: AcceleratorConfig) -> None:
         if max(config.lanes, config.chunk_bytes) > MAX_CHANNELS:
@@ -64,10 +87,13 @@ class LayerNorm(wiring.Component):
             {
                 "job": In(stream.Signature(layernorm_job())),
                 "shift_write": In(Strobe(shift_write(config))),
+                "rows_ready": In(16),
                 "residual_read_enable": Out(1),
                 "residual_read_address": Out(16),
+                "residual_read_ready": In(1),
                 "residual_read_data": In(residual_lanes(config)),
-                "scratch_write": Out(Strobe(scratch_write(config))),
+                "scratch_write": Out(stream.Signature(scratch_write(config))),
+                "rows_done": Out(16),
                 "done": Out(1),
             }
         )
@@ -79,96 +105,119 @@ class LayerNorm(wiring.Component):
         m.submodules.statistics = statistics = RowStatistics(config)
         m.submodules.output = output = LayerNormOutput(config)
         m.submodules.walk = walk = RowWalk(config, statistics.interval)
-        job, current, start = Signal(layernorm_job()), Signal(Pass), Signal()
-        for constants in (lanes.constants, statistics.constants):
-            m.d.comb += [constants[name].eq(job[name]) for name, _ in constants.shape()]
-        wide = current == Pass.WIDE
+        connect(m, output.scratch_write, flipped(self.scratch_write))
+        job, start = Signal(layernorm_job()), Signal()
+        if config.layernorm_row_buffer:
+            m.submodules.summing_walk = summing_walk = RowWalk(config, statistics.interval)
+            m.submodules.summing_lanes = summing_lanes = LayerNormLanes(config)
+            self._attach(m, summing_walk, summing_lanes, job, start, name="summing")
+            m.d.comb += summing_lanes.word.eq(self.residual_read_data)
+            self._buffer_rows(m, summing_walk, walk, lanes)
+        else:
+            summing_walk, summing_lanes = walk, lanes
+            m.d.comb += [walk.rows_ready.eq(self.rows_ready), lanes.word.eq(self.residual_read_data)]
+        self._attach(m, walk, lanes, job, start, name="output")
         m.d.comb += [
-            walk.start.eq(start),
-            walk.job.eq(job),
-            walk.current.eq(current),
-            self.residual_read_enable.eq(walk.beat.valid),
-            self.residual_read_address.eq(walk.address),
-            lanes.beat.valid.eq(delay(m, walk.beat.valid, MEMORY_LATENCY, name="beat_valid")),
-            lanes.beat.payload.eq(delay(m, walk.beat.payload, MEMORY_LATENCY, name="beat")),
-            lanes.word.eq(self.residual_read_data),
-            statistics.sums.valid.eq(lanes.sums.valid),
-            statistics.sums.payload.eq(lanes.sums.payload),
+            self.residual_read_enable.eq(summing_walk.request),
+            self.residual_read_address.eq(summing_walk.address),
+            summing_walk.grant.eq(self.residual_read_ready),
+            statistics.sums.valid.eq(summing_lanes.sums.valid),
+            statistics.sums.payload.eq(summing_lanes.sums.payload),
+            walk.room.eq(output.room),
             output.start.eq(start),
-            output.base.eq(Mux(wide, job.wide_base, job.destination_base)),
-            output.stride.eq(Mux(wide, job.wide_stride, job.destination_stride)),
+            output.job.eq(job),
+            output.reserve.eq(walk.beat.valid & walk.beat.payload.emit & ~walk.beat.payload.statistics),
             output.result.valid.eq(lanes.result.valid),
             output.result.payload.eq(lanes.result.payload),
             output.values.eq(lanes.values),
-            self.scratch_write.valid.eq(output.scratch_write.valid),
-            self.scratch_write.payload.eq(output.scratch_write.payload),
         ]
+        m.d.comb += [statistics.constants[name].eq(job[name]) for name, _ in statistics.constants.shape()]
         self._look_up_shifts(m, walk, lanes)
-        rows_out = self._look_up_rows(m, statistics, walk, lanes, start, output.row_written)
-        self._sequence(m, job, current, start, walk.ended, rows_out == job.rows)
+        self._look_up_rows(m, statistics, walk, lanes, start)
+        self._sequence(m, job, start, output.row_written)
+        self._check(m)
         return m
 
-    def _sequence(
-        self, m: Module, job: data.View, current: Signal, start: Signal, ended: Signal, complete: Signal
+    def _attach(
+        self, m: Module, walk: RowWalk, lanes: LayerNormLanes, job: data.View, start: Signal, *, name: str
     ) -> None:
-        """One pass after the other; a pass ends when its last row has come out."""
+        """A walk reads words; its beats reach the lanes together with them."""
+        m.d.comb += [
+            walk.start.eq(start),
+            walk.job.eq(job),
+            lanes.beat.valid.eq(delay(m, walk.beat.valid, MEMORY_LATENCY, name=f"{name}_valid")),
+            lanes.beat.payload.eq(delay(m, walk.beat.payload, MEMORY_LATENCY, name=f"{name}_beat")),
+        ]
+        m.d.comb += [lanes.constants[field].eq(job[field]) for field, _ in lanes.constants.shape()]
+
+    def _buffer_rows(self, m: Module, summing_walk: RowWalk, walk: RowWalk, lanes: LayerNormLanes) -> None:
+        """Keep the words that are read for their statistics; the output walk reads them here."""
+        config = self._config
+        words = MAX_CHANNELS // config.lanes
+        m.submodules.buffer = buffer = memory.Memory(
+            shape=residual_lanes(config), depth=self.ROWS_AHEAD * words, init=[]
+        )
+        write, read = buffer.write_port(), buffer.read_port()
+        lane_bits, beat = exact_log2(config.lanes), summing_walk.beat.payload
+        slot = Signal(range(self.ROWS_AHEAD))
+        with m.If(summing_walk.start):
+            m.d.sync += slot.eq(0)
+        with m.Elif(summing_walk.beat.valid & beat.last):
+            m.d.sync += slot.eq(slot + 1)
+        limit = Signal(16)
+        written = Cat(beat.channel[lane_bits:], slot)
+        m.d.comb += [
+            # Places of rows from the one in the output pass on are not free.
+            limit.eq(walk.row + self.ROWS_AHEAD),
+            summing_walk.rows_ready.eq(Mux(limit < self.rows_ready, limit, self.rows_ready)),
+            write.en.eq(delay(m, summing_walk.beat.valid, MEMORY_LATENCY, name="word_valid")),
+            write.addr.eq(delay(m, written, MEMORY_LATENCY, name="word_address")),
+            write.data.eq(self.residual_read_data),
+            walk.grant.eq(1),
+            read.addr.eq(Cat(walk.beat.payload.channel[lane_bits:], walk.row[: len(slot)])),
+        ]
+        m.d.sync += lanes.word.eq(read.data)
+
+    def _sequence(self, m: Module, job: data.View, start: Signal, row_written: Signal) -> None:
+        """Take a job, start on it, count its rows."""
+        with m.If(row_written):
+            m.d.sync += self.rows_done.eq(self.rows_done + 1)
         with m.FSM(name="state"):
             with m.State("IDLE"):
                 m.d.comb += self.job.ready.eq(1)
                 with m.If(self.job.valid):
-                    m.d.sync += [job.eq(self.job.payload), current.eq(Pass.STATISTICS)]
+                    m.d.sync += [job.eq(self.job.payload), self.rows_done.eq(0)]
                     m.next = "START"
             with m.State("START"):
                 m.d.comb += start.eq(1)
-                m.next = "WALK"
-            with m.State("WALK"):
-                with m.If(ended):
-                    m.next = "SETTLE"
-            with m.State("SETTLE"):
-                with m.If(complete):
-                    m.next = "START"
-                    with m.Switch(current):
-                        with m.Case(Pass.STATISTICS):
-                            m.d.sync += current.eq(Pass.NORMALISE)
-                        with m.Default():
-                            m.d.sync += current.eq(Pass.WIDE)
-                            with m.If(~job.wide | (current == Pass.WIDE)):
-                                m.d.comb += self.done.eq(1)
-                                m.next = "IDLE"
-        with m.If(self.job.valid & ~ResetSignal()):
-            given = self.job.payload
-            channels = given.words << exact_log2(self._config.lanes)
-            m.d.sync += [
-                Assert(
-                    (given.rows != 0) & (given.rows <= self._config.max_tokens),
-                    Format("LayerNorm of {} rows", given.rows),
-                ),
-                Assert(
-                    (channels != 0) & (channels <= MAX_CHANNELS) & (given.channels <= channels),
-                    Format("LayerNorm of rows of {} channels in {} words", given.channels, given.words),
-                ),
-            ]
+                m.next = "RUN"
+            with m.State("RUN"):
+                with m.If(self.rows_done == job.rows):
+                    m.d.comb += self.done.eq(1)
+                    m.next = "IDLE"
 
     def _look_up_rows(
-        self, m: Module, statistics: RowStatistics, walk: RowWalk, lanes: LayerNormLanes, start: Signal, written: Signal
-    ) -> Signal:
-        """The table of rows: filled by the statistics, read beside the residual; returns rows that came out."""
-        config = self._config
-        m.submodules.rows = rows = memory.Memory(shape=row_scale(config), depth=config.max_tokens, init=[])
-        rows_out = Signal(range(config.max_tokens + 1))
+        self, m: Module, statistics: RowStatistics, walk: RowWalk, lanes: LayerNormLanes, start: Signal
+    ) -> None:
+        """The table of rows: filled by the statistics, read beside the residual."""
+        m.submodules.rows = rows = memory.Memory(shape=row_scale(self._config), depth=self.ROWS_AHEAD, init=[])
         write, read = rows.write_port(), rows.read_port()
         m.d.comb += [
             write.en.eq(statistics.result.valid),
-            write.addr.eq(rows_out),
+            write.addr.eq(walk.scaled),
             write.data.eq(statistics.result.payload),
             read.addr.eq(walk.row),
         ]
+        scaled = Signal.like(walk.scaled)
+        m.d.comb += walk.scaled.eq(scaled)
         m.d.sync += lanes.row.eq(read.data)
         with m.If(start):
-            m.d.sync += rows_out.eq(0)
-        with m.Elif(statistics.result.valid | written):
-            m.d.sync += rows_out.eq(rows_out + 1)
-        return rows_out
+            m.d.sync += scaled.eq(0)
+        with m.Elif(statistics.result.valid):
+            m.d.sync += scaled.eq(scaled + 1)
+            with m.If(~ResetSignal()):
+                ahead = scaled - walk.row
+                m.d.sync += Assert(ahead < self.ROWS_AHEAD, Format("statistics are {} rows ahead", ahead))
 
     def _look_up_shifts(self, m: Module, walk: RowWalk, lanes: LayerNormLanes) -> None:
         """Channel shifts: written by chunks, read beside the residual."""
@@ -191,3 +240,19 @@ class LayerNorm(wiring.Component):
         m.d.sync += chunk.eq(read.data)
         with m.If(self.shift_write.valid & ~ResetSignal()):
             m.d.sync += Assert(given.address < depth, Format("channel shift chunk {} does not exist", given.address))
+
+    def _check(self, m: Module) -> None:
+        """What the command's checks guarantee."""
+        given = self.job.payload
+        channels = given.words << exact_log2(self._config.lanes)
+        with m.If(self.job.valid & ~ResetSignal()):
+            m.d.sync += [
+                Assert(
+                    (given.rows != 0) & (given.rows <= self._config.max_tokens),
+                    Format("LayerNorm of {} rows", given.rows),
+                ),
+                Assert(
+                    (channels != 0) & (channels <= MAX_CHANNELS) & (given.channels <= channels),
+                    Format("LayerNorm of rows of {} channels in {} words", given.channels, given.words),
+                ),
+            ]

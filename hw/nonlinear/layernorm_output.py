@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
-from amaranth.lib import data, wiring
+from amaranth.hdl import Assert, Cat, Module, Mux, ResetSignal, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import Strobe, scratch_write
-from hw.nonlinear.layernorm_lanes import layernorm_beat, wide_channels
+from hw.interfaces import MEMORY_LATENCY, Strobe, lanes, scratch_write
+from hw.nonlinear.layernorm_lanes import LayerNormLanes, layernorm_beat, wide_channels
+from hw.nonlinear.layernorm_walk import layernorm_job
+
+LATENCY = 1
+"""Cycles from a word's last channels to the queue of words."""
+
+
+def queue_depth(config: AcceleratorConfig) -> int:
+    """Words from a beat's read to the freed place in the queue, when nothing holds them up; a power of two."""
+    beats_a_word = max(1, config.lanes // (2 * config.layernorm_lanes))
+    cycles = MEMORY_LATENCY + LayerNormLanes.LATENCY + LATENCY + 2
+    return 1 << (-(-cycles // beats_a_word)).bit_length()
 
 
 class LayerNormOutput(wiring.Component):
-    """Shifts channels into a word and writes it when it is complete; rows go to ``base``, ``base + stride``, ...
+    """Shifts channels into a word and queues it when it is complete; row r goes to ``base + r * stride``.
+
+    The pipeline before it cannot be held up: places of the queue are given away when a beat sets out.
 
     Parameters
     ----------
@@ -22,17 +36,19 @@ class LayerNormOutput(wiring.Component):
     Members
     -------
     start: In(1)
-        Pulse: the next word is the first of a pass.
-    base, stride: In(16)
-        First word of row 0, and from row to row; stable during a pass.
+        Pulse: the next word is the first of row 0.
+    job: In(layernorm_job)
+        Stable from ``start`` on. Of each row the narrow words come first, then the wide ones if there are any.
+    room: Out(1), reserve: In(1)
+        Whether another word has a place; a beat that completes a word has set out.
     result: In(Strobe(layernorm_beat)), values: In(lanes x signed(16))
         Normalised channels. A wide value becomes two lanes: its low bits, then its high bits (sign-extended).
-    scratch_write: Out(Strobe(scratch_write))
+    scratch_write: Out(stream(scratch_write))
         Whole words.
     row_written: Out(1)
-        Pulse with a row's last word.
+        With the transfer of a row's last word.
 
-    Timing: latency 1 cycle.
+    Timing: latency 2 cycles. Resources: ``queue_depth`` words in LUT RAM.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -41,18 +57,19 @@ class LayerNormOutput(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
-                "base": In(16),
-                "stride": In(16),
+                "job": In(layernorm_job()),
+                "room": Out(1),
+                "reserve": In(1),
                 "result": In(Strobe(layernorm_beat(config))),
                 "values": In(values),
-                "scratch_write": Out(Strobe(scratch_write(config))),
+                "scratch_write": Out(stream.Signature(scratch_write(config))),
                 "row_written": Out(1),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config, beat, out = self._config, self.result.payload, self.scratch_write.payload
+        config, beat, job = self._config, self.result.payload, self.job
         width = config.numerics.activation_width
         narrow = Cat(value[:width] for value in self.values)
         pairs = []
@@ -62,22 +79,49 @@ class LayerNormOutput(wiring.Component):
             pairs.append(pair)
         wide = Cat(*pairs)
 
-        row_base, word = Signal(16), Signal(16)
-        complete, word_bits = self.result.valid & beat.emit, out.data.as_value()
-        m.d.comb += out.columns.eq(~0)
-        m.d.sync += [
-            self.scratch_write.valid.eq(complete),
-            self.row_written.eq(complete & beat.last),
-        ]
+        queued = Signal(data.StructLayout({"address": 16, "data": lanes(config), "row_last": 1}))
+        queued_valid = Signal()
+        narrow_base, wide_base, word = Signal(16), Signal(16), Signal(16)
+        complete, word_bits = self.result.valid & beat.emit, queued.data.as_value()
+        m.d.sync += queued_valid.eq(complete)
         with m.If(self.result.valid):
             m.d.sync += [
                 word_bits.eq(Mux(beat.wide, Cat(word_bits, wide)[len(wide) :], Cat(word_bits, narrow)[len(narrow) :])),
-                out.address.eq(row_base + word),
+                queued.address.eq(Mux(beat.wide, wide_base, narrow_base) + word),
+                queued.row_last.eq(beat.last & (beat.wide == job.wide)),
             ]
         with m.If(self.start):
-            m.d.sync += [row_base.eq(self.base), word.eq(0)]
+            m.d.sync += [narrow_base.eq(job.destination_base), wide_base.eq(job.wide_base), word.eq(0)]
         with m.Elif(complete):
             m.d.sync += word.eq(Mux(beat.last, 0, word + 1))
-            with m.If(beat.last):
-                m.d.sync += row_base.eq(row_base + self.stride)
+            with m.If(beat.last & beat.wide):
+                m.d.sync += wide_base.eq(wide_base + job.wide_stride)
+            with m.If(beat.last & ~beat.wide):
+                m.d.sync += narrow_base.eq(narrow_base + job.destination_stride)
+        self._queue(m, queued, queued_valid)
         return m
+
+    def _queue(self, m: Module, queued: data.View, queued_valid: Signal) -> None:
+        """Words wait here for the scratchpad."""
+        depth, write = queue_depth(self._config), self.scratch_write
+        m.submodules.queue = queue = SyncFIFO(width=len(queued.as_value()), depth=depth)
+        places, taken = Signal(range(depth + 1), init=depth), Signal()
+        oldest = data.View(queued.shape(), queue.r_data)
+        m.d.comb += [
+            queue.w_data.eq(queued),
+            queue.w_en.eq(queued_valid),
+            queue.r_en.eq(write.ready),
+            write.valid.eq(queue.r_rdy),
+            write.payload.address.eq(oldest.address),
+            write.payload.data.eq(oldest.data),
+            write.payload.columns.eq(~0),
+            taken.eq(write.valid & write.ready),
+            self.row_written.eq(taken & oldest.row_last),
+            self.room.eq(places != 0),
+        ]
+        m.d.sync += places.eq(places - self.reserve + taken)
+        with m.If(~ResetSignal()):
+            m.d.sync += [
+                Assert(~queued_valid | queue.w_rdy, "LayerNorm's queue of words overflows"),
+                Assert(self.room | ~self.reserve, "a place was taken that LayerNorm's queue does not have"),
+            ]

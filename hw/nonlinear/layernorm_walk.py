@@ -1,4 +1,4 @@
-"""RowWalk: the order in which LayerNorm reads its rows."""
+"""RowWalk: the order in which LayerNorm goes through its rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hw.interfaces import Strobe
 from hw.isa import FIELDS, Opcode
 from hw.nonlinear.layernorm_lanes import layernorm_beat, wide_channels
 
-_SEQUENCER_FIELDS = ("opcode", "task_mask", "stream_address", "stream_bytes")
+_SEQUENCER_FIELDS = ("opcode", "after", "follow", "task_mask", "stream_address", "stream_bytes")
 
 
 def layernorm_job() -> data.StructLayout:
@@ -23,7 +23,7 @@ def layernorm_job() -> data.StructLayout:
 
 
 class Pass(Enum, shape=2):
-    """What LayerNorm goes through its rows for."""
+    """What LayerNorm goes through a row for."""
 
     STATISTICS = 0
     NORMALISE = 1
@@ -31,25 +31,37 @@ class Pass(Enum, shape=2):
 
 
 class RowWalk(wiring.Component):
-    """Addresses and beats of one pass over all rows, a beat a cycle.
+    """Addresses and beats of all passes, a beat a cycle: statistics run ahead, outputs follow row by row.
+
+    Output passes (narrow, then wide) and statistics passes of later rows take turns; where one kind has nothing to do
+    the other goes on. So statistics get as far ahead as their latency needs, and the read port idles only when there is
+    nothing to read. With ``scaled`` at 0 there are only statistics passes, with ``rows_ready`` at 0 only output passes.
 
     Parameters
     ----------
     config:
         Sizes of the machine.
     interval:
-        Cycles from the end of one row to the end of the next, at least, in the statistics pass.
+        Cycles from the end of one statistics pass to the end of the next, at least.
 
     Members
     -------
     start: In(1)
-        Pulse: begin a pass.
-    job: In(layernorm_job), current: In(Pass)
-        Stable during a pass.
-    row: Out, address: Out(16), beat: Out(Strobe(layernorm_beat))
-        Row number, residual word and what to do with it, all in the same cycle.
-    ended: Out(1)
-        Pulse with the last beat.
+        Pulse: begin with row 0.
+    job: In(layernorm_job)
+        Stable from ``start`` to the last beat.
+    rows_ready: In(16)
+        Rows that may be read for their statistics.
+    scaled: In(range(max_tokens + 1))
+        Rows whose statistics can be looked up.
+    room: In(1)
+        The output has room for another word.
+    request: Out(1), address: Out(16), grant: In(1)
+        Residual word to read; it is read in cycles with both ``request`` and ``grant``.
+    row: Out
+        Row of the output pass in progress, or of the last one; 0 before.
+    beat: Out(Strobe(layernorm_beat))
+        What to do with the word, when it is read.
     """
 
     def __init__(self, config: AcceleratorConfig, interval: int) -> None:
@@ -58,31 +70,35 @@ class RowWalk(wiring.Component):
             {
                 "start": In(1),
                 "job": In(layernorm_job()),
-                "current": In(Pass),
-                "row": Out(range(config.max_tokens)),
+                "rows_ready": In(16),
+                "scaled": In(range(config.max_tokens + 1)),
+                "room": In(1),
+                "request": Out(1),
                 "address": Out(16),
+                "grant": In(1),
+                "row": Out(range(config.max_tokens)),
                 "beat": Out(Strobe(layernorm_beat(config))),
-                "ended": Out(1),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        job, beat = self.job, self.beat.payload
+        job, beat, current = self.job, self.beat.payload, Signal(Pass)
         base, word, part = Signal(16), Signal(10), Signal.like(beat.part)
-        running, spacing = Signal(), Signal(range(self._interval))
-        last_part, emit = self._parts(part)
-        row_last, waiting, taken = Signal(), Signal(), Signal()
-        statistics = self.current == Pass.STATISTICS
+        running, spacing, next_row = Signal(), Signal(range(self._interval)), Signal()
+        last_part, emit = self._parts(current, part)
+        row_last, held, taken = Signal(), Signal(), Signal()
+        statistics = current == Pass.STATISTICS
         m.d.comb += [
             row_last.eq(last_part & (word == job.words - 1)),
-            waiting.eq(row_last & statistics & (spacing != 0)),
-            taken.eq(running & ~waiting),
-            self.ended.eq(taken & row_last & (self.row == job.rows - 1)),
+            held.eq(Mux(statistics, row_last & (spacing != 0), emit & ~self.room)),
+            self.request.eq(running & ~held),
+            taken.eq(self.request & self.grant),
+            next_row.eq(~running | (taken & row_last)),
             self.address.eq(base + word),
             self.beat.valid.eq(taken),
             beat.statistics.eq(statistics),
-            beat.wide.eq(self.current == Pass.WIDE),
+            beat.wide.eq(current == Pass.WIDE),
             beat.part.eq(part),
             beat.channel.eq(self._channel(word, part)),
             beat.first.eq((word == 0) & (part == 0)),
@@ -91,22 +107,60 @@ class RowWalk(wiring.Component):
         ]
         with m.If(spacing != 0):
             m.d.sync += spacing.eq(spacing - 1)
-        with m.If(self.start):
-            m.d.sync += [running.eq(1), base.eq(job.source_base), self.row.eq(0)]
-        with m.Elif(taken):
+        with m.If(taken):
             m.d.sync += part.eq(Mux(last_part, 0, part + 1))
             with m.If(last_part):
                 m.d.sync += word.eq(Mux(row_last, 0, word + 1))
-            with m.If(row_last):
-                m.d.sync += [base.eq(base + job.source_stride), self.row.eq(self.row + 1)]
-                m.d.sync += [spacing.eq(self._interval - 1), running.eq(~self.ended)]
+            with m.If(row_last & statistics):
+                m.d.sync += spacing.eq(self._interval - 1)
+        self._choose(m, next_row, running, current, base)
         return m
 
-    def _parts(self, part: Signal) -> tuple[Value, Value]:
+    def _choose(self, m: Module, next_row: Signal, running: Signal, current: Signal, base: Signal) -> None:
+        """What follows when a row's pass ends, or while there is none."""
+        job = self.job
+        summed, normalised = Signal.like(self.scaled), Signal.like(self.scaled)
+        summed_base, normalised_base = Signal(16), Signal(16)
+        may_sum, output_ends = Signal(), Signal()
+        m.d.comb += [
+            output_ends.eq(running & (current != Pass.STATISTICS)),
+            may_sum.eq((summed != job.rows) & (summed < self.rows_ready)),
+        ]
+        with m.If(self.start):
+            m.d.sync += [
+                self.row.eq(0),
+                summed.eq(0),
+                normalised.eq(0),
+                summed_base.eq(job.source_base),
+                normalised_base.eq(job.source_base),
+            ]
+        with m.Elif(next_row):
+            m.d.sync += running.eq(1)
+            with m.If(running & (current == Pass.NORMALISE) & job.wide):
+                m.d.sync += current.eq(Pass.WIDE)
+            with m.Elif(may_sum & (output_ends | (self.scaled == normalised))):
+                m.d.sync += [
+                    current.eq(Pass.STATISTICS),
+                    base.eq(summed_base),
+                    summed.eq(summed + 1),
+                    summed_base.eq(summed_base + job.source_stride),
+                ]
+            with m.Elif(self.scaled != normalised):
+                m.d.sync += [
+                    current.eq(Pass.NORMALISE),
+                    self.row.eq(normalised),
+                    base.eq(normalised_base),
+                    normalised.eq(normalised + 1),
+                    normalised_base.eq(normalised_base + job.source_stride),
+                ]
+            with m.Else():
+                m.d.sync += running.eq(0)
+
+    def _parts(self, current: Signal, part: Signal) -> tuple[Value, Value]:
         """Whether ``part`` is the last of its word, and whether it completes an output word."""
         config = self._config
         narrow, wide = config.lanes // config.layernorm_lanes, config.lanes // wide_channels(config)
-        is_wide = self.current == Pass.WIDE
+        is_wide = current == Pass.WIDE
         last = part == Mux(is_wide, wide - 1, narrow - 1)
         # A wide pass fills two words for one: the half's last part completes one.
         half_bits = exact_log2(wide // 2)

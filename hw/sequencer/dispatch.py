@@ -1,38 +1,44 @@
-"""Dispatch: commands in order, one at a time; the expert loop; errors and progress marks."""
+"""Dispatch: commands to their units in order, each as soon as what it waits for is done; the expert loop; refusals."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.bus.window import error_report
 from hw.config import AcceleratorConfig
-from hw.interfaces import Strobe
-from hw.isa import Destination, ErrorCode, Opcode, StallSource
+from hw.interfaces import Strobe, place
+from hw.isa import Destination, ErrorCode, Follow, Opcode, StallSource
 from hw.sequencer.command import DECODED_BITS, view
+from hw.sequencer.ledger import ENGINE, FOLLOWERS, GATE, IMAGE, NORM, STORE, STREAM, UNITS, Ledger
 from hw.sequencer.rules import violations
 from hw.sequencer.schedule import queue_counts
 
-UNIT_OPCODES = {
-    "engine": (Opcode.LINEAR, Opcode.ATTENTION),
-    "layernorm": (Opcode.LAYERNORM,),
-    "gate": (Opcode.GATE,),
-    "image": (Opcode.LOAD_IMAGE,),
-    "store": (Opcode.STORE,),
-}
-"""Which unit runs which command. STAGE and LOAD_RESIDUAL are the weight stream's; EXPERTS loops over the engine."""
+JOB_UNITS = {"engine": ENGINE, "layernorm": NORM, "gate": GATE, "image": IMAGE, "store": STORE}
+"""Units that take jobs, by the name of their ports. STAGE and LOAD_RESIDUAL are blocks that the stream may deliver."""
 
-_STALL_SOURCE = {
-    "engine": StallSource.ENGINE,
-    "layernorm": StallSource.LAYERNORM,
-    "gate": StallSource.GATE,
-    "image": StallSource.IMAGE,
-    "store": StallSource.STORE,
+_UNIT_OF = {
+    Opcode.LINEAR: "engine",
+    Opcode.ATTENTION: "engine",
+    Opcode.GATE: "gate",
+    Opcode.LOAD_IMAGE: "image",
+    Opcode.STORE: "store",
 }
+"""Commands that are one job. LAYERNORM first needs its shifts; EXPERTS loops over the engine."""
+
+_SUSPECTS = (
+    (STREAM, StallSource.STREAM),
+    (IMAGE, StallSource.IMAGE),
+    (STORE, StallSource.STORE),
+    (ENGINE, StallSource.ENGINE),
+    (NORM, StallSource.LAYERNORM),
+    (GATE, StallSource.GATE),
+)
+"""Whom the watchdog names: of the busy units the one that the others are likely to wait for."""
 
 
 def dispatcher_members(
@@ -40,7 +46,7 @@ def dispatcher_members(
 ) -> dict[str, wiring.Member]:
     """Ports of the :class:`Dispatcher`."""
     units = {}
-    for name in UNIT_OPCODES:
+    for name in JOB_UNITS:
         units[f"{name}_job"] = Out(stream.Signature(job_layouts[name]))
         units[f"{name}_done"] = In(1)
     return {
@@ -53,12 +59,18 @@ def dispatcher_members(
         "counts": In(queue_counts(config)),
         "stream_permit": Out(1),
         "stream_done": In(1),
+        "row_written": In(1),
+        "norm_rows": In(16),
+        "image_rows": In(16),
+        "rows_ready": Out(16).array(len(FOLLOWERS)),
         "index": Out(16),
         "experts_active": Out(1),
-        "expert": Out(range(config.max_experts)),
-        "second_matrix": Out(1),
         "started": Out(1),
-        "ended": Out(1),
+        "ended": Out(len(UNITS)),
+        "places": Out(place(config)).array(len(UNITS)),
+        "engine_place": Out(place(config)),
+        "unit_busy": Out(len(UNITS)),
+        "waiting_for": Out(len(UNITS)),
         "busy": Out(1),
         "finished": Out(1),
         "error": Out(Strobe(error_report())),
@@ -67,14 +79,14 @@ def dispatcher_members(
 
 
 class Dispatcher(wiring.Component):
-    """Runs the program: checks each command, hands it to its unit, waits until it is done.
+    """Runs the program: checks each command and hands it to its unit when the units named in ``after`` are idle.
 
     Parameters
     ----------
     config:
         Sizes of the machine.
     job_layouts:
-        Payload of each unit's job stream, by the names of ``UNIT_OPCODES``. Fields named as in ``hw.isa`` are copied
+        Payload of each unit's job stream, by the names of ``JOB_UNITS``. Fields named as in ``hw.isa`` are copied
         from the command; ``image_base`` and ``output_base`` come from the registers.
 
     Members
@@ -84,21 +96,28 @@ class Dispatcher(wiring.Component):
     command:
         The program, from its own reader of the command ring.
     UNIT_job, UNIT_done:
-        Job stream and done pulse of each unit.
+        Job stream and done pulses of each unit, in order.
     counts:
         Queue lengths from the gate.
     stream_permit, stream_done:
-        Delivery of a block that its command waits for (STAGE, LOAD_RESIDUAL, LayerNorm's shifts).
-    index, experts_active, expert:
-        Command in progress, whether it is an EXPERTS command, and its current expert.
-    started, ended:
-        Time-stamp pulses for command ``index``.
+        Delivery of a block that belongs to a command (STAGE, LOAD_RESIDUAL, LayerNorm's shifts).
+    row_written, norm_rows, image_rows, rows_ready:
+        Progress of rows, see :class:`Ledger`.
+    index, experts_active:
+        The next command to hand out, and whether it is an EXPERTS command whose queues are complete.
+    started:
+        Pulse: command ``index`` was handed out (LAYERNORM: its shifts were asked for; EXPERTS: its loop began).
+    ended, places:
+        For each unit: pulse, its oldest command is done; and the place of its oldest (or last) job.
+    engine_place, unit_busy, waiting_for:
+        Place of the engine's latest job; units with jobs under way; those of them that the next command comes after.
     finished, error:
-        END was reached; or a command was refused (the dispatcher then stays halted until it is reset).
+        END was reached and everything is done; or a command was refused (the dispatcher then stays halted until it is
+        reset).
     stalled_on:
-        The unit that it waits for, for the watchdog.
+        The unit to suspect, for the watchdog.
 
-    A command costs two cycles beyond its unit's own time; one of another task costs one.
+    A command costs one cycle beyond its waiting; LAYERNORM three more, EXPERTS one for each expert.
     """
 
     def __init__(self, config: AcceleratorConfig, job_layouts: Mapping[str, data.StructLayout]) -> None:
@@ -106,11 +125,34 @@ class Dispatcher(wiring.Component):
         super().__init__(dispatcher_members(config, job_layouts))
 
     def elaborate(self, platform: object) -> Module:
-        """Decode, issue, wait, next."""
+        """Decode, wait, hand out, next."""
         m = Module()
-        command = self.command.payload
-        head = view(command, Opcode.LINEAR)
-        m.d.comb += self.busy.eq(1)
+        m.submodules.ledger = self._ledger = ledger = Ledger(self._config)
+        self._head = view(self.command.payload, Opcode.LINEAR)
+        self._clear = Signal()
+        self._expert, self._second = Signal(8), Signal()
+        m.d.comb += [
+            self.waiting_for.eq(Mux(self.command.valid, self._head.after & ledger.busy, 0)),
+            self._clear.eq(self.waiting_for == 0),
+            self.busy.eq(1),
+            ledger.where.command.eq(self.index),
+            ledger.follow.eq(self._head.follow),
+            ledger.looping.eq(self.experts_active),
+            ledger.row_written.eq(self.row_written),
+            ledger.norm_rows.eq(self.norm_rows),
+            ledger.image_rows.eq(self.image_rows),
+            ledger.done[STREAM].eq(self.stream_done & ledger.busy[STREAM]),
+            *(ledger.done[unit].eq(getattr(self, f"{name}_done")) for name, unit in JOB_UNITS.items()),
+            *(ready.eq(source) for ready, source in zip(self.rows_ready, ledger.rows_ready, strict=True)),
+            self.ended.eq(ledger.ended),
+            *(target.eq(source) for target, source in zip(self.places, ledger.oldest, strict=True)),
+            self.engine_place.eq(ledger.latest),
+            self.unit_busy.eq(ledger.busy),
+        ]
+        for name, unit in JOB_UNITS.items():
+            job = getattr(self, f"{name}_job")
+            m.d.comb += ledger.taken[unit].eq(job.valid & job.ready)
+        self._suspect(m)
         with m.FSM(name="state"):
             with m.State("IDLE"):
                 m.d.comb += self.busy.eq(0)
@@ -118,85 +160,84 @@ class Dispatcher(wiring.Component):
                     m.d.sync += self.index.eq(0)
                     m.next = "DECODE"
             with m.State("DECODE"):
-                m.d.comb += self.stalled_on.eq(StallSource.FETCH)
                 with m.If(self.command.valid):
-                    with m.If(~(head.task_mask >> self.task_index)[0]):
+                    with m.If(~(self._head.task_mask >> self.task_index)[0]):
                         self._next(m)
                     with m.Else():
                         self._decode(m)
-            for name in UNIT_OPCODES:
-                self._unit_states(m, name)
-            with m.State("BLOCK"):
-                m.d.comb += [self.stream_permit.eq(1), self.stalled_on.eq(StallSource.STREAM)]
-                with m.If(self.stream_done):
-                    with m.If(head.opcode == Opcode.LAYERNORM):
-                        m.next = "LAYERNORM"
-                    with m.Else():
-                        self._complete(m)
+            self._norm_states(m)
             self._expert_states(m)
             with m.State("HALTED"):
                 pass
+        m.d.comb += self.stream_permit.eq(ledger.busy[STREAM] | self._shifts_wanted)
         return m
+
+    def _suspect(self, m: Module) -> None:
+        """Of the busy units the one that others wait for; nobody is busy: the fetch."""
+        m.d.comb += self.stalled_on.eq(StallSource.FETCH)
+        for unit, source in reversed(_SUSPECTS):
+            with m.If(self._ledger.busy[unit]):
+                m.d.comb += self.stalled_on.eq(source)
 
     def _next(self, m: Module) -> None:
         m.d.comb += self.command.ready.eq(1)
         m.d.sync += self.index.eq(self.index + 1)
         m.next = "DECODE"
 
-    def _complete(self, m: Module) -> None:
-        m.d.comb += self.ended.eq(1)
+    def _handed_out(self, m: Module) -> None:
+        m.d.comb += self.started.eq(1)
         self._next(m)
 
     def _decode(self, m: Module) -> None:
-        """Refuse a malformed command; else go to the state that runs it."""
-        head = view(self.command.payload, Opcode.LINEAR)
-        state = {opcode: name.upper() for name, opcodes in UNIT_OPCODES.items() for opcode in opcodes}
-        state |= {
-            Opcode.STAGE: "BLOCK",
-            Opcode.LOAD_RESIDUAL: "BLOCK",
-            Opcode.LAYERNORM: "BLOCK",
-            Opcode.EXPERTS: "NEXT_EXPERT",
-        }
-        with m.Switch(head.opcode):
-            for opcode, target in state.items():
+        """Refuse a malformed command; else hand it out once it may start."""
+        ledger = self._ledger
+        with m.Switch(self._head.opcode):
+            for opcode in Opcode:
+                if opcode == Opcode.END:
+                    continue
                 with m.Case(opcode):
                     wrong = violations(self._config, opcode, view(self.command.payload, opcode))
                     with m.If(Cat(*wrong).any()):
                         self._refuse(m, ErrorCode.BAD_FIELD)
-                    with m.Else():
-                        m.d.comb += self.started.eq(1)
-                        m.next = target
+                    with m.Elif(self._clear):
+                        self._start(m, opcode)
             with m.Case(Opcode.END):
-                m.d.comb += [self.finished.eq(1), self.command.ready.eq(1)]
-                m.next = "IDLE"
+                with m.If(ledger.busy == 0):
+                    m.d.comb += [self.finished.eq(1), self.command.ready.eq(1)]
+                    m.next = "IDLE"
             with m.Default():
                 self._refuse(m, ErrorCode.BAD_OPCODE)
 
     def _refuse(self, m: Module, code: ErrorCode) -> None:
-        head = view(self.command.payload, Opcode.LINEAR)
         m.d.comb += [
             self.error.valid.eq(1),
             self.error.payload.code.eq(code),
-            self.error.payload.address.eq(head.opcode),
+            self.error.payload.address.eq(self._head.opcode),
         ]
         m.next = "HALTED"
 
-    def _unit_states(self, m: Module, name: str) -> None:
-        """Offer a command to its unit, then wait for it."""
-        job, done = getattr(self, f"{name}_job"), getattr(self, f"{name}_done")
-        with m.State(name.upper()):
-            m.d.comb += [job.valid.eq(1), self.stalled_on.eq(_STALL_SOURCE[name])]
-            for opcode in UNIT_OPCODES[name]:
-                with m.If(view(self.command.payload, Opcode.LINEAR).opcode == opcode):
-                    self._fill(m, job.payload, view(self.command.payload, opcode))
-                    if opcode == Opcode.ATTENTION:
-                        m.d.comb += job.payload.attention.eq(1)
+    def _start(self, m: Module, opcode: Opcode) -> None:
+        """Everything that the command waits for is done."""
+        ledger = self._ledger
+        if opcode in _UNIT_OF:
+            job = getattr(self, f"{_UNIT_OF[opcode]}_job")
+            m.d.comb += job.valid.eq(1)
+            self._fill(m, job.payload, view(self.command.payload, opcode))
+            if opcode == Opcode.ATTENTION:
+                m.d.comb += job.payload.attention.eq(1)
             with m.If(job.ready):
-                m.next = f"{name.upper()}_WAIT"
-        with m.State(f"{name.upper()}_WAIT"):
-            m.d.comb += self.stalled_on.eq(_STALL_SOURCE[name])
-            with m.If(done):
-                self._complete(m)
+                self._handed_out(m)
+        elif opcode in (Opcode.STAGE, Opcode.LOAD_RESIDUAL):
+            with m.If(~ledger.busy[STREAM]):
+                m.d.comb += ledger.taken[STREAM].eq(1)
+                self._handed_out(m)
+        elif opcode == Opcode.LAYERNORM:
+            with m.If(~ledger.busy[STREAM] & ~ledger.busy[NORM]):
+                m.d.comb += self.started.eq(1)
+                m.next = "SHIFTS"
+        else:
+            m.d.comb += self.started.eq(1)
+            m.next = "NEXT_EXPERT"
 
     def _fill(self, m: Module, job: data.View, fields: data.View) -> None:
         """Copy the fields that command and job have in common."""
@@ -208,41 +249,51 @@ class Dispatcher(wiring.Component):
             elif name in known:
                 m.d.comb += job[name].eq(fields[name])
 
+    def _norm_states(self, m: Module) -> None:
+        """LayerNorm's shifts, which no block overtakes, then its job."""
+        self._shifts_wanted = Signal()
+        with m.State("SHIFTS"):
+            m.d.comb += self._shifts_wanted.eq(1)
+            with m.If(self.stream_done):
+                m.next = "NORM"
+        with m.State("NORM"):
+            job = self.layernorm_job
+            m.d.comb += job.valid.eq(1)
+            self._fill(m, job.payload, view(self.command.payload, Opcode.LAYERNORM))
+            with m.If(job.ready):
+                self._next(m)
+
     def _expert_states(self, m: Module) -> None:
         """Two engine jobs for every expert with tokens: gather through the first matrix, scatter through the second."""
         fields = view(self.command.payload, Opcode.EXPERTS)
-        expert = Signal(8)
-        second = Signal()
-        count = Signal(16)
-        m.d.comb += [
-            self.expert.eq(expert),
-            self.second_matrix.eq(second),
-            count.eq(self.counts[expert[: exact_log2(self._config.max_experts)]]),
-        ]
+        expert, second, count = self._expert, self._second, Signal(16)
+        m.d.comb += count.eq(self.counts[expert[: exact_log2(self._config.max_experts)]])
         with m.State("NEXT_EXPERT"):
             m.d.comb += self.experts_active.eq(1)
             with m.If(expert == fields.experts):
+                m.d.comb += self.experts_active.eq(0)
                 m.d.sync += expert.eq(0)
-                self._complete(m)
+                self._next(m)
             with m.Elif(count == 0):
                 m.d.sync += expert.eq(expert + 1)
             with m.Else():
                 m.next = "EXPERT"
         with m.State("EXPERT"):
-            m.d.comb += [self.experts_active.eq(1), self.engine_job.valid.eq(1)]
-            m.d.comb += self.stalled_on.eq(StallSource.ENGINE)
+            where = self._ledger.where
+            m.d.comb += [
+                self.experts_active.eq(1),
+                self.engine_job.valid.eq(1),
+                where.expert.eq(expert),
+                where.second_matrix.eq(second),
+                # The second matrix reads the rows that the first one writes.
+                self._ledger.follow.eq(Mux(second, Follow.ENGINE, Follow.NOTHING)),
+            ]
             self._expert_job(m, fields, count, second)
             with m.If(self.engine_job.ready):
-                m.next = "EXPERT_WAIT"
-        with m.State("EXPERT_WAIT"):
-            m.d.comb += [self.experts_active.eq(1), self.stalled_on.eq(StallSource.ENGINE)]
-            with m.If(self.engine_done):
                 m.d.sync += second.eq(~second)
                 with m.If(second):
                     m.d.sync += expert.eq(expert + 1)
                     m.next = "NEXT_EXPERT"
-                with m.Else():
-                    m.next = "EXPERT"
 
     def _expert_job(self, m: Module, c: data.View, count: Value, second: Value) -> None:
         first_job = {
@@ -271,7 +322,7 @@ class Dispatcher(wiring.Component):
         job = self.engine_job.payload
         m.d.comb += [
             job.steps.eq(count),
-            job.expert.eq(self.expert),
+            job.expert.eq(self._expert),
             job.gelu_multiplier.eq(c.gelu_multiplier),
             job.gelu_shift.eq(c.gelu_shift),
         ]

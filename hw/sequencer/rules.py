@@ -7,7 +7,7 @@ from amaranth.lib import data
 from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
-from hw.isa import Destination, Opcode, fields
+from hw.isa import Destination, Follow, Opcode, fields
 from hw.nonlinear.layernorm import MAX_CHANNELS
 
 
@@ -27,10 +27,20 @@ def violations(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[
     Only what could make a unit hang or overrun one of its own memories is checked; scratchpad and residual addresses
     are checked where they are used.
     """
+    rules = [*_own(config, opcode, c), *_followed(opcode, c)]
     if "stream_bytes" in fields(opcode):
         # The weight stream drops a block of no whole chunk, and its command would wait for ever.
-        return [*_own(config, opcode, c), _ragged(config, c.stream_bytes)]
-    return _own(config, opcode, c)
+        rules.append(_ragged(config, c.stream_bytes))
+    return rules
+
+
+def _followed(opcode: Opcode, c: data.View) -> list[Value]:
+    """A unit that cannot follow those rows would read them too early."""
+    if opcode == Opcode.LINEAR:
+        return [c.swapped & (c.follow != Follow.NOTHING)]
+    if opcode in (Opcode.LAYERNORM, Opcode.GATE):
+        return [(c.follow != Follow.NOTHING) & (c.follow != Follow.ENGINE)]
+    return [c.follow != Follow.NOTHING]
 
 
 def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]:

@@ -33,8 +33,8 @@ class StreamScheduler(wiring.Component):
     task_index, weight_address:
         Selected task (commands of other tasks are passed over) and base address of the stream.
     counts:
-        Queue lengths; read only while ``dispatch_experts`` marks command ``dispatch_index`` as an EXPERTS command in
-        progress, for only then the gate has decided. Experts without tokens are passed over.
+        Queue lengths; read from the time on when ``dispatch_experts`` marks command ``dispatch_index`` as an EXPERTS
+        command in progress, for only then the gate has decided. Experts without tokens are passed over.
     job:
         To the weight stream.
 
@@ -80,7 +80,10 @@ class StreamScheduler(wiring.Component):
                             done.eq(~selected | self.job.ready),
                         ]
                 with m.Case(Opcode.EXPERTS):
-                    decided = self.dispatch_experts & (self.dispatch_index == index)
+                    # The dispatcher may hand out its last expert before the blocks of that one have been asked for.
+                    begun = Signal()
+                    decided = begun | (self.dispatch_experts & (self.dispatch_index == index))
+                    m.d.sync += begun.eq(selected & decided & ~done)
                     self._experts(m, selected, decided, done)
                 with m.Default():
                     m.d.comb += done.eq(1)

@@ -82,8 +82,7 @@ class Sequencer(wiring.Component):
             inner, outer = getattr(dispatcher, name), getattr(self, name)
             if not member.is_port:
                 connect(m, flipped(outer), inner)
-            elif member.flow is In:
-                m.d.comb += inner.eq(outer)
-            else:
-                m.d.comb += outer.eq(inner)
+                continue
+            pairs = zip(inner, outer, strict=True) if member.dimensions else [(inner, outer)]
+            m.d.comb += [i.eq(o) if member.flow is In else o.eq(i) for i, o in pairs]
         return m

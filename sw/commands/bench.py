@@ -1,4 +1,4 @@
-"""``tessera bench``: cycles and simulation speed."""
+"""``tessera bench``: cycles, utilisation and simulation speed."""
 
 from __future__ import annotations
 
@@ -13,41 +13,56 @@ from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, tab
 
 @reported
 def command(
-    model: options.Model = "nano",
-    quick: Annotated[bool, typer.Option("--quick", help="Only the preset edge, and one round of each build.")] = False,
+    model: Annotated[str | None, typer.Option(help="Measure only this model (a name or a checkpoint).")] = None,
+    preset: Annotated[str | None, typer.Option(help=f"With --model. {options.PRESETS} [edge]")] = None,
+    routing: options.Routing = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Only the first case, one round of each simulator.")] = False,
     out: options.Out = Path("build/bench"),
 ) -> None:
-    """Measure cycles and utilisation of every preset, and the fast simulation against cocotb's stock build.
+    """Measure cycles and utilisation of models on machines, and how fast they simulate, side by side in one run.
 
-    Writes bench.json and bench.md into --out. Exit code 1 if a frame was not bit-exact.
+    Without --model: the paper's geometry in three routings, on a bus of a quarter of the width and on the board's
+    preset; the trained model; a dense geometry that nothing was tuned on. Compares the fast simulation with cocotb's
+    stock build and with Amaranth's simulator, and quotes published systems. Writes bench.json and bench.md into --out.
+    Exit code 1 if a frame was not bit-exact. The first run builds nine simulators: half an hour on two cores.
 
-    Example:
+    Examples
+    --------
+      tessera bench
 
-      tessera bench --quick
+      tessera bench --quick --model nano --preset ecp5-85f
     """
     from sw.bench import run_bench
+    from sw.benchmark.frames import CASES, Case
     from sw.files import check_folder
 
+    if model is None and (preset is not None or routing is not None):
+        raise ValueError("--preset and --routing choose how one model is measured: name it with --model")
     check_folder(out)
+    cases = CASES if model is None else (Case(preset=preset or "edge", model=model, routing=routing),)
     with Display() as display:
-        result = run_bench(out, quick, display, model=model)
+        result = run_bench(out, quick, display, cases=cases)
     rows = [
         (
-            f"{frame['preset']}, {frame['task']}",
+            f"{frame['preset']}, {frame['model']}, {frame['task']}"
+            + (f", {frame['routing']}" if frame["routing"] not in ("model", "none") else ""),
             verdict(frame["bit_exact"]),
             f"{frame['cycles']:,}",
-            f"{frame['bound_cycles']:,}",
+            f"{frame['over_bound']:.3f}",
             f"{frame['mac_utilisation']:.1%}",
+            f"{frame['predicted_cycles'] / frame['cycles'] - 1:+.1%}",
         )
         for frame in result["frames"]
     ]
-    columns = ["", "bit-exact", "cycles (simulated)", "ideal", "MAC utilisation (simulated)"]
-    table(f"One frame of {model} a task", columns, rows)
+    columns = ["", "bit-exact", "cycles (simulated)", "x bound", "MAC utilisation (simulated)", "predicted"]
+    table("One frame a task", columns, rows)
     speed = result["simulation"]
-    ratio = (
-        f"{speed['fast']:,.0f} cycles/s, {speed['ratio']:.1f} x cocotb's stock build ({speed['stock']:,.0f} cycles/s)"
+    console.print(
+        f"Simulation of {speed['model']} on {speed['preset']}: {speed['fast']:,.0f} cycles/s, {speed['ratio']:.1f} x "
+        f"cocotb's stock build ({speed['stock']:,.0f}), {speed['ratio_amaranth']:,.0f} x Amaranth's simulator "
+        f"({speed['amaranth']:,.0f}); PyTorch here: {result['host']['milliseconds']:.0f} ms a frame",
+        soft_wrap=True,
     )
-    console.print(f"Simulation of {speed['preset']}: {ratio}", soft_wrap=True)
     console.print(f"Numbers: {out / 'bench.json'}, {out / 'bench.md'}", soft_wrap=True)
     if not all(frame["bit_exact"] for frame in result["frames"]):
         raise typer.Exit(VERDICT_FAILED)

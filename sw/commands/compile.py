@@ -14,7 +14,8 @@ from sw.commands.terminal import Display, console, reported, table
 
 @reported
 def command(
-    model: Annotated[str, typer.Option(help="Trained model, checkpoint, or file of `tessera quantize`.")] = "nano",
+    model: Annotated[str, typer.Option(help="As for run; or a file of `tessera quantize`.")] = "nano",
+    routing: options.Routing = None,
     preset: options.Preset = "edge",
     activation_width: options.Width = 8,
     out: Annotated[Path, typer.Option("--out", "-o", help="Program to write.")] = Path("build/program.safetensors"),
@@ -30,11 +31,12 @@ def command(
       tessera compile --model build/nano-12.safetensors --activation-width 12
     """
     from sw import cycles
+    from sw.cycle_model.predict import predict
     from sw.files import file_aside
     from sw.prepare import compile_file
 
     with Display() as display:
-        program = compile_file(model, preset, activation_width, on_progress=display)
+        program = compile_file(model, preset, activation_width, routing, on_progress=display)
         with file_aside(out) as aside:
             program.save(aside)
     kinds = Counter(command.op for command in program.commands)
@@ -49,7 +51,13 @@ def command(
     names = ("program", "weights", "image", "output")
     places = [(name, getattr(program.map, name), getattr(program.map, f"{name}_bytes")) for name in names]
     table("Memory map", ["", "address", "bytes"], [(name, f"{at:#x}", f"{size:,}") for name, at, size in places])
+    balanced = " for balanced experts" if program.model.expert_layers else ""
     for index, task in enumerate(program.model.tasks):
         work = cycles.total(program, index)
-        console.print(f"{task.name}: {work.macs:,} multiply-accumulates, {work.ideal_cycles:,} ideal cycles")
+        predicted = predict(program, index).cycles
+        console.print(
+            f"{task.name}: {work.macs:,} multiply-accumulates, {work.ideal_cycles:,} ideal cycles, "
+            f"{predicted:,} cycles predicted{balanced}",
+            soft_wrap=True,
+        )
     console.print(f"Program: {out}", soft_wrap=True)

@@ -9,9 +9,21 @@ import typer
 
 Model = Annotated[
     str,
-    typer.Option(help="Name of a trained model (a file models/NAME.safetensors), or the path of a checkpoint."),
+    typer.Option(help="nano (trained), m3vit-tiny or deit-small (seeded, not trained), or the path of a checkpoint."),
 ]
-Preset = Annotated[str, typer.Option(help="Machine to build: tiny, ecp5-85f or edge.")]
+Routing = Annotated[
+    str | None,
+    typer.Option(
+        help="Loads that a seeded model's gates give: balanced, skewed (one expert takes most tokens, six none) or "
+        "captured (as in a trained model). [balanced]"
+    ),
+]
+PRESETS = "Machine to build: tiny, ecp5-85f, edge, edge-8 (8 bytes of memory a cycle) or edge-large (more on chip)."
+Preset = Annotated[str, typer.Option(help=PRESETS)]
+Image = Annotated[
+    Path | None,
+    typer.Option(help="Picture file of any size and mode, resized; or raw pixels in the model's size, *.float32.bin."),
+]
 Width = Annotated[int, typer.Option(help="Bits of an activation: 8, 12 or 16.")]
 Task = Annotated[str, typer.Option(help="'all', one task of the model, or several with commas; run in this order.")]
 Latency = Annotated[

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from sw.commands import options
 from sw.commands.terminal import Display, console, reported, table
@@ -17,42 +18,56 @@ REPORT_SCENES = 500_000
 @reported
 def command(
     model: options.Model = "nano",
+    routing: options.Routing = None,
     activation_width: options.Width = 8,
     scenes: Annotated[int, typer.Option(min=1, help="Held-out scenes for mIoU and depth RMSE.")] = 100,
     errors: Annotated[int, typer.Option(min=1, help="Scenes for the error of each layer.")] = 10,
+    image: Annotated[
+        list[Path] | None, typer.Option(help="Measure that error on this picture instead; several times for several.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Quantised model to write.")] = Path(
         "build/quantised.safetensors"
     ),
 ) -> None:
     """Quantise a checkpoint and report the error of each layer, routing changes, mIoU and RMSE, float against integer.
 
-    Writes the quantised model and the same numbers as JSON beside it.
+    Writes the quantised model and the same numbers as JSON beside it. Scales are chosen on generated scenes,
+    as run does.
 
-    Example:
-
+    Examples
+    --------
       tessera quantize --activation-width 12 --scenes 200 -o build/nano-12.safetensors
+
+      tessera quantize --model build/m3vit.safetensors --image weights/image.float32.bin
     """
-    from golden import checkpoint
+    import numpy as np
+
     from golden.integer import storage
     from sw import prepare
     from sw.files import file_aside, write_json
-    from sw.quantise import calibration_images, error_report, quantise
+    from sw.pictures import load_picture
+    from sw.quantise import calibration_images, error_report
 
     config = prepare.machine("tiny", activation_width)
-    path = prepare.checkpoint_path(model)
     with Display() as display:
-        display("load", 0.0, str(path))
-        loaded = checkpoint.load(path)
-        images = calibration_images(loaded.model)
-        quantised = quantise(loaded.model, images, config.numerics, progress=lambda done: display("quantise", done))
-        unseen = calibration_images(loaded.model, range(REPORT_SCENES, REPORT_SCENES + errors))
+        path, loaded = prepare.load(model, routing, on_progress=display)
+        pictures = [load_picture(file, loaded.config) for file in image or ()]
+        for notice in dict.fromkeys(notice for picture in pictures for notice in picture.notices):
+            console.print(f"[yellow]notice[/yellow] {escape(notice)}", soft_wrap=True)
+        quantised = prepare.quantised_model(path, loaded.model, config.numerics, on_progress=display)
+        if pictures:
+            unseen = np.stack([picture.image for picture in pictures])
+        else:
+            unseen = calibration_images(loaded.model, range(REPORT_SCENES, REPORT_SCENES + errors))
         layers = error_report(loaded.model, quantised, unseen, progress=lambda done: display("errors", done))
         scores = prepare.accuracy(path, loaded.model, quantised, scenes=scenes, on_progress=display)
     report: dict[str, Any] = {
         "model": loaded.config.name,
+        "weights": loaded.weights,
+        "routing": loaded.routing,
         "activation_width": activation_width,
         "residual_width": config.numerics.residual_width,
-        "error_scenes": errors,
+        "error_pictures": [picture.source for picture in pictures] or [f"{errors} unseen scenes"],
         "errors": layers,
         "accuracy": scores,
     }
@@ -81,7 +96,8 @@ def _show(report: dict[str, Any]) -> None:
     for task in tasks.values():
         error = task["head_relative_l2"]
         head += ["-" if error is None else f"{error:.2%}", "", ""]
-    table(f"Integer model against float, {report['error_scenes']} unseen scenes", columns, [*rows, head])
+    pictures = escape(", ".join(report["error_pictures"]))
+    table(f"Integer model against float, {pictures}", columns, [*rows, head])
     if report["accuracy"]:
         kinds = [report["accuracy"][kind] for kind in ("float", "integer")]
         table(

@@ -14,6 +14,7 @@ from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, tab
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sim.machine import MemorySettings
     from sw.outcome import RunResult
     from sw.pictures import Picture
     from sw.prepare import Prepared
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
 @reported
 def command(
     model: options.Model = "nano",
+    routing: options.Routing = None,
     preset: options.Preset = "edge",
     task: options.Task = "all",
-    image: Annotated[Path | None, typer.Option(help="Picture file of any size and mode; it is resized.")] = None,
+    image: options.Image = None,
     scene: Annotated[int, typer.Option(help="Number of a held-out procedural scene, when there is no --image.")] = 0,
     frames: Annotated[int, typer.Option(help="Pictures one after another: further scenes, or --image again.")] = 1,
     activation_width: options.Width = 8,
@@ -38,9 +40,11 @@ def command(
         str | None, typer.Option(help="ADDRESS:BIT of the DRAM that reads inverted: break it and see it caught.")
     ] = None,
     out: options.Out = Path("build/run"),
-    dump: Annotated[Path | None, typer.Option(help="Also write every intermediate tensor to this .npz file.")] = None,
+    dump: Annotated[
+        Path | None, typer.Option(help="Also write every intermediate tensor to this .npz file (docs/formats.md).")
+    ] = None,
 ) -> None:
-    """Run a trained model on the simulated machine and compare every tensor with the golden model.
+    """Run a model on the simulated machine and compare every tensor with the golden model.
 
     Writes run.json, PNGs and report.html into --out. Exit code 0 if everything is bit-exact, 1 if not, 2 for a mistake.
 
@@ -50,7 +54,11 @@ def command(
 
       tessera run --preset tiny --task depth --image street.jpg --out build/street
 
+      tessera run --model m3vit-tiny --routing skewed
+
       tessera run --stalls 40 --memory-latency 200 --frames 2
+
+      tessera run --model build/m3vit.safetensors --image weights/image.float32.bin --dump build/tensors.npz
     """
     from sim.machine import MemorySettings
     from sw import flow
@@ -60,12 +68,14 @@ def command(
     from sw.report import write_report
 
     check_folder(out)
+    if dump is not None and (dump.suffix != ".npz" or dump.is_dir()):
+        raise ValueError(f"the tensors are to be written to {dump}; give the name of a file that ends in .npz")
     memory = MemorySettings(read_latency=memory_latency, stall=stalls, seed=seed, flip=_flip(flip))
     with Display() as display:
-        prepared = prepare(model, preset, activation_width, on_progress=display)
+        prepared = prepare(model, preset, activation_width, routing, on_progress=display)
     tasks = prepared.task_indices(task)
     pictures = flow.choose_pictures(prepared, image, scene, frames)
-    _announce(prepared, tasks, pictures, out)
+    _announce(prepared, tasks, pictures, memory, out)
     with Display() as display:
         result = flow.execute(
             prepared,
@@ -79,6 +89,7 @@ def command(
         display("report", 0.0, str(out))
         files = write_report(result, out)
         if dump is not None:
+            display("dump", 0.0, str(dump))
             dump_tensors(prepared, result, dump)
     _summarise(result)
     console.print(f"Report: {escape(str(files[0]))}, numbers: {escape(str(files[1]))}", soft_wrap=True)
@@ -96,27 +107,36 @@ def _flip(text: str | None) -> tuple[int, int] | None:
     return address, bit
 
 
-def _announce(prepared: Prepared, tasks: Sequence[int], pictures: Sequence[Picture], out: Path) -> None:
+def _announce(
+    prepared: Prepared, tasks: Sequence[int], pictures: Sequence[Picture], memory: MemorySettings, out: Path
+) -> None:
     from sw import cycles
     from sw.estimate import estimate
 
     model, config = prepared.program.model, prepared.config
     macs = [cycles.total(prepared.program, task).macs for task in tasks]
-    expected = estimate(prepared.program, tasks, len(pictures))
+    expected = estimate(prepared.program, tasks, len(pictures), read_latency=memory.read_latency)
     experts = "no experts"
     if model.expert_layers:
         experts = f"{model.experts} experts of {model.expert_hidden} in {len(model.expert_layers)}, top-{model.top_k}"
     geometry = f"{model.tokens} tokens of {model.dim}, {model.heads} heads, {model.layers} layers, {experts}"
     array = f"{config.elements} x {config.lanes} multiply-accumulates a cycle"
     work = [f"{model.tasks[task].name} ({mac / 1e6:.1f} M MACs)" for task, mac in zip(tasks, macs, strict=True)]
-    ideal = f"{expected.cycles:,} cycles ({expected.ideal_cycles:,} ideal)"
+    assumed = " and ".join(
+        [
+            *(["balanced experts"] if model.expert_layers else []),
+            *(["no stalls"] if memory.stall else []),
+        ]
+    )
+    predicted = f"{expected.cycles:,} cycles predicted{f' for {assumed}' if assumed else ''}"
+    predicted += f" ({expected.ideal_cycles:,} ideal)"
     lines = {
-        "model": f"{model.name}: image {model.image_height}x{model.image_width}, {geometry}",
+        "model": f"{prepared.label}: image {model.image_height}x{model.image_width}, {geometry}",
         "machine": f"{config.name}: {array}, {config.numerics.activation_width}-bit activations",
         "program": f"{len(prepared.program.commands)} commands, {prepared.program.map.weights_bytes:,} weight bytes",
         "tasks": ", ".join(work),
         "picture": ", ".join(dict.fromkeys(picture.source for picture in pictures)),
-        "expected": f"{ideal}, about {expected.seconds:.0f} s of simulation; a machine's first build takes minutes",
+        "expected": f"{predicted}, about {expected.seconds:.0f} s of simulation; a machine's first build takes minutes",
         "results": str(out),
     }
     for name, text in lines.items():
@@ -157,7 +177,9 @@ def _summarise(result: RunResult) -> None:
 def _against_float(prediction: dict) -> str:
     if "class_agreement" in prediction:
         return f"{prediction['class_agreement']:.2%} same class"
-    return f"{prediction['depth_difference_m']:.3f} m RMS" if "depth_difference_m" in prediction else "-"
+    if "worst_token_relative_l2" in prediction:
+        return f"{prediction['worst_token_relative_l2']:.2%} worst patch"
+    return f"{prediction['depth_difference_m']:.3f} m RMS"
 
 
 def _score(frame, scores: dict) -> str:

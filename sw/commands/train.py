@@ -41,6 +41,12 @@ def command(
 
     if model not in MODELS:
         raise ValueError(f"unknown geometry '{model}'; golden/config.py has: {', '.join(MODELS)}")
+    headless = [task.name for task in MODELS[model].tasks if task.kind == "features"]
+    if headless:
+        raise ValueError(
+            f"model '{model}' has tasks without a head ({', '.join(headless)}), so nothing to learn from scenes; "
+            "it comes with seeded weights: tessera run --model " + model
+        )
     given = {"steps": steps, "pool": pool, "held_out": held_out}
     chosen = {name: value for name, value in given.items() if value is not None}
     target = out or PROJECT_ROOT / "models" / f"{model}.safetensors"

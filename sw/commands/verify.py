@@ -18,17 +18,21 @@ if TYPE_CHECKING:
 @reported
 def command(
     model: options.Model = "nano",
+    routing: options.Routing = None,
     preset: Annotated[list[str] | None, typer.Option(help="Machine; give it several times for several. [edge]")] = None,
     activation_width: Annotated[list[int] | None, typer.Option(help="Bits; likewise. [8]")] = None,
     task: options.Task = "all",
-    images: Annotated[int, typer.Option(min=1, help="Held-out scenes, run back to back without a reset.")] = 1,
-    scene: Annotated[int, typer.Option(help="Number of the first of them.")] = 0,
+    image: options.Image = None,
+    images: Annotated[
+        int, typer.Option(min=1, help="Pictures, run back to back without a reset: --image again, or further scenes.")
+    ] = 1,
+    scene: Annotated[int, typer.Option(help="Number of the first held-out scene, when there is no --image.")] = 0,
     memory_latency: options.Latency = 60,
     stalls: options.Stalls = 0,
     seed: options.Seed = 1,
     out: options.Out = Path("build/verify"),
 ) -> None:
-    """Run every combination of preset and width and compare every tensor of every frame; no pictures.
+    """Run every combination of preset and width and compare every tensor of every frame; no report.
 
     Writes verify.json into --out. Exit code 0 if everything is bit-exact, 1 if anything is not.
 
@@ -51,8 +55,10 @@ def command(
     for name, width in combinations:
         console.print(f"[bold]{escape(name)}[/bold], {width}-bit activations", soft_wrap=True)
         with Display() as display:
-            prepared = prepare.prepare(model, name, width, on_progress=display)
-            pictures = flow.choose_pictures(prepared, None, scene, images)
+            prepared = prepare.prepare(model, name, width, routing, on_progress=display)
+            pictures = flow.choose_pictures(prepared, image, scene, images)
+            for notice in dict.fromkeys(notice for picture in pictures for notice in picture.notices):
+                console.print(f"[yellow]notice[/yellow] {escape(notice)}", soft_wrap=True)
             tasks = prepared.task_indices(task)
             results.append(flow.execute(prepared, pictures, tasks, memory=memory, on_progress=display))
     good = all(result.bit_exact for result in results)
@@ -65,7 +71,19 @@ def command(
 
 def _entry(result: RunResult) -> dict[str, Any]:
     data = result.to_dict()
-    keys = ("model", "preset", "activation_width", "residual_width", "git", "tool_versions", "memory", "bit_exact")
+    keys = (
+        "model",
+        "weights",
+        "routing",
+        "preset",
+        "activation_width",
+        "residual_width",
+        "git",
+        "tool_versions",
+        "memory",
+        "pictures",
+        "bit_exact",
+    )
     return {**{key: data[key] for key in keys}, "frames": data["frames"]}
 
 

@@ -7,23 +7,30 @@ from typing import Any
 import numpy as np
 
 from golden.integer.parameters import QuantisedLayer, QuantisedLinear
-from hw.isa import Destination, Opcode
+from hw.isa import Destination, Follow, Opcode, Unit
 from sw import cycles
-from sw.compiler.emission import Emitter
+from sw.compiler.emission import NOTHING, Emitter
 from sw.compiler.weights import pad_axis, parameter_bytes, spread
 from sw.program import Tensor
 
 
 class AttentionLowering(Emitter):
-    """Emits the attention of each layer; its tensors take turns in the scratchpad as the plan says."""
+    """Emits the attention of each layer; its tensors take turns in the scratchpad as the plan says.
 
-    def attend(self, layer: QuantisedLayer, name: str) -> None:
-        """Emit one layer's attention, from LayerNorm to the addition to the residual stream."""
+    Q follows LayerNorm, which follows what it normalises. V's weights are staged while Q and K are computed: the engine
+    has read what lay in their place before it took Q. Attention needs all of Q, K and V, the projection all heads.
+    """
+
+    def attend(self, layer: QuantisedLayer, name: str, *, after: Unit, follow: Follow) -> None:
+        """Emit one layer's attention, from LayerNorm (``after`` and ``follow`` are its) to the residual stream."""
         g, model, attention = self.geometry, self.model, layer.attention
         normed = self.tensor(f"{name}.norm1", model.tokens, model.dim)
-        self.norm(layer.norm1, normed)
+        self.norm(layer.norm1, normed, after=after, follow=follow)
         q, k, mixed = (self.heads(f"{name}.{part}") for part in ("q", "k", "attention"))
-        for label, linear, tensor in (("query", attention.q, q), ("key", attention.k, k)):
+        for label, linear, tensor, rows in (
+            ("query", attention.q, q, Follow.NORM),
+            ("key", attention.k, k, Follow.NOTHING),
+        ):
             self.linear(
                 f"{name}.{label}",
                 linear,
@@ -34,6 +41,8 @@ class AttentionLowering(Emitter):
                 destination=Destination.ACTIVATION,
                 channels=g.heads_words * self.config.lanes,
                 heads=True,
+                after=NOTHING,
+                follow=rows,
             )
         value = self._value(attention.v, normed, name)
         self.emit(
@@ -42,6 +51,7 @@ class AttentionLowering(Emitter):
             *self._attention_tensors(name),
             mixed,
             work=cycles.attention(self.config, tokens=model.tokens, heads=model.heads, head_dim=model.head_dim),
+            after=Unit.ENGINE,
             query_base=q.base,
             query_stride=q.stride,
             key_base=k.base,
@@ -68,6 +78,7 @@ class AttentionLowering(Emitter):
             words=g.heads_words,
             steps=model.tokens,
             destination=Destination.RESIDUAL_ADD,
+            after=Unit.ENGINE,
         )
 
     def _attention_tensors(self, name: str) -> tuple[Tensor, ...]:
@@ -125,6 +136,7 @@ class AttentionLowering(Emitter):
             Opcode.STAGE,
             weights.name,
             weights,
+            after=NOTHING,
             **self.block(matrix.view(np.uint8).reshape(-1)),
             destination_base=weights.base,
             words=channels * g.dim_words,
@@ -143,6 +155,7 @@ class AttentionLowering(Emitter):
                 stationary_rows=model.tokens,
                 words=g.dim_words,
             ),
+            after=Unit.STREAM,
             **self.block(parameter_bytes(linear.bias, linear.multiplier, linear.shift)),
             broadcast_base=weights.base,
             broadcast_stride=g.dim_words,

@@ -8,7 +8,7 @@ import numpy as np
 
 from golden.integer.parameters import QuantisedLayerNorm, QuantisedLinear
 from hw.config import AcceleratorConfig
-from hw.isa import Destination, Opcode, encode
+from hw.isa import EVERYTHING, Destination, Follow, Opcode, Unit, encode
 from sw import cycles
 from sw.compiler.layout import Geometry, Plan
 from sw.compiler.weights import StreamBuilder, chunked, pad_axis, padded, parameter_bytes, spread, tile_bytes
@@ -16,6 +16,8 @@ from sw.cycles import Work
 from sw.program import Command, Tensor
 
 ALL_TASKS = 0xFFFF
+NOTHING = Unit(0)
+"""A command after nothing starts as soon as its unit takes it."""
 
 
 class Emitter:
@@ -44,11 +46,13 @@ class Emitter:
         *tensors: Tensor,
         work: Work | None = None,
         task_mask: int = ALL_TASKS,
+        after: Unit = EVERYTHING,
+        follow: Follow = Follow.NOTHING,
         **fields: int,
     ) -> None:
-        """Append one command; ``fields`` are those of the opcode."""
+        """Append one command; ``fields`` are those of the opcode. Without ``after`` it runs alone."""
         work = work or Work()
-        self.encoded.append(encode(opcode, task_mask=task_mask, **fields))
+        self.encoded.append(encode(opcode, task_mask=task_mask, after=after, follow=follow, **fields))
         self.commands.append(
             Command(
                 index=len(self.commands),
@@ -139,7 +143,8 @@ class Emitter:
         gelu: tuple[int, int] | None = None,
         heads: bool = False,
         task_mask: int = ALL_TASKS,
-        stride: int | None = None,
+        after: Unit = EVERYTHING,
+        follow: Follow = Follow.NOTHING,
         **flags: int,
     ) -> None:
         """One LINEAR with streamed weights; ``flags`` are ``wide`` and ``broadcast_unsigned``."""
@@ -153,9 +158,11 @@ class Emitter:
             tensor,
             work=cycles.linear(self.config, macs=macs, steps=steps, stationary_rows=channels, words=words),
             task_mask=task_mask,
+            after=after,
+            follow=follow,
             **block,
             broadcast_base=source,
-            broadcast_stride=words if stride is None else stride,
+            broadcast_stride=words,
             steps=steps,
             words=words,
             stationary_base=0,
@@ -180,6 +187,8 @@ class Emitter:
         *,
         skip: int = 0,
         task_mask: int = ALL_TASKS,
+        after: Unit = EVERYTHING,
+        follow: Follow = Follow.NOTHING,
     ) -> None:
         """One LAYERNORM of the residual rows from ``skip`` on, with its channel shifts."""
         words = self.geometry.dim_words
@@ -189,6 +198,8 @@ class Emitter:
             tensor.name,
             *([tensor] if wide is None else [tensor, wide]),
             task_mask=task_mask,
+            after=after,
+            follow=follow,
             **self.block(shifts),
             source_base=skip * words,
             source_stride=words,

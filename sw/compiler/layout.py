@@ -96,7 +96,10 @@ PHASES = 10
 
 
 def buffers(geometry: Geometry) -> list[Buffer]:
-    """Every scratchpad buffer of a frame with its lifetime; layer n occupies phases n * PHASES + 2 onwards."""
+    """Every scratchpad buffer of a frame with its lifetime; layer n occupies phases n * PHASES + 2 onwards.
+
+    LayerNorm follows the rows of the matrix product before it, so its output is alive while that still reads its input.
+    """
     model, g = geometry.model, geometry
     table = [Buffer(name="pixels", words=model.patches * g.patch_words, start=0, end=1)]
 
@@ -106,18 +109,18 @@ def buffers(geometry: Geometry) -> list[Buffer]:
     for layer in range(model.layers):
         first, prefix = layer * PHASES + 2, f"layer{layer:02d}"
         rows = model.tokens * g.heads_words
-        add(f"{prefix}.norm1", model.tokens * g.dim_words, 0, 2)
+        add(f"{prefix}.norm1", model.tokens * g.dim_words, 7 - PHASES, 2)
         add(f"{prefix}.q", rows, 1, 3)
         add(f"{prefix}.k", rows, 1, 3)
         add(f"{prefix}.v_weights", g.heads_words * g.config.lanes * g.dim_words, 2, 2)
         add(f"{prefix}.v", g.heads_words * g.config.lanes * g.token_words, 2, 3)
         add(f"{prefix}.attention", rows, 3, 4)
         if layer in model.expert_layers:
-            add(f"{prefix}.norm2", model.tokens * g.dim_words, 5, 7)
-            add(f"{prefix}.norm2_wide", model.tokens * 2 * g.dim_words, 5, 6)
+            add(f"{prefix}.norm2", model.tokens * g.dim_words, 4, 7)
+            add(f"{prefix}.norm2_wide", model.tokens * 2 * g.dim_words, 4, 6)
             add(f"{prefix}.expert_hidden", model.tokens * g.expert_words, 7, 7)
         else:
-            add(f"{prefix}.norm2", model.tokens * g.dim_words, 5, 6)
+            add(f"{prefix}.norm2", model.tokens * g.dim_words, 4, 6)
             add(f"{prefix}.hidden", model.tokens * g.hidden_words, 6, 7)
     if any(task.kind != "features" for task in model.tasks):
         first = model.layers * PHASES + 2

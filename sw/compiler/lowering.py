@@ -12,9 +12,10 @@ from golden.integer.parameters import (
     QuantisedMlp,
     QuantisedModel,
 )
-from hw.isa import Destination, Opcode
+from hw.isa import Destination, Follow, Opcode, Unit
 from sw import cycles
 from sw.compiler.attention import AttentionLowering
+from sw.compiler.emission import NOTHING
 from sw.compiler.layout import Plan
 from sw.compiler.weights import pad_axis
 from sw.program import Output, Tensor
@@ -39,13 +40,17 @@ class Lowering(AttentionLowering):
     def lower(self) -> None:
         """Emit everything."""
         self._embed()
+        rows = Follow.ENGINE
         for index, layer in enumerate(self.quantised.layers):
             self.layer = index
-            self.attend(layer, f"layer{index:02d}")
+            # Experts finish the rows of the residual stream in no order.
+            self.attend(layer, f"layer{index:02d}", after=NOTHING if rows else Unit.ENGINE, follow=rows)
             if isinstance(layer.mlp, QuantisedExperts):
                 self._route(layer.norm2, layer.mlp, f"layer{index:02d}")
+                rows = Follow.NOTHING
             else:
                 self._mlp(layer.norm2, layer.mlp, f"layer{index:02d}")
+                rows = Follow.ENGINE
         self.layer = None
         self._finish()
 
@@ -56,6 +61,7 @@ class Lowering(AttentionLowering):
             Opcode.LOAD_IMAGE,
             "image",
             pixels,
+            after=NOTHING,
             destination_base=pixels.base,
             destination_stride=pixels.stride,
             patch=model.patch,
@@ -69,6 +75,7 @@ class Lowering(AttentionLowering):
             Opcode.LOAD_RESIDUAL,
             "residual.init",
             self.residual("residual.init"),
+            after=NOTHING,
             **self.block(initial.astype("<i4").reshape(-1).view(np.uint8)),
             destination_base=0,
             words=model.tokens * g.dim_words,
@@ -81,6 +88,8 @@ class Lowering(AttentionLowering):
             words=g.patch_words,
             steps=model.patches,
             destination=Destination.RESIDUAL_ADD,
+            after=Unit.STREAM,
+            follow=Follow.IMAGE,
             broadcast_unsigned=1,
         )
 
@@ -94,7 +103,7 @@ class Lowering(AttentionLowering):
         hidden = self.tensor(
             f"{name}.hidden", model.tokens, model.mlp_hidden, signed=False, padding=self._hidden_padding(mlp)
         )
-        self.norm(norm, normed)
+        self.norm(norm, normed, after=NOTHING, follow=Follow.ENGINE)
         self.linear(
             f"{name}.fc1",
             mlp.first,
@@ -103,6 +112,8 @@ class Lowering(AttentionLowering):
             words=g.dim_words,
             steps=model.tokens,
             destination=Destination.ACTIVATION,
+            after=NOTHING,
+            follow=Follow.NORM,
             gelu=(mlp.gelu_multiplier, mlp.gelu_shift),
         )
         self.linear(
@@ -113,6 +124,8 @@ class Lowering(AttentionLowering):
             words=g.hidden_words,
             steps=model.tokens,
             destination=Destination.RESIDUAL_ADD,
+            after=NOTHING,
+            follow=Follow.ENGINE,
             broadcast_unsigned=1,
         )
 
@@ -127,7 +140,7 @@ class Lowering(AttentionLowering):
             stride=2 * g.dim_words,
             extent=model.tokens * 2 * g.dim_words,
         )
-        self.norm(norm, normed, wide)
+        self.norm(norm, normed, wide, after=NOTHING, follow=Follow.ENGINE)
         tiles = g.tiles(model.experts)
         scores = Tensor(
             name=f"{name}.gate_scores",
@@ -149,6 +162,8 @@ class Lowering(AttentionLowering):
                 destination=Destination.SCORE,
                 channels=g.gate_channels,
                 task_mask=1 << task,
+                after=NOTHING,
+                follow=Follow.NORM,
                 wide=1,
             )
         choices = (model.tokens, model.top_k)
@@ -159,6 +174,8 @@ class Lowering(AttentionLowering):
                 Tensor(name=f"{name}.{part}", space="queue", shape=choices, layout="queue", lanes=1, signed=False)
                 for part in ("expert_indices", "expert_weights", "queues")
             ),
+            after=NOTHING,
+            follow=Follow.ENGINE,
             tokens=model.tokens,
             experts=model.experts,
             top_k=model.top_k,
@@ -194,6 +211,7 @@ class Lowering(AttentionLowering):
             work=cycles.experts(
                 self.config, routed=model.tokens * model.top_k, dim=model.dim, hidden=model.expert_hidden
             ),
+            after=Unit.GATE,
             stream_address=self.stream.append(np.concatenate(blocks)),
             stream_bytes=each,
             source_base=normed.base,

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from golden.model import LAYER_NORM_EPSILON, VisionTransformer
 from golden.moe import ExpertMlp
+from sw.quantiser.rounding import Moments
 
 Floats = NDArray[np.float64]
 
 _BATCH = 8
 _SAMPLES = 64  # normalised tokens kept a batch and norm, to choose channel shifts with
+_DISBELIEF = 0.125  # tokens an input that say as much as the assumption that inputs are independent
 
 
 class Calibration:
@@ -40,6 +42,8 @@ class Calibration:
         of the whole tensor: ``layerNN.hidden`` and ``head.{task}``.
     samples:
         Some normalised tokens (n, D) for each norm.
+
+    Tensors with moments: the norms, ``layerNN.attention``, ``layerNN.hidden`` and ``layerNN.expert_hidden.E``.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class Calibration:
     ) -> None:
         self.model = model
         self.maximum: dict[str, Floats] = {}
+        self._sums: dict[str, tuple[Any, ...]] = {}  # number of rows, their sum, the sum of their products
         self._samples: defaultdict[str, list[Floats]] = defaultdict(list)
         self._offsets = bias_offsets(model)
         generator = np.random.default_rng(len(images))
@@ -60,6 +65,22 @@ class Calibration:
         """Normalised tokens of each norm."""
         return {name: np.concatenate(parts) for name, parts in self._samples.items()}
 
+    def moments(self, name: str) -> Moments | None:
+        """Mean and covariance of a tensor with moments (see the class); None if no token ever came there."""
+        if name not in self._sums:
+            return None
+        count, total, products = self._sums[name]
+        mean = total.numpy() / count
+        squares = products.numpy() / count
+        covariance = squares - np.outer(mean, mean)
+        # A difference that rounding alone explains, as with a single token, is none.
+        size = np.sqrt(np.diag(squares))
+        covariance[np.abs(covariance) <= 1e-12 * np.outer(size, size)] = 0.0
+        # What few tokens say of how inputs vary together is not to be believed entirely.
+        belief = count / (count + _DISBELIEF * len(mean))
+        covariance = belief * covariance + (1 - belief) * np.diag(np.diag(covariance))
+        return Moments(mean - self._offsets.get(name, 0.0), covariance)
+
     def _observe(self, images: Tensor, generator: np.random.Generator) -> None:
         config, capture = self.model.config, dict[str, Any]()
         with torch.no_grad():
@@ -72,10 +93,12 @@ class Calibration:
             for part in ("q", "k", "v", "attention"):
                 values = capture[f"{name}.{part}"].double().numpy() - self._offsets.get(f"{name}.{part}", 0.0)
                 self._channels(f"{name}.{part}", values)
-            hidden = capture.get(f"{name}.hidden")
-            for value in capture[f"{name}.expert_hidden"].values() if hidden is None else [hidden]:
-                if value.numel():
-                    self._update(f"{name}.hidden", np.asarray(float(value.abs().max())))
+            self._moments(f"{name}.attention", capture[f"{name}.attention"])
+            if f"{name}.hidden" in capture:
+                self._hidden(f"{name}.hidden", f"{name}.hidden", capture[f"{name}.hidden"])
+            else:
+                for expert, values in capture[f"{name}.expert_hidden"].items():
+                    self._hidden(f"{name}.hidden", f"{name}.expert_hidden.{expert}", values)
             x = capture[f"{name}.residual"]
         if config.final_norm:
             self._norm("norm", x[:, 1:], generator)
@@ -88,7 +111,19 @@ class Calibration:
         centred = rows - rows.mean(axis=-1, keepdims=True)
         normal = centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + LAYER_NORM_EPSILON)
         self._channels(name, normal)
+        self._moments(name, torch.from_numpy(normal).float())
         self._samples[name].append(normal[generator.choice(len(normal), min(_SAMPLES, len(normal)), replace=False)])
+
+    def _hidden(self, name: str, source: str, values: Tensor) -> None:
+        if values.numel():
+            self._update(name, np.asarray(float(values.abs().max())))
+            self._moments(source, values)
+
+    def _moments(self, name: str, values: Tensor) -> None:
+        rows = values.flatten(0, -2).double()
+        sums = (len(rows), rows.sum(dim=0, dtype=torch.float64), rows.T @ rows)
+        before = self._sums.get(name)
+        self._sums[name] = sums if before is None else tuple(a + b for a, b in zip(before, sums, strict=True))
 
     def _channels(self, name: str, values: Floats) -> None:
         self._update(name, np.abs(values).reshape(-1, values.shape[-1]).max(axis=0))

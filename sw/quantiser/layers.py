@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -20,11 +22,13 @@ from golden.integer.parameters import (
 from golden.model import VisionTransformer
 from hw.formats import Numerics
 from sw.quantiser.calibration import Calibration, array, bias_offsets, is_routed
-from sw.quantiser.scales import Norm, quantise_linear, quantise_norm, scalar_multiplier
+from sw.quantiser.rounding import Moments
+from sw.quantiser.scales import Norm, mean_error, quantise_linear, quantise_norm, scalar_multiplier
 
 Floats = NDArray[np.float64]
 
 _SMALLEST = 1e-3  # a channel's range counts as at least this share of its tensor's, so that no scale degenerates
+_VALUES_COUNT = 0.1  # share of the values' rounding errors that averaging over tokens leaves
 
 
 class LayerQuantiser:
@@ -61,8 +65,8 @@ class LayerQuantiser:
         else:
             norm2 = self._norm(f"{name}.norm2", block.norm2, array(block.mlp.fc1.weight))
             fc1, fc2 = block.mlp.fc1, block.mlp.fc2
-            matrices = (array(fc1.weight), array(fc1.bias), array(fc2.weight), array(fc2.bias))
-            mlp = self._mlp(*matrices, block.norm2, norm2, self._hidden_scale(f"{name}.hidden"))
+            matrices = [array(part)[None] for part in (fc1.weight, fc1.bias, fc2.weight, fc2.bias)]
+            mlp = self._mlps(name, matrices, block.norm2, norm2, [f"{name}.hidden"])[0]
         for tensor in ("residual_attention", "residual"):
             self._scale(f"{name}.{tensor}", self.residual_scale)
         return QuantisedLayer(norm1=norm1.parameters, attention=attention, norm2=norm2.parameters, mlp=mlp)
@@ -85,7 +89,8 @@ class LayerQuantiser:
         scale = self.residual_scale * 2.0 ** max(0, math.ceil(math.log2(max(largest, limit) / limit)))
         self._scale(f"head.{task}", scale)
         layer: Any = self.model.heads[task]
-        return self._after_norm(array(layer.weight), array(layer.bias), self.model.norm, norm, scale)
+        moments = self.calibration.moments("norm")
+        return self._after_norm(array(layer.weight), array(layer.bias), self.model.norm, norm, scale, moments)
 
     def _norm(self, name: str, norm: Any, next_weight: Floats) -> Norm:
         quantised = quantise_norm(
@@ -105,9 +110,9 @@ class LayerQuantiser:
         # Scores see only the product of a query's and a key's scale: it is common, its split is balanced by channel.
         product = float((q_range * k_range).max()) / top**2
         q_scale, k_scale = np.sqrt(product * q_range / k_range), np.sqrt(product * k_range / q_range)
-        v_scale = v_range / top
-        rho = min(1.0, float((self._range(f"{name}.attention") / v_range).max()))
-        output_multiplier, output_shift = scalar_multiplier(1 / rho)
+        columns = np.square(array(block.attn.proj.weight)).sum(axis=0)
+        v_scale, ratio = _value_scales(v_range / top, self._range(f"{name}.attention") / top, columns)
+        output_multiplier, output_shift = scalar_multiplier(1 / ratio)
         attention_scale = v_scale * 2.0**output_shift / output_multiplier
         octaves = math.log2(math.e) / math.sqrt(self.model.config.head_dim) * 2.0**self.numerics.score.fraction
         score_multiplier, score_shift = scalar_multiplier(product * octaves)
@@ -115,12 +120,15 @@ class LayerQuantiser:
         projection, offset = block.attn.proj, self._offsets[f"{name}.v"]
         self._scale(f"{name}.scores", math.log(2) / 2.0**self.numerics.score.fraction)
         self._scale(f"{name}.exponentials", 2.0**-self.numerics.activation_width)
+        moments = self.calibration.moments(f"{name}.norm1")
+        v = self._after_norm(weights[2], nothing, block.norm1, norm, v_scale, moments, constant=False)
+        offset = offset + mean_error(v, weights[2] * array(block.norm1.weight), moments, norm.scale, v_scale)
         for part, scale in zip(("q", "k", "v", "attention"), (q_scale, k_scale, v_scale, attention_scale), strict=True):
             self._scale(f"{name}.{part}", scale)
         return QuantisedAttention(
-            q=self._after_norm(weights[0], biases[0], block.norm1, norm, q_scale),
-            k=self._after_norm(weights[1], nothing, block.norm1, norm, k_scale, offset=False),
-            v=self._after_norm(weights[2], nothing, block.norm1, norm, v_scale, offset=False),
+            q=self._after_norm(weights[0], biases[0], block.norm1, norm, q_scale, moments),
+            k=self._after_norm(weights[1], nothing, block.norm1, norm, k_scale, moments, constant=False),
+            v=v,
             projection=quantise_linear(
                 array(projection.weight),
                 array(projection.bias) + array(projection.weight) @ offset,
@@ -128,6 +136,7 @@ class LayerQuantiser:
                 output_scale=self.residual_scale,
                 input_format=self.numerics.activation,
                 numerics=self.numerics,
+                moments=self.calibration.moments(f"{name}.attention"),
             ),
             score_multiplier=score_multiplier,
             score_shift=score_shift,
@@ -136,15 +145,15 @@ class LayerQuantiser:
         )
 
     def _experts(self, block: Any, name: str, norm: Norm) -> QuantisedExperts:
-        first, second, hidden = block.mlp.experts.htoh4, block.mlp.experts.h4toh, self._hidden_scale(f"{name}.hidden")
+        first, second = block.mlp.experts.htoh4, block.mlp.experts.h4toh
+        stacks = [array(part) for part in (first.weight, first.bias, second.weight, second.bias)]
+        sources = [f"{name}.expert_hidden.{expert}" for expert in range(self.model.config.experts)]
+        experts = self._mlps(name, stacks, block.norm2, norm, sources)
         self.scales[f"{name}.expert_hidden"] = self.scales.pop(f"{name}.hidden")
-        stacks = (array(first.weight), array(first.bias), array(second.weight), array(second.bias))
         self._scale(f"{name}.gate_scores", math.log(2) / 2.0**self.numerics.score.fraction)
         self._scale(f"{name}.expert_weights", 2.0**-self.numerics.gate_weight.fraction)
-        return QuantisedExperts(
-            gates=tuple(self._gate(block, task, norm) for task in range(len(self.model.config.tasks))),
-            experts=tuple(self._mlp(*parts, block.norm2, norm, hidden) for parts in zip(*stacks, strict=True)),
-        )
+        gates = tuple(self._gate(block, task, norm) for task in range(len(self.model.config.tasks)))
+        return QuantisedExperts(gates=gates, experts=experts)
 
     def _gate(self, block: Any, task: int, norm: Norm) -> QuantisedLinear:
         config, gate = self.model.config, block.mlp.gate
@@ -162,29 +171,33 @@ class LayerQuantiser:
             numerics=self.numerics,
         )
 
-    def _mlp(
-        self,
-        weight1: Floats,
-        bias1: Floats,
-        weight2: Floats,
-        bias2: Floats,
-        layer_norm: Any,
-        norm: Norm,
-        hidden: tuple[int, int],
-    ) -> QuantisedMlp:
-        multiplier, shift = hidden
+    def _mlps(
+        self, name: str, stacks: Sequence[Floats], layer_norm: Any, norm: Norm, hidden: Sequence[str]
+    ) -> tuple[QuantisedMlp, ...]:
+        """The MLPs of one block, from stacks of weights and biases; ``hidden`` names their hidden activations."""
+        weights1, biases1, weights2, biases2 = stacks
+        multiplier, shift = self._hidden_scale(f"{name}.hidden")
         output = self.numerics.gelu_output.fraction
-        second = quantise_linear(
-            weight2,
-            bias2,
-            input_scale=2.0 ** (shift - output) / multiplier,
-            output_scale=self.residual_scale,
-            input_format=self.numerics.unsigned_activation,
-            zero_point=self.numerics.gelu_zero_point / 2.0**output,
-            numerics=self.numerics,
+        scale, moments = 2.0**-self.numerics.gelu_input.fraction, self.calibration.moments(f"{name}.norm2")
+        rows = weights1.reshape(-1, weights1.shape[-1])
+        first = self._after_norm(rows, biases1.reshape(-1), layer_norm, norm, scale, moments)
+        second = (
+            quantise_linear(
+                weight,
+                bias,
+                input_scale=2.0 ** (shift - output) / multiplier,
+                output_scale=self.residual_scale,
+                input_format=self.numerics.unsigned_activation,
+                zero_point=self.numerics.gelu_zero_point / 2.0**output,
+                numerics=self.numerics,
+                moments=self.calibration.moments(source),
+            )
+            for weight, bias, source in zip(weights2, biases2, hidden, strict=True)
         )
-        first = self._after_norm(weight1, bias1, layer_norm, norm, 2.0**-self.numerics.gelu_input.fraction)
-        return QuantisedMlp(first=first, second=second, gelu_multiplier=multiplier, gelu_shift=shift)
+        return tuple(
+            QuantisedMlp(first=one, second=two, gelu_multiplier=multiplier, gelu_shift=shift)
+            for one, two in zip(_split(first, len(hidden)), second, strict=True)
+        )
 
     def _hidden_scale(self, name: str) -> tuple[int, int]:
         """Multiplier and shift from GELU's output to the hidden activations of a block."""
@@ -203,17 +216,20 @@ class LayerQuantiser:
         layer_norm: Any,
         norm: Norm,
         output_scale: float | Floats,
+        moments: Moments | None,
         *,
-        offset: bool = True,
+        constant: bool = True,
     ) -> QuantisedLinear:
-        """A linear layer behind a norm, whose gain (and offset) it takes over."""
+        """A linear layer behind a norm, whose gain (and offset, if anything ``constant`` matters) it takes over."""
         return quantise_linear(
             weight * array(layer_norm.weight),
-            bias + weight @ array(layer_norm.bias) if offset else bias,
+            bias + weight @ array(layer_norm.bias) if constant else bias,
             input_scale=norm.scale,
             output_scale=output_scale,
             input_format=self.numerics.activation,
             numerics=self.numerics,
+            moments=moments,
+            correct_mean=constant,
         )
 
     def _range(self, name: str) -> Floats:
@@ -222,3 +238,24 @@ class LayerQuantiser:
 
     def _scale(self, name: str, scale: float | Floats) -> None:
         self.scales[name] = np.asarray(scale, np.float64)
+
+
+def _value_scales(values: Floats, attention: Floats, columns: Floats) -> tuple[Floats, float]:
+    """Scales of the values, and the common ratio of attention outputs' scales to them.
+
+    Both must hold their ranges, ``values`` and ``attention`` being the finest scales that do; ``columns`` are the sums
+    of squares of what follows each channel. A ratio that suits most channels costs the others precision of values.
+    """
+    needed = np.minimum(attention / values, 1.0)
+    best = (np.inf, values, 1.0)
+    for ratio in np.quantile(needed, np.linspace(0.25, 1.0, 16)):
+        scale = np.maximum(values, attention / ratio)
+        error = float((columns * np.square(scale)).sum() * (ratio**2 + _VALUES_COUNT))
+        best = min(best, (error, scale, float(ratio)), key=lambda found: found[0])
+    return best[1], best[2]
+
+
+def _split(linear: QuantisedLinear, parts: int) -> list[QuantisedLinear]:
+    """A layer's outputs as ``parts`` layers of equally many."""
+    pieces = zip(*(np.split(vars(linear)[field.name], parts) for field in fields(linear)), strict=True)
+    return [QuantisedLinear(**dict(zip(vars(linear), piece, strict=True))) for piece in pieces]

@@ -10,12 +10,18 @@ from numpy.typing import ArrayLike, NDArray
 from golden.integer.parameters import QuantisedLayerNorm, QuantisedLinear
 from golden.model import LAYER_NORM_EPSILON
 from hw.formats import Format, Numerics
+from sw.quantiser.rounding import Moments, round_with_feedback
 
 Floats = NDArray[np.float64]
 
 _TOP_MULTIPLIER = 1 << 16
 _MAXIMUM_SHIFT = 63
 _BALANCES = (1.0, 0.75, 0.5, 0.25)  # how much a channel's range counts against its weights' size, all tried
+_ROOMS = tuple(
+    part / 8 for part in range(8)
+)  # octaves that shifts may exceed their target before they are cut; likewise
+_FEEDBACK = 0.15  # share of the weights' error variance that rounding with feedback leaves
+_OUTPUTS = 768  # they are tried on about so many outputs
 
 
 def multiplier_and_shift(ratio: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -51,6 +57,8 @@ def quantise_linear(
     numerics: Numerics,
     weight_format: Format | None = None,
     zero_point: float = 0.0,
+    moments: Moments | None = None,
+    correct_mean: bool = True,
 ) -> QuantisedLinear:
     """Quantise one linear layer; weights get a scale for each output channel by their largest magnitude.
 
@@ -64,6 +72,9 @@ def quantise_linear(
         Real value of one step: a scalar, or one for each input or output.
     zero_point:
         Real value that the input carries on top; taken off again through the bias.
+    moments:
+        Of the real inputs: weights are rounded with feedback then, and the bias takes up what that adds on average,
+        if ``correct_mean``.
     """
     form = weight_format or numerics.weight
     scaled = weight * np.asarray(input_scale)  # real output of one input step
@@ -79,7 +90,13 @@ def quantise_linear(
     )
     step = np.maximum.reduce(bounds)  # real value of one accumulator unit
     step = np.where(step > 0, step, 1.0)
-    integers = np.rint(scaled / step[:, None])
+    if moments is None:
+        integers = np.rint(scaled / step[:, None])
+    else:
+        real = np.broadcast_to(np.asarray(input_scale, np.float64), scaled.shape[1])
+        integers = round_with_feedback(scaled / step[:, None], moments.covariance / np.outer(real, real), form.maximum)
+        if correct_mean:
+            bias = bias + (weight - integers * step[:, None] / real) @ moments.mean
     offset = np.rint(bias / step - (integers * zero_steps).sum(axis=1))
     multiplier, shift = multiplier_and_shift(step / output_scale)
     dead = (integers == 0).all(axis=1) & (offset == 0)
@@ -89,6 +106,20 @@ def quantise_linear(
         multiplier=np.where(dead, 0, multiplier),
         shift=np.where(dead, 0, shift),
     )
+
+
+def mean_error(
+    linear: QuantisedLinear,
+    weight: Floats,
+    moments: Moments | None,
+    input_scale: float | Floats,
+    output_scale: ArrayLike,
+) -> Floats:
+    """What the rounding of ``weight`` takes from each output on average, in real units; 0 where nothing is known."""
+    if moments is None:
+        return np.zeros(len(weight))
+    step = linear.multiplier * 0.5**linear.shift * np.asarray(output_scale)
+    return (weight - linear.weight * step[:, None] / input_scale) @ moments.mean
 
 
 class Norm(NamedTuple):
@@ -105,7 +136,7 @@ def quantise_norm(
     """Choose the scales of a LayerNorm's normalised output.
 
     Channel shifts trade the range of a channel against the size of its column in the next weights; the balance with the
-    smallest error of the next layer's output on ``samples`` wins.
+    smallest error of the next layer's output wins.
 
     Parameters
     ----------
@@ -116,17 +147,19 @@ def quantise_norm(
     next_weight:
         (outputs, D) all weights that follow, with the norm's gain in their columns.
     """
+    some = next_weight[:: -(-len(next_weight) // _OUTPUTS)]
+    error = _RoundingError(samples, some, numerics)
     columns = np.abs(next_weight).max(axis=0)
-    candidates = [np.zeros(len(maximum), np.int64), *(_balanced(maximum, columns, part) for part in _BALANCES)]
+    candidates = [np.zeros(len(maximum), np.int64)]
+    candidates += [_balanced(maximum, columns, part, room) for part in _BALANCES for room in _ROOMS]
     fitted = [_fit(maximum, shifts, headroom, numerics) for shifts in candidates]
-    errors = [_output_error(samples, next_weight, norm, numerics) for norm in fitted]
-    return fitted[int(np.argmin(errors))]
+    return fitted[int(np.argmin([error(norm.scale) for norm in fitted]))]
 
 
-def _balanced(maximum: Floats, columns: Floats, part: float) -> NDArray[np.int64]:
+def _balanced(maximum: Floats, columns: Floats, part: float, room: float) -> NDArray[np.int64]:
     tiny = np.finfo(np.float64).tiny
     target = part * np.log2(np.maximum(maximum, tiny)) - (1 - part) * np.log2(np.maximum(columns, tiny))
-    return np.clip(np.floor(target.max() - target + 1e-9), 0, 7).astype(np.int64)
+    return np.clip(np.floor(target.max() - target + room + 1e-9), 0, 7).astype(np.int64)
 
 
 def _fit(maximum: Floats, shifts: NDArray[np.int64], headroom: float, numerics: Numerics) -> Norm:
@@ -154,12 +187,20 @@ def _fit(maximum: Floats, shifts: NDArray[np.int64], headroom: float, numerics: 
     return Norm(parameters, exact / np.exp2(shifts), channels * 2.0**wide_shift / multiplier)
 
 
-def _output_error(samples: Floats, weight: Floats, norm: Norm, numerics: Numerics) -> float:
-    """Mean over outputs of the relative error variance that activation and weight rounding cause."""
-    form = numerics.activation
-    inputs = np.clip(np.rint(samples / norm.scale), form.minimum, form.maximum)
-    scaled = weight * norm.scale
-    step = np.maximum(np.abs(scaled).max(axis=1, keepdims=True), 1e-30) / numerics.weight.maximum
-    exact = samples @ weight.T
-    error = inputs @ (np.rint(scaled / step) * step).T - exact
-    return float(((error**2).mean(axis=0) / np.maximum((exact**2).mean(axis=0), 1e-30)).mean())
+class _RoundingError:
+    """What rounding costs the outputs of the layer behind a norm: the mean of their relative error variances.
+
+    Activations and weights count as rounded independently, each by up to half a step.
+    """
+
+    def __init__(self, samples: Floats, weight: Floats, numerics: Numerics) -> None:
+        self.importance = 1 / np.maximum(np.square(samples @ weight.T).mean(axis=0), 1e-30)  # of each output
+        self.columns = self.importance @ np.square(weight)
+        self.weight, self.power = np.abs(weight), np.square(samples).mean(axis=0)
+        self.top = numerics.weight.maximum
+
+    def __call__(self, scale: Floats) -> float:
+        """For the scales of the norm's channels."""
+        steps = (self.weight * scale).max(axis=1) / self.top
+        of_weights = (self.importance @ np.square(steps)) * float((self.power / np.square(scale)).sum())
+        return float(self.columns @ np.square(scale)) + _FEEDBACK * of_weights

@@ -46,11 +46,11 @@ def input_figure(picture: Picture) -> Figure:
     return figure
 
 
-def prediction_figure(outcome: FrameOutcome, picture: Picture) -> Figure | None:
-    """Float model beside the machine's output, and the truth where it is known; None for features."""
+def prediction_figure(outcome: FrameOutcome, picture: Picture) -> Figure:
+    """Float model beside the machine's output, and the truth where it is known; for features each patch's error."""
     prediction = outcome.prediction
-    if prediction.reference is None or prediction.machine is None:
-        return None
+    if prediction.token_errors is not None:
+        return _features(picture, prediction.reference, prediction.machine, prediction.token_errors)
     size = picture.image.shape[1:]
     panels = [
         ("float model", metrics.enlarge(prediction.reference, *size)),
@@ -94,6 +94,18 @@ def _depth(picture: Picture, panels: Sequence[tuple[str, np.ndarray]]) -> Figure
     return figure
 
 
+def _features(picture: Picture, reference: np.ndarray, machine: np.ndarray, errors: np.ndarray) -> Figure:
+    figure, axes = _row(4, _aspect(picture), extra=0.6)
+    titles = ("input", "float model, main directions", "machine (RTL, simulated)", "machine against float")
+    for axis, title, panel in zip(axes, titles, (_rgb(picture), reference, machine, errors * 100), strict=True):
+        shown = axis.imshow(panel, cmap="viridis", vmin=0, interpolation="nearest")
+        axis.set_title(title, fontsize=9)
+    bar = figure.colorbar(shown, ax=list(axes), orientation="horizontal", shrink=0.6, aspect=40, pad=0.02)
+    bar.set_label("relative L2 error of a patch's features in %", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    return figure
+
+
 def routing_figure(outcomes: Sequence[FrameOutcome], picture: Picture) -> Figure | None:
     """Which expert took which patch: a row for each task and choice, a column for each expert layer."""
     outcomes = [outcome for outcome in outcomes if outcome.routing]
@@ -116,23 +128,4 @@ def routing_figure(outcomes: Sequence[FrameOutcome], picture: Picture) -> Figure
         line[0].set_ylabel(f"{outcome.task}\n{'first' if rank == 0 else 'second'} choice", fontsize=8)
     handles = [Patch(color=colours(expert), label=f"expert {expert}") for expert in range(model.experts)]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(8, model.experts), fontsize=7, frameon=False)
-    return figure
-
-
-def cycles_figure(outcome: FrameOutcome) -> Figure:
-    """Simulated cycles of every command, over the cycles that the array needs at least."""
-    layers = outcome.layers()
-    position = np.arange(len(layers))
-    figure = Figure(figsize=(8, 0.17 * len(layers) + 0.9), layout="constrained", dpi=110)
-    axis = figure.subplots()
-    axis.barh(position, [layer["cycles"] for layer in layers], color="#9db8d2", label="simulated")
-    axis.barh(position, [layer["ideal_cycles"] for layer in layers], color="#1f4e79", height=0.4, label="ideal")
-    axis.set_yticks(position, [layer["name"] for layer in layers], fontsize=6)
-    axis.set_ylim(len(layers) - 0.4, -0.6)
-    axis.set_xlabel("cycles", fontsize=8)
-    axis.set_title(f"{outcome.task}: {outcome.result.cycles:,} cycles (simulated)", fontsize=9)
-    axis.tick_params(axis="x", labelsize=7)
-    axis.legend(fontsize=8)
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
     return figure

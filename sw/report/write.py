@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 from sw.files import folder_aside
 from sw.outcome import RunResult
-from sw.report import figures
+from sw.report import cycle_figures, figures
 from sw.report.page import render
+from sw.timeline import chrome_trace
 
 
 def make_figures(result: RunResult) -> dict[str, Figure]:
@@ -24,14 +25,16 @@ def make_figures(result: RunResult) -> dict[str, Figure]:
         found[name] = figures.prediction_figure(outcome, picture)
     found["routing"] = figures.routing_figure(list(tasks.values()), picture)
     for name, outcome in tasks.items():
-        found[f"cycles-{name}"] = figures.cycles_figure(outcome)
+        found[f"cycles-{name}"] = cycle_figures.causes_figure(outcome)
+        found[f"roofline-{name}"] = cycle_figures.roofline_figure(outcome)
     return {name: figure for name, figure in found.items() if figure is not None}
 
 
 def write_report(result: RunResult, folder: Path) -> list[Path]:
     """Write the report; nothing is left half-written. Returns the files, the page first.
 
-    Files: ``report.html``, ``run.json``, ``input.png``, ``<task>.png``, ``routing.png``, ``cycles-<task>.png``.
+    Files: ``report.html``, ``run.json``, ``timeline.json`` (a Chrome trace), ``input.png``, ``<task>.png``,
+    ``routing.png``, ``cycles-<task>.png``, ``roofline-<task>.png``.
     """
     images: dict[str, bytes] = {}
     for name, figure in make_figures(result).items():
@@ -41,10 +44,13 @@ def write_report(result: RunResult, folder: Path) -> list[Path]:
     data = result.to_dict()
     inline = {name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in images.items()}
     page = render(data, inline)
-    names = ["report.html", "run.json", *(f"{name}.png" for name in images)]
+    facts = {name: result.facts.get(name) for name in ("model", "preset", "git")}
+    timeline = json.dumps(chrome_trace(list(result.tasks().values()), facts), separators=(",", ":")) + "\n"
+    names = ["report.html", "run.json", "timeline.json", *(f"{name}.png" for name in images)]
     with folder_aside(folder) as aside:
         (aside / "report.html").write_text(page)
         (aside / "run.json").write_text(json.dumps(data, indent=1) + "\n")
+        (aside / "timeline.json").write_text(timeline)
         for name, png in images.items():
             (aside / f"{name}.png").write_bytes(png)
     return [folder / name for name in names]

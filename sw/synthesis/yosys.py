@@ -22,9 +22,10 @@ from typing import Any
 
 from sw.synthesis.cost import SynthesisError, unit_name
 
-COLLISION_FREE = ("scratchpad", "residual", "array.banks", "softmax.scores", "gate.queues")
+COLLISION_FREE = ("scratchpad", "residual", "array.banks", "softmax.scores", "gate.queues", "registers.stamps")
 """Modules whose memories are never read where they are being written, or whose readers discard such a word: asserted
-in simulation, or ensured by running the commands that write and read one after the other."""
+in simulation, ensured by running the commands that write and read one after the other, or by not reading at all in a
+cycle that writes."""
 
 NARROW_OPERAND = 6
 """Products with an operand of fewer bits are made of look-up tables."""

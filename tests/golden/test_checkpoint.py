@@ -46,6 +46,22 @@ def test_round_trip(path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == [path.name], "a temporary file was left behind"
 
 
+def test_the_origin_is_kept_and_older_files_are_of_trained_models(path: Path, tmp_path: Path) -> None:
+    assert (checkpoint.load(path).weights, checkpoint.load(path).routing) == ("trained", "model")
+    made = Checkpoint(model=seeded(SMALL, 1), seed=1, data_version=9, weights="seeded", routing="skewed")
+    checkpoint.save(tmp_path / "made.safetensors", made)
+    loaded = checkpoint.load(tmp_path / "made.safetensors")
+    assert (loaded.weights, loaded.routing) == ("seeded", "skewed")
+    checkpoint.save(tmp_path / "foreign.safetensors", Checkpoint(model=made.model, weights="imported", source="else"))
+    loaded = checkpoint.load(tmp_path / "foreign.safetensors")
+    assert (loaded.weights, loaded.source, loaded.routing) == ("imported", "else", "model")
+    older = tmp_path / "older.safetensors"
+    save_file(seeded(SMALL, 1).state_dict(), older, metadata=metadata())
+    assert "weights" not in metadata() and "routing" not in metadata()
+    loaded = checkpoint.load(older)
+    assert (loaded.weights, loaded.source, loaded.routing) == ("trained", "", "model")
+
+
 def test_failed_save_keeps_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = path.read_bytes()
 

@@ -6,7 +6,7 @@ from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster
 
 from hw.bus.control import RUN_SETTINGS, SETTING_PORTS
-from hw.isa import REGISTERS, ErrorCode, StallSource
+from hw.isa import REGISTERS, SHARE_BITS, CycleCause, ErrorCode, StallSource
 from sim.streams import clock_and_reset, parameters, read, rng, wait_cycles
 from tests.hw.lite_host import LiteHost
 
@@ -14,6 +14,7 @@ OFFSET = {name: offset for name, (offset, _) in REGISTERS.items()}
 ACCESS = {name: text.split(":")[0] for name, (_, text) in REGISTERS.items()}
 WIDTH = {"task": 4, "interrupt_enable": 2, "stamp_select": 16}
 BUSY, DONE, ERROR, SATURATED = 1, 2, 4, 8
+NOBODY = 0xFFFFFFFF
 
 
 async def begin(dut, *, stall=None):
@@ -42,8 +43,8 @@ async def count_pulses(dut, name, counts):
 @cocotb.test()
 async def every_address_reads_and_writes_as_the_table_says(dut):
     host = await begin(dut)
-    fixed = {"identity": 0x54455353, "version": 1, "configuration": parameters()["configuration"]}
-    model = {name: 0 for name in REGISTERS} | fixed
+    fixed = {"identity": 0x54455353, "version": 2, "configuration": parameters()["configuration"]}
+    model = {name: 0 for name in REGISTERS} | fixed | {"last_owner": NOBODY}
     random = rng("registers")
     by_offset = {offset: name for name, offset in OFFSET.items()}
     for _ in range(400):
@@ -242,43 +243,142 @@ async def watchdog_names_what_was_waited_for(dut):
     assert dut.halt.value == 0
 
 
+async def running(dut, host, length, drive):
+    """A run of ``length`` cycles: ``drive(index)`` sets the inputs of each."""
+    drive(0)
+    await start(dut, host)
+    # `start` returned at the end of the first running cycle.
+    for index in range(1, length):
+        drive(index)
+        dut.finished.value = int(index == length - 1)
+        await RisingEdge(dut.clk)
+    dut.finished.value = 0
+
+
 @cocotb.test()
-async def counters_and_stamps(dut):
+async def counters(dut):
+    """Every cycle has one cause; bytes are counted beside."""
     host = await begin(dut)
     random = rng("events")
     width = 1 << (parameters()["configuration"] >> 8 & 15)
-    names = ("mac_busy", "stall_weights", "stall_attention", "stall_drain", "idle_cycles", "read_beat", "write_beat")
     for length in (150, 90):
-        for name in names:
-            getattr(dut, name).value = 1
-        await start(dut, host)
-        events = random.integers(0, 2, (length, len(names)))
-        stamps = {}
-        starts, ends = random.permutation(length)[:20], random.permutation(length)[:20]
-        # `start` returned after the first running cycle, in which all events were 1.
-        for index in range(length):
-            for name, value in zip(names, events[index], strict=True):
-                getattr(dut, name).value = int(value)
-            for port, at in (("started", starts), ("ended", ends)):
-                here = np.flatnonzero(at == index)
-                getattr(dut, f"{port}__valid").value = len(here)
-                if len(here):
-                    getattr(dut, f"{port}__payload").value = int(here[0]) * 3
-                    stamps[port, int(here[0]) * 3] = index + 1
-            dut.finished.value = int(index == length - 1)
-            await RisingEdge(dut.clk)
-        dut.finished.value = dut.started__valid.value = dut.ended__valid.value = 0
-        for name in names:
-            getattr(dut, name).value = 1
-        totals = events.sum(axis=0) + 1
-        assert await host.read(OFFSET["cycles"]) == length + 1
-        for name, total in zip(names, totals, strict=True):
-            register = {"read_beat": "read_bytes", "write_beat": "write_bytes"}.get(name, name)
-            assert await host.read(OFFSET[register]) == total * (width if name.endswith("beat") else 1), name
-        for (port, command), at in stamps.items():
-            await host.write(OFFSET["stamp_select"], command)
-            register = {"started": "stamp_start", "ended": "stamp_end"}[port]
-            assert await host.read(OFFSET[register]) == at, (port, command)
+        causes, beats = random.integers(0, len(CycleCause), length), random.integers(0, 2, (length, 2))
+
+        def drive(index, causes=causes, beats=beats):
+            dut.cause.value = int(causes[index])
+            dut.read_beat.value, dut.write_beat.value = (int(beat) for beat in beats[index])
+
+        await running(dut, host, length, drive)
+        assert await host.read(OFFSET["cycles"]) == length
+        for cause in CycleCause:
+            assert await host.read(OFFSET[cause.counter]) == (causes == cause).sum(), cause
+        for name, count in zip(("read_bytes", "write_bytes"), beats.sum(axis=0), strict=True):
+            assert await host.read(OFFSET[name]) == count * width, name
+
+
+@cocotb.test()
+async def stamps_of_commands_that_end_together(dut):
+    """One command starts a cycle at most, but all units may end theirs at once, and again soon after."""
+    host = await begin(dut)
+    random = rng("stamps")
+    units = len(dut_ends(dut))
+    for length in (220, 150):
+        starts = dict(zip(map(int, random.permutation(length)[:30]), map(int, random.permutation(512)), strict=False))
+        # A unit's ends are `units` cycles apart or more; all units end in the last cycle too.
+        rounds = range(10, length - units - 2, units + 1)
+        ends = {(unit, at + int(random.integers(0, 2) * (unit == 3))) for at in rounds for unit in range(units)}
+        ends |= {(unit, length - 1) for unit in range(units)}
+        commands = dict(zip(sorted(ends), map(int, random.permutation(512)), strict=False))
+
+        def drive(index, starts=starts, commands=commands):
+            dut.started__valid.value = int(index in starts)
+            dut.started__payload.value = starts.get(index, 0)
+            for unit, port in enumerate(dut_ends(dut)):
+                port[0].value = int((unit, index) in commands)
+                port[1].value = commands.get((unit, index), 0)
+
+        await running(dut, host, length, drive)
+        drive(length)
+        await wait_cycles(dut, 3)
+        for at, command in starts.items():
+            assert await _stamp(host, command, "stamp_start") == at, command
+        for (unit, at), command in commands.items():
+            assert await _stamp(host, command, "stamp_end") == at, (unit, command)
+
+
+def dut_ends(dut):
+    """Valid and payload of each unit's ``ended``."""
+    return [
+        (getattr(dut, f"ended__{unit}__valid"), getattr(dut, f"ended__{unit}__payload"))
+        for unit in range(parameters()["units"])
+    ]
+
+
+@cocotb.test()
+async def every_cycle_has_an_owner(dut):
+    """Cycles of each command by cause, from the chain of owners; entries of earlier runs are not in it."""
+    host = await begin(dut)
+    random = rng("owners")
+    limit = parameters()["max_commands"]
+    lengths = (400, 1, 2, 300, 40)
+    for number, length in enumerate(lengths):
+        last = (limit - 1, 5, 1, 2 * limit, 9)[number]
+        changes = np.sort(random.choice(last, min(length, last, 60), replace=False))
+        owners = changes[np.sort(random.integers(0, len(changes), length))]
+        owners[-1] = last if number != 1 else 0
+        causes = random.integers(0, len(CycleCause), length)
+        seen = owners.copy()
+        # The first cycle belongs to command 0, whatever the last run left there.
+        seen[0], owners[0] = owners[-1] + 7, 0
+
+        def drive(index, seen=seen, causes=causes):
+            dut.owner.value, dut.cause.value = int(seen[index]), int(causes[index])
+
+        await running(dut, host, length, drive) if length > 1 else await _one_cycle(dut, host, drive)
+        await wait_cycles(dut, 3)
+        want = {}
+        for owner, cause in zip(owners, causes, strict=True):
+            if owner < limit:
+                want.setdefault(int(owner), [0] * len(CycleCause))[cause] += 1
+        assert await _shares(host) == want, number
+
+
+async def _one_cycle(dut, host, drive):
+    """A run that ends in its first cycle."""
+    drive(0)
+    dut.finished.value = 1
+    await start(dut, host)
+    dut.finished.value = 0
+
+
+async def _shares(host):
+    """Cycles of the commands in the chain, as a host takes them: differences modulo the width of an entry."""
+    entries, command = [], await host.read(OFFSET["last_owner"])
+    while command != NOBODY:
+        values = [await _stamp(host, command, cause.stamp) for cause in CycleCause]
+        entries.append((command, values))
+        command = await host.read(OFFSET["stamp_previous"])
+    before, shares = [0] * len(CycleCause), {}
+    for command, values in reversed(entries):
+        shares[command] = [(now - then) % (1 << SHARE_BITS) for now, then in zip(values, before, strict=True)]
+        before = values
+    return shares
+
+
+@cocotb.test()
+async def owners_of_a_run_that_fails(dut):
+    """The chain ends with the command in progress when the machine halted."""
+    host = await begin(dut)
+    dut.cause.value = CycleCause.WEIGHTS
+    await start(dut, host)
+    await wait_cycles(dut, 9)
+    dut.owner.value = 4
+    await wait_cycles(dut, 5)
+    await pulse(dut, "error__0", ErrorCode.BAD_FIELD)
+    await wait_cycles(dut, 10)
+    shares = await _shares(host)
+    assert list(shares) == [0, 4] and shares[4][CycleCause.WEIGHTS] == 6
+    assert sum(map(sum, shares.values())) == await host.read(OFFSET["cycles"])
 
 
 @cocotb.test()
@@ -286,11 +386,11 @@ async def stamps_beyond_the_memory_are_dropped(dut):
     host = await begin(dut)
     await start(dut, host)
     await pulse(dut, "started", 3)
-    kept = await _stamp(host, 3)
+    kept = await _stamp(host, 3, "stamp_start")
     await pulse(dut, "started", parameters()["max_commands"] + 3)
-    assert await _stamp(host, 3) == kept
+    assert await _stamp(host, 3, "stamp_start") == kept
 
 
-async def _stamp(host, command):
+async def _stamp(host, command, register):
     await host.write(OFFSET["stamp_select"], command)
-    return await host.read(OFFSET["stamp_start"])
+    return await host.read(OFFSET[register])

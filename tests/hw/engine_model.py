@@ -41,11 +41,14 @@ def tiles(job: Mapping[str, int], config: AcceleratorConfig) -> int:
     return 0 if job["attention"] or job["swapped"] or empty else -(-job["stationary_rows"] // config.elements)
 
 
-def beats(config: AcceleratorConfig, job: Mapping[str, int], queues: Queues, first_tile: int) -> Iterator[Beat]:
-    """Every beat of a job; ``first_tile`` counts the weight tiles of earlier jobs."""
+def beats(
+    config: AcceleratorConfig, job: Mapping[str, int], queues: Queues, first_tile: int, first_set: int
+) -> Iterator[Beat]:
+    """Every beat of a job; ``first_tile`` and ``first_set`` count weight tiles and parameter sets of earlier jobs."""
     needed = ("tokens", "heads", "head_words") if job["attention"] else ("steps", "words", "stationary_rows")
     if 0 not in (job[name] for name in needed):
-        yield from (_attention(config, job) if job["attention"] else _linear(config, job, queues, first_tile))
+        attention = job["attention"]
+        yield from _attention(config, job) if attention else _linear(config, job, queues, first_tile, first_set)
 
 
 def _held(config: AcceleratorConfig, first: int, rows: int, base: int, stride: int) -> tuple[int | None, ...]:
@@ -56,6 +59,7 @@ def _held(config: AcceleratorConfig, first: int, rows: int, base: int, stride: i
 
 def _step(**fields: int) -> dict[str, int]:
     names = "kind mode parameter_index address column gelu weighted attention first buffer flush rows row_stride"
+    names += " row_last job_last"
     return dict.fromkeys(names.split(), 0) | {k: v & WRAP for k, v in fields.items()}
 
 
@@ -76,10 +80,13 @@ def _one_step(
         yield Beat(fields=fields, broadcast=(broadcast + word) & WRAP, step=last, rows=held, tile=tile)
 
 
-def _linear(config: AcceleratorConfig, job: Mapping[str, int], queues: Queues, first_tile: int) -> Iterator[Beat]:
+def _linear(
+    config: AcceleratorConfig, job: Mapping[str, int], queues: Queues, first_tile: int, first_set: int
+) -> Iterator[Beat]:
+    tiles = -(-job["stationary_rows"] // config.elements)
     p, score, swapped = config.elements, job["destination"] == Destination.SCORE, job["swapped"]
     flags = {"wide": job["wide"], "broadcast_unsigned": job["broadcast_unsigned"], "stationary_unsigned": 0}
-    for tile in range(-(-job["stationary_rows"] // p)):
+    for tile in range(tiles):
         stationary = (
             config.attention_buffer(tile % 2) if swapped else (first_tile + tile) % 2 * config.weight_tile_words
         )
@@ -91,13 +98,15 @@ def _linear(config: AcceleratorConfig, job: Mapping[str, int], queues: Queues, f
             step = _step(
                 kind=job["destination"],
                 mode=ParameterMode.STEP if swapped else ParameterMode.ELEMENT,
-                parameter_index=s if swapped else tile * p,
+                parameter_index=first_set + (s if swapped else tile * p),
                 address=tile * job["steps"] + s if score else address,
                 column=0 if score else tile * p % config.lanes // p,
                 gelu=job["gelu"],
                 weighted=job["scatter"],
                 first=s == 0,
                 row_stride=job["destination_stride"],
+                row_last=tile == tiles - 1,
+                job_last=tile == tiles - 1 and s == job["steps"] - 1,
             )
             yield from _one_step(
                 job["words"],

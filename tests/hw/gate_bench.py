@@ -34,11 +34,25 @@ def logits_of(kind: str, tokens: int, experts: int, random: np.random.Generator)
 
 
 class ScoreModel:
-    """Answers the score buffer's read port with MEMORY_LATENCY."""
+    """Answers the score buffer's read port with MEMORY_LATENCY, and lets tokens become readable one by one.
 
-    def __init__(self, dut, config: AcceleratorConfig) -> None:
-        self._dut, self._config = dut, config
+    Parameters
+    ----------
+    dut:
+        The design.
+    config:
+        Sizes of the machine.
+    interval:
+        Cycles from one token to the next on average; 0: all are there from the beginning.
+    regular:
+        Exactly so many cycles.
+    """
+
+    def __init__(self, dut, config: AcceleratorConfig, interval: int, *, regular: bool = False) -> None:
+        self._dut, self._config, self._random = dut, config, rng("scores")
+        self._interval, self._regular = interval, regular
         self._words: list[int] = []
+        self._tokens = 1
         cocotb.start_soon(self._run())
 
     def hold(self, logits: np.ndarray, random: np.random.Generator) -> None:
@@ -50,16 +64,26 @@ class ScoreModel:
         padded[:, :experts] = logits
         words = padded.reshape(tokens, tiles, elements).swapaxes(0, 1).reshape(-1, elements)
         self._words = port_bits("score_read_data", words)
+        self._tokens = tokens
 
     async def _run(self) -> None:
         # What is driven after an edge is seen at the next one: reading a cycle after the request makes two cycles.
-        shown = None
+        dut, shown, rows, age, begins = self._dut, None, 0xFFFF, 0, False
         while True:
-            await RisingEdge(self._dut.clk)
+            if self._interval:
+                age += 1
+                more = age % self._interval == 0 if self._regular else self._random.random() < 1 / self._interval
+                rows = 0 if begins else min(rows + int(more), 0xFFFF)
+            dut.rows_ready.value = rows
+            await RisingEdge(dut.clk)
+            begins = dut.job__valid.value == 1 and dut.job__ready.value == 1
             if shown is not None:
-                self._dut.score_read_data.value = self._words[shown]
-            enabled = self._dut.score_read_enable.value == 1
-            shown = int(self._dut.score_read_address.value) if enabled else None
+                dut.score_read_data.value = self._words[shown]
+            shown = None
+            if dut.score_read_enable.value == 1:
+                shown = int(dut.score_read_address.value)
+                token = shown % self._tokens
+                assert token < rows, f"token {token} was read when {rows} were ready"
 
 
 async def check_queues(dut, config, expected) -> None:
@@ -86,7 +110,7 @@ async def queues_are_exact(dut):
     await clock_and_reset(dut)
     settings = parameters()
     config = AcceleratorConfig.from_dict(settings["config"])
-    random, scores = rng(), ScoreModel(dut, config)
+    random, scores = rng(), ScoreModel(dut, config, settings.get("interval", 0), regular=settings.get("regular", False))
     jobs, monitor = StreamDriver(dut, "job"), StreamMonitor(dut, "queue_write")
     for kind, tokens, experts, top_k in settings["jobs"]:
         logits = logits_of(kind, tokens, experts, random)

@@ -2,14 +2,19 @@
 
 import cocotb
 import numpy as np
-from cocotb.triggers import RisingEdge
+from cocotb.triggers import RisingEdge, with_timeout
 from cocotbext.axi import AxiRamRead, AxiReadBus
 
 from hw.isa import ErrorCode
-from sim.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, record, rng, wait_cycles
+from sim.streams import StreamDriver, StreamMonitor, clock_and_reset, cycle, parameters, record, rng, wait_cycles
 from tests.hw.axi_models import ReadMemory, until
 
 SIZE = 1 << 18
+# Patch, grid rows, grid columns: one patch a line, one block or several, the last of them full or not.
+SHAPES = (
+    *((1, 2, 3), (1, 3, 1), (1, 2, 37), (2, 3, 5), (2, 2, 16), (4, 2, 2), (4, 2, 33), (8, 3, 2), (8, 1, 19)),
+    *((16, 1, 4), (16, 2, 17), (32, 2, 1), (64, 1, 1), (128, 1, 1), (8, 1, 3), (2, 2, 2), (1, 2, 2)),
+)
 
 
 def patch_rows(image, patch, lanes):
@@ -34,7 +39,7 @@ def place(memory, patch, rows, columns, random, width):
             memory[at : at + columns * patch] = image[colour, line].tobytes()
     job = {
         "destination_base": int(random.integers(0, 1000)),
-        "destination_stride": int(random.integers(64, 100)),
+        "destination_stride": -(-3 * patch * patch // parameters()["lanes"]) + int(random.integers(0, 5)),
         "patch": patch,
         "grid_rows": rows,
         "grid_columns": columns,
@@ -50,22 +55,43 @@ async def begin(dut):
     await clock_and_reset(dut)
     dut.window_limit.value = SIZE
     memory = bytearray(rng("memory").integers(0, 256, SIZE, dtype=np.uint8).tobytes())
-    return settings, memory, StreamDriver(dut, "job"), StreamMonitor(dut, "scratch_write")
+    monitor = StreamMonitor(dut, "scratch_write", stall=settings["stall"])
+    return settings, memory, StreamDriver(dut, "job"), monitor
+
+
+async def watch(dut):
+    """Cycle by cycle until ``done``: when it was raised, and when ``rows_done`` took its values from 0 on."""
+    cycles = []
+    while dut.done.value != 1:
+        await RisingEdge(dut.clk)
+        rows = int(dut.rows_done.value)
+        if rows == len(cycles):
+            cycles.append(cycle())
+        assert rows == len(cycles) - 1, f"rows_done is {rows} after {len(cycles) - 1}"
+    finished = cycle()
+    await RisingEdge(dut.clk)
+    assert dut.done.value == 0
+    return finished, cycles
 
 
 async def check(dut, image, job, driver, monitor, lanes):
+    """One job: every word once and right, patches complete in raster order and counted in the cycle after."""
     want = patch_rows(image, int(job["patch"][0]), lanes)
+    patches, words = want.shape[:2]
     driver.send(job)
-    got = await monitor.receive(want.shape[0] * want.shape[1])
-    await RisingEdge(dut.clk)
-    assert dut.done.value == 1
-    await RisingEdge(dut.clk)
-    assert dut.done.value == 0
-    assert np.array_equal(got["data"], want.reshape(-1, lanes))
-    address = np.arange(want.shape[0])[:, None] * job["destination_stride"] + np.arange(want.shape[1])
-    assert np.array_equal(got["address"], (address + job["destination_base"]).ravel())
-    assert (got["columns"] == (1 << parameters()["columns"]) - 1).all()
+    await driver.drained()
+    begun = len(monitor.cycles)
+    finished, rows_done = await with_timeout(watch(dut), 1, "ms")
+    got = await monitor.receive(patches * words, timeout_cycles=1)
     monitor.assert_empty()
+    address = np.arange(patches)[:, None] * job["destination_stride"] + np.arange(words) + job["destination_base"]
+    order = np.argsort(got["address"])
+    assert np.array_equal(got["address"][order], address.ravel())
+    assert np.array_equal(got["data"][order], want.reshape(-1, lanes))
+    assert (got["columns"] == (1 << parameters()["columns"]) - 1).all()
+    complete = np.array(monitor.cycles[begun:])[order].reshape(patches, words).max(axis=1)
+    assert np.array_equal(complete + 1, rows_done[1:])
+    assert finished == complete[-1] + 1
 
 
 @cocotb.test()
@@ -73,7 +99,7 @@ async def images(dut):
     settings, memory, driver, monitor = await begin(dut)
     width, random = len(dut.bus__rdata) // 8, rng("images")
     model = ReadMemory(dut, memory, latency=15, stall=settings["stall"])
-    for patch, rows, columns in ((1, 2, 3), (2, 3, 5), (4, 2, 2), (8, 3, 2), (16, 1, 4), (32, 2, 1), (64, 1, 1)):
+    for patch, rows, columns in SHAPES:
         image, job = place(memory, patch, rows, columns, random, width)
         await check(dut, image, job, driver, monitor, settings["lanes"])
     assert model.outstanding == 0
@@ -105,6 +131,7 @@ async def restart_after_a_bus_error(dut):
     await RisingEdge(dut.clk)
     model.broken.clear()
     monitor.raw.clear()
+    monitor.cycles.clear()
     await check(dut, image, job, driver, monitor, settings["lanes"])
 
 
@@ -112,7 +139,9 @@ async def restart_after_a_bus_error(dut):
 async def bandwidth(dut):
     settings, memory, driver, monitor = await begin(dut)
     model = ReadMemory(dut, memory, latency=60)
-    image, job = place(memory, 16, 4, 8, rng("image"), len(dut.bus__rdata) // 8)
-    await check(dut, image, job, driver, monitor, settings["lanes"])
-    pixels = 3 * 64 * 128
-    record(pixels_per_cycle=pixels / (monitor.cycles[-1] - driver.cycles[0]), outstanding=model.most)
+    spent = {}
+    for patch, rows, columns in settings["shapes"]:
+        image, job = place(memory, patch, rows, columns, rng("image"), len(dut.bus__rdata) // 8)
+        await check(dut, image, job, driver, monitor, settings["lanes"])
+        spent[str(patch)] = monitor.cycles[-1] - driver.cycles[-1]
+    record(spent=spent, outstanding=model.most)

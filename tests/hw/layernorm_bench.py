@@ -1,5 +1,7 @@
 """Runs inside the simulator: LayerNorm against the golden model, with a residual memory in Python."""
 
+from bisect import bisect_left
+
 import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
@@ -45,27 +47,53 @@ def rows_of(config: AcceleratorConfig, rows: int, channels: int, random: np.rand
 
 
 class ResidualModel:
-    """Answers the read port with MEMORY_LATENCY."""
+    """Answers the read port with MEMORY_LATENCY, refuses at random, and lets rows become readable one by one.
 
-    def __init__(self, dut) -> None:
-        self._dut = dut
+    Parameters
+    ----------
+    dut:
+        The design.
+    stall:
+        Probability that a read is refused.
+    late:
+        Rows become readable one by one, not all at once.
+    """
+
+    def __init__(self, dut, stall: float, *, late: bool) -> None:
+        self._dut, self._stall, self._late, self._random = dut, stall, late, rng("residual")
         self._words: dict[int, int] = {}
+        self._ready_after = 0
+        self._stride = 1
         cocotb.start_soon(self._run())
 
-    def hold(self, words: dict[int, np.ndarray]) -> None:
-        """Replace the contents: lanes by address."""
-        bits = port_bits("residual_read_data", np.array(list(words.values())))
-        self._words = dict(zip(words, bits, strict=True))
+    def hold(self, x: np.ndarray) -> None:
+        """Replace the contents by rows of words of lanes, ``STRIDE_GAP`` words apart."""
+        rows, words, lanes = x.shape
+        self._stride = words + STRIDE_GAP
+        bits = port_bits("residual_read_data", x.reshape(-1, lanes))
+        addresses = [BASE + row * self._stride + word for row in range(rows) for word in range(words)]
+        self._words = dict(zip(addresses, bits, strict=True))
+        # Now faster, now slower than LayerNorm reads them.
+        self._ready_after = 1 / int(self._random.integers(1, 4 * words + 20))
 
     async def _run(self) -> None:
         # What is driven after an edge is seen at the next one: reading a cycle after the request makes two cycles.
-        shown = None
+        dut, shown, rows, begins = self._dut, None, 0xFFFF, False
         while True:
-            await RisingEdge(self._dut.clk)
+            if self._late:
+                more = int(self._random.random() < self._ready_after)
+                rows = 0 if begins else min(rows + more, 0xFFFF)
+            ready = int(self._random.random() >= self._stall)
+            dut.residual_read_ready.value, dut.rows_ready.value = ready, rows
+            await RisingEdge(dut.clk)
+            begins = dut.job__valid.value == 1 and dut.job__ready.value == 1
             if shown is not None:
-                self._dut.residual_read_data.value = self._words[shown]
-            enabled = self._dut.residual_read_enable.value == 1
-            shown = int(self._dut.residual_read_address.value) if enabled else None
+                dut.residual_read_data.value = self._words[shown]
+            shown = None
+            if ready and dut.residual_read_enable.value == 1:
+                shown = int(dut.residual_read_address.value)
+                row = (shown - BASE) // self._stride
+                assert row < rows, f"row {row} was read when {rows} were ready"
 
 
 def split_wide(values: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
@@ -82,11 +110,39 @@ def padded(values: np.ndarray, words: int, config: AcceleratorConfig) -> np.ndar
     return full.reshape(len(values), words, config.lanes)
 
 
+def expected_writes(x, job, shifts, config) -> tuple[np.ndarray, np.ndarray]:
+    """Addresses and data (lanes) of all words of a job, in order; a row's narrow words come first."""
+    constants = ("channels", "mean_multiplier", "mean_shift", "epsilon", "scale_multiplier", "shift", "wide_shift")
+    arguments = {name: job[name] for name in constants if name != "channels"}
+    outputs = layernorm(x, **arguments, channel_shift=shifts, numerics=config.numerics)
+    mask = (1 << config.numerics.activation_width) - 1
+    parts = [(job["destination_base"], job["destination_stride"], outputs.activation & mask, job["words"])]
+    if job["wide"]:
+        parts.append((job["wide_base"], job["wide_stride"], split_wide(outputs.wide, config), 2 * job["words"]))
+    data = np.concatenate([padded(values, words, config) for _, _, values, words in parts], axis=1)
+    rows = np.arange(len(x))[:, None]
+    addresses = np.concatenate([base + rows * stride + np.arange(words) for base, stride, _, words in parts], axis=1)
+    return addresses, data
+
+
+async def until_done(dut, writes: StreamMonitor, words_a_row: int) -> None:
+    """Wait for ``done``; in each cycle ``rows_done`` must be the rows whose words were written before it."""
+    written = len(writes.cycles)
+    for _ in range(200_000):
+        await RisingEdge(dut.clk)
+        rows = int(dut.rows_done.value)
+        before = bisect_left(writes.cycles, cycle()) - written
+        assert rows == before // words_a_row, f"rows_done is {rows} after {before} words of {words_a_row} a row"
+        if dut.done.value == 1:
+            return
+    raise AssertionError("LayerNorm does not end")
+
+
 async def run_job(dut, config, ports, random, shape, wide):
     """One job; returns how many cycles it took."""
     rows, channels = shape
     words = -(-channels // config.lanes)
-    stride, job_constants = words + STRIDE_GAP, constants(channels, random)
+    job_constants = constants(channels, random)
     x = rows_of(config, rows, channels, random)
     if rows > 1:
         job_constants["scale_multiplier"] = max(1, job_constants["scale_multiplier"])
@@ -94,12 +150,7 @@ async def run_job(dut, config, ports, random, shape, wide):
     # Padded lanes of the residual memory are deliberately not 0: they must not count.
     stored = random.integers(-1000, 1000, (rows, words * config.lanes))
     stored[:, :channels] = x
-    memory = {
-        BASE + row * stride + word: stored[row, word * config.lanes : (word + 1) * config.lanes]
-        for row in range(rows)
-        for word in range(words)
-    }
-    ports["residual"].hold(memory)
+    ports["residual"].hold(stored.reshape(rows, words, config.lanes))
     chunks = -(-channels // config.chunk_bytes)
     bytes_sent = random.integers(0, 8, chunks * config.chunk_bytes)
     bytes_sent[:channels] = shifts
@@ -107,7 +158,7 @@ async def run_job(dut, config, ports, random, shape, wide):
     await ports["shifts"].drained()
     job = {
         "source_base": BASE,
-        "source_stride": stride,
+        "source_stride": words + STRIDE_GAP,
         "destination_base": 5,
         "destination_stride": words + 1,
         "wide_base": 20_000,
@@ -121,24 +172,14 @@ async def run_job(dut, config, ports, random, shape, wide):
     ports["job"].send({name: np.array([value]) for name, value in job.items()})
     await ports["job"].drained()
     started = cycle()
-    for _ in range(100_000):
-        await RisingEdge(dut.clk)
-        if dut.done.value == 1:
-            break
+    addresses, data = expected_writes(x, job, shifts, config)
+    await until_done(dut, ports["writes"], data.shape[1])
     spent = cycle() - started
-
-    expected = layernorm(x, **job_constants, channel_shift=shifts, numerics=config.numerics)
-    mask = (1 << config.numerics.activation_width) - 1
-    wanted = [(5, words + 1, padded(expected.activation & mask, words, config))]
-    if wide:
-        wanted.append((20_000, 2 * words, padded(split_wide(expected.wide, config), 2 * words, config)))
-    for base, row_stride, data in wanted:
-        got = await ports["writes"].receive(data.shape[0] * data.shape[1], timeout_cycles=100)
-        assert (got["columns"] == (1 << config.columns) - 1).all()
-        addresses = base + np.arange(rows)[:, None] * row_stride + np.arange(data.shape[1])
-        assert np.array_equal(got["address"], addresses.ravel()), f"addresses from {base}, {job}"
-        wrong = np.argwhere(got["data"].reshape(data.shape) != data)
-        assert not len(wrong), f"{len(wrong)} wrong, first at (row, word, lane) {wrong[0]} from {base}, {job}"
+    got = await ports["writes"].receive(addresses.size, timeout_cycles=1)
+    assert (got["columns"] == (1 << config.columns) - 1).all()
+    assert np.array_equal(got["address"], addresses.ravel()), f"addresses, {job}"
+    wrong = np.argwhere(got["data"].reshape(data.shape) != data)
+    assert not len(wrong), f"{len(wrong)} wrong, first at (row, word, lane) {wrong[0]}, {job}"
     ports["writes"].assert_empty()
     return spent
 
@@ -149,14 +190,16 @@ async def rows_are_exact(dut):
     await clock_and_reset(dut)
     settings = parameters()
     config = AcceleratorConfig.from_dict(settings["config"])
-    random = rng()
+    random, (read_stall, write_stall) = rng(), settings.get("stalls", (0.0, 0.0))
     ports = {
-        "residual": ResidualModel(dut),
+        "residual": ResidualModel(dut, read_stall, late=read_stall > 0),
         "job": StreamDriver(dut, "job"),
         "shifts": StreamDriver(dut, "shift_write", stall=0.3),
-        "writes": StreamMonitor(dut, "scratch_write"),
+        "writes": StreamMonitor(dut, "scratch_write", stall=write_stall),
     }
+    spent = {}
     for shape in settings["shapes"]:
         for wide in (False, True):
-            spent = await run_job(dut, config, ports, random, shape, wide)
-    record(spent=spent)
+            cycles = await run_job(dut, config, ports, random, shape, wide)
+            spent["wide" if wide else "narrow"] = cycles
+    record(**spent)

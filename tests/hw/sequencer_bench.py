@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
 from hw.config import preset
 from hw.interfaces import StreamKind
-from hw.isa import COMMAND_BYTES, FIELDS, Destination, ErrorCode, Opcode, decode, encode
+from hw.isa import COMMAND_BYTES, FIELDS, Destination, ErrorCode, Follow, Opcode, decode, encode
+from hw.sequencer.ledger import ENGINE, FOLLOWERS, GATE, IMAGE, NORM, STORE, STREAM
 from sim.streams import StreamMonitor, clock_and_reset, parameters, read, rng, wait_cycles, write
+from tests.hw.port_bits import port_values
 
 CONFIG = preset(parameters()["preset"])
 PROGRAM_ADDRESS = 0x1000
@@ -22,7 +26,12 @@ UNITS = {
     Opcode.LOAD_IMAGE: "image",
     Opcode.STORE: "store",
 }
-BLOCKS = (Opcode.LINEAR, Opcode.LAYERNORM, Opcode.STAGE, Opcode.LOAD_RESIDUAL, Opcode.EXPERTS)
+UNIT_NUMBERS = {"engine": ENGINE, "layernorm": NORM, "gate": GATE, "image": IMAGE, "store": STORE, "stream": STREAM}
+ROW_PORTS = {"layernorm": "norm_rows", "image": "image_rows"}
+FOLLOWER_PORTS = {
+    name: f"rows_ready__{place}" for place, unit in enumerate(FOLLOWERS) for name in UNIT_NUMBERS
+    if UNIT_NUMBERS[name] == unit
+}  # fmt: skip
 
 
 def random_command(random: np.random.Generator, opcode: Opcode) -> bytes:
@@ -38,6 +47,9 @@ def random_command(random: np.random.Generator, opcode: Opcode) -> bytes:
         high = min((1 << field.width) - 1, small.get(field.name, 1 << 62))
         values[field.name] = int(random.integers(1 if field.width > 1 else 0, high + 1))
     values["task_mask"] = int(random.integers(0, 4))
+    values["after"] = int(random.integers(0, 64)) & int(random.integers(0, 64))
+    sources = {Opcode.LINEAR: list(Follow), Opcode.LAYERNORM: list(Follow)[:2], Opcode.GATE: list(Follow)[:2]}
+    values["follow"] = int(random.choice(sources.get(opcode, [Follow.NOTHING])))
     if "stream_bytes" in values:
         chunks = int(random.integers(2, 64))
         values["stream_bytes"] = CONFIG.chunk_bytes * chunks
@@ -45,6 +57,8 @@ def random_command(random: np.random.Generator, opcode: Opcode) -> bytes:
             values["first_bytes"] = CONFIG.chunk_bytes * int(random.integers(1, chunks))
     if opcode == Opcode.LAYERNORM:
         values["channels"] = int(random.integers(1, values["words"] * CONFIG.lanes + 1))
+    if values.get("swapped"):
+        values["follow"] = int(Follow.NOTHING)
     if "patch" in values:
         values["patch"] = 1 << int(random.integers(0, 5))
     if "top_k" in values:
@@ -53,8 +67,79 @@ def random_command(random: np.random.Generator, opcode: Opcode) -> bytes:
     return encode(opcode, **values)
 
 
+class UnitModel:
+    """A unit: takes jobs when it has room (the engine for two), and is done with them in order after a while."""
+
+    def __init__(self, harness: Harness, name: str) -> None:
+        self.harness, self.name, self.number = harness, name, UNIT_NUMBERS[name]
+        self.room = 2 if name == "engine" else 1
+        self.under_way: deque[list[int]] = deque()  # [command, cycles left]
+        self.rows = 0
+        self.target: tuple[str, int] | None = None  # whose rows its latest job follows: unit, that unit's job number
+        self.taken = self.finished = 0
+
+    def drive(self) -> None:
+        """Inputs of the coming cycle."""
+        dut, random = self.harness.dut, self.harness.random
+        getattr(dut, f"{self.name}_job__ready").value = int(len(self.under_way) < self.room and random.random() < 0.7)
+        if self.under_way:
+            self.under_way[0][1] -= 1
+        self.done = bool(self.under_way) and self.under_way[0][1] <= 0
+        getattr(dut, f"{self.name}_done").value = int(self.done)
+        row = bool(self.under_way) and not self.done and random.random() < 0.3
+        self.rows += row
+        if self.name == "engine":
+            dut.row_written.value = int(row)
+            self.row = row
+        elif self.name in ROW_PORTS:
+            getattr(dut, ROW_PORTS[self.name]).value = self.rows
+
+    def check_rows(self) -> None:
+        """What it may read in this cycle."""
+        if self.name in FOLLOWER_PORTS:
+            got = int(getattr(self.harness.dut, FOLLOWER_PORTS[self.name]).value)
+            assert got == self.rows_ready(), f"{self.name} may read {got} rows, expected {self.rows_ready()}"
+
+    def observe(self) -> None:
+        """What happened in the cycle: a job was taken, or one is done."""
+        harness, dut = self.harness, self.harness.dut
+        port = f"{self.name}_job__payload"
+        job = int(getattr(dut, port).value) if self._takes() else None
+        if self.done:
+            harness.complete(self.under_way.popleft()[0])
+            self.finished += 1
+        if self.done or (job is not None and self.name != "engine"):
+            self.rows = 0
+        if job is not None:
+            fields = {key: int(np.asarray(value).ravel()[0]) for key, value in port_values(port, [job]).items()}
+            harness.take(self.name, fields)
+            self._follow(harness.follow(fields))
+            self.under_way.append([int(dut.index.value), int(harness.random.integers(1, 60))])
+            self.taken += 1
+
+    def _takes(self) -> bool:
+        dut = self.harness.dut
+        return getattr(dut, f"{self.name}_job__valid").value == 1 and getattr(dut, f"{self.name}_job__ready").value == 1
+
+    def _follow(self, follow: Follow) -> None:
+        source = {Follow.ENGINE: "engine", Follow.NORM: "layernorm", Follow.IMAGE: "image"}.get(follow)
+        unit = self.harness.units[source] if source else None
+        self.target = (source, unit.taken - 1) if unit and unit.under_way else None
+
+    def rows_ready(self) -> int:
+        """Rows that this unit's latest job may read in this cycle."""
+        if self.target is None:
+            return 0xFFFF
+        unit = self.harness.units[self.target[0]]
+        if unit.finished > self.target[1]:
+            return 0xFFFF
+        # A pulse of this cycle counts from the next one on.
+        rows = unit.rows - (unit.row if unit.name == "engine" else 0)
+        return rows if unit.finished == self.target[1] else 0
+
+
 class Harness:
-    """Memory, units and weight stream around the sequencer; logs what reaches them."""
+    """Memory, units and weight stream around the sequencer; logs what reaches them and checks that it may."""
 
     def __init__(self, dut, counts: list[int], seed_salt: str) -> None:
         self.dut, self.counts = dut, counts
@@ -62,14 +147,40 @@ class Harness:
         self.program = b""
         self.log: list[tuple] = []
         self.errors: list[tuple[int, int, int]] = []
-        self.monitors = {name: StreamMonitor(dut, f"{name}_job", stall=0.3) for name in set(UNITS.values())}
+        self.open: dict[int, int] = {}  # jobs under way of each command
         self.blocks = StreamMonitor(dut, "stream_job", stall=0.3)
         width = max(1, CONFIG.max_tokens.bit_length())
         dut.counts.value = sum(count << (width * i) for i, count in enumerate(counts))
-        for routine in (self._memory, self._delivery, self._errors):
+        self.units = {name: UnitModel(self, name) for name in UNIT_NUMBERS if name != "stream"}
+        for routine in (self._memory, self._delivery, self._cycles):
             cocotb.start_soon(routine())
-        for name in set(UNITS.values()):
-            cocotb.start_soon(self._unit(name))
+
+    def follow(self, job: dict[str, int]) -> Follow:
+        """What the job in hand follows: the second matrix of an expert the first."""
+        opcode, fields = decode(self.program[int(self.dut.index.value) * COMMAND_BYTES :][:COMMAND_BYTES])
+        if opcode == Opcode.EXPERTS:
+            return Follow.ENGINE if job["scatter"] else Follow.NOTHING
+        return Follow(fields["follow"])
+
+    def take(self, unit: str, job: dict[str, int] | None = None) -> None:
+        """A unit takes a job of command ``index``: everything that the command comes after must be done."""
+        index = int(self.dut.index.value)
+        _, fields = decode(self.program[index * COMMAND_BYTES :][:COMMAND_BYTES])
+        for earlier in self.open:
+            number = self.unit_of(earlier)
+            late = earlier < index and self.open[earlier] and fields["after"] >> number & 1
+            assert not late, f"command {index} starts before {earlier} is done"
+        self.open[index] = self.open.get(index, 0) + 1
+        self.log.append((unit, index if job is None else job))
+
+    def unit_of(self, index: int) -> int:
+        """Number of the unit that runs a command."""
+        opcode, _ = decode(self.program[index * COMMAND_BYTES :][:COMMAND_BYTES])
+        return UNIT_NUMBERS[UNITS.get(opcode, "engine" if opcode == Opcode.EXPERTS else "stream")]
+
+    def complete(self, index: int) -> None:
+        """One job of a command is done."""
+        self.open[index] -= 1
 
     async def _memory(self) -> None:
         requests = StreamMonitor(self.dut, "request", stall=0.2)
@@ -86,37 +197,44 @@ class Harness:
                 self.dut.response__valid.value = 0
                 await wait_cycles(self.dut, int(self.random.integers(0, 3)))
 
-    async def _unit(self, name: str) -> None:
-        done = getattr(self.dut, f"{name}_done")
+    async def _cycles(self) -> None:
+        dut = self.dut
         while True:
-            job = await self.monitors[name].receive(1, timeout_cycles=10**7)
-            self.log.append((name, {key: int(np.asarray(value).ravel()[0]) for key, value in job.items()}))
-            await wait_cycles(self.dut, int(self.random.integers(1, 60)))
-            done.value = 1
-            await RisingEdge(self.dut.clk)
-            done.value = 0
+            for unit in self.units.values():
+                unit.drive()
+            await RisingEdge(dut.clk)
+            for unit in self.units.values():
+                unit.check_rows()
+            for unit in self.units.values():
+                unit.observe()
+            opcode = self.program[int(dut.index.value) * COMMAND_BYTES :][:1]
+            if dut.started.value == 1 and opcode and opcode[0] in (Opcode.STAGE, Opcode.LOAD_RESIDUAL):
+                self.take("block")
+            if dut.error__valid.value == 1:
+                payload = int(dut.error__payload.value)
+                self.errors.append((payload & 0xFF, payload >> 8, int(dut.index.value)))
+            if dut.finished.value == 1:
+                assert not any(self.open.values()), f"finished before {self.open}"
 
     async def _delivery(self) -> None:
+        """Deliver STAGE, LOAD_RESIDUAL and LayerNorm's shifts while the sequencer permits it."""
         while True:
             await RisingEdge(self.dut.clk)
             if self.dut.stream_permit.value == 1:
-                await wait_cycles(self.dut, int(self.random.integers(1, 20)))
-                self.log.append(("block", int(self.dut.index.value)))
+                await wait_cycles(self.dut, int(self.random.integers(1, 40)))
+                assert self.dut.stream_permit.value == 1, "a permit was withdrawn"
                 self.dut.stream_done.value = 1
                 await RisingEdge(self.dut.clk)
                 self.dut.stream_done.value = 0
+                staged = [index for index, jobs in self.open.items() if jobs and self.unit_of(index) == STREAM]
+                for index in staged:
+                    self.complete(index)
                 await RisingEdge(self.dut.clk)
-
-    async def _errors(self) -> None:
-        while True:
-            await RisingEdge(self.dut.clk)
-            if self.dut.error__valid.value == 1:
-                payload = int(self.dut.error__payload.value)
-                self.errors.append((payload & 0xFF, payload >> 8, int(self.dut.index.value)))
 
     async def run(self, program: bytes, task: int) -> None:
         """Start the program and wait until it ends or is refused."""
         self.program = program
+        self.open.clear()
         write(self.dut.task_index, task)
         write(self.dut.program_address, PROGRAM_ADDRESS)
         write(self.dut.weight_address, WEIGHT_ADDRESS)
@@ -154,7 +272,7 @@ def expected(program: bytes, task: int, counts: list[int]) -> tuple[list[tuple],
             kind = StreamKind.STAGE if opcode == Opcode.STAGE else StreamKind.RESIDUAL
             block = {"kind": kind, "address": at, "bytes": c["stream_bytes"], "words": c["words"]}
             blocks.append({**block, "base": c["destination_base"]})
-        if opcode in (Opcode.STAGE, Opcode.LOAD_RESIDUAL, Opcode.LAYERNORM):
+        if opcode in (Opcode.STAGE, Opcode.LOAD_RESIDUAL):
             log.append(("block", index))
         if opcode in UNITS:
             log.append((UNITS[opcode], {**c, "attention": int(opcode == Opcode.ATTENTION)}))

@@ -8,18 +8,21 @@ from hw.bus.control import ControlRegisters, configuration_word
 from hw.config import preset
 from sim.bench import run_bench
 
+UNITS = 6
+
 
 @pytest.mark.parametrize("stall", [0.0, 0.5])
 @pytest.mark.parametrize("name", ["tiny", "edge"])
 def test_control(name, stall):
     config = preset(name)
     run_bench(
-        ControlRegisters(config, 3),
+        ControlRegisters(config, 3, UNITS),
         "tests.hw.control_bench",
         parameters={
             "stall": stall,
             "configuration": configuration_word(config),
             "max_commands": config.max_commands,
+            "units": UNITS,
         },
         seed=9,
     )
@@ -31,4 +34,4 @@ def test_configuration_word():
 
 def test_no_error_source_is_refused():
     with pytest.raises(ValueError, match="error_sources is 0"):
-        ControlRegisters(preset("tiny"), 0)
+        ControlRegisters(preset("tiny"), 0, 1)

@@ -24,10 +24,13 @@ def jobs(config):
     return [job for job in listed if job[2] <= config.max_experts and job[3] <= config.max_top_k]
 
 
+@pytest.mark.parametrize("interval", [0, 13, 24])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_queues_are_exact(name):
+def test_queues_are_exact(name, interval):
+    """Logits of all tokens there at once, or becoming readable faster or slower than the gate takes them."""
     config = CONFIGS[name]
-    run_bench(Gate(config), BENCH, parameters={"config": config.to_dict(), "jobs": jobs(config)}, seed=5)
+    parameters = {"config": config.to_dict(), "jobs": jobs(config), "interval": interval}
+    run_bench(Gate(config), BENCH, parameters=parameters, seed=5)
 
 
 @pytest.mark.parametrize("experts", [2, 16])
@@ -36,6 +39,13 @@ def test_a_token_costs_its_experts(experts):
     settings = {"config": config.to_dict(), "jobs": [("usual", tokens, experts, 2)]}
     spent = run_bench(Gate(config), BENCH, parameters=settings).outputs["spent"]
     assert spent <= tokens * max(experts + 1, GateWeights.INTERVAL) + 50
+
+
+def test_the_gate_hides_behind_slower_logits():
+    config, tokens, interval = preset("edge"), 200, 24
+    settings = {"config": config.to_dict(), "jobs": [("usual", tokens, 16, 2)], "interval": interval, "regular": True}
+    spent = run_bench(Gate(config), BENCH, parameters=settings).outputs["spent"]
+    assert spent <= tokens * interval + 70
 
 
 def test_a_command_that_asks_too_much_is_noticed():

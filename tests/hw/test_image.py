@@ -14,11 +14,11 @@ from tests.hw.on_bus import OnBus
 BENCH = "tests.hw.image_bench"
 
 
-def run(config, *, stall=0.0, seed=1, test_filter="^(?!.*bandwidth)"):
+def run(config, *, stall=0.0, seed=1, shapes=(), test_filter="^(?!.*bandwidth)"):
     return run_bench(
         OnBus(config, ImageLoader(config)),
         BENCH,
-        parameters={"stall": stall, "lanes": config.lanes, "columns": config.columns},
+        parameters={"stall": stall, "lanes": config.lanes, "columns": config.columns, "shapes": shapes},
         seed=seed,
         test_filter=test_filter,
     )
@@ -35,8 +35,11 @@ def test_bus_narrower_and_wider_than_a_word(memory_bytes):
     run(replace(preset("tiny"), memory_bytes=memory_bytes, requantise_lanes=4))
 
 
-@pytest.mark.parametrize(("name", "pixels_per_cycle"), [("tiny", 3.5), ("ecp5-85f", 1.9), ("edge", 3.5)])
-def test_bandwidth_at_60_cycles_of_latency(name, pixels_per_cycle):
-    """On `edge` a piece is half a beat, and 16 bursts of one beat are under way: 16 x 16 pixels in 66 cycles."""
-    outputs = run(preset(name), test_filter="bandwidth").outputs
-    assert outputs["pixels_per_cycle"] >= pixels_per_cycle, outputs
+@pytest.mark.parametrize("name", ["tiny", "ecp5-85f", "edge"])
+def test_pixels_a_cycle_at_60_cycles_of_latency(name):
+    """On `edge` with patches of 16: a word a cycle."""
+    config, shapes = preset(name), [(4, 4, 32), (8, 4, 16), (16, 4, 16)]
+    spent = run(config, shapes=shapes, test_filter="bandwidth").outputs["spent"]
+    for patch, rows, columns in shapes:
+        cycles = 3 * rows * columns * patch * patch // min(patch, config.memory_bytes, config.lanes)
+        assert spent[str(patch)] <= 1.03 * cycles + 85, f"patch {patch}: {spent[str(patch)]}, expected {cycles}"

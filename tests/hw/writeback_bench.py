@@ -14,6 +14,8 @@ from tests.hw.port_bits import port_bits, port_values
 from tests.hw.writeback_jobs import KINDS, Job, JobMaker
 
 ARRAY_LATENCY = 9
+PULSES = {"row_written": "row_last", "job_written": "job_last"}
+"""Ports, and the steps that they report."""
 MEMORIES = ("scratch_write", "residual_write", "score_write")
 
 
@@ -26,6 +28,7 @@ class Neighbours:
         self.cycle = 0
         self.saturated = False
         self.written: dict[str, list[tuple[int, dict]]] = {name: [] for name in MEMORIES}
+        self.pulses: dict[str, list[int]] = {name: [] for name in PULSES}
         self.results: deque[tuple[int, int]] = deque()
         self._sets: list[int] = []
         self._parameter_reads, self._residual_reads = (deque([0] * MEMORY_LATENCY) for _ in range(2))
@@ -67,6 +70,9 @@ class Neighbours:
             word = port_bits("residual_read_data", self.residual[None, int(dut.residual_read_address.value)])[0]
         self._residual_reads.append(word)
         self.saturated |= dut.saturated.value == 1
+        for name in PULSES:
+            if getattr(dut, name).value == 1:
+                self.pulses[name].append(self.cycle)
         for name in MEMORIES:
             if getattr(dut, f"{name}__valid").value == 1:
                 payload = port_values(f"{name}__payload", [int(getattr(dut, f"{name}__payload").value)])
@@ -95,8 +101,8 @@ def compare(config: AcceleratorConfig, job: Job, written: dict[str, list[tuple[i
             assert np.array_equal(lanes, b["data"]), f"{where}: {lanes}, expected {b['data']}"
 
 
-def check_timing(config: AcceleratorConfig, job: Job, issued: list[int], written: dict) -> None:
-    """The documented latency of everything that does not pass through the transposer."""
+def check_timing(config: AcceleratorConfig, job: Job, issued: list[int], written: dict, pulses: dict) -> None:
+    """The documented latency of all but the transposer's writes, and that rows and jobs are reported with theirs."""
     groups = config.elements // config.requantise_lanes
     memory = "residual_write" if job.writes["residual_write"] else "score_write"
     if not job.writes[memory]:
@@ -105,6 +111,9 @@ def check_timing(config: AcceleratorConfig, job: Job, issued: list[int], written
     steps = [t for t, step in zip(issued, job.steps, strict=True) if step["kind"] != StepKind.ATTENTION]
     want = [t + ARRAY_LATENCY + Writeback.LATENCY + groups - 1 + extra for t in steps]
     assert [cycle for cycle, _ in written[memory]] == want
+    for name, mark in PULSES.items():
+        reported = [t for t, step in zip(want, job.steps, strict=False) if step[mark]]
+        assert pulses[name] == reported, f"{name} in {pulses[name]}, expected {reported}"
 
 
 @cocotb.test()
@@ -123,6 +132,7 @@ async def every_write_is_exact(dut):
         around.begin(job)
         around.saturated = False
         around.written = {name: [] for name in MEMORIES}
+        around.pulses = {name: [] for name in PULSES}
         steps = port_bits("step__payload", {f: np.array([s[f] for s in job.steps]) for f in job.steps[0]})
         sums = port_bits("result__payload", np.array(job.results))
         issued, stall = [], 0.4 * (number % 3 == 2)
@@ -142,7 +152,7 @@ async def every_write_is_exact(dut):
         last = max(cycle for entries in around.written.values() for cycle, _ in entries)
         assert last == around.cycle - 2, f"{context}: idle in cycle {around.cycle - 1}, last write in {last}"
         compare(config, job, around.written, context)
-        check_timing(config, job, issued, around.written)
+        check_timing(config, job, issued, around.written, around.pulses)
         assert around.saturated == job.saturated, f"{context}: saturated is {around.saturated}"
         assert np.array_equal(around.residual, maker.residual), f"{context}: the residual memory differs"
     record(**maker.seen)

@@ -82,7 +82,7 @@ class JobMaker:
 
     def _step(self, job: Job, **fields: int) -> tuple[dict[str, int], np.ndarray]:
         names = "kind mode parameter_index address column gelu weighted gate_weight attention first buffer flush rows"
-        step = dict.fromkeys([*names.split(), "row_stride"], 0) | fields
+        step = dict.fromkeys([*names.split(), "row_stride", "row_last", "job_last"], 0) | fields
         job.steps.append(step)
         job.results.append(self._sums(job))
         return step, self._requantised(job, step)
@@ -110,6 +110,8 @@ class JobMaker:
                     "parameter_index": row if kind == "swapped" else tile * config.elements,
                     "address": base + int(tokens[row]) * stride + tile // config.columns,
                     "column": tile % config.columns,
+                    "row_last": int(tile == tiles - 1),
+                    "job_last": int(tile == tiles - 1 and row == rows - 1),
                 }
                 if kind == "gate":
                     step, y = self._step(job, **common | {"kind": StepKind.SCORE, "address": tile * rows + row})

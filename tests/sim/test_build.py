@@ -36,6 +36,23 @@ def test_big_design_compiles_in_parts(monkeypatch):
     run_bench(simulator, "tests.sim.wrapped_bench", parameters={"cycles": 1})
 
 
+def test_training_runs_before_the_final_build(tmp_path, monkeypatch):
+    trained = []
+
+    def train(simulator):
+        trained.append(simulator.executable.stat().st_size)
+        run_bench(simulator, "tests.sim.wrapped_bench", parameters={"cycles": 100})
+        assert list((simulator.directory / "generated").glob("*.gcda")), "the instrumented build counted nothing"
+
+    monkeypatch.setattr(build, "BUILD_ROOT", tmp_path)
+    options = wrapped_options(optimise=True, training=train)
+    design = export_verilog(Scale(1), name="scale")
+    simulator = build_simulator(design, options)
+    assert simulator.executable.stat().st_size < trained[0]
+    run_bench(simulator, "tests.sim.wrapped_bench", parameters={"cycles": 1000})
+    assert simulator == build_simulator(design, options) and len(trained) == 1
+
+
 def test_only_what_is_public_can_be_seen():
     simulator = build_simulator(export_verilog(Scale(1), name="scale"), wrapped_options(public=[("wrapped", "clk")]))
     with pytest.raises(BenchFailure, match="contains no child object named rst"):
@@ -63,10 +80,3 @@ def test_callers_in_parallel_share_one_build(tmp_path):
 def test_unknown_source_is_refused():
     with pytest.raises(ValueError, match="neither"):
         build_simulator(options=BuildOptions(sources=[Path("design.vhd")]))
-
-
-def test_zeroed_memories_become_loops():
-    zeros = "  initial begin\n    a[0] = 8'd0;\n    a[1] = 8'h00;\n    a[2] = 8'd0;\n  end\n"
-    mixed = "  initial begin\n    b[0] = 8'd0;\n    b[1] = 8'd3;\n  end\n"
-    text = build._looped(f"module m;\n{zeros}{mixed}endmodule\n")
-    assert text == f"module m;\n  initial for (integer i = 0; i < 3; i = i + 1) a[i] = 0;\n{mixed}endmodule\n"

@@ -12,7 +12,7 @@ from golden.config import ModelConfig, TaskConfig
 from golden.integer.model import IntegerModel
 from golden.integer.parameters import QuantisedExperts, QuantisedModel
 from hw.config import AcceleratorConfig, preset
-from hw.isa import FIELDS, ErrorCode, Opcode
+from hw.isa import FIELDS, CycleCause, ErrorCode, Opcode
 from sim.machine import Frame, FrameResult, MemorySettings, run_machine
 from sw.compiler import compile_model
 from sw.program import Program
@@ -61,9 +61,25 @@ def run(quantised: QuantisedModel, config: AcceleratorConfig, tasks: list[int], 
         verdict = verify(program, golden.run(frame.image, frame.task), result.traces, frame.task)
         assert verdict.passed, f"seed {seed}, frame {number}, {quantised.config}: {verdict}"
         assert verdict.elements_compared > 0
+        check_causes(program, result)
         stamps = result.stamps[[command.index for command in program.commands if command.runs(frame.task)]][:-1]
-        in_order = (np.diff(stamps.reshape(-1)) >= 0).all() and 0 < stamps[0, 0] and stamps[-1, 1] <= result.cycles
+        starts, ends = stamps.T
+        in_order = (
+            (np.diff(starts) >= 0).all() and (starts < ends).all() and 0 < starts[0] and max(ends) <= result.cycles
+        )
         assert in_order, f"seed {seed}, frame {number}: time stamps {stamps.tolist()} of {result.cycles} cycles"
+
+
+def check_causes(program: Program, result: FrameResult) -> None:
+    """Every cycle has one cause and one owner: they add up for the frame, each cause and the work of each command."""
+    causes = result.causes
+    assert causes.sum() == result.cycles, f"{causes.sum()} cycles are owned, {result.cycles} were run"
+    for cause in CycleCause:
+        assert causes[:, cause].sum() == result.counters[cause.counter], cause.name
+    for command in program.commands:
+        busy = causes[command.index, CycleCause.BUSY]
+        ran = command.runs(result.task)
+        assert busy == (command.ideal_cycles if ran else 0), f"{command.name}: {busy} beats"
 
 
 @pytest.mark.parametrize(("name", "width"), MACHINES)
@@ -119,6 +135,25 @@ def small() -> tuple[Program, IntegerModel]:
     config = machine("tiny", 8)
     quantised = random_model(SMALL, config.numerics, 8)
     return compile_model(quantised, config), IntegerModel(quantised, config.numerics)
+
+
+def test_causes_have_the_right_names(small: tuple[Program, IntegerModel]) -> None:
+    """What a slow memory adds is waiting for weights and for the store; waits for rows and exponentials have owners."""
+    program, _ = small
+    frame = Frame(task=0, image=random_image(SMALL, 2))
+    quick, slow = (
+        run_machine(program, [frame], memory_settings=MemorySettings(stall=stall, seed=3))[0] for stall in (0, 240)
+    )
+    added = (slow.causes - quick.causes).sum(axis=0)
+    assert added[CycleCause.BUSY] == 0 and added[CycleCause.WEIGHTS] > 0.5 * added.sum()
+    owned = {command.op: quick.causes[command.index] for command in program.commands if command.runs(0)}
+    assert owned["END"][CycleCause.STORE] + owned["STORE"][CycleCause.STORE] > 0
+    assert quick.causes[:, CycleCause.ACTIVATIONS].any() and quick.causes[:, CycleCause.DRAIN].any()
+    waits = {command.name for command in program.commands if quick.causes[command.index, CycleCause.SOFTMAX]}
+    assert waits <= {command.name for command in program.commands if command.op == "ATTENTION"}
+    follows = {"layer00.query", "layer00.fc1", "layer01.query", "embed"}
+    starved = {command.name for command in program.commands if quick.causes[command.index, CycleCause.ACTIVATIONS]}
+    assert starved & follows, starved
 
 
 def fails_then_works(small: tuple[Program, IntegerModel], broken: Frame, settings: MemorySettings) -> FrameResult:

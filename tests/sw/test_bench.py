@@ -1,59 +1,82 @@
-"""The benchmark's numbers hang together, and its table says what was measured."""
+"""The benchmark's numbers hang together, and its tables say what was measured."""
 
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from golden.integer.model import IntegerModel
 from hw.config import preset
-from sw import bench
-from sw.faults import MODEL, Subject
+from sw import bench, cycles
+from sw.benchmark import attention, frames, host, simulators, switching
+from sw.benchmark.frames import Case
+from sw.prepare import prepare
+from tests.sw.small_checkpoints import save_small
 
 
 @pytest.fixture(scope="module")
-def prepared():
+def case(tmp_path_factory):
     """A small model on the smallest machine."""
-    subject = Subject(preset("tiny"))
-    integer = SimpleNamespace(run=lambda image, task: subject.golden(task, image=image))
-    return SimpleNamespace(program=subject.program, config=subject.config, integer=integer, quantised=subject.quantised)
+    return Case(preset="tiny", model=str(save_small(tmp_path_factory.mktemp("bench") / "small.safetensors")))
 
 
-def test_frames_and_speeds_of_a_small_model(prepared, tmp_path, monkeypatch):
-    monkeypatch.setattr(bench, "prepare", lambda model, name: prepared)
-    built = []
-    build = bench.build_machine
-    monkeypatch.setattr(bench, "build_machine", lambda config, stock=False: built.append(stock) or build(config))
-    result = bench.run_bench(tmp_path, quick=True)
-    assert built == [False, True]
+def test_one_run_measures_everything(case, tmp_path):
+    result = bench.run_bench(tmp_path, quick=True, cases=[case])
     assert json.loads((tmp_path / "bench.json").read_text()) == result
-    assert [frame["task"] for frame in result["frames"]] == [task.name for task in MODEL.tasks]
+    model = prepare(case.model, case.preset).program.model
+    assert [frame["task"] for frame in result["frames"]] == [task.name for task in model.tasks]
     for frame in result["frames"]:
         assert frame["bit_exact"]
-        assert frame["cycles"] > frame["bound_cycles"] > frame["macs"] / 16 > 0
+        assert frame["cycles"] > frame["bound_cycles"] >= frame["ideal_cycles"] > frame["macs"] / 16 > 0
         assert frame["mac_utilisation"] == pytest.approx(frame["macs"] / frame["cycles"] / 16)
-        assert frame["sim_cycles_per_s"] > 0
+        assert sum(kind["cycles"] for kind in frame["kinds"].values()) == frame["cycles"]
+        assert sum(kind["macs"] for kind in frame["kinds"].values()) == frame["macs"]
+        assert frame["sim_cycles_per_s"] > 0 and frame["predicted_cycles"] > 0
     speed = result["simulation"]
     assert speed["ratio"] == pytest.approx(speed["fast"] / speed["stock"]) and speed["rounds"] == 1
+    assert speed["fast"] > speed["amaranth"] > 0
+    assert result["host"]["milliseconds"] > 0
     table = (tmp_path / "bench.md").read_text()
-    assert f"{result['frames'][0]['cycles']:,}" in table and f"{speed['ratio']:.2f} x" in table
+    assert f"{result['frames'][0]['cycles']:,}" in table and "quoted" in table and "Amaranth" in table
 
 
-def test_a_wrong_frame_is_not_bit_exact(prepared):
-    golden = prepared.integer.run
+def test_a_wrong_frame_is_not_bit_exact(case, monkeypatch):
+    run = IntegerModel.run
 
-    def wrong(image, task):
-        tensors = golden(image, task)
+    def wrong(self, *args, **more):
+        tensors = run(self, *args, **more)
         tensors["head"] = tensors["head"] + 1
         return tensors
 
-    broken = SimpleNamespace(**{**vars(prepared), "integer": SimpleNamespace(run=wrong)})
-    frames = bench.measure_frames(broken, bench.build_machine(prepared.config))
-    assert [frame["bit_exact"] for frame in frames] == [False, False]
-    assert "**no**" in bench.to_markdown(
-        {
-            "frames": frames,
-            "simulation": {"model": "m", "preset": "p", "rounds": 1, "fast": 2.0, "stock": 1.0, "ratio": 2.0},
-        }
-    )
+    monkeypatch.setattr(IntegerModel, "run", wrong)
+    assert not any(entry["bit_exact"] for entry in frames.measure(case))
+
+
+def test_the_bound_counts_bytes_where_they_are_more(case):
+    program = prepare(case.model, case.preset).program
+    load = {
+        f"layer{command.layer:02d}": [program.model.tokens * program.model.top_k] + [0] * (program.model.experts - 1)
+        for command in program.commands
+        if command.op == "EXPERTS"
+    }
+    one_expert = cycles.bound(program, 0, load)
+    assert one_expert >= cycles.total(program, 0).ideal_cycles
+    even = {name: np.bincount(np.arange(sum(tokens)) % len(tokens)).tolist() for name, tokens in load.items()}
+    assert cycles.bound(program, 0, even) >= one_expert
+
+
+def test_changing_the_task_is_free(case):
+    cost = switching.measure(case.model, case.preset)
+    assert (cost["extra_cycles"], cost["extra_bytes"]) == (0, 0)
+
+
+def test_machines_of_the_attention_measurement():
+    assert [attention.machine(elements).elements for elements in attention.ELEMENTS] == list(attention.ELEMENTS)
+    assert attention.machine(16).lanes == preset("edge").lanes
+
+
+def test_host_and_rounds(case):
+    assert host.measure(prepare(case.model, case.preset))["threads"] >= 1
+    assert simulators.ROUNDS >= 3

@@ -95,6 +95,15 @@ def test_truncated_picture(tmp_path: Path, small: Path) -> None:
     refused(run(small, "--image", str(picture)), tmp_path / "out", "not a readable picture")
 
 
+def test_raw_pixels_of_another_size(tmp_path: Path, small: Path) -> None:
+    (tmp_path / "image.float32.bin").write_bytes(b"\0" * 100)
+    for command in ("run", "verify"):
+        arguments = [command, *run(small, "--image", str(tmp_path / "image.float32.bin"))[1:]]
+        refused(arguments, tmp_path / "out", "image.float32.bin has 100 bytes, expected 6,144", "truncated")
+    arguments = ["quantize", "--model", str(small), "--image", str(tmp_path / "image.float32.bin")]
+    refused(arguments, tmp_path / "out.safetensors", "image.float32.bin has 100 bytes")
+
+
 def test_missing_picture(tmp_path: Path, small: Path) -> None:
     refused(run(small, "--image", str(tmp_path / "none.png")), tmp_path / "out", "no picture at", "--scene")
 
@@ -107,6 +116,7 @@ def test_missing_picture(tmp_path: Path, small: Path) -> None:
         (["--activation-width", "9"], ("9", "8")),
         (["--scene", "-1"], ("scene is -1",)),
         (["--frames", "0"], ("frames is 0",)),
+        (["--dump", "tensors.txt"], ("tensors.txt", "ends in .npz")),
         (["--flip", "here"], ("--flip is 'here'", "0x2100:6")),
         (["--stalls", "256"], ("--stalls", "255")),
         (["--nonsense"], ("--nonsense",)),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -47,6 +48,8 @@ def test_run_json_has_what_is_promised(finished: tuple[Path, str]) -> None:
         assert task["bit_exact"] is True
         assert task["tensors_compared"] > 30 and task["elements_compared"] > 5000
         assert task["cycles"] >= task["ideal_cycles"] > 0
+        assert task["predicted_cycles"] == pytest.approx(task["cycles"], rel=0.03)
+        assert task["announced_cycles"] >= task["ideal_cycles"]
         assert task["mac_utilisation"] == pytest.approx(task["macs"] / (task["cycles"] * 16))
         assert task["dram_bytes"] == task["counters"]["read_bytes"] + task["counters"]["write_bytes"] > 0
         assert task["sim_cycles_per_s"] > 0
@@ -55,6 +58,11 @@ def test_run_json_has_what_is_promised(finished: tuple[Path, str]) -> None:
         assert sum(layer["ideal_cycles"] for layer in layers) == task["ideal_cycles"]
         assert all(layer["cycles"] >= layer["ideal_cycles"] for layer in layers if layer["op"] != "EXPERTS")
         assert all(layer["name"] and layer["op"] for layer in layers)
+        assert sum(task["causes"].values()) == task["cycles"] == sum(part["cycles"] for part in task["breakdown"])
+        assert task["causes"]["busy"] == task["counters"]["mac_busy"] == task["ideal_cycles"]
+        assert all(sum(layer["causes"].values()) == layer["owned_cycles"] for layer in layers)
+        control = sum(part["cycles"] for part in task["breakdown"] if part["kind"] == "control")
+        assert sum(layer["owned_cycles"] for layer in layers) + control == task["cycles"]
         assert sum(task["expert_load"]["layer01"]) == 9 * 2
     assert run["accuracy"]["scenes"] == 100
 
@@ -85,7 +93,7 @@ def test_page_is_self_contained(finished: tuple[Path, str]) -> None:
     text = (finished[0] / "report.html").read_text()
     page = _Page()
     page.feed(text)
-    assert len(page.links) == 6 and all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert len(page.links) == 8 and all(link.startswith("data:image/png;base64,") for link in page.links)
     assert not re.search(r"https?://|@import|url\(", text)
     assert "Bit-exact" in text and "simulated" in text and "layer01.experts" in text
 
@@ -93,8 +101,9 @@ def test_page_is_self_contained(finished: tuple[Path, str]) -> None:
 def test_pictures_are_written_and_not_blank(finished: tuple[Path, str]) -> None:
     names = {path.name for path in finished[0].iterdir()}
     assert names == {
-        *("run.json", "report.html", "input.png", "segmentation.png", "depth.png", "routing.png"),
+        *("run.json", "report.html", "timeline.json", "input.png", "segmentation.png", "depth.png", "routing.png"),
         *("cycles-segmentation.png", "cycles-depth.png"),
+        *("roofline-segmentation.png", "roofline-depth.png"),
     }
     for path in finished[0].glob("*.png"):
         pixels = np.asarray(Image.open(path).convert("RGB"))
@@ -105,6 +114,9 @@ def test_predictions_come_from_the_machines_output(finished: tuple[Path, str], s
     with np.load(finished[0].parent / "tensors.npz") as tensors:
         for task in ("segmentation", "depth"):
             assert np.array_equal(tensors[f"{task}/machine"], tensors[f"{task}/head"])
+            for layer in ("layer00", "layer01"):
+                rtl = tensors[f"rtl/{task}/{layer}"]
+                assert np.isfinite(rtl).all() and np.array_equal(rtl, tensors[f"integer/{task}/{layer}"])
         assert tensors["segmentation/layer01.expert_indices"].shape == (9, 2)
 
 
@@ -125,6 +137,7 @@ def test_a_flipped_weight_bit_is_caught_and_placed(small: Path, tmp_path: Path) 
     assert result.exit_code == 1, result.output
     with np.load(dump) as tensors:
         assert not np.array_equal(tensors["depth/machine"], tensors["depth/head"])
+        assert not np.array_equal(tensors["rtl/depth/layer00"], tensors["integer/depth/layer00"])
     flat = " ".join(result.output.split())
     assert "NOT bit-exact" in flat and "layer00.fc2" in flat and "cycle" in flat and "expected" in flat
     run = json.loads((tmp_path / "o" / "run.json").read_text())
@@ -176,6 +189,29 @@ def test_quantize_and_compile(small: Path, tmp_path: Path) -> None:
     assert np.array_equal(Program.load(program).content, prepare(small, "tiny").program.content)
 
 
+def test_quantize_measures_the_error_on_given_pictures(small: Path, tmp_path: Path) -> None:
+    errors = {}
+    for seed in (1, 2):
+        picture, out = tmp_path / f"{seed}.float32.bin", tmp_path / f"{seed}.safetensors"
+        pixels = np.random.default_rng(seed).integers(0, 256, (3, 16, 32))
+        (pixels / 256).astype("<f4").tofile(picture)
+        arguments = ["--model", str(small), "--scenes", "1", "--image", str(picture), "-o", str(out)]
+        result = CliRunner().invoke(app, ["quantize", *arguments])
+        assert result.exit_code == 0, result.output
+        report = json.loads(out.with_suffix(".json").read_text())
+        assert report["error_pictures"] == [str(picture)]
+        errors[seed] = report["errors"]["depth"]["layers"][0]["relative_l2"]
+        prepared = prepare(small, "tiny")
+        golden = prepared.integer.run(pixels.astype(np.uint8), "depth")["layer00.residual"]
+        capture: dict = {}
+        with torch.no_grad():
+            prepared.checkpoint.model(torch.from_numpy(pixels.astype(np.uint8)[None]), "depth", capture=capture)
+        expected = capture["layer00.residual"][0].double().numpy()
+        error = prepared.integer.dequantise("layer00.residual", golden) - expected
+        assert errors[seed] == pytest.approx(np.linalg.norm(error) / np.linalg.norm(expected))
+    assert errors[1] != errors[2]
+
+
 @pytest.mark.slow
 def test_waves_of_the_window_around_a_mismatch(small: Path, tmp_path: Path) -> None:
     arguments = ["--model", str(small), "--preset", "tiny", "--flip", _weight_byte(small), "--out", str(tmp_path / "o")]
@@ -191,7 +227,7 @@ def test_waves_of_the_window_around_a_mismatch(small: Path, tmp_path: Path) -> N
 
 
 def test_help_of_every_command_has_an_example() -> None:
-    for command in ("doctor", "train", "quantize", "compile", "run", "verify", "selftest", "bench", "synth"):
+    for command in ("doctor", "train", "import", "quantize", "compile", "run", "verify", "selftest", "bench", "synth"):
         result = CliRunner().invoke(app, [command, "--help"])
         assert result.exit_code == 0 and f"tessera {command}" in result.output.split("Example")[1]
 

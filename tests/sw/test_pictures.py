@@ -1,4 +1,4 @@
-"""Pictures of any size and mode become the bytes that a model takes, and a notice says what changed."""
+"""Pictures of any size and mode, or raw pixels, become the bytes that a model takes; a notice says what changed."""
 
 from __future__ import annotations
 
@@ -58,6 +58,48 @@ def test_other_sizes_are_resized_with_a_notice(tmp_path: Path) -> None:
     assert same_shape.notices == ("resized from 64x32 to 32x16 pixels",)
     distorted = _load(tmp_path, Image.fromarray(COLOURS).resize((31, 33)))
     assert distorted.image.shape == (3, 16, 32) and any("aspect ratio" in notice for notice in distorted.notices)
+
+
+def _raw(path: Path, values: np.ndarray) -> Path:
+    values.astype("<f4").tofile(path)
+    return path
+
+
+def test_raw_pixels_become_the_bytes_they_were(tmp_path: Path) -> None:
+    pixels = np.arange(3 * 16 * 32).reshape(3, 16, 32) % 256
+    picture = load_picture(_raw(tmp_path / "image.float32.bin", pixels / 256), SMALL)
+    assert np.array_equal(picture.image, pixels) and picture.image.dtype == np.uint8 and picture.notices == ()
+    assert picture.source.endswith("image.float32.bin")
+
+
+def test_raw_pixels_between_bytes_are_rounded_with_a_notice(tmp_path: Path) -> None:
+    values = np.zeros((3, 16, 32))
+    values[0, 0, :4] = [10.4 / 256, 10.6 / 256, 0.9999, 0.25]
+    picture = load_picture(_raw(tmp_path / "image.float32.bin", values), SMALL)
+    assert picture.image[0, 0, :4].tolist() == [10, 11, 255, 64]
+    assert picture.notices == ("3 values lie between multiples of 1/256: rounded to the nearest",)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda v: v[:, :, :-1],
+            "has 5,952 bytes, expected 6,144 for the .3, 16, 32. float32 .* 'small' .*: truncated",
+        ),
+        (lambda v: np.concatenate([v, v]), "has 12,288 bytes, expected 6,144 .*: too long"),
+        (lambda v: v[:0], "has 0 bytes"),
+        (lambda v: np.where(np.arange(32) == 5, np.nan, v), "has 48 NaN or infinite pixels, the first at .0, 0, 5."),
+        (lambda v: np.where(np.arange(32) == 5, np.inf, v), "has 48 NaN or infinite"),
+        (lambda v: v * 256 / 255, r"lie in \[0, 1\], expected \[0, 1\): give bytes divided by 256"),
+        (lambda v: v - 0.5, r"lie in \[-0.5, 0.496094\], expected"),
+        (lambda v: v * 256, r"lie in \[0, 255\], expected"),
+    ],
+)
+def test_unusable_raw_pixels_are_refused(tmp_path: Path, change, message: str) -> None:
+    values = (np.arange(3 * 16 * 32).reshape(3, 16, 32) % 256) / 256
+    with pytest.raises(ValueError, match=message):
+        load_picture(_raw(tmp_path / "image.float32.bin", change(values)), SMALL)
 
 
 def test_scenes_are_held_out_and_have_the_truth() -> None:

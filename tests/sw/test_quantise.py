@@ -15,6 +15,7 @@ from golden.integer.model import IntegerModel
 from golden.model import VisionTransformer
 from hw.formats import Numerics
 from sw.quantise import calibration_images, error_report, evaluate, quantise
+from sw.quantiser.layers import _value_scales
 from sw.quantiser.scales import multiplier_and_shift, quantise_linear, quantise_norm, scalar_multiplier
 from tests.golden.quantised_models import NUMERICS, float_model, images, quantised_model
 
@@ -117,14 +118,22 @@ def test_norm_scales_hold_the_calibrated_range(width: int):
     )
 
 
-def test_channel_shifts_spare_small_channels_and_large_weight_columns():
+def test_small_channels_get_finer_steps():
     generator = np.random.default_rng(6)
-    maximum, gain = np.full(32, 4.0), np.ones(32)
-    maximum[:4], gain[4:8] = 0.25, 16.0
-    samples = generator.normal(size=(100, 32)) * maximum / 4
-    shifts = quantise_norm(maximum, samples, generator.normal(size=(48, 32)) * gain, headroom=1.0, numerics=N)
-    shifts = shifts.parameters.channel_shift
-    assert shifts[4:8].min() > shifts[8:].max()
+    maximum = np.full(32, 4.0)
+    maximum[:4] = 0.25
+    samples, weight = generator.normal(size=(100, 32)) * maximum / 4, generator.normal(size=(48, 32))
+    shifts = quantise_norm(maximum, samples, weight, headroom=1.0, numerics=N).parameters.channel_shift
+    assert shifts[:4].min() > shifts[4:].max()
+
+
+def test_columns_of_large_weights_get_finer_steps_where_weights_limit_precision():
+    generator, gain = np.random.default_rng(6), np.ones(32)
+    gain[4:8] = 16.0
+    samples, weight = generator.normal(size=(100, 32)), generator.normal(size=(48, 32)) * gain
+    norm = quantise_norm(np.full(32, 4.0), samples, weight, headroom=1.0, numerics=NUMERICS[12])
+    shifts = norm.parameters.channel_shift
+    assert shifts[4:8].min() > max(shifts[:4].max(), shifts[8:].max())
 
 
 def test_the_key_bias_and_the_norm_s_offset_on_keys_leave_no_trace():
@@ -250,3 +259,15 @@ def test_evaluation_scores_both_models_and_reports_progress():
 def test_calibration_images_have_the_model_s_size():
     assert calibration_images(float_model("mixed"), range(2)).shape == (2, 3, 32, 48)
     assert Numerics() == N
+
+
+def test_scales_of_values_and_attention_hold_both_ranges():
+    generator = np.random.default_rng(8)
+    values = np.exp(generator.normal(0, 0.5, 40))
+    attention = values * generator.uniform(0.05, 1.0, 40)
+    for columns in (np.ones(40), np.exp(generator.normal(0, 2, 40))):
+        scale, ratio = _value_scales(values, attention, columns)
+        assert (scale >= values).all() and (scale * ratio >= attention * (1 - 1e-12)).all()
+        plain = (columns * values**2).sum() * ((attention / values).max() ** 2 + 0.1)
+        assert (columns * scale**2).sum() * (ratio**2 + 0.1) < plain
+    assert _value_scales(values, values * 2, np.ones(40))[1] == 1.0

@@ -1,0 +1,139 @@
+"""Ledger: what is under way in the units, and how far the rows of a command that others follow have come."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Assert, Module, Mux, ResetSignal, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import AcceleratorConfig
+from hw.interfaces import place
+from hw.isa import Follow, Unit
+
+UNITS = tuple(Unit)
+"""Units in the order of their bits."""
+ENGINE, NORM, GATE, IMAGE, STREAM, STORE = range(len(UNITS))
+FOLLOWERS = (ENGINE, NORM, GATE)
+"""Units that can follow the rows of another."""
+ALL_ROWS = 0xFFFF
+
+
+class Ledger(wiring.Component):
+    """Keeps account of jobs between their units' taking them and their being done.
+
+    The engine has up to two jobs under way, any other unit one. A follower of the engine's rows counts the jobs that
+    must be done before the one it follows is the oldest; then it sees that job's rows, and all once that is done.
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine.
+
+    Members
+    -------
+    taken: In(6)
+        A unit takes a job in this cycle (bit i: ``UNITS[i]``).
+    where, follow:
+        Of that job: its place; and the Follow of its command.
+    looping:
+        The engine's latest command goes on: more jobs of it may come.
+    done: In(6)
+        The unit's oldest job is done.
+    row_written, norm_rows, image_rows:
+        Pulse: the oldest engine job has written a row; rows that LayerNorm and image loader have written of theirs.
+    busy: Out(6)
+        Jobs are under way.
+    ended: Out(6)
+        Pulse: the unit's oldest command is done.
+    rows_ready: Out(16) for each of ``FOLLOWERS``
+        Source rows that may be read, from the cycle after the job was taken.
+    oldest: Out(place) for each unit, latest: Out(place)
+        The place of its oldest job, or of its last one; and of the engine's latest job.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        count = len(UNITS)
+        super().__init__(
+            {
+                "taken": In(count),
+                "where": In(place(config)),
+                "follow": In(2),
+                "looping": In(1),
+                "done": In(count),
+                "row_written": In(1),
+                "norm_rows": In(16),
+                "image_rows": In(16),
+                "busy": Out(count),
+                "ended": Out(count),
+                "rows_ready": Out(16).array(len(FOLLOWERS)),
+                "oldest": Out(place(config)).array(count),
+                "latest": Out(place(config)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """A bit for each unit but the engine; two entries for the engine; the followers' counts."""
+        m = Module()
+        for unit in range(len(UNITS)):
+            if unit != ENGINE:
+                m.d.sync += self.busy[unit].eq(self.taken[unit] | (self.busy[unit] & ~self.done[unit]))
+                m.d.comb += self.ended[unit].eq(self.done[unit])
+                with m.If(self.taken[unit]):
+                    m.d.sync += self.oldest[unit].eq(self.where)
+            with m.If(self.done[unit] & ~ResetSignal()):
+                m.d.sync += Assert(self.busy[unit], f"{UNITS[unit].name}: done without a job")
+        left = self._engine(m)
+        self._rows(m, left)
+        return m
+
+    def _engine(self, m: Module) -> Signal:
+        """The engine's two entries; returns how many are left after this cycle's ``done``, without a new one."""
+        under_way, left, looped = Signal(range(3)), Signal(range(3)), Signal()
+        taken, done, oldest = self.taken[ENGINE], self.done[ENGINE], self.oldest[ENGINE]
+        m.d.comb += [left.eq(under_way - done), self.busy[ENGINE].eq(under_way != 0)]
+        m.d.sync += [under_way.eq(left + taken), looped.eq(self.looping)]
+        with m.If(taken):
+            m.d.sync += self.latest.eq(self.where)
+        with m.If(taken & (left == 0)):
+            m.d.sync += oldest.eq(self.where)
+        with m.Elif(done):
+            m.d.sync += oldest.eq(self.latest)
+        # A command of several jobs has ended when its last one is done and no other can follow.
+        goes_on = ((left != 0) & (self.latest.command == oldest.command)) | (
+            self.looping & (self.where.command == oldest.command)
+        )
+        loop_ended = looped & ~self.looping
+        m.d.comb += self.ended[ENGINE].eq((done & ~goes_on) | (loop_ended & (under_way == 0)))
+        with m.If(taken & ~ResetSignal()):
+            m.d.sync += Assert(left != 2, "the engine took a third job")
+        return left
+
+    def _rows(self, m: Module, left: Value) -> None:
+        """What each follower may read."""
+        rows, following_norm, following_image = Signal(16), Signal(), Signal()
+        done = self.done[ENGINE]
+        m.d.sync += rows.eq(Mux(done, 0, rows + self.row_written))
+        with m.If(self.taken[ENGINE]):
+            m.d.sync += [
+                following_norm.eq((self.follow == Follow.NORM) & self.busy[NORM] & ~self.done[NORM]),
+                following_image.eq((self.follow == Follow.IMAGE) & self.busy[IMAGE] & ~self.done[IMAGE]),
+            ]
+        with m.Else():
+            m.d.sync += [
+                following_norm.eq(following_norm & ~self.done[NORM]),
+                following_image.eq(following_image & ~self.done[IMAGE]),
+            ]
+        for index, unit in enumerate(FOLLOWERS):
+            ahead = Signal(range(3), name=f"ahead_of_{UNITS[unit].name.lower()}")
+            ready = self.rows_ready[index]
+            with m.If(self.taken[unit]):
+                m.d.sync += ahead.eq(Mux(self.follow == Follow.ENGINE, left, 0))
+            with m.Elif(done & (ahead != 0)):
+                m.d.sync += ahead.eq(ahead - 1)
+            m.d.comb += ready.eq(Mux(ahead == 0, ALL_ROWS, Mux(ahead == 1, rows, 0)))
+            if unit == ENGINE:
+                with m.If(following_norm):
+                    m.d.comb += ready.eq(self.norm_rows)
+                with m.If(following_image):
+                    m.d.comb += ready.eq(self.image_rows)

@@ -1,0 +1,81 @@
+"""The machine on Amaranth's own simulator: a reference for speed, with a memory of a few lines."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any
+
+import numpy as np
+from amaranth.sim import Simulator
+
+from hw.accelerator import Accelerator
+from hw.isa import REGISTERS
+from sim.machine import Frame, MemorySettings
+from sw.program import Program
+
+
+def cycles_per_second(program: Program, frame: Frame, cycles: int) -> float:
+    """Run the first ``cycles`` cycles of a frame; returns simulated cycles a second of the host's time.
+
+    Making the simulator is not counted. Raises RuntimeError if the machine did not start.
+    """
+    machine = Accelerator(program.config)
+    simulator = Simulator(machine)
+    simulator.add_clock(1e-8)
+    content = program.memory(frame.image)
+    read = machine.read
+    seen: dict[str, Any] = {"beats": 0}
+
+    async def memory(ctx: Any) -> None:
+        """Reads answered in order after the usual latency, a beat a cycle."""
+        beats: deque[tuple[int, int, bool]] = deque()
+        offered, now, width = False, 0, program.config.memory_bytes
+        ctx.set(read.arready, 1)
+        ports = (read.arvalid, read.araddr, read.arlen, read.rready)
+        async for _, _, valid, address, length, ready in ctx.tick().sample(*ports):
+            now += 1
+            if valid:
+                due = now + MemorySettings().read_latency
+                beats.extend((due, address + index * width, index == length) for index in range(length + 1))
+            if offered and ready:
+                beats.popleft()
+                seen["beats"] += 1
+            offered = bool(beats) and beats[0][0] <= now
+            ctx.set(read.rvalid, offered)
+            if offered:
+                _, start, last = beats[0]
+                ctx.set(read.rdata, int.from_bytes(np.asarray(content[start : start + width]).tobytes(), "little"))
+                ctx.set(read.rlast, last)
+
+    async def host(ctx: Any) -> None:
+        """Set the registers, start, and count time."""
+        for name, value in {**program.registers(frame.task), "control": 1}.items():
+            await _write(ctx, machine.control, REGISTERS[name][0], value)
+        start = time.perf_counter()
+        await ctx.tick().repeat(cycles)
+        seen["seconds"] = time.perf_counter() - start
+
+    simulator.add_testbench(memory, background=True)
+    simulator.add_testbench(host)
+    simulator.run()
+    if not seen["beats"]:
+        raise RuntimeError("the machine read nothing: it did not start")
+    return cycles / seen["seconds"]
+
+
+async def _write(ctx: Any, bus: Any, address: int, value: int) -> None:
+    """One AXI4-Lite write."""
+    for name, field in (("awaddr", address), ("wdata", value), ("wstrb", 15), ("awvalid", 1), ("wvalid", 1)):
+        ctx.set(getattr(bus, name), field)
+    ctx.set(bus.bready, 1)
+    address_taken = data_taken = answered = False
+    while not answered:
+        _, _, awready, wready, bvalid = await ctx.tick().sample(bus.awready, bus.wready, bus.bvalid)
+        if awready and not address_taken:
+            address_taken = True
+            ctx.set(bus.awvalid, 0)
+        if wready and not data_taken:
+            data_taken = True
+            ctx.set(bus.wvalid, 0)
+        answered = bool(bvalid)

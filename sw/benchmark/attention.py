@@ -1,0 +1,47 @@
+"""The claim of reordered attention (Edge-MoE, ICCAD 2023, section IV): broadcast traffic does not grow with P."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hw.config import AcceleratorConfig, preset
+from hw.isa import CycleCause
+from sim.machine import Frame, build_machine, run_machine
+from sw.compiler import compile_model
+from sw.pictures import scene_picture
+from sw.prepare import Report, prepare, silent
+
+ELEMENTS = (2, 4, 8, 16)
+
+
+def machine(elements: int) -> AcceleratorConfig:
+    """Preset ``edge`` with fewer elements, and with what depends on them."""
+    return replace(
+        preset("edge"),
+        name=f"edge-p{elements}",
+        elements=elements,
+        memory_bytes=16,
+        requantise_lanes=min(elements, 8),
+        exponential_lanes=min(elements, 8),
+    )
+
+
+def measure(model: str = "nano", *, on_progress: Report = silent) -> list[dict[str, Any]]:
+    """Words that the broadcast side reads in a cycle of attention, for each P (simulated).
+
+    Every beat of the array reads one word from the scratchpad's broadcast port, so words are cycles with a beat.
+    """
+    quantised = prepare(model, "edge").quantised
+    entries = []
+    for number, elements in enumerate(ELEMENTS):
+        on_progress("attention", number / len(ELEMENTS), f"P = {elements}")
+        config = machine(elements)
+        program = compile_model(quantised, config)
+        frame = Frame(task=0, image=scene_picture(program.model).image)
+        result = run_machine(program, [frame], simulator=build_machine(config))[0]
+        owned = sum(result.causes[command.index] for command in program.commands if command.op == "ATTENTION")
+        words, cycles = int(owned[CycleCause.BUSY]), int(owned.sum())
+        entries.append({"elements": elements, "words": words, "cycles": cycles, "words_per_cycle": words / cycles})
+    on_progress("attention", 1.0, "")
+    return entries

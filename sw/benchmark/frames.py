@@ -1,0 +1,87 @@
+"""Frames of several models on several machines: cycles, their bound, utilisation, and where the cycles went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sim.machine import MemorySettings
+from sw import cycles, flow
+from sw.breakdown import grouped, named
+from sw.outcome import FrameOutcome
+from sw.pictures import scene_picture
+from sw.prepare import Prepared, Report, prepare, silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One model on one machine; ``routing`` is for seeded models with experts."""
+
+    preset: str
+    model: str
+    routing: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.model}{f', {self.routing}' if self.routing else ''} on {self.preset}"
+
+
+CASES = (
+    Case(preset="edge", model="m3vit-tiny", routing="balanced"),
+    Case(preset="edge", model="m3vit-tiny", routing="skewed"),
+    Case(preset="edge", model="m3vit-tiny", routing="captured"),
+    Case(preset="edge-8", model="m3vit-tiny", routing="balanced"),
+    Case(preset="ecp5-85f", model="m3vit-tiny", routing="balanced"),
+    Case(preset="edge", model="nano"),
+    Case(preset="ecp5-85f", model="nano"),
+    Case(preset="edge-large", model="deit-small"),
+)
+"""The paper's geometry in three routings, a bus of a quarter of the width, the board's preset, the trained model, and a
+dense geometry that nothing was tuned on."""
+
+
+def measure(case: Case, *, on_progress: Report = silent) -> list[dict[str, Any]]:
+    """One frame a task, back to back on one machine, verified."""
+    prepared = prepare(case.model, case.preset, routing=case.routing, on_progress=on_progress)
+    model = prepared.program.model
+    # Without experts every task but its head is the same.
+    tasks = range(len(model.tasks)) if model.expert_layers else range(1)
+    result = flow.execute(prepared, [scene_picture(model)], list(tasks), on_progress=on_progress)
+    return [entry(prepared, outcome) for outcome in result.frames]
+
+
+def entry(prepared: Prepared, outcome: FrameOutcome) -> dict[str, Any]:
+    """A frame's numbers; all cycles are simulated but ``bound_cycles`` (computed) and ``predicted_cycles``."""
+    program, result = prepared.program, outcome.result
+    load = outcome.load()
+    bound = cycles.bound(program, result.task, load)
+    kinds = grouped(outcome.shares(), "kind")
+    return {
+        "preset": program.config.name,
+        "memory_bytes_per_cycle": program.config.memory_bytes,
+        "read_latency": MemorySettings().read_latency,
+        "model": program.model.name,
+        "weights": prepared.checkpoint.weights,
+        "routing": prepared.routing,
+        "task": outcome.task,
+        "cycles": result.cycles,
+        "bound_cycles": bound,
+        "over_bound": result.cycles / bound,
+        "ideal_cycles": outcome.work.ideal_cycles,
+        "macs": outcome.work.macs,
+        "mac_utilisation": outcome.mac_utilisation,
+        "dram_bytes": result.counters["read_bytes"] + result.counters["write_bytes"],
+        "expert_load": load,
+        "bit_exact": outcome.bit_exact,
+        "elements_compared": outcome.verdict.elements_compared,
+        "sim_cycles_per_s": outcome.cycles_per_second,
+        "predicted_cycles": outcome.predicted_cycles,
+        "kinds": {
+            share.kind: {
+                "cycles": share.cycles,
+                "macs": share.macs,
+                "mac_utilisation": share.macs / (max(1, share.cycles) * program.config.elements * program.config.lanes),
+                "causes": named(share.causes),
+            }
+            for share in kinds
+        },
+    }

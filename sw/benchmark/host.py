@@ -1,0 +1,32 @@
+"""The same frame in PyTorch on this computer."""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+from typing import Any
+
+import torch
+
+from sw.pictures import scene_picture
+from sw.prepare import Prepared
+
+RUNS = 5
+
+
+def measure(prepared: Prepared) -> dict[str, Any]:
+    """Milliseconds of the float model for one frame of the first task: median of some runs after a first one."""
+    model = prepared.checkpoint.model
+    image = torch.from_numpy(scene_picture(prepared.program.model).image[None])
+    seconds = []
+    with torch.no_grad():
+        for _ in range(RUNS + 1):
+            start = time.perf_counter()
+            model(image, 0)
+            seconds.append(time.perf_counter() - start)
+    return {
+        "model": prepared.program.model.name,
+        "milliseconds": 1000 * median(seconds[1:]),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }

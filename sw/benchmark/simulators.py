@@ -1,0 +1,55 @@
+"""How fast the machine simulates: our fast build, cocotb's stock build, Amaranth's own simulator, all of one frame."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+from sim.amaranth_machine import cycles_per_second
+from sim.build import Simulator
+from sim.machine import Frame, build_machine, run_machine
+from sw.pictures import scene_picture
+from sw.prepare import Prepared, Report, silent
+
+ROUNDS = 3
+"""Alternating runs of the fast and of the stock build."""
+AMARANTH_CYCLES = 400
+"""Cycles on Amaranth's simulator: enough to be past the start, little enough to wait for."""
+
+
+def measure(prepared: Prepared, *, rounds: int = ROUNDS, on_progress: Report = silent) -> dict[str, Any]:
+    """Cycles a second of each simulator, in turns on the same frame: medians, and ratios to the stock build.
+
+    The stock build has every signal public, as cocotb's own runner builds it, and no waves; RTL, test bench and traces
+    are the same. Amaranth's simulator runs the beginning of the frame, without traces.
+    """
+    frame = Frame(task=0, image=scene_picture(prepared.program.model).image)
+    builds = {
+        "fast": build_machine(prepared.config),
+        "stock": _stock(prepared, on_progress),
+    }
+    speeds: dict[str, list[float]] = {name: [] for name in builds}
+    for number in range(rounds):
+        for name, simulator in builds.items():
+            on_progress("simulation speed", number / rounds, name)
+            result = run_machine(prepared.program, [frame], simulator=simulator)[0]
+            speeds[name].append(result.cycles / result.seconds)
+    medians = {name: median(values) for name, values in speeds.items()}
+    on_progress("simulation speed", 0.95, "Amaranth's simulator")
+    amaranth = cycles_per_second(prepared.program, frame, AMARANTH_CYCLES)
+    on_progress("simulation speed", 1.0, "")
+    return {
+        "preset": prepared.config.name,
+        "model": prepared.program.model.name,
+        "rounds": rounds,
+        **medians,
+        "amaranth": amaranth,
+        "ratio": medians["fast"] / medians["stock"],
+        "ratio_amaranth": medians["fast"] / amaranth,
+        "runs": speeds,
+    }
+
+
+def _stock(prepared: Prepared, on_progress: Report) -> Simulator:
+    on_progress("simulation speed", 0.0, "building the stock simulator: minutes the first time, then kept")
+    return build_machine(prepared.config, stock=True)

@@ -1,0 +1,31 @@
+"""What it costs to change the task: the same frame after another task and after none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sim.machine import Frame, build_machine, run_machine
+from sw.pictures import scene_picture
+from sw.prepare import prepare
+
+
+def measure(model: str = "nano", preset: str = "edge") -> dict[str, Any]:
+    """Cycles and bytes of task B after task A, less those of task B first (simulated); and of A again after B."""
+    prepared = prepare(model, preset)
+    program = prepared.program
+    image = scene_picture(program.model).image
+    simulator = build_machine(prepared.config)
+
+    def run(*tasks: int) -> list[tuple[int, int]]:
+        results = run_machine(program, [Frame(task=task, image=image) for task in tasks], simulator=simulator)
+        return [(result.cycles, result.counters["read_bytes"]) for result in results]
+
+    alone, switched = run(1)[0], run(0, 1, 0)
+    back = [after - before for after, before in zip(switched[2], switched[0], strict=True)]
+    there = [after - before for after, before in zip(switched[1], alone, strict=True)]
+    return {
+        "preset": preset,
+        "model": program.model.name,
+        "extra_cycles": max(there[0], back[0]),
+        "extra_bytes": max(there[1], back[1]),
+    }

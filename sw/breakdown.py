@@ -1,0 +1,137 @@
+"""The cycles of a frame by layer, phase and kind of work: what the report's tables, charts and the roofline show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hw.isa import CycleCause
+from sw.program import Command, Program
+
+CAUSES = tuple(cause.name.lower() for cause in CycleCause)
+"""Names of the causes, in their order."""
+
+KINDS = ("embed", "norm", "Q, K, V", "QK, AV", "projection", "MLP", "gate", "experts", "head", "store", "control")
+"""Kinds of work, in the order of a frame. ``control`` is END and passing over other tasks' commands."""
+
+_ATTENTION, _MLP = "attention", "MLP"
+_PARTS = {
+    "norm1": (_ATTENTION, "norm"),
+    "query": (_ATTENTION, "Q, K, V"),
+    "key": (_ATTENTION, "Q, K, V"),
+    "v_weights": (_ATTENTION, "Q, K, V"),
+    "value": (_ATTENTION, "Q, K, V"),
+    "attention": (_ATTENTION, "QK, AV"),
+    "projection": (_ATTENTION, "projection"),
+    "norm2": (_MLP, "norm"),
+    "fc1": (_MLP, "MLP"),
+    "fc2": (_MLP, "MLP"),
+    "gate": (_MLP, "gate"),
+    "route": (_MLP, "gate"),
+    "experts": (_MLP, "experts"),
+}
+_WHOLE = {
+    "image": ("embed", "embed"),
+    "residual": ("embed", "embed"),
+    "embed": ("embed", "embed"),
+    "norm": ("output", "norm"),
+    "head": ("output", "head"),
+    "store": ("output", "store"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """What one command, or several of a sort, did and took.
+
+    ``phase`` is "embed", "attention", "MLP" (or "experts"), "output" or "control"; ``kind`` one of ``KINDS``;
+    ``weight_bytes`` came from the weight stream; ``causes`` are the owned cycles in the order of CycleCause.
+    """
+
+    layer: int | None
+    phase: str
+    kind: str
+    macs: int
+    ideal_cycles: int
+    weight_bytes: int
+    causes: np.ndarray
+
+    @property
+    def cycles(self) -> int:
+        """All owned cycles."""
+        return int(self.causes.sum())
+
+    @property
+    def place(self) -> str:
+        """Layer and phase in words."""
+        return self.phase if self.layer is None else f"layer {self.layer} {self.phase}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-compatible form."""
+        numbers = {"macs": self.macs, "ideal_cycles": self.ideal_cycles, "weight_bytes": self.weight_bytes}
+        where = {"layer": self.layer, "phase": self.phase, "kind": self.kind}
+        return where | {"cycles": self.cycles} | numbers | {"causes": named(self.causes)}
+
+
+def named(causes: np.ndarray) -> dict[str, int]:
+    """Cycles by the name of their cause."""
+    return dict(zip(CAUSES, map(int, causes), strict=True))
+
+
+def _sort(command: Command, program: Program) -> tuple[str, str]:
+    """Phase and kind of a command that runs."""
+    if command.op == "END":
+        return "control", "control"
+    if command.layer is None:
+        return _WHOLE[command.name.partition(".")[0]]
+    phase, kind = _PARTS[command.name.split(".")[1]]
+    routed = phase == _MLP and command.layer in program.model.expert_layers
+    return "experts" if routed else phase, kind
+
+
+def shares(program: Program, task: int, causes: np.ndarray, load: Mapping[str, Iterable[int]]) -> list[Share]:
+    """One share for each command, in order; ``load`` is the tokens of each expert by layer (``layer03``)."""
+    found = []
+    for command in program.commands:
+        owned = causes[command.index]
+        if not command.runs(task):
+            phase, kind, macs, ideal, weights = "control", "control", 0, 0, 0
+        else:
+            phase, kind = _sort(command, program)
+            macs, ideal, weights = command.macs, command.ideal_cycles, command.stream_bytes
+            if command.op == "EXPERTS":
+                used = sum(1 for tokens in load.get(f"layer{command.layer:02d}", ()) if tokens)
+                weights = weights * used // program.model.experts
+        layer = None if phase == "control" else command.layer
+        found.append(
+            Share(
+                layer=layer, phase=phase, kind=kind, macs=macs, ideal_cycles=ideal, weight_bytes=weights, causes=owned
+            )
+        )
+    return found
+
+
+def grouped(found: Iterable[Share], *keys: str) -> list[Share]:
+    """Add shares up whose ``keys`` (of "layer", "phase", "kind") agree, in order of first appearance.
+
+    What is not among the keys is None or empty in the sums. Sums without cycles and work are left out.
+    """
+    sums: dict[tuple, list[Share]] = {}
+    for share in found:
+        sums.setdefault(tuple(getattr(share, key) for key in keys), []).append(share)
+    result = []
+    for values, members in sums.items():
+        where = {"layer": None, "phase": "", "kind": ""} | dict(zip(keys, values, strict=True))
+        total = Share(
+            **where,
+            macs=sum(share.macs for share in members),
+            ideal_cycles=sum(share.ideal_cycles for share in members),
+            weight_bytes=sum(share.weight_bytes for share in members),
+            causes=np.sum([share.causes for share in members], axis=0),
+        )
+        if total.cycles or total.macs:
+            result.append(total)
+    return result

@@ -1,0 +1,157 @@
+"""When LayerNorm, gate, image loader and store do their work."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+
+import numpy as np
+
+from hw.bus.bursts import longest_burst
+from hw.config import AcceleratorConfig
+from hw.interfaces import MEMORY_LATENCY
+from hw.nonlinear.exp2 import Exp2
+from hw.nonlinear.gate_weights import GateWeights
+from hw.nonlinear.layernorm import LayerNorm
+from hw.nonlinear.layernorm_lanes import LayerNormLanes, wide_channels
+from hw.nonlinear.layernorm_output import LATENCY as OUTPUT_LATENCY
+from hw.nonlinear.reciprocal import Reciprocal
+from hw.nonlinear.row_statistics import RowStatistics
+
+
+class NormModel:
+    """LayerNorm pass by pass, as ``hw.nonlinear.layernorm_walk`` chooses them."""
+
+    START = 2
+    """From the job's being taken to the first choice of a pass."""
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        statistics = RowStatistics(config)
+        depth = (config.layernorm_lanes - 1).bit_length()
+        self._interval = statistics.interval
+        self._buffered = config.layernorm_row_buffer
+        # Residual memory, three stages of the lanes, their tree, the register of sums; then the table of rows.
+        self._scaled = MEMORY_LATENCY + 3 + depth + 1 + statistics.latency + 1
+        # Residual memory, lanes, the word, its queue.
+        self._written = MEMORY_LATENCY + LayerNormLanes.LATENCY + OUTPUT_LATENCY + 1
+        self._parts = config.lanes // config.layernorm_lanes
+        self._wide_parts = config.lanes // wide_channels(config)
+
+    def run(
+        self, taken: float, *, rows: int, words: int, wide: bool, ready: list[float], reads: list[float]
+    ) -> np.ndarray:
+        """When each row is completely written.
+
+        ``ready[r]`` is when row r may be read; ``reads`` are write-back's of the residual memory, which come first.
+        """
+        narrow, wide_beats = words * self._parts, words * self._wide_parts if wide else 0
+        if self._buffered:
+            return self._run_buffered(taken + self.START, rows, narrow, narrow + wide_beats, ready, reads)
+        time, spaced = taken + self.START, 0.0
+        scaled: list[float] = []
+        written = np.zeros(rows)
+        summed = normalised = 0
+        output_ended = False
+        infinite = float("inf")
+        while normalised < rows:
+            may_sum = summed < rows and ready[summed] <= time
+            known = normalised < summed and scaled[normalised] <= time
+            if may_sum and (output_ended or not known):
+                time = self._pass(time, narrow, reads)
+                time = max(time, spaced)
+                spaced = time + self._interval
+                scaled.append(time + self._scaled)
+                summed += 1
+                output_ended = False
+            elif known:
+                time = self._pass(time, narrow, reads)
+                if wide:
+                    time = self._pass(time, wide_beats, reads)
+                written[normalised] = time + self._written
+                normalised += 1
+                output_ended = True
+            else:
+                # Nothing to read: it looks again every cycle.
+                time = min(
+                    ready[summed] if summed < rows else infinite,
+                    scaled[normalised] if normalised < summed else infinite,
+                )
+                output_ended = False
+        return written
+
+    def _run_buffered(
+        self, begin: float, rows: int, narrow: int, outputs: int, ready: list[float], reads: list[float]
+    ) -> np.ndarray:
+        """With a row buffer: statistics and outputs side by side, as many rows apart as it holds."""
+        summing = output = begin
+        spaced = 0.0
+        chosen = np.zeros(rows)
+        written = np.zeros(rows)
+        for row in range(rows):
+            ahead = row + 1 - LayerNorm.ROWS_AHEAD
+            place = chosen[ahead] + 1 if ahead > 0 else 0.0
+            summing = max(self._pass(max(summing, ready[row], place), narrow, reads), spaced)
+            spaced = summing + self._interval
+            chosen[row] = max(output, summing + self._scaled)
+            output = chosen[row] + outputs
+            written[row] = output + self._written
+        return written
+
+    @staticmethod
+    def _pass(time: float, beats: int, reads: list[float]) -> float:
+        """Last beat of a pass chosen at ``time``: write-back's reads of the residual memory come first."""
+        if not reads:
+            return time + beats
+        end = time + beats
+        held = 0
+        first = bisect_right(reads, time)
+        while True:
+            more = bisect_right(reads, end + held) - first
+            if more == held:
+                return end + held
+            held = more
+
+
+class GateModel:
+    """The gate, token by token."""
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        width = config.numerics.gate_weight.width + (config.max_experts - 1).bit_length()
+        self._reciprocal = Reciprocal(config.numerics, width).latency
+
+    def run(self, taken: float, *, tokens: int, experts: int, top_k: int, ready: np.ndarray) -> float:
+        """When the queues are complete."""
+        interval = max(experts + 1, GateWeights.INTERVAL)
+        order = np.arange(tokens)
+        starts = np.maximum.accumulate(np.maximum(ready[:tokens], taken + 1) - order * interval) + order * interval
+        ranked = starts[-1] + experts - 1 + MEMORY_LATENCY + 2
+        raised = ranked + experts + 2 + Exp2.LATENCY + 1
+        return float(raised + self._reciprocal + top_k + 3)
+
+
+class StoreModel:
+    """STORE: the residual memory's rows to memory, a beat a cycle, and the answer to the last."""
+
+    OVERHEAD = 5
+    """From the job's being taken to the cycle before its first beat on the bus: job, row, burst, queue of lengths."""
+    ANSWER = 1
+    """From the answer to ``done``."""
+
+    def __init__(self, config: AcceleratorConfig, write_latency: int) -> None:
+        self._beats_a_word = 4 * config.lanes // config.memory_bytes
+        self._longest = longest_burst(config)
+        self._latency = write_latency
+
+    def run(self, taken: float, *, rows: int, words: int) -> float:
+        """When everything is written and answered."""
+        beats = words * self._beats_a_word
+        time = taken + self.OVERHEAD
+        answers: deque[float] = deque([0.0] * 8, 8)
+        for _ in range(rows):
+            left = beats
+            while left:
+                part = min(left, self._longest)
+                time = max(time, answers[0] + 2) + part
+                answers.append(time + self._latency)
+                left -= part
+        return time + self._latency + self.ANSWER

@@ -1,0 +1,71 @@
+"""How far the integers of m3vit-tiny are from its float model: the bounds that docs/numerics.md states."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+
+from golden.config import M3VIT_TINY
+from golden.model import VisionTransformer
+from golden.scenes import HELD_OUT
+from golden.seeded import Statistics, seeded_model
+from hw.config import preset
+from sw.quantise import calibration_images, error_report, quantise
+
+OUTLIERS = Statistics(heavy_energy=0.8, gain_outliers=0.05, tail=3.5, rows=0.6, columns=0.5)
+
+
+def untrained() -> VisionTransformer:
+    """As timm initialises: small normal weights, no biases, norms that change nothing."""
+    generator = torch.Generator().manual_seed(3)
+    model = VisionTransformer(M3VIT_TINY).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+            elif "norm" in name:
+                parameter.fill_(1)
+            else:
+                deviation = {"w_gate": 192**-0.5, "patch_embed.proj.weight": 768**-0.5}
+                found = [value for end, value in deviation.items() if name.endswith(end)]
+                torch.nn.init.trunc_normal_(parameter, std=found[0] if found else 0.02, generator=generator)
+    return model
+
+
+MODELS = {
+    "default": lambda: seeded_model(M3VIT_TINY),
+    "another seed": lambda: seeded_model(M3VIT_TINY, 1),
+    "skewed": lambda: seeded_model(M3VIT_TINY, 0, "skewed"),
+    "outliers": lambda: seeded_model(M3VIT_TINY, 2, statistics=OUTLIERS),
+    "untrained": untrained,
+}
+
+
+@cache
+def model(name: str) -> VisionTransformer:
+    return MODELS[name]()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "width", "error", "changes"),
+    [
+        ("default", 8, 0.05, 0.05),
+        ("default", 12, 0.015, 0.015),
+        ("another seed", 8, 0.05, 0.05),
+        ("skewed", 8, 0.05, 0.05),
+        ("outliers", 8, 0.10, 0.10),
+        ("untrained", 8, 0.05, 0.10),
+    ],
+)
+def test_error_after_the_last_layer_and_routing_changes_of_each(name: str, width: int, error: float, changes: float):
+    machine = preset("edge") if width == 8 else preset("edge").with_activation_width(width)
+    quantised = quantise(model(name), calibration_images(model(name)), machine.numerics)
+    report = error_report(model(name), quantised, calibration_images(model(name), range(HELD_OUT, HELD_OUT + 2)))
+    for task in report.values():
+        assert not task["saturated"]
+        assert task["layers"][-1]["relative_l2"] <= error
+        # A token in 129 is 0.8 %: the bound is on the mean of a layer's share over both pictures.
+        assert max(layer["routing_changes"] or 0 for layer in task["layers"]) <= changes + 1 / 129
