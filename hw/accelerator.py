@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -29,6 +29,7 @@ from hw.compute.parameters import ParameterStore
 from hw.compute.writeback import Writeback
 from hw.config import AcceleratorConfig
 from hw.interfaces import (
+    MEMORY_LATENCY,
     Axi4Lite,
     Axi4Read,
     Axi4Write,
@@ -53,6 +54,7 @@ from hw.nonlinear.layernorm import LayerNorm
 from hw.nonlinear.softmax import Softmax
 from hw.sequencer.ledger import ENGINE, FOLLOWERS, GATE, IMAGE, NORM, STORE, STREAM, UNITS
 from hw.sequencer.sequencer import Sequencer
+from hw.sleep import lasting, sleeping, working
 
 FETCH, PIXELS, WEIGHTS = range(3)
 """Clients of the read master, in order of priority."""
@@ -136,8 +138,11 @@ class Accelerator(wiring.Component):
         layouts = {name: self._units[name].job.payload.shape() for name in job_units}
         self._units["sequencer"] = Sequencer(config, layouts)
         for name, unit in self._units.items():
-            m.submodules[name] = ResetInserter(self._registers.clear)(unit)
             setattr(self, f"_{name}", unit)
+        awake = self._awake(m)
+        for name, unit in self._units.items():
+            held = sleeping(m, name, unit, awake[name]) if name in awake else unit
+            m.submodules[name] = ResetInserter(self._registers.clear)(held)
 
         self._wire_memory(m)
         self._wire_jobs(m, job_units)
@@ -148,6 +153,17 @@ class Accelerator(wiring.Component):
         if self._trace:
             self._wire_trace(m)
         return m
+
+    def _awake(self, m: Module) -> dict[str, Value]:
+        """When the units that rest most of the time must not sleep."""
+        layernorm, softmax = self._layernorm, self._softmax
+        asked = self._stream.shift_write.valid, softmax.score_write.valid | softmax.score_read_enable
+        return {
+            "image": working(m, self._image, name="image"),
+            "store": working(m, self._store, name="store"),
+            "layernorm": working(m, layernorm, name="layernorm") | asked[0],
+            "softmax": working(m, softmax, name="softmax") | lasting(m, asked[1], MEMORY_LATENCY, name="scores"),
+        }
 
     def _wire_host(self, m: Module) -> None:
         """Registers: settings out, state, errors and events in."""

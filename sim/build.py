@@ -243,7 +243,7 @@ def _design_text(design: Design | None, options: BuildOptions) -> str:
     if design is None:
         return ""
     text = simplify.loop_zeroing(design.text)
-    return simplify.merge_registers(text) if options.fast else text
+    return simplify.merge_registers(simplify.stop_clocks(text)) if options.fast else text
 
 
 def _digest(design: Design | None, control: str, options: BuildOptions) -> str:

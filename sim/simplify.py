@@ -4,6 +4,7 @@
 - A register's next value, a process of its own with a signal of its own, moves into the register's clocked process; the
   registers of a module that are reset alike share one branch. A value is stored once a cycle instead of twice, and what
   stands under an enable is skipped when it is off.
+- A unit that sleeps (``hw.sleep``) has its clock stopped: nothing of it is evaluated until it wakes.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ _REGISTER = re.compile(rf"  always @\(posedge clk\)\n    (?P<register>{_NAME}) ?
 _PROCESS = re.compile(r"  always @\* begin\n    if \(\\\$auto\S+ \) begin end\n(?P<body>(?:    .*\n)+)  end\n")
 _TARGET = re.compile(rf"^ *(?:\{{ )?(?P<name>{_NAME})[^=]*? = ", re.MULTILINE)
 _RESET = re.compile(rf"    if \((?P<condition>{_NAME}) ?\) begin\n      (?P<statement>[^;]*<= \d+'\w+);\n    end\n\Z")
+
+
+_INSTANCE = re.compile(rf"^  {_NAME} +(?P<name>{_NAME}) \(\n(?P<ports>(?:    \..*\n)+)  \);\n", re.MULTILINE)
 
 
 def loop_zeroing(text: str) -> str:
@@ -101,3 +105,23 @@ def _process(conditions: tuple[str, ...], members: list[tuple[str, str]]) -> str
     resets = "".join(f"      {statement};\n" for statement, _ in members)
     either = " | ".join(f"{condition} " for condition in conditions)
     return f"  always @(posedge clk)\n    if ({either}) begin\n{resets}    end else begin\n{rest}    end\n"
+
+
+def stop_clocks(text: str) -> str:
+    """Gated clocks for the instances beside a signal ``INSTANCE_awake``.
+
+    The gate holds its enable from the falling edge on; resets open it.
+    """
+
+    def gate(match: re.Match[str]) -> str:
+        name = match["name"]
+        ports = dict(re.findall(r"    \.(\S+) ?\((.*)\),?\n", match["ports"]))
+        if f"{name}_awake" not in ports:
+            return match[0]
+        opens = " | ".join(ports[port] for port in (f"{name}_awake", "clear", "rst") if port in ports)
+        return (
+            f"  reg {name}_open;\n  always @(negedge clk) {name}_open <= {opens};\n"
+            f"  wire {name}_clk = clk & {name}_open;\n{match[0].replace('.clk(clk)', f'.clk({name}_clk)')}"
+        )
+
+    return _INSTANCE.sub(gate, text)

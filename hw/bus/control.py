@@ -14,6 +14,7 @@ from hw.bus.window import error_report
 from hw.config import AcceleratorConfig
 from hw.interfaces import Axi4Lite, Strobe
 from hw.isa import CycleCause, ErrorCode
+from hw.sleep import lasting, sleeping
 
 IDENTITY = 0x54455353
 INTERFACE_VERSION = 2
@@ -119,7 +120,9 @@ class ControlRegisters(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Registers, counters, watchdog; the life of a run; what is remembered of it."""
         m = Module()
-        m.submodules.registers = registers = RegisterFile()
+        registers = RegisterFile()
+        asked = Cat(self.bus.awvalid, self.bus.wvalid, self.bus.arvalid, self.bus.bvalid, self.bus.rvalid).any()
+        m.submodules.registers = sleeping(m, "registers", registers, lasting(m, asked, 2, name="host"))
         m.submodules.counters = counters = Counters(self._config)
         m.submodules.stamps = stamps = CommandStamps(self._config, self._units)
         m.submodules.watchdog = watchdog = Watchdog()

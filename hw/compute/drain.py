@@ -20,6 +20,7 @@ from hw.interfaces import (
 )
 from hw.nonlinear.gelu import Gelu
 from hw.nonlinear.pipeline import delay
+from hw.sleep import lasting, sleeping
 
 
 def recipe(config: AcceleratorConfig) -> data.StructLayout:
@@ -93,16 +94,20 @@ class Drain(wiring.Component):
         m = Module()
         lanes = self._config.requantise_lanes
         accumulator, tag = self._divide(m)
-        m.submodules.requantiser = requantiser = Requantiser(self._config)
+        requantiser = Requantiser(self._config)
+        asked = lasting(m, requantiser.valid, Requantiser.LATENCY - 1, name="requantiser")
+        m.submodules.requantiser = sleeping(m, "requantiser", requantiser, asked)
         tag = self._choose_operands(m, requantiser, accumulator, tag)
         tag = self._later(m, tag, Requantiser.LATENCY, "requantised")
         m.d.sync += self.clipped.eq(tag.valid & (tag.target == Target.RESIDUAL) & requantiser.clipped.any())
 
         end = self._later(m, tag, Gelu.LATENCY, "activated")
         m.d.comb += [self.group.valid.eq(end.valid), self.group.payload.last.eq(end.last)]
+        curved = lasting(m, tag.valid & tag.gelu, Gelu.LATENCY - 1, name="gelu")
         for lane in range(lanes):
             value = requantiser.value[lane]
-            m.submodules[f"gelu_{lane}"] = gelu = Gelu(self._config)
+            gelu = Gelu(self._config)
+            m.submodules[f"gelu_{lane}"] = sleeping(m, f"gelu_{lane}", gelu, curved)
             m.d.comb += [
                 gelu.argument.eq(value),
                 gelu.multiplier.eq(self.constants.gelu_multiplier),

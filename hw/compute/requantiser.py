@@ -44,7 +44,7 @@ class Requantiser(wiring.Component):
     Members
     -------
     valid: In(1)
-        A group enters; only assertions depend on it.
+        A group enters; only assertions and, around this, the sleep of the whole depend on it.
     accumulator: In(ArrayLayout(signed(accumulator_width), R))
         Accumulators; with the bias added they must still fit (asserted).
     bias, multiplier, shift: In(ArrayLayout(signed 32 / unsigned 17 / unsigned 6 bits, R))

@@ -26,6 +26,7 @@ from hw.interfaces import (
     step,
 )
 from hw.nonlinear.pipeline import delay
+from hw.sleep import lasting, sleeping
 
 _WAIT_CYCLES = 64
 """Longest time a step waits for its values to be assembled: the array's latency and the drain's."""
@@ -110,8 +111,10 @@ class Writeback(wiring.Component):
         config = self._config
         m.submodules.drain = drain = Drain(config)
         m.submodules.assembler = assembler = GroupAssembler(config)
-        m.submodules.residual = residual = ResidualUpdate(config)
-        m.submodules.transposer = transposer = Transposer(config)
+        residual, transposer = ResidualUpdate(config), Transposer(config)
+        updates = lasting(m, residual.request.valid, ResidualUpdate.LATENCY, name="residual")
+        m.submodules.residual = sleeping(m, "residual", residual, updates)
+        m.submodules.transposer = sleeping(m, "transposer", transposer, transposer.channel.valid | transposer.busy)
         group = drain.group
         leaves = Signal()
         m.d.comb += leaves.eq(group.valid & group.payload.last)

@@ -14,6 +14,7 @@ from hw.nonlinear.pipeline import delay
 from hw.nonlinear.token_queues import TokenQueues, queue_write
 from hw.nonlinear.top_k import TopK, candidate
 from hw.sequencer.schedule import queue_counts
+from hw.sleep import sleeping
 
 
 def gate_job() -> data.StructLayout:
@@ -79,13 +80,15 @@ class Gate(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        m.submodules.top_k = top_k = TopK(config)
-        m.submodules.weights = weights = GateWeights(config)
+        top_k, weights, awake = TopK(config), GateWeights(config), Signal()
+        m.submodules.top_k = sleeping(m, "top_k", top_k, awake)
+        m.submodules.weights = sleeping(m, "weights", weights, awake)
         m.submodules.queues = queues = TokenQueues(config)
         connect(m, weights.append, queues.append)
         job, start, scanning = Signal(gate_job()), Signal(), Signal()
         m.d.comb += [
             start.eq(self.job.valid & self.job.ready),
+            awake.eq(start | scanning | self.done),
             queues.clear.eq(start),
             weights.clear.eq(start),
             weights.experts.eq(job.experts),

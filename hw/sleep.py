@@ -1,0 +1,39 @@
+"""Units that hold all their registers while they have nothing to do: less power, and less to simulate.
+
+The enable of a sleeping unit is a signal called ``NAME_awake`` beside the unit's instance ``NAME``; the fast simulation
+finds it by that name and stops the unit's clock instead (``sim/simplify.py``). Resets reach a sleeping unit.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Elaboratable, EnableInserter, Module, Signal, ValueLike
+from amaranth.lib import wiring
+
+
+def sleeping(m: Module, name: str, unit: wiring.Component, awake: ValueLike) -> Elaboratable:
+    """The unit, to be the submodule ``name``; registers and memory ports change only in cycles when ``awake`` is 1."""
+    enable = Signal(name=f"{name}_awake")
+    m.d.comb += enable.eq(awake)
+    return EnableInserter(enable)(unit)
+
+
+def lasting(m: Module, event: ValueLike, cycles: int, *, name: str) -> Signal:
+    """1 in cycles with the event and in the ``cycles`` after one: the latency of what the event set in motion."""
+    remaining, active = Signal(range(cycles + 1), name=f"{name}_remaining"), Signal(name=f"{name}_active")
+    m.d.comb += active.eq(event | (remaining != 0))
+    with m.If(event):
+        m.d.sync += remaining.eq(cycles)
+    with m.Elif(remaining != 0):
+        m.d.sync += remaining.eq(remaining - 1)
+    return active
+
+
+def working(m: Module, unit: wiring.Component, *, name: str) -> Signal:
+    """1 from the cycle in which ``unit.job`` is offered to that of ``unit.done``."""
+    taken, active = Signal(name=f"{name}_taken"), Signal(name=f"{name}_working")
+    m.d.comb += active.eq(unit.job.valid | taken)
+    with m.If(unit.job.valid):
+        m.d.sync += taken.eq(1)
+    with m.Elif(unit.done):
+        m.d.sync += taken.eq(0)
+    return active
