@@ -293,7 +293,7 @@ def _generate(design: Design | None, control: str, options: BuildOptions, work: 
 def _compile_model(generated: Sequence[Path], options: BuildOptions, work: Path) -> None:
     """Compile the model, cocotb's main program and the user's C++, and link them."""
     main = options.main or Path(cocotb_tools.config.share_dir) / "lib" / "verilator" / "verilator.cpp"
-    level = "-O3" if options.optimise else "-O1"
+    level = "-O3" if options.training else "-O2" if options.optimise else "-O1"
     flags = [*_compiler_flags(options), *_model_flags(options), "-I."]
     folder = work / "generated"
     once: list[tuple[Path, Path, str]] = []
