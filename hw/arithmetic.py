@@ -44,7 +44,7 @@ def exceeds(value: Value, target: Format) -> Value:
 
 
 def registered_tree(
-    m: Module, values: Sequence[ValueLike], *, enable: ValueLike = 1, name: str = "sum"
+    m: Module, values: Sequence[ValueLike], *, enable: ValueLike = 1, name: str = "sum", suffix: str = ""
 ) -> tuple[Value, int]:
     """Balanced adder tree with a register after each level.
 
@@ -59,7 +59,7 @@ def registered_tree(
         pairs = [level[i] + level[i + 1] for i in range(0, len(level) - 1, 2)] + ([level[-1]] if len(level) % 2 else [])
         level = []
         for index, pair in enumerate(pairs):
-            register = Signal(pair.shape(), name=f"{name}_{depth}_{index}")
+            register = Signal(pair.shape(), name=f"{name}_{depth}_{index}{suffix}")
             with m.If(enable):
                 m.d.sync += register.eq(pair)
             level.append(register)

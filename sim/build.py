@@ -33,6 +33,7 @@ import cocotb_tools.config
 from amaranth.lib import wiring
 
 from sim import simplify, tools
+from sim.natural_widths import natural_widths
 from sim.verilog import Design, export_verilog
 
 BUILD_ROOT = tools.PROJECT_ROOT / "build" / "sim"
@@ -243,7 +244,7 @@ def _design_text(design: Design | None, options: BuildOptions) -> str:
     if design is None:
         return ""
     text = simplify.loop_zeroing(design.text)
-    return simplify.merge_registers(simplify.stop_clocks(text)) if options.fast else text
+    return natural_widths(simplify.merge_registers(simplify.stop_clocks(text))) if options.fast else text
 
 
 def _digest(design: Design | None, control: str, options: BuildOptions) -> str:

@@ -21,25 +21,25 @@ module machine #(
 
     input  logic [7:0]  control__awaddr /* verilator public_flat_rw */,
     input  logic        control__awvalid /* verilator public_flat_rw */,
-    output logic        control__awready /* verilator public_flat_rw */,
+    output logic        control__awready /* verilator public_flat_rd */,
     input  logic [31:0] control__wdata /* verilator public_flat_rw */,
     input  logic [3:0]  control__wstrb /* verilator public_flat_rw */,
     input  logic        control__wvalid /* verilator public_flat_rw */,
-    output logic        control__wready /* verilator public_flat_rw */,
-    output logic [1:0]  control__bresp /* verilator public_flat_rw */,
-    output logic        control__bvalid /* verilator public_flat_rw */,
+    output logic        control__wready /* verilator public_flat_rd */,
+    output logic [1:0]  control__bresp /* verilator public_flat_rd */,
+    output logic        control__bvalid /* verilator public_flat_rd */,
     input  logic        control__bready /* verilator public_flat_rw */,
     input  logic [7:0]  control__araddr /* verilator public_flat_rw */,
     input  logic        control__arvalid /* verilator public_flat_rw */,
-    output logic        control__arready /* verilator public_flat_rw */,
-    output logic [31:0] control__rdata /* verilator public_flat_rw */,
-    output logic [1:0]  control__rresp /* verilator public_flat_rw */,
-    output logic        control__rvalid /* verilator public_flat_rw */,
+    output logic        control__arready /* verilator public_flat_rd */,
+    output logic [31:0] control__rdata /* verilator public_flat_rd */,
+    output logic [1:0]  control__rresp /* verilator public_flat_rd */,
+    output logic        control__rvalid /* verilator public_flat_rd */,
     input  logic        control__rready /* verilator public_flat_rw */,
 
-    output logic        interrupt /* verilator public_flat_rw */,
-    output logic [31:0] trace_place /* verilator public_flat_rw */,   // of the engine's latest job: command, expert << 16, second matrix << 31
-    output logic [63:0] cycle /* verilator public_flat_rw */
+    output logic        interrupt /* verilator public_flat_rd */,
+    output logic [31:0] trace_place /* verilator public_flat_rd */,   // of the engine's latest job: command, expert << 16, second matrix << 31
+    output logic [63:0] cycle /* verilator public_flat_rd */
 );
     import "DPI-C" function void trace_record(input int space, input longint cycle, input int frame, input int place,
                                               input int words, input bit [1023:0] data);
@@ -66,11 +66,46 @@ module machine #(
     logic [QUERY_BITS-1:0] trace_query__payload;
     logic [STREAM_BITS-1:0] trace_stream__payload;
 
-    // A register between the pin and the machine: what depends on pins is evaluated at every change of the clock.
+    // Registers between the pins and the machine: what depends on pins is evaluated at every change of the clock.
     logic reset;
     always_ff @(posedge clk) reset <= rst;
 
-    accelerator dut (.rst(reset), .*);
+    logic host_awvalid, host_awready, host_wvalid, host_wready, host_bvalid, host_bready;
+    logic host_arvalid, host_arready, host_rvalid, host_rready;
+    logic [7:0] host_awaddr, host_araddr;
+    logic [31:0] host_wdata, host_rdata;
+    logic [3:0] host_wstrb;
+    logic [1:0] host_bresp, host_rresp;
+    channel_register #(8) awaddr_register (
+        .clk, .rst(reset), .valid(control__awvalid), .ready(control__awready), .payload(control__awaddr),
+        .next_valid(host_awvalid), .next_ready(host_awready), .next_payload(host_awaddr)
+    );
+    channel_register #(36) wdata_register (
+        .clk, .rst(reset), .valid(control__wvalid), .ready(control__wready), .payload({control__wstrb, control__wdata}),
+        .next_valid(host_wvalid), .next_ready(host_wready), .next_payload({host_wstrb, host_wdata})
+    );
+    channel_register #(2) bresp_register (
+        .clk, .rst(reset), .valid(host_bvalid), .ready(host_bready), .payload(host_bresp),
+        .next_valid(control__bvalid), .next_ready(control__bready), .next_payload(control__bresp)
+    );
+    channel_register #(8) araddr_register (
+        .clk, .rst(reset), .valid(control__arvalid), .ready(control__arready), .payload(control__araddr),
+        .next_valid(host_arvalid), .next_ready(host_arready), .next_payload(host_araddr)
+    );
+    channel_register #(34) rdata_register (
+        .clk, .rst(reset), .valid(host_rvalid), .ready(host_rready), .payload({host_rresp, host_rdata}),
+        .next_valid(control__rvalid), .next_ready(control__rready), .next_payload({control__rresp, control__rdata})
+    );
+
+    accelerator dut (
+        .rst(reset),
+        .control__awvalid(host_awvalid), .control__awready(host_awready), .control__awaddr(host_awaddr),
+        .control__wvalid(host_wvalid), .control__wready(host_wready), .control__wdata(host_wdata), .control__wstrb(host_wstrb),
+        .control__bvalid(host_bvalid), .control__bready(host_bready), .control__bresp(host_bresp),
+        .control__arvalid(host_arvalid), .control__arready(host_arready), .control__araddr(host_araddr),
+        .control__rvalid(host_rvalid), .control__rready(host_rready), .control__rdata(host_rdata), .control__rresp(host_rresp),
+        .*
+    );
 
     axi_memory #(.DATA_WIDTH(8 * BYTES), .DEPTH(DEPTH)) memory (
         .clk, .rst(reset),
@@ -108,5 +143,24 @@ module machine #(
             `TRACE(6, trace_stream)
         end
         if (interrupt) trace_flush();
+    end
+endmodule
+
+// One transfer in a register: no path from a pin to anything but registers.
+module channel_register #(
+    parameter int WIDTH = 1
+) (
+    input  logic             clk, rst, valid, next_ready,
+    input  logic [WIDTH-1:0] payload,
+    output logic             ready, next_valid,
+    output logic [WIDTH-1:0] next_payload
+);
+    assign ready = !next_valid;
+    always_ff @(posedge clk) begin
+        if (rst) next_valid <= 0;
+        else if (valid && ready) begin
+            next_valid <= 1;
+            next_payload <= payload;
+        end else if (next_ready) next_valid <= 0;
     end
 endmodule

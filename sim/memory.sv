@@ -235,7 +235,7 @@ module axi_memory #(
     logic [SLOT-1:0] write_in, write_out, response_in, response_out;
     logic [SLOT:0]   write_count, response_count;
     logic [7:0]      write_beat;
-    logic [1:0]      write_worst, write_response;
+    logic [1:0]      write_worst;
     request_t        write;
     response_t       response;
     address_t        write_address;
@@ -243,7 +243,6 @@ module axi_memory #(
 
     assign write = writes[write_out];
     assign write_address = write.address + (address_t'(write_beat) << SHIFT);
-    assign write_response = write_worst | response_at(write_address);
     assign awready = int'(write_count) != OUTSTANDING && !pause_aw && !rst;
     assign write_taken = awvalid && awready;
     assign wready = write_count != 0 && int'(response_count) != OUTSTANDING && !pause_w;
@@ -263,19 +262,20 @@ module axi_memory #(
                 write_in <= write_in + 1;
             end
             if (write_accepted) begin
+                automatic logic [1:0] worst = write_worst | response_at(write_address);
                 assert (wlast == (write_beat == write.last))
                 else $error("axi_memory: WLAST is %b on beat %0d of %0d", wlast, write_beat, int'(write.last) + 1);
                 if (response_at(write_address) == OKAY)
                     for (int i = 0; i < BYTES; i++)
                         if (wstrb[i]) storage[write_address >> SHIFT][8*i +: 8] <= wdata[8*i +: 8];
                 write_beat <= write_done ? '0 : write_beat + 1;
-                write_worst <= write_done ? OKAY : write_response;
+                write_worst <= write_done ? OKAY : worst;
                 write_beats <= write_beats + 1;
-            end
-            if (write_done) begin
-                responses[response_in] <= '{id: write.id, response: write_response, due: now + write_latency - 1};
-                response_in <= response_in + 1;
-                write_out <= write_out + 1;
+                if (write_done) begin
+                    responses[response_in] <= '{id: write.id, response: worst, due: now + write_latency - 1};
+                    response_in <= response_in + 1;
+                    write_out <= write_out + 1;
+                end
             end
             if (!bvalid || bready) bvalid <= response_issued;
             if (response_issued) begin

@@ -1,6 +1,7 @@
-// Verilator's signed helpers again, as pairs of shifts: compilers turn these into one instruction, or vectors of them, and the
-// original's masks and negations into four. Included in front of every generated file of the fast build; same values for the same
-// (clean) operands.
+// What Verilator's runtime does slowly, again; included in front of every generated file of the fast build.
+//
+// Signed helpers are pairs of shifts here: compilers turn these into one instruction, or vectors of them, and the original's masks and
+// negations into four. Same values for the same (clean) operands.
 
 #pragma once
 
@@ -27,3 +28,6 @@ static inline QData right_q(int bits, QData x, IData by) {
 #define VL_LTES_III(bits, a, b) (top_i(bits, a) <= top_i(bits, b))
 #define VL_GTS_IQQ(bits, a, b) (top_q(bits, a) > top_q(bits, b))
 #define VL_LTS_IQQ(bits, a, b) (top_q(bits, a) < top_q(bits, b))
+
+// Assertions are always on: the original asks so in a function call before each one.
+#define assertOnGet(type, directive) calcUnusedSigs() || true

@@ -15,17 +15,15 @@ from collections import Counter, defaultdict
 _ZEROED = re.compile(
     r"  initial begin\n(?:    (?P<name>\S+)\[\d+\] = \d+'[hdb]0+;\n)(?:    (?P=name)\[\d+\] = \d+'[hdb]0+;\n)*  end\n"
 )
-_NAME = r"(?:\\\S+(?= )|[A-Za-z_][\w$]*)"
-_TOKEN = re.compile(rf"{_NAME}")
-_MODULE = re.compile(r"^module .*?^endmodule\n", re.DOTALL | re.MULTILINE)
-_REGISTER = re.compile(rf"  always @\(posedge clk\)\n    (?P<register>{_NAME}) ?<= (?P<next>{_NAME}) ?;\n")
+NAME = r"(?:\\\S+(?= )|[A-Za-z_][\w$]*)"
+TOKEN = re.compile(rf"{NAME}")
+MODULE = re.compile(rf"^module (?P<name>{NAME}) .*?^endmodule\n", re.DOTALL | re.MULTILINE)
+INSTANCE = re.compile(rf"^  (?P<module>{NAME}) +(?P<name>{NAME}) \(\n(?P<ports>(?:    \..*\n)+)  \);\n", re.MULTILINE)
+_REGISTER = re.compile(rf"  always @\(posedge clk\)\n    (?P<register>{NAME}) ?<= (?P<next>{NAME}) ?;\n")
 # The empty condition makes simulators evaluate the process once at the start.
 _PROCESS = re.compile(r"  always @\* begin\n    if \(\\\$auto\S+ \) begin end\n(?P<body>(?:    .*\n)+)  end\n")
-_TARGET = re.compile(rf"^ *(?:\{{ )?(?P<name>{_NAME})[^=]*? = ", re.MULTILINE)
-_RESET = re.compile(rf"    if \((?P<condition>{_NAME}) ?\) begin\n      (?P<statement>[^;]*<= \d+'\w+);\n    end\n\Z")
-
-
-_INSTANCE = re.compile(rf"^  {_NAME} +(?P<name>{_NAME}) \(\n(?P<ports>(?:    \..*\n)+)  \);\n", re.MULTILINE)
+_TARGET = re.compile(rf"^ *(?:\{{ )?(?P<name>{NAME})[^=]*? = ", re.MULTILINE)
+_RESET = re.compile(rf"    if \((?P<condition>{NAME}) ?\) begin\n      (?P<statement>[^;]*<= \d+'\w+);\n    end\n\Z")
 
 
 def loop_zeroing(text: str) -> str:
@@ -40,12 +38,12 @@ def loop_zeroing(text: str) -> str:
 
 def merge_registers(text: str) -> str:
     """Next values inside the clocked processes of their registers."""
-    return _MODULE.sub(lambda module: _merged(module[0]), text)
+    return MODULE.sub(lambda module: _merged(module[0]), text)
 
 
 def _merged(module: str) -> str:
     """One module; what does not look as expected stays as it is."""
-    uses = Counter(_TOKEN.findall(module))
+    uses = Counter(TOKEN.findall(module))
     registers = {match["next"]: match["register"] for match in _REGISTER.finditer(module)}
     bodies: dict[str, str] = {}
 
@@ -53,7 +51,7 @@ def _merged(module: str) -> str:
         target = _TARGET.search(process["body"])
         name = target["name"] if target else ""
         # Beside its process the value may only be declared, and read by the register.
-        if name not in registers or uses[name] != Counter(_TOKEN.findall(process["body"]))[name] + 2:
+        if name not in registers or uses[name] != Counter(TOKEN.findall(process["body"]))[name] + 2:
             return process[0]
         bodies[name] = process["body"]
         return ""
@@ -124,4 +122,4 @@ def stop_clocks(text: str) -> str:
             f"  wire {name}_clk = clk & {name}_open;\n{match[0].replace('.clk(clk)', f'.clk({name}_clk)')}"
         )
 
-    return _INSTANCE.sub(gate, text)
+    return INSTANCE.sub(gate, text)

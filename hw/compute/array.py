@@ -85,7 +85,7 @@ class ComputeArray(wiring.Component):
         first = delayed(payload.first, self.LATENCY - 1, "first")
         last = delayed(self.beat.valid & payload.last, self.LATENCY, "last")
         for i in range(config.elements):
-            total = self._sum(m, [lane[i] for lane in products], f"sum_{i}")
+            total = self._sum(m, [lane[i] for lane in products], f"_{i}")
             accumulator = Signal(signed(config.numerics.accumulator_width), name=f"accumulator_{i}")
             with m.If(valid):
                 m.d.sync += accumulator.eq(Mux(first, 0, accumulator) + total)
@@ -123,7 +123,7 @@ class ComputeArray(wiring.Component):
             products.append(lane.product)
         return products
 
-    def _sum(self, m: Module, products: list[Value], name: str) -> Value:
+    def _sum(self, m: Module, products: list[Value], suffix: str) -> Value:
         """Adder tree over one element's products, a register a level.
 
         Sums of pairs need no bit more than a wide product, because its odd neighbour is zero.
@@ -131,8 +131,8 @@ class ComputeArray(wiring.Component):
         width = max(32, 2 * self.config.numerics.activation_width + 3)
         pairs = []
         for k in range(0, len(products), 2):
-            pair = Signal(signed(width), name=f"{name}_pair_{k // 2}")
+            pair = Signal(signed(width), name=f"pair_{k // 2}{suffix}")
             m.d.sync += pair.eq(products[k] + products[k + 1])
             pairs.append(pair)
-        total, _depth = registered_tree(m, pairs, name=name)
+        total, _depth = registered_tree(m, pairs, suffix=suffix)
         return total

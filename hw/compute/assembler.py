@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.arithmetic import round_shift
 from hw.config import AcceleratorConfig
-from hw.nonlinear.pipeline import delay
+from hw.nonlinear.pipeline import occupancy
 
 
 class GroupAssembler(wiring.Component):
@@ -48,20 +48,23 @@ class GroupAssembler(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        moves = occupancy(m, self.valid, self.LATENCY - 1)
         weighted = Signal()
-        m.d.sync += weighted.eq(self.weighted)
+        with m.If(moves[0]):
+            m.d.sync += weighted.eq(self.weighted)
         group = []
         for lane, value in enumerate(self.value):
             product = Signal((value * self.gate_weight).shape(), name=f"product_{lane}")
             passed, result = Signal(self._shape, name=f"passed_{lane}"), Signal(self._shape, name=f"result_{lane}")
             # A weight is below 1: the weighted value fits the format of the value.
-            m.d.sync += [
-                product.eq(value * self.gate_weight),
-                passed.eq(value),
-                result.eq(Mux(weighted, round_shift(product, self._config.numerics.gate_weight.fraction), passed)),
-            ]
+            with m.If(moves[0]):
+                m.d.sync += [product.eq(value * self.gate_weight), passed.eq(value)]
+            with m.If(moves[1]):
+                m.d.sync += result.eq(
+                    Mux(weighted, round_shift(product, self._config.numerics.gate_weight.fraction), passed)
+                )
             group.append(result)
         bits = Cat(*group)
-        with m.If(delay(m, self.valid, self.LATENCY - 1, name="valid")):
+        with m.If(moves[2]):
             m.d.sync += self.values.as_value().eq(Cat(self.values.as_value(), bits)[len(bits) :])
         return m

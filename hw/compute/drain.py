@@ -19,7 +19,7 @@ from hw.interfaces import (
     query_scale,
 )
 from hw.nonlinear.gelu import Gelu
-from hw.nonlinear.pipeline import delay
+from hw.nonlinear.pipeline import delay, occupancy
 from hw.sleep import lasting, sleeping
 
 
@@ -95,13 +95,13 @@ class Drain(wiring.Component):
         lanes = self._config.requantise_lanes
         accumulator, tag = self._divide(m)
         requantiser = Requantiser(self._config)
-        asked = lasting(m, requantiser.valid, Requantiser.LATENCY - 1, name="requantiser")
-        m.submodules.requantiser = sleeping(m, "requantiser", requantiser, asked)
+        m.submodules.requantiser = requantiser
         tag = self._choose_operands(m, requantiser, accumulator, tag)
         tag = self._later(m, tag, Requantiser.LATENCY, "requantised")
         m.d.sync += self.clipped.eq(tag.valid & (tag.target == Target.RESIDUAL) & requantiser.clipped.any())
 
         end = self._later(m, tag, Gelu.LATENCY, "activated")
+        moves = occupancy(m, tag.valid, Gelu.LATENCY - 1, name="passing")
         m.d.comb += [self.group.valid.eq(end.valid), self.group.payload.last.eq(end.last)]
         curved = lasting(m, tag.valid & tag.gelu, Gelu.LATENCY - 1, name="gelu")
         for lane in range(lanes):
@@ -113,7 +113,7 @@ class Drain(wiring.Component):
                 gelu.multiplier.eq(self.constants.gelu_multiplier),
                 gelu.shift.eq(self.constants.gelu_shift),
             ]
-            passed = delay(m, value, Gelu.LATENCY, name=f"passed_{lane}")
+            passed = delay(m, value, Gelu.LATENCY, name=f"passed_{lane}", enables=moves)
             m.d.comb += self.group.payload.value[lane].eq(Mux(end.gelu, gelu.value, passed))
         return m
 
@@ -168,11 +168,13 @@ class Drain(wiring.Component):
         """Bias, multiplier and shift of each lane into registers before the requantiser; returns the group's tag."""
         config = self._config
         lanes, width = config.requantise_lanes, config.numerics.accumulator_width
-        accumulator = delay(m, accumulator, MEMORY_LATENCY, name="fetched")
+        moves = occupancy(m, tag.valid, MEMORY_LATENCY)
+        accumulator = delay(m, accumulator, MEMORY_LATENCY, name="fetched", enables=moves)
         scale_bits = query_scale(config).size
         before = self._later(m, tag, MEMORY_LATENCY - 1, "fetching")
         scales = Signal(lanes * scale_bits)
-        m.d.sync += scales.eq(self.query_scales.as_value().word_select(before.scale, lanes * scale_bits))
+        with m.If(moves[-2]):
+            m.d.sync += scales.eq(self.query_scales.as_value().word_select(before.scale, lanes * scale_bits))
         tag = self._later(m, before, 1, "fetched")
         for lane in range(lanes):
             source = Signal(parameter_set(config), name=f"source_{lane}")
@@ -189,12 +191,13 @@ class Drain(wiring.Component):
                     ]
                 with m.Case(ParameterMode.QUERY):
                     m.d.comb += [source.multiplier.eq(scale.multiplier), source.shift.eq(scale.shift)]
-            m.d.sync += [
-                requantiser.accumulator[lane].eq(accumulator[lane * width : (lane + 1) * width].as_signed()),
-                requantiser.bias[lane].eq(source.bias),
-                requantiser.multiplier[lane].eq(source.multiplier),
-                requantiser.shift[lane].eq(source.shift),
-            ]
+            with m.If(moves[-1]):
+                m.d.sync += [
+                    requantiser.accumulator[lane].eq(accumulator[lane * width : (lane + 1) * width].as_signed()),
+                    requantiser.bias[lane].eq(source.bias),
+                    requantiser.multiplier[lane].eq(source.multiplier),
+                    requantiser.shift[lane].eq(source.shift),
+                ]
         chosen = self._later(m, tag, 1, "chosen")
         m.d.comb += [requantiser.valid.eq(chosen.valid), requantiser.target.eq(chosen.target)]
         return chosen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Assert, Format, Module, ResetSignal, Signal, signed
+from amaranth.hdl import Array, Assert, Format, Module, ResetSignal, Signal, Value, signed
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,7 +10,7 @@ from hw import formats
 from hw.arithmetic import exceeds, saturate
 from hw.compute.rounding import ROUNDING_LATENCY, registered_round_shift
 from hw.config import AcceleratorConfig
-from hw.nonlinear.pipeline import delay
+from hw.nonlinear.pipeline import delay, occupancy
 
 _PIECE = 17
 """Accumulators are multiplied in pieces of 17 bits, which suit 18 x 18 multipliers signed or unsigned."""
@@ -44,7 +44,7 @@ class Requantiser(wiring.Component):
     Members
     -------
     valid: In(1)
-        A group enters; only assertions and, around this, the sleep of the whole depend on it.
+        A group enters. Registers move only where one passes.
     accumulator: In(ArrayLayout(signed(accumulator_width), R))
         Accumulators; with the bias added they must still fit (asserted).
     bias, multiplier, shift: In(ArrayLayout(signed 32 / unsigned 17 / unsigned 6 bits, R))
@@ -82,26 +82,29 @@ class Requantiser(wiring.Component):
         m = Module()
         numerics = self._config.numerics
         targets = [target.number_format(numerics) for target in Target]
-        target = delay(m, self.target.as_value(), self.LATENCY - 1, name="target")
+        moves = occupancy(m, self.valid, self.LATENCY - 1)
+        target = delay(m, self.target.as_value(), self.LATENCY - 1, name="target", enables=moves)
         for lane in range(self._config.requantise_lanes):
-            rounded = self._lane(m, lane)
+            rounded = self._lane(m, lane, moves)
             # Clipping to the widest format first leaves only narrow comparisons to depend on the target.
             widest = saturate(rounded, numerics.residual)
             narrowed = Array(saturate(widest, candidate) for candidate in targets)
             clips = Array(exceeds(widest, candidate) for candidate in targets)
-            m.d.sync += [
-                self.value[lane].eq(narrowed[target]),
-                self.clipped[lane].eq(exceeds(rounded, numerics.residual) | clips[target]),
-            ]
+            with m.If(moves[-1]):
+                m.d.sync += [
+                    self.value[lane].eq(narrowed[target]),
+                    self.clipped[lane].eq(exceeds(rounded, numerics.residual) | clips[target]),
+                ]
         return m
 
-    def _lane(self, m: Module, lane: int) -> Signal:
+    def _lane(self, m: Module, lane: int, moves: list[Value]) -> Value:
         """One lane up to the rounded product."""
         width = self._config.numerics.accumulator_width
         total = Signal(signed(width), name=f"total_{lane}")
         multiplier = Signal.like(self.multiplier[lane], name=f"multiplier_{lane}")
         full = self.accumulator[lane] + self.bias[lane]
-        m.d.sync += [total.eq(full), multiplier.eq(self.multiplier[lane])]
+        with m.If(moves[0]):
+            m.d.sync += [total.eq(full), multiplier.eq(self.multiplier[lane])]
         with m.If(self.valid & ~ResetSignal()):
             m.d.sync += [
                 Assert(full == full[:width].as_signed(), Format("accumulator {} overflows with its bias", full)),
@@ -113,12 +116,14 @@ class Requantiser(wiring.Component):
             piece = total[low : low + _PIECE]
             factor = piece.as_signed() if low + _PIECE >= width else piece
             partial = Signal((factor * multiplier).shape(), name=f"product_{lane}_{low}")
-            m.d.sync += partial.eq(factor * multiplier)
+            with m.If(moves[1]):
+                m.d.sync += partial.eq(factor * multiplier)
             products.append(partial << low)
         product = Signal(signed(width + self._config.numerics.multiplier_width), name=f"product_{lane}")
         combined = products[0]
         for partial in products[1:]:
             combined = combined + partial
-        m.d.sync += product.eq(combined)
-        shift = delay(m, self.shift[lane], 3, name=f"shift_{lane}")
-        return registered_round_shift(m, product, shift, name=f"rounded_{lane}")
+        with m.If(moves[2]):
+            m.d.sync += product.eq(combined)
+        shift = delay(m, self.shift[lane], 3, name=f"shift_{lane}", enables=moves)
+        return registered_round_shift(m, product, shift, name=f"rounded_{lane}", enables=moves[3:-1])

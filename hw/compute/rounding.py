@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 
 ROUNDING_LATENCY = 3
@@ -10,7 +12,9 @@ ROUNDING_LATENCY = 3
 _FINE_BITS = 3
 
 
-def registered_round_shift(m: Module, value: Value, amount: Value, *, name: str) -> Value:
+def registered_round_shift(
+    m: Module, value: Value, amount: Value, *, name: str, enables: Sequence[Value] | None = None
+) -> Value:
     """``hw.arithmetic.round_shift`` in ROUNDING_LATENCY registered steps: coarse shift, fine shift, rounding.
 
     A bit below the value lets the last bit shifted out fall into place, whichever step shifts it out.
@@ -21,6 +25,8 @@ def registered_round_shift(m: Module, value: Value, amount: Value, *, name: str)
         Signed or unsigned; the result has one bit more.
     amount:
         Unsigned shift, registered alongside.
+    enables:
+        Of each step, see :func:`hw.nonlinear.pipeline.occupancy`.
     """
     is_signed = value.shape().signed
 
@@ -32,10 +38,15 @@ def registered_round_shift(m: Module, value: Value, amount: Value, *, name: str)
     fine_amount = Signal(_FINE_BITS, name=f"{name}_amount")
     rounded = Signal(value.shape().width + 1, name=name)
     result = same(rounded)
-    m.d.sync += [
-        coarse.eq(doubled >> Cat(Const(0, _FINE_BITS), amount[_FINE_BITS:])),
-        fine_amount.eq(amount[:_FINE_BITS]),
-        fine.eq(coarse >> fine_amount),
-        rounded.eq(same(fine[1:]) + fine[0]),
-    ]
+    steps = (
+        [
+            coarse.eq(doubled >> Cat(Const(0, _FINE_BITS), amount[_FINE_BITS:])),
+            fine_amount.eq(amount[:_FINE_BITS]),
+        ],
+        [fine.eq(coarse >> fine_amount)],
+        [rounded.eq(same(fine[1:]) + fine[0])],
+    )
+    for step, enable in zip(steps, enables or [Const(1)] * ROUNDING_LATENCY, strict=True):
+        with m.If(enable):
+            m.d.sync += step
     return result

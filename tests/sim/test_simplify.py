@@ -1,10 +1,16 @@
 """Rewriting of Amaranth's Verilog for the fast build: what changes, and what must stay as it is."""
 
-from amaranth.hdl import Module, ResetInserter, Signal
+import re
+
+import pytest
+from amaranth.hdl import Module, ResetInserter, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from sim import simplify
+from sim.bench import run_bench
+from sim.build import BuildOptions
+from sim.natural_widths import natural_widths
 from sim.verilog import export_verilog
 
 EMPTY = "    if (\\$auto$verilog_backend.cc:2355:dump_module$1 ) begin end\n"
@@ -85,3 +91,51 @@ def test_every_register_of_a_design_is_recognised():
     simplified = simplify.merge_registers(text)
     assert "always @* begin" not in simplified
     assert "if (rst  | clear ) begin" in simplified and "4'h3;" in simplified
+
+
+class _Sums(wiring.Component):
+    """Sums in registers: exact ones, one that wraps, one that is read bit by bit, one of unsigned numbers."""
+
+    a: In(signed(9))
+    b: In(signed(9))
+    exact: Out(signed(40))
+    wrapping: Out(signed(40))
+    sliced: Out(1)
+    positive: Out(signed(40))
+
+    def elaborate(self, platform):
+        m = Module()
+        product, total = Signal(signed(18)), Signal(signed(35))
+        wrapped, bits, unsigned_sum = Signal(signed(9)), Signal(signed(10)), Signal(10)
+        m.d.sync += [
+            product.eq(self.a * self.b),
+            total.eq(product + self.exact[:34].as_signed()),
+            wrapped.eq(self.a + self.b),
+            bits.eq(self.a + self.b),
+            unsigned_sum.eq(self.a.as_unsigned() + self.b.as_unsigned()),
+            self.exact.eq(total + product),
+            self.wrapping.eq(wrapped - product),
+            self.sliced.eq(bits[9]),
+            self.positive.eq(unsigned_sum - product),
+        ]
+        return m
+
+
+def test_signed_registers_get_natural_widths_where_nothing_can_tell():
+    text = natural_widths(simplify.merge_registers(export_verilog(_Sums()).text))
+    widths = {name: int(top) + 1 for top, name in re.findall(r"reg \[(\d+):0\] (\w+)", text)}
+    assert widths["product"] == 32 and widths["total"] == 64
+    assert widths["bits"] == 10 and widths["unsigned_sum"] == 10
+    assert "wrapped <= $signed(" in text, "a register that may wrap is extended when it is written"
+
+
+@pytest.mark.parametrize("optimise", [False, True])
+def test_natural_widths_change_no_value(optimise: bool) -> None:
+    run_bench(_Sums(), "tests.sim.sums_bench", options=BuildOptions(top="top", optimise=optimise), seed=1)
+
+
+def test_nets_of_instances_are_declared_in_their_order():
+    ports = "    .q(\\q$2 ),\n    .p(\\q$1 )\n"
+    instance = f"  unit first (\n{ports}  );\n"
+    text = natural_widths(f"module m (clk);\n  wire [7:0] \\q$1 ;\n  wire [7:0] \\q$2 ;\n{instance}endmodule\n")
+    assert text.index("wire [7:0] \\q$2") < text.index("wire [7:0] \\q$1") < text.index("unit first")
