@@ -22,7 +22,7 @@
 namespace {
 
 constexpr uint64_t kLookCycles = 256;      // between looks at the terminal
-constexpr uint64_t kRestCycles = 20000;    // of silence before the clock stops; more than any time-out of the link
+constexpr uint64_t kRestCycles = 4096;     // of silence before the clock stops; more than any time-out of the link
 constexpr uint64_t kLookInput = 1 << 16;   // between looks at standard input
 constexpr size_t kAhead = 4096;            // bytes taken from the terminal before they are sent
 uint64_t cycle = 0;
