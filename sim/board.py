@@ -13,7 +13,7 @@ from pathlib import Path
 
 from amaranth.hdl import Module
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out, connect
 
 from hw.accelerator import Accelerator
 from hw.boards.link.link import HostLink

@@ -65,9 +65,7 @@ class Registers:
     def all(self) -> dict[str, int]:
         """Every register, in one request."""
         content = self._link.call(Operation.READ_REGISTERS, 0, _LAST_REGISTER + 4)
-        return {
-            name: int.from_bytes(content[offset : offset + 4], "little") for name, (offset, _) in REGISTERS.items()
-        }
+        return {name: int.from_bytes(content[offset : offset + 4], "little") for name, (offset, _) in REGISTERS.items()}
 
 
 class Device:
@@ -183,7 +181,9 @@ class Device:
         """Cut at multiples of a frame's payload, so that no request crosses a page."""
         starts = [first, *range(first // PAYLOAD_BYTES * PAYLOAD_BYTES + PAYLOAD_BYTES, first + length, PAYLOAD_BYTES)]
         pieces = [
-            (start, end - start) for start, end in zip(starts, [*starts[1:], first + length], strict=True) if end > start
+            (start, end - start)
+            for start, end in zip(starts, [*starts[1:], first + length], strict=True)
+            if end > start
         ]
         requests = [Request(0, operation, size, at, content[at - first :][:size]) for at, size in pieces]
         done = 0
@@ -236,9 +236,7 @@ class Device:
                 f"{found[at]:#04x} instead of {content[at]:#04x}; the board's memory is faulty or too fast"
             )
 
-    def run(
-        self, program: Program, task: int, image: np.ndarray, *, seconds: float = RUN_SECONDS
-    ) -> FrameResult:
+    def run(self, program: Program, task: int, image: np.ndarray, *, seconds: float = RUN_SECONDS) -> FrameResult:
         """Run a picture, uint8 (3, H, W), through a loaded program.
 
         Raises

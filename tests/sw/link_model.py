@@ -95,9 +95,7 @@ class ModelBoard:
     def _reply(self, sequence: int, operation: int, status: int, payload: bytes = b"") -> None:
         self._out += Reply(sequence, operation, status, payload).encode()
 
-    def _execute(
-        self, sequence: int, operation: int, length: int, address: int, payload: bytes, check: bytes
-    ) -> None:
+    def _execute(self, sequence: int, operation: int, length: int, address: int, payload: bytes, check: bytes) -> None:
         if operation == Operation.IDENTIFY:
             self._last = None
             return self._reply(sequence, operation, Status.OK, self.identity.encode())

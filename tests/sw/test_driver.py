@@ -136,7 +136,7 @@ def test_another_configuration_is_refused_by_both_names(device):
         device.load(same_word)
 
 
-# The line spoils bytes ---------------------------------------------------------------------------------------------------
+# The line spoils bytes
 
 
 class Spoil:
@@ -185,7 +185,7 @@ def test_a_start_whose_reply_is_lost_is_not_executed_twice():
     assert lost and board.starts == 1 and device.link.resent == 1
 
 
-# What the user should hear ----------------------------------------------------------------------------------------------
+# What the user should hear
 
 
 class Fixed:

@@ -124,10 +124,11 @@ def test_both_ways_on_the_model():
     check(wanted, board.writes)
 
 
-def test_every_request_on_the_hardware(tmp_path):
+def test_every_request_on_the_hardware(tmp_path, monkeypatch):
+    monkeypatch.setattr("sw.driver.link.ATTEMPTS", 100)  # impatient, so that a fault costs little time
     log = tmp_path / "accesses"
     with SimulatedBoard(CONFIG, accesses=log) as board:
-        wanted = sweep(SerialTransport(board.port, 3_000_000), ("out",), 0.25)
+        wanted = sweep(SerialTransport(board.port, 3_000_000), ("out",), 0.05)
     check(wanted, logged(log))
 
 
@@ -145,7 +146,7 @@ def test_rubbish_does_nothing_to_the_hardware(tmp_path):
     assert logged(log) == []
 
 
-# The driver's side of it, alone ------------------------------------------------------------------------------------------
+# The driver's side of it, alone
 
 
 def test_replies_are_found_in_anything():
