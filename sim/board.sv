@@ -29,8 +29,8 @@ module board #(
     logic reset;
     always_ff @(posedge clk) reset <= rst;
 
-    linked_machine dut (.rst(reset), .activity(), .error(), .*);
-    assign busy = dut.accelerator.registers.running;
+    linked_machine dut (.rst(reset), .core_busy(busy), .activity(), .error(), .*);
+    assign busy = dut.accelerator.registers.running || dut.accelerator.registers.halt;
 
     // ---- behind the pads: one memory, shared -----------------------------------------------------------------------
     axi_share #(.BYTES(BYTES)) share (.rst(reset), .*);
