@@ -11,9 +11,9 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.lib.wiring import In, Out
 
 from hw.accelerator import Accelerator
 from hw.boards.link.link import HostLink
@@ -31,9 +31,12 @@ CYCLES_PER_BIT = 8
 """Short bits: simulating the line is what takes the time."""
 CLOCK_HZ = 100_000_000
 """What the simulated board says that its clock is."""
+IDLE_CYCLES = 10_000
+"""Silence that ends a frame; board_main.cpp slows its clock down within it."""
 BUILD = "simulated"
 REGISTER_CYCLES = 16
 """From an access to the registers to the end of what it sets in motion, but for a run."""
+WAKE_CYCLES = 3
 _HERE = Path(__file__).parent
 
 
@@ -66,7 +69,9 @@ class LinkedMachine(wiring.Component):
     def __init__(self, config: AcceleratorConfig, cycles_per_bit: int) -> None:
         self._config = config
         identity = Identity.of(config, clock_hz=CLOCK_HZ, build=BUILD)
-        self._link = HostLink(config, baud=CLOCK_HZ // cycles_per_bit, identity=identity, idle_seconds=0.0)
+        self._link = HostLink(
+            config, baud=CLOCK_HZ // cycles_per_bit, identity=identity, idle_seconds=IDLE_CYCLES / CLOCK_HZ
+        )
         super().__init__(
             {
                 "rx": In(1, init=1),
@@ -86,9 +91,10 @@ class LinkedMachine(wiring.Component):
         m.submodules.host_link = link = self._link
         control = link.control
         asked = Cat(control.awvalid, control.wvalid, control.arvalid, control.bvalid, control.rvalid).any()
-        awake = self.core_busy | lasting(m, asked, REGISTER_CYCLES, name="asked")
+        awake = Signal()
+        m.d.comb += awake.eq(self.core_busy | lasting(m, asked, REGISTER_CYCLES, name="asked"))
         m.submodules.accelerator = sleeping(m, "accelerator", accelerator, awake)
-        connect(m, link.control, accelerator.control)
+        self._wake(m, awake, link.control, accelerator.control)
         for port, unit in ((self.core, accelerator), (self.link, link)):
             for bus in (unit.read, unit.write):
                 for name, member in bus.signature.members.items():
@@ -98,13 +104,24 @@ class LinkedMachine(wiring.Component):
         m.d.comb += [self.activity.eq(link.activity), self.error.eq(link.error)]
         return m
 
+    def _wake(self, m: Module, awake: Value, host: wiring.PureInterface, registers: wiring.PureInterface) -> None:
+        """Pass accesses on once the accelerator, and in it the registers, which sleep too, have had time to wake up."""
+        woken = Signal(WAKE_CYCLES)
+        m.d.sync += woken.eq(Cat(awake, woken) & awake.replicate(WAKE_CYCLES))
+        for name, member in host.signature.members.items():
+            source, target = (host, registers) if member.flow == Out else (registers, host)
+            value = getattr(source, name)
+            if name.endswith(("awvalid", "wvalid", "arvalid", "awready", "wready", "arready")):
+                value = value & woken[-1]
+            m.d.comb += getattr(target, name).eq(value)
+
 
 @lru_cache(maxsize=4)
 def _design(config: AcceleratorConfig, cycles_per_bit: int) -> Design:
     return export_cached(
         lambda: LinkedMachine(config, cycles_per_bit),
         name="linked_machine",
-        key=json.dumps([config.to_dict(), cycles_per_bit]),
+        key=json.dumps([config.to_dict(), cycles_per_bit, Path(__file__).read_text()]),
         folder=BUILD_ROOT.parent / "verilog",
     )
 

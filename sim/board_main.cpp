@@ -22,7 +22,9 @@
 namespace {
 
 constexpr uint64_t kLookCycles = 256;      // between looks at the terminal
-constexpr uint64_t kRestCycles = 4096;     // of silence before the clock stops; more than any time-out of the link
+constexpr uint64_t kPaceCycles = 4096;     // of silence before the clock slows down, so that a host in want of time is not taken for dead
+constexpr int kPaceMilliseconds = 5;       // between looks from then on
+constexpr uint64_t kRestCycles = 16384;    // of silence before it stops; more than any time-out of the link
 constexpr uint64_t kLookInput = 1 << 16;   // between looks at standard input
 constexpr size_t kAhead = 4096;            // bytes taken from the terminal before they are sent
 uint64_t cycle = 0;
@@ -110,9 +112,9 @@ int main(int argc, char** argv) {
         if (cycle == 4) top->rst = 0;
         if (cycle % kLookInput == 0 && input_ended()) break;
         if (cycle % kLookCycles == kLookCycles - 1) {
-            const bool rests = quiet > kRestCycles && !top->busy;
+            const int patience = quiet > kRestCycles ? -1 : quiet > kPaceCycles ? kPaceMilliseconds : 0;
             pollfd waiting[2] = {{terminal, POLLIN, 0}, {0, POLLIN, 0}};
-            if (poll(waiting, 2, rests ? -1 : 0) > 0) {
+            if (poll(waiting, 2, patience) > 0) {
                 if (waiting[1].revents && input_ended()) break;
                 uint8_t buffer[1024];
                 ssize_t count = 0;

@@ -30,7 +30,7 @@ from sw.report.figures import input_figure, prediction_figure
 
 SIMULATED = "simulated"
 """The port of the simulated board."""
-SIMULATED_ANSWER_SECONDS, SIMULATED_RUN_SECONDS = 30.0, 3600.0
+SIMULATED_ANSWER_SECONDS, SIMULATED_RUN_SECONDS = 10.0, 3600.0
 BAUD = 3_000_000
 
 
