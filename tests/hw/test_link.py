@@ -62,7 +62,7 @@ def link(name, **options):
     return HostLink(config, identity=identity, **{"baud": CLOCK_HZ // 8, "idle_seconds": 0.0} | options)
 
 
-@pytest.mark.parametrize(("name", "stall"), [("tiny", 0.0), ("ecp5-85f", 0.0), ("ecp5-85f", 0.4), ("edge", 0.4)])
+@pytest.mark.parametrize(("name", "stall"), [("ecp5-85f", 0.0), ("ecp5-85f", 0.4), ("edge", 0.4)])
 def test_link(name, stall):
     run_bench(link(name), "tests.hw.link_bench", parameters={"stall": stall, "preset": name}, seed=4)
 
