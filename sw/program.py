@@ -235,16 +235,21 @@ class Program:
     content: np.ndarray
     outputs: tuple[Output, ...]
 
-    def memory(self, image: np.ndarray) -> np.ndarray:
-        """The whole memory image with ``image`` (3, H, W) uint8 in place; the output region is zero."""
+    def picture(self, image: np.ndarray) -> np.ndarray:
+        """The bytes of ``image``, uint8 (3, H, W), as they lie in the image region; ValueError if it is another."""
         expected = (3, self.model.image_height, self.model.image_width)
         if image.shape != expected or image.dtype != np.uint8:
             raise ValueError(
                 f"image is {image.dtype} {tuple(image.shape)}, model '{self.model.name}' takes uint8 {expected}"
             )
+        return image.reshape(-1)
+
+    def memory(self, image: np.ndarray) -> np.ndarray:
+        """The whole memory image with ``image`` (3, H, W) uint8 in place; the output region is zero."""
+        picture = self.picture(image)
         memory = np.zeros(self.map.limit, np.uint8)
         memory[: len(self.content)] = self.content
-        memory[self.map.image : self.map.image + image.size] = image.reshape(-1)
+        memory[self.map.image : self.map.image + picture.size] = picture
         return memory
 
     def registers(self, task: int) -> dict[str, int]:

@@ -27,15 +27,16 @@ def _is_mistake(error: Exception) -> bool:
         return True
     from sim.build import BuildError
     from sim.tools import ToolError
+    from sw.driver.errors import DriverError
 
-    return isinstance(error, (ToolError, BuildError))
+    return isinstance(error, (ToolError, BuildError, DriverError))
 
 
 def reported(command: Command) -> Command:
     """Show the errors that a user can do something about as one message, without a stack trace.
 
-    Exit code 1 if a simulation failed or a design must not be built, 2 for everything that is not as it should be
-    before that. Set the environment variable ``TESSERA_TRACEBACK`` to see the stack trace.
+    Exit code 1 if a simulation or a board failed or a design must not be built, 2 for everything that is not as it
+    should be before that. Set the environment variable ``TESSERA_TRACEBACK`` to see the stack trace.
     """
 
     @functools.wraps(command)
@@ -46,9 +47,10 @@ def reported(command: Command) -> Command:
             if os.environ.get("TESSERA_TRACEBACK"):
                 raise
             from sim.bench import BenchFailure
+            from sw.driver.errors import MachineHalted, WrongContent
             from sw.synthesis.cost import SynthesisError
 
-            failed = isinstance(error, (BenchFailure, SynthesisError))
+            failed = isinstance(error, (BenchFailure, SynthesisError, MachineHalted, WrongContent))
             if not failed and not _is_mistake(error):
                 raise
             print(f"tessera: {error}", file=sys.stderr)

@@ -13,7 +13,9 @@ from golden import metrics
 from golden.scenes_common import CLASS_COLOURS, CLASS_NAMES, DEPTH_CAP
 from sw.outcome import FrameOutcome
 from sw.pictures import Picture
+from sw.predictions import Prediction
 
+SIMULATED = "machine (RTL, simulated)"
 _WIDTH = 3.4
 _EXPERT_COLOURS = (
     *("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#edc948", "#76b7b2", "#9c755f"),
@@ -46,27 +48,28 @@ def input_figure(picture: Picture) -> Figure:
     return figure
 
 
-def prediction_figure(outcome: FrameOutcome, picture: Picture) -> Figure:
-    """Float model beside the machine's output, and the truth where it is known; for features each patch's error."""
-    prediction = outcome.prediction
+def prediction_figure(prediction: Prediction, channels: int, picture: Picture, *, machine: str = SIMULATED) -> Figure:
+    """Float model beside the machine's output, and the truth where it is known; for features each patch's error.
+
+    ``channels`` are the task's; ``machine`` says what it was computed on.
+    """
     if prediction.token_errors is not None:
-        return _features(picture, prediction.reference, prediction.machine, prediction.token_errors)
+        return _features(picture, prediction, prediction.token_errors, machine)
     size = picture.image.shape[1:]
     panels = [
         ("float model", metrics.enlarge(prediction.reference, *size)),
-        ("machine (RTL, simulated)", metrics.enlarge(prediction.machine, *size)),
+        (machine, metrics.enlarge(prediction.machine, *size)),
     ]
     if prediction.kind == "segmentation":
         if picture.scene is not None:
             panels.append(("exact labels", picture.scene.label))
-        return _segmentation(outcome, picture, panels)
+        return _segmentation(channels, picture, panels)
     if picture.scene is not None:
         panels.append(("exact depth", picture.scene.depth))
     return _depth(picture, panels)
 
 
-def _segmentation(outcome: FrameOutcome, picture: Picture, panels: Sequence[tuple[str, np.ndarray]]) -> Figure:
-    classes = outcome.program.model.tasks[outcome.result.task].channels
+def _segmentation(classes: int, picture: Picture, panels: Sequence[tuple[str, np.ndarray]]) -> Figure:
     known = classes == len(CLASS_NAMES)
     colours = CLASS_COLOURS / 255 if known else ListedColormap([f"C{n}" for n in range(10)])(np.arange(classes) % 10)
     names = CLASS_NAMES if known else [f"class {number}" for number in range(classes)]
@@ -94,10 +97,11 @@ def _depth(picture: Picture, panels: Sequence[tuple[str, np.ndarray]]) -> Figure
     return figure
 
 
-def _features(picture: Picture, reference: np.ndarray, machine: np.ndarray, errors: np.ndarray) -> Figure:
+def _features(picture: Picture, prediction: Prediction, errors: np.ndarray, machine: str) -> Figure:
     figure, axes = _row(4, _aspect(picture), extra=0.6)
-    titles = ("input", "float model, main directions", "machine (RTL, simulated)", "machine against float")
-    for axis, title, panel in zip(axes, titles, (_rgb(picture), reference, machine, errors * 100), strict=True):
+    titles = ("input", "float model, main directions", machine, "machine against float")
+    panels = (_rgb(picture), prediction.reference, prediction.machine, errors * 100)
+    for axis, title, panel in zip(axes, titles, panels, strict=True):
         shown = axis.imshow(panel, cmap="viridis", vmin=0, interpolation="nearest")
         axis.set_title(title, fontsize=9)
     bar = figure.colorbar(shown, ax=list(axes), orientation="horizontal", shrink=0.6, aspect=40, pad=0.02)

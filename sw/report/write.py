@@ -22,7 +22,8 @@ def make_figures(result: RunResult) -> dict[str, Figure]:
     tasks = result.tasks()
     found: dict[str, Figure | None] = {"input": figures.input_figure(picture)}
     for name, outcome in tasks.items():
-        found[name] = figures.prediction_figure(outcome, picture)
+        channels = outcome.program.model.tasks[outcome.result.task].channels
+        found[name] = figures.prediction_figure(outcome.prediction, channels, picture)
     found["routing"] = figures.routing_figure(list(tasks.values()), picture)
     for name, outcome in tasks.items():
         found[f"cycles-{name}"] = cycle_figures.causes_figure(outcome)

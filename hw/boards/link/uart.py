@@ -1,0 +1,152 @@
+"""UART, 8 data bits, no parity, one stop bit, at any rate from a fractional divider."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.cdc import FFSynchronizer
+from amaranth.lib.wiring import In, Out
+
+from hw.interfaces import Strobe
+
+FRACTION_BITS = 8
+"""A bit's length is kept in 1/256 cycles: over a byte that is off by less than 1/50 cycle."""
+LEAST_CYCLES = 6
+"""Fewest cycles a bit: the start edge is known to a cycle only. From 16 on, clocks may differ by 2 % and more."""
+BITS_PER_BYTE = 10
+"""Start bit, data, stop bit."""
+
+
+def bit_period(cycles_per_bit: float) -> int:
+    """Length of a bit in 1/256 cycles; ValueError if it is too short."""
+    if cycles_per_bit < LEAST_CYCLES:
+        raise ValueError(
+            f"a bit would take {cycles_per_bit:.2f} cycles, a UART needs at least {LEAST_CYCLES}; "
+            "choose a lower baud rate or a faster clock"
+        )
+    return round(cycles_per_bit * (1 << FRACTION_BITS))
+
+
+class BitTimer(wiring.Component):
+    """Counts the time to the next event in cycles and fractions of them.
+
+    Parameters
+    ----------
+    period:
+        Length of a bit, as of :func:`bit_period`.
+
+    Members
+    -------
+    half:
+        From now on: the next event is half a bit away.
+    stop:
+        No fraction is left over: the next bit is counted from its first cycle.
+    event:
+        One cycle a bit.
+    """
+
+    def __init__(self, period: int) -> None:
+        self._period = period
+        super().__init__({"half": In(1), "stop": In(1), "event": Out(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cycle = 1 << FRACTION_BITS
+        remaining = Signal(range(self._period + cycle))
+        m.d.comb += self.event.eq(remaining[FRACTION_BITS:] == 0)
+        m.d.sync += remaining.eq(remaining + Mux(self.event, self._period - cycle, -cycle))
+        with m.If(self.stop):
+            m.d.sync += remaining.eq(0)
+        with m.If(self.half):
+            m.d.sync += remaining.eq(self._period // 2 - cycle)
+        return m
+
+
+class UartReceiver(wiring.Component):
+    """Takes bytes from a line.
+
+    A bit is sampled once, in its middle. A start bit that is gone by its middle was a glitch. After the middle of the
+    stop bit the next start bit may come, so that a sender may be faster than this clock by 2 % and more.
+
+    Parameters
+    ----------
+    cycles_per_bit:
+        Clock by baud rate.
+
+    Members
+    -------
+    rx:
+        The pin, of any phase.
+    byte:
+        A byte, when its stop bit was seen.
+    framing_error:
+        Pulse: no stop bit; the byte is dropped, and the next start bit is looked for once the line is high.
+    """
+
+    def __init__(self, cycles_per_bit: float) -> None:
+        self._period = bit_period(cycles_per_bit)
+        super().__init__({"rx": In(1, init=1), "byte": Out(Strobe(8)), "framing_error": Out(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        line = Signal(init=1)
+        m.submodules.synchroniser = FFSynchronizer(self.rx, line, init=1)
+        m.submodules.timer = timer = BitTimer(self._period)
+        count = Signal(range(BITS_PER_BYTE))
+        m.d.sync += [self.byte.valid.eq(0), self.framing_error.eq(0)]
+        with m.FSM(name="state"):
+            with m.State("IDLE"):
+                m.d.sync += count.eq(0)
+                with m.If(~line):
+                    m.d.comb += timer.half.eq(1)
+                    m.next = "BITS"
+            with m.State("BITS"), m.If(timer.event):
+                m.d.sync += count.eq(count + 1)
+                with m.If(count == 0):
+                    with m.If(line):
+                        m.next = "IDLE"
+                with m.Elif(count == BITS_PER_BYTE - 1):
+                    m.d.sync += [self.byte.valid.eq(line), self.framing_error.eq(~line)]
+                    m.next = "RELEASE"
+                with m.Else():
+                    m.d.sync += self.byte.payload.eq(Cat(self.byte.payload[1:], line))
+            with m.State("RELEASE"), m.If(line):
+                m.next = "IDLE"
+        return m
+
+
+class UartTransmitter(wiring.Component):
+    """Puts bytes on a line.
+
+    Parameters
+    ----------
+    cycles_per_bit:
+        Clock by baud rate.
+
+    Members
+    -------
+    byte:
+        Bytes; taken without a gap on the line if the next is there when a stop bit ends.
+    tx:
+        The pin, from a flip-flop.
+    """
+
+    def __init__(self, cycles_per_bit: float) -> None:
+        self._period = bit_period(cycles_per_bit)
+        super().__init__({"byte": In(stream.Signature(8)), "tx": Out(1, init=1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.timer = timer = BitTimer(self._period)
+        bits, left = Signal(BITS_PER_BYTE - 1), Signal(range(BITS_PER_BYTE + 1))
+        last = Signal()
+        m.d.comb += [
+            last.eq((left == 0) | (timer.event & (left == 1))),
+            self.byte.ready.eq(last),
+            timer.stop.eq(last & ~self.byte.valid),
+        ]
+        with m.If(last & self.byte.valid):
+            m.d.sync += [self.tx.eq(0), bits.eq(Cat(self.byte.payload, Const(1, 1))), left.eq(BITS_PER_BYTE)]
+        with m.Elif(timer.event & (left != 0)):
+            m.d.sync += [self.tx.eq(Mux(left == 1, 1, bits[0])), bits.eq(bits >> 1), left.eq(left - 1)]
+        return m

@@ -1,0 +1,106 @@
+"""``tessera deploy``: a model on a board, compared with the golden model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from sw.commands import options
+from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, verdict
+
+if TYPE_CHECKING:
+    from sw.deploy import Deployed
+
+
+@reported
+def command(
+    port: Annotated[
+        str, typer.Option(help="Serial port of the board, such as /dev/ttyUSB0; or 'simulated', which needs no board.")
+    ],
+    baud: Annotated[int, typer.Option(help="Bits a second that the bitstream was built for.")] = 3_000_000,
+    model: options.Model = "nano",
+    routing: options.Routing = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Machine to compile for. [what the board says that it is; tiny if simulated]"),
+    ] = None,
+    task: options.Task = "all",
+    image: options.Image = None,
+    scene: Annotated[int, typer.Option(help="Number of a held-out procedural scene, when there is no --image.")] = 0,
+    frames: Annotated[int, typer.Option(help="Pictures one after another: further scenes, or --image again.")] = 1,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read program and weights back after loading, to check the memory too.")
+    ] = False,
+    out: options.Out = Path("build/deploy"),
+) -> None:
+    """Load a model into a board, run pictures on it and compare the results with the golden model, bit by bit.
+
+    The board must hold a bitstream of Tessera. Only outputs can be compared here; if one differs, `tessera run` finds
+    the tensor. Writes deploy.json and PNGs into --out. Exit code 0 if everything is bit-exact, 1 if not or if the
+    machine halted, 2 if the board cannot be used or for another mistake.
+
+    Examples
+    --------
+      tessera deploy --port /dev/ttyUSB0
+
+      tessera deploy --port /dev/ttyUSB0 --model nano --task depth --image street.jpg --out build/street
+
+      tessera deploy --port /dev/ttyUSB0 --baud 1000000 --frames 10 --verify
+
+      tessera deploy --port simulated --model nano
+    """
+    from sw import deploy, flow
+    from sw.files import check_folder
+    from sw.prepare import prepare
+
+    check_folder(out)
+    with Display() as display, deploy.opened(port, baud, preset, display) as device:
+        chosen = deploy.preset_of(device, preset)
+        prepared = prepare(model, chosen, routing=routing, on_progress=display)
+        device.check(prepared.program)
+        tasks = prepared.task_indices(task)
+        pictures = flow.choose_pictures(prepared, image, scene, frames)
+        result = deploy.execute(prepared, pictures, tasks, device, verify=verify, port=port, on_progress=display)
+    _summarise(result)
+    files = deploy.write_results(result, out)
+    console.print(f"Numbers: {escape(str(files[0]))}, pictures beside it", soft_wrap=True)
+    if not result.bit_exact:
+        raise typer.Exit(VERDICT_FAILED)
+
+
+def _summarise(result: Deployed) -> None:
+    identity, data = result.identity, result.to_dict()
+    clock = identity.clock_hz
+    lines = {
+        "board": f"{result.facts['port']}: preset {identity.preset}, build {identity.build}, {clock / 1e6:.1f} MHz",
+        "loaded": f"{result.load_bytes:,} bytes in {result.load_seconds:.1f} s, "
+        f"{data['load']['bytes_per_s'] / 1000:,.0f} kB/s; {result.facts['requests_resent']} requests sent again",
+    }
+    for name, text in lines.items():
+        console.print(f"[bold]{name:<9}[/bold] {escape(text)}", soft_wrap=True)
+    for notice in dict.fromkeys(notice for picture in result.pictures for notice in picture.notices):
+        console.print(f"[yellow]notice[/yellow]    {escape(notice)}", soft_wrap=True)
+    frames = result.frames
+    heads = [frame.task if len(result.pictures) == 1 else f"{frame.task}, {frame.picture}" for frame in frames]
+    rows = [
+        ("bit-exact", [verdict(frame.bit_exact) for frame in frames]),
+        ("elements compared", [f"{frame.elements:,}" for frame in frames]),
+        ("cycles", [f"{frame.counters['cycles']:,}" for frame in frames]),
+        ("milliseconds at that clock", [f"{1000 * frame.counters['cycles'] / clock:,.2f}" for frame in frames]),
+        ("memory bytes", [f"{frame.counters['read_bytes'] + frame.counters['write_bytes']:,}" for frame in frames]),
+        ("with transfers, s", [f"{frame.seconds:.2f}" for frame in frames]),
+        ("output error to float (rel. L2)", [f"{frame.prediction.relative_l2:.2%}" for frame in frames]),
+    ]
+    table("Results against the integer golden model", ["", *heads], [(name, *cells) for name, cells in rows])
+    for frame in frames:
+        if frame.first is not None:
+            row, channel, expected, got = frame.first
+            console.print(
+                f"[bold red]picture {frame.picture}, {frame.task}:[/bold red] {frame.different:,} of "
+                f"{frame.elements:,} elements differ, first in row {row}, channel {channel}: expected {expected}, got "
+                f"{got}; try --verify, or tessera run on the same picture",
+                soft_wrap=True,
+            )
