@@ -18,7 +18,8 @@ _DECLARED = re.compile(
     rf"^  (?P<kind>reg|wire|input|output) \[(?P<top>\d+):0\] (?P<name>{NAME}) ?(?: = \d+'[hd](?P<value>\w+))?;\n",
     re.MULTILINE,
 )
-_OPERAND = rf"\$signed\((?:{NAME} ?|\d+'h\w+)\)"
+_OPERAND = r"\$signed\([^()]*\)"
+_WHOLE = re.compile(rf"\$signed\((?P<name>{NAME}) ?\)")
 _SIGNED = re.compile(
     rf"^  assign (?P<name>{NAME}) +?= (?P<a>{_OPERAND}) (?P<operator>[-+*]|[<>]=?|[=!]=) (?P<b>{_OPERAND});\n",
     re.MULTILINE,
@@ -54,12 +55,8 @@ class _Module:
         self._uses = Counter(TOKEN.findall(text))
         self._cleared = Counter(match["name"] for match in _CLEARED.finditer(text))
         self._sums = {match["name"]: match for match in _SIGNED.finditer(text)}
-        self._read_signed = Counter(
-            name
-            for match in self._sums.values()
-            for side in "ab"
-            for name in TOKEN.findall(match[side][len("$signed") :])
-        )
+        operands = (_WHOLE.fullmatch(match[side]) for match in self._sums.values() for side in "ab")
+        self._read_signed = Counter(match["name"] for match in operands if match)
         self._width: dict[str, int] = {}
         self._declared: Counter[str] = Counter()
         self._outputs: set[str] = set()
@@ -103,7 +100,8 @@ class _Module:
         if wire not in self._sums or self._uses[wire] != 3 or self._width.get(wire) != width:
             return False
         operator = self._sums[wire]["operator"]
-        a, b = (self._width.get(TOKEN.findall(self._sums[wire][side])[-1], 64) for side in "ab")
+        operands = (_WHOLE.fullmatch(self._sums[wire][side]) for side in "ab")
+        a, b = (self._width.get(match["name"], 64) if match else 64 for match in operands)
         return operator in "+-*" and width >= (a + b if operator == "*" else max(a, b) + 1)
 
     def widened(self) -> str:

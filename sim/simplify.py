@@ -17,7 +17,7 @@ _ZEROED = re.compile(
 )
 NAME = r"(?:\\\S+(?= )|[A-Za-z_][\w$]*)"
 TOKEN = re.compile(rf"{NAME}")
-MODULE = re.compile(rf"^module (?P<name>{NAME}) .*?^endmodule\n", re.DOTALL | re.MULTILINE)
+MODULE = re.compile(rf"^module (?P<name>{NAME}) ?[;(].*?^endmodule\n", re.DOTALL | re.MULTILINE)
 INSTANCE = re.compile(rf"^  (?P<module>{NAME}) +(?P<name>{NAME}) \(\n(?P<ports>(?:    \..*\n)+)  \);\n", re.MULTILINE)
 _REGISTER = re.compile(rf"  always @\(posedge clk\)\n    (?P<register>{NAME}) ?<= (?P<next>{NAME}) ?;\n")
 # The empty condition makes simulators evaluate the process once at the start.

@@ -31,6 +31,6 @@ async def values_are_right(dut):
                 value, 1 if name == "sliced" else 40
             ), f"{name}, cycle {cycle}"
         a, b = int(given["a"][cycle]), int(given["b"][cycle])
-        exact, wrapping, sliced, positive = total + product, wrapped - product, bits >> 9 & 1, unsigned_sum - product
+        exact, wrapping, sliced, positive = total + product, wrapped - product, bits >> 9 & 1, unsigned_sum - bits
         total, product = _signed(product + _signed(expected["exact"], 34), 35), a * b
         wrapped, bits, unsigned_sum = _signed(a + b, 9), a + b, (a & 511) + (b & 511)

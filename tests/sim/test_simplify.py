@@ -105,8 +105,11 @@ class _Sums(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        product, total = Signal(signed(18)), Signal(signed(35))
-        wrapped, bits, unsigned_sum = Signal(signed(9)), Signal(signed(10)), Signal(10)
+        product = Signal(signed(18))
+        total = Signal(signed(35))
+        wrapped = Signal(signed(9))
+        bits = Signal(signed(10))
+        unsigned_sum = Signal(10)
         m.d.sync += [
             product.eq(self.a * self.b),
             total.eq(product + self.exact[:34].as_signed()),
@@ -116,7 +119,7 @@ class _Sums(wiring.Component):
             self.exact.eq(total + product),
             self.wrapping.eq(wrapped - product),
             self.sliced.eq(bits[9]),
-            self.positive.eq(unsigned_sum - product),
+            self.positive.eq(unsigned_sum - bits),
         ]
         return m
 
@@ -139,3 +142,14 @@ def test_nets_of_instances_are_declared_in_their_order():
     instance = f"  unit first (\n{ports}  );\n"
     text = natural_widths(f"module m (clk);\n  wire [7:0] \\q$1 ;\n  wire [7:0] \\q$2 ;\n{instance}endmodule\n")
     assert text.index("wire [7:0] \\q$2") < text.index("wire [7:0] \\q$1") < text.index("unit first")
+
+
+@pytest.mark.parametrize(("width", "taken"), [(9, "$signed(\\$1  )"), (10, "\\$1 ")])
+def test_a_sum_that_may_wrap_is_extended(width: int, taken: str):
+    declared = "".join(f"  {kind} [{bits - 1}:0] {name} ;\n" for kind, bits, name in (
+        ("wire", 9, "a"), ("wire", 9, "b"), ("reg", width, "r"), ("wire", width, "\\$1"), ("wire", 40, "y")
+    ))  # fmt: skip
+    body = "  assign \\$1  = $signed(a) + $signed(b);\n  assign y = $signed(r) * $signed(a);\n"
+    register = "  always @(posedge clk) begin\n    r <= \\$1 ;\n  end\n"
+    text = natural_widths(f"module m (clk);\n{declared}{body}{register}endmodule\n")
+    assert "reg [31:0] r" in text and f"r <= {taken};" in text
