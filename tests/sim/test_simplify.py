@@ -144,7 +144,7 @@ def test_nets_of_instances_are_declared_in_their_order():
     assert text.index("wire [7:0] \\q$2") < text.index("wire [7:0] \\q$1") < text.index("unit first")
 
 
-@pytest.mark.parametrize(("width", "taken"), [(9, "$signed(\\$1  )"), (10, "\\$1 ")])
+@pytest.mark.parametrize(("width", "taken"), [(9, "$signed(\\$1 )"), (10, "\\$1 ")])
 def test_a_sum_that_may_wrap_is_extended(width: int, taken: str):
     declared = "".join(f"  {kind} [{bits - 1}:0] {name} ;\n" for kind, bits, name in (
         ("wire", 9, "a"), ("wire", 9, "b"), ("reg", width, "r"), ("wire", width, "\\$1"), ("wire", 40, "y")
