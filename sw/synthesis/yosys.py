@@ -135,7 +135,7 @@ def _mapping(modules: Sequence[str]) -> list[str]:
     for labels, stage, share in _STAGES:
         script.append(f"log -stdout @{share} {stage}")
         if labels.startswith("map_ram"):
-            script.append("tee -q -o memories.txt dump t:$mem_v2")
+            script.append("tee -q -o memories.txt dump -m t:$mem_v2")
         tee = "tee -q -o libmap.txt " if labels.startswith("map_ram") else ""
         script.append(f"{tee}synth_ecp5 -abc9 -top top -run {labels}")
     return [*script, "tee -q -o cells.json stat -json"]
@@ -144,9 +144,8 @@ def _mapping(modules: Sequence[str]) -> list[str]:
 def _memories(work: Path) -> list[MemoryUse]:
     """Read names and sizes of memories before mapping, and what they were mapped to."""
     primitives = dict(re.findall(r"^mapping memory (\S+) via (\S+)$", (work / "libmap.txt").read_text(), re.MULTILINE))
-    # Yosys leaves the lines of modules out when there is only one.
     parts = re.split(r"^module \\(\S+)$", (work / "memories.txt").read_text(), flags=re.MULTILINE)
-    modules = zip(parts[1::2], parts[2::2], strict=True) if len(parts) > 1 else [("top", parts[0])]
+    modules = zip(parts[1::2], parts[2::2], strict=True)
     cells = [
         (module, *cell.partition("\n")[::2])
         for module, content in modules

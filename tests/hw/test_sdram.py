@@ -42,3 +42,12 @@ def test_traffic():
     sim = simulator(chip.timing(100_000_000))
     r = run_bench(sim, "tests.hw.sdram_bench", plusargs=[*sheet(chip, 100_000_000), "+accesses=20000"])
     print(r.outputs)
+
+
+@pytest.mark.parametrize("burst", [256, 64, 16, 4, 1])
+@pytest.mark.parametrize("write", [0, 1])
+def test_stream(burst, write):
+    chip = CHIPS["IS42S16160G-7"]
+    sim = simulator(chip.timing(100_000_000))
+    r = run_bench(sim, "tests.hw.sdram_bench", plusargs=[*sheet(chip, 100_000_000), f"+accesses={100000//burst}", f"+stream={burst}", f"+stream_write={write}"])
+    print(burst, write, r.outputs, r.outputs["beats"]/r.outputs["cycle"])
