@@ -6,16 +6,15 @@
 // precharge, no BURST TERMINATE, no power-down; anything else is an error too.
 //
 // A clock edge is `period` after the one before: times are counted in picoseconds of that, whatever the simulator's clock is.
-// A word read at edge E is on `dq_o` before edge E + CAS latency (+ BOARD_DELAY) and at no other; in between is noise.
+// A word read at edge E is on `dq_o` before edge E + CAS latency and at no other; in between is noise.
 //
 // Settings are plusargs in picoseconds, +sdram_NAME=N: period, tck2, tck3 (shortest period at CAS latency 2 and 3), trcd, trp,
-// tras, trc, trrd, twr, trfc, tmrd, tref (REFRESHES refreshes are due in this time), gap (longest from one refresh to the
-// next; JEDEC allows 9 tREFI), powerup. +sdram_image=FILE loads raw bytes; the rest is zero.
+// tras, trc, trrd, twr, trfc, tmrd, powerup, tref (+sdram_rows=N refreshes are due in this time), gap (longest from one
+// refresh to the next; JEDEC allows 9 tREFI). +sdram_first=N refreshes are needed before the mode register is set;
+// +sdram_board=N cycles (at most 3) are added on the way to the controller. +sdram_image=FILE loads raw bytes; the rest is
+// zero.
 
-module sdram_chip #(
-    parameter int BOARD_DELAY = 0,
-    parameter int REFRESHES   = 8192
-) (
+module sdram_chip (
     input  logic        clk,
     input  logic        cke,
     input  logic        cs_n,
@@ -29,15 +28,17 @@ module sdram_chip #(
     input  logic        dq_i_en,   // whether it does
     output logic [15:0] dq_o       // what it gets
 );
-    localparam int WORDS = 1 << 24;
+    localparam int WORDS = 1 << 24, MOST_ROWS = 8192;
     localparam longint NEVER = -(longint'(1) << 60);
     localparam logic [2:0] NOP = 3'b111, ACTIVE = 3'b011, READ = 3'b101, WRITE = 3'b100, PRECHARGE = 3'b010,
                            REFRESH = 3'b001, LOAD_MODE = 3'b000;
 
-    logic [15:0] storage [0:WORDS-1] /* verilator public_flat_rw */;
+    bit   [15:0] storage [0:WORDS-1] /* verilator public_flat_rw */;
     longint refreshes /* verilator public_flat_rw */;    // since the mode register was set
 
     // ---- settings ----------------------------------------------------------------------------------------------------
+    int first, board;
+    longint rows;
     longint period, tck2, tck3, trcd, trp, tras, trc, trrd, twr, trfc, tmrd, tref, gap, powerup;
 
     initial begin
@@ -60,10 +61,13 @@ module sdram_chip #(
         void'($value$plusargs("sdram_tmrd=%d", tmrd));
         void'($value$plusargs("sdram_tref=%d", tref));
         void'($value$plusargs("sdram_powerup=%d", powerup));
-        gap = 9 * tref / REFRESHES;
+        {rows, first, board} = {64'(MOST_ROWS), 32'd2, 32'd0};
+        void'($value$plusargs("sdram_rows=%d", rows));
+        void'($value$plusargs("sdram_first=%d", first));
+        void'($value$plusargs("sdram_board=%d", board));
+        gap = 9 * tref / rows;
         void'($value$plusargs("sdram_gap=%d", gap));
 
-        for (int i = 0; i < WORDS; i++) storage[i] = '0;
         if ($value$plusargs("sdram_image=%s", image)) begin
             file = $fopen(image, "rb");
             if (file == 0) $fatal(1, "sdram_chip: cannot open the image %s", image);
@@ -81,7 +85,7 @@ module sdram_chip #(
     logic [12:0] row [4];
     longint      activated [4], precharged [4], written [4];
     longint      any_activated, refreshed, mode_set;
-    longint      history [REFRESHES];                    // times of the latest refreshes, in a ring
+    longint      history [MOST_ROWS];                    // times of the latest refreshes, in a ring
     int          cas_latency;
     int          power_up_refreshes;
     logic        power_up_precharged, ready;
@@ -131,7 +135,7 @@ module sdram_chip #(
         for (int bank = 0; bank < 4; bank++) distance("tRC", 2'(bank), activated[bank], trc);
         if (!ready) power_up_refreshes++;
         else begin
-            history[refreshes % REFRESHES] = now;
+            history[refreshes % rows] = now;
             refreshes++;
         end
         refreshed = now;
@@ -140,21 +144,21 @@ module sdram_chip #(
     task automatic check_refresh();
         assert (now - refreshed <= gap)
         else $error("sdram_chip: tREFI violated: no refresh for %0d ps, at most %0d ps are allowed", now - refreshed, gap);
-        // REFRESHES of them in every window of tREF, and what JEDEC allows to postpone. At power-up all rows count as fresh.
-        if (refreshes >= longint'(REFRESHES))
-            assert (now - history[refreshes % REFRESHES] <= tref + 9 * tref / REFRESHES)
+        // `rows` of them in every window of tREF, and what JEDEC allows to postpone. At power-up all rows count as fresh.
+        if (refreshes >= rows)
+            assert (now - history[refreshes % rows] <= tref + 9 * tref / rows)
             else $error("sdram_chip: tREF violated: the latest %0d refreshes took %0d ps, at most %0d ps are allowed",
-                        REFRESHES, now - history[refreshes % REFRESHES], tref + 9 * tref / REFRESHES);
+                        rows, now - history[refreshes % rows], tref + 9 * tref / rows);
         else
-            assert ((now - mode_set) <= (refreshes + 9) * tref / REFRESHES)
+            assert ((now - mode_set) <= (refreshes + 9) * tref / rows)
             else $error("sdram_chip: tREF violated: only %0d refreshes in the %0d ps since power-up", refreshes, now - mode_set);
     endtask
 
     // ---- commands ----------------------------------------------------------------------------------------------------
     task automatic load_mode();
         all_idle("LOAD MODE REGISTER");
-        require(power_up_refreshes >= 2, $sformatf("power-up: %0d refreshes before the mode register is set, 2 are needed",
-                                                   power_up_refreshes));
+        require(power_up_refreshes >= first, $sformatf("power-up: %0d refreshes before the mode register is set, %0d are needed",
+                                                       power_up_refreshes, first));
         require(ba == 0 && a[12:7] == 0 && a[3:0] == 0,
                 $sformatf("mode register %h is not for sequential bursts of one word", {ba, a}));
         cas_latency = int'(a[6:4]);
@@ -223,7 +227,7 @@ module sdram_chip #(
     logic [1:0]  masked;
     logic        driven, released;
     logic [31:0] noise;
-    logic [15:0] pins [BOARD_DELAY + 1];
+    logic [15:0] pins [4];
 
     initial begin
         {is_coming, masked, driven, released} = '0;
@@ -249,9 +253,9 @@ module sdram_chip #(
         for (int i = 0; i < 2; i++)
             if (is_coming[0] && !masked[i]) pins[0][8*i +: 8] <= coming[0][8*i +: 8];
         masked = dqm;
-        for (int i = 1; i <= BOARD_DELAY; i++) pins[i] <= pins[i-1];
+        for (int i = 1; i < 4; i++) pins[i] <= pins[i-1];
         now += period;
     end
 
-    assign dq_o = pins[BOARD_DELAY];
+    assign dq_o = pins[board];
 endmodule

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Format, Module, ResetSignal, Signal, unsigned
+from amaranth.hdl import Assert, Cat, Format, Module, ResetSignal, Signal, Value, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -28,7 +28,9 @@ class Banks(wiring.Component):
     open, row:
         Each bank's state after the commands of all earlier cycles. A closed bank's row is the one it had open last.
     may_activate, may_precharge, may_access:
-        Whether each bank may have the command in this cycle as far as time is concerned.
+        Whether each bank may have the command in the next cycle as far as time is concerned, and none comes in this.
+    may_precharge_all:
+        All banks may be closed in this cycle.
     """
 
     def __init__(self, timing: SdramTiming) -> None:
@@ -44,6 +46,7 @@ class Banks(wiring.Component):
                 "may_activate": Out(BANKS),
                 "may_precharge": Out(BANKS),
                 "may_access": Out(BANKS),
+                "may_precharge_all": Out(1),
             }
         )
 
@@ -51,12 +54,12 @@ class Banks(wiring.Component):
         """One bank like the other; only tRRD counts for all."""
         m = Module()
         any_activated = Elapsed(m, self.activate.valid, self._timing.rrd, "since_any_activate")
-        for bank in range(BANKS):
-            self._bank(m, bank, any_activated)
+        closable = [self._bank(m, bank, any_activated) for bank in range(BANKS)]
+        m.d.comb += self.may_precharge_all.eq(Cat(*closable).all())
         return m
 
-    def _bank(self, m: Module, bank: int, any_activated: Elapsed) -> None:
-        """Keep one bank."""
+    def _bank(self, m: Module, bank: int, any_activated: Elapsed) -> Value:
+        """Keep one bank; returns whether it may be closed in this cycle."""
         timing, strobe = self._timing, self.activate.payload
         activated, precharged, written = (
             Signal(name=f"{what}_{bank}") for what in ("activated", "precharged", "write")
@@ -72,10 +75,12 @@ class Banks(wiring.Component):
         write = Elapsed(m, written, timing.wr, f"since_write_{bank}")
         m.d.comb += [
             self.may_activate[bank].eq(
-                activate.reached(timing.rc) & precharge.reached(timing.rp) & any_activated.reached(timing.rrd)
+                activate.reached(timing.rc - 1)
+                & precharge.reached(timing.rp - 1)
+                & any_activated.reached(timing.rrd - 1)
             ),
-            self.may_precharge[bank].eq(activate.reached(timing.ras) & write.reached(timing.wr)),
-            self.may_access[bank].eq(activate.reached(timing.rcd)),
+            self.may_precharge[bank].eq(activate.reached(timing.ras - 1) & write.reached(timing.wr - 1)),
+            self.may_access[bank].eq(activate.reached(timing.rcd - 1)),
         ]
         with m.If(activated):
             m.d.sync += [self.open[bank].eq(1), self.row[bank].eq(strobe.row)]
@@ -86,3 +91,4 @@ class Banks(wiring.Component):
                 Assert(~(activated & self.open[bank]), Format("ACTIVE for bank {}, which is open", bank)),
                 Assert(~(written & ~self.open[bank]), Format("WRITE to bank {}, which is closed", bank)),
             ]
+        return activate.reached(timing.active_to_close) & write.reached(timing.wr)

@@ -35,7 +35,7 @@ class MemoryBridge(wiring.Component):
     run, write_data, writer, written, read:
         To the controller, with the same members.
 
-    Timing: AR transfer to ``run`` 3 cycles; a burst every 2 cycles; ``read`` to R 2 cycles.
+    Timing: AR transfer to ``run`` 3 cycles; a burst every 3 cycles; ``read`` to R 3 cycles.
     """
 
     def __init__(self, config: AcceleratorConfig, readers: int, writers: int) -> None:
@@ -123,10 +123,11 @@ class MemoryBridge(wiring.Component):
             run.payload.write.eq(burst.write),
             run.payload.client.eq(burst.client),
             run.payload.final.eq(final),
-            free.eq(~waiting | (run.ready & final)),
+            free.eq(~waiting),
         ]
         with m.If(run.valid & run.ready):
             m.d.sync += [
                 address.eq(Cat(Const(0, COLUMN_BITS), address[COLUMN_BITS:] + 1)),
                 left.eq(left - room_minus_one - 1),
+                waiting.eq(~final),
             ]

@@ -130,9 +130,14 @@ class SdramTiming:
         return self.cas_latency + 2
 
     @property
+    def active_to_close(self) -> int:
+        """ACTIVE to a PRECHARGE before AUTO REFRESH, which like another ACTIVE must not come before tRC."""
+        return max(self.ras, self.rc - self.rp)
+
+    @property
     def refresh_delay(self) -> int:
         """Longest time from a refresh falling due to its command: until rows may be closed, then PRECHARGE."""
-        return max(self.ras, self.wr) + self.rp
+        return max(self.active_to_close, self.wr) + self.rp
 
     @property
     def refresh_period(self) -> int:

@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.boards.sdram.banks import Banks
-from hw.boards.sdram.chip import WORD_BITS, SdramTiming
+from hw.boards.sdram.chip import BANK_BITS, ROW_BITS, WORD_BITS, SdramTiming
 from hw.boards.sdram.elapsed import Elapsed
 from hw.boards.sdram.interfaces import (
     ALL_BANKS,
@@ -85,10 +85,13 @@ class SdramController(wiring.Component):
         self._next, self._current = (Signal(row_run(self._clients), name=name) for name in ("next", "current"))
         # A run is compared with its bank's row before anything is done for it.
         self._waiting, self._compared, self._matches = Signal(), Signal(), Signal()
-        self._active, self._last = Signal(), Signal()
+        self._active, self._last, self._able = Signal(), Signal(), Signal()
+        self._planned = Signal(
+            data.StructLayout({"opens": 1, "closes": 1, "again": 1, "bank": BANK_BITS, "row": ROW_BITS}), name="planned"
+        )
         self._row_command, self._access = Signal(), Signal()
         m.d.comb += [
-            refresh.may_precharge.eq(banks.may_precharge.all()),
+            refresh.may_precharge.eq(banks.may_precharge_all),
             banks.precharge_all.eq(refresh.command == Command.PRECHARGE),
             self.initialised.eq(refresh.initialised),
         ]
@@ -100,29 +103,46 @@ class SdramController(wiring.Component):
         return m
 
     def _row_commands(self, m: Module) -> None:
-        """Open the current run's row again after a refresh; else close and open for the next run."""
-        banks, following, current = self._banks, self._next, self._current
-        self._reopen = reopen = Signal()
-        prepare = Signal()
-        bank = banks.activate.payload.bank
+        """Open the current run's row again after a refresh; else close and open for the next run.
+
+        Each is decided one cycle and issued the next, unless a refresh comes between; then it is decided anew.
+        """
+        banks, following, current, planned = self._banks, self._next, self._current, self._planned
+        reopen, opens, closes = Signal(), Signal(), Signal()
+        following_open = banks.open.bit_select(following.bank, 1)
+        busy = self._active & (following.bank == current.bank)
         m.d.comb += [
             reopen.eq(self._active & ~banks.open.bit_select(current.bank, 1)),
-            prepare.eq(self._compared & ~reopen & ~(self._active & (following.bank == current.bank))),
-            bank.eq(Mux(reopen, current.bank, following.bank)),
-            banks.activate.payload.row.eq(Mux(reopen, banks.row[current.bank], following.row)),
-            banks.activate.valid.eq(
-                (reopen | (prepare & ~banks.open.bit_select(following.bank, 1)))
-                & banks.may_activate.bit_select(bank, 1)
-                & ~self._refresh.hold
+            opens.eq(
+                Mux(
+                    reopen,
+                    banks.may_activate.bit_select(current.bank, 1),
+                    self._compared & ~busy & ~following_open & banks.may_activate.bit_select(following.bank, 1),
+                )
             ),
-            banks.precharge.payload.eq(following.bank),
-            banks.precharge.valid.eq(
-                prepare
+            closes.eq(
+                self._compared
                 & ~self._matches
-                & (banks.open & banks.may_precharge).bit_select(following.bank, 1)
-                & ~self._refresh.hold
+                & ~reopen
+                & ~busy
+                & following_open
+                & banks.may_precharge.bit_select(following.bank, 1)
             ),
-            self._row_command.eq(banks.activate.valid | banks.precharge.valid),
+        ]
+        m.d.sync += [
+            planned.opens.eq(opens & ~self._row_command),
+            planned.closes.eq(closes & ~self._row_command),
+            planned.again.eq(reopen),
+            planned.bank.eq(Mux(reopen, current.bank, following.bank)),
+            planned.row.eq(Mux(reopen, banks.row[current.bank], following.row)),
+        ]
+        m.d.comb += [
+            banks.activate.valid.eq(planned.opens & ~self._refresh.hold),
+            banks.activate.payload.bank.eq(planned.bank),
+            banks.activate.payload.row.eq(planned.row),
+            banks.precharge.valid.eq(planned.closes & ~self._refresh.hold),
+            banks.precharge.payload.eq(planned.bank),
+            self._row_command.eq(planned.opens | planned.closes),
         ]
 
     def _accesses(self, m: Module) -> None:
@@ -131,8 +151,7 @@ class SdramController(wiring.Component):
         read = Elapsed(m, self._access & ~current.write, self._timing.read_to_write, "since_read")
         m.d.comb += [
             self._access.eq(
-                self._active
-                & (banks.open & banks.may_access).bit_select(current.bank, 1)
+                self._able
                 & (~current.write | (self.write_data.valid & read.reached(self._timing.read_to_write)))
                 & ~self._row_command
                 & ~self._refresh.hold
@@ -151,10 +170,19 @@ class SdramController(wiring.Component):
         banks, following, current = self._banks, self._next, self._current
         opened, moves = Signal(), Signal()
         m.d.comb += [
-            opened.eq(self._compared & self._matches & banks.open.bit_select(following.bank, 1)),
+            opened.eq(self._compared & self._matches & (banks.open & banks.may_access).bit_select(following.bank, 1)),
             moves.eq(opened & (~self._active | (self._access & self._last))),
-            self.run.ready.eq(~self._waiting | moves),
+            self.run.ready.eq(~self._waiting),
         ]
+        # Only a refresh closes the current run's row; by the time that `hold` ends, this has noticed.
+        m.d.sync += self._able.eq(
+            moves
+            | (
+                self._active
+                & ~(self._access & self._last)
+                & (banks.open & banks.may_access).bit_select(current.bank, 1)
+            )
+        )
         with m.If(self._access):
             m.d.sync += [
                 current.column.eq(current.column + 1),
@@ -168,10 +196,12 @@ class SdramController(wiring.Component):
             m.d.sync += self._compared.eq(1)
             with m.If(~self._compared):
                 m.d.sync += self._matches.eq(banks.row[following.bank] == following.row)
-            with m.Elif(banks.activate.valid & ~self._reopen):
+            with m.Elif(banks.activate.valid & ~self._planned.again):
                 m.d.sync += self._matches.eq(1)
-        with m.If(self.run.ready):
-            m.d.sync += [following.eq(self.run.payload), self._waiting.eq(self.run.valid), self._compared.eq(0)]
+            with m.If(moves):
+                m.d.sync += [self._waiting.eq(0), self._compared.eq(0)]
+        with m.Else():
+            m.d.sync += [following.eq(self.run.payload), self._waiting.eq(self.run.valid)]
 
     def _command_pads(self, m: Module) -> None:
         """Commands and addresses, each from a flip-flop. Address and data pins mean nothing without their command."""

@@ -61,11 +61,12 @@ class RefreshSequencer(wiring.Component):
                     m.d.sync += [wait.eq(timing.rfc - 1), due.eq(0), refreshes.eq(refreshes + ~self.initialised)]
                     m.next = "REFRESHING"
             with m.State("REFRESHING"):
-                with m.If(waited):
-                    with m.If(self.initialised):
+                with m.If(self.initialised):
+                    with m.If(wait[1:] == 0):  # the next cycle is the traffic's
                         m.d.sync += self.hold.eq(0)
                         m.next = "TRAFFIC"
-                    with m.Elif(refreshes == POWER_UP_REFRESHES):
+                with m.Elif(waited):
+                    with m.If(refreshes == POWER_UP_REFRESHES):
                         m.d.comb += self.command.eq(Command.LOAD_MODE)
                         m.d.sync += [wait.eq(timing.mrd - 1), self.initialised.eq(1)]
                     with m.Else():

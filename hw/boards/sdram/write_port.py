@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from amaranth.hdl import Assert, Cat, Const, Module, Mux, ResetSignal, Signal, Value
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from hw.boards.sdram.buffer import BeatBuffer
 from hw.boards.sdram.chip import SIZE_BYTES, WORD_BITS
 from hw.boards.sdram.interfaces import burst_request, words_per_beat, write_word
 from hw.boards.sdram.read_port import DECERR, OKAY
@@ -58,14 +58,15 @@ class WritePort(wiring.Component):
         """A burst at a time in front, a buffer of beats behind, answers counted."""
         m = Module()
         bus = self.bus
-        m.submodules.buffer = self._buffer = buffer = SyncFIFOBuffered(width=self._beat.size, depth=self._depth)
+        m.submodules.beats = self._buffer = buffer = BeatBuffer(self._beat, self._depth)
         self._granted, self._refusing, self._refused = Signal(), Signal(), Signal()
         self._settled, self._idle = Signal(), Signal()
         complete = Signal(range(self._depth + 1))
         m.d.comb += [
-            bus.wready.eq(buffer.w_rdy),
-            buffer.w_en.eq(bus.wvalid),
-            buffer.w_data.eq(Cat(bus.wdata, bus.wstrb)),
+            bus.wready.eq(buffer.into.ready),
+            buffer.into.valid.eq(bus.wvalid),
+            buffer.into.payload.data.eq(bus.wdata),
+            buffer.into.payload.strobes.eq(bus.wstrb),
         ]
         m.d.sync += complete.eq(complete + (bus.wvalid & bus.wready & bus.wlast) - (self._granted | self._refused))
         self._requests(m, complete != 0)
@@ -83,7 +84,7 @@ class WritePort(wiring.Component):
             request.valid.eq(ready),
             request.payload.words_minus_one.eq(Cat(Const(self._words - 1, exact_log2(self._words)), beats_minus_one)),
             self._granted.eq(request.valid & request.ready),
-            self._refused.eq(self._refusing & self._buffer.r_rdy & (beats_minus_one == 0)),
+            self._refused.eq(self._refusing & self._buffer.out.valid & (beats_minus_one == 0)),
         ]
         m.d.sync += [
             ready.eq(asked & ~outside & complete & self._settled & ~self._granted),
@@ -98,25 +99,24 @@ class WritePort(wiring.Component):
             ]
         with m.If(self._granted | self._refused):
             m.d.sync += asked.eq(0)
-        with m.If(self._refusing & self._buffer.r_rdy):
+        with m.If(self._refusing & self._buffer.out.valid):
             m.d.sync += beats_minus_one.eq(beats_minus_one - 1)
 
     def _take_words(self, m: Module) -> None:
         """Take beats apart, the low bits first."""
-        beat, buffer, word = Signal(self._beat), self._buffer, self.word
+        beat, word = self._buffer.out, self.word
         last: Value = Const(1)
         part = Signal(range(max(2, self._words)))
         m.d.comb += [
-            beat.eq(buffer.r_data),
-            word.valid.eq(buffer.r_rdy),
-            word.payload.data.eq(beat.data.word_select(part, WORD_BITS)),
-            word.payload.mask.eq(~beat.strobes.word_select(part, WORD_BITS // 8)),
+            word.valid.eq(beat.valid),
+            word.payload.data.eq(beat.payload.data.word_select(part, WORD_BITS)),
+            word.payload.mask.eq(~beat.payload.strobes.word_select(part, WORD_BITS // 8)),
         ]
         if self._words > 1:
             last = part == self._words - 1
             with m.If(word.valid & word.ready):
                 m.d.sync += part.eq(part + 1)
-        m.d.comb += buffer.r_en.eq((word.ready & last) | self._refusing)
+        m.d.comb += beat.ready.eq((word.ready & last) | self._refusing)
 
     def _answers(self, m: Module) -> None:
         """Count bursts without an answer, and answers not yet taken; a refusal is always the oldest."""
