@@ -11,6 +11,7 @@ from hw.boards.sdram.controller import SdramController
 from hw.boards.sdram.memory import SdramMemory
 from hw.config import preset
 from sim.bench import BenchFailure
+from sw.synth import measure
 from tests.hw.sdram_models import ROW_TIMES, exactly, run, sheet, system
 
 MHZ = 1_000_000
@@ -125,3 +126,9 @@ def test_turning_the_data_pins_too_early_is_noticed():
     fields = {name: getattr(STRETCHED, name) for name in STRETCHED.__dataclass_fields__}
     with pytest.raises(BenchFailure, match="sdram_chip: tHZ violated"):
         run(system(Hasty(**fields)), exactly(STRETCHED), accesses=500)
+
+
+def test_synthesis(tmp_path):
+    """For ECP5 without a fault; each port's buffer is one block RAM."""
+    cost = measure(SdramMemory(preset("ecp5-85f"), ANY_CHIP.timing(100 * MHZ), readers=2, writers=2), tmp_path)
+    assert cost["fits"] and (cost["bram"], cost["dsp"]) == (4, 0) and cost["lut4"] < 1400

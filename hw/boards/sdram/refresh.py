@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Assert, Const, Format, Module, Mux, ResetSignal, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -45,11 +45,11 @@ class RefreshSequencer(wiring.Component):
         due, refreshes = Signal(), Signal(range(POWER_UP_REFRESHES + 1))
         wait = Signal(range(max(timing.power_up, timing.rp, timing.rfc, timing.mrd)), init=timing.power_up - 1)
         waited = Signal()
-        self._calendar(m, due)
+        count, last = self._calendar(m, due)
         m.d.comb += [waited.eq(wait == 0), self.command.eq(Command.NOTHING)]
         with m.If(~waited):
             m.d.sync += wait.eq(wait - 1)
-        with m.FSM():
+        with m.FSM() as fsm:
             with m.State("PRECHARGE"):
                 with m.If(waited & self.may_precharge):
                     m.d.comb += self.command.eq(Command.PRECHARGE)
@@ -75,14 +75,46 @@ class RefreshSequencer(wiring.Component):
                 with m.If(due):
                     m.d.sync += self.hold.eq(1)
                     m.next = "PRECHARGE"
+        state = {name: fsm.ongoing(name) for name in ("PRECHARGE", "REFRESH", "REFRESHING", "TRAFFIC")}
+        self._claims(m, state, due, count, last, wait)
         return m
 
-    def _calendar(self, m: Module, due: Signal) -> None:
-        """Let a refresh fall due at even intervals."""
-        period = self._timing.refresh_period
-        count = Signal(range(period))
-        last = Signal()
-        m.d.sync += last.eq(count == period - 2)
-        m.d.sync += count.eq(count + 1)
+    def _calendar(self, m: Module, due: Signal) -> tuple[Signal, Signal]:
+        """Let a refresh fall due at even intervals; returns the cycles since it did, and whether it does next cycle."""
+        timing = self._timing
+        period, start = timing.refresh_period, timing.rfc + 1
+        count, last = Signal(range(period), init=start), Signal()
+        m.d.sync += [count.eq(count + 1), last.eq(count == period - 2)]
         with m.If(last):
             m.d.sync += [count.eq(0), due.eq(1)]
+        with m.If(~self.initialised):  # counts from the last refresh of power-up, then
+            m.d.sync += [count.eq(start), due.eq(0)]
+        return count, last
+
+    def _claims(
+        self, m: Module, state: dict[str, Value], due: Signal, count: Signal, last: Signal, wait: Signal
+    ) -> None:
+        """The first claim is the point; with the others, which say what else never happens, induction proves it."""
+        timing, ready = self._timing, self.initialised
+        period, delay = timing.refresh_period, timing.refresh_delay
+        elapsed = Signal((timing.refi + timing.rfc).bit_length(), init=-1)
+        with m.If(self.command == Command.REFRESH):
+            m.d.sync += elapsed.eq(1)
+        with m.Elif(~elapsed.all()):
+            m.d.sync += elapsed.eq(elapsed + 1)
+        claims = [
+            (ready, elapsed <= timing.refi),
+            (ready, elapsed <= count + Mux(due, period, 0)),
+            (ready & due, count <= delay),
+            (ready, (count < period) & (last == (count == period - 1))),
+            (~ready, (count == timing.rfc + 1) & ~last & ~due),
+            (~ready & state["REFRESHING"], elapsed + wait == timing.rfc),
+            (state["TRAFFIC"], ready & (wait == 0) & (~due | (count == 0))),
+            (Const(1), self.hold == ~state["TRAFFIC"]),
+            (ready & state["PRECHARGE"], due & (wait == 0) & (count >= 1) & (count <= delay - timing.rp)),
+            (ready & state["REFRESH"], due & (count + wait <= delay)),
+            (ready & state["REFRESHING"], ~due & (count + wait <= max(delay, timing.mrd) + timing.rfc)),
+        ]
+        with m.If(~ResetSignal()):
+            for number, (when, holds) in enumerate(claims):
+                m.d.sync += Assert(~when | holds, Format("claim {} about refresh does not hold", number))
