@@ -35,7 +35,7 @@ class MemoryBridge(wiring.Component):
     run, write_data, writer, written, read:
         To the controller, with the same members.
 
-    Timing: AR transfer to ``run`` 3 cycles; a burst every 3 cycles; ``read`` to R 3 cycles.
+    Timing: AR transfer to ``run`` 4 cycles; a burst every 3 cycles; ``read`` to R 3 cycles.
     """
 
     def __init__(self, config: AcceleratorConfig, readers: int, writers: int) -> None:
@@ -92,14 +92,12 @@ class MemoryBridge(wiring.Component):
         wanting, later, chosen = (Signal(self._count, name=name) for name in ("wanting", "later", "chosen"))
         # Ports after the one that had the last turn; the lowest of them goes first, else the lowest of all.
         turn = Signal(self._count, init=-1)
-        m.d.comb += [
-            wanting.eq(Cat(port.request.valid for port in ports)),
-            later.eq(wanting & turn),
-            chosen.eq(Mux(later.any(), later & -later, wanting & -wanting)),
-        ]
+        m.d.comb += [wanting.eq(Cat(port.request.valid for port in ports)), later.eq(wanting & turn)]
         self._rows(m, burst, waiting, free)
-        with m.If(free):
-            m.d.sync += waiting.eq(wanting.any())
+        with m.If(~chosen.any()):
+            m.d.sync += chosen.eq(Mux(later.any(), later & -later, wanting & -wanting))
+        with m.Elif(free):
+            m.d.sync += [chosen.eq(0), waiting.eq(1)]
         for number, port in enumerate(ports):
             m.d.comb += port.request.ready.eq(free & chosen[number])
             with m.If(free & chosen[number]):
