@@ -5,8 +5,8 @@
 // whatever the others do; banks, buses and the chip are shared. It writes a batch of bursts, waits for the answers, reads
 // a batch, and so on. Bursts are single, short or long; they begin anywhere, where the last one ended, or beyond the chip.
 //
-// +seed=N, +accesses=N bursts in all, +pause=N chance in 256 that a handshake waits for a cycle. +stream=N instead: client 0
-// reads bursts of N beats one after the other; +stream_write=1 writes them.
+// +seed=N, +accesses=N bursts in all, +pause=N chance in 256 that a handshake waits for a cycle, +long=1 none but long bursts,
+// which fill the buffers. +stream=N instead: client 0 reads bursts of N beats one after the other; +stream_write=1 writes them.
 
 `define CLIENT(I) \
     .readers__``I``__araddr(araddr[I]), .readers__``I``__arlen(arlen[I]), .readers__``I``__arsize(3'($clog2(BYTES))), \
@@ -59,14 +59,15 @@ module sdram_system #(
     longint accesses, seed;
     logic [7:0] pause;
     int stream;
-    bit stream_write;
+    bit stream_write, long_only;
     bit   [15:0] reference [0:WORDS-1];
 
     initial begin
-        {accesses, seed, pause, stream, stream_write} = {64'd20_000, 64'd1, 8'd0, 32'd0, 1'b0};
+        {accesses, seed, pause, stream, stream_write, long_only} = {64'd20_000, 64'd1, 8'd0, 32'd0, 1'b0, 1'b0};
         void'($value$plusargs("accesses=%d", accesses));
         void'($value$plusargs("seed=%d", seed));
         void'($value$plusargs("pause=%d", pause));
+        void'($value$plusargs("long=%d", long_only));
         void'($value$plusargs("stream=%d", stream));
         void'($value$plusargs("stream_write=%d", stream_write));
         for (int i = 0; i < CLIENTS; i++)
@@ -109,7 +110,7 @@ module sdram_system #(
         end
         burst.address &= ~32'(BYTES - 1);
         if (stream != 0) burst.last = 8'(stream - 1);
-        else case (draw(client) % 8)
+        else case (long_only ? 7 : draw(client) % 8)
             0, 1, 2, 3: burst.last = '0;
             4, 5: burst.last = 8'(draw(client) % 16);
             default: burst.last = 8'(draw(client));
@@ -182,7 +183,7 @@ module sdram_system #(
 
     // What was given reaches the reference when it is taken.
     burst_t taking [CLIENTS];
-    int taken [CLIENTS], taking_out [CLIENTS];
+    int taken [CLIENTS], taking_out [CLIENTS], addressed [CLIENTS];
 
     task automatic take(input int client);
         burst_t burst;
@@ -227,19 +228,24 @@ module sdram_system #(
                 arvalid[client] <= 1'b1;
             end
         end
+        // Beats may run ahead of their addresses, which is what fills the buffers.
+        if (writing[client] && batch[client] != 0 && pending_in[client] - pending_out[client] < PENDING) begin
+            ask(client, burst);
+            giving[client][giving_in[client] % PENDING] = burst;
+            giving_in[client]++;
+        end
         if (!wvalid[client] || wready[client]) begin
             wvalid[client] <= 1'b0;
             if (giving_in[client] != giving_out[client] && goes(client)) give(client);
         end
         if (!awvalid[client] || awready[client]) begin
             awvalid[client] <= 1'b0;
-            if (writing[client] && batch[client] != 0 && pending_in[client] - pending_out[client] < PENDING && goes(client)) begin
-                ask(client, burst);
+            if (giving_in[client] != addressed[client] && goes(client)) begin
+                burst = giving[client][addressed[client] % PENDING];
                 awaddr[client] <= burst.address;
                 awlen[client] <= burst.last;
                 awvalid[client] <= 1'b1;
-                giving[client][giving_in[client] % PENDING] = burst;
-                giving_in[client]++;
+                addressed[client]++;
             end
         end
         rready[client] <= goes(client);
@@ -253,7 +259,7 @@ module sdram_system #(
             {done, cycle, finished, beats, outside, latency, measured, stopping, settle, asked} = '0;
             for (int i = 0; i < CLIENTS; i++) begin
                 {pending_in[i], pending_out[i], giving_in[i], giving_out[i], beat[i], batch[i]} = '0;
-                {taken[i], taking_out[i], written_before[i]} = '0;
+                {taken[i], taking_out[i], addressed[i], written_before[i]} = '0;
                 following[i] = '0;
             end
         end else if (initialised && !done) begin

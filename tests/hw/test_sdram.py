@@ -65,6 +65,12 @@ def test_traffic(chip, clock_hz, cas_latency, bus, extra_latency, pause):
     assert counted["finished"] >= 7000 and counted["outside"] > 100
 
 
+def test_long_bursts_fill_the_buffers():
+    """Two clients that send more than the chip takes."""
+    chip = CHIPS["IS42S16160G-7"]
+    run(system(chip.timing(100 * MHZ)), sheet(chip, 100 * MHZ), seed=4, accesses=1000, long=1)
+
+
 def test_streams():
     """At least 97 % of the pins' bandwidth, refresh included, and a latency that the documentation states."""
     chip = CHIPS["IS42S16160G-7"]

@@ -35,7 +35,7 @@ class MemoryBridge(wiring.Component):
     run, write_data, writer, written, read:
         To the controller, with the same members.
 
-    Timing: AR transfer to ``run`` 4 cycles; a burst every 3 cycles; ``read`` to R 3 cycles.
+    Timing: AR transfer to ``run`` 4 cycles; a burst every 4 cycles; ``read`` to R 3 cycles.
     """
 
     def __init__(self, config: AcceleratorConfig, readers: int, writers: int) -> None:
