@@ -22,10 +22,18 @@ from typing import Any
 
 from sw.synthesis.cost import SynthesisError, unit_name
 
-COLLISION_FREE = ("scratchpad", "residual", "array.banks", "softmax.scores", "gate.queues", "registers.stamps", "beats")
-"""Modules (the ends of their paths) whose memories are never read where they are being written, or whose readers
-discard such a word: asserted in simulation, ensured by running the commands that write and read one after the other, by
-not reading at all in a cycle that writes, or because a queue is empty."""
+COLLISION_FREE = (
+    "scratchpad",
+    "residual",
+    "array.banks",
+    "softmax.scores",
+    "gate.queues",
+    "registers.stamps",
+    ".beats",
+)
+"""Modules (with a dot in front, ends of paths) whose memories are never read where they are being written, or whose
+readers discard such a word: asserted in simulation, ensured by running the commands that write and read one after the
+other, by not reading at all in a cycle that writes, or because a queue is empty."""
 
 NARROW_OPERAND = 6
 """Products with an operand of fewer bits are made of look-up tables."""
@@ -121,7 +129,8 @@ def _faults(work: Path) -> list[str]:
 def _mapping(modules: Sequence[str]) -> list[str]:
     """Return the script that maps the checked design."""
     units = [name for name in modules if re.fullmatch(r"top\.[^.]+", name)]
-    readers = [name for name in modules if f".{unit_name(name)}".endswith(tuple(f".{unit}" for unit in COLLISION_FREE))]
+    anywhere = tuple(unit for unit in COLLISION_FREE if unit.startswith("."))
+    readers = [name for name in modules if (unit := unit_name(name)) in COLLISION_FREE or unit.endswith(anywhere)]
     narrow = " ".join(f"t:$mul r:{side}_WIDTH<{NARROW_OPERAND} %i" for side in "AB")
     script = [
         "read_rtlil checked.il",
