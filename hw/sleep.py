@@ -7,7 +7,7 @@ finds it by that name and stops the unit's clock instead (``sim/simplify.py``). 
 from __future__ import annotations
 
 from amaranth.hdl import Elaboratable, EnableInserter, Module, Signal, ValueLike
-from amaranth.lib import wiring
+from amaranth.lib import stream, wiring
 
 
 def sleeping(m: Module, name: str, unit: wiring.Component, awake: ValueLike) -> Elaboratable:
@@ -28,12 +28,19 @@ def lasting(m: Module, event: ValueLike, cycles: int, *, name: str) -> Signal:
     return active
 
 
-def working(m: Module, unit: wiring.Component, *, name: str) -> Signal:
-    """1 from the cycle in which ``unit.job`` is offered to that of ``unit.done``."""
-    taken, active = Signal(name=f"{name}_taken"), Signal(name=f"{name}_working")
-    m.d.comb += active.eq(unit.job.valid | taken)
-    with m.If(unit.job.valid):
-        m.d.sync += taken.eq(1)
+def working(m: Module, unit: wiring.Component, offered: stream.Interface, *, name: str) -> Signal:
+    """Hand the ``offered`` jobs to the unit once it is awake; 1 from the cycle after an offer to that of ``unit.done``.
+
+    The register between an offer and the enables of a whole unit costs a job one cycle.
+    """
+    active = Signal(name=f"{name}_working")
+    with m.If(offered.valid):
+        m.d.sync += active.eq(1)
     with m.Elif(unit.done):
-        m.d.sync += taken.eq(0)
+        m.d.sync += active.eq(0)
+    m.d.comb += [
+        unit.job.payload.eq(offered.payload),
+        unit.job.valid.eq(offered.valid & active),
+        offered.ready.eq(unit.job.ready & active),
+    ]
     return active

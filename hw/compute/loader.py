@@ -64,7 +64,9 @@ class RowLoader(wiring.Component):
         head_row, row, word = Signal(16), Signal(16), Signal(16)
         element, valid_rows = Signal(range(config.elements)), Signal(16)
         loading, beyond = Signal(), Signal()
-        last_word, last_element = word == words - 1, element == config.elements - 1
+        words_minus_one = Signal(16)
+        m.d.sync += words_minus_one.eq(words - 1)
+        last_word, last_element = word == words_minus_one, element == config.elements - 1
         accepted = Signal()
         tile_done = accepted & last_word & last_element
         m.d.comb += [

@@ -34,7 +34,7 @@ class Requantiser(wiring.Component):
 
     ::
 
-        accumulator + bias ─► x multiplier, by pieces of 17 bits ─► sum ─► coarse shift ─► fine shift ─► + ─► saturate
+        accumulator + bias ─► x multiplier, by pieces of 17 bits ─► sum ─► coarse shift ─► fine shift ─► + ─► saturate, twice
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Requantiser(wiring.Component):
     Resources: two 17 x 17 multipliers a lane up to 12-bit activations, three beyond.
     """
 
-    LATENCY = 4 + ROUNDING_LATENCY
+    LATENCY = 5 + ROUNDING_LATENCY
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
@@ -86,12 +86,16 @@ class Requantiser(wiring.Component):
         for lane in range(self._config.requantise_lanes):
             rounded = self._lane(m, lane)
             # Clipping to the widest format first leaves only narrow comparisons to depend on the target.
-            widest = saturate(rounded, numerics.residual)
+            widest, clipped = Signal(signed(numerics.residual.width), name=f"widest_{lane}"), Signal(name=f"clip_{lane}")
+            m.d.sync += [
+                widest.eq(saturate(rounded, numerics.residual)),
+                clipped.eq(exceeds(rounded, numerics.residual)),
+            ]
             narrowed = Array(saturate(widest, candidate) for candidate in targets)
             clips = Array(exceeds(widest, candidate) for candidate in targets)
             m.d.sync += [
                 self.value[lane].eq(narrowed[target]),
-                self.clipped[lane].eq(exceeds(rounded, numerics.residual) | clips[target]),
+                self.clipped[lane].eq(clipped | clips[target]),
             ]
         return m
 

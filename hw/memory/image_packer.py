@@ -77,10 +77,8 @@ class PatchPacker(wiring.Component):
         )
         picked_valid, proceed = Signal(), Signal()
         step = Signal(range(most + 1))
-        m.d.comb += [
-            step.eq(Mux(self.job.patch < most, self.job.patch, most)),
-            proceed.eq(~self.scratch_write.valid | self.scratch_write.ready),
-        ]
+        m.d.sync += step.eq(Mux(self.job.patch < most, self.job.patch, most))
+        m.d.comb += proceed.eq(~self.scratch_write.valid | self.scratch_write.ready)
         self._pick(m, step, proceed, picked, picked_valid)
         self._merge(m, step, proceed, picked, picked_valid)
         return m

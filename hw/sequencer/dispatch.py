@@ -117,7 +117,7 @@ class Dispatcher(wiring.Component):
     stalled_on:
         The unit to suspect, for the watchdog.
 
-    A command costs one cycle beyond its waiting; LAYERNORM three more, EXPERTS one for each expert.
+    A command costs two cycles beyond its waiting; LAYERNORM three more, EXPERTS one for each expert.
     """
 
     def __init__(self, config: AcceleratorConfig, job_layouts: Mapping[str, data.StructLayout]) -> None:
@@ -131,6 +131,7 @@ class Dispatcher(wiring.Component):
         self._head = view(self.command.payload, Opcode.LINEAR)
         self._clear = Signal()
         self._expert, self._second = Signal(8), Signal()
+        self._examine(m)
         m.d.comb += [
             self.waiting_for.eq(Mux(self.command.valid, self._head.after & ledger.busy, 0)),
             self._clear.eq(self.waiting_for == 0),
@@ -160,8 +161,8 @@ class Dispatcher(wiring.Component):
                     m.d.sync += self.index.eq(0)
                     m.next = "DECODE"
             with m.State("DECODE"):
-                with m.If(self.command.valid):
-                    with m.If(~(self._head.task_mask >> self.task_index)[0]):
+                with m.If(self._examined):
+                    with m.If(~self._selected):
                         self._next(m)
                     with m.Else():
                         self._decode(m)
@@ -171,6 +172,21 @@ class Dispatcher(wiring.Component):
                 pass
         m.d.comb += self.stream_permit.eq(ledger.busy[STREAM] | self._shifts_wanted)
         return m
+
+    def _examine(self, m: Module) -> None:
+        """In a command's first cycle, find out whether it is of the run's task, and well-formed."""
+        self._examined, self._selected, self._malformed = Signal(), Signal(), Signal()
+        malformed = Signal()
+        with m.Switch(self._head.opcode):
+            for opcode in Opcode:
+                with m.Case(opcode):
+                    wrong = violations(self._config, opcode, view(self.command.payload, opcode))
+                    m.d.comb += malformed.eq(Cat(*wrong).any())
+        m.d.sync += [
+            self._examined.eq(self.command.valid & ~self.command.ready),
+            self._selected.eq((self._head.task_mask >> self.task_index)[0]),
+            self._malformed.eq(malformed),
+        ]
 
     def _suspect(self, m: Module) -> None:
         """Of the busy units the one that others wait for; nobody is busy: the fetch."""
@@ -196,8 +212,7 @@ class Dispatcher(wiring.Component):
                 if opcode == Opcode.END:
                     continue
                 with m.Case(opcode):
-                    wrong = violations(self._config, opcode, view(self.command.payload, opcode))
-                    with m.If(Cat(*wrong).any()):
+                    with m.If(self._malformed):
                         self._refuse(m, ErrorCode.BAD_FIELD)
                     with m.Elif(self._clear):
                         self._start(m, opcode)
