@@ -140,9 +140,12 @@ class Accelerator(wiring.Component):
         for name, unit in self._units.items():
             setattr(self, f"_{name}", unit)
         awake = self._awake(m)
+        # It goes to every unit of the machine, so it comes from a register; nothing is under way when it does.
+        clear = Signal()
+        m.d.sync += clear.eq(self._registers.clear)
         for name, unit in self._units.items():
             held = sleeping(m, name, unit, awake[name]) if name in awake else unit
-            m.submodules[name] = ResetInserter(self._registers.clear)(held)
+            m.submodules[name] = ResetInserter(clear)(held)
 
         self._wire_memory(m)
         self._wire_jobs(m, job_units)
@@ -347,10 +350,18 @@ class Accelerator(wiring.Component):
             m.d.comb += scratch.waiting_place[index].eq(places[number])
         connect(m, self._stream.residual_write, loaded.waiting[0])
         m.d.comb += loaded.waiting_place[0].eq(places[STREAM])
-        for arbiter, memory in ((scratch, scratchpad), (loaded, residual)):
-            connect(m, arbiter.write, memory.write)
+        for arbiter in (scratch, loaded):
             m.d.comb += arbiter.urgent_place.eq(places[ENGINE])
-        self._writers = {"scratchpad": scratch.writer, "residual": loaded.writer}
+        connect(m, loaded.write, residual.write)
+        # A register between the many writers of the scratchpad and the unit that reads when none of them writes: whoever
+        # follows rows sees them two cycles later at the earliest.
+        scratch_writer = Signal.like(scratch.writer)
+        m.d.sync += [
+            scratchpad.write.valid.eq(scratch.write.valid),
+            scratchpad.write.payload.eq(scratch.write.payload),
+            scratch_writer.eq(scratch.writer),
+        ]
+        self._writers = {"scratchpad": scratch_writer, "residual": loaded.writer}
         self._read_residual(m)
 
     def _read_residual(self, m: Module) -> None:

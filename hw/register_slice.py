@@ -1,4 +1,4 @@
-"""RegisterSlice: one place of a stream in registers, where neither side sees the other in the same cycle."""
+"""RegisterSlice: two places of a stream in registers, where neither side sees the other in the same cycle."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RegisterSlice(wiring.Component):
     source, target:
         The stream, before and behind.
 
-    Timing: latency 1 cycle, a transfer every second cycle.
+    Timing: latency 1 cycle, a transfer a cycle. Resources: the payload twice.
     """
 
     LATENCY = 1
@@ -29,12 +29,19 @@ class RegisterSlice(wiring.Component):
         super().__init__({"source": In(stream.Signature(payload)), "target": Out(stream.Signature(payload))})
 
     def elaborate(self, platform: object) -> Module:
-        """Fill when empty, empty when full."""
+        """What comes while the target holds still waits in the second place; then the source has to wait, too."""
         m = Module()
-        full = Signal()
-        m.d.comb += [self.source.ready.eq(~full), self.target.valid.eq(full)]
-        with m.If(full):
-            m.d.sync += full.eq(~self.target.ready)
-        with m.Else():
-            m.d.sync += [full.eq(self.source.valid), self.target.payload.eq(self.source.payload)]
+        source, target = self.source, self.target
+        waiting, second = Signal(), Signal.like(source.payload)
+        m.d.comb += source.ready.eq(~waiting)
+        with m.If(~target.valid | target.ready):
+            m.d.sync += [target.valid.eq(waiting | source.valid), waiting.eq(0)]
+            with m.If(waiting):
+                m.d.sync += target.payload.eq(second)
+            with m.Else():
+                m.d.sync += target.payload.eq(source.payload)
+        with m.Elif(source.valid):
+            m.d.sync += waiting.eq(1)
+        with m.If(~waiting):
+            m.d.sync += second.eq(source.payload)
         return m

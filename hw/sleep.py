@@ -6,7 +6,7 @@ finds it by that name and stops the unit's clock instead (``sim/simplify.py``). 
 
 from __future__ import annotations
 
-from amaranth.hdl import Elaboratable, EnableInserter, Module, Signal, ValueLike
+from amaranth.hdl import Elaboratable, EnableInserter, Module, Mux, Signal, ValueLike
 from amaranth.lib import stream, wiring
 
 
@@ -19,12 +19,9 @@ def sleeping(m: Module, name: str, unit: wiring.Component, awake: ValueLike) -> 
 
 def lasting(m: Module, event: ValueLike, cycles: int, *, name: str) -> Signal:
     """1 in cycles with the event and in the ``cycles`` after one: the latency of what the event set in motion."""
-    remaining, active = Signal(range(cycles + 1), name=f"{name}_remaining"), Signal(name=f"{name}_active")
-    m.d.comb += active.eq(event | (remaining != 0))
-    with m.If(event):
-        m.d.sync += remaining.eq(cycles)
-    with m.Elif(remaining != 0):
-        m.d.sync += remaining.eq(remaining - 1)
+    remaining, active = Signal(cycles, name=f"{name}_remaining"), Signal(name=f"{name}_active")
+    m.d.comb += active.eq(event | remaining[0])
+    m.d.sync += remaining.eq(Mux(event, -1, remaining >> 1))
     return active
 
 

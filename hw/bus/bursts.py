@@ -45,8 +45,7 @@ class BurstSplitter(wiring.Component):
     busy:
         A burst has yet to be accepted.
 
-    Timing: the first burst ``LATENCY`` cycles after its run; a burst every second cycle, and one more from one run to the
-    next.
+    Timing: the first burst ``LATENCY`` cycles after its run; one burst a cycle, one idle cycle from one run to the next.
 
     Raises
     ------

@@ -155,8 +155,8 @@ class ControlRegisters(wiring.Component):
             registers.version.eq(INTERFACE_VERSION),
             registers.configuration.eq(configuration_word(self._config)),
             registers.status.eq(Cat(busy, done, error, saturated)),
-            registers.command_index.eq(self.command_index),
         ]
+        m.d.sync += registers.command_index.eq(self.command_index)
         return m
 
     def _life(self, m: Module, begin: Signal, stop: Value, busy: Signal) -> None:

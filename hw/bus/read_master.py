@@ -51,8 +51,7 @@ class ReadMaster(wiring.Component):
     beat:
         A beat was transferred, for the counter of bytes.
 
-    Timing: request to ``arvalid`` REQUEST_LATENCY cycles, ``rvalid`` to response RESPONSE_LATENCY; a request a cycle, of
-    one client every second cycle.
+    Timing: request to ``arvalid`` REQUEST_LATENCY cycles, ``rvalid`` to response RESPONSE_LATENCY; one request a cycle.
     """
 
     OUTSTANDING = 16

@@ -83,7 +83,7 @@ class ComputeEngine(wiring.Component):
     cycles after the last beat.
     """
 
-    FIRST_BEAT = 4
+    FIRST_BEAT = 5
     NEXT_JOB = 2
 
     def __init__(self, config: AcceleratorConfig) -> None:

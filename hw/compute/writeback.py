@@ -159,8 +159,10 @@ class Writeback(wiring.Component):
                 m.d.sync += Assert(~written, "the results of two jobs overtake each other")
 
         pending, written = Signal(range(2 * _WAIT_CYCLES)), delay(m, direct, 1, name="written")
-        m.d.sync += pending.eq(pending + self.step.valid - written - residual.write.valid)
-        m.d.comb += self.idle.eq((pending == 0) & ~transposer.busy & ~self.scratch_write.valid)
+        m.d.sync += [
+            pending.eq(pending + self.step.valid - written - residual.write.valid),
+            self.idle.eq((pending == 0) & ~self.step.valid & ~transposer.busy & ~self.scratch_write.valid),
+        ]
         return m
 
     def _queue(self, m: Module, name: str, layout: data.StructLayout, take: Value) -> data.View:

@@ -103,7 +103,9 @@ class Gate(wiring.Component):
         buffer = self._select(m, *self._scan(m, job, scanning), top_k, weights)
         m.d.comb += [weights.ranked.payload.ranking.eq(top_k.ranking), weights.ranked.payload.buffer.eq(buffer)]
 
-        finished = weights.token_last & (weights.append.payload.token == job.tokens - 1)
+        # The queue writes an entry a cycle after it was appended.
+        last = weights.token_last & (weights.append.payload.token == job.tokens - 1)
+        finished = delay(m, last, 1, name="finished")
         m.d.sync += self.done.eq(finished)
         m.d.comb += self.job.ready.eq(~scanning)
         with m.If(start):

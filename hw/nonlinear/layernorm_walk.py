@@ -87,10 +87,11 @@ class RowWalk(wiring.Component):
         base, word, part = Signal(16), Signal(10), Signal.like(beat.part)
         running, spacing, next_row = Signal(), Signal(range(self._interval)), Signal()
         last_part, emit = self._parts(current, part)
-        row_last, held, taken = Signal(), Signal(), Signal()
+        row_last, held, taken, last_word = Signal(), Signal(), Signal(), Signal.like(word)
+        m.d.sync += last_word.eq(job.words - 1)
         statistics = current == Pass.STATISTICS
         m.d.comb += [
-            row_last.eq(last_part & (word == job.words - 1)),
+            row_last.eq(last_part & (word == last_word)),
             held.eq(Mux(statistics, row_last & (spacing != 0), emit & ~self.room)),
             self.request.eq(running & ~held),
             taken.eq(self.request & self.grant),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from hw.compute.array import ComputeArray
-from hw.compute.multiplier import Multiplier
 from hw.config import AcceleratorConfig
 from sim.bench import run_bench
 
@@ -21,7 +20,3 @@ def test_dot_products_are_exact(size, width):
     assert result.outputs["steps"] == 300
 
 
-@pytest.mark.parametrize("width", [1, 19])
-def test_operand_width_is_refused(width):
-    with pytest.raises(ValueError, match=f"operand width is {width}; a multiplier block takes 2 to 18 bits"):
-        Multiplier(width, 4)
