@@ -45,7 +45,7 @@ class BurstSplitter(wiring.Component):
     busy:
         A burst has yet to be accepted.
 
-    Timing: the first burst ``LATENCY`` cycles after its run; one burst a cycle, one idle cycle from one run to the next.
+    Timing: the first burst ``LATENCY`` cycles after its run; one burst a cycle, one idle cycle between two runs.
 
     Raises
     ------

@@ -10,8 +10,8 @@ from amaranth.lib.wiring import In, Out
 class Multiplier(wiring.Component):
     """Multiply one broadcast operand by the stationary operand of each processing element, exactly.
 
-    Elaborated for a platform with a ``multiplier`` (``hw.ecp5.platform``), the registers are those of its blocks; without
-    one, plain registers and products.
+    Elaborated for a platform with a ``multiplier`` (``hw.ecp5.platform``), it is made of that device's blocks and their
+    own registers; without one, of plain registers and products.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ class Requantiser(wiring.Component):
 
     ::
 
-        accumulator + bias ─► x multiplier, by pieces of 17 bits ─► sum ─► coarse shift ─► fine shift ─► + ─► saturate, twice
+        accumulator + bias ─► x multiplier, by pieces of 17 bits ─► sum ─► coarse shift ─► fine shift ─► + ─► saturate
 
     Parameters
     ----------
@@ -87,7 +87,10 @@ class Requantiser(wiring.Component):
         for lane in range(self._config.requantise_lanes):
             rounded = self._lane(m, lane)
             # Clipping to the widest format first leaves only narrow comparisons to depend on the target.
-            widest, clipped = Signal(signed(numerics.residual.width), name=f"widest_{lane}"), Signal(name=f"clip_{lane}")
+            widest, clipped = (
+                Signal(signed(numerics.residual.width), name=f"widest_{lane}"),
+                Signal(name=f"clip_{lane}"),
+            )
             m.d.sync += [
                 widest.eq(saturate(rounded, numerics.residual)),
                 clipped.eq(exceeds(rounded, numerics.residual)),

@@ -137,7 +137,10 @@ class LayerNormLanes(wiring.Component):
         """Stages 1 to 3: mask, subtract the mean, multiply; returns the multiplier's left operand and the product."""
         residual = self._config.numerics.residual
         x, inside = Signal(signed(residual.width), name=f"x_{lane}"), Signal(name=f"inside_{lane}")
-        left, kept = Signal(signed(residual.width), name=f"left_{lane}"), Signal(signed(residual.width), name=f"kept_{lane}")
+        left, kept = (
+            Signal(signed(residual.width), name=f"left_{lane}"),
+            Signal(signed(residual.width), name=f"kept_{lane}"),
+        )
         m.submodules[f"multiplier_{lane}"] = multiplier = Multiplier(max(residual.width, len(row.scale) + 1), 1)
         with m.If(inside):
             m.d.comb += left.eq(Mux(beat.statistics, x, saturate(x - row.mean, residual)))

@@ -117,7 +117,8 @@ class Dispatcher(wiring.Component):
     stalled_on:
         The unit to suspect, for the watchdog.
 
-    A command costs two cycles beyond its waiting, which ends a cycle late; LAYERNORM three more, EXPERTS one for each expert.
+    A command costs two cycles beyond its waiting, whose end is seen a cycle late; LAYERNORM three more, EXPERTS one for
+    each expert.
     """
 
     def __init__(self, config: AcceleratorConfig, job_layouts: Mapping[str, data.StructLayout]) -> None:

@@ -133,7 +133,7 @@ class StoreModel:
     """STORE: the residual memory's rows to memory, a beat a cycle, and the answer to the last."""
 
     OVERHEAD = 8
-    """From the job's being taken to the cycle before its first beat on the bus: job, row, burst, its check, queue of lengths."""
+    """From the job's being taken to the cycle before its first beat on the bus: job, row, burst, check, queue."""
     ANSWER = 1
     """From the answer to ``done``."""
 

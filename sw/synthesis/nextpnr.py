@@ -32,8 +32,8 @@ def place_and_route(
     seed:
         Of the placement.
     options:
-        More of nextpnr's, such as ``--lpf FILE`` for pins or ``--textcfg FILE`` for the bit stream; without pins any are
-        taken.
+        More of nextpnr's, such as ``--lpf FILE`` for pins or ``--textcfg FILE`` for the bit stream. Without ``--lpf``
+        any pins are taken.
     name:
         Of log and report.
 
@@ -41,8 +41,8 @@ def place_and_route(
     -------
     dict
         ``clocks``: MHz reached by each clock. ``critical_path``: of the slowest clock, from register to register, each
-        step with ``delay`` (ns), ``kind`` and the names ``from`` and ``to``. ``utilisation``: used and available of each
-        kind of cell. ``seed``, ``seconds``.
+        step with ``delay`` (ns), ``kind`` and the names ``from`` and ``to``. ``utilisation``: used and available of
+        each kind of cell. ``seed``, ``seconds``.
 
     Raises
     ------

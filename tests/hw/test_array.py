@@ -18,5 +18,3 @@ def test_dot_products_are_exact(size, width):
     settings = {"config": array.config.to_dict(), "steps": 300, "latency": array.LATENCY}
     result = run_bench(array, "tests.hw.array_bench", parameters=settings, seed=size[0] + width)
     assert result.outputs["steps"] == 300
-
-

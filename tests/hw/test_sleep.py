@@ -100,7 +100,9 @@ def test_periods_of_work() -> None:
             ctx.set(dut.offered.valid, offered)
             ctx.set(dut.unit.done, done)
             seen.append((ctx.get(dut.active), ctx.get(dut.working)))
-            assert ctx.get(dut.unit.job.valid) == ctx.get(dut.offered.ready & dut.offered.valid) == (offered & seen[-1][1])
+            assert (
+                ctx.get(dut.unit.job.valid) == ctx.get(dut.offered.ready & dut.offered.valid) == (offered & seen[-1][1])
+            )
             await ctx.tick()
 
     simulator = Simulator(dut)
