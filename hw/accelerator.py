@@ -353,7 +353,7 @@ class Accelerator(wiring.Component):
         for arbiter in (scratch, loaded):
             m.d.comb += arbiter.urgent_place.eq(places[ENGINE])
         connect(m, loaded.write, residual.write)
-        # A register between the many writers of the scratchpad and the unit that reads when none of them writes; whoever
+        # A register between the scratchpad's many writers and the unit that reads when none of them writes; whoever
         # follows rows reads them two cycles later at the earliest.
         scratch_writer = Signal.like(scratch.writer)
         m.d.sync += [

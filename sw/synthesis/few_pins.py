@@ -24,11 +24,8 @@ class FewPins(wiring.Component):
         The pins, beside clock and reset.
     """
 
-    serial: In(1)
-    parity: Out(1)
-
     def __init__(self, component: wiring.Component) -> None:
-        super().__init__()
+        super().__init__({"serial": In(1), "parity": Out(1)})
         self._component = component
 
     def elaborate(self, platform: object) -> Module:
