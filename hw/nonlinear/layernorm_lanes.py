@@ -108,7 +108,7 @@ class LayerNormLanes(wiring.Component):
             left, product = self._multiply(m, lane, channel, row, beats[1])
             inputs.append(delay(m, left, 1, name=f"input_{lane}"))
             products.append(product)
-            amount = delay(m, self._shift_amount(m, lane), 2, name=f"amount_{lane}")
+            amount = delay(m, self._shift_amount(m, lane), 1, name=f"amount_{lane}")
             self._quantise(m, lane, product, amount, beats[-2].wide)
         self._sum(m, inputs, products, valids[3] & beats[3].statistics, beats[3])
         m.d.comb += [
@@ -156,12 +156,12 @@ class LayerNormLanes(wiring.Component):
         return kept, multiplier.product[0]
 
     def _shift_amount(self, m: Module, lane: int) -> Signal:
-        """Stage 1: the right shift of a lane's product, 0 to 63."""
+        """Stages 1 and 2: the right shift of a lane's product, 0 to 63."""
         constants, exponent = self.constants, self.row.exponent
         amount = Signal(6, name=f"shift_{lane}")
         total = Signal(signed(8), name=f"shift_total_{lane}")
         narrow = constants.shift + exponent - self.channel_shifts[lane]
-        m.d.comb += total.eq(Mux(self.beat.payload.wide, constants.wide_shift + exponent, narrow))
+        m.d.sync += total.eq(Mux(self.beat.payload.wide, constants.wide_shift + exponent, narrow))
         m.d.sync += amount.eq(Mux(total < 0, 0, Mux(total > _LARGEST_SHIFT, _LARGEST_SHIFT, total)))
         return amount
 
