@@ -32,7 +32,8 @@ class FewPins(wiring.Component):
         """Shift in, hold, and xor four bits a stage."""
         m = Module()
         m.submodules[CORE] = component = self._component
-        inputs, outputs = [], []
+        inputs: list[Value] = []
+        outputs: list[Value] = []
         for _, member, port in component.signature.flatten(component):
             (inputs if member.flow is In else outputs).append(Value.cast(port))
         shifted = Signal(len(Cat(*inputs)) + 1)

@@ -71,7 +71,9 @@ def summary(report: dict[str, Any]) -> dict[str, Any]:
     """What :func:`place_and_route` returns of nextpnr's own report."""
     clocks = {_clock(name): round(clock["achieved"], 2) for name, clock in report["fmax"].items()}
     slowest = min(report["fmax"], key=lambda name: report["fmax"][name]["achieved"], default="")
-    path = next((p["path"] for p in report["critical_paths"] if p["from"] == p["to"] == f"posedge {slowest}"), [])
+    path: list[dict[str, Any]] = next(
+        (p["path"] for p in report["critical_paths"] if p["from"] == p["to"] == f"posedge {slowest}"), []
+    )
     return {
         "clocks": clocks,
         "critical_path": [
