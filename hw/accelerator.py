@@ -140,9 +140,12 @@ class Accelerator(wiring.Component):
         for name, unit in self._units.items():
             setattr(self, f"_{name}", unit)
         awake = self._awake(m)
+        # It goes to every unit of the machine, so it comes from a register; nothing is under way when it does.
+        clear = Signal()
+        m.d.sync += clear.eq(self._registers.clear)
         for name, unit in self._units.items():
             held = sleeping(m, name, unit, awake[name]) if name in awake else unit
-            m.submodules[name] = ResetInserter(self._registers.clear)(held)
+            m.submodules[name] = ResetInserter(clear)(held)
 
         self._wire_memory(m)
         self._wire_jobs(m, job_units)
@@ -156,14 +159,18 @@ class Accelerator(wiring.Component):
 
     def _awake(self, m: Module) -> dict[str, Value]:
         """When the units that rest most of the time must not sleep."""
-        layernorm, softmax = self._layernorm, self._softmax
-        asked = self._stream.shift_write.valid, softmax.score_write.valid | softmax.score_read_enable
-        return {
-            "image": working(m, self._image, name="image"),
-            "store": working(m, self._store, name="store"),
-            "layernorm": working(m, layernorm, name="layernorm") | asked[0],
-            "softmax": working(m, softmax, name="softmax") | lasting(m, asked[1], MEMORY_LATENCY, name="scores"),
+        layernorm, softmax, sequencer = self._layernorm, self._softmax, self._sequencer
+        # All of these are registers, so that they reach every register of a unit within a cycle.
+        asked = layernorm.shift_write.valid, softmax.score_write.valid | softmax.score_read_enable
+        jobs = {
+            "image": working(m, self._image, sequencer.image_job, name="image"),
+            "store": working(m, self._store, sequencer.store_job, name="store"),
+            "layernorm": working(m, layernorm, sequencer.layernorm_job, name="layernorm"),
+            "softmax": working(m, softmax, self._engine.softmax, name="softmax"),
         }
+        jobs["layernorm"] = jobs["layernorm"] | asked[0]
+        jobs["softmax"] = jobs["softmax"] | lasting(m, asked[1], MEMORY_LATENCY, name="scores")
+        return jobs
 
     def _wire_host(self, m: Module) -> None:
         """Registers: settings out, state, errors and events in."""
@@ -278,7 +285,8 @@ class Accelerator(wiring.Component):
         connect(m, sequencer.stream_job, stream.job)
         for name in job_units:
             unit = self._units[name]
-            connect(m, getattr(sequencer, f"{name}_job"), unit.job)
+            if name in ("engine", "gate"):
+                connect(m, getattr(sequencer, f"{name}_job"), unit.job)
             m.d.comb += getattr(sequencer, f"{name}_done").eq(unit.done)
 
     def _wire_compute(self, m: Module) -> None:
@@ -313,10 +321,12 @@ class Accelerator(wiring.Component):
     def _wire_nonlinear(self, m: Module) -> None:
         """Softmax, gate and LayerNorm."""
         engine, softmax, gate, layernorm = self._engine, self._softmax, self._gate, self._layernorm
-        connect(m, engine.softmax, softmax.job)
         connect(m, self._writeback.score_write, softmax.score_write)
         connect(m, softmax.exponentials, self._array.exponentials)
-        connect(m, self._stream.shift_write, layernorm.shift_write)
+        m.d.sync += [
+            layernorm.shift_write.valid.eq(self._stream.shift_write.valid),
+            layernorm.shift_write.payload.eq(self._stream.shift_write.payload),
+        ]
         m.d.comb += [
             engine.softmax_done.eq(softmax.done),
             self._writeback.query_scales.eq(softmax.query_scales),
@@ -340,10 +350,18 @@ class Accelerator(wiring.Component):
             m.d.comb += scratch.waiting_place[index].eq(places[number])
         connect(m, self._stream.residual_write, loaded.waiting[0])
         m.d.comb += loaded.waiting_place[0].eq(places[STREAM])
-        for arbiter, memory in ((scratch, scratchpad), (loaded, residual)):
-            connect(m, arbiter.write, memory.write)
+        for arbiter in (scratch, loaded):
             m.d.comb += arbiter.urgent_place.eq(places[ENGINE])
-        self._writers = {"scratchpad": scratch.writer, "residual": loaded.writer}
+        connect(m, loaded.write, residual.write)
+        # A register between the scratchpad's many writers and the unit that reads when none of them writes; whoever
+        # follows rows reads them two cycles later at the earliest.
+        scratch_writer = Signal.like(scratch.writer)
+        m.d.sync += [
+            scratchpad.write.valid.eq(scratch.write.valid),
+            scratchpad.write.payload.eq(scratch.write.payload),
+            scratch_writer.eq(scratch.writer),
+        ]
+        self._writers = {"scratchpad": scratch_writer, "residual": loaded.writer}
         self._read_residual(m)
 
     def _read_residual(self, m: Module) -> None:

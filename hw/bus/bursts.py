@@ -9,6 +9,7 @@ from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
 from hw.interfaces import read_request
+from hw.register_slice import RegisterSlice
 
 PAGE_BYTES = 4096
 """AXI4 (section A3.4.1): a burst must not cross a boundary of this many bytes."""
@@ -44,7 +45,7 @@ class BurstSplitter(wiring.Component):
     busy:
         A burst has yet to be accepted.
 
-    Timing: the first burst one cycle after its run; one burst a cycle, also from one run to the next.
+    Timing: the first burst ``LATENCY`` cycles after its run; one burst a cycle, one idle cycle between two runs.
 
     Raises
     ------
@@ -52,7 +53,7 @@ class BurstSplitter(wiring.Component):
         The burst is not a power of two or exceeds what AXI allows.
     """
 
-    LATENCY = 1
+    LATENCY = 1 + RegisterSlice.LATENCY
 
     def __init__(self, config: AcceleratorConfig, burst_beats: int) -> None:
         if burst_beats < 1 or longest_burst(config, burst_beats) != burst_beats:
@@ -78,16 +79,19 @@ class BurstSplitter(wiring.Component):
         active = Signal()
         room_minus_one = Signal(max(1, inside))
         last = Signal()
+        m.submodules.found = found = RegisterSlice(self.burst.payload.shape())
+        wiring.connect(m, found.target, wiring.flipped(self.burst))
+        burst = found.source
         m.d.comb += [
             room_minus_one.eq(~beat[:inside] if inside else 0),
             last.eq(left_minus_one <= room_minus_one),
-            self.burst.valid.eq(active),
-            self.burst.payload.address.eq(Cat(Const(0, shift), beat)),
-            self.burst.payload.beats_minus_one.eq(Mux(last, left_minus_one, room_minus_one)),
-            self.run.ready.eq(~active | (last & self.burst.ready)),
-            self.busy.eq(active),
+            burst.valid.eq(active),
+            burst.payload.address.eq(Cat(Const(0, shift), beat)),
+            burst.payload.beats_minus_one.eq(Mux(last, left_minus_one, room_minus_one)),
+            self.run.ready.eq(~active),
+            self.busy.eq(active | self.burst.valid),
         ]
-        with m.If(self.burst.valid & self.burst.ready):
+        with m.If(burst.valid & burst.ready):
             m.d.sync += [
                 beat.eq(Cat(Const(0, inside), beat[inside:] + 1)),
                 left_minus_one.eq(left_minus_one - room_minus_one - 1),

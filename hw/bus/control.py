@@ -128,6 +128,9 @@ class ControlRegisters(wiring.Component):
         m.submodules.watchdog = watchdog = Watchdog()
         connect(m, flipped(self.bus), registers.bus)
         begin, abort, failed, busy = Signal(), Signal(), Signal(), Signal()
+        # Counters and stamps see the machine of the cycle before: what they count comes from far away.
+        self._observed = observed = Signal()
+        m.d.sync += observed.eq(self.running)
         m.d.comb += [
             abort.eq(registers.control_written & registers.control_data[1]),
             begin.eq(registers.control_written & (registers.control_data[:2] == 1) & ~busy),
@@ -152,8 +155,8 @@ class ControlRegisters(wiring.Component):
             registers.version.eq(INTERFACE_VERSION),
             registers.configuration.eq(configuration_word(self._config)),
             registers.status.eq(Cat(busy, done, error, saturated)),
-            registers.command_index.eq(self.command_index),
         ]
+        m.d.sync += registers.command_index.eq(self.command_index)
         return m
 
     def _life(self, m: Module, begin: Signal, stop: Value, busy: Signal) -> None:
@@ -162,7 +165,7 @@ class ControlRegisters(wiring.Component):
         m.d.comb += busy.eq(1)
         with m.FSM(name="state"):
             with m.State("IDLE"):
-                m.d.comb += busy.eq(0)
+                m.d.comb += busy.eq(self._observed)
                 with m.If(begin):
                     m.next = "RUNNING"
             with m.State("RUNNING"):
@@ -223,22 +226,21 @@ class ControlRegisters(wiring.Component):
 
     def _count(self, m: Module, counters: Counters, begin: Signal, registers: RegisterFile) -> None:
         """Wire the counters between events and registers."""
-        m.d.comb += [counters.clear.eq(begin), counters.running.eq(self.running)]
-        m.d.comb += [getattr(counters, name).eq(getattr(self, name)) for name in ("cause", *BEATS.values())]
+        m.d.comb += [counters.clear.eq(begin), counters.running.eq(self._observed)]
+        m.d.sync += [getattr(counters, name).eq(getattr(self, name)) for name in ("cause", *BEATS.values())]
         m.d.comb += [getattr(registers, name).eq(getattr(counters, f"value_{name}")) for name in COUNTERS]
 
     def _stamp(
         self, m: Module, stamps: CommandStamps, counters: Counters, begin: Signal, registers: RegisterFile
     ) -> None:
         """Wire the stamps between strobes and registers."""
-        connect(m, flipped(self.started), stamps.started)
-        for outer, inner in zip(self.ended, stamps.ended, strict=True):
-            connect(m, flipped(outer), inner)
+        for outer, inner in zip((self.started, *self.ended), (stamps.started, *stamps.ended), strict=True):
+            m.d.sync += [inner.valid.eq(outer.valid), inner.payload.eq(outer.payload)]
+        m.d.sync += stamps.owner.eq(self.owner)
         m.d.comb += [
             stamps.clear.eq(begin),
-            stamps.running.eq(self.running),
+            stamps.running.eq(self._observed),
             stamps.cycles.eq(counters.value_cycles),
-            stamps.owner.eq(self.owner),
             stamps.select.eq(registers.stamp_select),
             registers.stamp_start.eq(stamps.start),
             registers.stamp_end.eq(stamps.end),

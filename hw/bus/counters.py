@@ -66,10 +66,12 @@ class Counters(wiring.Component):
 
 
 class Watchdog(wiring.Component):
-    """Strikes when a running machine makes no progress for ``limit`` cycles.
+    """Strikes when a running machine makes no progress for ``limit`` cycles, ``LATENCY`` cycles after the last of them.
 
     Members: ``running``; ``progress`` (1 in a cycle that has some); ``limit`` in cycles, 0 for never; ``strike``.
     """
+
+    LATENCY = 2
 
     def __init__(self) -> None:
         super().__init__({"running": In(1), "progress": In(1), "limit": In(32), "strike": Out(1)})
@@ -77,10 +79,11 @@ class Watchdog(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Count idle cycles."""
         m = Module()
-        quiet = Signal(32)
-        with m.If(~self.running | self.progress | self.strike):
-            m.d.sync += quiet.eq(0)
+        moved, quiet, expired = Signal(init=1), Signal(32, init=1), Signal()
+        m.d.sync += [moved.eq(self.progress), expired.eq(0)]
+        with m.If(~self.running | moved | self.strike):
+            m.d.sync += quiet.eq(1)
         with m.Else():
-            m.d.sync += quiet.eq(quiet + 1)
-        m.d.comb += self.strike.eq(self.running & ~self.progress & (self.limit != 0) & (quiet + 1 >= self.limit))
+            m.d.sync += [quiet.eq(quiet + 1), expired.eq((self.limit != 0) & (quiet >= self.limit))]
+        m.d.comb += self.strike.eq(self.running & expired)
         return m

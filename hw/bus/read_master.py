@@ -13,6 +13,7 @@ from hw.bus.window import burst_end, error_report, outside_window
 from hw.config import AcceleratorConfig
 from hw.interfaces import Axi4Read, Strobe, read_request
 from hw.isa import ErrorCode
+from hw.register_slice import RegisterSlice
 
 INCREMENTING = 1
 """AXI burst kind INCR."""
@@ -50,12 +51,12 @@ class ReadMaster(wiring.Component):
     beat:
         A beat was transferred, for the counter of bytes.
 
-    Timing: request to ``arvalid`` 2 cycles, ``rvalid`` to response 1 cycle; one request a cycle.
+    Timing: request to ``arvalid`` REQUEST_LATENCY cycles, ``rvalid`` to response RESPONSE_LATENCY; one request a cycle.
     """
 
     OUTSTANDING = 16
     """Bursts issued and not yet answered in full."""
-    REQUEST_LATENCY = 2
+    REQUEST_LATENCY = RegisterSlice.LATENCY + 2
     RESPONSE_LATENCY = 1
 
     def __init__(self, config: AcceleratorConfig, clients: int) -> None:
@@ -112,9 +113,13 @@ class ReadMaster(wiring.Component):
         m.d.comb += free.eq((~valid | leaves) & ~stopped)
         with m.If(leaves | stopped):
             m.d.sync += valid.eq(0)
-        for index in reversed(range(self._clients)):
-            request = self.request[index]
-            earlier = Cat(*(other.valid for other in list(self.request)[:index])).any()
+        waiting = []
+        for index, port in enumerate(self.request):
+            m.submodules[f"request_{index}"] = kept = RegisterSlice(port.payload.shape())
+            wiring.connect(m, wiring.flipped(port), kept.source)
+            waiting.append(kept.target)
+        for index, request in reversed(list(enumerate(waiting))):
+            earlier = Cat(*(other.valid for other in waiting[:index])).any()
             m.d.comb += request.ready.eq(free & ~earlier)
             with m.If(request.valid & request.ready):
                 m.d.sync += [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Module, Mux, ResetSignal, Signal
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Assert, Module, Mux, ResetSignal, Signal, Value
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
@@ -43,7 +43,7 @@ class WriteMaster(wiring.Component):
     transferred:
         A beat was transferred, for the counter of bytes.
 
-    Timing: one beat a cycle; the first beat of a burst at least 2 cycles after its run.
+    Timing: one beat a cycle; the first beat of a burst at least 6 cycles after its run.
     """
 
     OUTSTANDING = 8
@@ -75,24 +75,24 @@ class WriteMaster(wiring.Component):
         m.submodules.lengths = lengths = SyncFIFO(width=8, depth=self.OUTSTANDING)
         m.submodules.unanswered = unanswered = SyncFIFO(width=32, depth=self.OUTSTANDING)
         failed, stopped, refused, broken = Signal(), Signal(), Signal(), Signal()
-        burst = splitter.burst
+        moves = Signal()
+        burst, checking = self._check(m, splitter.burst, moves)
         m.d.comb += [
             stopped.eq(failed | self.halt),
-            refused.eq(
+            refused.eq(burst.valid & burst.outside & ~stopped),
+            moves.eq(
                 burst.valid
+                & ~burst.outside
                 & ~stopped
-                & outside_window(
-                    burst.payload.address,
-                    burst_end(self._config, burst.payload),
-                    self.window_base,
-                    self.window_limit,
-                )
+                & lengths.w_rdy
+                & unanswered.w_rdy
+                & (~bus.awvalid | bus.awready)
             ),
             broken.eq(bus.bvalid & bus.bresp[1] & ~stopped),
             self.quiescent.eq(unanswered.level == 0),
-            self.idle.eq(self.quiescent & ~splitter.busy),
+            self.idle.eq(self.quiescent & ~splitter.busy & ~checking),
         ]
-        self._issue(m, splitter, lengths, unanswered, ~stopped & ~refused)
+        self._issue(m, burst, moves, lengths, unanswered)
         self._send(m, lengths, stopped)
         m.d.comb += [bus.bready.eq(1), unanswered.r_en.eq(bus.bvalid)]
         m.d.sync += self.error.valid.eq(broken | refused)
@@ -100,33 +100,47 @@ class WriteMaster(wiring.Component):
             m.d.sync += [
                 failed.eq(1),
                 self.error.payload.code.eq(Mux(broken, ErrorCode.BUS_WRITE, ErrorCode.ADDRESS_WINDOW)),
-                self.error.payload.address.eq(Mux(broken, unanswered.r_data, burst.payload.address)),
+                self.error.payload.address.eq(Mux(broken, unanswered.r_data, burst.address)),
             ]
         with m.If(bus.bvalid & ~ResetSignal()):
             m.d.sync += Assert(unanswered.r_rdy, "memory answered a write that was not made")
         return m
 
-    def _issue(
-        self, m: Module, splitter: BurstSplitter, lengths: SyncFIFO, unanswered: SyncFIFO, allowed: Signal
-    ) -> None:
+    def _check(self, m: Module, burst: stream.Interface, leaves: Signal) -> tuple[data.View, Value]:
+        """Work out a burst's end, then compare it with the window, a register each.
+
+        Returns the checked burst, which stays until ``leaves``, and whether any is on its way.
+        """
+        shape = burst.payload.shape().members
+        bounded = Signal(data.StructLayout({"valid": 1, **shape, "end": 33}))
+        checked = Signal(data.StructLayout({"valid": 1, **shape, "outside": 1}))
+        proceeds = Signal()
+        m.d.comb += [proceeds.eq(~checked.valid | leaves), burst.ready.eq(~bounded.valid | proceeds)]
+        with m.If(burst.ready):
+            m.d.sync += [bounded.valid.eq(burst.valid), bounded.end.eq(burst_end(self._config, burst.payload))]
+            m.d.sync += [bounded[name].eq(burst.payload[name]) for name in shape]
+        with m.If(proceeds):
+            outside = outside_window(bounded.address, bounded.end, self.window_base, self.window_limit)
+            m.d.sync += [checked.valid.eq(bounded.valid), checked.outside.eq(outside)]
+            m.d.sync += [checked[name].eq(bounded[name]) for name in shape]
+        return checked, bounded.valid | checked.valid
+
+    def _issue(self, m: Module, burst: data.View, moves: Signal, lengths: SyncFIFO, unanswered: SyncFIFO) -> None:
         """Show each burst on the address channel and note its length and address."""
-        bus, burst = self.bus, splitter.burst
-        moves = Signal()
+        bus = self.bus
         m.d.comb += [
-            moves.eq(burst.valid & allowed & lengths.w_rdy & unanswered.w_rdy & (~bus.awvalid | bus.awready)),
-            burst.ready.eq(moves),
             lengths.w_en.eq(moves),
-            lengths.w_data.eq(burst.payload.beats_minus_one),
+            lengths.w_data.eq(burst.beats_minus_one),
             unanswered.w_en.eq(moves),
-            unanswered.w_data.eq(burst.payload.address),
+            unanswered.w_data.eq(burst.address),
             bus.awsize.eq(exact_log2(self._config.memory_bytes)),
             bus.awburst.eq(INCREMENTING),
         ]
         with m.If(moves):
             m.d.sync += [
                 bus.awvalid.eq(1),
-                bus.awaddr.eq(burst.payload.address),
-                bus.awlen.eq(burst.payload.beats_minus_one),
+                bus.awaddr.eq(burst.address),
+                bus.awlen.eq(burst.beats_minus_one),
             ]
         with m.Elif(bus.awready):
             m.d.sync += bus.awvalid.eq(0)

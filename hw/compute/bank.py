@@ -65,16 +65,18 @@ class StationaryBanks(wiring.Component):
             self.config.words_per_chunk,
             self.config.exponential_lanes,
         )
-        held, computed, filled = Signal(elements), Signal(elements), Signal(elements)
+        held, computed, filled, blocked = (Signal(elements) for _ in range(4))
         for i in range(elements):
             m.d.comb += [
                 held[i].eq(hold.valid & (hold.payload.element == i)),
                 computed[i].eq(exponentials.valid & (exponentials.payload.group == i // exponential_group)),
                 filled[i].eq(fill.valid & (fill.payload.group == i // group)),
+                blocked[i].eq(held[i] | computed[i]),
             ]
+        groups = Cat(blocked[first : first + group].any() for first in range(0, elements, group))
         m.d.comb += [
             exponentials.ready.eq(~(computed & held).any()),
-            fill.ready.eq(~(filled & (held | computed)).any()),
+            fill.ready.eq(~groups.bit_select(fill.payload.group, 1)),
         ]
         keep, placed = self._placement(m)
         for i in range(elements):

@@ -10,7 +10,7 @@ from hw.compute.issuer import BeatIssuer
 from hw.compute.job_control import JobControl
 from hw.compute.loader import RowLoader
 from hw.compute.lookup import QueueLookup
-from hw.compute.phase import AttentionPhases, LinearPhases, Wait
+from hw.compute.phase import AttentionPhases, LinearPhases, Wait, phase
 from hw.config import AcceleratorConfig
 from hw.interfaces import (
     Strobe,
@@ -24,6 +24,7 @@ from hw.interfaces import (
     softmax_job,
     step,
 )
+from hw.register_slice import RegisterSlice
 
 
 class ComputeEngine(wiring.Component):
@@ -82,7 +83,7 @@ class ComputeEngine(wiring.Component):
     cycles after the last beat.
     """
 
-    FIRST_BEAT = 3
+    FIRST_BEAT = 5
     NEXT_JOB = 2
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -131,6 +132,9 @@ class ComputeEngine(wiring.Component):
         lookup = QueueLookup(config)
         m.submodules.lookup = ResetInserter(~control.running)(lookup)
         m.submodules.issuer = issuer = BeatIssuer(config)
+        m.submodules.next_phase = next_phase = RegisterSlice(phase(config))
+        listed = next_phase.source
+        connect(m, next_phase.target, issuer.phases)
         for unit in (linear, attention, loader, lookup, issuer):
             m.d.comb += unit.job.eq(job)
         m.d.comb += [
@@ -142,15 +146,15 @@ class ComputeEngine(wiring.Component):
             loader.start.eq(start & (job.attention | job.swapped)),
             loader.freed.eq(issuer.ended[Wait.ROWS]),
             lookup.run.eq(control.running & (job.gather | job.scatter)),
-            issuer.phases.valid.eq(linear.phases.valid | attention.phases.valid),
-            issuer.phases.payload.eq(Mux(job.attention, attention.phases.payload, linear.phases.payload)),
-            linear.phases.ready.eq(issuer.phases.ready & ~job.attention),
-            attention.phases.ready.eq(issuer.phases.ready & job.attention),
+            listed.valid.eq(linear.phases.valid | attention.phases.valid),
+            listed.payload.eq(Mux(job.attention, attention.phases.payload, linear.phases.payload)),
+            linear.phases.ready.eq(listed.ready & ~job.attention),
+            attention.phases.ready.eq(listed.ready & job.attention),
             self.broadcast_address.eq(issuer.broadcast_address),
             self.broadcast_enable.eq(issuer.beat.valid),
         ]
         m.d.comb += [
-            control.issuing.eq(issuer.phases.valid | issuer.active),
+            control.issuing.eq(listed.valid | issuer.phases.valid | issuer.active),
             control.job_written.eq(self.job_written),
             control.writeback_idle.eq(self.writeback_idle),
             control.parameters_level.eq(self.parameters_level),

@@ -68,23 +68,24 @@ class BeatIssuer(wiring.Component):
         current = Signal(phase(config))
         holding, words_left, steps_left, drain = Signal(), Signal(16), Signal(16), Signal(range(config.elements))
         issue, ends, free = Signal(), Signal(), Signal()
-        last, looks_up = words_left == 0, job.gather | job.scatter
+        # What decides in a cycle about hundreds of registers is itself a register: no word or no step is left.
+        last, more_steps, looks_up = Signal(), Signal(), job.gather | job.scatter
         row_known = ~self.starved & (~looks_up | self.rows.valid)
         take_step, take_phase, take = Signal(), Signal(), Signal()
         m.d.comb += [
             issue.eq(holding & ~(last & (drain != 0))),
             ends.eq(issue & last),
             free.eq(~holding | ends),
-            take_step.eq(free & (steps_left != 0) & row_known),
+            take_step.eq(free & more_steps & row_known),
             take_phase.eq(
-                free & (steps_left == 0) & row_known & self.phases.valid & self.available.bit_select(following.wait, 1)
+                free & ~more_steps & row_known & self.phases.valid & self.available.bit_select(following.wait, 1)
             ),
             take.eq(take_step | take_phase),
             self.phases.ready.eq(take_phase),
             self.rows.ready.eq(take & looks_up),
-            self.active.eq(holding | (steps_left != 0)),
+            self.active.eq(holding | more_steps),
             self.started.eq(take_phase << following.wait),
-            self.ended.eq((ends & (steps_left == 0)) << current.wait),
+            self.ended.eq((ends & ~more_steps) << current.wait),
         ]
         m.d.sync += holding.eq(take | (holding & ~ends))
         with m.If(ends):
@@ -92,31 +93,51 @@ class BeatIssuer(wiring.Component):
         with m.Elif(drain != 0):
             m.d.sync += drain.eq(drain - 1)
         with m.If(take_phase):
-            m.d.sync += [current.eq(following), words_left.eq(following.words - 1), steps_left.eq(following.steps - 1)]
+            m.d.sync += [
+                current.eq(following),
+                words_left.eq(following.words - 1),
+                last.eq(following.words == 1),
+                steps_left.eq(following.steps - 1),
+                more_steps.eq(following.steps != 1),
+            ]
         with m.Elif(take_step):
-            m.d.sync += [words_left.eq(current.words - 1), steps_left.eq(steps_left - 1)]
+            m.d.sync += [
+                words_left.eq(current.words - 1),
+                last.eq(current.words == 1),
+                steps_left.eq(steps_left - 1),
+                more_steps.eq(steps_left != 1),
+            ]
         with m.Elif(issue):
-            m.d.sync += words_left.eq(words_left - 1)
-        self._follow_rows(m, take, take_phase, steps_left)
+            m.d.sync += [words_left.eq(words_left - 1), last.eq(words_left == 1)]
+        self._follow_rows(m, take, take_phase, more_steps)
         with m.If(take_phase):
             m.d.sync += Assert((following.words != 0) & (following.steps != 0), "a phase needs words and steps")
         self._address_beats(m, current, issue, last, take_phase, take_step)
-        self._describe_steps(m, current, ends, steps_left, take_phase, take_step)
+        self._describe_steps(m, current, ends, more_steps, take_phase, take_step)
         return m
 
-    def _follow_rows(self, m: Module, take, take_phase, steps_left) -> None:
-        """Count the rows of the first phase; a step is starved while its row has not been written."""
+    def _follow_rows(self, m: Module, take, take_phase, more_steps) -> None:
+        """Count the rows of the first phase; a step is starved while its row has not been written.
+
+        Rows are seen a cycle after they are ready.
+        """
         job = self.job
-        row, first_phase = Signal(16), Signal()
-        second = take_phase & (row != 0)
-        another = (row == 0) | (steps_left != 0)
-        m.d.comb += self.starved.eq(first_phase & another & (row >= self.rows_ready))
+        row, following, first_phase = Signal(16), Signal(16), Signal()
+        begun, written = Signal(), Signal()
+        m.d.comb += self.starved.eq(first_phase & (~begun | more_steps) & ~written)
+        m.d.sync += written.eq(Mux(take, following, row) < self.rows_ready)
         with m.If(self.start):
-            m.d.sync += [row.eq(0), first_phase.eq(~(job.attention | job.swapped | job.gather))]
-        with m.Elif(second):
+            m.d.sync += [
+                row.eq(0),
+                following.eq(1),
+                begun.eq(0),
+                written.eq(self.rows_ready != 0),
+                first_phase.eq(~(job.attention | job.swapped | job.gather)),
+            ]
+        with m.Elif(take_phase & begun):
             m.d.sync += first_phase.eq(0)
         with m.Elif(take):
-            m.d.sync += row.eq(row + 1)
+            m.d.sync += [row.eq(following), following.eq(following + 1), begun.eq(1)]
 
     def _address_beats(self, m: Module, current, issue, last, take_phase, take_step) -> None:
         """Scratchpad and bank addresses count up within a step; the next row's address is kept ready."""
@@ -152,7 +173,7 @@ class BeatIssuer(wiring.Component):
             payload.stationary_unsigned.eq(current.wait == Wait.EXPONENTIALS),
         ]
 
-    def _describe_steps(self, m: Module, current, ends, steps_left, take_phase, take_step) -> None:
+    def _describe_steps(self, m: Module, current, ends, more_steps, take_phase, take_step) -> None:
         """Destination, parameter set and position of the step in progress."""
         job, payload, following, looked_up_row = self.job, self.step.payload, self.phases.payload, self.rows.payload
         lane = Signal(range(self.config.lanes))
@@ -187,5 +208,5 @@ class BeatIssuer(wiring.Component):
             payload.rows.eq(current.rows),
             payload.row_stride.eq(job.destination_stride),
             payload.row_last.eq(current.last),
-            payload.job_last.eq(current.last & (steps_left == 0)),
+            payload.job_last.eq(current.last & ~more_steps),
         ]

@@ -71,9 +71,15 @@ class JobControl(wiring.Component):
         m = Module()
         job = self.job
         lengths = [job.tokens, job.heads, job.head_words], [job.steps, job.words, job.stationary_rows]
+        # Settled while the job waits: parameters come, results of the jobs before leave.
+        works, may_start = Signal(), Signal()
         has_work = Mux(job.attention, *(Cat(value != 0 for value in group).all() for group in lengths))
         behind, issued, settled = Signal(range(3)), Signal(), Signal()
-        m.d.sync += behind.eq(behind + issued - self.job_written)
+        m.d.sync += [
+            behind.eq(behind + issued - self.job_written),
+            works.eq(has_work),
+            may_start.eq(~self.unparametrised & ~self._unsettled(behind)),
+        ]
         with m.FSM(name="state") as state:
             with m.State("IDLE"):
                 m.d.comb += self.next.ready.eq(behind != 2)
@@ -81,16 +87,18 @@ class JobControl(wiring.Component):
                 with m.If(self.next.payload.attention):
                     m.d.sync += [job[name].eq(0) for name in LINEAR_FLAGS]
                 with m.If(self.next.valid & self.next.ready):
-                    m.next = "START"
+                    m.next = "CHECK"
+            with m.State("CHECK"):
+                m.next = "START"
             with m.State("START"):
                 self._keep_constants(m)
-                with m.If(~self.unparametrised & ~self._unsettled(behind)):
-                    m.d.comb += self.start.eq(has_work)
+                with m.If(may_start):
+                    m.d.comb += self.start.eq(works)
                     m.next = "RUN"
             with m.State("RUN"):
                 m.d.comb += self.running.eq(1)
                 with m.If(~self.issuing):
-                    m.d.comb += issued.eq(has_work & ~job.attention)
+                    m.d.comb += issued.eq(works & ~job.attention)
                     m.next = "DRAIN"
                     with m.If(issued):
                         m.next = "IDLE"

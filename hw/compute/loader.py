@@ -64,11 +64,12 @@ class RowLoader(wiring.Component):
         head_row, row, word = Signal(16), Signal(16), Signal(16)
         element, valid_rows = Signal(range(config.elements)), Signal(16)
         loading, beyond = Signal(), Signal()
-        last_word, last_element = word == words - 1, element == config.elements - 1
+        words_minus_one = Signal(16)
+        m.d.sync += words_minus_one.eq(words - 1)
+        last_word, last_element = word == words_minus_one, element == config.elements - 1
         accepted = Signal()
         tile_done = accepted & last_word & last_element
         m.d.comb += [
-            beyond.eq(valid_rows == 0),
             self.load.valid.eq(loading),
             self.load.payload.eq(Mux(beyond, head_row, row) + word),
             accepted.eq(loading & self.load.ready),
@@ -78,14 +79,19 @@ class RowLoader(wiring.Component):
         with m.Else():
             m.d.sync += free.eq(free + self.freed - tile_done)
             with m.If(~loading):
-                m.d.sync += [loading.eq(tile.more & (free != 0)), valid_rows.eq(tile.rows_left)]
+                m.d.sync += [
+                    loading.eq(tile.more & (free != 0)),
+                    valid_rows.eq(tile.rows_left),
+                    beyond.eq(0),
+                ]
             with m.Elif(accepted):
                 m.d.sync += word.eq(Mux(last_word, 0, word + 1))
                 with m.If(last_word):
                     m.d.sync += [
                         element.eq(element + 1),
                         row.eq(row + stride),
-                        valid_rows.eq(Mux(beyond, 0, valid_rows - 1)),
+                        valid_rows.eq(valid_rows - 1),
+                        beyond.eq(beyond | (valid_rows == 1)),
                     ]
                 with m.If(tile_done):
                     m.d.sync += [loading.eq(0), *tile.advance(rows, config.elements)]

@@ -1,4 +1,4 @@
-"""Multiplier: the products of one lane, behind an interface that a vendor's multiplier block can take over."""
+"""Multiplier: products with registers before and behind, which a device's multiplier blocks can take over."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from amaranth.lib.wiring import In, Out
 class Multiplier(wiring.Component):
     """Multiply one broadcast operand by the stationary operand of each processing element, exactly.
 
+    Elaborated for a platform with a ``multiplier`` (``hw.ecp5.platform``), it is made of that device's blocks and their
+    own registers; without one, of plain registers and products.
+
     Parameters
     ----------
     width:
-        Bits of the signed operands, at most 18 (one ECP5 MULT18X18D for each product).
+        Bits of the signed operands. A platform's blocks are used for what fits one of them.
     elements:
         Products.
 
@@ -26,14 +29,16 @@ class Multiplier(wiring.Component):
     product:
         Signed, ``2 * width`` bits.
 
-    Timing: ``LATENCY`` 2 (operand register, product register), initiation interval 1.
+    Timing: ``LATENCY`` 2 (operand register, product register), initiation interval 1. Registers need not be reset nor
+    hold while their unit sleeps.
     """
 
     LATENCY = 2
 
     def __init__(self, width: int, elements: int) -> None:
-        if not 2 <= width <= 18:
-            raise ValueError(f"operand width is {width}; a multiplier block takes 2 to 18 bits")
+        if width < 2:
+            raise ValueError(f"operand width is {width}; a signed operand has at least 2 bits")
+        self._width = width
         super().__init__(
             {
                 "broadcast": In(signed(width)),
@@ -43,7 +48,9 @@ class Multiplier(wiring.Component):
         )
 
     def elaborate(self, platform):
-        """Registers around plain products."""
+        """The platform's blocks, or registers around plain products."""
+        if hasattr(platform, "multiplier") and self._width <= platform.FACTOR_BITS:
+            return platform.multiplier(self.broadcast, self.stationary, self.product)
         m = Module()
         broadcast = Signal.like(self.broadcast, name="broadcast_operand")
         m.d.sync += broadcast.eq(self.broadcast)

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw import formats
 from hw.arithmetic import exceeds, saturate
+from hw.compute.multiplier import Multiplier
 from hw.compute.rounding import ROUNDING_LATENCY, registered_round_shift
 from hw.config import AcceleratorConfig
 from hw.nonlinear.pipeline import delay, occupancy
@@ -60,7 +61,7 @@ class Requantiser(wiring.Component):
     Resources: two 17 x 17 multipliers a lane up to 12-bit activations, three beyond.
     """
 
-    LATENCY = 4 + ROUNDING_LATENCY
+    LATENCY = Multiplier.LATENCY + 3 + ROUNDING_LATENCY
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
@@ -87,43 +88,48 @@ class Requantiser(wiring.Component):
         for lane in range(self._config.requantise_lanes):
             rounded = self._lane(m, lane, moves)
             # Clipping to the widest format first leaves only narrow comparisons to depend on the target.
-            widest = saturate(rounded, numerics.residual)
+            widest, clipped = (
+                Signal(signed(numerics.residual.width), name=f"widest_{lane}"),
+                Signal(name=f"clip_{lane}"),
+            )
+            with m.If(moves[-2]):
+                m.d.sync += [
+                    widest.eq(saturate(rounded, numerics.residual)),
+                    clipped.eq(exceeds(rounded, numerics.residual)),
+                ]
             narrowed = Array(saturate(widest, candidate) for candidate in targets)
             clips = Array(exceeds(widest, candidate) for candidate in targets)
             with m.If(moves[-1]):
                 m.d.sync += [
                     self.value[lane].eq(narrowed[target]),
-                    self.clipped[lane].eq(exceeds(rounded, numerics.residual) | clips[target]),
+                    self.clipped[lane].eq(clipped | clips[target]),
                 ]
         return m
 
     def _lane(self, m: Module, lane: int, moves: list[Value]) -> Value:
         """One lane up to the rounded product."""
         width = self._config.numerics.accumulator_width
-        total = Signal(signed(width), name=f"total_{lane}")
-        multiplier = Signal.like(self.multiplier[lane], name=f"multiplier_{lane}")
         full = self.accumulator[lane] + self.bias[lane]
-        with m.If(moves[0]):
-            m.d.sync += [total.eq(full), multiplier.eq(self.multiplier[lane])]
         with m.If(self.valid & ~ResetSignal()):
             m.d.sync += [
                 Assert(full == full[:width].as_signed(), Format("accumulator {} overflows with its bias", full)),
                 Assert(self.multiplier[lane] <= 1 << 16, Format("multiplier {}", self.multiplier[lane])),
             ]
 
-        products = []
-        for low in range(0, width, _PIECE):
-            piece = total[low : low + _PIECE]
-            factor = piece.as_signed() if low + _PIECE >= width else piece
-            partial = Signal((factor * multiplier).shape(), name=f"product_{lane}_{low}")
-            with m.If(moves[1]):
-                m.d.sync += partial.eq(factor * multiplier)
-            products.append(partial << low)
+        lows = range(0, width, _PIECE)
+        m.submodules[f"multiplier_{lane}"] = multiplier = Multiplier(_PIECE + 1, len(lows))
+        m.d.comb += multiplier.broadcast.eq(self.multiplier[lane])
+        for factor, low in zip(multiplier.stationary, lows, strict=True):
+            piece = full[:width][low : low + _PIECE]
+            m.d.comb += factor.eq(piece.as_signed() if low + _PIECE >= width else piece)
+        products = [partial << low for partial, low in zip(multiplier.product, lows, strict=True)]
         product = Signal(signed(width + self._config.numerics.multiplier_width), name=f"product_{lane}")
         combined = products[0]
         for partial in products[1:]:
             combined = combined + partial
-        with m.If(moves[2]):
+        added = Multiplier.LATENCY
+        with m.If(moves[added]):
             m.d.sync += product.eq(combined)
-        shift = delay(m, self.shift[lane], 3, name=f"shift_{lane}", enables=moves)
-        return registered_round_shift(m, product, shift, name=f"rounded_{lane}", enables=moves[3:-1])
+        shift = delay(m, self.shift[lane], added + 1, name=f"shift_{lane}", enables=moves)
+        steps = moves[added + 1 :][:ROUNDING_LATENCY]
+        return registered_round_shift(m, product, shift, name=f"rounded_{lane}", enables=steps)

@@ -80,8 +80,8 @@ class Writeback(wiring.Component):
     memory; attention outputs row by row once their words are complete.
     """
 
-    LATENCY = Drain.LATENCY + GroupAssembler.LATENCY
-    RESIDUAL_UPDATE = ResidualUpdate.LATENCY - GroupAssembler.LATENCY
+    LATENCY = Drain.LATENCY + GroupAssembler.LATENCY + 1
+    RESIDUAL_UPDATE = ResidualUpdate.LATENCY - GroupAssembler.LATENCY - 1
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
@@ -153,13 +153,16 @@ class Writeback(wiring.Component):
         self._write_directly(m, at, direct, assembler.values, transposer)
         for name, pulse in (("row_last", self.row_written), ("job_last", self.job_written)):
             updated = delay(m, leaves & to_residual & target[name], ResidualUpdate.LATENCY, name=f"updated_{name}")
-            m.d.comb += pulse.eq(updated | (direct & at[name]))
+            written = delay(m, direct & at[name], 1, name=f"written_{name}")
+            m.d.comb += pulse.eq(updated | written)
             with m.If(updated & ~ResetSignal()):
-                m.d.sync += Assert(~(direct & at[name]), "the results of two jobs overtake each other")
+                m.d.sync += Assert(~written, "the results of two jobs overtake each other")
 
-        pending = Signal(range(2 * _WAIT_CYCLES))
-        m.d.sync += pending.eq(pending + self.step.valid - direct - residual.write.valid)
-        m.d.comb += self.idle.eq((pending == 0) & ~transposer.busy)
+        pending, written = Signal(range(2 * _WAIT_CYCLES)), delay(m, direct, 1, name="written")
+        m.d.sync += [
+            pending.eq(pending + self.step.valid - written - residual.write.valid),
+            self.idle.eq((pending == 0) & ~self.step.valid & ~transposer.busy & ~self.scratch_write.valid),
+        ]
         return m
 
     def _queue(self, m: Module, name: str, layout: data.StructLayout, take: Value) -> data.View:
@@ -182,27 +185,27 @@ class Writeback(wiring.Component):
         return data.View(layout, queue.r_data)
 
     def _write_directly(self, m: Module, at: data.View, valid: Value, values: data.View, transposer) -> None:
-        """Assembled values to scratchpad, score buffer and transposer."""
+        """Assembled values to scratchpad, score buffer and transposer; writes leave from registers."""
         config = self._config
         scratch, score, channel = self.scratch_write, self.score_write, transposer.channel
         activates = Signal()
         m.d.comb += [
             activates.eq(valid & (at.kind == StepKind.ACTIVATION)),
-            score.valid.eq(valid & (at.kind == StepKind.SCORE)),
-            *(score.payload[name].eq(at[name]) for name in ("address", "attention", "buffer", "first")),
             channel.valid.eq(valid & (at.kind == StepKind.ATTENTION)),
             *(channel.payload[name].eq(at[name]) for name in ("flush", "rows", "address", "row_stride")),
+        ]
+        m.d.sync += [
+            score.valid.eq(valid & (at.kind == StepKind.SCORE)),
+            *(score.payload[name].eq(at[name]) for name in ("address", "attention", "buffer", "first")),
             scratch.valid.eq(activates | transposer.write.valid),
             scratch.payload.address.eq(Mux(activates, at.address, transposer.write.payload.address)),
             scratch.payload.columns.eq(Mux(activates, 1 << at.column, transposer.write.payload.columns)),
         ]
         for element in range(config.elements):
-            m.d.comb += [
-                score.payload.data[element].eq(values[element]),
-                channel.payload.data[element].eq(values[element]),
-            ]
+            m.d.sync += score.payload.data[element].eq(values[element])
+            m.d.comb += channel.payload.data[element].eq(values[element])
         for lane in range(config.lanes):
             value = values[lane % config.elements][: config.numerics.activation_width]
-            m.d.comb += scratch.payload.data[lane].eq(Mux(activates, value, transposer.write.payload.data[lane]))
+            m.d.sync += scratch.payload.data[lane].eq(Mux(activates, value, transposer.write.payload.data[lane]))
         with m.If(activates & ~ResetSignal()):
             m.d.sync += Assert(~transposer.write.valid, "an activation while attention outputs are being written")

@@ -13,6 +13,7 @@ from hw.config import AcceleratorConfig
 from hw.interfaces import Strobe, read_request, scratch_write
 from hw.memory.image_packer import PatchPacker
 from hw.memory.image_walk import PatchWalker, image_job, run_tag
+from hw.register_slice import RegisterSlice
 
 
 class ImageLoader(wiring.Component):
@@ -79,7 +80,9 @@ class ImageLoader(wiring.Component):
         connect(m, flipped(self.response), prefetcher.response)
         connect(m, prefetcher.beat, packer.beat)
         connect(m, packer.scratch_write, flipped(self.scratch_write))
-        line, run = walker.line, prefetcher.run
+        m.submodules.walked = walked = RegisterSlice(walker.line.payload.shape())
+        connect(m, walker.line, walked.source)
+        line, run = walked.target, prefetcher.run
         m.d.comb += [
             run.payload.eq(line.payload.run),
             run.valid.eq(line.valid & tags.w_rdy),

@@ -77,10 +77,13 @@ class PatchPacker(wiring.Component):
         )
         picked_valid, proceed = Signal(), Signal()
         step = Signal(range(most + 1))
-        m.d.comb += [
+        # A job's step, and where the last one of a line of a patch begins: known before its first pixel comes.
+        self._last_across = Signal(8)
+        m.d.sync += [
             step.eq(Mux(self.job.patch < most, self.job.patch, most)),
-            proceed.eq(~self.scratch_write.valid | self.scratch_write.ready),
+            self._last_across.eq(self.job.patch - step),
         ]
+        m.d.comb += proceed.eq(~self.scratch_write.valid | self.scratch_write.ready)
         self._pick(m, step, proceed, picked, picked_valid)
         self._merge(m, step, proceed, picked, picked_valid)
         return m
@@ -102,7 +105,7 @@ class PatchPacker(wiring.Component):
             offset.eq((tag.offset + passed) & (width - 1)),
             place.eq(line_start | across),
             next_base.eq(patch_base + job.destination_stride),
-            piece_last.eq(across + step == job.patch),
+            piece_last.eq(across == self._last_across),
             run_last.eq(piece_last & (column == tag.columns_minus_one)),
             beat_last.eq(run_last | (((offset + step) & (width - 1)) == 0)),
             self.beat.ready.eq(takes & beat_last),

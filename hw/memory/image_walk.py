@@ -93,10 +93,15 @@ class PatchWalker(wiring.Component):
             "column": columns_left <= BLOCK_COLUMNS,
             "row": row + 1 == job.grid_rows,
         }
+        # Pixels of a line of the last block of a grid row, whose columns may be fewer; known before the walk begins.
+        column_bits = exact_log2(BLOCK_COLUMNS)
+        last_pixels = Signal(range(BLOCK_COLUMNS * 128 + 1))
+        rest = job.grid_columns[:column_bits]
+        m.d.sync += last_pixels.eq(Mux(rest == 0, job.patch << column_bits, rest * job.patch))
         beyond = Signal(range(BLOCK_COLUMNS * 128 + 2 * width))
         m.d.comb += [
             columns.eq(Mux(ends["column"], columns_left, BLOCK_COLUMNS)),
-            beyond.eq(columns * job.patch + tag.offset + (width - 1)),
+            beyond.eq(Mux(ends["column"], last_pixels, job.patch << column_bits) + tag.offset + (width - 1)),
             tag.offset.eq(address[: exact_log2(width)]),
             tag.columns_minus_one.eq(columns - 1),
             tag.patch_last.eq(ends["line"] & ends["colour"]),
@@ -112,7 +117,7 @@ class PatchWalker(wiring.Component):
         with m.Elif(~ends["colour"]):
             m.d.comb += after.eq(plane + job.plane_bytes)
         with m.Elif(~ends["column"]):
-            m.d.comb += after.eq(block + (job.patch << exact_log2(BLOCK_COLUMNS)))
+            m.d.comb += after.eq(block + (job.patch << column_bits))
         with m.Else():
             m.d.comb += after.eq(next_band)
         with m.If(self.start):

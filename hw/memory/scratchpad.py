@@ -81,7 +81,7 @@ class Scratchpad(wiring.Component):
                 # Both halves of port A share one address signal, so that they share one port of the block RAM.
                 port_a_write.addr.eq(address),
                 port_a_read.addr.eq(address),
-                port_a_write.en.eq(write.valid & write.payload.columns[index] & (address < words)),
+                port_a_write.en.eq(write.valid & write.payload.columns[index] & (write.payload.address < words)),
                 port_a_read.en.eq(loads),
                 port_b.addr.eq(self.broadcast_address),
                 port_b.en.eq(self.broadcast_enable),

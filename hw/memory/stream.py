@@ -22,6 +22,7 @@ from hw.interfaces import (
 )
 from hw.memory.blocks import BlockWalker, ChunkKind, block, chunk_tag, chunks_per_residual_word
 from hw.memory.gearbox import Gearbox
+from hw.register_slice import RegisterSlice
 
 
 def shift_write(config: AcceleratorConfig) -> data.StructLayout:
@@ -203,7 +204,7 @@ class WeightStream(wiring.Component):
     waiting:
         A block is being delivered and its next chunk has not come from memory.
 
-    Timing: one chunk a cycle when memory gives it; memory to ``fill`` 5 cycles with one beat a chunk.
+    Timing: one chunk a cycle when memory gives it; memory to ``fill`` 6 cycles with one beat a chunk.
     Resources: ``stream_beats`` beats of block RAM.
     """
 
@@ -248,12 +249,16 @@ class WeightStream(wiring.Component):
             walker.done.eq(writer.done),
             self.tile_filled.eq(writer.tile_filled),
             self.done.eq(writer.done),
-            self.waiting.eq(walker.tag.valid & ~gearbox.chunk.valid),
+            self.waiting.eq(writer.tag.valid & ~gearbox.chunk.valid),
         ]
         connect(m, prefetcher.request, flipped(self.request))
         connect(m, flipped(self.response), prefetcher.response)
-        connect(m, prefetcher.beat, gearbox.beat)
-        connect(m, walker.tag, writer.tag)
+        m.submodules.beats = beats = RegisterSlice(prefetcher.beat.payload.shape())
+        m.submodules.tags = tags = RegisterSlice(chunk_tag(config))
+        connect(m, prefetcher.beat, beats.source)
+        connect(m, beats.target, gearbox.beat)
+        connect(m, walker.tag, tags.source)
+        connect(m, tags.target, writer.tag)
         connect(m, gearbox.chunk, writer.chunk)
         for name in ("fill", "parameters", "scratch_write", "residual_write", "shift_write"):
             connect(m, getattr(writer, name), flipped(getattr(self, name)))

@@ -85,12 +85,13 @@ class Gate(wiring.Component):
         m.submodules.weights = sleeping(m, "weights", weights, awake)
         m.submodules.queues = queues = TokenQueues(config)
         connect(m, weights.append, queues.append)
-        job, start, scanning = Signal(gate_job()), Signal(), Signal()
+        job, start, begun, scanning = Signal(gate_job()), Signal(), Signal(), Signal()
+        m.d.sync += begun.eq(start)
         m.d.comb += [
             start.eq(self.job.valid & self.job.ready),
-            awake.eq(start | scanning | self.done),
-            queues.clear.eq(start),
-            weights.clear.eq(start),
+            awake.eq(scanning | self.done),
+            queues.clear.eq(begun),
+            weights.clear.eq(begun),
             weights.experts.eq(job.experts),
             weights.top_k.eq(job.top_k),
             queues.address.eq(self.queue_address),
@@ -99,10 +100,12 @@ class Gate(wiring.Component):
             self.queue_write.valid.eq(queues.written.valid),
             self.queue_write.payload.eq(queues.written.payload),
         ]
-        buffer = self._select(m, *self._scan(m, job, start, scanning), top_k, weights)
+        buffer = self._select(m, *self._scan(m, job, scanning), top_k, weights)
         m.d.comb += [weights.ranked.payload.ranking.eq(top_k.ranking), weights.ranked.payload.buffer.eq(buffer)]
 
-        finished = weights.token_last & (weights.append.payload.token == job.tokens - 1)
+        # The queue writes an entry a cycle after it was appended.
+        last = weights.token_last & (weights.append.payload.token == job.tokens - 1)
+        finished = delay(m, last, 1, name="finished")
         m.d.sync += self.done.eq(finished)
         m.d.comb += self.job.ready.eq(~scanning)
         with m.If(start):
@@ -112,7 +115,7 @@ class Gate(wiring.Component):
         self._check(m)
         return m
 
-    def _scan(self, m: Module, job: data.View, start: Signal, scanning: Signal) -> tuple[Signal, data.View, Signal]:
+    def _scan(self, m: Module, job: data.View, scanning: Signal) -> tuple[Signal, data.View, Signal]:
         """Issue reads; returns whether one was issued, for what, and whether it is its token's last."""
         config = self._config
         token = Signal(range(config.max_tokens + 1))
@@ -126,10 +129,9 @@ class Gate(wiring.Component):
             last.eq(issued & (slot == job.experts - 1)),
             wanted.expert.eq(slot),
             wanted.first.eq(slot == 0),
-            self.score_read_enable.eq(issued),
-            self.score_read_address.eq(first_word + token),
         ]
-        with m.If(start):
+        m.d.sync += [self.score_read_enable.eq(issued), self.score_read_address.eq(first_word + token)]
+        with m.If(~scanning):
             m.d.sync += [token.eq(0), slot.eq(0), first_word.eq(0)]
         with m.Elif(slot == last_slot):
             m.d.sync += [slot.eq(0), first_word.eq(0)]
@@ -146,17 +148,17 @@ class Gate(wiring.Component):
     ) -> Signal:
         """Pass the scores on as they arrive; returns the buffer of the token that is ranked."""
         config = self._config
-        arrived = delay(m, wanted, MEMORY_LATENCY, name="arrived")
+        arrived = delay(m, wanted, 1 + MEMORY_LATENCY, name="arrived")
         chosen, buffer, ranked_buffer = top_k.candidate, Signal(), Signal()
         m.d.sync += [
             chosen.payload.eq(arrived),
             chosen.payload.score.eq(self.score_read_data[arrived.expert[: exact_log2(config.elements)]]),
         ]
-        ended = delay(m, last, MEMORY_LATENCY + 1, name="ended")
+        ended = delay(m, last, MEMORY_LATENCY + 2, name="ended")
         with m.If(ended):
             m.d.sync += [buffer.eq(~buffer), ranked_buffer.eq(buffer)]
         m.d.comb += [
-            chosen.valid.eq(delay(m, issued, MEMORY_LATENCY + 1, name="issued")),
+            chosen.valid.eq(delay(m, issued, MEMORY_LATENCY + 2, name="issued")),
             weights.score.valid.eq(chosen.valid),
             weights.score.payload.buffer.eq(buffer),
             weights.score.payload.expert.eq(chosen.payload.expert),

@@ -7,7 +7,9 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.arithmetic import round_shift, saturate
+from hw.arithmetic import saturate
+from hw.compute.multiplier import Multiplier
+from hw.compute.rounding import ROUNDING_LATENCY, registered_round_shift
 from hw.config import AcceleratorConfig
 from hw.interfaces import Strobe
 from hw.nonlinear.exp2 import Exp2
@@ -61,6 +63,8 @@ class GateWeights(wiring.Component):
     """
 
     INTERVAL = 16
+    LATENCY = Multiplier.LATENCY + ROUNDING_LATENCY + 1
+    """From the reciprocal to the first append."""
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
@@ -139,20 +143,21 @@ class GateWeights(wiring.Component):
         place, busy, token = Signal(range(config.max_top_k)), Signal(), Signal(range(config.max_tokens))
         scale = Signal(inverse.payload.shape())
         last = place == self.top_k - 1
-        product = Signal(weight.width + len(scale.mantissa))
+        m.submodules.multiplier = multiplier = Multiplier(max(weight.width, len(scale.mantissa)) + 1, 1)
+        product = multiplier.product[0][: weight.width + len(scale.mantissa)]
+        rounded = registered_round_shift(m, product, scale.exponent, name="weight")
         with m.If(inverse.valid):
             m.d.sync += [scale.eq(inverse.payload), place.eq(0), busy.eq(1)]
         with m.Elif(busy):
             m.d.sync += [place.eq(place + 1), busy.eq(~last)]
-        m.d.sync += [
-            product.eq(chosen[place].exponential * scale.mantissa),
-            self.append.payload.weight.eq(saturate(round_shift(product, scale.exponent), weight)),
-        ]
+        m.d.sync += self.append.payload.weight.eq(saturate(rounded, weight))
         m.d.comb += [
-            self.append.valid.eq(delay(m, busy, 2, name="busy")),
-            self.append.payload.expert.eq(delay(m, chosen[place].expert, 2, name="append_expert")),
+            multiplier.broadcast.eq(scale.mantissa),
+            multiplier.stationary[0].eq(chosen[place].exponential),
+            self.append.valid.eq(delay(m, busy, self.LATENCY, name="busy")),
+            self.append.payload.expert.eq(delay(m, chosen[place].expert, self.LATENCY, name="append_expert")),
             self.append.payload.token.eq(token),
-            self.token_last.eq(delay(m, busy & last, 2, name="token_last")),
+            self.token_last.eq(delay(m, busy & last, self.LATENCY, name="token_last")),
         ]
         with m.If(self.clear):
             m.d.sync += token.eq(0)

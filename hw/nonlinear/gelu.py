@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arithmetic import round_shift, saturate
+from hw.compute.multiplier import Multiplier
 from hw.compute.rounding import ROUNDING_LATENCY, registered_round_shift
 from hw.config import AcceleratorConfig
 from hw.nonlinear.piecewise import Piecewise
@@ -40,7 +41,7 @@ class Gelu(wiring.Component):
     Tested: every argument.
     """
 
-    LATENCY = 4 + Piecewise.LATENCY + ROUNDING_LATENCY
+    LATENCY = 2 + Multiplier.LATENCY + Piecewise.LATENCY + ROUNDING_LATENCY
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
@@ -76,12 +77,10 @@ class Gelu(wiring.Component):
             numerics.gelu_output.fraction - numerics.gelu_input.fraction
         )
         narrowed = round_shift(difference.value, numerics.gelu_delta.fraction - numerics.gelu_output.fraction)
-        output = Signal(numerics.gelu_output.width)
-        product = Signal(output.shape().width + numerics.multiplier_width)
-        m.d.sync += [
-            output.eq(saturate(widened - narrowed + numerics.gelu_zero_point, numerics.gelu_output)),
-            product.eq(output * self.multiplier),
-        ]
+        output = saturate(widened - narrowed + numerics.gelu_zero_point, numerics.gelu_output)
+        m.submodules.multiplier = multiplier = Multiplier(numerics.multiplier_width + 1, 1)
+        m.d.comb += [multiplier.broadcast.eq(self.multiplier), multiplier.stationary[0].eq(output)]
+        product = multiplier.product[0][: len(output) + numerics.multiplier_width]
         rounded = registered_round_shift(m, product, self.shift, name="rounded")
         m.d.sync += self.value.eq(saturate(rounded, numerics.unsigned_activation))
         return m

@@ -6,7 +6,9 @@ from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arithmetic import registered_tree, round_shift, saturate
+from hw.arithmetic import registered_tree, saturate
+from hw.compute.multiplier import Multiplier
+from hw.compute.rounding import ROUNDING_LATENCY, registered_round_shift
 from hw.config import AcceleratorConfig
 from hw.interfaces import Strobe, residual_lanes
 from hw.nonlinear.pipeline import delay
@@ -74,7 +76,7 @@ class LayerNormLanes(wiring.Component):
     Resources: one multiplier and one shifter a lane.
     """
 
-    LATENCY = 5
+    LATENCY = 1 + Multiplier.LATENCY + ROUNDING_LATENCY + 1
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
@@ -106,8 +108,8 @@ class LayerNormLanes(wiring.Component):
             left, product = self._multiply(m, lane, channel, row, beats[1])
             inputs.append(delay(m, left, 1, name=f"input_{lane}"))
             products.append(product)
-            amount = delay(m, self._shift_amount(m, lane), 2, name=f"amount_{lane}")
-            self._quantise(m, lane, product, amount, beats[4].wide)
+            amount = delay(m, self._shift_amount(m, lane), 1, name=f"amount_{lane}")
+            self._quantise(m, lane, product, amount, beats[-2].wide)
         self._sum(m, inputs, products, valids[3] & beats[3].statistics, beats[3])
         m.d.comb += [
             self.result.valid.eq(valids[-1] & ~beats[-1].statistics),
@@ -132,41 +134,43 @@ class LayerNormLanes(wiring.Component):
         ]
 
     def _multiply(self, m: Module, lane: int, channel: Value, row: data.View, beat: data.View) -> tuple[Signal, Signal]:
-        """Stages 1 to 3: mask, subtract the mean, multiply; returns the multiplier's left input and the product."""
+        """Stages 1 to 3: mask, subtract the mean, multiply; returns the multiplier's left operand and the product."""
         residual = self._config.numerics.residual
         x, inside = Signal(signed(residual.width), name=f"x_{lane}"), Signal(name=f"inside_{lane}")
-        left = Signal(signed(residual.width), name=f"left_{lane}")
-        right = Signal(signed(max(residual.width, len(row.scale) + 1)), name=f"right_{lane}")
-        product = Signal(signed(len(left) + len(right)), name=f"product_{lane}")
+        left, kept = (
+            Signal(signed(residual.width), name=f"left_{lane}"),
+            Signal(signed(residual.width), name=f"kept_{lane}"),
+        )
+        m.submodules[f"multiplier_{lane}"] = multiplier = Multiplier(max(residual.width, len(row.scale) + 1), 1)
+        with m.If(inside):
+            m.d.comb += left.eq(Mux(beat.statistics, x, saturate(x - row.mean, residual)))
+        m.d.comb += [
+            multiplier.broadcast.eq(left),
+            multiplier.stationary[0].eq(Mux(beat.statistics, x, row.scale)),
+        ]
         m.d.sync += [
             x.eq(channel),
             inside.eq(self.beat.payload.channel + lane < self.constants.channels),
-            left.eq(Mux(beat.statistics, x, saturate(x - row.mean, residual))),
-            right.eq(Mux(beat.statistics, x, row.scale)),
-            product.eq(left * right),
+            kept.eq(left),
         ]
-        with m.If(~inside):
-            m.d.sync += left.eq(0)
-        return left, product
+        return kept, multiplier.product[0]
 
     def _shift_amount(self, m: Module, lane: int) -> Signal:
-        """Stage 1: the right shift of a lane's product, 0 to 63."""
+        """Stages 1 and 2: the right shift of a lane's product, 0 to 63."""
         constants, exponent = self.constants, self.row.exponent
         amount = Signal(6, name=f"shift_{lane}")
         total = Signal(signed(8), name=f"shift_total_{lane}")
         narrow = constants.shift + exponent - self.channel_shifts[lane]
-        m.d.comb += total.eq(Mux(self.beat.payload.wide, constants.wide_shift + exponent, narrow))
+        m.d.sync += total.eq(Mux(self.beat.payload.wide, constants.wide_shift + exponent, narrow))
         m.d.sync += amount.eq(Mux(total < 0, 0, Mux(total > _LARGEST_SHIFT, _LARGEST_SHIFT, total)))
         return amount
 
     def _quantise(self, m: Module, lane: int, product: Signal, amount: Value, wide: Value) -> None:
-        """Stages 4 and 5: shift and clip."""
+        """Stages 4 to 7: shift and clip."""
         numerics = self._config.numerics
-        shifted = Signal(product.shape(), name=f"shifted_{lane}")
-        m.d.sync += [
-            shifted.eq(round_shift(product, amount)),
-            self.values[lane].eq(Mux(wide, saturate(shifted, numerics.wide), saturate(shifted, numerics.activation))),
-        ]
+        shifted = registered_round_shift(m, product, amount, name=f"shifted_{lane}")
+        clipped = Mux(wide, saturate(shifted, numerics.wide), saturate(shifted, numerics.activation))
+        m.d.sync += self.values[lane].eq(clipped)
 
     def _sum(self, m: Module, inputs: list[Value], squares: list[Value], valid: Value, beat: data.View) -> None:
         """Add a beat's channels, then a row's beats."""

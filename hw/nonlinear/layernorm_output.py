@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Assert, Cat, Module, Mux, ResetSignal, Signal, signed
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
@@ -12,8 +12,8 @@ from hw.interfaces import MEMORY_LATENCY, Strobe, lanes, scratch_write
 from hw.nonlinear.layernorm_lanes import LayerNormLanes, layernorm_beat, wide_channels
 from hw.nonlinear.layernorm_walk import layernorm_job
 
-LATENCY = 1
-"""Cycles from a word's last channels to the queue of words."""
+LATENCY = 2
+"""Cycles from a word's last channels to the output of the queue of words."""
 
 
 def queue_depth(config: AcceleratorConfig) -> int:
@@ -48,7 +48,7 @@ class LayerNormOutput(wiring.Component):
     row_written: Out(1)
         With the transfer of a row's last word.
 
-    Timing: latency 2 cycles. Resources: ``queue_depth`` words in LUT RAM.
+    Timing: latency 3 cycles. Resources: ``queue_depth`` words in LUT RAM.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -104,7 +104,7 @@ class LayerNormOutput(wiring.Component):
     def _queue(self, m: Module, queued: data.View, queued_valid: Signal) -> None:
         """Words wait here for the scratchpad."""
         depth, write = queue_depth(self._config), self.scratch_write
-        m.submodules.queue = queue = SyncFIFO(width=len(queued.as_value()), depth=depth)
+        m.submodules.queue = queue = SyncFIFOBuffered(width=len(queued.as_value()), depth=depth)
         places, taken = Signal(range(depth + 1), init=depth), Signal()
         oldest = data.View(queued.shape(), queue.r_data)
         m.d.comb += [

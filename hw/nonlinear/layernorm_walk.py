@@ -87,10 +87,10 @@ class RowWalk(wiring.Component):
         base, word, part = Signal(16), Signal(10), Signal.like(beat.part)
         running, spacing, next_row = Signal(), Signal(range(self._interval)), Signal()
         last_part, emit = self._parts(current, part)
-        row_last, held, taken = Signal(), Signal(), Signal()
+        row_last, held, taken, at_last = Signal(), Signal(), Signal(), Signal()
         statistics = current == Pass.STATISTICS
         m.d.comb += [
-            row_last.eq(last_part & (word == job.words - 1)),
+            row_last.eq(last_part & at_last),
             held.eq(Mux(statistics, row_last & (spacing != 0), emit & ~self.room)),
             self.request.eq(running & ~held),
             taken.eq(self.request & self.grant),
@@ -110,9 +110,14 @@ class RowWalk(wiring.Component):
         with m.If(taken):
             m.d.sync += part.eq(Mux(last_part, 0, part + 1))
             with m.If(last_part):
-                m.d.sync += word.eq(Mux(row_last, 0, word + 1))
+                m.d.sync += [
+                    word.eq(Mux(at_last, 0, word + 1)),
+                    at_last.eq(Mux(at_last, job.words == 1, word + 2 == job.words)),
+                ]
             with m.If(row_last & statistics):
                 m.d.sync += spacing.eq(self._interval - 1)
+        with m.If(self.start):
+            m.d.sync += at_last.eq(job.words == 1)
         self._choose(m, next_row, running, current, base)
         return m
 

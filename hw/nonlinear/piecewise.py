@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, unsigned
+from amaranth.hdl import Module, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arithmetic import round_shift
+from hw.compute.multiplier import Multiplier
+from hw.nonlinear.pipeline import delay
 from hw.tables import PiecewiseTable
 
 
@@ -25,8 +27,6 @@ class Piecewise(wiring.Component):
 
     Members
     -------
-    enable: In(1)
-        Lets the pipeline advance; 1 when left unconnected.
     index: In(unsigned)
         Segment; wide enough for the number of segments rounded up to a power of two. Segments beyond the table give 0.
     fraction: In(unsigned(table.fraction_bits))
@@ -34,7 +34,7 @@ class Piecewise(wiring.Component):
     value: Out(unsigned)
         The value, as wide as the largest value at either end of any segment needs.
 
-    Timing: ``value`` belongs to the argument of ``LATENCY`` enabled cycles ago; initiation interval 1.
+    Timing: ``value`` belongs to the argument of ``LATENCY`` cycles ago; initiation interval 1.
     Resources: one ROM of (base + slope) bits, which may become block RAM, and one signed multiplier.
 
     Raises
@@ -54,7 +54,6 @@ class Piecewise(wiring.Component):
         self._index_width = (len(table.base) - 1).bit_length()
         super().__init__(
             {
-                "enable": In(1, init=1),
                 "index": In(self._index_width),
                 "fraction": In(table.fraction_bits),
                 "value": Out(max(*table.base, *ends).bit_length()),
@@ -70,18 +69,14 @@ class Piecewise(wiring.Component):
         rows += [{"base": 0, "slope": 0}] * ((1 << self._index_width) - len(rows))
         m.submodules.rom = rom = memory.Memory(shape=entry, depth=len(rows), init=rows)
         read = rom.read_port()
-        m.d.comb += [read.addr.eq(self.index), read.en.eq(self.enable)]
-
-        fraction_read, fraction = Signal(table.fraction_bits), Signal(table.fraction_bits)
-        segment, base = Signal(entry), Signal(table.base_width)
-        product = Signal((segment.slope.as_signed() * fraction).shape())
-        with m.If(self.enable):
-            m.d.sync += [
-                fraction_read.eq(self.fraction),
-                segment.eq(read.data),
-                fraction.eq(fraction_read),
-                product.eq(segment.slope.as_signed() * fraction),
-                base.eq(segment.base),
-                self.value.eq(base + round_shift(product, table.fraction_bits)),
-            ]
+        segment = read.data
+        m.submodules.multiplier = multiplier = Multiplier(max(table.slope_width, table.fraction_bits + 1), 1)
+        product = multiplier.product[0]
+        m.d.comb += [
+            read.addr.eq(self.index),
+            multiplier.broadcast.eq(segment.slope.as_signed()),
+            multiplier.stationary[0].eq(delay(m, self.fraction, 1, name="fraction")),
+        ]
+        base = delay(m, segment.base, Multiplier.LATENCY, name="base")
+        m.d.sync += self.value.eq(base + round_shift(product, table.fraction_bits))
         return m

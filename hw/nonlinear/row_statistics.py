@@ -9,6 +9,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arithmetic import round_shift
+from hw.compute.multiplier import Multiplier
 from hw.config import AcceleratorConfig
 from hw.interfaces import Strobe
 from hw.nonlinear.pipeline import delay
@@ -131,16 +132,15 @@ class RowStatistics(wiring.Component):
         with m.Elif(running):
             m.d.sync += [step.eq(Mux(last, 0, step + 1)), running.eq(~last)]
 
-        left, right = Signal(signed(_LIMB + 1)), Signal(signed(_LIMB + 1))
-        product = Signal(signed(2 * _LIMB + 2))
+        m.submodules.multiplier = multiplier = Multiplier(_LIMB + 1, 1)
         with m.Switch(step):
             for index, factors in enumerate(products):
                 with m.Case(index):
-                    m.d.sync += [left.eq(factors.left), right.eq(factors.right)]
-        m.d.sync += product.eq(left * right)
-        adding = delay(m, step, 2, name="adding_step")
-        variance, weighted_total = self._add(m, products, product, delay(m, running, 2, name="adding"), adding)
-        complete = delay(m, running & last, 3, name="complete")
+                    m.d.comb += [multiplier.broadcast.eq(factors.left), multiplier.stationary[0].eq(factors.right)]
+        adding = delay(m, step, Multiplier.LATENCY, name="adding_step")
+        enable = delay(m, running, Multiplier.LATENCY, name="adding")
+        variance, weighted_total = self._add(m, products, multiplier.product[0], enable, adding)
+        complete = delay(m, running & last, Multiplier.LATENCY + 1, name="complete")
 
         constants = self.constants
         scaled, mean = Signal(34), Signal(self.result.payload.mean.shape())

@@ -67,19 +67,23 @@ class TokenQueues(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config, new, written = self._config, self.append.payload, self.written.payload
+        config, written = self._config, self.written.payload
         depth = config.max_experts * config.max_tokens
         m.submodules.entries = entries = memory.Memory(shape=queue_entry(config), depth=depth, init=[])
         write, read = entries.write_port(), entries.read_port()
         count = Signal(range(config.max_tokens + 1))
+        # A cycle to find the count, one to write: the same expert does not come again in the next.
+        appended, new = Signal(self.append.payload.shape()), self.append.payload
+        valid = Signal()
+        m.d.sync += [appended.eq(new), valid.eq(self.append.valid), count.eq(self.counts[new.expert])]
+        new = appended
         m.d.comb += [
-            count.eq(self.counts[new.expert]),
             written.expert.eq(new.expert),
             written.position.eq(count),
             written.token.eq(new.token),
             written.weight.eq(new.weight),
-            self.written.valid.eq(self.append.valid),
-            write.en.eq(self.append.valid),
+            self.written.valid.eq(valid),
+            write.en.eq(valid),
             write.addr.eq(Cat(written.position, new.expert)),
             write.data.token.eq(new.token),
             write.data.weight.eq(new.weight),
@@ -88,8 +92,8 @@ class TokenQueues(wiring.Component):
         m.d.sync += self.entry.eq(read.data)
         with m.If(self.clear):
             m.d.sync += [length.eq(0) for length in self.counts]
-        with m.Elif(self.append.valid):
+        with m.Elif(valid):
             m.d.sync += self.counts[new.expert].eq(count + 1)
-        with m.If(self.append.valid & ~ResetSignal()):
+        with m.If(valid & ~ResetSignal()):
             m.d.sync += Assert(count < config.max_tokens, Format("queue of expert {} is full", new.expert))
         return m

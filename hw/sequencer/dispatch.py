@@ -16,7 +16,7 @@ from hw.isa import Destination, ErrorCode, Follow, Opcode, StallSource
 from hw.sequencer.command import DECODED_BITS, view
 from hw.sequencer.ledger import ENGINE, FOLLOWERS, GATE, IMAGE, NORM, STORE, STREAM, UNITS, Ledger
 from hw.sequencer.rules import violations
-from hw.sequencer.schedule import queue_counts
+from hw.sequencer.schedule import occupied, queue_counts
 
 JOB_UNITS = {"engine": ENGINE, "layernorm": NORM, "gate": GATE, "image": IMAGE, "store": STORE}
 """Units that take jobs, by the name of their ports. STAGE and LOAD_RESIDUAL are blocks that the stream may deliver."""
@@ -117,7 +117,8 @@ class Dispatcher(wiring.Component):
     stalled_on:
         The unit to suspect, for the watchdog.
 
-    A command costs one cycle beyond its waiting; LAYERNORM three more, EXPERTS one for each expert.
+    A command costs two cycles beyond its waiting, whose end is seen a cycle late; LAYERNORM three more, EXPERTS one for
+    each expert.
     """
 
     def __init__(self, config: AcceleratorConfig, job_layouts: Mapping[str, data.StructLayout]) -> None:
@@ -131,9 +132,11 @@ class Dispatcher(wiring.Component):
         self._head = view(self.command.payload, Opcode.LINEAR)
         self._clear = Signal()
         self._expert, self._second = Signal(8), Signal()
+        self._occupied = occupied(m, self.counts)
+        self._examine(m)
+        m.d.sync += self._clear.eq(self.waiting_for == 0)
         m.d.comb += [
             self.waiting_for.eq(Mux(self.command.valid, self._head.after & ledger.busy, 0)),
-            self._clear.eq(self.waiting_for == 0),
             self.busy.eq(1),
             ledger.where.command.eq(self.index),
             ledger.follow.eq(self._head.follow),
@@ -153,6 +156,7 @@ class Dispatcher(wiring.Component):
             job = getattr(self, f"{name}_job")
             m.d.comb += ledger.taken[unit].eq(job.valid & job.ready)
         self._suspect(m)
+        m.d.sync += [self.error.valid.eq(0), self.finished.eq(0)]
         with m.FSM(name="state"):
             with m.State("IDLE"):
                 m.d.comb += self.busy.eq(0)
@@ -160,17 +164,36 @@ class Dispatcher(wiring.Component):
                     m.d.sync += self.index.eq(0)
                     m.next = "DECODE"
             with m.State("DECODE"):
-                with m.If(self.command.valid):
-                    with m.If(~(self._head.task_mask >> self.task_index)[0]):
-                        self._next(m)
-                    with m.Else():
-                        self._decode(m)
+                with m.If(self._skipped):
+                    self._next(m)
+                with m.Else():
+                    self._decode(m)
             self._norm_states(m)
             self._expert_states(m)
             with m.State("HALTED"):
                 pass
         m.d.comb += self.stream_permit.eq(ledger.busy[STREAM] | self._shifts_wanted)
         return m
+
+    def _examine(self, m: Module) -> None:
+        """In a command's first cycle find out what it is: of another task, malformed, or of which opcode.
+
+        One of the registers is 1 from its second cycle on.
+        """
+        fresh, selected = self.command.valid & ~self.command.ready, Signal()
+        m.d.comb += selected.eq((self._head.task_mask >> self.task_index)[0])
+        self._skipped, self._malformed, self._unknown = Signal(), Signal(), Signal()
+        self._is = {opcode: Signal(name=f"is_{opcode.name.lower()}") for opcode in Opcode}
+        m.d.sync += [self._skipped.eq(fresh & ~selected), self._malformed.eq(0), self._unknown.eq(0)]
+        m.d.sync += [found.eq(0) for found in self._is.values()]
+        with m.If(fresh & selected):
+            with m.Switch(self._head.opcode):
+                for opcode, found in self._is.items():
+                    with m.Case(opcode):
+                        wrong = Cat(*violations(self._config, opcode, view(self.command.payload, opcode))).any()
+                        m.d.sync += [found.eq(~wrong), self._malformed.eq(wrong)]
+                with m.Default():
+                    m.d.sync += self._unknown.eq(1)
 
     def _suspect(self, m: Module) -> None:
         """Of the busy units the one that others wait for; nobody is busy: the fetch."""
@@ -191,25 +214,21 @@ class Dispatcher(wiring.Component):
     def _decode(self, m: Module) -> None:
         """Refuse a malformed command; else hand it out once it may start."""
         ledger = self._ledger
-        with m.Switch(self._head.opcode):
-            for opcode in Opcode:
-                if opcode == Opcode.END:
-                    continue
-                with m.Case(opcode):
-                    wrong = violations(self._config, opcode, view(self.command.payload, opcode))
-                    with m.If(Cat(*wrong).any()):
-                        self._refuse(m, ErrorCode.BAD_FIELD)
-                    with m.Elif(self._clear):
-                        self._start(m, opcode)
-            with m.Case(Opcode.END):
-                with m.If(ledger.busy == 0):
-                    m.d.comb += [self.finished.eq(1), self.command.ready.eq(1)]
-                    m.next = "IDLE"
-            with m.Default():
-                self._refuse(m, ErrorCode.BAD_OPCODE)
+        with m.If(self._malformed):
+            self._refuse(m, ErrorCode.BAD_FIELD)
+        with m.If(self._unknown):
+            self._refuse(m, ErrorCode.BAD_OPCODE)
+        with m.If(self._is[Opcode.END] & (ledger.busy == 0)):
+            m.d.comb += self.command.ready.eq(1)
+            m.d.sync += self.finished.eq(1)
+            m.next = "IDLE"
+        for opcode, found in self._is.items():
+            if opcode != Opcode.END:
+                with m.If(found & self._clear):
+                    self._start(m, opcode)
 
     def _refuse(self, m: Module, code: ErrorCode) -> None:
-        m.d.comb += [
+        m.d.sync += [
             self.error.valid.eq(1),
             self.error.payload.code.eq(code),
             self.error.payload.address.eq(self._head.opcode),
@@ -267,14 +286,15 @@ class Dispatcher(wiring.Component):
         """Two engine jobs for every expert with tokens: gather through the first matrix, scatter through the second."""
         fields = view(self.command.payload, Opcode.EXPERTS)
         expert, second, count = self._expert, self._second, Signal(16)
-        m.d.comb += count.eq(self.counts[expert[: exact_log2(self._config.max_experts)]])
+        number = expert[: exact_log2(self._config.max_experts)]
+        m.d.comb += count.eq(self.counts[number])
         with m.State("NEXT_EXPERT"):
             m.d.comb += self.experts_active.eq(1)
             with m.If(expert == fields.experts):
                 m.d.comb += self.experts_active.eq(0)
                 m.d.sync += expert.eq(0)
                 self._next(m)
-            with m.Elif(count == 0):
+            with m.Elif(~self._occupied.bit_select(number, 1)):
                 m.d.sync += expert.eq(expert + 1)
             with m.Else():
                 m.next = "EXPERT"

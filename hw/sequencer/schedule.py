@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -16,6 +16,13 @@ from hw.sequencer.command import DECODED_BITS, view
 def queue_counts(config: AcceleratorConfig) -> data.ArrayLayout:
     """Tokens on each expert's queue."""
     return data.ArrayLayout(unsigned(config.max_tokens.bit_length()), config.max_experts)
+
+
+def occupied(m: Module, counts: data.View) -> Signal:
+    """Which experts have tokens, from registers: a cycle behind the counts, which settle long before their use."""
+    experts = Signal(len(counts), name="occupied")
+    m.d.sync += experts.eq(Cat(count != 0 for count in counts))
+    return experts
 
 
 class StreamScheduler(wiring.Component):
@@ -59,6 +66,7 @@ class StreamScheduler(wiring.Component):
         """One state machine; a command stays on the stream until its last job has left."""
         m = Module()
         index = Signal(16)
+        self._occupied = occupied(m, self.counts)
         command = self.command.payload
         head = view(command, Opcode.LINEAR)
         selected = Signal()
@@ -123,7 +131,7 @@ class StreamScheduler(wiring.Component):
         block = Signal(32)
         wanted = Signal()
         m.d.comb += [
-            wanted.eq(self.counts[expert[: exact_log2(self._config.max_experts)]] != 0),
+            wanted.eq(self._occupied.bit_select(expert[: exact_log2(self._config.max_experts)], 1)),
             job.kind.eq(StreamKind.WEIGHTS),
             job.address.eq(self.weight_address + fields.stream_address + block),
         ]

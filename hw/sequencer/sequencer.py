@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import AcceleratorConfig
 from hw.interfaces import Strobe, read_request, stream_job
+from hw.register_slice import RegisterSlice
 from hw.sequencer.dispatch import Dispatcher, dispatcher_members
 from hw.sequencer.fetch import CommandFetch
 from hw.sequencer.schedule import StreamScheduler
@@ -65,7 +66,9 @@ class Sequencer(wiring.Component):
         m.submodules.dispatcher = dispatcher = Dispatcher(self._config, self._layouts)
         connect(m, flipped(self.request), fetch.request)
         connect(m, flipped(self.response), fetch.response)
-        connect(m, flipped(self.stream_job), scheduler.job)
+        m.submodules.scheduled = scheduled = RegisterSlice(stream_job(self._config))
+        connect(m, scheduler.job, scheduled.source)
+        connect(m, scheduled.target, flipped(self.stream_job))
         connect(m, fetch.execute, dispatcher.command)
         connect(m, fetch.schedule, scheduler.command)
         m.d.comb += [

@@ -17,8 +17,12 @@ from hw.nonlinear.exp2 import Exp2
 from hw.nonlinear.softmax import Softmax
 from sw.cycle_model.stream import DELIVERED, WeightStreamModel
 
-START = 1
-"""From a job's being taken to its start; its first tile can be taken a cycle later."""
+START = 2
+"""From a job's being taken to its start."""
+LISTED = 2
+"""From a job's start to the first cycle in which its first phase can be taken."""
+SEEN = 1
+"""From a row's being readable to the step that is begun with it."""
 COUNTED = 1
 """From a pulse (a tile is filled, loaded or raised) to the phase that waits for it."""
 LOAD_BEGINS = 2
@@ -96,7 +100,7 @@ class EngineModel:
             if gelu != self._gelu:
                 start = max(start, before + 1)
             self._gelu = gelu
-        first = start + 1 + (QueueLookup.LATENCY if looked_up else 0)
+        first = start + LISTED + (QueueLookup.LATENCY if looked_up else 0)
         job.period = period = max(words, self.groups)
         end, begin, first_begin, infinite = first, first, first, float("inf")
         freed = [start + LOAD_BEGINS, start + LOAD_BEGINS]
@@ -114,7 +118,7 @@ class EngineModel:
             begin = max(end, available)
             first_begin = first_begin if tile else begin
             if tile == 0 and ready is not None:
-                rows = follow(np.maximum(ready[:steps], begin), period)
+                rows = follow(np.maximum(ready[:steps] + SEEN, begin), period)
                 end = float(rows[-1])
             else:
                 rows = None
@@ -147,7 +151,7 @@ class EngineModel:
         drain = tokens * lanes + config.elements + self._overhead
         freed = [start + LOAD_BEGINS, start + LOAD_BEGINS]
         held = config.elements * head_words
-        loads, end, raised, drained = 0.0, start + 1, 0.0, 0.0
+        loads, end, raised, drained = 0.0, start + LISTED, 0.0, 0.0
         for tile in range(tiles + 1):
             ready = raised
             if tile < tiles:
@@ -161,7 +165,7 @@ class EngineModel:
                     begins = max(loads, freed[tile % 2]) + MEMORY_LATENCY
                     raised += max(0.0, min(begins + held, drained) - max(begins, drained - tokens * lanes))
                 ready = raised
-                taken = max(end + self.write + 1, raised + 1)
+                taken = max(end + self.write + 1, raised + 1) + 1  # softmax wakes up
                 raised = taken + drain
                 drained = raised - config.elements - self._scaling
             if tile:

@@ -8,6 +8,7 @@ import numpy as np
 
 from hw.config import AcceleratorConfig
 from hw.isa import Destination, Follow, Opcode, Unit, decode
+from hw.register_slice import RegisterSlice
 from hw.sequencer.command import DECODED_BITS
 from hw.sequencer.fetch import RING_COMMANDS
 from sw.cycle_model.bus import Bus
@@ -19,8 +20,14 @@ from sw.program import Command, Program
 
 WRITE_LATENCY = 20
 """Cycles from the last beat written to memory's answer, as ``sim.machine.MemorySettings`` has it."""
-BUSY_FALLS = 1
+BUSY_FALLS = 2
 """From a unit's ``done`` to the command that comes after it."""
+EXAMINED = 1
+"""From a command's being shown to the first cycle in which it can be handed out."""
+WAKES = 1
+"""From a job's being offered to a sleeping unit to its being taken."""
+FINISHED = 2
+"""From the first cycle in which END can be handed out to the last of the run."""
 VISIBLE = 1
 """From a row's being written to the step or pass that reads it."""
 
@@ -75,7 +82,7 @@ class FrameModel:
         for command in self._program.commands:
             arrived = self._bus.fetched(command.index) + 1
             shown = self._execute.available(arrived)
-            scheduled = self._schedule.available(arrived)
+            scheduled = self._schedule.available(arrived) + RegisterSlice.LATENCY
             if not command.runs(self._task):
                 self._consume(shown, scheduled)
                 continue
@@ -83,11 +90,11 @@ class FrameModel:
             after = [unit for unit in Unit if fields["after"] & unit or opcode == Opcode.END]
             if opcode == Opcode.END or Unit.IMAGE in after:
                 self._end_image()
-            time = max(shown, *(self._idle[unit] for unit in after), 0.0)
+            time = max(shown + EXAMINED, *(self._idle[unit] for unit in after), 0.0)
             if opcode != Opcode.END:
                 start, end = getattr(self, f"_{opcode.name.lower()}")(command, fields, time, scheduled)
                 self.stamps.append((command.index, round(start), round(end)))
-        return round(time) + 1
+        return round(time) + FINISHED
 
     # The ring of commands ---------------------------------------------------------------------------------------------
 
@@ -101,6 +108,7 @@ class FrameModel:
     # Commands: each returns its stamps --------------------------------------------------------------------------------
 
     def _load_image(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
+        time += WAKES
         self._consume(time, scheduled)
         self._image = ImageModel(self._config, time, fields)
         self._bus.pixels = self._image
@@ -208,7 +216,7 @@ class FrameModel:
         accepted = self._stream.accept(scheduled)
         self._stream.begin(time + 1)
         self._stream.chunks(fields["stream_bytes"] // self._config.chunk_bytes)
-        taken = self._stream.end(reports=True) + 1
+        taken = self._stream.end(reports=True) + 1 + WAKES
         self._consume(taken, accepted)
         ready = self._followed(Follow(fields["follow"]), taken)
         reads = self._engine.jobs[-1].reads if ready is not None else np.zeros(0)
@@ -268,7 +276,7 @@ class FrameModel:
         return time, max(self._engine.jobs[-1].written, offered + 1)
 
     def _store(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
-        taken = max(time, self._idle[Unit.STORE])
+        taken = max(time, self._idle[Unit.STORE]) + WAKES
         self._consume(taken, scheduled)
         end = self._storing.run(taken, rows=fields["rows"], words=fields["words"])
         self._idle[Unit.STORE] = end + BUSY_FALLS

@@ -12,8 +12,9 @@ from hw.bus.read_master import ReadMaster
 from hw.config import AcceleratorConfig
 from hw.memory.image import ImageLoader
 from hw.memory.image_walk import BLOCK_COLUMNS, COLOURS
+from hw.register_slice import RegisterSlice
 
-START = 2
+START = 2 + RegisterSlice.LATENCY
 """From the job's being taken to the first line."""
 ARRIVED = ReadMaster.RESPONSE_LATENCY + Prefetcher.LATENCY
 """From a beat at the bus to the packer."""

@@ -10,11 +10,12 @@ from hw.bus.read_master import ReadMaster
 from hw.config import AcceleratorConfig
 from hw.memory.gearbox import Gearbox
 from hw.memory.stream import ChunkWriter, WeightStream
+from hw.register_slice import RegisterSlice
 from sw.cycle_model.bus import Bus
 
-ARRIVED = ReadMaster.RESPONSE_LATENCY + Prefetcher.LATENCY + Gearbox.LATENCY
+ARRIVED = ReadMaster.RESPONSE_LATENCY + Prefetcher.LATENCY + RegisterSlice.LATENCY + Gearbox.LATENCY
 """From a chunk's last beat at the bus to its being taken by the writer."""
-WALK = 2
+WALK = 3
 """From a block's being taken to its first chunk, and from a block's last chunk to the next one's first."""
 DELIVERED = ChunkWriter.LATENCY + 1
 """From the last chunk's being taken to the pulse that says so: ``tile_filled`` or ``done``."""

@@ -124,16 +124,16 @@ class GateModel:
         interval = max(experts + 1, GateWeights.INTERVAL)
         order = np.arange(tokens)
         starts = np.maximum.accumulate(np.maximum(ready[:tokens], taken + 1) - order * interval) + order * interval
-        ranked = starts[-1] + experts - 1 + MEMORY_LATENCY + 2
+        ranked = starts[-1] + experts - 1 + MEMORY_LATENCY + 3
         raised = ranked + experts + 2 + Exp2.LATENCY + 1
-        return float(raised + self._reciprocal + top_k + 3)
+        return float(raised + self._reciprocal + GateWeights.LATENCY + top_k + 2)
 
 
 class StoreModel:
     """STORE: the residual memory's rows to memory, a beat a cycle, and the answer to the last."""
 
-    OVERHEAD = 5
-    """From the job's being taken to the cycle before its first beat on the bus: job, row, burst, queue of lengths."""
+    OVERHEAD = 8
+    """From the job's being taken to the cycle before its first beat on the bus: job, row, burst, check, queue."""
     ANSWER = 1
     """From the answer to ``done``."""
 

@@ -7,6 +7,8 @@ The flow is Yosys' own ``synth_ecp5``, run label by label, with four additions:
   Yosys adds a register and a multiplexer a bit to return the old word.
 - Products with a narrow operand, most of which are positions in arrays, stay out of the multiplier blocks.
 - Every memory is listed with where it went.
+
+Registers of multiplier blocks are in the design already, which was elaborated for the family (``hw.ecp5.platform``).
 """
 
 from __future__ import annotations
@@ -43,6 +45,12 @@ LARGEST_REGISTER_FILE = 256
 
 LARGEST_LUT_RAM = 8192
 """Bits of the largest memory that may become look-up table RAM."""
+
+NETLIST = "netlist.json"
+"""File that nextpnr reads."""
+
+_PRIMITIVES = "read_verilog -lib -specify +/ecp5/cells_sim.v +/ecp5/cells_bb.v"
+"""Ports of the family's cells, some of which the design itself names."""
 
 Progress = Callable[[str, float], None]
 """Called with the stage that begins and the share of the work that is done."""
@@ -100,6 +108,7 @@ def _checks() -> list[str]:
     """Return the script that looks for what must not be there, on the design as it was written."""
     return [
         "log -stdout @0.1 checking",
+        _PRIMITIVES,
         "read_rtlil design.il",
         "hierarchy -check -top top",
         "chformal -remove",
@@ -126,11 +135,12 @@ def _faults(work: Path) -> list[str]:
     return faults
 
 
-def _mapping(modules: Sequence[str]) -> list[str]:
+def _mapping(modules: Sequence[str], core: str, netlist: bool) -> list[str]:
     """Return the script that maps the checked design."""
-    units = [name for name in modules if re.fullmatch(r"top\.[^.]+", name)]
+    units = [name for name in modules if re.fullmatch(re.escape(core) + r"\.[^.]+", name)]
     anywhere = tuple(unit for unit in COLLISION_FREE if unit.startswith("."))
-    readers = [name for name in modules if (unit := unit_name(name)) in COLLISION_FREE or unit.endswith(anywhere)]
+    paths = {name: name.partition("$")[0].removeprefix(f"{core}.") for name in modules}
+    readers = [name for name, path in paths.items() if path in COLLISION_FREE or path.endswith(anywhere)]
     narrow = " ".join(f"t:$mul r:{side}_WIDTH<{NARROW_OPERAND} %i" for side in "AB")
     script = [
         "read_rtlil checked.il",
@@ -147,7 +157,10 @@ def _mapping(modules: Sequence[str]) -> list[str]:
             script.append("tee -q -o memories.txt dump -m t:$mem_v2")
         tee = "tee -q -o libmap.txt " if labels.startswith("map_ram") else ""
         script.append(f"{tee}synth_ecp5 -abc9 -top top -run {labels}")
-    return [*script, "tee -q -o cells.json stat -json"]
+    script.append("tee -q -o cells.json stat -json")
+    if netlist:
+        script += ["synth_ecp5 -abc9 -top top -run check:", f"write_json {NETLIST}"]
+    return script
 
 
 def _memories(work: Path) -> list[MemoryUse]:
@@ -188,7 +201,9 @@ def _misplaced(memories: Sequence[MemoryUse]) -> list[str]:
     ]
 
 
-def synthesise(design: str, work: Path, progress: Progress) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def synthesise(
+    design: str, work: Path, progress: Progress, *, core: str = "top", netlist: bool = False
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Map a design to ECP5 cells.
 
     Parameters
@@ -200,6 +215,10 @@ def synthesise(design: str, work: Path, progress: Progress) -> tuple[dict[str, A
         Folder for scripts, logs and intermediate designs.
     progress:
         Told what begins.
+    core:
+        Module that holds the accelerator's units, each of which is counted on its own: the top, or ``top.NAME``.
+    netlist:
+        Also write ``NETLIST`` into ``work``: the cells and their wires, for nextpnr.
 
     Returns
     -------
@@ -217,7 +236,8 @@ def synthesise(design: str, work: Path, progress: Progress) -> tuple[dict[str, A
     _run(work, "check", _checks(), progress)
     if faults := _faults(work):
         raise SynthesisError("the design must not be built:\n" + "\n".join(f"  {fault}" for fault in faults))
-    _run(work, "map", _mapping(re.findall(r"^module \\(\S+)", design, re.MULTILINE)), progress)
+    modules = re.findall(r"^module \\(\S+)", design, re.MULTILINE)
+    _run(work, "map", _mapping(modules, core, netlist), progress)
     memories = _memories(work)
     if misplaced := _misplaced(memories):
         raise SynthesisError("the design must not be built:\n" + "\n".join(f"  {line}" for line in misplaced))

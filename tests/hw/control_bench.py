@@ -6,6 +6,7 @@ from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster
 
 from hw.bus.control import RUN_SETTINGS, SETTING_PORTS
+from hw.bus.counters import Watchdog
 from hw.isa import REGISTERS, SHARE_BITS, CycleCause, ErrorCode, StallSource
 from sim.streams import clock_and_reset, parameters, read, rng, wait_cycles
 from tests.hw.lite_host import LiteHost
@@ -229,7 +230,7 @@ async def watchdog_names_what_was_waited_for(dut):
                 dut.progress.value = 1
                 await RisingEdge(dut.clk)
         dut.progress.value = 0
-        for waited in range(limit + 1):
+        for waited in range(limit + 1 + Watchdog.LATENCY):
             assert dut.halt.value == 0, waited
             await RisingEdge(dut.clk)
         assert dut.halt.value == 1

@@ -12,7 +12,7 @@ from tests.hw.replay import replay
 
 @cocotb.test()
 async def values_are_exact(dut):
-    """Every segment with every fraction (or a random share of them), with and without pauses."""
+    """Every segment with every fraction, or a random share of them."""
     await clock_and_reset(dut)
     settings = parameters()
     table = getattr(Numerics().tables, settings["table"])
@@ -26,17 +26,8 @@ async def values_are_exact(dut):
     beyond = np.arange(segments, 1 << (segments - 1).bit_length())
     index, fraction = np.concatenate([index, beyond]), np.concatenate([fraction, beyond & (fractions - 1)])
 
-    enable = (random.random(4 * len(index)) >= settings["stall"]).astype(np.int64)
-    enable = enable[: np.searchsorted(np.cumsum(enable), len(index)) + 1]
-    position = np.cumsum(enable) - enable
-    seen = await replay(
-        dut,
-        {"enable": enable, "index": index[position], "fraction": fraction[position]},
-        ["value"],
-        extra=Piecewise.LATENCY,
-    )
-    tail = np.ones(Piecewise.LATENCY, np.int64)
-    got = seen["value"][np.concatenate([enable, tail]) == 1][Piecewise.LATENCY :]
+    seen = await replay(dut, {"index": index, "fraction": fraction}, ["value"], extra=Piecewise.LATENCY)
+    got = seen["value"][Piecewise.LATENCY :]
     base, slope = (np.pad(np.array(v), (0, len(beyond))) for v in (table.base, table.slope))
     want = base[index] + round_shift(slope[index] * fraction, table.fraction_bits)
     assert len(got) == len(want)

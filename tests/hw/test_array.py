@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from hw.compute.array import ComputeArray
-from hw.compute.multiplier import Multiplier
 from hw.config import AcceleratorConfig
 from sim.bench import run_bench
 
@@ -19,9 +18,3 @@ def test_dot_products_are_exact(size, width):
     settings = {"config": array.config.to_dict(), "steps": 300, "latency": array.LATENCY}
     result = run_bench(array, "tests.hw.array_bench", parameters=settings, seed=size[0] + width)
     assert result.outputs["steps"] == 300
-
-
-@pytest.mark.parametrize("width", [1, 19])
-def test_operand_width_is_refused(width):
-    with pytest.raises(ValueError, match=f"operand width is {width}; a multiplier block takes 2 to 18 bits"):
-        Multiplier(width, 4)

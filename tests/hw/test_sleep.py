@@ -2,7 +2,7 @@
 
 import pytest
 from amaranth.hdl import Module, ResetInserter, Signal
-from amaranth.lib import memory, wiring
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
@@ -70,18 +70,20 @@ class _Periods(wiring.Component):
         """What ``working`` looks at of a unit."""
 
         def __init__(self) -> None:
-            self.job = wiring.Signature({"valid": Out(1)}).create()
+            self.job = stream.Signature(4).flip().create()
             self.done = Signal()
 
     def __init__(self) -> None:
         super().__init__()
         self.unit = self.Unit()
+        self.offered = stream.Signature(4).create()
 
     def elaborate(self, platform):
         m = Module()
         m.d.comb += [
             self.active.eq(lasting(m, self.event, 3, name="event")),
-            self.working.eq(working(m, self.unit, name="unit")),
+            self.working.eq(working(m, self.unit, self.offered, name="unit")),
+            self.unit.job.ready.eq(1),
         ]
         return m
 
@@ -89,15 +91,18 @@ class _Periods(wiring.Component):
 def test_periods_of_work() -> None:
     dut = _Periods()
     seen: list[tuple[int, int]] = []
-    #        event, job.valid, done
+    #        event, offered, done
     inputs = [(0, 0, 0), (1, 1, 0), (0, 1, 0), (1, 0, 0), (0, 0, 0), (0, 1, 1), (0, 0, 0), (0, 0, 1), (0, 0, 0)]
 
     async def drive(ctx):
         for event, offered, done in inputs:
             ctx.set(dut.event, event)
-            ctx.set(dut.unit.job.valid, offered)
+            ctx.set(dut.offered.valid, offered)
             ctx.set(dut.unit.done, done)
             seen.append((ctx.get(dut.active), ctx.get(dut.working)))
+            assert (
+                ctx.get(dut.unit.job.valid) == ctx.get(dut.offered.ready & dut.offered.valid) == (offered & seen[-1][1])
+            )
             await ctx.tick()
 
     simulator = Simulator(dut)
@@ -105,4 +110,4 @@ def test_periods_of_work() -> None:
     simulator.add_testbench(drive)
     simulator.run()
     # A job offered with the pulse of the one before is work like any other.
-    assert seen == [(0, 0), (1, 1), (1, 1), (1, 1), (1, 1), (1, 1), (1, 1), (0, 1), (0, 0)]
+    assert seen == [(0, 0), (1, 0), (1, 1), (1, 1), (1, 1), (1, 1), (1, 1), (0, 1), (0, 0)]

@@ -1,0 +1,49 @@
+"""Ecp5: the ``platform`` that a design is elaborated with when it is built for this family."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, Value, signed
+
+
+class Ecp5:
+    """Takes the place of portable parts of the design; a component asks for what it can replace by name.
+
+    Elaborated without a platform, as for simulation, everything is portable.
+    """
+
+    FACTOR_BITS = 18
+    """Width of a multiplier block's operands."""
+
+    def multiplier(self, broadcast: Value, stationary: Sequence[Value], product: Sequence[Value]) -> Module:
+        """A MULT18X18D each, with its own registers before and behind the product: see ``hw.compute.multiplier``.
+
+        The registers have no reset and no enable: what travels through them has its valid bits elsewhere, and a unit
+        does not sleep while anything does.
+        """
+        m = Module()
+        for index, (operand, result) in enumerate(zip(stationary, product, strict=True)):
+            bits = Signal(signed(2 * self.FACTOR_BITS), name=f"bits_{index}")
+            m.submodules[f"block_{index}"] = Instance(
+                "MULT18X18D",
+                *_pins("i", "A", _extended(broadcast, self.FACTOR_BITS)),
+                *_pins("i", "B", _extended(operand, self.FACTOR_BITS)),
+                *_pins("o", "P", bits),
+                *(("p", f"REG_{name}_CLK", "CLK0") for name in ("INPUTA", "INPUTB", "OUTPUT")),
+                *(("i", name, Const(1)) for name in ("SIGNEDA", "SIGNEDB", "CE0")),
+                *(("i", name, Const(0)) for name in ("SOURCEA", "SOURCEB", "RST0")),
+                ("i", "CLK0", ClockSignal()),
+            )
+            m.d.comb += result.eq(bits)
+        return m
+
+
+def _extended(operand: Value, width: int) -> Value:
+    """A signed operand, as wide as the block's."""
+    return Cat(operand, operand[-1].replicate(width - len(operand)))
+
+
+def _pins(kind: str, name: str, value: Value) -> list[tuple[str, str, Value]]:
+    """The block has a pin for each bit."""
+    return [(kind, f"{name}{index}", bit) for index, bit in enumerate(value)]
