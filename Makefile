@@ -10,7 +10,7 @@ MODEL ?= nano
 PRESET ?= edge
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint train synth bench selftest doctor clean
+.PHONY: help setup run test lint train synth bench selftest sdram-soak doctor clean
 
 help:
 	@echo "Tessera: an open accelerator for mixture-of-experts vision transformers"
@@ -19,6 +19,7 @@ help:
 	@echo "                 (MODEL=$(MODEL) PRESET=$(PRESET); report in build/run)"
 	@echo "  make test      run all tests, $(TEST_JOBS) at a time (TEST_JOBS=n; one file: $(BIN)/pytest tests/hw/test_x.py)"
 	@echo "  make selftest  prove that the checks can fail: break things on purpose and see each caught"
+	@echo "  make sdram-soak   a million random bursts on the SDRAM controller and its chip model (a few minutes)"
 	@echo "  make bench     measure cycles of every model and preset; table in build/bench"
 	@echo "  make synth     synthesise the presets tiny and ecp5-85f for ECP5; cells in build/synth"
 	@echo "  make train     train the demonstration model on procedural scenes"
@@ -65,6 +66,9 @@ bench: $(READY)
 
 selftest: $(READY)
 	$(BIN)/tessera selftest
+
+sdram-soak: $(READY)
+	$(BIN)/python -m tests.hw.sdram_soak
 
 doctor: $(READY)
 	$(BIN)/tessera doctor

@@ -104,6 +104,7 @@ def _environment(
         "TOPLEVEL_LANG": "verilog",
         "GPI_USERS": f"{tools.libpython()};{cocotb_tools.config.pygpi_entry_point()}",
         "PYGPI_PYTHON_BIN": sys.executable,
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # cocotb only wants assertions explained; plugins cost a second
         "PYTHONPATH": os.pathsep.join([str(tools.PROJECT_ROOT), *(path for path in sys.path if path)]),
         "TESSERA_BENCH_RUN": str(run),
         "TESSERA_BENCH_PORTS": str(simulator.ports_file),

@@ -1,1 +1,1 @@
-"""What stands between the accelerator and the pins of a board: host link, external memory, board tops."""
+"""What stands between the accelerator and the pins of a board."""

@@ -22,10 +22,18 @@ from typing import Any
 
 from sw.synthesis.cost import SynthesisError, unit_name
 
-COLLISION_FREE = ("scratchpad", "residual", "array.banks", "softmax.scores", "gate.queues", "registers.stamps")
-"""Modules whose memories are never read where they are being written, or whose readers discard such a word: asserted
-in simulation, ensured by running the commands that write and read one after the other, or by not reading at all in a
-cycle that writes."""
+COLLISION_FREE = (
+    "scratchpad",
+    "residual",
+    "array.banks",
+    "softmax.scores",
+    "gate.queues",
+    "registers.stamps",
+    ".beats",
+)
+"""Modules (with a dot in front, ends of paths) whose memories are never read where they are being written, or whose
+readers discard such a word: asserted in simulation, ensured by running the commands that write and read one after the
+other, by not reading at all in a cycle that writes, or because a queue is empty."""
 
 NARROW_OPERAND = 6
 """Products with an operand of fewer bits are made of look-up tables."""
@@ -121,7 +129,8 @@ def _faults(work: Path) -> list[str]:
 def _mapping(modules: Sequence[str]) -> list[str]:
     """Return the script that maps the checked design."""
     units = [name for name in modules if re.fullmatch(r"top\.[^.]+", name)]
-    readers = [name for name in modules if unit_name(name) in COLLISION_FREE]
+    anywhere = tuple(unit for unit in COLLISION_FREE if unit.startswith("."))
+    readers = [name for name in modules if (unit := unit_name(name)) in COLLISION_FREE or unit.endswith(anywhere)]
     narrow = " ".join(f"t:$mul r:{side}_WIDTH<{NARROW_OPERAND} %i" for side in "AB")
     script = [
         "read_rtlil checked.il",
@@ -135,7 +144,7 @@ def _mapping(modules: Sequence[str]) -> list[str]:
     for labels, stage, share in _STAGES:
         script.append(f"log -stdout @{share} {stage}")
         if labels.startswith("map_ram"):
-            script.append("tee -q -o memories.txt dump t:$mem_v2")
+            script.append("tee -q -o memories.txt dump -m t:$mem_v2")
         tee = "tee -q -o libmap.txt " if labels.startswith("map_ram") else ""
         script.append(f"{tee}synth_ecp5 -abc9 -top top -run {labels}")
     return [*script, "tee -q -o cells.json stat -json"]
@@ -144,9 +153,8 @@ def _mapping(modules: Sequence[str]) -> list[str]:
 def _memories(work: Path) -> list[MemoryUse]:
     """Read names and sizes of memories before mapping, and what they were mapped to."""
     primitives = dict(re.findall(r"^mapping memory (\S+) via (\S+)$", (work / "libmap.txt").read_text(), re.MULTILINE))
-    # Yosys leaves the lines of modules out when there is only one.
     parts = re.split(r"^module \\(\S+)$", (work / "memories.txt").read_text(), flags=re.MULTILINE)
-    modules = zip(parts[1::2], parts[2::2], strict=True) if len(parts) > 1 else [("top", parts[0])]
+    modules = zip(parts[1::2], parts[2::2], strict=True)
     cells = [
         (module, *cell.partition("\n")[::2])
         for module, content in modules

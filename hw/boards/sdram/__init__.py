@@ -1,0 +1,1 @@
+"""SDR SDRAM as the accelerator's memory: chip data, controller and AXI bridge."""

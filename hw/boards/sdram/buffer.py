@@ -1,0 +1,61 @@
+"""BeatBuffer: a queue of beats in block RAM."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Assert, Module, ResetSignal, Signal
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+
+class BeatBuffer(wiring.Component):
+    """A queue whose output comes from flip-flops: block RAM is slow to answer.
+
+    No word is ever read in the cycle that writes it, so synthesis may leave out what would settle that.
+
+    Parameters
+    ----------
+    layout:
+        Of a beat.
+    depth:
+        Beats that there is room for, a power of two.
+
+    Members
+    -------
+    into, out:
+        Beats.
+
+    Timing: in to out 3 cycles; one beat a cycle.
+    """
+
+    def __init__(self, layout: data.StructLayout, depth: int) -> None:
+        self._layout = layout
+        self._depth = depth
+        super().__init__({"into": In(stream.Signature(layout)), "out": Out(stream.Signature(layout))})
+
+    def elaborate(self, platform: object) -> Module:
+        """Block RAM and a register behind it; both stand still when the output does."""
+        m = Module()
+        m.submodules.storage = storage = memory.Memory(shape=self._layout, depth=self._depth, init=[])
+        write, read = storage.write_port(), storage.read_port()
+        bits = exact_log2(self._depth)
+        written, fetched = Signal(bits + 1), Signal(bits + 1)
+        shown, moves = Signal(), Signal()
+        waiting = written != fetched
+        m.d.comb += [
+            self.into.ready.eq(~((written[:bits] == fetched[:bits]) & (written[bits] != fetched[bits]))),
+            write.en.eq(self.into.valid & self.into.ready),
+            write.addr.eq(written[:bits]),
+            write.data.eq(self.into.payload),
+            moves.eq(~self.out.valid | self.out.ready),
+            read.en.eq(~shown | moves),
+            read.addr.eq(fetched[:bits]),
+        ]
+        m.d.sync += written.eq(written + write.en)
+        with m.If(read.en):
+            m.d.sync += [shown.eq(waiting), fetched.eq(fetched + waiting)]
+        with m.If(moves):
+            m.d.sync += [self.out.valid.eq(shown), self.out.payload.eq(read.data)]
+        with m.If(write.en & read.en & waiting & ~ResetSignal()):
+            m.d.sync += Assert(write.addr != read.addr, "a beat is read while it is written")
+        return m
