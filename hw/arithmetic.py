@@ -46,7 +46,7 @@ def exceeds(value: Value, target: Format) -> Value:
 def registered_tree(
     m: Module, values: Sequence[ValueLike], *, enable: ValueLike = 1, name: str = "sum", suffix: str = ""
 ) -> tuple[Value, int]:
-    """Balanced adder tree with a register after each level.
+    """Balanced adder tree with a register after each level; registers are called ``NAME_LEVEL_INDEX`` and the suffix.
 
     Returns
     -------

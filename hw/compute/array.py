@@ -127,6 +127,9 @@ class ComputeArray(wiring.Component):
         """Adder tree over one element's products, a register a level.
 
         Sums of pairs need no bit more than a wide product, because its odd neighbour is zero.
+
+        Names end with the element's number (``suffix``): a simulator keeps the sums of a level side by side then, as
+        vectors.
         """
         width = max(32, 2 * self.config.numerics.activation_width + 3)
         pairs = []
