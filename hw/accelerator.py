@@ -203,13 +203,16 @@ class Accelerator(wiring.Component):
             registers.finished.eq(sequencer.finished),
             registers.saturated.eq(self._writeback.saturated),
             registers.command_index.eq(self._culprit(m)),
-            registers.progress.eq(Cat(*moving).any()),
-            registers.stalled_on.eq(Mux(engine.stall_weights, StallSource.STREAM, sequencer.stalled_on)),
             registers.started.valid.eq(sequencer.started),
             registers.started.payload.eq(sequencer.index),
             registers.owner.eq(Mux(engine.busy, sequencer.engine_place.command, sequencer.index)),
             registers.read_beat.eq(master.beat),
             registers.write_beat.eq(self._store.transferred),
+        ]
+        # The watchdog need not see things in the cycle in which they happen.
+        m.d.sync += [
+            registers.progress.eq(Cat(*moving).any()),
+            registers.stalled_on.eq(Mux(engine.stall_weights, StallSource.STREAM, sequencer.stalled_on)),
         ]
         for port, ended, where in zip(registers.ended, sequencer.ended, sequencer.places, strict=True):
             m.d.comb += [port.valid.eq(ended), port.payload.eq(where.command)]

@@ -14,9 +14,8 @@ from hw.interfaces import MEMORY_LATENCY, Strobe, bank_exponentials, bank_fill, 
 class StationaryBanks(wiring.Component):
     """The stationary operands of the array: P memories of ``bank_words`` words of T lanes, one write and one read port.
 
-    Writers of the same element in the same cycle take turns: held rows first (they cannot wait), then exponentials,
-    then weights. Writers of different elements do not disturb each other. A word may be read in the cycle after it was
-    written.
+    Writers take turns: held rows first (they cannot wait), then exponentials, then weights, whichever elements they
+    write, so that who waits follows from valid bits alone. A word may be read in the cycle after it was written.
 
     Parameters
     ----------
@@ -60,47 +59,35 @@ class StationaryBanks(wiring.Component):
         """Arbitrate, and build one memory for each element."""
         m = Module()
         fill, hold, exponentials = self.fill, self.hold, self.exponentials
-        elements, group, exponential_group = (
-            self.config.elements,
-            self.config.words_per_chunk,
-            self.config.exponential_lanes,
-        )
-        held, computed, filled, blocked = (Signal(elements) for _ in range(4))
-        for i in range(elements):
-            m.d.comb += [
-                held[i].eq(hold.valid & (hold.payload.element == i)),
-                computed[i].eq(exponentials.valid & (exponentials.payload.group == i // exponential_group)),
-                filled[i].eq(fill.valid & (fill.payload.group == i // group)),
-                blocked[i].eq(held[i] | computed[i]),
-            ]
-        groups = Cat(blocked[first : first + group].any() for first in range(0, elements, group))
+        group, exponential_group = self.config.words_per_chunk, self.config.exponential_lanes
         m.d.comb += [
-            exponentials.ready.eq(~(computed & held).any()),
-            fill.ready.eq(~groups.bit_select(fill.payload.group, 1)),
+            exponentials.ready.eq(~hold.valid),
+            fill.ready.eq(~(hold.valid | exponentials.valid)),
         ]
+        address = Mux(
+            hold.valid,
+            hold.payload.address,
+            Mux(exponentials.valid, exponentials.payload.address, fill.payload.address),
+        )
         keep, placed = self._placement(m)
-        for i in range(elements):
+        for i in range(self.config.elements):
             memory = Memory(shape=self.read_data[i].shape().size, depth=self.config.bank_words, init=[])
             m.submodules[f"bank_{i}"] = memory
             write, read = memory.write_port(), memory.read_port()
             assembled = Signal(lanes(self.config).size, name=f"assembled_{i}")
             extended = (assembled & keep) | placed[i % exponential_group]
-            with m.If(held[i]):
-                m.d.comb += [write.addr.eq(hold.payload.address), write.data.eq(hold.payload.data), write.en.eq(1)]
-            with m.Elif(computed[i]):
-                m.d.comb += [
-                    write.addr.eq(exponentials.payload.address),
-                    write.data.eq(extended),
-                    write.en.eq(exponentials.ready),
-                ]
-                with m.If(exponentials.ready):
-                    m.d.sync += assembled.eq(extended)
-            with m.Else():
-                m.d.comb += [
-                    write.addr.eq(fill.payload.address),
-                    write.data.eq(fill.payload.data[i % group]),
-                    write.en.eq(filled[i] & fill.ready),
-                ]
+            computed = exponentials.valid & (exponentials.payload.group == i // exponential_group)
+            m.d.comb += [
+                write.addr.eq(address),
+                write.data.eq(fill.payload.data[i % group]),
+                write.en.eq(fill.valid & (fill.payload.group == i // group)),
+            ]
+            with m.If(exponentials.valid):
+                m.d.comb += [write.data.eq(extended), write.en.eq(computed)]
+            with m.If(hold.valid):
+                m.d.comb += [write.data.eq(hold.payload.data), write.en.eq(hold.payload.element == i)]
+            with m.Elif(computed):
+                m.d.sync += assembled.eq(extended)
             m.d.comb += read.addr.eq(self.read_address)
             m.d.sync += Value.cast(self.read_data[i]).eq(read.data)
         writers = (

@@ -79,11 +79,11 @@ class ComputeEngine(wiring.Component):
         rows, and the end of attention).
 
     Timing: first beat ``FIRST_BEAT`` cycles after the job was taken if its first tile is there (gathering or
-    scattering: ``FIRST_BEAT + QueueLookup.LATENCY``); tile changes cost nothing; the next job is taken ``NEXT_JOB``
+    scattering: ``FIRST_BEAT - 1 + QueueLookup.LATENCY``); tile changes cost nothing; the next job is taken ``NEXT_JOB``
     cycles after the last beat.
     """
 
-    FIRST_BEAT = 5
+    FIRST_BEAT = 6
     NEXT_JOB = 2
 
     def __init__(self, config: AcceleratorConfig) -> None:

@@ -68,18 +68,18 @@ class BeatIssuer(wiring.Component):
         current = Signal(phase(config))
         holding, words_left, steps_left, drain = Signal(), Signal(16), Signal(16), Signal(range(config.elements))
         issue, ends, free = Signal(), Signal(), Signal()
-        # What decides in a cycle about hundreds of registers is itself a register: no word or no step is left.
+        # What decides in a cycle about hundreds of registers is itself a register: no word or no step is left, the
+        # drain has room, what the next phase waits for is in the banks (a phase has two beats or costs a cycle more).
         last, more_steps, looks_up = Signal(), Signal(), job.gather | job.scatter
+        full, prepared = Signal(), Signal()
         row_known = ~self.starved & (~looks_up | self.rows.valid)
         take_step, take_phase, take = Signal(), Signal(), Signal()
         m.d.comb += [
-            issue.eq(holding & ~(last & (drain != 0))),
+            issue.eq(holding & ~(last & full)),
             ends.eq(issue & last),
             free.eq(~holding | ends),
             take_step.eq(free & more_steps & row_known),
-            take_phase.eq(
-                free & ~more_steps & row_known & self.phases.valid & self.available.bit_select(following.wait, 1)
-            ),
+            take_phase.eq(free & ~more_steps & row_known & prepared),
             take.eq(take_step | take_phase),
             self.phases.ready.eq(take_phase),
             self.rows.ready.eq(take & looks_up),
@@ -87,11 +87,15 @@ class BeatIssuer(wiring.Component):
             self.started.eq(take_phase << following.wait),
             self.ended.eq((ends & ~more_steps) << current.wait),
         ]
-        m.d.sync += holding.eq(take | (holding & ~ends))
+        m.d.sync += [
+            holding.eq(take | (holding & ~ends)),
+            prepared.eq(self.phases.valid & self.available.bit_select(following.wait, 1) & ~take_phase),
+        ]
+        turns = config.elements // config.requantise_lanes
         with m.If(ends):
-            m.d.sync += drain.eq(config.elements // config.requantise_lanes - 1)
-        with m.Elif(drain != 0):
-            m.d.sync += drain.eq(drain - 1)
+            m.d.sync += [drain.eq(turns - 1), full.eq(turns != 1)]
+        with m.Elif(full):
+            m.d.sync += [drain.eq(drain - 1), full.eq(drain != 1)]
         with m.If(take_phase):
             m.d.sync += [
                 current.eq(following),
@@ -143,7 +147,7 @@ class BeatIssuer(wiring.Component):
         """Scratchpad and bank addresses count up within a step; the next row's address is kept ready."""
         job, payload, following = self.job, self.beat.payload, self.phases.payload
         next_row, first = Signal(16), Signal()
-        gathered = job.broadcast_base + self.rows.payload.offset
+        gathered = self.rows.payload.offset
         with m.If(take_phase):
             m.d.sync += [
                 self.broadcast_address.eq(Mux(job.gather, gathered, following.row)),

@@ -104,8 +104,10 @@ class JobControl(wiring.Component):
                         m.next = "IDLE"
             with m.State("DRAIN"):
                 with m.If(self.writeback_idle & (behind == 0)):
-                    m.d.comb += settled.eq(1)
-                    m.next = "IDLE"
+                    m.next = "SETTLED"
+            with m.State("SETTLED"):
+                m.d.comb += settled.eq(1)
+                m.next = "IDLE"
         m.d.comb += [self.busy.eq(~state.ongoing("IDLE")), self.done.eq(self.job_written | settled)]
         self._number_parameters(m, behind, issued, settled)
         with m.If(self.job_written & ~ResetSignal()):

@@ -12,7 +12,7 @@ from hw.interfaces import MEMORY_LATENCY, engine_job, queue_address, queue_entry
 
 
 def looked_up(config: AcceleratorConfig) -> data.StructLayout:
-    """A token's words from the base of its tensor, and its gate weight."""
+    """Address of a token's row when gathering, its words from the base of its tensor when scattering; its gate weight."""
     return data.StructLayout({"offset": 16, "weight": 16})
 
 
@@ -32,13 +32,13 @@ class QueueLookup(wiring.Component):
     queue_address, queue_entry:
         Read port of the token queues, MEMORY_LATENCY.
     rows:
-        The offsets, in order.
+        The rows, in order.
 
     Timing: one entry a cycle; the first one ``LATENCY`` cycles after ``run`` rises.
     """
 
     DEPTH = 8
-    LATENCY = MEMORY_LATENCY + 3
+    LATENCY = MEMORY_LATENCY + 4
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self.config = config
@@ -68,12 +68,14 @@ class QueueLookup(wiring.Component):
         m.d.sync += credits.eq(credits - request + taken)
         with m.If(request):
             m.d.sync += position.eq(Mux(position == job.steps - 1, 0, position + 1))
-        arriving = Signal(MEMORY_LATENCY + 1)
+        arriving = Signal(MEMORY_LATENCY + 2)
         m.d.sync += arriving.eq((arriving << 1) | request)
-        row = Signal(looked_up(self.config))
+        product, row = Signal(looked_up(self.config)), Signal(looked_up(self.config))
         m.d.sync += [
-            row.offset.eq(self.queue_entry.token * Mux(job.gather, job.broadcast_stride, job.destination_stride)),
-            row.weight.eq(self.queue_entry.weight),
+            product.offset.eq(self.queue_entry.token * Mux(job.gather, job.broadcast_stride, job.destination_stride)),
+            product.weight.eq(self.queue_entry.weight),
+            row.offset.eq(product.offset + Mux(job.gather, job.broadcast_base, 0)),
+            row.weight.eq(product.weight),
             Assert(~(self.run & job.gather & job.scatter), "a job cannot both gather and scatter"),
         ]
         m.d.comb += [

@@ -79,7 +79,7 @@ class Softmax(wiring.Component):
         self._config = config
         self._groups = config.elements // config.exponential_lanes
         self._scales = QueryScales(config)
-        self.overhead = MEMORY_LATENCY + 2 + Exp2.LATENCY + 2 + self._scales.latency
+        self.overhead = MEMORY_LATENCY + 2 + Exp2.LATENCY + 3 + self._scales.latency
         super().__init__(
             {
                 "score_write": In(Strobe(score_write(config))),
@@ -127,7 +127,7 @@ class Softmax(wiring.Component):
         group, issued = self._read_scores(m, scores, job, start, draining)
         exponentials, valid = self._exponentials(m, scores, job.buffer, group, issued)
         self._sum(m, exponentials, valid, start, scales.sums)
-        m.d.comb += finished.eq(self._deliver(m, exponentials, valid, job, start))
+        m.d.sync += finished.eq(self._deliver(m, exponentials, valid, job, start))
         self._check(m, job, draining)
         return m
 

@@ -21,7 +21,7 @@ from hw.sequencer.schedule import occupied, queue_counts
 JOB_UNITS = {"engine": ENGINE, "layernorm": NORM, "gate": GATE, "image": IMAGE, "store": STORE}
 """Units that take jobs, by the name of their ports. STAGE and LOAD_RESIDUAL are blocks that the stream may deliver."""
 
-_UNIT_OF = {
+UNIT_OF = {
     Opcode.LINEAR: "engine",
     Opcode.ATTENTION: "engine",
     Opcode.GATE: "gate",
@@ -117,8 +117,8 @@ class Dispatcher(wiring.Component):
     stalled_on:
         The unit to suspect, for the watchdog.
 
-    A command costs two cycles beyond its waiting, whose end is seen a cycle late; LAYERNORM three more, EXPERTS one for
-    each expert.
+    A command costs three cycles beyond its waiting, whose end is seen a cycle late; LAYERNORM three more, EXPERTS one
+    for each expert. What a unit is offered, and that it is, comes from registers.
     """
 
     def __init__(self, config: AcceleratorConfig, job_layouts: Mapping[str, data.StructLayout]) -> None:
@@ -131,6 +131,9 @@ class Dispatcher(wiring.Component):
         m.submodules.ledger = self._ledger = ledger = Ledger(self._config)
         self._head = view(self.command.payload, Opcode.LINEAR)
         self._clear = Signal()
+        # One register a unit says that a job is offered to it; and one that the engine's is an expert's.
+        self._offer = {name: Signal(name=f"offer_{name}") for name in JOB_UNITS}
+        self._offer_expert = Signal()
         self._expert, self._second = Signal(8), Signal()
         self._occupied = occupied(m, self.counts)
         self._examine(m)
@@ -154,7 +157,21 @@ class Dispatcher(wiring.Component):
         ]
         for name, unit in JOB_UNITS.items():
             job = getattr(self, f"{name}_job")
-            m.d.comb += ledger.taken[unit].eq(job.valid & job.ready)
+            m.d.comb += [job.valid.eq(self._offer[name]), ledger.taken[unit].eq(job.valid & job.ready)]
+            with m.If(job.ready):
+                m.d.sync += self._offer[name].eq(0)
+        m.d.comb += self.engine_job.valid.eq(self._offer["engine"] | self._offer_expert)
+        for opcode, unit in UNIT_OF.items():
+            with m.If(self._is[opcode]):
+                self._fill(m, getattr(self, f"{unit}_job").payload, view(self.command.payload, opcode))
+                if opcode == Opcode.ATTENTION:
+                    m.d.comb += self.engine_job.payload.attention.eq(1)
+        self._fill(m, self.layernorm_job.payload, view(self.command.payload, Opcode.LAYERNORM))
+        # An expert is known a cycle before its first job is offered.
+        self._tokens = Signal(16)
+        m.d.sync += self._tokens.eq(self.counts[self._expert[: exact_log2(self._config.max_experts)]])
+        with m.If(self._offer_expert):
+            self._expert_job(m)
         self._suspect(m)
         m.d.sync += [self.error.valid.eq(0), self.finished.eq(0)]
         with m.FSM(name="state"):
@@ -223,7 +240,9 @@ class Dispatcher(wiring.Component):
             m.d.sync += self.finished.eq(1)
             m.next = "IDLE"
         for opcode, found in self._is.items():
-            if opcode != Opcode.END:
+            if opcode in UNIT_OF:
+                self._hand_out(m, found, UNIT_OF[opcode])
+            elif opcode != Opcode.END:
                 with m.If(found & self._clear):
                     self._start(m, opcode)
 
@@ -235,18 +254,18 @@ class Dispatcher(wiring.Component):
         ]
         m.next = "HALTED"
 
+    def _hand_out(self, m: Module, found: Value, unit: str) -> None:
+        """Offer the job once everything that the command waits for is done, until the unit takes it."""
+        job, offer = getattr(self, f"{unit}_job"), self._offer[unit]
+        with m.If(found & (self.waiting_for == 0)):
+            m.d.sync += offer.eq(~(offer & job.ready))
+        with m.If(found & offer & job.ready):
+            self._handed_out(m)
+
     def _start(self, m: Module, opcode: Opcode) -> None:
-        """Everything that the command waits for is done."""
+        """Everything that a command that is not just one job waits for is done."""
         ledger = self._ledger
-        if opcode in _UNIT_OF:
-            job = getattr(self, f"{_UNIT_OF[opcode]}_job")
-            m.d.comb += job.valid.eq(1)
-            self._fill(m, job.payload, view(self.command.payload, opcode))
-            if opcode == Opcode.ATTENTION:
-                m.d.comb += job.payload.attention.eq(1)
-            with m.If(job.ready):
-                self._handed_out(m)
-        elif opcode in (Opcode.STAGE, Opcode.LOAD_RESIDUAL):
+        if opcode in (Opcode.STAGE, Opcode.LOAD_RESIDUAL):
             with m.If(~ledger.busy[STREAM]):
                 m.d.comb += ledger.taken[STREAM].eq(1)
                 self._handed_out(m)
@@ -274,20 +293,17 @@ class Dispatcher(wiring.Component):
         with m.State("SHIFTS"):
             m.d.comb += self._shifts_wanted.eq(1)
             with m.If(self.stream_done):
+                m.d.sync += self._offer["layernorm"].eq(1)
                 m.next = "NORM"
         with m.State("NORM"):
-            job = self.layernorm_job
-            m.d.comb += job.valid.eq(1)
-            self._fill(m, job.payload, view(self.command.payload, Opcode.LAYERNORM))
-            with m.If(job.ready):
+            with m.If(self.layernorm_job.ready):
                 self._next(m)
 
     def _expert_states(self, m: Module) -> None:
-        """Two engine jobs for every expert with tokens: gather through the first matrix, scatter through the second."""
+        """Two engine jobs for every expert with tokens."""
         fields = view(self.command.payload, Opcode.EXPERTS)
-        expert, second, count = self._expert, self._second, Signal(16)
+        expert, second = self._expert, self._second
         number = expert[: exact_log2(self._config.max_experts)]
-        m.d.comb += count.eq(self.counts[number])
         with m.State("NEXT_EXPERT"):
             m.d.comb += self.experts_active.eq(1)
             with m.If(expert == fields.experts):
@@ -297,25 +313,24 @@ class Dispatcher(wiring.Component):
             with m.Elif(~self._occupied.bit_select(number, 1)):
                 m.d.sync += expert.eq(expert + 1)
             with m.Else():
+                m.d.sync += self._offer_expert.eq(1)
                 m.next = "EXPERT"
         with m.State("EXPERT"):
-            where = self._ledger.where
-            m.d.comb += [
-                self.experts_active.eq(1),
-                self.engine_job.valid.eq(1),
-                where.expert.eq(expert),
-                where.second_matrix.eq(second),
-                # The second matrix reads the rows that the first one writes.
-                self._ledger.follow.eq(Mux(second, Follow.ENGINE, Follow.NOTHING)),
-            ]
-            self._expert_job(m, fields, count, second)
+            m.d.comb += self.experts_active.eq(1)
             with m.If(self.engine_job.ready):
                 m.d.sync += second.eq(~second)
                 with m.If(second):
-                    m.d.sync += expert.eq(expert + 1)
+                    m.d.sync += [expert.eq(expert + 1), self._offer_expert.eq(0)]
                     m.next = "NEXT_EXPERT"
 
-    def _expert_job(self, m: Module, c: data.View, count: Value, second: Value) -> None:
+    def _expert_job(self, m: Module) -> None:
+        """Gather through the first matrix, or scatter through the second, which reads the rows that the first writes."""
+        ledger, second, c = self._ledger, self._second, view(self.command.payload, Opcode.EXPERTS)
+        m.d.comb += [
+            ledger.where.expert.eq(self._expert),
+            ledger.where.second_matrix.eq(second),
+            ledger.follow.eq(Mux(second, Follow.ENGINE, Follow.NOTHING)),
+        ]
         first_job = {
             "broadcast_base": c.source_base,
             "broadcast_stride": c.source_stride,
@@ -341,7 +356,7 @@ class Dispatcher(wiring.Component):
         }
         job = self.engine_job.payload
         m.d.comb += [
-            job.steps.eq(count),
+            job.steps.eq(self._tokens),
             job.expert.eq(self._expert),
             job.gelu_multiplier.eq(c.gelu_multiplier),
             job.gelu_shift.eq(c.gelu_shift),

@@ -32,10 +32,10 @@ class CommandReader(wiring.Component):
     read_address, read_data:
         The ring's read port; data one cycle later.
     command:
-        The next command's leading bits. A command is ready ``DECODED_BITS / width + 2`` cycles after the one before
+        The next command's leading bits. A command is ready ``DECODED_BITS / width + 3`` cycles after the one before
         was taken.
     consumed:
-        A command was taken: its place is free.
+        A command was taken, a cycle ago: its place is free.
     """
 
     def __init__(self, width: int) -> None:
@@ -66,9 +66,14 @@ class CommandReader(wiring.Component):
         m.d.comb += [
             self.read_address.eq(slot * self._words + word),
             self.command.payload.eq(shifted[:DECODED_BITS]),
-            self.consumed.eq(self.command.valid & self.command.ready),
         ]
-        m.d.sync += [level.eq(level + self.arrived - self.consumed), arrives.eq(loading)]
+        with m.If(self.command.ready):
+            m.d.sync += self.command.valid.eq(0)
+        m.d.sync += [
+            self.consumed.eq(self.command.valid & self.command.ready),
+            level.eq(level + self.arrived - self.consumed),
+            arrives.eq(loading),
+        ]
         with m.If(loading):
             m.d.sync += word.eq(word + 1)
         with m.If(arrives):
@@ -79,7 +84,7 @@ class CommandReader(wiring.Component):
             with m.If(arriving == needed - 1):
                 m.d.sync += self.command.valid.eq(1)
         with m.If(self.consumed):
-            m.d.sync += [self.command.valid.eq(0), word.eq(0), arriving.eq(0), slot.eq(slot + 1)]
+            m.d.sync += [word.eq(0), arriving.eq(0), slot.eq(slot + 1)]
         return m
 
 

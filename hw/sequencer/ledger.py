@@ -38,7 +38,7 @@ class Ledger(wiring.Component):
     looping:
         The engine's latest command goes on: more jobs of it may come.
     done: In(6)
-        The unit's oldest job is done.
+        The unit's oldest job is done; the engine's never in two cycles that follow each other.
     row_written, norm_rows, image_rows:
         Pulse: the oldest engine job has written a row; rows that LayerNorm and image loader have written of theirs.
     busy: Out(6)
@@ -91,6 +91,9 @@ class Ledger(wiring.Component):
         """The engine's two entries; returns how many are left after this cycle's ``done``, without a new one."""
         under_way, left, looped = Signal(range(3)), Signal(range(3)), Signal()
         taken, done, oldest = self.taken[ENGINE], self.done[ENGINE], self.oldest[ENGINE]
+        # Of one command: the two jobs under way; the oldest job and the command that the dispatcher is at. Comparing
+        # takes a cycle, so two jobs must not be done in cycles that follow each other.
+        same, current, done_before = Signal(), Signal(), Signal()
         m.d.comb += [left.eq(under_way - done), self.busy[ENGINE].eq(under_way != 0)]
         m.d.sync += [under_way.eq(left + taken), looped.eq(self.looping)]
         with m.If(taken):
@@ -99,14 +102,17 @@ class Ledger(wiring.Component):
             m.d.sync += oldest.eq(self.where)
         with m.Elif(done):
             m.d.sync += oldest.eq(self.latest)
+        with m.If(taken):
+            m.d.sync += same.eq(self.where.command == Mux(done, self.latest.command, oldest.command))
+        m.d.sync += [current.eq(self.where.command == oldest.command), done_before.eq(done)]
         # A command of several jobs has ended when its last one is done and no other can follow.
-        goes_on = ((left != 0) & (self.latest.command == oldest.command)) | (
-            self.looping & (self.where.command == oldest.command)
-        )
+        goes_on = ((left != 0) & same) | (self.looping & current)
         loop_ended = looped & ~self.looping
         m.d.comb += self.ended[ENGINE].eq((done & ~goes_on) | (loop_ended & (under_way == 0)))
         with m.If(taken & ~ResetSignal()):
             m.d.sync += Assert(left != 2, "the engine took a third job")
+        with m.If(done & ~ResetSignal()):
+            m.d.sync += Assert(~done_before, "two engine jobs were done in cycles that follow each other")
         return left
 
     def _rows(self, m: Module, left: Value) -> None:

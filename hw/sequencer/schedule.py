@@ -74,7 +74,9 @@ class StreamScheduler(wiring.Component):
         with m.If(self.command.valid & self.command.ready):
             m.d.sync += index.eq(Mux(head.opcode == Opcode.END, 0, index + 1))
 
-        done = Signal()
+        done, dispatched = Signal(), Signal()
+        # A cycle late, but the next command takes longer to come.
+        m.d.sync += dispatched.eq(self.dispatch_experts & (self.dispatch_index == index))
         m.d.comb += self.command.ready.eq(done)
         with m.If(self.command.valid):
             with m.Switch(head.opcode):
@@ -90,7 +92,7 @@ class StreamScheduler(wiring.Component):
                 with m.Case(Opcode.EXPERTS):
                     # The dispatcher may hand out its last expert before the blocks of that one have been asked for.
                     begun = Signal()
-                    decided = begun | (self.dispatch_experts & (self.dispatch_index == index))
+                    decided = begun | dispatched
                     m.d.sync += begun.eq(selected & decided & ~done)
                     self._experts(m, selected, decided, done)
                 with m.Default():

@@ -19,11 +19,13 @@ from sw.cycle_model.stream import DELIVERED, WeightStreamModel
 
 START = 2
 """From a job's being taken to its start."""
-LISTED = 2
+LISTED = 3
 """From a job's start to the first cycle in which its first phase can be taken."""
+LOOKED_UP = 2 + QueueLookup.LATENCY
+"""The same when that phase's rows are looked up."""
 SEEN = 1
 """From a row's being readable to the step that is begun with it."""
-COUNTED = 1
+COUNTED = 2
 """From a pulse (a tile is filled, loaded or raised) to the phase that waits for it."""
 LOAD_BEGINS = 2
 """From a job's start, or the event that frees an attention buffer, to the first word of the next held tile."""
@@ -100,7 +102,7 @@ class EngineModel:
             if gelu != self._gelu:
                 start = max(start, before + 1)
             self._gelu = gelu
-        first = start + LISTED + (QueueLookup.LATENCY if looked_up else 0)
+        first = start + (LOOKED_UP if looked_up else LISTED)
         job.period = period = max(words, self.groups)
         end, begin, first_begin, infinite = first, first, first, float("inf")
         freed = [start + LOAD_BEGINS, start + LOAD_BEGINS]
@@ -172,7 +174,7 @@ class EngineModel:
                 end = max(end, ready + COUNTED) + value
         job.last_beat = end
         queries = tokens - (per_head - 1) * config.elements
-        job.written = end + self.write + 1 + queries
+        job.written = end + self.write + 2 + queries
         self.ready = job.written + 1
         return job
 

@@ -10,6 +10,7 @@ from hw.config import AcceleratorConfig
 from hw.isa import Destination, Follow, Opcode, Unit, decode
 from hw.register_slice import RegisterSlice
 from hw.sequencer.command import DECODED_BITS
+from hw.sequencer.dispatch import UNIT_OF
 from hw.sequencer.fetch import RING_COMMANDS
 from sw.cycle_model.bus import Bus
 from sw.cycle_model.engine import EngineJob, EngineModel, shared
@@ -23,7 +24,11 @@ WRITE_LATENCY = 20
 BUSY_FALLS = 2
 """From a unit's ``done`` to the command that comes after it."""
 EXAMINED = 1
-"""From a command's being shown to the first cycle in which it can be handed out."""
+"""From a command's being shown to the first cycle in which its waiting can end."""
+OFFERED = 1
+"""From that to the first cycle in which a unit can take its job; a command that waited is offered when it ends."""
+TAKEN = 2
+"""From a command's being taken off the ring to the first cycle in which the next is read, or fetched."""
 WAKES = 1
 """From a job's being offered to a sleeping unit to its being taken."""
 FINISHED = 2
@@ -51,7 +56,7 @@ class _Reader:
 
     def available(self, arrived: float) -> float:
         """When the next command, complete in the ring's last word at ``arrived``, is shown."""
-        before = self.consumed[-1] + 1 if self.consumed else 0.0
+        before = self.consumed[-1] + TAKEN if self.consumed else 0.0
         return max(arrived + 2, before) + self._needed + 1
 
 
@@ -90,7 +95,8 @@ class FrameModel:
             after = [unit for unit in Unit if fields["after"] & unit or opcode == Opcode.END]
             if opcode == Opcode.END or Unit.IMAGE in after:
                 self._end_image()
-            time = max(shown + EXAMINED, *(self._idle[unit] for unit in after), 0.0)
+            examined = shown + EXAMINED + (OFFERED if opcode in UNIT_OF else 0)
+            time = max(examined, *(self._idle[unit] for unit in after), 0.0)
             if opcode != Opcode.END:
                 start, end = getattr(self, f"_{opcode.name.lower()}")(command, fields, time, scheduled)
                 self.stamps.append((command.index, round(start), round(end)))
@@ -103,7 +109,7 @@ class FrameModel:
         self._execute.consumed.append(executed)
         self._schedule.consumed.append(scheduled)
         if len(self._execute.consumed) + RING_COMMANDS <= len(self._program.commands):
-            self._bus.allow_fetch(max(executed, scheduled) + 1)
+            self._bus.allow_fetch(max(executed, scheduled) + TAKEN)
 
     # Commands: each returns its stamps --------------------------------------------------------------------------------
 
@@ -246,7 +252,7 @@ class FrameModel:
         model, config = self._program.model, self._config
         counts = self._loads.get(f"layer{command.layer:02d}") or balanced(model.tokens * model.top_k, model.experts)
         offered = time + 1
-        accepted = max(scheduled, time + 1)
+        accepted = max(scheduled, time + 2)
         gelu = (fields["gelu_multiplier"], fields["gelu_shift"])
         for count in counts:
             if not count:
