@@ -324,7 +324,7 @@ class Dispatcher(wiring.Component):
                     m.next = "NEXT_EXPERT"
 
     def _expert_job(self, m: Module) -> None:
-        """Gather through the first matrix, or scatter through the second, which reads the rows that the first writes."""
+        """Gather through the first matrix, or scatter through the second, which reads what the first writes."""
         ledger, second, c = self._ledger, self._second, view(self.command.payload, Opcode.EXPERTS)
         m.d.comb += [
             ledger.where.expert.eq(self._expert),
