@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal, Value
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -71,6 +71,11 @@ def trace_payloads(config: AcceleratorConfig) -> dict[str, data.Layout]:
         "query": data.StructLayout({"address": 1, "scales": data.ArrayLayout(query_scale(config), config.elements)}),
         "stream": read_request(config),
     }
+
+
+def _resettable(m: Module, name: str, unit: Elaboratable, clear: Value) -> Elaboratable:
+    """The unit, reset by ``clear``, too."""
+    return ResetInserter(clear)(unit)
 
 
 class Accelerator(wiring.Component):
@@ -143,9 +148,10 @@ class Accelerator(wiring.Component):
         # It goes to every unit of the machine, so it comes from a register; nothing is under way when it does.
         clear = Signal()
         m.d.sync += clear.eq(self._registers.clear)
+        resettable = getattr(platform, "resettable", _resettable)
         for name, unit in self._units.items():
             held = sleeping(m, name, unit, awake[name]) if name in awake else unit
-            m.submodules[name] = ResetInserter(clear)(held)
+            m.submodules[name] = resettable(m, name, held, clear)
 
         self._wire_memory(m)
         self._wire_jobs(m, job_units)
@@ -195,7 +201,7 @@ class Accelerator(wiring.Component):
             self._residual.read_enable,
             self._softmax.exponentials.valid,
             self._softmax.score_read_enable,
-            sequencer.ended.any(),
+            *(unit.done for unit in (engine, self._layernorm, self._gate, self._image, self._store, self._stream)),
         )
         m.d.comb += [
             self.interrupt.eq(registers.interrupt),

@@ -48,6 +48,8 @@ def registered_tree(
 ) -> tuple[Value, int]:
     """Balanced adder tree with a register after each level; registers are called ``NAME_LEVEL_INDEX`` and the suffix.
 
+    They are not reset: whether a sum is valid is known elsewhere.
+
     Returns
     -------
     tuple
@@ -59,7 +61,7 @@ def registered_tree(
         pairs = [level[i] + level[i + 1] for i in range(0, len(level) - 1, 2)] + ([level[-1]] if len(level) % 2 else [])
         level = []
         for index, pair in enumerate(pairs):
-            register = Signal(pair.shape(), name=f"{name}_{depth}_{index}{suffix}")
+            register = Signal(pair.shape(), name=f"{name}_{depth}_{index}{suffix}", reset_less=True)
             with m.If(enable):
                 m.d.sync += register.eq(pair)
             level.append(register)

@@ -86,7 +86,7 @@ class ComputeArray(wiring.Component):
         last = delayed(self.beat.valid & payload.last, self.LATENCY, "last")
         for i in range(config.elements):
             total = self._sum(m, [lane[i] for lane in products], f"_{i}")
-            accumulator = Signal(signed(config.numerics.accumulator_width), name=f"accumulator_{i}")
+            accumulator = Signal(signed(config.numerics.accumulator_width), name=f"accumulator_{i}", reset_less=True)
             with m.If(valid):
                 m.d.sync += accumulator.eq(Mux(first, 0, accumulator) + total)
             m.d.comb += self.result.payload[i].eq(accumulator)
@@ -134,7 +134,7 @@ class ComputeArray(wiring.Component):
         width = max(32, 2 * self.config.numerics.activation_width + 3)
         pairs = []
         for k in range(0, len(products), 2):
-            pair = Signal(signed(width), name=f"pair_{k // 2}{suffix}")
+            pair = Signal(signed(width), name=f"pair_{k // 2}{suffix}", reset_less=True)
             m.d.sync += pair.eq(products[k] + products[k + 1])
             pairs.append(pair)
         total, _depth = registered_tree(m, pairs, suffix=suffix)

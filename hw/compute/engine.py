@@ -79,7 +79,7 @@ class ComputeEngine(wiring.Component):
         rows, and the end of attention).
 
     Timing: first beat ``FIRST_BEAT`` cycles after the job was taken if its first tile is there (gathering or
-    scattering: ``FIRST_BEAT - 1 + QueueLookup.LATENCY``); tile changes cost nothing; the next job is taken ``NEXT_JOB``
+    scattering: ``FIRST_BEAT - 2 + QueueLookup.LATENCY``); tile changes cost nothing; the next job is taken ``NEXT_JOB``
     cycles after the last beat.
     """
 

@@ -70,17 +70,16 @@ class BeatIssuer(wiring.Component):
         issue, ends, free = Signal(), Signal(), Signal()
         # What decides in a cycle about hundreds of registers is itself a register: no word or no step is left, the
         # drain has room, what the next phase waits for is in the banks (a phase has two beats or costs a cycle more).
-        last, more_steps, looks_up = Signal(), Signal(), job.gather | job.scatter
+        last, more_steps, looks_up = Signal(), Signal(), Signal()
         full, prepared = Signal(), Signal()
         row_known = ~self.starved & (~looks_up | self.rows.valid)
-        take_step, take_phase, take = Signal(), Signal(), Signal()
+        take, take_phase = Signal(), Signal()
         m.d.comb += [
             issue.eq(holding & ~(last & full)),
             ends.eq(issue & last),
             free.eq(~holding | ends),
-            take_step.eq(free & more_steps & row_known),
-            take_phase.eq(free & ~more_steps & row_known & prepared),
-            take.eq(take_step | take_phase),
+            take.eq(free & (more_steps | prepared) & row_known),
+            take_phase.eq(take & ~more_steps),
             self.phases.ready.eq(take_phase),
             self.rows.ready.eq(take & looks_up),
             self.active.eq(holding | more_steps),
@@ -88,6 +87,7 @@ class BeatIssuer(wiring.Component):
             self.ended.eq((ends & ~more_steps) << current.wait),
         ]
         m.d.sync += [
+            looks_up.eq(job.gather | job.scatter),
             holding.eq(take | (holding & ~ends)),
             prepared.eq(self.phases.valid & self.available.bit_select(following.wait, 1) & ~take_phase),
         ]
@@ -96,28 +96,23 @@ class BeatIssuer(wiring.Component):
             m.d.sync += [drain.eq(turns - 1), full.eq(turns != 1)]
         with m.Elif(full):
             m.d.sync += [drain.eq(drain - 1), full.eq(drain != 1)]
-        with m.If(take_phase):
+        chosen = Mux(more_steps, current.words, following.words)
+        with m.If(take):
             m.d.sync += [
-                current.eq(following),
-                words_left.eq(following.words - 1),
-                last.eq(following.words == 1),
-                steps_left.eq(following.steps - 1),
-                more_steps.eq(following.steps != 1),
+                words_left.eq(chosen - 1),
+                last.eq(chosen == 1),
+                steps_left.eq(Mux(more_steps, steps_left, following.steps) - 1),
+                more_steps.eq(Mux(more_steps, steps_left, following.steps) != 1),
             ]
-        with m.Elif(take_step):
-            m.d.sync += [
-                words_left.eq(current.words - 1),
-                last.eq(current.words == 1),
-                steps_left.eq(steps_left - 1),
-                more_steps.eq(steps_left != 1),
-            ]
+            with m.If(~more_steps):
+                m.d.sync += current.eq(following)
         with m.Elif(issue):
             m.d.sync += [words_left.eq(words_left - 1), last.eq(words_left == 1)]
         self._follow_rows(m, take, take_phase, more_steps)
         with m.If(take_phase):
             m.d.sync += Assert((following.words != 0) & (following.steps != 0), "a phase needs words and steps")
-        self._address_beats(m, current, issue, last, take_phase, take_step)
-        self._describe_steps(m, current, ends, more_steps, take_phase, take_step)
+        self._address_beats(m, current, issue, last, take, more_steps)
+        self._describe_steps(m, current, ends, more_steps, take)
         return m
 
     def _follow_rows(self, m: Module, take, take_phase, more_steps) -> None:
@@ -129,7 +124,7 @@ class BeatIssuer(wiring.Component):
         row, following, first_phase = Signal(16), Signal(16), Signal()
         begun, written = Signal(), Signal()
         m.d.comb += self.starved.eq(first_phase & (~begun | more_steps) & ~written)
-        m.d.sync += written.eq(Mux(take, following, row) < self.rows_ready)
+        m.d.sync += written.eq(Mux(take, following < self.rows_ready, row < self.rows_ready))
         with m.If(self.start):
             m.d.sync += [
                 row.eq(0),
@@ -143,23 +138,16 @@ class BeatIssuer(wiring.Component):
         with m.Elif(take):
             m.d.sync += [row.eq(following), following.eq(following + 1), begun.eq(1)]
 
-    def _address_beats(self, m: Module, current, issue, last, take_phase, take_step) -> None:
+    def _address_beats(self, m: Module, current, issue, last, take, more_steps) -> None:
         """Scratchpad and bank addresses count up within a step; the next row's address is kept ready."""
         job, payload, following = self.job, self.beat.payload, self.phases.payload
         next_row, first = Signal(16), Signal()
-        gathered = self.rows.payload.offset
-        with m.If(take_phase):
+        listed = Mux(more_steps, next_row, following.row)
+        with m.If(take):
             m.d.sync += [
-                self.broadcast_address.eq(Mux(job.gather, gathered, following.row)),
-                next_row.eq(following.row + following.row_stride),
-                payload.stationary_address.eq(following.stationary),
-                first.eq(1),
-            ]
-        with m.Elif(take_step):
-            m.d.sync += [
-                self.broadcast_address.eq(Mux(job.gather, gathered, next_row)),
-                next_row.eq(next_row + current.row_stride),
-                payload.stationary_address.eq(current.stationary),
+                self.broadcast_address.eq(Mux(job.gather, self.rows.payload.offset, listed)),
+                next_row.eq(listed + Mux(more_steps, current.row_stride, following.row_stride)),
+                payload.stationary_address.eq(Mux(more_steps, current.stationary, following.stationary)),
                 first.eq(1),
             ]
         with m.Elif(issue):
@@ -177,28 +165,27 @@ class BeatIssuer(wiring.Component):
             payload.stationary_unsigned.eq(current.wait == Wait.EXPONENTIALS),
         ]
 
-    def _describe_steps(self, m: Module, current, ends, more_steps, take_phase, take_step) -> None:
+    def _describe_steps(self, m: Module, current, ends, more_steps, take) -> None:
         """Destination, parameter set and position of the step in progress."""
         job, payload, following, looked_up_row = self.job, self.step.payload, self.phases.payload, self.rows.payload
         lane = Signal(range(self.config.lanes))
         is_output = current.kind == StepKind.ATTENTION
-        with m.If(take_phase):
+        advances = more_steps & ~job.scatter
+        stride = Mux(advances & ~(is_output & ~payload.flush), current.address_stride, 0)
+        base = Mux(advances, payload.address, Mux(more_steps, current.address, following.address))
+        with m.If(take):
             m.d.sync += [
-                payload.address.eq(following.address + Mux(job.scatter, looked_up_row.offset, 0)),
-                payload.parameter_index.eq(following.parameter_index),
-                payload.first.eq(1),
-                lane.eq(0),
+                payload.address.eq(base + Mux(job.scatter, looked_up_row.offset, stride)),
+                payload.gate_weight.eq(looked_up_row.weight),
+                payload.first.eq(~more_steps),
             ]
-        with m.Elif(take_step):
-            advanced = payload.address + Mux(is_output & ~payload.flush, 0, current.address_stride)
-            m.d.sync += [
-                payload.address.eq(Mux(job.scatter, current.address + looked_up_row.offset, advanced)),
-                payload.parameter_index.eq(payload.parameter_index + job.swapped),
-                payload.first.eq(0),
-                lane.eq(lane + 1),
-            ]
-        with m.If(take_phase | take_step):
-            m.d.sync += payload.gate_weight.eq(looked_up_row.weight)
+            with m.If(more_steps):
+                m.d.sync += [
+                    payload.parameter_index.eq(payload.parameter_index + job.swapped),
+                    lane.eq(lane + 1),
+                ]
+            with m.Else():
+                m.d.sync += [payload.parameter_index.eq(following.parameter_index), lane.eq(0)]
         m.d.comb += [
             self.step.valid.eq(ends),
             payload.kind.eq(current.kind),

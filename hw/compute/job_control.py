@@ -72,13 +72,14 @@ class JobControl(wiring.Component):
         job = self.job
         lengths = [job.tokens, job.heads, job.head_words], [job.steps, job.words, job.stationary_rows]
         # Settled while the job waits: parameters come, results of the jobs before leave.
-        works, may_start = Signal(), Signal()
+        works, may_start, missing = Signal(), Signal(), Signal()
         has_work = Mux(job.attention, *(Cat(value != 0 for value in group).all() for group in lengths))
         behind, issued, settled = Signal(range(3)), Signal(), Signal()
         m.d.sync += [
             behind.eq(behind + issued - self.job_written),
             works.eq(has_work),
-            may_start.eq(~self.unparametrised & ~self._unsettled(behind)),
+            may_start.eq(~missing & ~self._unsettled(behind)),
+            self.unparametrised.eq(missing),
         ]
         with m.FSM(name="state") as state:
             with m.State("IDLE"):
@@ -109,7 +110,7 @@ class JobControl(wiring.Component):
                 m.d.comb += settled.eq(1)
                 m.next = "IDLE"
         m.d.comb += [self.busy.eq(~state.ongoing("IDLE")), self.done.eq(self.job_written | settled)]
-        self._number_parameters(m, behind, issued, settled)
+        self._number_parameters(m, behind, issued, settled, missing)
         with m.If(self.job_written & ~ResetSignal()):
             m.d.sync += Assert(behind != 0, "a job was written that had not been issued")
         return m
@@ -135,18 +136,17 @@ class JobControl(wiring.Component):
                 if name.startswith("score")
             ]
 
-    def _number_parameters(self, m: Module, behind: Signal, issued: Signal, settled: Signal) -> None:
-        """Channels of the jobs behind, oldest first; the current job's sets follow theirs."""
+    def _number_parameters(self, m: Module, behind: Signal, issued: Signal, settled: Signal, missing: Signal) -> None:
+        """Channels of the jobs behind, oldest first; the current job's sets follow theirs and may be missing."""
         channels = Mux(self.job.attention, 0, self.job.channels)
         oldest, latest = Signal(16), Signal(16)
         held = Mux(behind != 0, oldest, 0)
         m.d.comb += [
-            self.unparametrised.eq(0),
             self.parameters_release.valid.eq(self.done),
             self.parameters_release.payload.eq(Mux(settled, channels, oldest)),
         ]
         with m.If(self.busy & ~self.running):
-            m.d.comb += self.unparametrised.eq(~self.job.attention & (self.parameters_level < held + channels))
+            m.d.comb += missing.eq(~self.job.attention & (self.parameters_level < held + channels))
         with m.If(issued | settled):
             m.d.sync += self.parameter_base.eq(self.parameter_base + channels)
         with m.If(self.job_written):

@@ -64,9 +64,10 @@ class RowLoader(wiring.Component):
         head_row, row, word = Signal(16), Signal(16), Signal(16)
         element, valid_rows = Signal(range(config.elements)), Signal(16)
         loading, beyond = Signal(), Signal()
-        words_minus_one = Signal(16)
-        m.d.sync += words_minus_one.eq(words - 1)
-        last_word, last_element = word == words_minus_one, element == config.elements - 1
+        # Whether a word is its row's last is known before it is asked for.
+        words_left, one_word, last_word = Signal(16), Signal(), Signal()
+        last_element = element == config.elements - 1
+        m.d.sync += one_word.eq(words == 1)
         accepted = Signal()
         tile_done = accepted & last_word & last_element
         m.d.comb += [
@@ -76,6 +77,7 @@ class RowLoader(wiring.Component):
         ]
         with m.If(self.start):
             m.d.sync += [*tile.start(rows, heads), head_row.eq(base), row.eq(base), free.eq(2), loading.eq(0)]
+            m.d.sync += [words_left.eq(words), last_word.eq(one_word)]
         with m.Else():
             m.d.sync += free.eq(free + self.freed - tile_done)
             with m.If(~loading):
@@ -85,7 +87,11 @@ class RowLoader(wiring.Component):
                     beyond.eq(0),
                 ]
             with m.Elif(accepted):
-                m.d.sync += word.eq(Mux(last_word, 0, word + 1))
+                m.d.sync += [
+                    word.eq(Mux(last_word, 0, word + 1)),
+                    words_left.eq(Mux(last_word, words, words_left - 1)),
+                    last_word.eq(Mux(last_word, one_word, words_left == 2)),
+                ]
                 with m.If(last_word):
                     m.d.sync += [
                         element.eq(element + 1),

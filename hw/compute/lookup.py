@@ -5,14 +5,15 @@ from __future__ import annotations
 from amaranth.hdl import Assert, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import AcceleratorConfig
 from hw.interfaces import MEMORY_LATENCY, engine_job, queue_address, queue_entry
+from hw.register_slice import RegisterSlice
 
 
 def looked_up(config: AcceleratorConfig) -> data.StructLayout:
-    """Address of a token's row when gathering, its words from the base of its tensor when scattering; its gate weight."""
+    """Address of a token's row (gather) or its words from the tensor's base (scatter), and its gate weight."""
     return data.StructLayout({"offset": 16, "weight": 16})
 
 
@@ -38,7 +39,7 @@ class QueueLookup(wiring.Component):
     """
 
     DEPTH = 8
-    LATENCY = MEMORY_LATENCY + 4
+    LATENCY = MEMORY_LATENCY + 5
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self.config = config
@@ -57,11 +58,13 @@ class QueueLookup(wiring.Component):
         m = Module()
         job = self.job
         m.submodules.buffer = buffer = SyncFIFOBuffered(width=looked_up(self.config).size, depth=self.DEPTH)
+        m.submodules.following = following = RegisterSlice(looked_up(self.config))
+        connect(m, following.target, flipped(self.rows))
         position, credits = Signal(16), Signal(range(self.DEPTH + 1), init=self.DEPTH)
         request, taken = Signal(), Signal()
         m.d.comb += [
             request.eq(self.run & (credits != 0)),
-            taken.eq(self.rows.valid & self.rows.ready),
+            taken.eq(buffer.r_rdy & following.source.ready),
             self.queue_address.position.eq(position),
             self.queue_address.expert.eq(job.expert),
         ]
@@ -81,8 +84,8 @@ class QueueLookup(wiring.Component):
         m.d.comb += [
             buffer.w_en.eq(arriving[-1]),
             buffer.w_data.eq(row),
-            self.rows.valid.eq(buffer.r_rdy),
-            self.rows.payload.eq(buffer.r_data),
-            buffer.r_en.eq(self.rows.ready),
+            following.source.valid.eq(buffer.r_rdy),
+            following.source.payload.eq(buffer.r_data),
+            buffer.r_en.eq(following.source.ready),
         ]
         return m

@@ -127,33 +127,33 @@ class LinearPhases(wiring.Component):
 
 
 class TileCounter:
-    """Where a job is in its list of (head, query tile): rows left in the head, heads left, and the tile's buffer."""
+    """Where a job is in its list of (head, query tile): rows left in the head, heads left, and the tile's buffer.
+
+    ``more`` is 1 while tiles are left.
+    """
 
     def __init__(self, name: str) -> None:
         self.rows_left = Signal(16, name=f"{name}_rows_left")
         self.heads_left = Signal(8, name=f"{name}_heads_left")
+        self.more = Signal(name=f"{name}_more")
         self.buffer = Signal(name=f"{name}_buffer")
 
     def start(self, rows: Value, heads: Value) -> list:
         """Statements that begin the list."""
-        return [self.rows_left.eq(rows), self.heads_left.eq(heads), self.buffer.eq(0)]
+        return [self.rows_left.eq(rows), self.heads_left.eq(heads), self.more.eq(heads != 0), self.buffer.eq(0)]
 
     def advance(self, rows: Value, elements: int) -> list:
         """Statements that go to the next tile."""
         return [
             self.rows_left.eq(Mux(self.head_ends(elements), rows, self.rows_left - elements)),
             self.heads_left.eq(self.heads_left - self.head_ends(elements)),
+            self.more.eq(~(self.head_ends(elements) & (self.heads_left == 1))),
             self.buffer.eq(~self.buffer),
         ]
 
     def head_ends(self, elements: int) -> Value:
         """1 in the last tile of a head."""
         return self.rows_left <= elements
-
-    @property
-    def more(self) -> Value:
-        """1 while tiles are left."""
-        return self.heads_left != 0
 
 
 class AttentionPhases(wiring.Component):

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, Value, signed
+from amaranth.hdl import (
+    Cat,
+    ClockDomain,
+    ClockSignal,
+    Const,
+    DomainRenamer,
+    Elaboratable,
+    Instance,
+    Module,
+    ResetSignal,
+    Signal,
+    Value,
+    signed,
+)
 
 
 class Ecp5:
@@ -36,6 +49,32 @@ class Ecp5:
                 ("i", "CLK0", ClockSignal()),
             )
             m.d.comb += result.eq(bits)
+        return m
+
+    def resettable(self, m: Module, name: str, unit: Elaboratable, clear: Value) -> Elaboratable:
+        """The unit, to be the submodule ``name``, reset by ``clear`` too, from a register of its own, a cycle later.
+
+        A reset reaches thousands of registers by ordinary wires, so it has to start near them.
+        """
+        m.domains += ClockDomain(name, local=True)
+        m.submodules[f"{name}_reset"] = reset = _Register()
+        m.d.comb += [
+            reset.source.eq(clear | ResetSignal(allow_reset_less=True)),
+            ClockSignal(name).eq(ClockSignal()),
+            ResetSignal(name).eq(reset.target),
+        ]
+        return DomainRenamer(name)(unit)
+
+
+class _Register(Elaboratable):
+    """A bit, a cycle later; a component, because synthesis makes one of equal registers side by side."""
+
+    def __init__(self) -> None:
+        self.source, self.target = Signal(), Signal(reset_less=True)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.d.sync += self.target.eq(self.source)
         return m
 
 

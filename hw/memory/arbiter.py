@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, ShapeLike
+from amaranth.hdl import Module, Mux, ShapeLike, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -45,21 +45,17 @@ class WriteArbiter(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """A chain of priorities."""
+        """A chain of priorities; what is passed on when nothing is valid, does not matter."""
         m = Module()
-        m.d.comb += [
-            self.write.valid.eq(self.urgent.valid),
-            self.write.payload.eq(self.urgent.payload),
-            self.writer.eq(self.urgent_place),
-        ]
-        free = ~self.urgent.valid
-        for source, where in zip(self.waiting, self.waiting_place, strict=True):
+        urgent, *waiting = (self.urgent, self.urgent_place), *zip(self.waiting, self.waiting_place, strict=True)
+        free: Value = ~self.urgent.valid
+        for source, _ in waiting:
             m.d.comb += source.ready.eq(free)
-            with m.If(free & source.valid):
-                m.d.comb += [
-                    self.write.valid.eq(1),
-                    self.write.payload.eq(source.payload),
-                    self.writer.eq(where),
-                ]
             free = free & ~source.valid
+        m.d.comb += self.write.valid.eq(~free)
+        payload, writer = waiting[-1][0].payload.as_value(), waiting[-1][1].as_value()
+        for source, where in (*reversed(waiting[:-1]), urgent):
+            payload = Mux(source.valid, source.payload.as_value(), payload)
+            writer = Mux(source.valid, where.as_value(), writer)
+        m.d.comb += [self.write.payload.eq(payload), self.writer.eq(writer)]
         return m

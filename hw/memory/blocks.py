@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 from amaranth.hdl import Assert, Cat, Module, Mux, ResetSignal, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -11,7 +13,7 @@ from hw.config import AcceleratorConfig
 from hw.interfaces import StreamKind
 
 
-class ChunkKind:
+class ChunkKind(IntEnum):
     """What a chunk is: the kinds of block, with the two parts of a WEIGHTS block told apart, and padding."""
 
     FILL = 0

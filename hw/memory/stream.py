@@ -79,6 +79,8 @@ class ChunkWriter(wiring.Component):
         m = Module()
         tag = Signal(chunk_tag(self._config))
         chunk = Signal(8 * self._config.chunk_bytes)
+        # One register for each kind says that such a chunk is there; what its way is does not matter in the others.
+        here = {kind: Signal(name=f"is_{kind.name.lower()}") for kind in ChunkKind}
         valid, leaves, take = Signal(), Signal(), Signal()
         m.d.comb += [
             take.eq(self.tag.valid & self.chunk.valid & (~valid | leaves)),
@@ -88,6 +90,9 @@ class ChunkWriter(wiring.Component):
         m.d.sync += valid.eq(take | (valid & ~leaves))
         with m.If(take):
             m.d.sync += [tag.eq(self.tag.payload), chunk.eq(self.chunk.payload)]
+            m.d.sync += [found.eq(self.tag.payload.kind == kind) for kind, found in here.items()]
+        with m.Elif(leaves):
+            m.d.sync += [found.eq(0) for found in here.values()]
         m.d.sync += [
             self.tile_filled.eq(valid & leaves & tag.tile_last),
             self.done.eq(valid & leaves & tag.block_last),
@@ -98,20 +103,20 @@ class ChunkWriter(wiring.Component):
         m.d.comb += self.shift_write.payload.address.eq(tag.address)
         for index, shift in enumerate(self.shift_write.payload.shifts):
             m.d.comb += shift.eq(chunk.word_select(index, 8))
-        with m.If(valid):
-            with m.Switch(tag.kind):
-                with m.Case(ChunkKind.FILL):
-                    m.d.comb += [self.fill.valid.eq(1), leaves.eq(self.fill.ready)]
-                with m.Case(ChunkKind.PARAMETERS):
-                    m.d.comb += [self.parameters.valid.eq(1), leaves.eq(self.parameters.ready)]
-                with m.Case(ChunkKind.STAGE):
-                    self._stage(m, tag, chunk, leaves)
-                with m.Case(ChunkKind.RESIDUAL):
-                    self._residual(m, tag, chunk, leaves)
-                with m.Case(ChunkKind.SHIFTS):
-                    m.d.comb += [self.shift_write.valid.eq(1), leaves.eq(1)]
-                with m.Default():
-                    m.d.comb += leaves.eq(1)
+        m.d.comb += [
+            self.fill.valid.eq(here[ChunkKind.FILL]),
+            self.parameters.valid.eq(here[ChunkKind.PARAMETERS]),
+            self.shift_write.valid.eq(here[ChunkKind.SHIFTS]),
+        ]
+        goes = {
+            ChunkKind.FILL: self.fill.ready,
+            ChunkKind.PARAMETERS: self.parameters.ready,
+            ChunkKind.STAGE: self._stage(m, tag, chunk, here[ChunkKind.STAGE]),
+            ChunkKind.RESIDUAL: self._residual(m, tag, chunk, here[ChunkKind.RESIDUAL]),
+            ChunkKind.SHIFTS: Const(1),
+            ChunkKind.PADDING: Const(1),
+        }
+        m.d.comb += leaves.eq(Cat(here[kind] & ready for kind, ready in goes.items()).any())
         return m
 
     def _fill(self, m: Module, tag: data.View, chunk: Signal) -> None:
@@ -127,39 +132,42 @@ class ChunkWriter(wiring.Component):
                 lanes[index + 1].eq(Mux(tag.wide, pair[width:], _sign_extended(chunk, index + 1))),
             ]
 
-    def _stage(self, m: Module, tag: data.View, chunk: Signal, leaves: Signal) -> None:
-        """Write the chunk's words one by one."""
+    def _stage(self, m: Module, tag: data.View, chunk: Signal, here: Signal) -> Value:
+        """Write the chunk's words one by one; returns whether the last is taken."""
         config = self._config
         word = Signal(range(config.words_per_chunk + 1))
         bytes_ = chunk.word_select(word, 8 * config.lanes)
         write = self.scratch_write.payload
+        last = word + 1 == tag.words
         m.d.comb += [
-            self.scratch_write.valid.eq(1),
+            self.scratch_write.valid.eq(here),
             write.address.eq(tag.address + word),
             write.columns.eq(-1),
-            leaves.eq((word + 1 == tag.words) & self.scratch_write.ready),
         ]
         m.d.comb += [lane.eq(_sign_extended(bytes_, index)) for index, lane in enumerate(write.data)]
-        with m.If(self.scratch_write.ready):
-            m.d.sync += word.eq(Mux(leaves, 0, word + 1))
+        with m.If(here & self.scratch_write.ready):
+            m.d.sync += word.eq(Mux(last, 0, word + 1))
+        return last & self.scratch_write.ready
 
-    def _residual(self, m: Module, tag: data.View, chunk: Signal, leaves: Signal) -> None:
-        """Collect a word's lanes; write it with its last chunk."""
+    def _residual(self, m: Module, tag: data.View, chunk: Signal, here: Signal) -> Value:
+        """Collect a word's lanes; write it with its last chunk. Returns whether the chunk is taken."""
         config = self._config
         width = config.numerics.residual_width
         parts = chunks_per_residual_word(config)
         lanes = Cat(*(chunk.word_select(index, 32)[:width] for index in range(config.chunk_bytes // 4)))
         earlier = Signal((parts - 1) * len(lanes))
+        last = tag.part == parts - 1
+        taken = ~last | self.residual_write.ready
         write = self.residual_write.payload
         m.d.comb += [
-            self.residual_write.valid.eq(tag.part == parts - 1),
+            self.residual_write.valid.eq(here & last),
             write.address.eq(tag.address),
             write.columns.eq(-1),
             write.data.eq(Cat(earlier, lanes)),
-            leaves.eq(~self.residual_write.valid | self.residual_write.ready),
         ]
-        with m.If(leaves):
+        with m.If(here & taken):
             m.d.sync += earlier.eq(Cat(earlier, lanes)[len(lanes) :])
+        return taken
 
 
 def _sign_extended(bytes_: Value, index: int) -> Value:

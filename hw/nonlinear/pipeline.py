@@ -11,15 +11,15 @@ from amaranth.lib import data
 def delay(
     m: Module, value: Value | data.View, cycles: int, *, name: str, enables: Sequence[Value] | None = None
 ) -> Value | data.View:
-    """``value`` of ``cycles`` cycles ago; registers are called ``name_1``, ``name_2``, ...; reset to 0.
+    """``value`` of ``cycles`` cycles ago; registers are called ``name_1``, ``name_2``, ...
 
     Parameters
     ----------
     enables:
-        Of each stage, see :func:`occupancy`; the result is meaningful where something valid passes.
+        Of each stage, see :func:`occupancy`; the result is meaningful where something valid passes, and not reset.
     """
     for stage in range(1, cycles + 1):
-        register = Signal(value.shape(), name=f"{name}_{stage}")
+        register = Signal(value.shape(), name=f"{name}_{stage}", reset_less=enables is not None)
         with m.If(enables[stage - 1] if enables is not None else Const(1)):
             m.d.sync += register.eq(value)
         value = register

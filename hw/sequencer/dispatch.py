@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -130,10 +130,10 @@ class Dispatcher(wiring.Component):
         m = Module()
         m.submodules.ledger = self._ledger = ledger = Ledger(self._config)
         self._head = view(self.command.payload, Opcode.LINEAR)
-        self._clear = Signal()
+        self._clear, self._shifts_wanted = Signal(), Signal()
         # One register a unit says that a job is offered to it; and one that the engine's is an expert's.
         self._offer = {name: Signal(name=f"offer_{name}") for name in JOB_UNITS}
-        self._offer_expert = Signal()
+        self._offer_expert, self._taken = Signal(), Signal()
         self._expert, self._second = Signal(8), Signal()
         self._occupied = occupied(m, self.counts)
         self._examine(m)
@@ -160,7 +160,12 @@ class Dispatcher(wiring.Component):
             m.d.comb += [job.valid.eq(self._offer[name]), ledger.taken[unit].eq(job.valid & job.ready)]
             with m.If(job.ready):
                 m.d.sync += self._offer[name].eq(0)
-        m.d.comb += self.engine_job.valid.eq(self._offer["engine"] | self._offer_expert)
+        m.d.comb += [
+            self.engine_job.valid.eq(self._offer["engine"] | self._offer_expert),
+            self._taken.eq(
+                Cat(offer & getattr(self, f"{name}_job").ready for name, offer in self._offer.items()).any()
+            ),
+        ]
         for opcode, unit in UNIT_OF.items():
             with m.If(self._is[opcode]):
                 self._fill(m, getattr(self, f"{unit}_job").payload, view(self.command.payload, opcode))
@@ -169,7 +174,7 @@ class Dispatcher(wiring.Component):
         self._fill(m, self.layernorm_job.payload, view(self.command.payload, Opcode.LAYERNORM))
         # An expert is known a cycle before its first job is offered.
         self._tokens = Signal(16)
-        m.d.sync += self._tokens.eq(self.counts[self._expert[: exact_log2(self._config.max_experts)]])
+        m.d.sync += self._tokens.eq(Array(list(self.counts))[self._expert[: exact_log2(self._config.max_experts)]])
         with m.If(self._offer_expert):
             self._expert_job(m)
         self._suspect(m)
@@ -181,10 +186,13 @@ class Dispatcher(wiring.Component):
                     m.d.sync += self.index.eq(0)
                     m.next = "DECODE"
             with m.State("DECODE"):
-                with m.If(self._skipped):
-                    self._next(m)
-                with m.Else():
-                    self._decode(m)
+                with m.If(self._taken):
+                    self._handed_out(m)
+                with m.Elif(self.command.valid):
+                    with m.If(self._skipped):
+                        self._next(m)
+                    with m.Else():
+                        self._decode(m)
             self._norm_states(m)
             self._expert_states(m)
             with m.State("HALTED"):
@@ -195,9 +203,9 @@ class Dispatcher(wiring.Component):
     def _examine(self, m: Module) -> None:
         """In a command's first cycle find out what it is: of another task, malformed, or of which opcode.
 
-        One of the registers is 1 from its second cycle on.
+        One of the registers is 1 from its second cycle on, and still in the cycle after its last.
         """
-        fresh, selected = self.command.valid & ~self.command.ready, Signal()
+        fresh, selected = self.command.valid, Signal()
         m.d.comb += selected.eq((self._head.task_mask >> self.task_index)[0])
         self._skipped, self._malformed, self._unknown = Signal(), Signal(), Signal()
         self._is = {opcode: Signal(name=f"is_{opcode.name.lower()}") for opcode in Opcode}
@@ -241,7 +249,8 @@ class Dispatcher(wiring.Component):
             m.next = "IDLE"
         for opcode, found in self._is.items():
             if opcode in UNIT_OF:
-                self._hand_out(m, found, UNIT_OF[opcode])
+                with m.If(found & (self.waiting_for == 0)):
+                    m.d.sync += self._offer[UNIT_OF[opcode]].eq(1)
             elif opcode != Opcode.END:
                 with m.If(found & self._clear):
                     self._start(m, opcode)
@@ -254,14 +263,6 @@ class Dispatcher(wiring.Component):
         ]
         m.next = "HALTED"
 
-    def _hand_out(self, m: Module, found: Value, unit: str) -> None:
-        """Offer the job once everything that the command waits for is done, until the unit takes it."""
-        job, offer = getattr(self, f"{unit}_job"), self._offer[unit]
-        with m.If(found & (self.waiting_for == 0)):
-            m.d.sync += offer.eq(~(offer & job.ready))
-        with m.If(found & offer & job.ready):
-            self._handed_out(m)
-
     def _start(self, m: Module, opcode: Opcode) -> None:
         """Everything that a command that is not just one job waits for is done."""
         ledger = self._ledger
@@ -272,6 +273,7 @@ class Dispatcher(wiring.Component):
         elif opcode == Opcode.LAYERNORM:
             with m.If(~ledger.busy[STREAM] & ~ledger.busy[NORM]):
                 m.d.comb += self.started.eq(1)
+                m.d.sync += self._shifts_wanted.eq(1)
                 m.next = "SHIFTS"
         else:
             m.d.comb += self.started.eq(1)
@@ -289,14 +291,12 @@ class Dispatcher(wiring.Component):
 
     def _norm_states(self, m: Module) -> None:
         """LayerNorm's shifts, which no block overtakes, then its job."""
-        self._shifts_wanted = Signal()
         with m.State("SHIFTS"):
-            m.d.comb += self._shifts_wanted.eq(1)
             with m.If(self.stream_done):
-                m.d.sync += self._offer["layernorm"].eq(1)
+                m.d.sync += [self._shifts_wanted.eq(0), self._offer["layernorm"].eq(1)]
                 m.next = "NORM"
         with m.State("NORM"):
-            with m.If(self.layernorm_job.ready):
+            with m.If(self._taken):
                 self._next(m)
 
     def _expert_states(self, m: Module) -> None:

@@ -25,6 +25,10 @@ def occupied(m: Module, counts: data.View) -> Signal:
     return experts
 
 
+_BLOCKS = (Opcode.LINEAR, Opcode.STAGE, Opcode.LOAD_RESIDUAL, Opcode.LAYERNORM)
+"""Commands with one block of the stream; EXPERTS have two for each expert."""
+
+
 class StreamScheduler(wiring.Component):
     """Turns commands into jobs of the weight stream.
 
@@ -45,7 +49,7 @@ class StreamScheduler(wiring.Component):
     job:
         To the weight stream.
 
-    A job leaves at most two cycles after its command came, or one cycle an expert.
+    A job leaves at most three cycles after its command came, or one cycle an expert.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -69,34 +73,35 @@ class StreamScheduler(wiring.Component):
         self._occupied = occupied(m, self.counts)
         command = self.command.payload
         head = view(command, Opcode.LINEAR)
-        selected = Signal()
-        m.d.comb += selected.eq((head.task_mask >> self.task_index)[0])
-        with m.If(self.command.valid & self.command.ready):
+        done, dispatched, passed = Signal(), Signal(), Signal()
+        m.d.comb += self.command.ready.eq(done)
+        with m.If(self.command.valid & done):
             m.d.sync += index.eq(Mux(head.opcode == Opcode.END, 0, index + 1))
-
-        done, dispatched = Signal(), Signal()
         # A cycle late, but the next command takes longer to come.
         m.d.sync += dispatched.eq(self.dispatch_experts & (self.dispatch_index == index))
-        m.d.comb += self.command.ready.eq(done)
+        # From a command's second cycle on, and in the one after its last, a register says whose turn it is.
+        turn = {opcode: Signal(name=f"is_{opcode.name.lower()}") for opcode in (*_BLOCKS, Opcode.EXPERTS)}
+        selected = (head.task_mask >> self.task_index)[0]
+        m.d.sync += passed.eq(self.command.valid & ~(selected & Cat(head.opcode == opcode for opcode in turn).any()))
+        for opcode, found in turn.items():
+            m.d.sync += found.eq(self.command.valid & selected & (head.opcode == opcode))
         with m.If(self.command.valid):
-            with m.Switch(head.opcode):
-                for opcode in (Opcode.LINEAR, Opcode.STAGE, Opcode.LOAD_RESIDUAL, Opcode.LAYERNORM):
-                    with m.Case(opcode):
-                        self._describe(m, opcode)
-                        m.d.comb += [
-                            self.job.payload.address.eq(self.weight_address + head.stream_address),
-                            self.job.payload.bytes.eq(head.stream_bytes),
-                            self.job.valid.eq(selected),
-                            done.eq(~selected | self.job.ready),
-                        ]
-                with m.Case(Opcode.EXPERTS):
-                    # The dispatcher may hand out its last expert before the blocks of that one have been asked for.
-                    begun = Signal()
-                    decided = begun | dispatched
-                    m.d.sync += begun.eq(selected & decided & ~done)
-                    self._experts(m, selected, decided, done)
-                with m.Default():
-                    m.d.comb += done.eq(1)
+            m.d.comb += done.eq(passed)
+            for opcode in _BLOCKS:
+                with m.If(turn[opcode]):
+                    self._describe(m, opcode)
+                    m.d.comb += [
+                        self.job.payload.address.eq(self.weight_address + head.stream_address),
+                        self.job.payload.bytes.eq(head.stream_bytes),
+                        self.job.valid.eq(1),
+                        done.eq(self.job.ready),
+                    ]
+            with m.If(turn[Opcode.EXPERTS]):
+                # The dispatcher may hand out its last expert before the blocks of that one have been asked for.
+                begun = Signal()
+                decided = begun | dispatched
+                m.d.sync += begun.eq(decided & ~done)
+                self._experts(m, decided, done)
         return m
 
     def _tiles(self, channels: Value) -> Value:
@@ -124,7 +129,7 @@ class StreamScheduler(wiring.Component):
             kind = StreamKind.STAGE if opcode == Opcode.STAGE else StreamKind.RESIDUAL
             m.d.comb += [job.kind.eq(kind), job.words.eq(fields.words), job.base.eq(fields.destination_base)]
 
-    def _experts(self, m: Module, selected: Value, decided: Value, done: Signal) -> None:
+    def _experts(self, m: Module, decided: Value, done: Signal) -> None:
         """Two blocks for every expert that has tokens; the block address steps on for every expert."""
         fields = view(self.command.payload, Opcode.EXPERTS)
         job = self.job.payload
@@ -152,9 +157,7 @@ class StreamScheduler(wiring.Component):
                 job.tiles.eq(self._tiles(fields.hidden_channels)),
                 job.words.eq(fields.source_words),
             ]
-        with m.If(~selected):
-            m.d.comb += done.eq(1)
-        with m.Elif(decided):
+        with m.If(decided):
             with m.If(expert == fields.experts):
                 m.d.comb += done.eq(1)
                 m.d.sync += [expert.eq(0), block.eq(0)]

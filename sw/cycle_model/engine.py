@@ -21,7 +21,7 @@ START = 2
 """From a job's being taken to its start."""
 LISTED = 3
 """From a job's start to the first cycle in which its first phase can be taken."""
-LOOKED_UP = 2 + QueueLookup.LATENCY
+LOOKED_UP = 1 + QueueLookup.LATENCY
 """The same when that phase's rows are looked up."""
 SEEN = 1
 """From a row's being readable to the step that is begun with it."""

@@ -24,7 +24,7 @@ WRITE_LATENCY = 20
 BUSY_FALLS = 2
 """From a unit's ``done`` to the command that comes after it."""
 EXAMINED = 1
-"""From a command's being shown to the first cycle in which its waiting can end."""
+"""From a command's being shown to the first cycle in which its kind is known, and its waiting can end."""
 OFFERED = 1
 """From that to the first cycle in which a unit can take its job; a command that waited is offered when it ends."""
 TAKEN = 2
@@ -87,7 +87,7 @@ class FrameModel:
         for command in self._program.commands:
             arrived = self._bus.fetched(command.index) + 1
             shown = self._execute.available(arrived)
-            scheduled = self._schedule.available(arrived) + RegisterSlice.LATENCY
+            scheduled = self._schedule.available(arrived) + EXAMINED + RegisterSlice.LATENCY
             if not command.runs(self._task):
                 self._consume(shown, scheduled)
                 continue
