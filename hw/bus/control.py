@@ -77,7 +77,8 @@ class ControlRegisters(wiring.Component):
     command_index:
         Command in progress.
     progress, stalled_on:
-        For the watchdog: 1 in any cycle in which the machine gets on, and what it waits for otherwise (a StallSource).
+        For the watchdog: 1 in any cycle in which the machine gets on, and what it waits for otherwise (a StallSource;
+        reported is the cycle before the watchdog strikes).
     started, ended:
         Strobes with a command's index, stamped with the cycle of the run; ``ended`` one a unit.
     cause, owner:
@@ -127,13 +128,18 @@ class ControlRegisters(wiring.Component):
         m.submodules.stamps = stamps = CommandStamps(self._config, self._units)
         m.submodules.watchdog = watchdog = Watchdog()
         connect(m, flipped(self.bus), registers.bus)
-        begin, abort, failed, busy = Signal(), Signal(), Signal(), Signal()
+        # The host's command, and the machine's last words, from registers: they decide about hundreds of others.
+        begin, abort, failed, busy, stalled_on = Signal(), Signal(), Signal(), Signal(), Signal.like(self.stalled_on)
+        written, command = registers.control_written, registers.control_data
         # Counters and stamps see the machine of the cycle before: what they count comes from far away.
         self._observed = observed = Signal()
         m.d.sync += observed.eq(self.running)
+        m.d.sync += [
+            abort.eq(written & command[1]),
+            begin.eq(written & (command[:2] == 1) & ~busy & ~begin),
+            stalled_on.eq(self.stalled_on),
+        ]
         m.d.comb += [
-            abort.eq(registers.control_written & registers.control_data[1]),
-            begin.eq(registers.control_written & (registers.control_data[:2] == 1) & ~busy),
             watchdog.running.eq(self.running),
             watchdog.progress.eq(self.progress),
             watchdog.limit.eq(registers.watchdog_limit),
@@ -145,7 +151,7 @@ class ControlRegisters(wiring.Component):
             m.d.sync += [
                 getattr(self, SETTING_PORTS.get(name, name)).eq(getattr(registers, name)) for name in RUN_SETTINGS
             ]
-        error = self._errors(m, failed, abort | begin, registers)
+        error = self._errors(m, failed, abort | begin, stalled_on, registers)
         done, saturated = self._results(m, begin, abort | failed)
         self._interrupt(m, registers, failed, abort)
         self._count(m, counters, begin, registers)
@@ -154,9 +160,11 @@ class ControlRegisters(wiring.Component):
             registers.identity.eq(IDENTITY),
             registers.version.eq(INTERFACE_VERSION),
             registers.configuration.eq(configuration_word(self._config)),
-            registers.status.eq(Cat(busy, done, error, saturated)),
         ]
-        m.d.sync += registers.command_index.eq(self.command_index)
+        m.d.sync += [
+            registers.status.eq(Cat(busy, done, error, saturated)),
+            registers.command_index.eq(self.command_index),
+        ]
         return m
 
     def _life(self, m: Module, begin: Signal, stop: Value, busy: Signal) -> None:
@@ -185,7 +193,7 @@ class ControlRegisters(wiring.Component):
                 m.d.comb += [self.halt.eq(1), self.clear.eq(1)]
                 m.next = "IDLE"
 
-    def _errors(self, m: Module, failed: Signal, forget: Value, registers: RegisterFile) -> Signal:
+    def _errors(self, m: Module, failed: Signal, forget: Value, stalled_on: Signal, registers: RegisterFile) -> Signal:
         """Keep the first error; returns whether there is one."""
         error, code, command, address = Signal(), Signal(8), Signal(16), Signal(32)
         with m.If(forget):
@@ -195,7 +203,7 @@ class ControlRegisters(wiring.Component):
                 error.eq(1),
                 command.eq(self.command_index),
                 code.eq(ErrorCode.WATCHDOG),
-                address.eq(self.stalled_on),
+                address.eq(stalled_on),
             ]
             for source in reversed(list(self.error)):
                 with m.If(source.valid):
@@ -219,7 +227,9 @@ class ControlRegisters(wiring.Component):
     def _interrupt(self, m: Module, registers: RegisterFile, failed: Signal, abort: Signal) -> None:
         """Raise on done or error, as enabled; lower when told."""
         done = self.running & self.finished & ~failed & ~abort
-        with m.If((Cat(done, failed & ~abort) & registers.interrupt_enable).any()):
+        reasons = Signal(2)
+        m.d.sync += reasons.eq(Cat(done, failed & ~abort))
+        with m.If((reasons & registers.interrupt_enable).any()):
             m.d.sync += self.interrupt.eq(1)
         with m.Elif(registers.interrupt_clear_written):
             m.d.sync += self.interrupt.eq(0)

@@ -56,7 +56,7 @@ class ReadMaster(wiring.Component):
 
     OUTSTANDING = 16
     """Bursts issued and not yet answered in full."""
-    REQUEST_LATENCY = RegisterSlice.LATENCY + 2
+    REQUEST_LATENCY = RegisterSlice.LATENCY + 3
     RESPONSE_LATENCY = 1
 
     def __init__(self, config: AcceleratorConfig, clients: int) -> None:
@@ -82,28 +82,38 @@ class ReadMaster(wiring.Component):
         """Choose, check, issue, and route what comes back."""
         m = Module()
         burst = data.StructLayout({"client": range(self._clients), "address": 32, "beats_minus_one": 8})
-        chosen, pending = Signal(burst), Signal(burst)
+        chosen, checked, pending = Signal(burst), Signal(burst), Signal(burst)
         chosen_valid, chosen_end = Signal(), Signal(33)
+        inside, outside = Signal(), Signal()  # what the window says of the checked one
         issued = m.submodules.issued = SyncFIFO(width=burst.size, depth=self.OUTSTANDING)
         failed, stopped, refused = Signal(), Signal(), Signal()
-        outside = outside_window(chosen.address, chosen_end, self.window_base, self.window_limit)
         m.d.comb += [
             pending.eq(issued.r_data),
             stopped.eq(failed | self.halt),
-            refused.eq(chosen_valid & outside & ~stopped),
+            refused.eq(outside & ~stopped),
         ]
-        moves = self._issue(m, chosen, chosen_valid & ~outside & ~stopped, issued)
-        self._choose(m, chosen, chosen_valid, chosen_end, moves | refused, stopped)
+        moves = self._issue(m, checked, inside & ~stopped, issued)
+        # A register each for the choice with its end, and for the check. What follows a refused burst is not issued.
+        proceeds, beyond = Signal(), Signal()
+        m.d.comb += [
+            proceeds.eq(~inside | moves),
+            beyond.eq(outside_window(chosen.address, chosen_end, self.window_base, self.window_limit)),
+        ]
+        with m.If(proceeds):
+            m.d.sync += [checked.eq(chosen), inside.eq(chosen_valid & ~beyond), outside.eq(chosen_valid & beyond)]
+        with m.If(stopped):
+            m.d.sync += [inside.eq(0), outside.eq(0)]
+        self._choose(m, chosen, chosen_valid, chosen_end, proceeds, stopped)
         broken = self._route(m, pending, issued, stopped)
         m.d.sync += [
             self.error.valid.eq(broken | refused),
-            self.quiescent.eq(~chosen_valid & (issued.level == 0) & ~self.bus.rvalid),
+            self.quiescent.eq(~chosen_valid & ~inside & ~outside & (issued.level == 0) & ~self.bus.rvalid),
         ]
         with m.If(broken | refused):
             m.d.sync += [
                 failed.eq(1),
                 self.error.payload.code.eq(Mux(broken, ErrorCode.BUS_READ, ErrorCode.ADDRESS_WINDOW)),
-                self.error.payload.address.eq(Mux(broken, pending.address, chosen.address)),
+                self.error.payload.address.eq(Mux(broken, pending.address, checked.address)),
             ]
         return m
 
@@ -137,22 +147,22 @@ class ReadMaster(wiring.Component):
                         Format("a burst at {:x} of client {} crosses a 4 KiB boundary", first, index),
                     )
 
-    def _issue(self, m: Module, chosen: data.View, allowed: Value, issued: SyncFIFO) -> Signal:
-        """Show a checked burst on the address channel; returns whether the chosen one leaves."""
+    def _issue(self, m: Module, checked: data.View, allowed: Value, issued: SyncFIFO) -> Signal:
+        """Show a checked burst on the address channel; returns whether it leaves."""
         bus = self.bus
         moves = Signal()
         m.d.comb += [
             moves.eq(allowed & issued.w_rdy & (~bus.arvalid | bus.arready)),
             issued.w_en.eq(moves),
-            issued.w_data.eq(chosen.as_value()),
+            issued.w_data.eq(checked.as_value()),
             bus.arsize.eq(exact_log2(self._config.memory_bytes)),
             bus.arburst.eq(INCREMENTING),
         ]
         with m.If(moves):
             m.d.sync += [
                 bus.arvalid.eq(1),
-                bus.araddr.eq(chosen.address),
-                bus.arlen.eq(chosen.beats_minus_one),
+                bus.araddr.eq(checked.address),
+                bus.arlen.eq(checked.beats_minus_one),
             ]
         with m.Elif(bus.arready):
             m.d.sync += bus.arvalid.eq(0)

@@ -78,7 +78,6 @@ class WriteMaster(wiring.Component):
         moves = Signal()
         burst, checking = self._check(m, splitter.burst, moves)
         m.d.comb += [
-            stopped.eq(failed | self.halt),
             refused.eq(burst.valid & burst.outside & ~stopped),
             moves.eq(
                 burst.valid
@@ -95,7 +94,8 @@ class WriteMaster(wiring.Component):
         self._issue(m, burst, moves, lengths, unanswered)
         self._send(m, lengths, stopped)
         m.d.comb += [bus.bready.eq(1), unanswered.r_en.eq(bus.bvalid)]
-        m.d.sync += self.error.valid.eq(broken | refused)
+        # What stops it decides much, so it is a register; bursts that leave until then are completed like all others.
+        m.d.sync += [self.error.valid.eq(broken | refused), stopped.eq(failed | broken | refused | self.halt)]
         with m.If(broken | refused):
             m.d.sync += [
                 failed.eq(1),

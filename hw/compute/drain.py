@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Format, Module, Mux, ResetSignal, Signal, Value, signed
+from amaranth.hdl import Array, Assert, Format, Module, Mux, ResetSignal, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -174,7 +174,9 @@ class Drain(wiring.Component):
         before = self._later(m, tag, MEMORY_LATENCY - 1, "fetching")
         scales = Signal(lanes * scale_bits)
         with m.If(moves[-2]):
-            m.d.sync += scales.eq(self.query_scales.as_value().word_select(before.scale, lanes * scale_bits))
+            # An array, not `word_select`: the place of a word that is no power of two wide would take a multiplier.
+            held, size = self.query_scales.as_value(), lanes * scale_bits
+            m.d.sync += scales.eq(Array(held[i : i + size] for i in range(0, len(held), size))[before.scale])
         tag = self._later(m, before, 1, "fetched")
         for lane in range(lanes):
             source = Signal(parameter_set(config), name=f"source_{lane}")

@@ -10,6 +10,7 @@ from hw.arithmetic import exceeds, saturate
 from hw.compute.assembler import GroupAssembler
 from hw.config import AcceleratorConfig
 from hw.interfaces import MEMORY_LATENCY, Strobe, residual_lanes, residual_write
+from hw.memory.residual import ResidualMemory
 from hw.nonlinear.pipeline import delay
 
 _READ = GroupAssembler.LATENCY - MEMORY_LATENCY
@@ -28,7 +29,7 @@ class ResidualUpdate(wiring.Component):
     -------
     request: In(Strobe)
         Column ``column`` of word ``address``; ``add``: to what is there, else it is replaced. A column must not be
-        added to while an earlier write to it is on its way, that is within LATENCY - 1 cycles (asserted).
+        added to while an earlier write to it is on its way, that is within LATENCY cycles (asserted).
     values: In(ArrayLayout(signed(residual_width), P))
         What to add or write, GroupAssembler.LATENCY after the request.
     read_enable, read_address: Out; read_data: In
@@ -91,7 +92,7 @@ class ResidualUpdate(wiring.Component):
             for column in range(config.columns):
                 m.d.comb += write.payload.data[column * config.elements + lane].eq(new)
 
-        for stage in range(1, self.LATENCY):
+        for stage in range(1, self.LATENCY + ResidualMemory.WRITE_LATENCY):
             same = (stages[stage].address == request.payload.address) & (stages[stage].column == request.payload.column)
             with m.If(request.valid & request.payload.add & valids[stage] & same & ~ResetSignal()):
                 m.d.sync += Assert(0, Format("residual word {} is added to before it is written", end.address))

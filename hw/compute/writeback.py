@@ -70,9 +70,10 @@ class Writeback(wiring.Component):
     residual_read_enable, residual_read_address: Out; residual_read_data: In
         Read port of the residual memory.
     row_written, job_written: Out(1)
-        Pulses: a step with ``row_last`` or ``job_last`` is being written; it can be read from the next cycle on.
+        Pulses: a step with ``row_last`` or ``job_last`` is being written; it can be read two cycles later.
     idle: Out(1)
-        Every step issued so far has been written and can be read. Falls in the cycle after a step.
+        Every step issued so far has been written and can be read. Rises two cycles after the last write, falls in the
+        cycle after a step.
     saturated: Out(1)
         Pulse: a residual value was clipped; no later than the first cycle of ``idle``.
 

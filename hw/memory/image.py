@@ -107,15 +107,13 @@ class ImageLoader(wiring.Component):
         m.d.sync += self.done.eq(written & packer.image_last)
         with m.If(written & packer.patch_last):
             m.d.sync += self.rows_done.eq(self.rows_done + 1)
-        with m.FSM(name="state"):
-            with m.State("IDLE"):
-                m.d.comb += self.job.ready.eq(1)
-                with m.If(self.job.valid):
-                    m.d.sync += [job.eq(self.job.payload), self.rows_done.eq(0)]
-                    m.next = "BEGIN"
-            with m.State("BEGIN"):
-                m.d.comb += [walker.start.eq(1), packer.start.eq(1)]
-                m.next = "RUN"
-            with m.State("RUN"):
-                with m.If(self.done):
-                    m.next = "IDLE"
+        # One register a state: the sequencer's decisions follow from `ready`.
+        idle, begin = Signal(init=1), Signal()
+        m.d.comb += [self.job.ready.eq(idle), walker.start.eq(begin), packer.start.eq(begin)]
+        m.d.sync += begin.eq(idle & self.job.valid)
+        with m.If(idle):
+            m.d.sync += [job.eq(self.job.payload), idle.eq(~self.job.valid)]
+            with m.If(self.job.valid):
+                m.d.sync += self.rows_done.eq(0)
+        with m.Elif(self.done):
+            m.d.sync += idle.eq(1)

@@ -30,12 +30,14 @@ class ResidualMemory(wiring.Component):
         An address beyond the last word, one cycle after its use. Such a write is dropped, such a read returns any
         data. Of two in one cycle, the write's is reported.
 
-    Timing: one read and one write a cycle. A column that is read in the cycle in which it is written is undefined (the
-    reader asserts that it does not use it); from the next cycle on the new lanes are read.
+    Timing: one read and one write a cycle; a write takes place ``WRITE_LATENCY`` cycles after it was given. A column
+    that is read in that cycle is undefined (the reader asserts that it does not use it); from the next cycle on the new
+    lanes are read.
     Resources: ``residual_words * T * residual_width`` bits of block RAM.
     """
 
     LATENCY = MEMORY_LATENCY
+    WRITE_LATENCY = 1
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
@@ -55,6 +57,21 @@ class ResidualMemory(wiring.Component):
         words = config.residual_words
         write = self.write
         beyond_write, beyond_read = Signal(), Signal()
+        # Writers are far away, and whether the word exists decides the enables of many blocks: a register between them.
+        writing, address, columns, lanes = (
+            Signal(),
+            Signal.like(write.payload.address),
+            Signal.like(write.payload.columns),
+            Signal.like(write.payload.data, reset_less=True),
+        )
+        refused = Signal()
+        m.d.sync += [
+            writing.eq(write.valid),
+            refused.eq(beyond_write),
+            address.eq(write.payload.address),
+            columns.eq(write.payload.columns),
+            lanes.eq(write.payload.data),
+        ]
         m.d.comb += [
             beyond_write.eq(write.valid & (write.payload.address >= words)),
             beyond_read.eq(self.read_enable & (self.read_address >= words)),
@@ -65,14 +82,14 @@ class ResidualMemory(wiring.Component):
             m.submodules[f"column_{index}"] = ram
             write_port, read_port = ram.write_port(), ram.read_port()
             m.d.comb += [
-                write_port.addr.eq(write.payload.address),
-                write_port.en.eq(write.valid & write.payload.columns[index] & ~beyond_write),
+                write_port.addr.eq(address),
+                write_port.en.eq(writing & columns[index] & ~refused),
                 read_port.addr.eq(self.read_address),
                 read_port.en.eq(self.read_enable),
             ]
             for lane in range(config.elements):
                 word_lane = index * config.elements + lane
-                m.d.comb += write_port.data[lane].eq(write.payload.data[word_lane])
+                m.d.comb += write_port.data[lane].eq(lanes[word_lane])
                 m.d.sync += self.read_data[word_lane].eq(read_port.data[lane])
         m.d.sync += [
             self.range_error.valid.eq(beyond_write | beyond_read),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -36,7 +36,7 @@ class ResidualReader(wiring.Component):
     read_enable, read_address, read_data:
         The residual memory's read port; data ``MEMORY_LATENCY`` later.
     beat:
-        The rows' words as sign-extended little-endian 32-bit lanes.
+        The rows' words as sign-extended little-endian 32-bit lanes, from registers.
 
     Timing: one beat a cycle.
     """
@@ -71,38 +71,44 @@ class ResidualReader(wiring.Component):
         m.d.comb += [words.w_data.eq(self.read_data), words.w_en.eq(arriving[-1])]
 
         beats = 4 * self._config.lanes // self._config.memory_bytes
-        index = Signal(range(max(2, beats)))
-        last = index == beats - 1
+        index, last = Signal(range(max(2, beats))), Signal(init=beats == 1)
         oldest = Signal(layout)
         lanes = Signal(32 * self._config.lanes)
         m.d.comb += oldest.eq(words.r_data)
         m.d.comb += [lanes.word_select(i, 32).eq(lane) for i, lane in enumerate(oldest)]
+        taken_on = Signal()
         m.d.comb += [
-            self.beat.valid.eq(words.r_rdy),
-            self.beat.payload.eq(lanes.word_select(index, 8 * self._config.memory_bytes)),
-            words.r_en.eq(self.beat.ready & last),
+            taken_on.eq(~self.beat.valid | self.beat.ready),
+            words.r_en.eq(taken_on & last),
         ]
-        with m.If(self.beat.valid & self.beat.ready):
-            m.d.sync += index.eq(Mux(last, 0, index + 1))
+        with m.If(taken_on):
+            m.d.sync += [
+                self.beat.valid.eq(words.r_rdy),
+                self.beat.payload.eq(lanes.word_select(index, 8 * self._config.memory_bytes)),
+            ]
+            with m.If(words.r_rdy):
+                m.d.sync += [index.eq(Mux(last, 0, index + 1)), last.eq((beats == 1) | (index == beats - 2))]
         return m
 
     def _walk(self, m: Module, room: Signal) -> None:
         """Address the rows' words one after another while there is room."""
-        active = Signal()
-        row, row_base, word = Signal(16), Signal(16), Signal(16)
-        last_word = word + 1 == self.job.words
+        job, active = self.job, Signal()
+        rows, row_base, word = Signal(16), Signal(16), Signal(16)
+        # Words and rows that are left after this one; whether there are none is known a cycle before.
+        words, last_word, last_row = Signal(16), Signal(), Signal()
         m.d.comb += [
             self.read_enable.eq(active & (room != 0)),
             self.read_address.eq(row_base + word),
         ]
+        whole_row = [word.eq(0), words.eq(job.words - 1), last_word.eq(job.words == 1)]
         with m.If(self.start):
-            m.d.sync += [active.eq(1), row.eq(0), word.eq(0), row_base.eq(self.job.source_base)]
+            m.d.sync += [active.eq(1), row_base.eq(job.source_base), *whole_row]
+            m.d.sync += [rows.eq(job.rows - 1), last_row.eq(job.rows == 1)]
         with m.Elif(self.read_enable):
-            m.d.sync += word.eq(word + 1)
+            m.d.sync += [word.eq(word + 1), words.eq(words - 1), last_word.eq(words == 1)]
             with m.If(last_word):
-                m.d.sync += [word.eq(0), row.eq(row + 1), row_base.eq(row_base + self.job.source_stride)]
-                with m.If(row + 1 == self.job.rows):
-                    m.d.sync += active.eq(0)
+                m.d.sync += [*whole_row, row_base.eq(row_base + job.source_stride)]
+                m.d.sync += [rows.eq(rows - 1), last_row.eq(rows == 1), active.eq(~last_row)]
 
 
 class StoreUnit(wiring.Component):
@@ -166,36 +172,36 @@ class StoreUnit(wiring.Component):
             self.read_enable.eq(reader.read_enable),
             self.read_address.eq(reader.read_address),
         ]
-        with m.FSM(name="state"):
-            with m.State("IDLE"):
-                m.d.comb += self.job.ready.eq(1)
-                m.d.sync += job.eq(self.job.payload)
-                with m.If(self.job.valid):
-                    m.next = "BEGIN"
-            with m.State("BEGIN"):
-                m.d.comb += reader.start.eq(1)
-                m.d.sync += job.offset.eq(job.output_base + job.offset)
-                m.next = "ROWS"
-            with m.State("ROWS"):
-                self._row(m, job, master.run)
-            with m.State("WRITING"):
-                with m.If(master.idle):
-                    m.d.comb += self.done.eq(1)
-                    m.next = "IDLE"
+        # One register a state: the sequencer's decisions follow from `ready`.
+        idle, begin, rows, writing = Signal(init=1), Signal(), Signal(), Signal()
+        m.d.comb += [self.job.ready.eq(idle), reader.start.eq(begin), self.done.eq(writing & master.idle)]
+        m.d.sync += begin.eq(idle & self.job.valid)
+        with m.If(idle):
+            m.d.sync += [job.eq(self.job.payload), idle.eq(~self.job.valid)]
+        with m.If(begin):
+            m.d.sync += [job.offset.eq(job.output_base + job.offset), rows.eq(1)]
+        announced = self._announce(m, job, begin, rows, master.run)
+        with m.If(announced):
+            m.d.sync += [rows.eq(0), writing.eq(1)]
+        with m.If(self.done):
+            m.d.sync += [writing.eq(0), idle.eq(1)]
         return m
 
-    def _row(self, m: Module, job: data.View, run: stream.Interface) -> None:
-        """Announce the next row; ``job.offset`` has become its address."""
+    def _announce(self, m: Module, job: data.View, begin: Signal, active: Signal, run: stream.Interface) -> Value:
+        """Announce row after row while ``active``; returns whether the last is taken.
+
+        ``job.offset`` has become the row's address.
+        """
         word_bytes = exact_log2(4 * self._config.lanes)
         beats = exact_log2(4 * self._config.lanes // self._config.memory_bytes)
-        row = Signal(16)
+        left, last = Signal(16), Signal()
         m.d.comb += [
-            run.valid.eq(1),
+            run.valid.eq(active),
             run.payload.address.eq(job.offset),
             run.payload.beats_minus_one.eq((job.words << beats) - 1),
         ]
-        with m.If(run.ready):
-            m.d.sync += [row.eq(row + 1), job.offset.eq(job.offset + (job.words << word_bytes))]
-            with m.If(row + 1 == job.rows):
-                m.d.sync += row.eq(0)
-                m.next = "WRITING"
+        with m.If(begin):
+            m.d.sync += [left.eq(job.rows - 1), last.eq(job.rows == 1)]
+        with m.If(active & run.ready):
+            m.d.sync += [job.offset.eq(job.offset + (job.words << word_bytes)), left.eq(left - 1), last.eq(left == 1)]
+        return active & run.ready & last

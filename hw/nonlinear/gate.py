@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Format, Module, Mux, ResetSignal, Signal
+from amaranth.hdl import Array, Assert, Format, Module, Mux, ResetSignal, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 from amaranth.utils import exact_log2
@@ -56,7 +56,7 @@ class Gate(wiring.Component):
     done: Out(1)
         Pulse: the queues are complete.
 
-    Timing: max(experts + 1, 16) cycles a token once its logits are there, and about 50 for the last one.
+    Timing: max(experts + 1, 16) cycles a token once its logits are there, and about 55 for the last one.
     Resources: queues of max_experts x max_tokens entries in block RAM, three multipliers.
     """
 
@@ -104,7 +104,9 @@ class Gate(wiring.Component):
         m.d.comb += [weights.ranked.payload.ranking.eq(top_k.ranking), weights.ranked.payload.buffer.eq(buffer)]
 
         # The queue writes an entry a cycle after it was appended.
-        last = weights.token_last & (weights.append.payload.token == job.tokens - 1)
+        last_token = Signal(range(config.max_tokens))
+        m.d.sync += last_token.eq(job.tokens - 1)
+        last = weights.token_last & (weights.append.payload.token == last_token)
         finished = delay(m, last, 1, name="finished")
         m.d.sync += self.done.eq(finished)
         m.d.comb += self.job.ready.eq(~scanning)
@@ -122,23 +124,30 @@ class Gate(wiring.Component):
         slot = Signal(range(max(config.max_experts + 1, GateWeights.INTERVAL)))
         first_word = Signal(range(config.score_words))
         issued, last, wanted, waits = Signal(), Signal(), Signal(candidate(config)), Signal()
-        last_slot = Mux(job.experts > GateWeights.INTERVAL - 1, job.experts, GateWeights.INTERVAL - 1)
+        # What a job allows is worked out a cycle before it is looked at; tokens never overtake their limit.
+        limit, last_slot, last_expert = Signal.like(token), Signal.like(slot), Signal.like(slot)
+        reading, slot_last, within = Signal(), Signal(), Signal(init=1)
+        m.d.sync += [
+            limit.eq(Mux(self.rows_ready < job.tokens, self.rows_ready, job.tokens)),
+            last_slot.eq(Mux(job.experts < GateWeights.INTERVAL, GateWeights.INTERVAL - 1, job.experts)),
+            last_expert.eq(job.experts - 1),
+            reading.eq(scanning),
+        ]
         m.d.comb += [
-            waits.eq(scanning & (token != job.tokens) & (token >= self.rows_ready)),
-            issued.eq(scanning & (token != job.tokens) & (slot < job.experts) & ~waits),
-            last.eq(issued & (slot == job.experts - 1)),
+            waits.eq(token == limit),
+            slot_last.eq(slot == last_slot),
+            issued.eq(reading & within & ~waits),
+            last.eq(issued & (slot == last_expert)),
             wanted.expert.eq(slot),
             wanted.first.eq(slot == 0),
         ]
         m.d.sync += [self.score_read_enable.eq(issued), self.score_read_address.eq(first_word + token)]
-        with m.If(~scanning):
-            m.d.sync += [token.eq(0), slot.eq(0), first_word.eq(0)]
-        with m.Elif(slot == last_slot):
-            m.d.sync += [slot.eq(0), first_word.eq(0)]
-            with m.If(token != job.tokens):
-                m.d.sync += token.eq(token + 1)
+        with m.If(~reading):
+            m.d.sync += [token.eq(0), slot.eq(0), first_word.eq(0), within.eq(1)]
+        with m.Elif(slot_last):
+            m.d.sync += [slot.eq(0), first_word.eq(0), within.eq(1), token.eq(token + 1)]
         with m.Elif(~waits):
-            m.d.sync += slot.eq(slot + 1)
+            m.d.sync += [slot.eq(slot + 1), within.eq(within & (slot != last_expert))]
             with m.If(slot[: exact_log2(config.elements)].all()):
                 m.d.sync += first_word.eq(first_word + job.tokens)
         return issued, wanted, last
@@ -152,7 +161,7 @@ class Gate(wiring.Component):
         chosen, buffer, ranked_buffer = top_k.candidate, Signal(), Signal()
         m.d.sync += [
             chosen.payload.eq(arrived),
-            chosen.payload.score.eq(self.score_read_data[arrived.expert[: exact_log2(config.elements)]]),
+            chosen.payload.score.eq(Array(self.score_read_data)[arrived.expert[: exact_log2(config.elements)]]),
         ]
         ended = delay(m, last, MEMORY_LATENCY + 2, name="ended")
         with m.If(ended):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Cat, Format, Module, Mux, ResetSignal, Signal, signed
+from amaranth.hdl import Array, Assert, Cat, Format, Module, Mux, ResetSignal, Signal, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -143,6 +143,8 @@ class GateWeights(wiring.Component):
         place, busy, token = Signal(range(config.max_top_k)), Signal(), Signal(range(config.max_tokens))
         scale = Signal(inverse.payload.shape())
         last = place == self.top_k - 1
+        expert = Signal(range(config.max_experts))
+        m.d.comb += expert.eq(Array(entry.expert for entry in chosen)[place])
         m.submodules.multiplier = multiplier = Multiplier(max(weight.width, len(scale.mantissa)) + 1, 1)
         product = multiplier.product[0][: weight.width + len(scale.mantissa)]
         rounded = registered_round_shift(m, product, scale.exponent, name="weight")
@@ -153,9 +155,9 @@ class GateWeights(wiring.Component):
         m.d.sync += self.append.payload.weight.eq(saturate(rounded, weight))
         m.d.comb += [
             multiplier.broadcast.eq(scale.mantissa),
-            multiplier.stationary[0].eq(chosen[place].exponential),
+            multiplier.stationary[0].eq(Array(entry.exponential for entry in chosen)[place]),
             self.append.valid.eq(delay(m, busy, self.LATENCY, name="busy")),
-            self.append.payload.expert.eq(delay(m, chosen[place].expert, self.LATENCY, name="append_expert")),
+            self.append.payload.expert.eq(delay(m, expert, self.LATENCY, name="append_expert")),
             self.append.payload.token.eq(token),
             self.token_last.eq(delay(m, busy & last, self.LATENCY, name="token_last")),
         ]

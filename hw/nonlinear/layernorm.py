@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Cat, Format, Module, Mux, ResetSignal, Signal
+from amaranth.hdl import Array, Assert, Cat, Format, Module, Mux, ResetSignal, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
@@ -182,19 +182,21 @@ class LayerNorm(wiring.Component):
         """Take a job, start on it, count its rows."""
         with m.If(row_written):
             m.d.sync += self.rows_done.eq(self.rows_done + 1)
-        with m.FSM(name="state"):
-            with m.State("IDLE"):
-                m.d.comb += self.job.ready.eq(1)
-                with m.If(self.job.valid):
-                    m.d.sync += [job.eq(self.job.payload), self.rows_done.eq(0)]
-                    m.next = "START"
-            with m.State("START"):
-                m.d.comb += start.eq(1)
-                m.next = "RUN"
-            with m.State("RUN"):
-                with m.If(self.rows_done == job.rows):
-                    m.d.comb += self.done.eq(1)
-                    m.next = "IDLE"
+        # One register a state: the sequencer's decisions follow from `ready` and `done`.
+        idle, running = Signal(init=1), Signal()
+        m.d.comb += self.job.ready.eq(idle)
+        m.d.sync += [
+            start.eq(idle & self.job.valid),
+            self.done.eq(running & ~self.done & (self.rows_done == job.rows)),
+        ]
+        with m.If(idle):
+            m.d.sync += [job.eq(self.job.payload), idle.eq(~self.job.valid)]
+            with m.If(self.job.valid):
+                m.d.sync += self.rows_done.eq(0)
+        with m.If(start):
+            m.d.sync += running.eq(1)
+        with m.If(self.done):
+            m.d.sync += [running.eq(0), idle.eq(1)]
 
     def _look_up_rows(
         self, m: Module, statistics: RowStatistics, walk: RowWalk, lanes: LayerNormLanes, start: Signal
@@ -229,13 +231,16 @@ class LayerNorm(wiring.Component):
         channel = walk.beat.payload.channel
         group = delay(m, channel[lane_bits:chunk_bits], MEMORY_LATENCY, name="shift_group")
         chunk = Signal(given.shifts.shape())
-        groups = data.ArrayLayout(lanes.channel_shifts.shape(), config.chunk_bytes // config.layernorm_lanes)
+        # An array, not a view of views: the place of a group that is no power of two wide would take a multiplier.
+        size = lanes.channel_shifts.shape().size
+        kept = chunk.as_value()
+        groups = Array(kept[first : first + size] for first in range(0, len(kept), size))
         m.d.comb += [
             write.en.eq(self.shift_write.valid),
             write.addr.eq(given.address),
             write.data.eq(given.shifts),
             read.addr.eq(channel[chunk_bits:]),
-            lanes.channel_shifts.eq(data.View(groups, chunk.as_value())[group]),
+            lanes.channel_shifts.eq(groups[group]),
         ]
         m.d.sync += chunk.eq(read.data)
         with m.If(self.shift_write.valid & ~ResetSignal()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -108,7 +108,7 @@ class LayerNormLanes(wiring.Component):
             left, product = self._multiply(m, lane, channel, row, beats[1])
             inputs.append(delay(m, left, 1, name=f"input_{lane}"))
             products.append(product)
-            amount = delay(m, self._shift_amount(m, lane), 1, name=f"amount_{lane}")
+            amount = self._shift_amount(m, lane)
             self._quantise(m, lane, product, amount, beats[-2].wide)
         self._sum(m, inputs, products, valids[3] & beats[3].statistics, beats[3])
         m.d.comb += [
@@ -122,11 +122,10 @@ class LayerNormLanes(wiring.Component):
         config, beat = self._config, self.beat.payload
         lanes, half = config.layernorm_lanes, wide_channels(config)
         if lanes == half:
-            parts = data.ArrayLayout(
-                data.ArrayLayout(signed(config.numerics.residual.width), lanes), config.lanes // lanes
-            )
-            selected = data.View(parts, self.word.as_value())[beat.part]
-            return [selected[lane] for lane in range(lanes)]
+            return [
+                Array(self.word[first + lane] for first in range(0, config.lanes, lanes))[beat.part]
+                for lane in range(lanes)
+            ]
         # A word a cycle: only the wide output, two words for one, has to choose a half.
         return [
             Mux(beat.wide & beat.part[0], self.word[lane + half], self.word[lane]) if lane < half else self.word[lane]
@@ -156,13 +155,18 @@ class LayerNormLanes(wiring.Component):
         return kept, multiplier.product[0]
 
     def _shift_amount(self, m: Module, lane: int) -> Signal:
-        """Stages 1 and 2: the right shift of a lane's product, 0 to 63."""
-        constants, exponent = self.constants, self.row.exponent
+        """Stages 1 to 3: the right shift of a lane's product, 0 to 63."""
+        constants, wide = self.constants, self.beat.payload.wide
         amount = Signal(6, name=f"shift_{lane}")
+        most = Signal(7, name=f"shift_most_{lane}")
+        kept = Signal(self.channel_shifts[lane].shape(), name=f"shift_kept_{lane}")
         total = Signal(signed(8), name=f"shift_total_{lane}")
-        narrow = constants.shift + exponent - self.channel_shifts[lane]
-        m.d.sync += total.eq(Mux(self.beat.payload.wide, constants.wide_shift + exponent, narrow))
-        m.d.sync += amount.eq(Mux(total < 0, 0, Mux(total > _LARGEST_SHIFT, _LARGEST_SHIFT, total)))
+        m.d.sync += [
+            most.eq(Mux(wide, constants.wide_shift, constants.shift) + self.row.exponent),
+            kept.eq(Mux(wide, 0, self.channel_shifts[lane])),
+            total.eq(most - kept),
+            amount.eq(Mux(total < 0, 0, Mux(total > _LARGEST_SHIFT, _LARGEST_SHIFT, total))),
+        ]
         return amount
 
     def _quantise(self, m: Module, lane: int, product: Signal, amount: Value, wide: Value) -> None:

@@ -105,7 +105,7 @@ class LayerNormOutput(wiring.Component):
         """Words wait here for the scratchpad."""
         depth, write = queue_depth(self._config), self.scratch_write
         m.submodules.queue = queue = SyncFIFOBuffered(width=len(queued.as_value()), depth=depth)
-        places, taken = Signal(range(depth + 1), init=depth), Signal()
+        places, room, taken = Signal(range(depth + 1), init=depth), Signal(init=1), Signal()
         oldest = data.View(queued.shape(), queue.r_data)
         m.d.comb += [
             queue.w_data.eq(queued),
@@ -117,9 +117,12 @@ class LayerNormOutput(wiring.Component):
             write.payload.columns.eq(~0),
             taken.eq(write.valid & write.ready),
             self.row_written.eq(taken & oldest.row_last),
-            self.room.eq(places != 0),
+            self.room.eq(room),
         ]
-        m.d.sync += places.eq(places - self.reserve + taken)
+        m.d.sync += [
+            places.eq(places - self.reserve + taken),
+            room.eq(Mux(self.reserve & ~taken, places != 1, taken | (places != 0))),
+        ]
         with m.If(~ResetSignal()):
             m.d.sync += [
                 Assert(~queued_valid | queue.w_rdy, "LayerNorm's queue of words overflows"),

@@ -19,7 +19,7 @@ def scaled_mantissa(exponents: int) -> data.StructLayout:
 
 
 class Normaliser(wiring.Component):
-    """Shift a number left until one of its top ``digit`` bits is set, in a pipeline of two conditional shifts a stage.
+    """Shift a number left until one of its top ``digit`` bits is set, in a pipeline of a conditional shift a stage.
 
     Parameters
     ----------
@@ -45,24 +45,23 @@ class Normaliser(wiring.Component):
             raise ValueError(f"width is {width}; choose a multiple of the digit of {digit} bits, at least two digits")
         self._width, self._digit = width, digit
         self._count_width = (width // digit - 1).bit_length()
-        self.latency = (self._count_width + 1) // 2
+        self.latency = self._count_width
         super().__init__({"value": In(width), "normalised": Out(width), "shift": Out(self._count_width)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         value: Value = self.value
         taken: list[Value] = []
-        for position, level in enumerate(reversed(range(self._count_width))):
+        for level in reversed(range(self._count_width)):
             distance = self._digit << level
             empty, shifted = Signal(name=f"empty_{level}"), Signal(self._width, name=f"shifted_{level}")
             m.d.comb += [shifted.eq(value), empty.eq(value[-distance:] == 0)]
             with m.If(empty):
                 m.d.comb += shifted.eq(value << distance)
-            value, taken = shifted, [empty, *taken]
-            if position % 2 or level == 0:
-                stored = Signal((self._width + len(taken)), name=f"stored_{level}")
-                m.d.sync += stored.eq(Cat(value, *taken))
-                value, taken = stored[: self._width], list(stored[self._width :])
+            taken = [empty, *taken]
+            stored = Signal((self._width + len(taken)), name=f"stored_{level}")
+            m.d.sync += stored.eq(Cat(shifted, *taken))
+            value, taken = stored[: self._width], list(stored[self._width :])
         m.d.comb += [self.normalised.eq(value), self.shift.eq(Cat(*taken))]
         return m
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from amaranth.hdl import Assert, Format, Module, Mux, ResetSignal, Signal, Value, signed
+from amaranth.hdl import Assert, Cat, Format, Module, Mux, ResetSignal, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arithmetic import round_shift
 from hw.compute.multiplier import Multiplier
+from hw.compute.rounding import ROUNDING_LATENCY, registered_round_shift
 from hw.config import AcceleratorConfig
 from hw.interfaces import Strobe
 from hw.nonlinear.pipeline import delay
@@ -96,7 +97,7 @@ class RowStatistics(wiring.Component):
         self._root = ReciprocalSquareRoot(config.numerics, square_sum_width(config) + _CHANNEL_BITS - 1)
         self._square_limbs = -(-square_sum_width(config) // _LIMB)
         self.interval = self._square_limbs + 5
-        self.latency = self.interval + 4 + self._root.latency + 2
+        self.latency = self.interval + 5 + self._root.latency + 2
         super().__init__(
             {
                 "sums": In(Strobe(row_sums(config))),
@@ -140,48 +141,61 @@ class RowStatistics(wiring.Component):
         adding = delay(m, step, Multiplier.LATENCY, name="adding_step")
         enable = delay(m, running, Multiplier.LATENCY, name="adding")
         variance, weighted_total = self._add(m, products, multiplier.product[0], enable, adding)
-        complete = delay(m, running & last, Multiplier.LATENCY + 1, name="complete")
+        complete = delay(m, running & last, Multiplier.LATENCY + 2, name="complete")
 
         constants = self.constants
-        scaled, mean = Signal(34), Signal(self.result.payload.mean.shape())
-        exact_mean = round_shift(weighted_total, constants.mean_shift)
+        scaled, size = Signal(34), len(self.result.payload.mean)
+        exact_mean = registered_round_shift(m, weighted_total, constants.mean_shift, name="rounded_mean")
+        mean = exact_mean[:size].as_signed()
         m.d.sync += [
             root.argument.valid.eq(complete),
             root.argument.payload.eq(Mux(variance == 0, 1, variance)),
-            mean.eq(exact_mean),
             scaled.eq(root.result.payload.mantissa * constants.scale_multiplier),
             self.result.payload.scale.eq(round_shift(scaled, self._config.numerics.mantissa_fraction)),
         ]
         m.d.comb += [
             self.result.valid.eq(delay(m, root.result.valid, 2, name="valid")),
             self.result.payload.exponent.eq(delay(m, root.result.payload.exponent, 2, name="exponent")),
-            self.result.payload.mean.eq(delay(m, mean, root.latency + 2, name="mean")),
+            # Three cycles of rounding beside the one of the argument's register.
+            self.result.payload.mean.eq(delay(m, mean, root.latency + 2 + 1 - ROUNDING_LATENCY, name="mean")),
         ]
         with m.If(~ResetSignal()):
             early = self.sums.valid & running & ~last
             m.d.sync += Assert(~early, Format("a row's sums came before step {} of the previous row", step))
-        with m.If(complete & ~ResetSignal()):
-            size = len(mean)
-            m.d.sync += Assert(
-                exact_mean == exact_mean[:size].as_signed(), Format("a mean does not fit: the multiplier is wrong")
-            )
+        with m.If(delay(m, complete, ROUNDING_LATENCY, name="rounded") & ~ResetSignal()):
+            m.d.sync += Assert(exact_mean == mean, Format("a mean does not fit: the multiplier is wrong"))
         return m
 
     def _add(
         self, m: Module, products: list[_Product], product: Value, enable: Value, step: Value
     ) -> tuple[Value, Value]:
-        """Accumulate the products; returns variance and weighted total, complete a cycle after the last product."""
+        """Accumulate the products; returns variance and weighted total, complete two cycles after the last product."""
         # Modulo its own width: intermediate sums may overflow, the final variance does not.
         variance = Signal(len(self._root.argument.payload))
         weighted_total = Signal(signed(sum_width(self._config) + 17))
+        totals = {False: variance, True: weighted_total}
+        # Each product at its place, then each sum: a register each.
+        addends = {mean: Signal(total.shape(), name=f"addend_{mean:d}") for mean, total in totals.items()}
+        adds = {mean: Signal(name=f"adds_{mean:d}") for mean in totals}
+        begins = {mean: Signal(name=f"begins_{mean:d}") for mean in totals}
+        negative = Signal()
         seen: set[bool] = set()
-        with m.If(enable):
-            with m.Switch(step):
-                for index, factors in enumerate(products):
-                    target = weighted_total if factors.mean else variance
-                    start = (0 if factors.mean else self.constants.epsilon) if factors.mean not in seen else target
-                    seen.add(factors.mean)
-                    shifted = product << factors.shift
-                    with m.Case(index):
-                        m.d.sync += target.eq(start - shifted if factors.negative else start + shifted)
+        m.d.sync += [signal.eq(0) for signal in adds.values()]
+        with m.Switch(step):
+            for index, factors in enumerate(products):
+                shifted, mean = product << factors.shift, factors.mean
+                with m.Case(index):
+                    m.d.sync += [
+                        addends[mean].eq(~shifted if factors.negative else shifted),
+                        negative.eq(factors.negative),
+                        adds[mean].eq(enable),
+                        begins[mean].eq(mean not in seen),
+                    ]
+                seen.add(mean)
+        for mean, total in totals.items():
+            start = 0 if mean else self.constants.epsilon
+            # -x = ~x + 1; the 1 comes as a carry from below.
+            with_carry = Cat(negative, Mux(begins[mean], start, total)) + Cat(negative, addends[mean])
+            with m.If(adds[mean]):
+                m.d.sync += total.eq(with_carry[1:])
         return variance, weighted_total

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Cat, Format, Module, ResetSignal, Signal
+from amaranth.hdl import Array, Assert, Cat, Format, Module, ResetSignal, Signal
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -75,7 +75,7 @@ class TokenQueues(wiring.Component):
         # A cycle to find the count, one to write: the same expert does not come again in the next.
         appended, new = Signal(self.append.payload.shape()), self.append.payload
         valid = Signal()
-        m.d.sync += [appended.eq(new), valid.eq(self.append.valid), count.eq(self.counts[new.expert])]
+        m.d.sync += [appended.eq(new), valid.eq(self.append.valid), count.eq(Array(self.counts)[new.expert])]
         new = appended
         m.d.comb += [
             written.expert.eq(new.expert),
@@ -93,7 +93,7 @@ class TokenQueues(wiring.Component):
         with m.If(self.clear):
             m.d.sync += [length.eq(0) for length in self.counts]
         with m.Elif(valid):
-            m.d.sync += self.counts[new.expert].eq(count + 1)
+            m.d.sync += Array(self.counts)[new.expert].eq(count + 1)
         with m.If(valid & ~ResetSignal()):
             m.d.sync += Assert(count < config.max_tokens, Format("queue of expert {} is full", new.expert))
         return m

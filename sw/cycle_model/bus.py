@@ -11,6 +11,8 @@ from hw.isa import COMMAND_BYTES
 
 BURST_ISSUED = ReadMaster.REQUEST_LATENCY
 """From a client's request to the address channel."""
+CHECKED = 2
+"""From a burst's being chosen, which leaves its place to the next one, to the address channel."""
 SLOT_FREED = 2
 """From a burst's last beat to the next burst on the address channel, when the queue of bursts was full."""
 NEXT_FETCH = 2
@@ -125,7 +127,7 @@ class Bus:
     def _issue(self, request: float) -> float:
         """When a burst is on the address channel; then the next one is chosen."""
         first = max(request + BURST_ISSUED, self._slots[0] + SLOT_FREED)
-        self._chosen = first - 1
+        self._chosen = first - CHECKED
         return first
 
     def _served(self, finish: float) -> None:

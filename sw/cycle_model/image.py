@@ -11,14 +11,15 @@ from hw.bus.prefetch import Prefetcher
 from hw.bus.read_master import ReadMaster
 from hw.config import AcceleratorConfig
 from hw.memory.image import ImageLoader
-from hw.memory.image_walk import BLOCK_COLUMNS, COLOURS
+from hw.memory.image_packer import PatchPacker
+from hw.memory.image_walk import BLOCK_COLUMNS, COLOURS, PatchWalker
 from hw.register_slice import RegisterSlice
 
-START = 2 + RegisterSlice.LATENCY
+START = 1 + PatchWalker.LATENCY + RegisterSlice.LATENCY
 """From the job's being taken to the first line."""
 ARRIVED = ReadMaster.RESPONSE_LATENCY + Prefetcher.LATENCY
 """From a beat at the bus to the packer."""
-WRITTEN = 2
+WRITTEN = PatchPacker.LATENCY
 """From a word's last pixel to its being written."""
 
 

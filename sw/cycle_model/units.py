@@ -18,6 +18,9 @@ from hw.nonlinear.layernorm_output import LATENCY as OUTPUT_LATENCY
 from hw.nonlinear.reciprocal import Reciprocal
 from hw.nonlinear.row_statistics import RowStatistics
 
+LOOKED_AT = 1
+"""From rows' being ready to the cycle in which LayerNorm or gate may choose them."""
+
 
 class NormModel:
     """LayerNorm pass by pass, as ``hw.nonlinear.layernorm_walk`` chooses them."""
@@ -44,6 +47,7 @@ class NormModel:
 
         ``ready[r]`` is when row r may be read; ``reads`` are write-back's of the residual memory, which come first.
         """
+        ready = [time + LOOKED_AT for time in ready]
         narrow, wide_beats = words * self._parts, words * self._wide_parts if wide else 0
         if self._buffered:
             return self._run_buffered(taken + self.START, rows, narrow, narrow + wide_beats, ready, reads)
@@ -123,7 +127,8 @@ class GateModel:
         """When the queues are complete."""
         interval = max(experts + 1, GateWeights.INTERVAL)
         order = np.arange(tokens)
-        starts = np.maximum.accumulate(np.maximum(ready[:tokens], taken + 1) - order * interval) + order * interval
+        chosen = np.maximum(ready[:tokens] + LOOKED_AT, taken + 2)
+        starts = np.maximum.accumulate(chosen - order * interval) + order * interval
         ranked = starts[-1] + experts - 1 + MEMORY_LATENCY + 3
         raised = ranked + experts + 2 + Exp2.LATENCY + 1
         return float(raised + self._reciprocal + GateWeights.LATENCY + top_k + 2)

@@ -1,11 +1,12 @@
 """A design through Yosys: refused if it holds what must never be built, else mapped to the cells of a family.
 
-The flow is Yosys' own ``synth_ecp5``, run label by label, with four additions:
+The flow is Yosys' own ``synth_ecp5``, run label by label, with five additions:
 
 - The modules directly below the top keep their hierarchy, so that each has its own counts; below them all is flattened.
 - Memories of which no address is ever written and read at once (``COLLISION_FREE``) are said to be such. Otherwise
   Yosys adds a register and a multiplexer a bit to return the old word.
 - Products with a narrow operand, most of which are positions in arrays, stay out of the multiplier blocks.
+- Comparisons are turned round where their other direction needs no test for equality (``comparisons.v``).
 - Every memory is listed with where it went.
 
 Registers of multiplier blocks are in the design already, which was elaborated for the family (``hw.ecp5.platform``).
@@ -45,6 +46,9 @@ LARGEST_REGISTER_FILE = 256
 
 LARGEST_LUT_RAM = 8192
 """Bits of the largest memory that may become look-up table RAM."""
+
+_COMPARISONS = "comparisons.v"
+"""File beside this one: which comparisons to turn round."""
 
 NETLIST = "netlist.json"
 """File that nextpnr reads."""
@@ -146,6 +150,7 @@ def _mapping(modules: Sequence[str], core: str, netlist: bool) -> list[str]:
         "read_rtlil checked.il",
         *(f"setparam -set COLLISION_X_MASK 1'1 {name}/t:$memrd_v2" for name in readers),
         *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in units),
+        f"techmap -map {_COMPARISONS} t:$gt t:$le",
         f"alumacc {narrow}",
         "synth_ecp5 -abc9 -top top -run begin:coarse",
         # Array layouts name their parts `signal[0]`; ABC9 makes the same name for bit 0 of `signal` and fails.
@@ -237,6 +242,7 @@ def synthesise(
     if faults := _faults(work):
         raise SynthesisError("the design must not be built:\n" + "\n".join(f"  {fault}" for fault in faults))
     modules = re.findall(r"^module \\(\S+)", design, re.MULTILINE)
+    (work / _COMPARISONS).write_bytes((Path(__file__).parent / _COMPARISONS).read_bytes())
     _run(work, "map", _mapping(modules, core, netlist), progress)
     memories = _memories(work)
     if misplaced := _misplaced(memories):

@@ -150,7 +150,8 @@ async def every_write_is_exact(dut):
         else:
             raise AssertionError(f"{context}: never idle")
         last = max(cycle for entries in around.written.values() for cycle, _ in entries)
-        assert last == around.cycle - 2, f"{context}: idle in cycle {around.cycle - 1}, last write in {last}"
+        rises = around.cycle - 1
+        assert rises == last + 2, f"{context}: idle in cycle {rises}, last write in {last}"
         compare(config, job, around.written, context)
         check_timing(config, job, issued, around.written, around.pulses)
         assert around.saturated == job.saturated, f"{context}: saturated is {around.saturated}"
