@@ -75,27 +75,28 @@ class ChunkWriter(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Hold one chunk with its tag and offer it everywhere; only valid bits differ."""
+        """Hold a chunk with its tag and offer it everywhere; only valid bits differ, one for each kind."""
         m = Module()
-        tag = Signal(chunk_tag(self._config))
-        chunk = Signal(8 * self._config.chunk_bytes)
-        # One register for each kind says that such a chunk is there; what its way is does not matter in the others.
-        here = {kind: Signal(name=f"is_{kind.name.lower()}") for kind in ChunkKind}
-        valid, leaves, take = Signal(), Signal(), Signal()
+        held = data.StructLayout(
+            {"kinds": len(ChunkKind), "tag": chunk_tag(self._config), "chunk": 8 * self._config.chunk_bytes}
+        )
+        m.submodules.slice = slice_ = RegisterSlice(held)
+        take, leaves = Signal(), Signal()
         m.d.comb += [
-            take.eq(self.tag.valid & self.chunk.valid & (~valid | leaves)),
+            take.eq(self.tag.valid & self.chunk.valid & slice_.source.ready),
+            slice_.source.valid.eq(take),
+            slice_.source.payload.kinds.eq(Cat(self.tag.payload.kind == kind for kind in ChunkKind)),
+            slice_.source.payload.tag.eq(self.tag.payload),
+            slice_.source.payload.chunk.eq(self.chunk.payload),
+            slice_.target.ready.eq(leaves),
             self.tag.ready.eq(take),
             self.chunk.ready.eq(take),
         ]
-        m.d.sync += valid.eq(take | (valid & ~leaves))
-        with m.If(take):
-            m.d.sync += [tag.eq(self.tag.payload), chunk.eq(self.chunk.payload)]
-            m.d.sync += [found.eq(self.tag.payload.kind == kind) for kind, found in here.items()]
-        with m.Elif(leaves):
-            m.d.sync += [found.eq(0) for found in here.values()]
+        valid, tag, chunk = slice_.target.valid, slice_.target.payload.tag, slice_.target.payload.chunk
+        here = {kind: valid & found for kind, found in zip(ChunkKind, slice_.target.payload.kinds, strict=True)}
         m.d.sync += [
-            self.tile_filled.eq(valid & leaves & tag.tile_last),
-            self.done.eq(valid & leaves & tag.block_last),
+            self.tile_filled.eq(leaves & tag.tile_last),
+            self.done.eq(leaves & tag.block_last),
         ]
         self._fill(m, tag, chunk)
         for index, entry in enumerate(self.parameters.payload):
@@ -132,7 +133,7 @@ class ChunkWriter(wiring.Component):
                 lanes[index + 1].eq(Mux(tag.wide, pair[width:], _sign_extended(chunk, index + 1))),
             ]
 
-    def _stage(self, m: Module, tag: data.View, chunk: Signal, here: Signal) -> Value:
+    def _stage(self, m: Module, tag: data.View, chunk: Signal, here: Value) -> Value:
         """Write the chunk's words one by one; returns whether the last is taken."""
         config = self._config
         word = Signal(range(config.words_per_chunk + 1))
@@ -149,7 +150,7 @@ class ChunkWriter(wiring.Component):
             m.d.sync += word.eq(Mux(last, 0, word + 1))
         return last & self.scratch_write.ready
 
-    def _residual(self, m: Module, tag: data.View, chunk: Signal, here: Signal) -> Value:
+    def _residual(self, m: Module, tag: data.View, chunk: Signal, here: Value) -> Value:
         """Collect a word's lanes; write it with its last chunk. Returns whether the chunk is taken."""
         config = self._config
         width = config.numerics.residual_width

@@ -133,7 +133,7 @@ class Dispatcher(wiring.Component):
         self._clear, self._shifts_wanted = Signal(), Signal()
         # One register a unit says that a job is offered to it; and one that the engine's is an expert's.
         self._offer = {name: Signal(name=f"offer_{name}") for name in JOB_UNITS}
-        self._offer_expert, self._taken = Signal(), Signal()
+        self._offer_expert, self._offered, self._taken, handed = Signal(), Signal(), Signal(), Signal()
         self._expert, self._second = Signal(8), Signal()
         self._occupied = occupied(m, self.counts)
         self._examine(m)
@@ -186,8 +186,11 @@ class Dispatcher(wiring.Component):
                     m.d.sync += self.index.eq(0)
                     m.next = "DECODE"
             with m.State("DECODE"):
-                with m.If(self._taken):
-                    self._handed_out(m)
+                m.d.comb += self.started.eq(self._taken)
+                m.d.sync += handed.eq(self._taken)
+                with m.If(handed):
+                    m.d.sync += self._offered.eq(0)
+                    self._next(m)
                 with m.Elif(self.command.valid):
                     with m.If(self._skipped):
                         self._next(m)
@@ -249,8 +252,8 @@ class Dispatcher(wiring.Component):
             m.next = "IDLE"
         for opcode, found in self._is.items():
             if opcode in UNIT_OF:
-                with m.If(found & (self.waiting_for == 0)):
-                    m.d.sync += self._offer[UNIT_OF[opcode]].eq(1)
+                with m.If(found & ~self._offered & (self.waiting_for == 0)):
+                    m.d.sync += [self._offer[UNIT_OF[opcode]].eq(1), self._offered.eq(1)]
             elif opcode != Opcode.END:
                 with m.If(found & self._clear):
                     self._start(m, opcode)
