@@ -31,6 +31,7 @@ class Neighbours:
         self.pulses: dict[str, list[int]] = {name: [] for name in PULSES}
         self.results: deque[tuple[int, int]] = deque()
         self._sets: list[int] = []
+        self._landing: list[tuple[int, np.ndarray, np.ndarray]] = []
         self._parameter_reads, self._residual_reads = (deque([0] * MEMORY_LATENCY) for _ in range(2))
 
     def begin(self, job: Job) -> None:
@@ -61,7 +62,7 @@ class Neighbours:
         return dut.idle.value == 1
 
     def _serve(self) -> None:
-        """Answer this cycle's reads MEMORY_LATENCY later, then do its writes."""
+        """Answer this cycle's reads MEMORY_LATENCY later, then do the writes of the cycle before."""
         dut, group = self.dut, self.config.requantise_lanes
         index = int(dut.parameter_index.value) // group
         self._parameter_reads.append(self._sets[index] if index < len(self._sets) else 0)
@@ -69,6 +70,9 @@ class Neighbours:
         if dut.residual_read_enable.value == 1:
             word = port_bits("residual_read_data", self.residual[None, int(dut.residual_read_address.value)])[0]
         self._residual_reads.append(word)
+        for address, lanes, values in self._landing:
+            self.residual[address, lanes] = values
+        self._landing = []
         self.saturated |= dut.saturated.value == 1
         for name in PULSES:
             if getattr(dut, name).value == 1:
@@ -82,7 +86,7 @@ class Neighbours:
                     lanes = np.repeat(
                         (int(entry["columns"]) >> np.arange(self.config.columns)) & 1, self.config.elements
                     )
-                    self.residual[int(entry["address"]), lanes == 1] = entry["data"][lanes == 1]
+                    self._landing.append((int(entry["address"]), lanes == 1, entry["data"][lanes == 1]))
 
 
 def compare(config: AcceleratorConfig, job: Job, written: dict[str, list[tuple[int, dict]]], context: str) -> None:
