@@ -98,7 +98,7 @@ module machine #(
     );
 
     accelerator dut (
-        .rst(reset),
+        .rst(reset), .state(),
         .control__awvalid(host_awvalid), .control__awready(host_awready), .control__awaddr(host_awaddr),
         .control__wvalid(host_wvalid), .control__wready(host_wready), .control__wdata(host_wdata), .control__wstrb(host_wstrb),
         .control__bvalid(host_bvalid), .control__bready(host_bready), .control__bresp(host_bresp),
