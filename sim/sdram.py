@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hw.boards.sdram.chip import ANY_CHIP, SdramChip, SdramTiming
 
 SOURCE = Path(__file__).with_name("sdram_chip.sv")
+CONTROLLER_CYCLES = 12
+"""Of a read's way to the chip and back."""
 ROW_TIMES = ("rcd", "rp", "ras", "rc", "rrd", "wr", "rfc")
 
 
@@ -41,9 +44,18 @@ class SdramSettings:
     clock_hz: int = 100_000_000
 
     @property
+    def read_latency(self) -> int:
+        """Cycles from a read's address to its first beat, when its row is closed and nothing comes between."""
+        return CONTROLLER_CYCLES + self.timing.rcd + self.timing.cas_latency
+
+    @property
     def timing(self) -> SdramTiming:
         """The controller's parameter; raises ValueError if the chip cannot be clocked so."""
         return self.chip.timing(self.clock_hz)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-compatible form."""
+        return {"sdram": self.chip.name, "clock_hz": self.clock_hz}
 
     def plusargs(self) -> list[str]:
         """Arguments of ``sdram_chip.sv``."""
