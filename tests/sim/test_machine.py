@@ -59,7 +59,7 @@ def run(
     stall: int = 0,
     memory: SdramSettings | None = None,
 ) -> int:
-    """Run frames of different images back to back, without a reset; demand that each is bit-exact, return their cycles."""
+    """Run frames of different images back to back, without a reset: each bit-exact. Returns their cycles."""
     program = compile_model(quantised, config)
     golden = IntegerModel(quantised, config.numerics)
     frames = [Frame(task=task, image=random_image(quantised.config, seed + i)) for i, task in enumerate(tasks)]
