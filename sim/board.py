@@ -131,6 +131,8 @@ class SimulatedBoard:
         Of the serial line.
     on_chip_bytes:
         Size of a memory of block RAM that takes the SDRAM's place.
+    chip:
+        Settings of the chip's model, if not those that the controller keeps to.
     accesses:
         File for every write that the host link makes; complete once the board is closed.
 
@@ -151,10 +153,11 @@ class SimulatedBoard:
         *,
         cycles_per_bit: int = CYCLES_PER_BIT,
         on_chip_bytes: int | None = None,
+        chip: SdramSettings = SDRAM,
         accesses: Path | None = None,
     ) -> None:
         simulator = build_board(config, cycles_per_bit=cycles_per_bit, on_chip_bytes=on_chip_bytes)
-        command = [str(simulator.executable), f"+cycles_per_bit={cycles_per_bit}", *SDRAM.plusargs()]
+        command = [str(simulator.executable), f"+cycles_per_bit={cycles_per_bit}", *chip.plusargs()]
         command += [f"+accesses={accesses}"] if accesses else []
         self._log = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(

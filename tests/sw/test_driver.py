@@ -14,9 +14,11 @@ from golden.config import ModelConfig, TaskConfig
 from golden.integer.model import IntegerModel
 from golden.integer.random_model import random_image, random_model
 from hw.boards.link.protocol import Operation
+from hw.boards.sdram.chip import ANY_CHIP
 from hw.config import preset
 from hw.isa import REGISTERS
 from sim.board import SimulatedBoard
+from sim.sdram import SdramSettings
 from sw.compiler import compile_model
 from sw.driver import errors
 from sw.driver.device import Device
@@ -308,6 +310,18 @@ def test_a_port_that_goes_away_while_it_is_used():
         assert said and int(said[1].replace(",", "")) >= pulled[0] and board.port in str(caught.value)
         assert time.monotonic() - began < 10
         device.close()
+
+
+def test_the_boards_chip_keeps_checking():
+    """A chip that needs more time than the controller gives it ends the simulation, and says why."""
+    chip = SdramSettings(chip=replace(ANY_CHIP, rcd=31.0))
+    with (
+        SimulatedBoard(CONFIG, chip=chip) as board,
+        Device(SerialTransport(board.port, 3_000_000), answer_seconds=SIMULATED_SECONDS) as device,
+    ):
+        with pytest.raises(errors.LinkLost):
+            device.load(PROGRAM)
+        assert "sdram_chip: tRCD violated in bank" in board.log()
 
 
 def test_a_device_that_falls_silent():
