@@ -39,6 +39,7 @@ from hw.interfaces import (
     query_scale,
     read_request,
     residual_write,
+    run_state,
     score_write,
     scratch_write,
 )
@@ -95,6 +96,8 @@ class Accelerator(wiring.Component):
         Registers of ``hw.isa.REGISTERS``.
     read, write: Out(Axi4Read), Out(Axi4Write)
         Memory: program, weights, image; results.
+    state:
+        Whether it is busy, and what became of the latest run; see :func:`hw.interfaces.run_state`.
     interrupt:
         Level, until cleared by the host.
     trace_MEMORY: Out(Strobe), trace_MEMORY_place
@@ -111,6 +114,7 @@ class Accelerator(wiring.Component):
             "control": In(Axi4Lite()),
             "read": Out(Axi4Read(config)),
             "write": Out(Axi4Write(config)),
+            "state": Out(run_state()),
             "interrupt": Out(1),
         }
         if trace:
@@ -204,6 +208,7 @@ class Accelerator(wiring.Component):
             *(unit.done for unit in (engine, self._layernorm, self._gate, self._image, self._store, self._stream)),
         )
         m.d.comb += [
+            self.state.eq(registers.state),
             self.interrupt.eq(registers.interrupt),
             registers.quiescent.eq(master.quiescent & self._store.quiescent),
             registers.finished.eq(sequencer.finished),

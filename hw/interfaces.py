@@ -323,6 +323,11 @@ class Axi4Write(wiring.Signature):
         )
 
 
+def run_state() -> data.StructLayout:
+    """What the accelerator does and what became of its latest run: the bits of the register ``status``."""
+    return data.StructLayout({"busy": 1, "done": 1, "error": 1, "saturated": 1})
+
+
 class Axi4Lite(wiring.Signature):
     """AXI4-Lite slave for the control registers, from the master's side (use ``In(Axi4Lite())`` on the slave)."""
 

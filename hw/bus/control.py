@@ -12,7 +12,7 @@ from hw.bus.registers import RegisterFile, register_width
 from hw.bus.stamps import CommandStamps
 from hw.bus.window import error_report
 from hw.config import AcceleratorConfig
-from hw.interfaces import Axi4Lite, Strobe
+from hw.interfaces import Axi4Lite, Strobe, run_state
 from hw.isa import CycleCause, ErrorCode
 from hw.sleep import lasting, sleeping
 
@@ -54,6 +54,8 @@ class ControlRegisters(wiring.Component):
     -------
     bus:
         The host.
+    state:
+        What register ``status`` shows.
     interrupt:
         Level: done or error (as enabled) since the last ``interrupt_clear``.
     start:
@@ -97,6 +99,7 @@ class ControlRegisters(wiring.Component):
         super().__init__(
             {
                 "bus": In(Axi4Lite()),
+                "state": Out(run_state()),
                 "interrupt": Out(1),
                 "start": Out(1),
                 **{SETTING_PORTS.get(name, name): Out(register_width(name)) for name in RUN_SETTINGS},
@@ -160,11 +163,9 @@ class ControlRegisters(wiring.Component):
             registers.identity.eq(IDENTITY),
             registers.version.eq(INTERFACE_VERSION),
             registers.configuration.eq(configuration_word(self._config)),
+            self.state.eq(Cat(busy, done, error, saturated)),
         ]
-        m.d.sync += [
-            registers.status.eq(Cat(busy, done, error, saturated)),
-            registers.command_index.eq(self.command_index),
-        ]
+        m.d.sync += [registers.status.eq(self.state), registers.command_index.eq(self.command_index)]
         return m
 
     def _life(self, m: Module, begin: Signal, stop: Value, busy: Signal) -> None:

@@ -8,6 +8,7 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from hw.boards.lights import BLINK_SECONDS, shown
 from hw.boards.link.executor import Executor
 from hw.boards.link.frame_receiver import FrameReceiver
 from hw.boards.link.frame_transmitter import FrameTransmitter
@@ -16,12 +17,9 @@ from hw.boards.link.protocol import IDLE_BYTES, Identity
 from hw.boards.link.uart import BITS_PER_BYTE, UartReceiver, UartTransmitter
 from hw.config import AcceleratorConfig
 from hw.interfaces import Axi4Lite, Axi4Read, Axi4Write
-from hw.sleep import lasting
 
 IDLE_SECONDS = 0.010
 """Silence that ends an unfinished frame: a host's USB may pause for milliseconds within one."""
-BLINK_SECONDS = 0.05
-"""How long an event shows on a light."""
 
 
 class HostLink(wiring.Component):
@@ -107,7 +105,7 @@ class HostLink(wiring.Component):
         m.d.comb += [
             uart_in.rx.eq(self.rx),
             self.tx.eq(uart_out.tx),
-            self.activity.eq(lasting(m, receiver.good, self._blink_cycles, name="activity")),
-            self.error.eq(lasting(m, wrong, self._blink_cycles, name="error")),
+            self.activity.eq(shown(m, receiver.good, self._blink_cycles, name="activity")),
+            self.error.eq(shown(m, wrong, self._blink_cycles, name="error")),
         ]
         return m

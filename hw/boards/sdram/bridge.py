@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.boards.sdram.chip import COLUMN_BITS
+from hw.boards.sdram.chip import COLUMN_BITS, SIZE_BYTES
 from hw.boards.sdram.interfaces import burst_request, finished_word, read_word, row_run, write_word
 from hw.boards.sdram.read_port import ReadPort
 from hw.boards.sdram.write_port import WritePort
@@ -26,6 +26,8 @@ class MemoryBridge(wiring.Component):
         Width of the bus.
     readers, writers:
         Number of AXI4 read and write ports.
+    size_bytes:
+        Of the memory: beyond it there is none.
 
     Members
     -------
@@ -38,10 +40,10 @@ class MemoryBridge(wiring.Component):
     Timing: AR transfer to ``run`` 4 cycles; a burst every 4 cycles; ``read`` to R 3 cycles.
     """
 
-    def __init__(self, config: AcceleratorConfig, readers: int, writers: int) -> None:
+    def __init__(self, config: AcceleratorConfig, readers: int, writers: int, size_bytes: int = SIZE_BYTES) -> None:
         if readers + writers < 1:
             raise ValueError("readers and writers are both 0; a memory needs at least one client")
-        self._config = config
+        self._config, self._size_bytes = config, size_bytes
         self._count = clients = readers + writers
         finished = finished_word(clients)
         super().__init__(
@@ -61,7 +63,7 @@ class MemoryBridge(wiring.Component):
         m = Module()
         ports: list[ReadPort | WritePort] = []
         for number, bus in enumerate(self.readers):
-            m.submodules[f"reader_{number}"] = reader = ReadPort(self._config)
+            m.submodules[f"reader_{number}"] = reader = ReadPort(self._config, self._size_bytes)
             connect(m, flipped(bus), reader.bus)
             m.d.comb += [
                 reader.word.valid.eq(self.read.valid & (self.read.payload.origin.client == len(ports))),
@@ -70,7 +72,7 @@ class MemoryBridge(wiring.Component):
             ]
             ports.append(reader)
         for number, bus in enumerate(self.writers):
-            m.submodules[f"writer_{number}"] = writer = WritePort(self._config)
+            m.submodules[f"writer_{number}"] = writer = WritePort(self._config, self._size_bytes)
             connect(m, flipped(bus), writer.bus)
             own = self.written.payload.client == len(ports)
             m.d.comb += writer.finished.eq(self.written.valid & self.written.payload.last & own)

@@ -24,11 +24,13 @@ class ReadPort(wiring.Component):
     ----------
     config:
         Width of the bus.
+    size_bytes:
+        Of the memory, a power of two.
 
     Members
     -------
     bus:
-        From the client. A burst that begins beyond the chip is answered with DECERR, after all bursts before it.
+        From the client. A burst that begins beyond the memory is answered with DECERR, after all bursts before it.
     request:
         Bursts, each as soon as there is room.
     word:
@@ -37,7 +39,8 @@ class ReadPort(wiring.Component):
     Timing: AR transfer to ``request`` 2 cycles; a burst every 3 cycles; ``word`` to R 3 cycles.
     """
 
-    def __init__(self, config: AcceleratorConfig) -> None:
+    def __init__(self, config: AcceleratorConfig, size_bytes: int = SIZE_BYTES) -> None:
+        self._address_bits = exact_log2(size_bytes)
         self._config = config
         self._words = words_per_beat(config)
         self._beat = data.StructLayout({"data": 8 * config.memory_bytes, "last": 1, "failed": 1})
@@ -91,7 +94,7 @@ class ReadPort(wiring.Component):
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += [
                 asked.eq(1),
-                outside.eq(bus.araddr[exact_log2(SIZE_BYTES) :].any()),
+                outside.eq(bus.araddr[self._address_bits :].any()),
                 request.payload.address.eq(bus.araddr[exact_log2(WORD_BITS // 8) :]),
                 beats_minus_one.eq(bus.arlen),
             ]

@@ -22,11 +22,13 @@ class WritePort(wiring.Component):
     ----------
     config:
         Width of the bus.
+    size_bytes:
+        Of the memory, a power of two.
 
     Members
     -------
     bus:
-        From the client. A burst that begins beyond the chip writes nothing and is answered with DECERR, after all
+        From the client. A burst that begins beyond the memory writes nothing and is answered with DECERR, after all
         bursts before it.
     request:
         Bursts, each once it is complete.
@@ -41,7 +43,8 @@ class WritePort(wiring.Component):
     OUTSTANDING = 7
     """Bursts asked for and not yet answered."""
 
-    def __init__(self, config: AcceleratorConfig) -> None:
+    def __init__(self, config: AcceleratorConfig, size_bytes: int = SIZE_BYTES) -> None:
+        self._address_bits = exact_log2(size_bytes)
         self._words = words_per_beat(config)
         self._beat = data.StructLayout({"data": 8 * config.memory_bytes, "strobes": config.memory_bytes})
         self._depth = 1024 if self._words == 1 else 512
@@ -93,7 +96,7 @@ class WritePort(wiring.Component):
         with m.If(bus.awvalid & bus.awready):
             m.d.sync += [
                 asked.eq(1),
-                outside.eq(bus.awaddr[exact_log2(SIZE_BYTES) :].any()),
+                outside.eq(bus.awaddr[self._address_bits :].any()),
                 request.payload.address.eq(bus.awaddr[exact_log2(WORD_BITS // 8) :]),
                 beats_minus_one.eq(bus.awlen),
             ]

@@ -1,0 +1,115 @@
+"""System: everything of a board but clocks, pins and PLL."""
+
+from __future__ import annotations
+
+from math import ceil
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.accelerator import Accelerator
+from hw.boards.lights import BLINK_SECONDS, lights, shown
+from hw.boards.link.link import IDLE_SECONDS, HostLink
+from hw.boards.link.protocol import Identity
+from hw.boards.on_chip_memory import OnChipMemory
+from hw.boards.sdram.memory import SdramMemory
+from hw.config import AcceleratorConfig
+
+CLIENTS = 2
+"""Of the memory, each with a port to read and one to write: accelerator and host link."""
+
+
+class System(wiring.Component):
+    """Accelerator, host link and their memory, in one clock domain.
+
+    ::
+
+        rx ─► HostLink ──control──► Accelerator
+        tx ◄─    │                       │
+                 └──read, write──┬───────┘
+                              memory ◄──► pads
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine.
+    memory:
+        Of the same configuration, with ``CLIENTS`` readers and writers.
+    baud:
+        Bits a second of the serial line.
+    identity:
+        What the device says that it is; has the clock.
+    idle_seconds:
+        As of :class:`hw.boards.link.link.HostLink`.
+    accelerator:
+        Stands for :class:`hw.accelerator.Accelerator`, with the same members.
+
+    Members
+    -------
+    rx, tx:
+        Serial line, as the device sees it; ``rx`` synchronised to the clock.
+    lights:
+        :func:`hw.boards.lights.lights`, from registers.
+    pads:
+        To the SDRAM chip, as of the memory; absent if that has none.
+
+    Raises
+    ------
+    ValueError
+        The memory has not the ports for it, or the baud rate is too high for the clock.
+    """
+
+    def __init__(
+        self,
+        config: AcceleratorConfig,
+        memory: SdramMemory | OnChipMemory,
+        *,
+        baud: int,
+        identity: Identity,
+        idle_seconds: float = IDLE_SECONDS,
+        accelerator: wiring.Component | None = None,
+    ) -> None:
+        for name in ("readers", "writers"):
+            count = len(getattr(memory, name))
+            if count != CLIENTS:
+                raise ValueError(f"the memory has {count} {name}; accelerator and host link need {CLIENTS}")
+        self._memory, self._clock_hz = memory, identity.clock_hz
+        self._accelerator = accelerator or Accelerator(config)
+        self._link = HostLink(config, baud=baud, identity=identity, idle_seconds=idle_seconds)
+        members = {"rx": In(1, init=1), "tx": Out(1, init=1), "lights": Out(lights())}
+        if isinstance(memory, SdramMemory):
+            members["pads"] = memory.signature.members["pads"]
+        super().__init__(members)
+
+    def elaborate(self, platform: object) -> Module:
+        """Wires, and what the lights show."""
+        m = Module()
+        m.submodules.accelerator = accelerator = self._accelerator
+        m.submodules.host_link = link = self._link
+        m.submodules.memory = memory = self._memory
+        connect(m, link.control, accelerator.control)
+        for unit, reader, writer in zip((accelerator, link), memory.readers, memory.writers, strict=True):
+            connect(m, unit.read, reader)
+            connect(m, unit.write, writer)
+        if isinstance(memory, SdramMemory):
+            connect(m, memory.pads, flipped(self.pads))
+        m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx)]
+        self._show(m)
+        return m
+
+    def _show(self, m: Module) -> None:
+        """Drive the lights."""
+        state, link, shows = self._accelerator.state, self._link, self.lights
+        beat = Signal(range(ceil(self._clock_hz / 2)))
+        busy = shown(m, state.busy, ceil(BLINK_SECONDS * self._clock_hz), name="busy")
+        m.d.sync += beat.eq(beat - 1)
+        with m.If(beat == 0):
+            m.d.sync += [beat.eq(ceil(self._clock_hz / 2) - 1), shows.heartbeat.eq(~shows.heartbeat)]
+        m.d.sync += [
+            shows.initialised.eq(self._memory.initialised),
+            shows.link_activity.eq(link.activity),
+            shows.link_error.eq(link.error),
+            shows.busy.eq(busy),
+            Cat(shows.done, shows.failed, shows.saturated).eq(Cat(state.done, state.error, state.saturated)),
+        ]
