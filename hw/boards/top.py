@@ -1,0 +1,121 @@
+"""BoardTop: a system on a board's pins, with its clock and reset."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.build import Platform
+from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Module, Signal, Value
+from amaranth.lib import io
+from amaranth.lib.cdc import ResetSynchronizer
+from amaranth.lib.wiring import connect
+
+from hw.boards.board import Board, Pin
+from hw.boards.link.protocol import Identity
+from hw.boards.sdram.chip import SdramChip
+from hw.boards.sdram.pins import SdramPins, chip_clock_delay
+from hw.boards.system import System
+from hw.config import AcceleratorConfig
+from hw.ecp5.pll import Pll
+
+CHIP_DOMAIN = "sdram"
+"""Clock domain of nothing but the SDRAM chip's clock pin."""
+CORE_CLOCK, SDRAM_CLOCK = "core_clock", "sdram_clock"
+"""What the clocks are called in reports."""
+
+
+class BoardTop(Elaboratable):
+    """Everything on the FPGA.
+
+    ::
+
+        oscillator ─► Pll ─► sync ─► System ◄─► serial line, lights
+                       │ │             ▲ │
+                       │ └─► sdram ─┐  │ ▼
+                       └─ locked    └► SdramPins ◄─► chip
+                            │
+        button ─────────────┴─► ResetSynchronizer ─► reset of sync
+
+    There is one clock for all that computes, so nothing crosses between clocks but what comes from outside: the serial
+    line, which its receiver synchronises, and the reset. It begins at once and ends in step with the clock, with the
+    PLL locked.
+
+    Parameters
+    ----------
+    board:
+        Pins and devices.
+    config:
+        Sizes of the machine.
+    identity:
+        What the device says that it is; has the clock.
+
+    Raises
+    ------
+    ValueError
+        PLL, memory or serial line cannot do what the clock asks.
+    """
+
+    def __init__(self, board: Board, config: AcceleratorConfig, identity: Identity) -> None:
+        self._board, clock_hz = board, identity.clock_hz
+        delay = None
+        if isinstance(board.memory, SdramChip):
+            delay = chip_clock_delay(clock_hz, board.memory.timing(clock_hz).cas_latency)
+        input_hz = board.platform().default_clk_frequency
+        self._pll = Pll(round(input_hz), clock_hz, delay)
+        self._system = System(config, board.memory_for(config, clock_hz), baud=board.baud, identity=identity)
+
+    def elaborate(self, platform: Platform) -> Module:
+        """Clocks, reset, pins."""
+        m = Module()
+        m.submodules.pll = pll = self._pll
+        m.submodules.system = system = self._system
+        m.domains.sync = ClockDomain()
+        m.submodules.oscillator = oscillator = io.Buffer("i", platform.request(platform.default_clk, dir="-"))
+        m.submodules.reset_button = button = io.Buffer("i", _port(platform, self._board.reset))
+        m.submodules.reset = ResetSynchronizer(~pll.locked | button.i)
+        m.d.comb += [pll.input.eq(oscillator.i), ClockSignal().eq(_named(m, CORE_CLOCK, pll.output))]
+        self._serial_line(m, platform)
+        self._lights(m, platform)
+        if isinstance(self._board.memory, SdramChip):
+            m.domains += ClockDomain(CHIP_DOMAIN, reset_less=True)
+            m.d.comb += ClockSignal(CHIP_DOMAIN).eq(_named(m, SDRAM_CLOCK, pll.delayed))
+            m.submodules.sdram_pins = pins = SdramPins(platform.request("sdram", dir="-"), CHIP_DOMAIN)
+            connect(m, system.pads, pins.pads)
+        return m
+
+    def _serial_line(self, m: Module, platform: Platform) -> None:
+        """The host's end of it is a USB converter on the board."""
+        uart = platform.request("uart", dir="-")
+        m.submodules.rx = receive = io.Buffer("i", uart.rx)
+        m.submodules.tx = transmit = io.FFBuffer("o", uart.tx)
+        m.d.comb += [self._system.rx.eq(receive.i), transmit.o.eq(self._system.tx)]
+
+    def _lights(self, m: Module, platform: Platform) -> None:
+        """As many as the board has; those of its other lights that share a resource with these stay dark."""
+        states = iter(Value.cast(self._system.lights))
+        buffers: dict[tuple[str, int], Any] = {}
+        for number, pin in enumerate(self._board.lights):
+            place = pin.resource, pin.number
+            if place not in buffers:
+                buffers[place] = platform.request(*place, dir="-")
+            port = getattr(buffers[place], pin.part) if pin.part else buffers[place]
+            m.submodules[f"light_{number}"] = light = io.FFBuffer("o", port)
+            m.d.comb += light.o.eq(next(states))
+
+
+def _named(m: Module, name: str, clock: Value) -> Signal:
+    """The clock as a wire that keeps its name through synthesis, among the many that mean the same."""
+    wire = Signal(name=name, attrs={"keep": "true"})
+    m.d.comb += wire.eq(clock)
+    return wire
+
+
+def _port(platform: Platform, pin: Pin) -> io.PortLike:
+    """The port of a pin that has a resource to itself."""
+    resource = platform.request(pin.resource, pin.number, dir="-")
+    return getattr(resource, pin.part) if pin.part else resource
+
+
+def board_platform(board: Board, family: type) -> Platform:
+    """The platform of a board that also makes what ``family`` offers (``hw.ecp5.platform.Ecp5``)."""
+    return type(board.platform.__name__, (family, board.platform), {})()
