@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.hdl import Const, Module
 from amaranth.lib import io, wiring
 from amaranth.lib.wiring import In
@@ -46,8 +48,8 @@ def chip_clock_delay(clock_hz: int, cas_latency: int) -> float:
     )
     if earliest >= latest:
         raise ValueError(
-            f"at {clock_hz / 1e6:g} MHz and CAS latency {cas_latency} no clock of the SDRAM suits both directions of its "
-            "data; choose a lower frequency"
+            f"at {clock_hz / 1e6:g} MHz and CAS latency {cas_latency} no clock of the SDRAM suits both directions of "
+            "its data; choose a lower frequency"
         )
     return (earliest + latest) / 2
 
@@ -69,7 +71,7 @@ class SdramPins(wiring.Component):
         From the controller, whose ``extra_latency`` must be ``EXTRA_LATENCY``.
     """
 
-    def __init__(self, ports: object, chip_domain: str) -> None:
+    def __init__(self, ports: Any, chip_domain: str) -> None:
         self._ports, self._chip_domain = ports, chip_domain
         super().__init__({"pads": In(SdramPads())})
 
@@ -91,8 +93,8 @@ class SdramPins(wiring.Component):
         for name, value in outputs.items():
             m.submodules[name] = buffer = io.FFBuffer("o", getattr(ports, name))
             m.d.comb += buffer.o.eq(value)
-        m.submodules.dq = data = io.FFBuffer("io", getattr(ports, "dq"))
+        m.submodules.dq = data = io.FFBuffer("io", ports.dq)
         m.d.comb += [data.o.eq(pads.dq_o), data.oe.eq(pads.dq_oe), pads.dq_i.eq(data.i)]
-        m.submodules.clk = clock = io.DDRBuffer("o", getattr(ports, "clk"), o_domain=self._chip_domain)
+        m.submodules.clk = clock = io.DDRBuffer("o", ports.clk, o_domain=self._chip_domain)
         m.d.comb += [clock.o[0].eq(Const(1)), clock.o[1].eq(Const(0))]
         return m
