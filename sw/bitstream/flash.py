@@ -42,13 +42,13 @@ def flash(command: Sequence[str]) -> None:
     if shutil.which(command[0]) is None:
         raise ToolError(
             f"{command[0]} is not on PATH: it loads the board. Install it (Debian: apt-get install openfpgaloader; "
-            "others: https://trabucayre.github.io/openFPGALoader) or point OPENFPGALOADER at it, or run the command above "
-            "on the computer that the board is connected to"
+            "others: https://trabucayre.github.io/openFPGALoader) or point OPENFPGALOADER at it, or run the command "
+            "above on the computer that the board is connected to"
         )
     status = subprocess.run(command).returncode
     if status:
         raise ToolError(
-            f"{command[0]} failed with status {status}; its message is above. Is the board connected by the USB port of "
-            "its programmer and powered, and may you use it? On Linux that takes a udev rule, which openFPGALoader brings "
-            "(99-openfpgaloader.rules), or root"
+            f"{command[0]} failed with status {status}; its message is above. Is the board powered, connected by the "
+            "USB port of its programmer, and may you use it? On Linux that takes a udev rule, which openFPGALoader "
+            "brings (99-openfpgaloader.rules), or root"
         )
