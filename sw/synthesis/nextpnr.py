@@ -57,9 +57,9 @@ def place_and_route(
     Returns
     -------
     dict
-        ``clocks``: MHz reached by each clock; ``constraints``: MHz asked of each. ``critical_path``: of the slowest
-        clock, from register to register, each step with ``delay`` (ns), ``kind`` and the names ``from`` and ``to``. ``utilisation``: used and available of
-        each kind of cell. ``seed``, ``seconds``.
+        ``clocks``: MHz reached by each clock; ``constraints``: MHz asked of each. ``critical_path``: of the
+        slowest clock, from register to register, each step with ``delay`` (ns), ``kind`` and the names ``from``
+        and ``to``. ``utilisation``: used and available of each kind of cell. ``seed``, ``seconds``.
 
     Raises
     ------
