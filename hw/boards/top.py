@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.build import Platform
-from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Module, Signal, Value
-from amaranth.lib import io
+from amaranth.hdl import ClockDomain, Elaboratable, Module, Value
+from amaranth.lib import io, wiring
 from amaranth.lib.cdc import ResetSynchronizer
 from amaranth.lib.wiring import connect
 
@@ -20,8 +20,8 @@ from hw.ecp5.pll import Pll
 
 CHIP_DOMAIN = "sdram"
 """Clock domain of nothing but the SDRAM chip's clock pin."""
-CORE_CLOCK, SDRAM_CLOCK = "core_clock", "sdram_clock"
-"""What the clocks are called in reports."""
+CORE_CLOCK = "clk"
+"""What nextpnr calls the clock of all that computes."""
 
 
 class BoardTop(Elaboratable):
@@ -48,6 +48,8 @@ class BoardTop(Elaboratable):
         Sizes of the machine.
     identity:
         What the device says that it is; has the clock.
+    accelerator:
+        As of :class:`hw.boards.system.System`.
 
     Raises
     ------
@@ -55,30 +57,43 @@ class BoardTop(Elaboratable):
         PLL, memory or serial line cannot do what the clock asks.
     """
 
-    def __init__(self, board: Board, config: AcceleratorConfig, identity: Identity) -> None:
+    def __init__(
+        self,
+        board: Board,
+        config: AcceleratorConfig,
+        identity: Identity,
+        *,
+        accelerator: wiring.Component | None = None,
+    ) -> None:
         self._board, clock_hz = board, identity.clock_hz
         delay = None
         if isinstance(board.memory, SdramChip):
             delay = chip_clock_delay(clock_hz, board.memory.timing(clock_hz).cas_latency)
         input_hz = board.platform().default_clk_frequency
         self._pll = Pll(round(input_hz), clock_hz, delay)
-        self._system = System(config, board.memory_for(config, clock_hz), baud=board.baud, identity=identity)
+        self._system = System(
+            config,
+            board.memory_for(config, clock_hz),
+            baud=board.baud,
+            identity=identity,
+            accelerator=accelerator,
+        )
 
     def elaborate(self, platform: Platform) -> Module:
         """Clocks, reset, pins."""
         m = Module()
+        self._resources: dict[tuple[str, int], Any] = {}
         m.submodules.pll = pll = self._pll
         m.submodules.system = system = self._system
-        m.domains.sync = ClockDomain()
+        _domain(m, "sync", pll.clock)
         m.submodules.oscillator = oscillator = io.Buffer("i", platform.request(platform.default_clk, dir="-"))
-        m.submodules.reset_button = button = io.Buffer("i", _port(platform, self._board.reset))
+        m.submodules.reset_button = button = io.Buffer("i", self._port(platform, self._board.reset))
         m.submodules.reset = ResetSynchronizer(~pll.locked | button.i)
-        m.d.comb += [pll.input.eq(oscillator.i), ClockSignal().eq(_named(m, CORE_CLOCK, pll.output))]
+        m.d.comb += pll.input.eq(oscillator.i)
         self._serial_line(m, platform)
         self._lights(m, platform)
         if isinstance(self._board.memory, SdramChip):
-            m.domains += ClockDomain(CHIP_DOMAIN, reset_less=True)
-            m.d.comb += ClockSignal(CHIP_DOMAIN).eq(_named(m, SDRAM_CLOCK, pll.delayed))
+            _domain(m, CHIP_DOMAIN, pll.delayed_clock, reset_less=True)
             m.submodules.sdram_pins = pins = SdramPins(platform.request("sdram", dir="-"), CHIP_DOMAIN)
             connect(m, system.pads, pins.pads)
         return m
@@ -91,29 +106,26 @@ class BoardTop(Elaboratable):
         m.d.comb += [self._system.rx.eq(receive.i), transmit.o.eq(self._system.tx)]
 
     def _lights(self, m: Module, platform: Platform) -> None:
-        """As many as the board has; those of its other lights that share a resource with these stay dark."""
-        states = iter(Value.cast(self._system.lights))
-        buffers: dict[tuple[str, int], Any] = {}
-        for number, pin in enumerate(self._board.lights):
-            place = pin.resource, pin.number
-            if place not in buffers:
-                buffers[place] = platform.request(*place, dir="-")
-            port = getattr(buffers[place], pin.part) if pin.part else buffers[place]
-            m.submodules[f"light_{number}"] = light = io.FFBuffer("o", port)
-            m.d.comb += light.o.eq(next(states))
+        """As many as the board has; others of its lights are left alone."""
+        for number, (pin, state) in enumerate(zip(self._board.lights, Value.cast(self._system.lights), strict=False)):
+            m.submodules[f"light_{number}"] = light = io.FFBuffer("o", self._port(platform, pin))
+            m.d.comb += light.o.eq(state)
+
+    def _port(self, platform: Platform, pin: Pin) -> io.PortLike:
+        """A pin's port; a resource of several parts is asked for once."""
+        place = pin.resource, pin.number
+        if place not in self._resources:
+            self._resources[place] = platform.request(*place, dir="-")
+        resource = self._resources[place]
+        return getattr(resource, pin.part) if pin.part else resource
 
 
-def _named(m: Module, name: str, clock: Value) -> Signal:
-    """The clock as a wire that keeps its name through synthesis, among the many that mean the same."""
-    wire = Signal(name=name, attrs={"keep": "true"})
-    m.d.comb += wire.eq(clock)
-    return wire
-
-
-def _port(platform: Platform, pin: Pin) -> io.PortLike:
-    """The port of a pin that has a resource to itself."""
-    resource = platform.request(pin.resource, pin.number, dir="-")
-    return getattr(resource, pin.part) if pin.part else resource
+def _domain(m: Module, name: str, clock: Value, *, reset_less: bool = False) -> None:
+    """A clock domain whose net keeps the name by which nextpnr reports it: of several it takes the shortest."""
+    domain = ClockDomain(name, reset_less=reset_less)
+    domain.clk.attrs["keep"] = "true"
+    m.domains += domain
+    m.d.comb += domain.clk.eq(clock)
 
 
 def board_platform(board: Board, family: type) -> Platform:

@@ -98,15 +98,15 @@ class Pll(wiring.Component):
     input_hz, output_hz:
         Frequencies in Hz; the output must be possible exactly.
     delay:
-        By how much of a period ``delayed`` comes after ``output``, from 0 to 1; without it there is no such clock. Kept
-        to an eighth of the oscillator's period.
+        By how much of a period ``delayed_clock`` comes after ``clock``, from 0 to 1, kept to an eighth of the
+        oscillator's period; without it there is no such clock.
 
     Members
     -------
-    input, output, delayed:
-        The clocks; the phase of the input has nothing to do with that of the others.
+    input, clock, delayed_clock:
+        What comes in and what is made of it; the phase of the input has nothing to do with that of the others.
     locked:
-        The outputs run at their frequency. May rise and fall at any time.
+        The clocks have their frequency. May rise and fall at any time.
 
     Raises
     ------
@@ -119,7 +119,7 @@ class Pll(wiring.Component):
             raise ValueError(f"delay is {delay}; choose a part of the period, at least 0 and less than 1")
         self.settings = pll_settings(input_hz, output_hz)
         self._input_hz, self._delay = input_hz, delay
-        super().__init__({"input": In(1), "output": Out(1), "delayed": Out(1), "locked": Out(1)})
+        super().__init__({"input": In(1), "clock": Out(1), "delayed_clock": Out(1), "locked": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
         """The block; ``FREQUENCY_PIN`` is for reading only, nextpnr computes the clocks from the dividers."""
@@ -127,10 +127,10 @@ class Pll(wiring.Component):
         settings, feedback = self.settings, Signal()
         output_hz = settings.output_hz(self._input_hz)
         pins = [("CLKOP", "A", settings.multiplier, 0, Fraction(self._input_hz, settings.reference), feedback)]
-        pins.append(("CLKOS", "B", settings.output, 0, output_hz, self.output))
+        pins.append(("CLKOS", "B", settings.output, 0, output_hz, self.clock))
         if self._delay is not None:
             eighths = round(self._delay * settings.output * EIGHTHS) % (settings.output * EIGHTHS)
-            pins.append(("CLKOS2", "C", settings.output, eighths, output_hz, self.delayed))
+            pins.append(("CLKOS2", "C", settings.output, eighths, output_hz, self.delayed_clock))
         unused = ("RST", "STDBY", "PHASESEL0", "PHASESEL1", "PHASEDIR", "PHASESTEP", "PHASELOADREG", "PLLWAKESYNC")
         arguments: list[tuple[str, str, object]] = [("a", "FREQUENCY_PIN_CLKI", f"{self._input_hz / 1e6:g}")]
         for pin, letter, divider, eighths, hz, clock in pins:

