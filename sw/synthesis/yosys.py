@@ -202,6 +202,15 @@ def _misplaced(memories: Sequence[MemoryUse]) -> list[str]:
     ]
 
 
+def check(design: str, work: Path, progress: Progress) -> None:
+    """Refuse a design that must not be built: the first part of :func:`synthesise`, with its arguments and errors."""
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "design.il").write_text(design)
+    _run(work, "check", _checks(), progress)
+    if faults := _faults(work):
+        raise SynthesisError("the design must not be built:\n" + "\n".join(f"  {fault}" for fault in faults))
+
+
 def synthesise(
     design: str,
     work: Path,
@@ -240,11 +249,7 @@ def synthesise(
         Dividers, latches, combinational loops, undriven or doubly driven wires, or memories in flip-flops; or a failure
         of Yosys.
     """
-    work.mkdir(parents=True, exist_ok=True)
-    (work / "design.il").write_text(design)
-    _run(work, "check", _checks(), progress)
-    if faults := _faults(work):
-        raise SynthesisError("the design must not be built:\n" + "\n".join(f"  {fault}" for fault in faults))
+    check(design, work, progress)
     modules = re.findall(r"^module \\(\S+)", design, re.MULTILINE)
     _run(work, "map", _mapping(modules, core, apart, netlist), progress)
     memories = _memories(work)
