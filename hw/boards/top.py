@@ -18,7 +18,7 @@ from hw.boards.system import System
 from hw.config import AcceleratorConfig
 from hw.ecp5.pll import Pll
 
-CHIP_DOMAIN = "sdram"
+CHIP_DOMAIN = "chip"
 """Clock domain of nothing but the SDRAM chip's clock pin."""
 CORE_CLOCK = "clk"
 """What nextpnr calls the clock of all that computes."""
@@ -31,7 +31,7 @@ class BoardTop(Elaboratable):
 
         oscillator ─► Pll ─► sync ─► System ◄─► serial line, lights
                        │ │             ▲ │
-                       │ └─► sdram ─┐  │ ▼
+                       │ └─► chip ──┐  │ ▼
                        └─ locked    └► SdramPins ◄─► chip
                             │
         button ─────────────┴─► ResetSynchronizer ─► reset of sync
@@ -121,7 +121,7 @@ class BoardTop(Elaboratable):
 
 
 def _domain(m: Module, name: str, clock: Value, *, reset_less: bool = False) -> None:
-    """A clock domain whose net keeps the name by which nextpnr reports it: of several it takes the shortest."""
+    """A clock domain whose net keeps the name by which nextpnr reports it: the first in the alphabet."""
     domain = ClockDomain(name, reset_less=reset_less)
     domain.clk.attrs["keep"] = "true"
     m.domains += domain

