@@ -35,4 +35,6 @@ def _trellis(folder: Path, tool: str, *arguments: str) -> None:
     command = [sys.executable, "-c", program, *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:
-        raise SynthesisError(f"{tool} failed: " + " ".join((done.stderr + done.stdout).split()[-60:]))
+        lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        errors = [line for line in lines if "rror" in line or "exception" in line or "Failed" in line] or lines[-3:]
+        raise SynthesisError(f"{tool} failed in {folder}: " + " ".join(errors))

@@ -21,7 +21,7 @@ def own_name(cell: str) -> str:
     the design is known by its module.
     """
     path = re.sub(r"\$\d+", "", cell.rpartition(".")[0])
-    path = re.sub(r"_(TRELLIS_FF|LUT4|CCU2C|PFUMX|L6MUX21|DP16KD|TRELLIS_DPR16X4|MULT18X18D)_.*$", "", path)
+    path = re.sub(r"_(TRELLIS_\w+|LUT4|CCU2C|PFUMX|L6MUX21|DP16KD|MULT18X18D)_.*$", "", path)
     return re.sub(r"\.?\$.*$", "", path)
 
 
@@ -32,23 +32,21 @@ def critical_path(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     -------
     dict
         ``nanoseconds``; ``from`` and ``to``, the registers; ``through``: each signal or unit on the way with the
-        ``logic`` and ``routing`` delay up to it, in ns; ``levels``: look-up tables and carries passed.
+        ``logic`` and ``routing`` delay up to it, in ns.
     """
     through: list[dict[str, Any]] = []
-    levels = 0
     for step in steps:
-        name, kind = own_name(step["to"]), step["kind"]
-        levels += kind == "logic"
-        if not through or through[-1]["name"] != name:
+        name = own_name(step["to"])
+        # A cell that nextpnr put between others has no name of ours: it belongs to what is before it.
+        if not through or (name and through[-1]["name"] != name):
             through.append({"name": name, "logic": 0.0, "routing": 0.0})
-        through[-1]["routing" if kind == "routing" else "logic"] += step["delay"]
+        through[-1]["routing" if step["kind"] == "routing" else "logic"] += step["delay"]
     for stage in through:
         stage["logic"], stage["routing"] = round(stage["logic"], 2), round(stage["routing"], 2)
     return {
         "nanoseconds": round(sum(step["delay"] for step in steps), 2),
         "from": own_name(steps[0]["from"]) if steps else "",
         "to": own_name(steps[-1]["to"]) if steps else "",
-        "levels": levels,
         "through": through,
     }
 
