@@ -1,6 +1,6 @@
-"""The simulated board: accelerator and host link as on a real one, with a pseudo-terminal for a serial port.
+"""The simulated board: the system of a real one, with an SDRAM chip's model and a pseudo-terminal for a serial port.
 
-Every bit goes over the pins ``rx`` and ``tx``. What is behind the pads is the business of ``board.sv``.
+Every bit goes over the pins ``rx`` and ``tx``, every word of memory over the chip's.
 """
 
 from __future__ import annotations
@@ -13,24 +13,25 @@ from pathlib import Path
 
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import Out, connect, flipped
 
 from hw.accelerator import Accelerator
-from hw.boards.link.link import HostLink
 from hw.boards.link.protocol import Identity
+from hw.boards.on_chip_memory import OnChipMemory
+from hw.boards.sdram.memory import SdramMemory
+from hw.boards.system import CLIENTS, System
 from hw.config import AcceleratorConfig
-from hw.interfaces import Axi4Read, Axi4Write
 from hw.sleep import lasting, sleeping
-from sim import memory
 from sim.build import BUILD_ROOT, BuildOptions, Simulator, build_simulator
-from sim.machine import MEMORY_BYTES, MemorySettings
+from sim.sdram import SOURCE as CHIP
+from sim.sdram import SdramSettings
 from sim.tools import ToolError
 from sim.verilog import Design, export_cached
 
 CYCLES_PER_BIT = 8
 """Short bits: simulating the line is what takes the time."""
-CLOCK_HZ = 100_000_000
-"""What the simulated board says that its clock is."""
+SDRAM = SdramSettings()
+"""The board's chip, and with it the clock."""
 IDLE_CYCLES = 10_000
 """Silence that ends a frame; board_main.cpp slows its clock down within it."""
 BUILD = "simulated"
@@ -40,102 +41,83 @@ WAKE_CYCLES = 3
 _HERE = Path(__file__).parent
 
 
-def _memory_port(config: AcceleratorConfig) -> wiring.Signature:
-    """All AXI4 channels of a master under one name."""
-    return wiring.Signature({**dict(Axi4Read(config).members), **dict(Axi4Write(config).members)})
-
-
-class LinkedMachine(wiring.Component):
-    """Accelerator and host link.
+class SleepingAccelerator(wiring.Component):
+    """An accelerator that sleeps while it has nothing to do, so that loading is simulated several times as fast.
 
     Parameters
     ----------
     config:
         Sizes of the machine.
-    cycles_per_bit:
-        Of the serial line.
 
-    Members
-    -------
-    rx, tx, activity, error:
-        As of the link.
-    core, link:
-        The memory ports of accelerator and link.
-    core_busy:
-        The accelerator computes; otherwise it sleeps but for accesses to its registers, so that loading is simulated
-        several times as fast.
+    Members are the accelerator's. It is awake while it is busy and for accesses to its registers, which wait for it.
     """
 
-    def __init__(self, config: AcceleratorConfig, cycles_per_bit: int) -> None:
-        self._config = config
-        identity = Identity.of(config, clock_hz=CLOCK_HZ, build=BUILD)
-        self._link = HostLink(
-            config, baud=CLOCK_HZ // cycles_per_bit, identity=identity, idle_seconds=IDLE_CYCLES / CLOCK_HZ
-        )
-        super().__init__(
-            {
-                "rx": In(1, init=1),
-                "tx": Out(1, init=1),
-                "activity": Out(1),
-                "error": Out(1),
-                "core_busy": In(1),
-                "core": Out(_memory_port(config)),
-                "link": Out(_memory_port(config)),
-            }
-        )
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._accelerator = Accelerator(config)
+        super().__init__(self._accelerator.signature)
 
     def elaborate(self, platform: object) -> Module:
-        """Wires."""
+        """Wires, but for the registers'."""
         m = Module()
-        accelerator = Accelerator(self._config)
-        m.submodules.host_link = link = self._link
-        control = link.control
+        accelerator, control = self._accelerator, self.control
         asked = Cat(control.awvalid, control.wvalid, control.arvalid, control.bvalid, control.rvalid).any()
         awake = Signal()
-        m.d.comb += awake.eq(self.core_busy | lasting(m, asked, REGISTER_CYCLES, name="asked"))
+        m.d.comb += awake.eq(accelerator.state.busy | lasting(m, asked, REGISTER_CYCLES, name="asked"))
         m.submodules.accelerator = sleeping(m, "accelerator", accelerator, awake)
-        self._wake(m, awake, link.control, accelerator.control)
-        for port, unit in ((self.core, accelerator), (self.link, link)):
-            for bus in (unit.read, unit.write):
-                for name, member in bus.signature.members.items():
-                    ends = getattr(port, name), getattr(bus, name)
-                    m.d.comb += ends[0].eq(ends[1]) if member.flow == Out else ends[1].eq(ends[0])
-        m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx)]
-        m.d.comb += [self.activity.eq(link.activity), self.error.eq(link.error)]
+        self._wake(m, awake, control, accelerator.control)
+        connect(m, accelerator.read, flipped(self.read))
+        connect(m, accelerator.write, flipped(self.write))
+        m.d.comb += [self.state.eq(accelerator.state), self.interrupt.eq(accelerator.interrupt)]
         return m
 
     def _wake(self, m: Module, awake: Value, host: wiring.PureInterface, registers: wiring.PureInterface) -> None:
         """Pass accesses on once the accelerator, and in it the registers, which sleep too, have had time to wake up."""
         woken = Signal(WAKE_CYCLES)
         m.d.sync += woken.eq(Cat(awake, woken) & awake.replicate(WAKE_CYCLES))
-        for name, member in host.signature.members.items():
-            source, target = (host, registers) if member.flow == Out else (registers, host)
+        for name, member in registers.signature.members.items():
+            source, target = (registers, host) if member.flow == Out else (host, registers)
             value = getattr(source, name)
             if name.endswith(("awvalid", "wvalid", "arvalid", "awready", "wready", "arready")):
                 value = value & woken[-1]
             m.d.comb += getattr(target, name).eq(value)
 
 
+def _system(config: AcceleratorConfig, cycles_per_bit: int, on_chip_bytes: int | None) -> System:
+    clients = {"readers": CLIENTS, "writers": CLIENTS}
+    return System(
+        config,
+        OnChipMemory(config, on_chip_bytes, **clients)
+        if on_chip_bytes
+        else SdramMemory(config, SDRAM.timing, **clients),
+        baud=SDRAM.clock_hz // cycles_per_bit,
+        identity=Identity.of(config, clock_hz=SDRAM.clock_hz, build=BUILD),
+        idle_seconds=IDLE_CYCLES / SDRAM.clock_hz,
+        accelerator=SleepingAccelerator(config),
+    )
+
+
 @lru_cache(maxsize=4)
-def _design(config: AcceleratorConfig, cycles_per_bit: int) -> Design:
+def _design(config: AcceleratorConfig, cycles_per_bit: int, on_chip_bytes: int | None) -> Design:
     return export_cached(
-        lambda: LinkedMachine(config, cycles_per_bit),
-        name="linked_machine",
-        key=json.dumps([config.to_dict(), cycles_per_bit, Path(__file__).read_text()]),
+        lambda: _system(config, cycles_per_bit, on_chip_bytes),
+        name="system",
+        key=json.dumps([config.to_dict(), cycles_per_bit, on_chip_bytes, Path(__file__).read_text()]),
         folder=BUILD_ROOT.parent / "verilog",
     )
 
 
-def build_board(config: AcceleratorConfig, *, cycles_per_bit: int = CYCLES_PER_BIT) -> Simulator:
+def build_board(
+    config: AcceleratorConfig, *, cycles_per_bit: int = CYCLES_PER_BIT, on_chip_bytes: int | None = None
+) -> Simulator:
     """Build the board's simulator, or return the cached one; errors as of :func:`sim.build.build_simulator`."""
     options = BuildOptions(
         top="board",
-        sources=(_HERE / "board.sv", _HERE / "axi_share.sv", memory.SOURCE),
-        parameters={"BYTES": config.memory_bytes, "DEPTH": MEMORY_BYTES // config.memory_bytes},
+        sources=(_HERE / "board.sv", *([] if on_chip_bytes else [CHIP])),
+        defines={"ON_CHIP": 1} if on_chip_bytes else None,
         optimise=True,
         main=_HERE / "board_main.cpp",
     )
-    return build_simulator(_design(config, cycles_per_bit), options)
+    return build_simulator(_design(config, cycles_per_bit, on_chip_bytes), options)
 
 
 class SimulatedBoard:
@@ -147,8 +129,10 @@ class SimulatedBoard:
         Sizes of the machine.
     cycles_per_bit:
         Of the serial line.
-    memory_settings:
-        Behaviour of its DRAM.
+    on_chip_bytes:
+        Size of a memory of block RAM that takes the SDRAM's place.
+    chip:
+        Settings of the chip's model, if not those that the controller keeps to.
     accesses:
         File for every write that the host link makes; complete once the board is closed.
 
@@ -168,12 +152,12 @@ class SimulatedBoard:
         config: AcceleratorConfig,
         *,
         cycles_per_bit: int = CYCLES_PER_BIT,
-        memory_settings: MemorySettings | None = None,
+        on_chip_bytes: int | None = None,
+        chip: SdramSettings = SDRAM,
         accesses: Path | None = None,
     ) -> None:
-        simulator = build_board(config, cycles_per_bit=cycles_per_bit)
-        command = [str(simulator.executable), f"+cycles_per_bit={cycles_per_bit}"]
-        command += (memory_settings or MemorySettings()).plusargs()
+        simulator = build_board(config, cycles_per_bit=cycles_per_bit, on_chip_bytes=on_chip_bytes)
+        command = [str(simulator.executable), f"+cycles_per_bit={cycles_per_bit}", *chip.plusargs()]
         command += [f"+accesses={accesses}"] if accesses else []
         self._log = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(

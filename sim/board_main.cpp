@@ -47,6 +47,7 @@ int open_terminal() {
     fcntl(terminal, F_SETFL, fcntl(terminal, F_GETFL) | O_NONBLOCK);
     printf("%s\n", name);
     fflush(stdout);
+    dup2(STDERR_FILENO, STDOUT_FILENO);  // what assertions say belongs to the log
     return terminal;
 }
 

@@ -11,7 +11,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,12 +20,16 @@ from typing import Any
 import numpy as np
 
 from hw.accelerator import Accelerator
+from hw.boards.sdram.memory import SdramMemory
+from hw.boards.system import CLIENTS
 from hw.config import AcceleratorConfig
 from hw.isa import SHARE_BITS, CycleCause, ErrorCode
 from sim import memory
 from sim.activity import Activity, read_activity
 from sim.bench import run_bench
 from sim.build import BUILD_ROOT, BuildOptions, Simulator, build_simulator
+from sim.sdram import SOURCE as CHIP
+from sim.sdram import SdramSettings
 from sim.traces import WIDTH_PARAMETERS, read_records
 from sim.verilog import Design, export_cached
 from sw.program import Program
@@ -66,6 +70,10 @@ class MemorySettings:
     error_window: tuple[int, int] | None = None
     drop_read_beat: int | None = None
     flip: tuple[int, int] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-compatible form, without what is not set."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def plusargs(self) -> list[str]:
         """Arguments of ``memory.sv``."""
@@ -164,13 +172,26 @@ def export_machine(config: AcceleratorConfig) -> Design:
     )
 
 
+@lru_cache(maxsize=16)
+def export_sdram(config: AcceleratorConfig, settings: SdramSettings) -> Design:
+    """A board's SDRAM controller, as Verilog."""
+    return export_cached(
+        lambda: SdramMemory(config, settings.timing, readers=CLIENTS, writers=CLIENTS),
+        name="sdram_memory",
+        key=json.dumps([config.to_dict(), asdict(settings.timing)]),
+        folder=BUILD_ROOT.parent / "verilog",
+    )
+
+
 def memories(config: AcceleratorConfig) -> tuple[str, ...]:
     """On-chip memories that the back door reaches, as ``unit.memory``: word ``n`` of the unit is word ``n`` there."""
     columns = [f"{unit}.column_{index}" for unit in ("scratchpad", "residual") for index in range(config.columns)]
     return (*columns, "gate.queues.entries")
 
 
-def build_machine(config: AcceleratorConfig, *, debug: bool = False, stock: bool = False) -> Simulator:
+def build_machine(
+    config: AcceleratorConfig, *, debug: bool = False, stock: bool = False, sdram: SdramSettings | None = None
+) -> Simulator:
     """Build the machine's simulator, or return the cached one.
 
     Parameters
@@ -181,8 +202,12 @@ def build_machine(config: AcceleratorConfig, *, debug: bool = False, stock: bool
         Everything visible, waves possible (slower).
     stock:
         Everything public as cocotb's own runner builds it, without waves: the reference for ``make bench``.
+    sdram:
+        A board's SDRAM for a memory.
     """
     design = export_machine(config)
+    if sdram:
+        design = replace(design, text=design.text + export_sdram(config, sdram).text)
     widths = {port.name: port.width for port in design.ports}
     parameters: dict[str, int | str] = {
         "BYTES": config.memory_bytes,
@@ -199,12 +224,12 @@ def build_machine(config: AcceleratorConfig, *, debug: bool = False, stock: bool
 
     options = BuildOptions(
         top="machine",
-        sources=(_HERE / "machine.sv", memory.SOURCE, _HERE / "trace.cpp"),
+        sources=(_HERE / "machine.sv", CHIP if sdram else memory.SOURCE, _HERE / "trace.cpp"),
         public=[(f"accelerator.{path.rpartition('.')[0]}", path.rpartition(".")[2]) for path in memories(config)],
         parameters=parameters,
         optimise=not debug,
         debug=debug,
-        defines={"WAVES": 1} if debug else None,
+        defines={**({"WAVES": 1} if debug else {}), **({"SDRAM": 1} if sdram else {})},
         all_public=stock,
         main=None if debug or stock else _HERE / "machine_main.cpp",
         training=train if large and not (debug or stock) else None,
@@ -216,7 +241,7 @@ def run_machine(
     program: Program,
     frames: Sequence[Frame],
     *,
-    memory_settings: MemorySettings | None = None,
+    memory_settings: MemorySettings | SdramSettings | None = None,
     simulator: Simulator | None = None,
     trace: bool = True,
     waves: tuple[Path, int, int] | None = None,
@@ -234,9 +259,10 @@ def run_machine(
     frames:
         Tasks and images.
     memory_settings:
-        Latency, stalls and faults of the DRAM.
+        Latency, stalls and faults of the DRAM, or a board's SDRAM in its place. That knows no :attr:`Frame.memory`, and
+        no reset between frames.
     simulator:
-        A build of :func:`build_machine` for the same configuration; made or looked up when absent.
+        A build of :func:`build_machine` for the same configuration and memory; made or looked up when absent.
     trace:
         Record every write into the on-chip memories.
     waves:
@@ -253,14 +279,15 @@ def run_machine(
     sim.bench.BenchFailure
         The simulation did not end: a hardware assertion, the limit, or a crash. The message has the end of the log.
     """
-    simulator = simulator or build_machine(program.config, debug=waves is not None)
     settings = memory_settings or MemorySettings()
+    sdram = settings if isinstance(settings, SdramSettings) else None
+    simulator = simulator or build_machine(program.config, debug=waves is not None, sdram=sdram)
     with TemporaryDirectory(prefix="tessera-") as folder:
         work = Path(folder)
         image = program.memory(frames[0].image)
         image.tofile(work / "memory.bin")
         jobs = [_job(program, index, frame, work, watchdog, limit) for index, frame in enumerate(frames)]
-        plusargs = [f"+memory_image={work / 'memory.bin'}", *settings.plusargs()]
+        plusargs = [f"+{'sdram' if sdram else 'memory'}_image={work / 'memory.bin'}", *settings.plusargs()]
         if trace:
             plusargs.append(f"+trace={work}")
         if waves:

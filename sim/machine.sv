@@ -1,5 +1,6 @@
 // The machine in its test harness: accelerator, memory model and trace writer. Only the control bus, the interrupt and a few
-// numbers for the progress display reach Python, so that a frame runs at the simulator's full speed.
+// numbers for the progress display reach Python, so that a frame runs at the simulator's full speed. With SDRAM defined, the
+// memory is a board's: the SDRAM controller, with the host link's ports idle, and the chip's model.
 
 `define TRACE(SPACE, PORT) \
     if (PORT``__valid) trace_record(SPACE, cycle, frame, PORT``_place, ($bits(PORT``__payload) + 31) / 32, 1024'(PORT``__payload));
@@ -38,6 +39,7 @@ module machine #(
     input  logic        control__rready /* verilator public_flat_rw */,
 
     output logic        interrupt /* verilator public_flat_rd */,
+    output logic        initialised /* verilator public_flat_rd */,   // the memory may be used
     output logic [31:0] trace_place /* verilator public_flat_rd */,   // of the engine's latest job: command, expert << 16, second matrix << 31
     output logic [63:0] cycle /* verilator public_flat_rd */
 );
@@ -107,6 +109,40 @@ module machine #(
         .*
     );
 
+`ifdef SDRAM
+    logic pads__cke, pads__cs_n, pads__ras_n, pads__cas_n, pads__we_n, pads__dq_oe;
+    logic [1:0] pads__ba, pads__dqm;
+    logic [12:0] pads__a;
+    logic [15:0] pads__dq_o, pads__dq_i;
+
+    sdram_memory controller (
+        .rst(reset),
+        .readers__0__araddr(read__araddr), .readers__0__arlen(read__arlen), .readers__0__arsize(read__arsize),
+        .readers__0__arburst(read__arburst), .readers__0__arvalid(read__arvalid), .readers__0__arready(read__arready),
+        .readers__0__rdata(read__rdata), .readers__0__rresp(read__rresp), .readers__0__rlast(read__rlast),
+        .readers__0__rvalid(read__rvalid), .readers__0__rready(read__rready),
+        .writers__0__awaddr(write__awaddr), .writers__0__awlen(write__awlen), .writers__0__awsize(write__awsize),
+        .writers__0__awburst(write__awburst), .writers__0__awvalid(write__awvalid), .writers__0__awready(write__awready),
+        .writers__0__wdata(write__wdata), .writers__0__wstrb(write__wstrb), .writers__0__wlast(write__wlast),
+        .writers__0__wvalid(write__wvalid), .writers__0__wready(write__wready), .writers__0__bresp(write__bresp),
+        .writers__0__bvalid(write__bvalid), .writers__0__bready(write__bready),
+        .readers__1__araddr('0), .readers__1__arlen('0), .readers__1__arsize('0), .readers__1__arburst('0),
+        .readers__1__arvalid('0), .readers__1__arready(), .readers__1__rdata(), .readers__1__rresp(), .readers__1__rlast(),
+        .readers__1__rvalid(), .readers__1__rready('0),
+        .writers__1__awaddr('0), .writers__1__awlen('0), .writers__1__awsize('0), .writers__1__awburst('0),
+        .writers__1__awvalid('0), .writers__1__awready(), .writers__1__wdata('0), .writers__1__wstrb('0),
+        .writers__1__wlast('0), .writers__1__wvalid('0), .writers__1__wready(), .writers__1__bresp(),
+        .writers__1__bvalid(), .writers__1__bready('0),
+        .*
+    );
+
+    sdram_chip memory (
+        .clk, .cke(pads__cke), .cs_n(pads__cs_n), .ras_n(pads__ras_n), .cas_n(pads__cas_n), .we_n(pads__we_n),
+        .ba(pads__ba), .a(pads__a), .dqm(pads__dqm), .dq_i(pads__dq_o), .dq_i_en(pads__dq_oe), .dq_o(pads__dq_i)
+    );
+`else
+    assign initialised = 1'b1;
+
     axi_memory #(.DATA_WIDTH(8 * BYTES), .DEPTH(DEPTH)) memory (
         .clk, .rst(reset),
         .arvalid(read__arvalid), .arready(read__arready), .arid('0), .araddr(read__araddr),
@@ -117,6 +153,7 @@ module machine #(
         .wvalid(write__wvalid), .wready(write__wready), .wdata(write__wdata), .wstrb(write__wstrb), .wlast(write__wlast),
         .bvalid(write__bvalid), .bready(write__bready), .bid(), .bresp(write__bresp)
     );
+`endif
 
 `ifdef WAVES
     // Waves from +wave_first=CYCLE into +wave_file=FILE; the bench ends the simulation where the window does.

@@ -102,13 +102,15 @@ async def _recover(host: Registers) -> None:
 
 
 async def _reset(dut: Any) -> None:
-    """Reset the machine and the control of its memory, not the memory's content."""
+    """Reset the machine and the control of its memory, not the memory's content, and wait until that may be used."""
     dut.rst.value = 1
     for _ in range(4):
         await RisingEdge(dut.clk)
     dut.rst.value = 0
     for _ in range(2):
         await RisingEdge(dut.clk)
+    if not dut.initialised.value:
+        await RisingEdge(dut.initialised)
 
 
 async def _upset(dut: Any, first: int, upset: dict[str, Any]) -> None:

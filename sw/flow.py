@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from sim.machine import Frame, FrameResult, MemorySettings, Progress, build_machine, run_machine
+from sim.sdram import SdramSettings
 from sim.tools import git_id, tool_versions
 from sw import cycles
 from sw.cycle_model.predict import predict, queue_lengths
@@ -35,6 +36,8 @@ from sw.program import Program
 from sw.quantise import frame_errors
 from sw.verify import verify
 
+Memory = MemorySettings | SdramSettings
+"""The simulated DRAM's behaviour, or a board's SDRAM."""
 MODELS_AHEAD = 4
 """Frames whose tensors are computed while the machine is still being simulated."""
 WINDOW_BEFORE, WINDOW_AFTER = 200, 50
@@ -46,7 +49,7 @@ def execute(
     pictures: Sequence[Picture],
     tasks: Sequence[int],
     *,
-    memory: MemorySettings | None = None,
+    memory: Memory | None = None,
     waves: Path | None = None,
     accuracy_scenes: int = 0,
     on_progress: Report = silent,
@@ -58,7 +61,7 @@ def execute(
     prepared, pictures, tasks:
         What to run.
     memory:
-        Behaviour of the simulated DRAM.
+        Behaviour of the simulated DRAM, or a board's SDRAM.
     waves:
         VCD file for the cycles around the first mismatch, recorded in a second run of the debug build.
     accuracy_scenes:
@@ -76,7 +79,7 @@ def execute(
     began = time.perf_counter()
     program, memory = prepared.program, memory or MemorySettings()
     on_progress("build", 0.0, f"simulator of preset {program.config.name}: minutes the first time, then kept")
-    simulator = build_machine(program.config)
+    simulator = build_machine(program.config, sdram=memory if isinstance(memory, SdramSettings) else None)
     on_progress("build", 1.0, "")
     frames = [Frame(task=task, image=picture.image) for picture in pictures for task in tasks]
     follow = _Follower(program, frames, on_progress)
@@ -120,7 +123,7 @@ def run(
     frames: int = 1,
     activation_width: int = 8,
     routing: str | None = None,
-    memory: MemorySettings | None = None,
+    memory: Memory | None = None,
     waves: bool = False,
     out: Path | str | None = None,
     accuracy_scenes: int = ACCURACY_SCENES,
@@ -189,7 +192,7 @@ class _Expected(NamedTuple):
     predicted_cycles: int
 
 
-def _expect(prepared: Prepared, frame: Frame, memory: MemorySettings) -> _Expected:
+def _expect(prepared: Prepared, frame: Frame, memory: Memory) -> _Expected:
     capture: dict[str, Any] = {}
     with torch.no_grad():
         output = prepared.checkpoint.model(torch.from_numpy(frame.image[None]), frame.task, capture=capture)
@@ -246,7 +249,7 @@ def _window(
     program: Program,
     frames: Sequence[Frame],
     outcomes: Sequence[FrameOutcome],
-    memory: MemorySettings,
+    memory: Memory,
     path: Path,
     on_progress: Report,
 ) -> bool:
@@ -271,7 +274,7 @@ def _spent(seconds: float) -> dict[str, Any]:
     return {"seconds": seconds, "peak_memory_bytes": 1024 * max(peaks)}
 
 
-def _facts(prepared: Prepared, memory: MemorySettings) -> dict[str, Any]:
+def _facts(prepared: Prepared, memory: Memory) -> dict[str, Any]:
     config, origin = prepared.config, prepared.checkpoint
     return {
         "model": prepared.program.model.name,
@@ -285,6 +288,6 @@ def _facts(prepared: Prepared, memory: MemorySettings) -> dict[str, Any]:
         "geometry": prepared.program.model.to_dict(),
         "machine": config.to_dict(),
         "checkpoint": {"seed": origin.seed, "data_version": origin.data_version, "tools": dict(origin.tools)},
-        "memory": {name: value for name, value in vars(replace(memory)).items() if value is not None},
+        "memory": memory.to_dict(),
         "memory_map": vars(replace(prepared.program.map)),
     }

@@ -139,7 +139,7 @@ class OnChipMemory(wiring.Component):
         if size_bytes & (size_bytes - 1) or not LEAST_BYTES <= size_bytes <= SIZE_BYTES:
             raise ValueError(f"size_bytes is {size_bytes}; choose a power of two from {LEAST_BYTES} to {SIZE_BYTES}")
         self._bridge = MemoryBridge(config, readers, writers, size_bytes)
-        self._store = WordStore(size_bytes, readers + writers)
+        self._words = WordStore(size_bytes, readers + writers)
         super().__init__(
             {
                 "readers": In(Axi4Read(config)).array(readers),
@@ -152,12 +152,12 @@ class OnChipMemory(wiring.Component):
         """Wires."""
         m = Module()
         m.submodules.bridge = bridge = self._bridge
-        m.submodules.store = store = self._store
+        m.submodules.words = words = self._words
         for outer, inner in zip((*self.readers, *self.writers), (*bridge.readers, *bridge.writers), strict=True):
             connect(m, flipped(outer), inner)
-        connect(m, bridge.run, store.run)
-        connect(m, bridge.write_data, store.write_data)
-        connect(m, store.written, bridge.written)
-        connect(m, store.read, bridge.read)
-        m.d.comb += [bridge.writer.eq(store.writer), self.initialised.eq(1)]
+        connect(m, bridge.run, words.run)
+        connect(m, bridge.write_data, words.write_data)
+        connect(m, words.written, bridge.written)
+        connect(m, words.read, bridge.read)
+        m.d.comb += [bridge.writer.eq(words.writer), self.initialised.eq(1)]
         return m

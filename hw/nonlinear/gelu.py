@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arithmetic import round_shift, saturate
+from hw.arithmetic import saturate
 from hw.compute.multiplier import Multiplier
 from hw.compute.rounding import ROUNDING_LATENCY, registered_round_shift
 from hw.config import AcceleratorConfig
@@ -41,7 +41,7 @@ class Gelu(wiring.Component):
     Tested: every argument.
     """
 
-    LATENCY = 2 + Multiplier.LATENCY + Piecewise.LATENCY + ROUNDING_LATENCY
+    LATENCY = 3 + Multiplier.LATENCY + Piecewise.LATENCY + ROUNDING_LATENCY
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
@@ -73,14 +73,25 @@ class Gelu(wiring.Component):
             difference.index.eq(Mux(beyond, ~0, segment)),
             difference.fraction.eq(magnitude),
         ]
-        widened = delay(m, relu, Piecewise.LATENCY, name="relu") << (
-            numerics.gelu_output.fraction - numerics.gelu_input.fraction
+        # ReLU and zero point join on the way, so that one sum is left: a - (v >> n) - r = a + ~(v >> n) + ~r.
+        raised = Signal(signed(numerics.gelu_output.width + 3))
+        m.d.sync += raised.eq(
+            (relu << (numerics.gelu_output.fraction - numerics.gelu_input.fraction)) + numerics.gelu_zero_point
         )
-        narrowed = round_shift(difference.value, numerics.gelu_delta.fraction - numerics.gelu_output.fraction)
-        output = saturate(widened - narrowed + numerics.gelu_zero_point, numerics.gelu_output)
+        raised = delay(m, raised, Piecewise.LATENCY - 1, name="raised")
+        narrowing = numerics.gelu_delta.fraction - numerics.gelu_output.fraction
+        subtracted = ~Cat(difference.value[narrowing - 1 :], Const(0, 1)).as_signed()
+        total = (Cat(1, raised).as_signed() + subtracted)[1:].as_signed()
+        output = saturate(total, numerics.gelu_output)
         m.submodules.multiplier = multiplier = Multiplier(numerics.multiplier_width + 1, 1)
-        m.d.comb += [multiplier.broadcast.eq(self.multiplier), multiplier.stationary[0].eq(output)]
-        product = multiplier.product[0][: len(output) + numerics.multiplier_width]
+        # An unsigned value as wide as the signed factors: less by half its range, which is given back to the product.
+        half = len(output) - 1
+        m.d.comb += [
+            multiplier.broadcast.eq(self.multiplier),
+            multiplier.stationary[0].eq(Cat(output[:half], ~output[half]).as_signed()),
+        ]
+        product = Signal(len(output) + numerics.multiplier_width)
+        m.d.sync += product.eq(multiplier.product[0] + (self.multiplier << half))
         rounded = registered_round_shift(m, product, self.shift, name="rounded")
         m.d.sync += self.value.eq(saturate(rounded, numerics.unsigned_activation))
         return m

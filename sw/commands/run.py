@@ -14,10 +14,14 @@ from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, tab
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sim.machine import MemorySettings
+    from sw.flow import Memory
     from sw.outcome import RunResult
     from sw.pictures import Picture
     from sw.prepare import Prepared
+
+
+LATENCY = 60
+"""Cycles of the DRAM unless chosen."""
 
 
 @reported
@@ -30,7 +34,12 @@ def command(
     scene: Annotated[int, typer.Option(help="Number of a held-out procedural scene, when there is no --image.")] = 0,
     frames: Annotated[int, typer.Option(help="Pictures one after another: further scenes, or --image again.")] = 1,
     activation_width: options.Width = 8,
-    memory_latency: options.Latency = 60,
+    memory: Annotated[
+        str,
+        typer.Option(help="dram (a model with a latency) or sdram (a board's: its controller, and its chip's model)."),
+    ] = "dram",
+    memory_clock: Annotated[float, typer.Option(help="Of core and SDRAM, in MHz: decides the SDRAM's cycles.")] = 100.0,
+    memory_latency: options.Latency = LATENCY,
     stalls: options.Stalls = 0,
     seed: options.Seed = 1,
     waves: Annotated[
@@ -58,9 +67,10 @@ def command(
 
       tessera run --stalls 40 --memory-latency 200 --frames 2
 
+      tessera run --preset ecp5-85f --memory sdram --memory-clock 80
+
       tessera run --model build/m3vit.safetensors --image weights/image.float32.bin --dump build/tensors.npz
     """
-    from sim.machine import MemorySettings
     from sw import flow
     from sw.dump import dump_tensors
     from sw.files import check_folder
@@ -70,18 +80,18 @@ def command(
     check_folder(out)
     if dump is not None and (dump.suffix != ".npz" or dump.is_dir()):
         raise ValueError(f"the tensors are to be written to {dump}; give the name of a file that ends in .npz")
-    memory = MemorySettings(read_latency=memory_latency, stall=stalls, seed=seed, flip=_flip(flip))
+    settings = _memory(memory, memory_clock, memory_latency, stalls, seed, _flip(flip))
     with Display() as display:
         prepared = prepare(model, preset, activation_width, routing, on_progress=display)
     tasks = prepared.task_indices(task)
     pictures = flow.choose_pictures(prepared, image, scene, frames)
-    _announce(prepared, tasks, pictures, memory, out)
+    _announce(prepared, tasks, pictures, settings, out)
     with Display() as display:
         result = flow.execute(
             prepared,
             pictures,
             tasks,
-            memory=memory,
+            memory=settings,
             waves=out / "mismatch.vcd" if waves else None,
             accuracy_scenes=ACCURACY_SCENES,
             on_progress=display,
@@ -97,6 +107,26 @@ def command(
         raise typer.Exit(VERDICT_FAILED)
 
 
+def _memory(kind: str, clock_mhz: float, latency: int, stalls: int, seed: int, flip: tuple[int, int] | None) -> Memory:
+    from sim.machine import MemorySettings
+    from sim.sdram import SdramSettings
+
+    if kind == "dram":
+        return MemorySettings(read_latency=latency, stall=stalls, seed=seed, flip=flip)
+    if kind != "sdram":
+        raise ValueError(f"--memory is '{kind}'; choose dram or sdram")
+    chosen = {"--memory-latency": latency != LATENCY, "--stalls": stalls, "--flip": flip}
+    for option in (name for name, value in chosen.items() if value):
+        raise ValueError(
+            f"{option} cannot be chosen for an SDRAM, which does as its data sheet says; use --memory dram"
+        )
+    if not 1 <= clock_mhz <= 1000:
+        raise ValueError(f"--memory-clock is {clock_mhz:g}; give MHz, such as 100")
+    settings = SdramSettings(clock_hz=round(1e6 * clock_mhz))
+    _ = settings.timing  # says so if the chip cannot be clocked so
+    return settings
+
+
 def _flip(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
@@ -107,9 +137,7 @@ def _flip(text: str | None) -> tuple[int, int] | None:
     return address, bit
 
 
-def _announce(
-    prepared: Prepared, tasks: Sequence[int], pictures: Sequence[Picture], memory: MemorySettings, out: Path
-) -> None:
+def _announce(prepared: Prepared, tasks: Sequence[int], pictures: Sequence[Picture], memory: Memory, out: Path) -> None:
     from sw import cycles
     from sw.estimate import estimate
 
@@ -125,7 +153,7 @@ def _announce(
     assumed = " and ".join(
         [
             *(["balanced experts"] if model.expert_layers else []),
-            *(["no stalls"] if memory.stall else []),
+            *(["no stalls"] if getattr(memory, "stall", 0) else []),
         ]
     )
     predicted = f"{expected.cycles:,} cycles predicted{f' for {assumed}' if assumed else ''}"

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hw.boards.sdram.chip import SdramChip, SdramTiming
+from hw.boards.sdram.chip import SdramTiming
 from hw.boards.sdram.memory import SdramMemory
 from hw.config import preset
 from sim.bench import run_bench
 from sim.build import BuildOptions, Simulator, build_simulator
+from sim.sdram import ROW_TIMES, SOURCE
 from sim.verilog import export_verilog
 
-CHIP = Path(__file__).parents[2] / "sim" / "sdram_chip.sv"
-CLOCK = CHIP.with_name("machine_main.cpp")
+CLOCK = SOURCE.with_name("machine_main.cpp")
 SYSTEM = Path(__file__).with_name("sdram_system.sv")
-ROW_TIMES = ("rcd", "rp", "ras", "rc", "rrd", "wr", "rfc")
 
 
 def system(timing: SdramTiming, bus: str = "ecp5-85f", extra_latency: int = 0, optimise: bool = False) -> Simulator:
@@ -22,26 +21,12 @@ def system(timing: SdramTiming, bus: str = "ecp5-85f", extra_latency: int = 0, o
     memory = SdramMemory(preset(bus), timing, readers=2, writers=2, extra_latency=extra_latency)
     options = BuildOptions(
         top="sdram_system",
-        sources=[CHIP, SYSTEM],
+        sources=[SOURCE, SYSTEM],
         parameters={"BYTES": preset(bus).memory_bytes},
         optimise=optimise,
         main=CLOCK,
     )
     return build_simulator(export_verilog(memory, name="memory"), options)
-
-
-def sheet(chip: SdramChip, clock_hz: int) -> dict[str, int]:
-    """The chip model's settings for a chip, in picoseconds, straight from the data sheet's nanoseconds."""
-    period = 10**12 // clock_hz
-    times = {f"t{name}": round(1000 * getattr(chip, name)) for name in ROW_TIMES}
-    return times | {
-        "period": period,
-        "tck2": round(1000 * chip.period_cas2),
-        "tck3": round(1000 * chip.period_cas3),
-        "tmrd": chip.mode_cycles * period,
-        "tref": round(1000 * chip.refresh_window),
-        "powerup": round(1000 * chip.power_up),
-    }
 
 
 def exactly(timing: SdramTiming, period: int = 10_000) -> dict[str, int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from hw.boards.sdram.chip import CHIPS
-from tests.hw.sdram_models import run, sheet, system
+from sim.sdram import data_sheet
+from tests.hw.sdram_models import run, system
 
 BURSTS = 500_000
 
@@ -17,7 +18,7 @@ def main() -> None:
     ):
         chip, start = CHIPS[name], time.monotonic()
         simulator = system(chip.timing(clock_hz), optimise=True)
-        counted = run(simulator, sheet(chip, clock_hz), seed=seed, timeout_s=3600, accesses=BURSTS, pause=pause)
+        counted = run(simulator, data_sheet(chip, clock_hz), seed=seed, timeout_s=3600, accesses=BURSTS, pause=pause)
         print(
             f"{name} at {clock_hz / 1e6:g} MHz: {counted['finished']:,} bursts, {counted['beats']:,} beats in "
             f"{counted['cycle']:,} cycles, {counted['outside']:,} refused; {time.monotonic() - start:.0f} s",

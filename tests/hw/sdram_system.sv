@@ -1,4 +1,4 @@
-// SdramMemory with a chip behind it and CLIENTS clients in front, each with a read and a write port: random traffic against a
+// SdramMemory with a chip behind it (or OnChipMemory, with ON_CHIP defined) and CLIENTS clients in front, each with a read and a write port: random traffic against a
 // reference memory, or one stream. A wrong word, answer or order ends the simulation with a message.
 //
 // Every client reads and writes rows of its own (the low bits of the row number are its number), so what it reads is known
@@ -20,7 +20,8 @@
     .writers__``I``__bvalid(bvalid[I]), .writers__``I``__bready(bready[I])
 
 module sdram_system #(
-    parameter int BYTES = 2
+    parameter int BYTES = 2,
+    parameter int SIZE_BITS = 25        // of the memory, in bytes; beyond, bursts are refused
 ) (
     input  logic        clk /* verilator public_flat_rw */,
     input  logic        rst /* verilator public_flat_rw */,
@@ -32,7 +33,7 @@ module sdram_system #(
     output logic [63:0] outside /* verilator public_flat_rw */,      // bursts that were refused
     output logic [31:0] latency /* verilator public_flat_rw */       // of a stream's first burst, ARVALID to RVALID
 );
-    localparam int CLIENTS = 2, WORDS = 1 << 24, PENDING = 16;
+    localparam int CLIENTS = 2, WORDS = 1 << (SIZE_BITS - 1), PENDING = 16;
     localparam int PER_BEAT = BYTES / 2;
     typedef logic [8*BYTES-1:0] beat_t;
 
@@ -50,10 +51,12 @@ module sdram_system #(
 
     memory dut (.*, `CLIENT(0), `CLIENT(1));
 
+`ifndef ON_CHIP
     sdram_chip chip (
         .clk, .cke(pads__cke), .cs_n(pads__cs_n), .ras_n(pads__ras_n), .cas_n(pads__cas_n), .we_n(pads__we_n),
         .ba(pads__ba), .a(pads__a), .dqm(pads__dqm), .dq_i(pads__dq_o), .dq_i_en(pads__dq_oe), .dq_o(pads__dq_i)
     );
+`endif
 
     // ---- settings ----------------------------------------------------------------------------------------------------
     longint accesses, seed;
@@ -98,14 +101,14 @@ module sdram_system #(
     function automatic burst_t choose(input int client);
         burst_t burst;
         int room;
-        if (stream != 0) burst.address = following[client].address & 32'h1ffffff;
+        if (stream != 0) burst.address = following[client].address & 32'((1 << SIZE_BITS) - 1);
         else begin
             case (draw(client) % 8)
                 0, 1: burst.address = following[client].address;
                 2, 3, 4: burst.address = {18'(draw(client) % 3), 14'(draw(client))};    // a few rows
                 default: burst.address = draw(client);
             endcase
-            burst.address[31:25] = draw(client) % 32 == 0 ? 7'(draw(client)) : '0;
+            burst.address[31:SIZE_BITS] = draw(client) % 32 == 0 ? (32 - SIZE_BITS)'(draw(client)) : '0;
             burst.address[12] = client[0];
         end
         burst.address &= ~32'(BYTES - 1);
@@ -136,14 +139,14 @@ module sdram_system #(
         int word;
         beat_t expected;
         burst = pending[client][pending_out[client] % PENDING];
-        word = int'(burst.address[24:1]) + beat[client] * PER_BEAT;
+        word = int'(burst.address[SIZE_BITS-1:1]) + beat[client] * PER_BEAT;
         for (int i = 0; i < PER_BEAT; i++) expected[16*i +: 16] = reference[word + i];
         assert (pending_in[client] != pending_out[client]) else $error("client %0d: a beat that it did not ask for", client);
-        assert (rresp[client] == (burst.address >> 25 != 0 ? 2'b11 : 2'b00))
+        assert (rresp[client] == (burst.address >> SIZE_BITS != 0 ? 2'b11 : 2'b00))
         else $error("client %0d: response %b at %h", client, rresp[client], burst.address);
         assert (rlast[client] == (beat[client] == int'(burst.last)))
         else $error("client %0d: RLAST is %b on beat %0d of %0d", client, rlast[client], beat[client], burst.last + 1);
-        assert (burst.address >> 25 != 0 || rdata[client] == expected)
+        assert (burst.address >> SIZE_BITS != 0 || rdata[client] == expected)
         else $error("client %0d: read %h at word %h, expected %h", client, rdata[client], word, expected);
         beats <= beats + 1;
         beat[client]++;
@@ -156,7 +159,7 @@ module sdram_system #(
     task automatic finish(input int client, input burst_t burst);
         pending_out[client]++;
         finished = finished + 1;
-        if (burst.address >> 25 != 0) outside = outside + 1;
+        if (burst.address >> SIZE_BITS != 0) outside = outside + 1;
     endtask
 
     task automatic ask(input int client, output burst_t burst);
@@ -170,7 +173,7 @@ module sdram_system #(
         burst_t burst;
         int word;
         burst = giving[client][giving_out[client] % PENDING];
-        word = int'(burst.address[24:1]) + beat[client] * PER_BEAT;
+        word = int'(burst.address[SIZE_BITS-1:1]) + beat[client] * PER_BEAT;
         for (int i = 0; i < PER_BEAT; i++) wdata[client][16*i +: 16] <= 16'(draw(client));
         wstrb[client] <= draw(client) % 4 == 0 ? BYTES'(draw(client)) : '1;
         wlast[client] <= beat[client] == int'(burst.last);
@@ -189,8 +192,8 @@ module sdram_system #(
         burst_t burst;
         int word;
         burst = giving[client][taking_out[client] % PENDING];
-        word = int'(burst.address[24:1]) + taken[client] * PER_BEAT;
-        if (burst.address >> 25 == 0)
+        word = int'(burst.address[SIZE_BITS-1:1]) + taken[client] * PER_BEAT;
+        if (burst.address >> SIZE_BITS == 0)
             for (int i = 0; i < BYTES; i++)
                 if (wstrb[client][i]) reference[word + i / 2][8*(i % 2) +: 8] = wdata[client][8*i +: 8];
         taken[client]++;
@@ -208,7 +211,7 @@ module sdram_system #(
             burst = pending[client][pending_out[client] % PENDING];
             assert (pending_in[client] != pending_out[client] && taking_out[client] > pending_out[client] - written_before[client])
             else $error("client %0d: an answer before the write", client);
-            assert (bresp[client] == (burst.address >> 25 != 0 ? 2'b11 : 2'b00))
+            assert (bresp[client] == (burst.address >> SIZE_BITS != 0 ? 2'b11 : 2'b00))
             else $error("client %0d: response %b to a write at %h", client, bresp[client], burst.address);
             beats <= beats + 64'(burst.last) + 1;
             finish(client, burst);
@@ -286,7 +289,12 @@ module sdram_system #(
     task automatic compare();
         int wrong;
         wrong = 0;
+`ifdef ON_CHIP
+        for (int i = 0; i < WORDS; i++)
+            wrong += int'({dut.words.lane_1[i], dut.words.lane_0[i]} != reference[i]);
+`else
         for (int i = 0; i < WORDS; i++) wrong += int'(chip.storage[i] != reference[i]);
-        assert (wrong == 0) else $error("%0d words of the chip differ from the reference", wrong);
+`endif
+        assert (wrong == 0) else $error("%0d words of the memory differ from the reference", wrong);
     endtask
 endmodule

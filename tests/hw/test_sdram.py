@@ -11,8 +11,9 @@ from hw.boards.sdram.controller import SdramController
 from hw.boards.sdram.memory import SdramMemory
 from hw.config import preset
 from sim.bench import BenchFailure
+from sim.sdram import ROW_TIMES, data_sheet
 from sw.synth import measure
-from tests.hw.sdram_models import ROW_TIMES, exactly, run, sheet, system
+from tests.hw.sdram_models import exactly, run, system
 
 MHZ = 1_000_000
 
@@ -60,7 +61,7 @@ def test_impossible_memories_are_refused():
 def test_traffic(chip, clock_hz, cas_latency, bus, extra_latency, pause):
     """Random bursts of two clients against a reference, then every word of the chip compared."""
     simulator = system(CHIPS[chip].timing(clock_hz, cas_latency), bus, extra_latency)
-    settings = sheet(CHIPS[chip], clock_hz) | {"board": extra_latency}
+    settings = data_sheet(CHIPS[chip], clock_hz) | {"board": extra_latency}
     counted = run(simulator, settings, seed=3, accesses=7000, pause=pause)
     assert counted["finished"] >= 7000 and counted["outside"] > 100
 
@@ -68,7 +69,7 @@ def test_traffic(chip, clock_hz, cas_latency, bus, extra_latency, pause):
 def test_long_bursts_fill_the_buffers():
     """Two clients that send more than the chip takes."""
     chip = CHIPS["IS42S16160G-7"]
-    run(system(chip.timing(100 * MHZ)), sheet(chip, 100 * MHZ), seed=4, accesses=1000, long=1)
+    run(system(chip.timing(100 * MHZ)), data_sheet(chip, 100 * MHZ), seed=4, accesses=1000, long=1)
 
 
 def test_streams():
@@ -76,17 +77,17 @@ def test_streams():
     chip = CHIPS["IS42S16160G-7"]
     simulator = system(chip.timing(100 * MHZ))
     for burst in (256, 16):
-        counted = run(simulator, sheet(chip, 100 * MHZ), accesses=40_000 // burst, stream=burst)
+        counted = run(simulator, data_sheet(chip, 100 * MHZ), accesses=40_000 // burst, stream=burst)
         assert counted["beats"] / counted["cycle"] > 0.97
         assert counted["latency"] == 16
-    counted = run(simulator, sheet(chip, 100 * MHZ), accesses=40_000 // 256, stream=256, stream_write=1)
+    counted = run(simulator, data_sheet(chip, 100 * MHZ), accesses=40_000 // 256, stream=256, stream_write=1)
     assert counted["beats"] / counted["cycle"] > 0.96
 
 
 def test_words_from_another_cycle_are_noticed():
     chip = CHIPS["IS42S16160G-7"]
     with pytest.raises(BenchFailure, match="client .: read .* expected"):
-        run(system(chip.timing(100 * MHZ)), sheet(chip, 100 * MHZ) | {"board": 1}, accesses=100)
+        run(system(chip.timing(100 * MHZ)), data_sheet(chip, 100 * MHZ) | {"board": 1}, accesses=100)
 
 
 def test_every_cycle_is_used():

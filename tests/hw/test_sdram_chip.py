@@ -6,7 +6,7 @@ import pytest
 
 from sim.bench import BenchFailure, run_bench
 from sim.build import BuildOptions, build_simulator
-from tests.hw.sdram_models import CHIP
+from sim.sdram import SOURCE
 
 PORTS = "clk cke cs_n ras_n cas_n we_n ba a dqm dq_i dq_i_en dq_o".split()
 CLOSE, REFRESH, MODE = (
@@ -20,7 +20,7 @@ WRITE = {"command": "write", "drive": 1}
 
 
 def give(script):
-    options = BuildOptions(top="sdram_chip", sources=[CHIP], public=[("sdram_chip", name) for name in PORTS])
+    options = BuildOptions(top="sdram_chip", sources=[SOURCE], public=[("sdram_chip", name) for name in PORTS])
     run_bench(
         build_simulator(options=options),
         "tests.hw.sdram_chip_bench",

@@ -14,10 +14,11 @@ from golden.integer.parameters import QuantisedExperts, QuantisedModel
 from hw.config import AcceleratorConfig, preset
 from hw.isa import FIELDS, CycleCause, ErrorCode, Opcode
 from sim.machine import Frame, FrameResult, MemorySettings, run_machine
+from sim.sdram import SdramSettings
 from sw.compiler import compile_model
 from sw.program import Program
 from sw.verify import verify
-from tests.sw.models import random_geometry, random_image, random_model
+from tests.sw.models import LEAST, random_geometry, random_image, random_model
 
 MACHINES = [("tiny", 8), ("tiny", 12), ("tiny", 16), ("ecp5-85f", 8), ("edge", 8)]
 SEEDS_PER_MACHINE = {("tiny", 8): 8}
@@ -49,12 +50,20 @@ def machine(name: str, width: int) -> AcceleratorConfig:
     return config if width == config.numerics.activation_width else config.with_activation_width(width)
 
 
-def run(quantised: QuantisedModel, config: AcceleratorConfig, tasks: list[int], *, seed: int, stall: int = 0) -> None:
-    """Run frames of different images back to back, without a reset, and demand that each is bit-exact."""
+def run(
+    quantised: QuantisedModel,
+    config: AcceleratorConfig,
+    tasks: list[int],
+    *,
+    seed: int,
+    stall: int = 0,
+    memory: SdramSettings | None = None,
+) -> int:
+    """Run frames of different images back to back, without a reset: each bit-exact. Returns their cycles."""
     program = compile_model(quantised, config)
     golden = IntegerModel(quantised, config.numerics)
     frames = [Frame(task=task, image=random_image(quantised.config, seed + i)) for i, task in enumerate(tasks)]
-    settings = MemorySettings(stall=stall, seed=seed + 1, read_latency=2 + seed * 37 % 150)
+    settings = memory or MemorySettings(stall=stall, seed=seed + 1, read_latency=2 + seed * 37 % 150)
     results = run_machine(program, frames, memory_settings=settings)
     for number, (frame, result) in enumerate(zip(frames, results, strict=True)):
         assert result.error == ErrorCode.NONE, f"seed {seed}, frame {number}: {result.error.name}, {result.counters}"
@@ -68,6 +77,7 @@ def run(quantised: QuantisedModel, config: AcceleratorConfig, tasks: list[int], 
             (np.diff(starts) >= 0).all() and (starts < ends).all() and 0 < starts[0] and max(ends) <= result.cycles
         )
         assert in_order, f"seed {seed}, frame {number}: time stamps {stamps.tolist()} of {result.cycles} cycles"
+    return sum(result.cycles for result in results)
 
 
 def check_causes(program: Program, result: FrameResult) -> None:
@@ -98,6 +108,12 @@ def test_stalls_at_the_extremes(stall: int) -> None:
     """Memory that never pauses, and memory that pauses in 255 of 256 cycles on every channel."""
     config = machine("tiny", 8)
     run(random_model(SMALL, config.numerics, 3), config, [1], seed=3, stall=stall)
+
+
+def test_a_boards_sdram() -> None:
+    """Two frames through the SDRAM's controller and the chip's model, across many refreshes; every tensor compared."""
+    quantised = random_model(replace(SMALL, experts=4), LEAST.numerics, 9)
+    assert run(quantised, LEAST, [1, 0], seed=9, memory=SdramSettings(clock_hz=80_000_000)) > 10 * 625
 
 
 @pytest.mark.parametrize("chosen", [(0, 4), (4, 2)])

@@ -8,7 +8,25 @@ from golden.config import ModelConfig, TaskConfig
 from golden.integer.random_model import random_image, random_model
 from hw.config import AcceleratorConfig
 
-__all__ = ["random_geometry", "random_image", "random_model"]
+__all__ = ["LEAST", "random_geometry", "random_image", "random_model"]
+
+LEAST = AcceleratorConfig(
+    name="least",
+    elements=2,
+    lanes=4,
+    memory_bytes=4,
+    layernorm_lanes=2,
+    max_tokens=32,
+    max_experts=4,
+    max_top_k=2,
+    scratchpad_words=2048,
+    residual_words=1024,
+    bank_words=64,
+    parameter_entries=64,
+    stream_beats=64,
+    max_commands=64,
+)
+"""The smallest machine, whose simulator is built soonest."""
 
 
 def random_geometry(seed: int, machine: AcceleratorConfig) -> ModelConfig:

@@ -77,6 +77,20 @@ def test_unknown_layer(tmp_path: Path, small: Path) -> None:
     refused(run(model), tmp_path / "out", "unexpected: blocks.7.norm1.weight")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--memory", "sram"], "--memory is 'sram'; choose dram or sdram"),
+        (["--memory", "sdram", "--stalls", "4"], "--stalls cannot be chosen for an SDRAM"),
+        (["--memory", "sdram", "--flip", "1:2"], "--flip cannot be chosen for an SDRAM"),
+        (["--memory", "sdram", "--memory-clock", "200"], "the chip allows 100 MHz at CAS latency 2, 133 MHz at 3"),
+        (["--memory", "sdram", "--memory-clock", "nan"], "--memory-clock is nan; give MHz, such as 100"),
+    ],
+)
+def test_memories_that_cannot_be(tmp_path: Path, small: Path, arguments: list[str], said: str) -> None:
+    refused(run(small, *arguments), tmp_path / "out", said)
+
+
 def test_too_large_for_the_preset(tmp_path: Path) -> None:
     model = save_small(tmp_path / "large.safetensors", image_height=128, image_width=256, dim=96)
     message = refused(run(model), tmp_path / "out", "does not fit configuration 'tiny'", "needs", "has")

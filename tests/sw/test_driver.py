@@ -14,17 +14,21 @@ from golden.config import ModelConfig, TaskConfig
 from golden.integer.model import IntegerModel
 from golden.integer.random_model import random_image, random_model
 from hw.boards.link.protocol import Operation
+from hw.boards.sdram.chip import ANY_CHIP
 from hw.config import preset
 from hw.isa import REGISTERS
 from sim.board import SimulatedBoard
+from sim.sdram import SdramSettings
 from sw.compiler import compile_model
 from sw.driver import errors
 from sw.driver.device import Device
 from sw.driver.link import Link
 from sw.driver.transport import SerialTransport
 from tests.sw.link_model import ModelBoard, Noise
+from tests.sw.models import LEAST
 
 CONFIG = preset("tiny")
+ON_CHIP_BYTES = 1 << 14
 GEOMETRY = ModelConfig(
     name="linked",
     image_height=8,
@@ -81,6 +85,23 @@ def test_a_picture_is_bit_exact(device):
         result = device.run(PROGRAM, task, image)
         assert np.array_equal(result.output, expected(task, image))
         assert result.counters["cycles"] > 100 and result.counters["error_code"] == 0
+
+
+def test_a_picture_without_dram():
+    """The smallest machine, its memory of block RAM; that ends where it should."""
+    program = compile_model(MODEL, LEAST)
+    with (
+        SimulatedBoard(LEAST, on_chip_bytes=ON_CHIP_BYTES) as board,
+        Device(SerialTransport(board.port, 3_000_000), answer_seconds=SIMULATED_SECONDS) as device,
+    ):
+        device.load(program, verify=True)
+        for task in (0, 1):
+            image = random_image(GEOMETRY, seed=4 + task)
+            assert np.array_equal(device.run(program, task, image).output, expected(task, image))
+        device.write(ON_CHIP_BYTES - 4, b"last")
+        assert device.read(ON_CHIP_BYTES - 4, 4) == b"last"
+        with pytest.raises(errors.RequestRefused, match=f"read memory at {ON_CHIP_BYTES:#x}, 4 bytes: bus error"):
+            device.read(ON_CHIP_BYTES, 4)
 
 
 def test_memory_of_any_alignment_comes_back(device):
@@ -289,6 +310,18 @@ def test_a_port_that_goes_away_while_it_is_used():
         assert said and int(said[1].replace(",", "")) >= pulled[0] and board.port in str(caught.value)
         assert time.monotonic() - began < 10
         device.close()
+
+
+def test_the_boards_chip_keeps_checking():
+    """A chip that needs more time than the controller gives it ends the simulation, and says why."""
+    chip = SdramSettings(chip=replace(ANY_CHIP, rcd=31.0))
+    with (
+        SimulatedBoard(CONFIG, chip=chip) as board,
+        Device(SerialTransport(board.port, 3_000_000), answer_seconds=SIMULATED_SECONDS) as device,
+    ):
+        with pytest.raises(errors.LinkLost):
+            device.load(PROGRAM)
+        assert "sdram_chip: tRCD violated in bank" in board.log()
 
 
 def test_a_device_that_falls_silent():

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from golden.config import M3VIT_TINY, NANO
 from hw.accelerator import Accelerator
+from hw.boards.on_chip_memory import OnChipMemory
 from hw.boards.sdram.chip import ANY_CHIP
 from hw.boards.sdram.memory import SdramMemory
 from hw.config import preset
@@ -257,8 +258,9 @@ def test_activations_fit_on_chip(model):
 
 
 def test_collision_free_memories_exist():
-    memory = SdramMemory(preset("tiny"), ANY_CHIP.timing(100_000_000))
-    text = "".join(rtlil.convert(each, name="top", emit_src=False) for each in (Accelerator(preset("tiny")), memory))
+    tiny = preset("tiny")
+    units = Accelerator(tiny), SdramMemory(tiny, ANY_CHIP.timing(100_000_000)), OnChipMemory(tiny, 4096)
+    text = "".join(rtlil.convert(each, name="top", emit_src=False) for each in units)
     modules = re.findall(r"^module \\top\.(\S+)$", text, re.MULTILINE)
     missing = [
         name for name in COLLISION_FREE if not any(m == name or name[0] == "." and m.endswith(name) for m in modules)

@@ -182,12 +182,12 @@ class MemoryPort(wiring.Component):
             with m.State("BURST"):
                 m.d.comb += burst.ready.eq(1)
                 m.d.sync += [left.eq(burst.payload.beats_minus_one), held.eq(0), last.eq(0)]
-                with m.If(~burst.valid):
+                with m.If(~splitter.busy):
                     m.d.comb += port.done.eq(1)
                     m.next = "IDLE"
-                with m.Elif(writing):
+                with m.Elif(burst.valid & writing):
                     m.next = "WRITE"
-                with m.Else():
+                with m.Elif(burst.valid):
                     m.next = "READ"
             with m.State("READ"):
                 m.d.comb += [read.rready.eq(held == 0), port.taken.valid.eq(held != 0)]
