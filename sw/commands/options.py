@@ -32,3 +32,4 @@ Latency = Annotated[
 Stalls = Annotated[int, typer.Option(min=0, max=255, help="Chance in 256 that a memory channel pauses for a cycle.")]
 Seed = Annotated[int, typer.Option(help="Chooses the pattern of the pauses.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results; files in it are replaced.")]
+Board = Annotated[str, typer.Option(help="Board: ulx3s-85f, or ecpix5-85f (preset tiny, memory on chip).")]

@@ -48,6 +48,10 @@ FAMILIES = {
                 "TRELLIS_FF": {"ff": 1},
                 "MULT18X18D": {"dsp": 1},
                 "DP16KD": {"bram": 1},
+                # Of a board: pads, with their registers in them, and clocks.
+                "TRELLIS_IO": {},
+                "ODDRX1F": {},
+                "EHXPLLL": {},
             },
         ),
     )

