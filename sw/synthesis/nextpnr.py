@@ -26,7 +26,7 @@ _PACE = 0.93
 
 def settings(*, frequency_mhz: float, seed: int, device: Sequence[str]) -> tuple[str, ...]:
     """What decides the result beside netlist and constraints, as nextpnr's options."""
-    return *device, "--freq", str(frequency_mhz), "--seed", str(seed), "--timing-allow-fail"
+    return *device, "--freq", str(frequency_mhz), "--seed", str(seed), "--router", "router2", "--timing-allow-fail"
 
 
 def place_and_route(
