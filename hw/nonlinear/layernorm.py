@@ -189,10 +189,9 @@ class LayerNorm(wiring.Component):
             start.eq(idle & self.job.valid),
             self.done.eq(running & ~self.done & (self.rows_done == job.rows)),
         ]
-        with m.If(idle):
-            m.d.sync += [job.eq(self.job.payload), idle.eq(~self.job.valid)]
-            with m.If(self.job.valid):
-                m.d.sync += self.rows_done.eq(0)
+        # Between jobs the walk still compares its rows with the last job's, so nothing but a job may replace that.
+        with m.If(idle & self.job.valid):
+            m.d.sync += [job.eq(self.job.payload), self.rows_done.eq(0), idle.eq(0)]
         with m.If(start):
             m.d.sync += running.eq(1)
         with m.If(self.done):
