@@ -22,11 +22,12 @@ from hw.config import preset
 from hw.ecp5.platform import Ecp5
 from hw.interfaces import Axi4Read, Axi4Write
 from sim.build import BuildOptions, build_simulator
+from sim.sdram import SOURCE, data_sheet
 from sim.verilog import export_verilog
 from sw.synthesis.cost import SynthesisError
 from sw.synthesis.yosys import check
 from tests.hw.no_accelerator import NoAccelerator
-from tests.hw.sdram_models import CHIP, CLOCK, SYSTEM, run, sheet
+from tests.hw.sdram_models import CLOCK, SYSTEM, run
 
 MHZ = 1_000_000
 
@@ -110,7 +111,7 @@ class MemoryOnPins(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.memory = memory = self._memory
-        widths = {"clk": 1, "clk_en": 1, "cs": 1, "ras": 1, "cas": 1, "we": 1, "ba": 2, "a": 13, "dqm": 2}
+        widths = {"clk_en": 1, "cs": 1, "ras": 1, "cas": 1, "we": 1, "ba": 2, "a": 13, "dqm": 2}
         low = ("cs", "ras", "cas", "we")
         ports = {name: io.SimulationPort("o", width, name=name, invert=name in low) for name, width in widths.items()}
         ports["dq"] = io.SimulationPort("io", 16, name="dq")
@@ -136,13 +137,13 @@ def test_pads_with_registers_talk_to_the_chip():
     chip, config = CHIPS["IS42S16160G-7"], preset("ecp5-85f")
     options = BuildOptions(
         top="sdram_system",
-        sources=[CHIP, SYSTEM],
+        sources=[SOURCE, SYSTEM],
         parameters={"BYTES": config.memory_bytes},
         optimise=False,
         main=CLOCK,
     )
     verilog = export_verilog(MemoryOnPins(config, chip.timing(100 * MHZ)), name="memory")
-    counted = run(build_simulator(verilog, options), sheet(chip, 100 * MHZ), seed=5, accesses=2000)
+    counted = run(build_simulator(verilog, options), data_sheet(chip, 100 * MHZ), seed=5, accesses=2000)
     assert counted["finished"] >= 2000
 
 
