@@ -23,10 +23,8 @@ from sw.synthesis.yosys import synthesise
 OnProgress = Callable[[str, float, str], None]
 """Called with what is made, the share that is done, and the stage that begins with the seconds so far."""
 
-PLATFORMS = {"ecp5": Ecp5}
+PLATFORMS: dict[str, Callable[[], object | None]] = {"ecp5": Ecp5, "xcup": lambda: None}
 """What a design is elaborated with for each family of ``sw.synthesis.cost``."""
-
-_HEADINGS = {"lut4": "LUT4", "ff": "flip-flops", "dsp": "multipliers", "bram": "block RAMs"}
 
 
 def measure(
@@ -53,7 +51,7 @@ def measure(
     Returns
     -------
     dict
-        ``lut4``, ``ff``, ``dsp``, ``bram``; ``modules`` with the same for each; ``memories``; ``device`` with its
+        ``lut``, ``ff``, ``dsp``, ``bram``; ``modules`` with the same for each; ``memories``; ``device`` with its
         limits; ``fits`` and ``excess``, one line for each resource that is short; ``seconds``.
 
     Raises
@@ -71,7 +69,7 @@ def measure(
 
     report("elaborating", 0.0)
     design = rtlil.convert(component, name="top", emit_src=False, platform=PLATFORMS[target.name]())
-    statistics, memories = synthesise(design, work, report)
+    statistics, memories = synthesise(design, work, report, family=family)
     modules = count(statistics, target)
     total = {name: sum(cost[name] for cost in modules.values()) for name in RESOURCES}
     missing = excess(total, target)
@@ -95,9 +93,10 @@ def run_synth(
     family: str = "ecp5",
     on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
-    """Synthesise a preset's whole machine and write ``OUT/PRESET.json``; see :func:`measure` for what it holds.
+    """Synthesise a preset's whole machine and write ``OUT/NAME.json``; see :func:`measure` for what it holds.
 
-    Also ``configuration``, ``tool_versions`` and ``git``. Scripts and logs stay in ``OUT/PRESET``.
+    NAME is the preset's, followed by a dash and the family unless that is ecp5. Also ``configuration``,
+    ``tool_versions`` and ``git``. Scripts and logs stay in ``OUT/NAME``.
 
     Raises
     ------
@@ -108,8 +107,8 @@ def run_synth(
     """
     config = find_preset(preset)
     find_family(family)
-    out = Path(out)
-    cost = measure(Accelerator(config), out / preset, family=family, label=preset, on_progress=on_progress)
+    out, name = Path(out), report_name(preset, family)
+    cost = measure(Accelerator(config), out / name, family=family, label=name, on_progress=on_progress)
     result = {
         "preset": preset,
         **cost,
@@ -117,19 +116,24 @@ def run_synth(
         "tool_versions": tool_versions(),
         "git": git_id(),
     }
-    write_json(out / f"{preset}.json", result)
+    write_json(out / f"{name}.json", result)
     return result
+
+
+def report_name(preset: str, family: str) -> str:
+    """What a preset's report is called, without ending."""
+    return preset if family == "ecp5" else f"{preset}-{family}"
 
 
 def synth_table(result: dict[str, Any]) -> Table:
     """The counts of :func:`run_synth` for the terminal: a row a module, largest first, then total and device."""
-    device = result["device"]
+    device, headings = result["device"], find_family(result["family"]).headings
     title = f"{result['preset']} on {device['name']} (Yosys, before place and route)"
     table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("module")
     for name in RESOURCES:
-        table.add_column(_HEADINGS[name], justify="right")
-    for module, cost in sorted(result["modules"].items(), key=lambda entry: -entry[1]["lut4"]):
+        table.add_column(headings[name], justify="right")
+    for module, cost in sorted(result["modules"].items(), key=lambda entry: -entry[1]["lut"]):
         table.add_row(module, *(f"{cost[name]:,}" for name in RESOURCES))
     table.add_section()
     table.add_row("total", *(f"{result[name]:,}" for name in RESOURCES), style="bold")

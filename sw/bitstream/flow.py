@@ -21,7 +21,7 @@ from sim.tools import git_id, tool_versions
 from sw.bitstream import design as designs
 from sw.bitstream.cache import Cache, digest, sources
 from sw.bitstream.pack import FLASH_MHZ, pack
-from sw.bitstream.report import HEADINGS, critical_path
+from sw.bitstream.report import critical_path
 from sw.bitstream.routes import Placement, best, route_seeds
 from sw.bitstream.stamp import build_name, stamp, with_comments
 from sw.files import PROJECT_ROOT, check_folder, file_aside, write_json
@@ -198,7 +198,8 @@ def _synthesise(rtlil: str, work: Path, into: Path, told: OnProgress) -> None:
 def _check_fit(total: dict[str, int], device: Family, config: AcceleratorConfig, board: Board) -> None:
     """Refuse what cannot be placed before hours are spent on it."""
     short = [
-        f"{HEADINGS[name]}: needs {total[name]:,}, the {device.device} has {limit:,}, {total[name] - limit:,} too many"
+        f"{device.headings[name]}: needs {total[name]:,}, the {device.device} has {limit:,}, "
+        f"{total[name] - limit:,} too many"
         for name, limit in device.limits.items()
         if total[name] > limit
     ]

@@ -10,8 +10,7 @@ from rich.console import Group
 from rich.table import Table
 
 from sw.synthesis.cost import RESOURCES
-
-HEADINGS = {"lut4": "LUT4", "ff": "flip-flops", "dsp": "multipliers", "bram": "block RAMs"}
+from sw.synthesis.cost import family as find_family
 
 
 def own_name(cell: str) -> str:
@@ -80,8 +79,8 @@ def _cells(report: Mapping[str, Any]) -> Table:
     table = Table(title="Cells after synthesis", title_justify="left", header_style="bold")
     table.add_column("module")
     for name in RESOURCES:
-        table.add_column(HEADINGS[name], justify="right")
-    for module, cost in sorted(cells["modules"].items(), key=lambda entry: -entry[1]["lut4"]):
+        table.add_column(find_family("ecp5").headings[name], justify="right")
+    for module, cost in sorted(cells["modules"].items(), key=lambda entry: -entry[1]["lut"]):
         table.add_row(module.removeprefix("system."), *(f"{cost[name]:,}" for name in RESOURCES))
     table.add_section()
     table.add_row("total", *(f"{cells['total'][name]:,}" for name in RESOURCES), style="bold")

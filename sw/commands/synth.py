@@ -15,23 +15,25 @@ from sw.commands.terminal import VERDICT_FAILED, Display, console, reported
 @reported
 def command(
     preset: options.Preset = "ecp5-85f",
-    family: Annotated[str, typer.Option(help="FPGA family; ecp5 is the one that is counted.")] = "ecp5",
+    family: Annotated[str, typer.Option(help="FPGA family: ecp5, or xcup (Zynq UltraScale+) to compare.")] = "ecp5",
     out: options.Out = Path("build/synth"),
 ) -> None:
     """Synthesise a preset with Yosys and count LUTs, flip-flops, multipliers and block RAMs of each module.
 
-    Writes PRESET.json into --out. Exit code 1 if the preset does not fit its device.
+    Nothing is placed. For xcup these are estimates, to be put beside published tables of other accelerators: vendor
+    tools pack better or worse, and the design names no block of that family. Writes PRESET.json (PRESET-xcup.json) into
+    --out. Exit code 1 if the preset does not fit its device.
 
     Example:
 
-      tessera synth --preset tiny
+      tessera synth --preset edge --family xcup
     """
-    from sw.synth import run_synth, synth_table
+    from sw.synth import report_name, run_synth, synth_table
 
     with Display() as display:
         result = run_synth(preset, out, family, display)
     console.print(synth_table(result))
-    console.print(f"Numbers: {out / preset}.json", soft_wrap=True)
+    console.print(f"Numbers: {out / report_name(preset, family)}.json", soft_wrap=True)
     if not result["fits"]:
         for line in result["excess"]:
             console.print(f"[bold red]does not fit:[/bold red] {escape(line)}", soft_wrap=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-RESOURCES = ("lut4", "ff", "dsp", "bram")
-"""Counted resources: 4-input look-up tables, flip-flops, 18 x 18 multipliers, 18-kbit block RAMs."""
+RESOURCES = ("lut", "ff", "dsp", "bram")
+"""Counted resources: look-up tables, flip-flops, multiplier blocks, 18-kbit block RAMs."""
 
 
 class SynthesisError(RuntimeError):
@@ -19,13 +19,14 @@ class Family:
     """An FPGA family that can be counted, and the device that a design has to fit.
 
     ``cells`` gives the cost of each cell that Yosys maps to; a cell that is not in it is an error, so that nothing is
-    forgotten.
+    forgotten. ``headings`` names the resources, which are not the same in every family.
     """
 
     name: str
     device: str
     limits: Mapping[str, int]
     cells: Mapping[str, Mapping[str, int]]
+    headings: Mapping[str, str]
 
 
 FAMILIES = {
@@ -34,17 +35,18 @@ FAMILIES = {
         Family(
             name="ecp5",
             device="LFE5U-85F",
-            limits={"lut4": 83640, "ff": 83640, "dsp": 156, "bram": 208},
+            headings={"lut": "LUT4", "ff": "flip-flops", "dsp": "multipliers", "bram": "block RAMs"},
+            limits={"lut": 83640, "ff": 83640, "dsp": 156, "bram": 208},
             cells={
-                "LUT4": {"lut4": 1},
+                "LUT4": {"lut": 1},
                 # A carry cell occupies both look-up tables of a slice.
-                "CCU2C": {"lut4": 2},
+                "CCU2C": {"lut": 2},
                 # The multiplexers between look-up tables are part of every slice.
                 "PFUMX": {},
                 "L6MUX21": {},
                 # 16 words of 4 bits occupy the four tables of two slices; the write port that two of these share takes
                 # the address inputs of a third slice, which counting does not show.
-                "TRELLIS_DPR16X4": {"lut4": 4},
+                "TRELLIS_DPR16X4": {"lut": 4},
                 "TRELLIS_FF": {"ff": 1},
                 "MULT18X18D": {"dsp": 1},
                 "DP16KD": {"bram": 1},
@@ -52,6 +54,27 @@ FAMILIES = {
                 "TRELLIS_IO": {},
                 "ODDRX1F": {},
                 "EHXPLLL": {},
+            },
+        ),
+        Family(
+            name="xcup",
+            device="XCZU9EG",
+            headings={"lut": "LUT6", "ff": "flip-flops", "dsp": "DSP48", "bram": "block RAMs (18 kbit)"},
+            limits={"lut": 274080, "ff": 548160, "dsp": 2520, "bram": 1824},
+            cells={
+                **{f"LUT{inputs}": {"lut": 1} for inputs in range(1, 7)},
+                "INV": {},
+                # Carry chains and multiplexers between look-up tables are part of every slice.
+                **dict.fromkeys(("CARRY4", "CARRY8", "MUXF7", "MUXF8", "MUXF9"), {}),
+                **dict.fromkeys(("FDRE", "FDSE", "FDCE", "FDPE"), {"ff": 1}),
+                # Memories in look-up tables of 64 bits, with as many ports as each has.
+                **dict.fromkeys(("SRL16E", "SRLC32E", "RAM32X1S", "RAM64X1S"), {"lut": 1}),
+                **dict.fromkeys(("RAM32X1D", "RAM64X1D"), {"lut": 2}),
+                **dict.fromkeys(("RAM32M", "RAM64M"), {"lut": 4}),
+                **dict.fromkeys(("RAM32M16", "RAM64M8"), {"lut": 8}),
+                "DSP48E2": {"dsp": 1},
+                "RAMB18E2": {"bram": 1},
+                "RAMB36E2": {"bram": 2},
             },
         ),
     )

@@ -1,6 +1,6 @@
 """A design through Yosys: refused if it holds what must never be built, else mapped to the cells of a family.
 
-The flow is Yosys' own ``synth_ecp5``, run label by label, with five additions:
+The flow is Yosys' own for the family (``sw.synthesis.flows``), run label by label, with five additions:
 
 - The modules directly below the top keep their hierarchy, so that each has its own counts; below them all is flattened.
 - Memories of which no address is ever written and read at once (``COLLISION_FREE``) are said to be such. Otherwise
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from sw.synthesis.cost import SynthesisError, unit_name
+from sw.synthesis.flows import FLOWS, Flow
 
 COLLISION_FREE = (
     "scratchpad",
@@ -54,18 +55,8 @@ _COMPARISONS = "comparisons.v"
 NETLIST = "netlist.json"
 """File that nextpnr reads."""
 
-_PRIMITIVES = "read_verilog -lib -specify +/ecp5/cells_sim.v +/ecp5/cells_bb.v"
-"""Ports of the family's cells, some of which the design itself names."""
-
 Progress = Callable[[str, float], None]
 """Called with the stage that begins and the share of the work that is done."""
-
-_STAGES = (
-    ("coarse:map_ram", "optimising", 0.2),
-    ("map_ram:map_ffram", "mapping memories", 0.35),
-    ("map_ffram:map_luts", "mapping to gates", 0.4),
-    ("map_luts:check", "mapping to look-up tables", 0.6),
-)
 
 _ABC9_PACE = 10
 """Progress in the last stage: each module brings a tenth of what is left; how many there are is not known."""
@@ -109,11 +100,11 @@ def _run(work: Path, name: str, script: Sequence[str], progress: Progress) -> No
         raise SynthesisError(f"Yosys failed ({work / name}.log): " + " ".join(errors))
 
 
-def _checks() -> list[str]:
+def _checks(flow: Flow) -> list[str]:
     """Return the script that looks for what must not be there, on the design as it was written."""
     return [
         "log -stdout @0.1 checking",
-        _PRIMITIVES,
+        flow.primitives,
         "read_rtlil design.il",
         "hierarchy -check -top top",
         "chformal -remove",
@@ -140,7 +131,7 @@ def _faults(work: Path) -> list[str]:
     return faults
 
 
-def _mapping(modules: Sequence[str], core: str, apart: Sequence[str], netlist: bool) -> list[str]:
+def _mapping(flow: Flow, modules: Sequence[str], core: str, apart: Sequence[str], netlist: bool) -> list[str]:
     """Return the script that maps the checked design."""
     below = re.compile(re.escape(core) + r"\.[^.]+")
     units = [name for name in modules if below.fullmatch(name) or name.partition("$")[0] in apart]
@@ -154,23 +145,25 @@ def _mapping(modules: Sequence[str], core: str, apart: Sequence[str], netlist: b
         *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in units),
         f"techmap -map {_COMPARISONS} t:$gt t:$le",
         f"alumacc {narrow}",
-        "synth_ecp5 -abc9 -top top -run begin:coarse",
+        *flow.sums,
+        f"{flow.command} -top top -run begin:{flow.first}",
         # Array layouts name their parts `signal[0]`; ABC9 makes the same name for bit 0 of `signal` and fails.
         "rename -hide w:*[*",
     ]
-    for labels, stage, share in _STAGES:
+    for labels, stage, share in flow.stages:
         script.append(f"log -stdout @{share} {stage}")
-        if labels.startswith("map_ram"):
+        tee = ""
+        if labels.startswith(f"{flow.memories}:"):
             script.append("tee -q -o memories.txt dump -m t:$mem_v2")
-        tee = "tee -q -o libmap.txt " if labels.startswith("map_ram") else ""
-        script.append(f"{tee}synth_ecp5 -abc9 -top top -run {labels}")
+            tee = "tee -q -o libmap.txt "
+        script.append(f"{tee}{flow.command} -top top -run {labels}")
     script.append("tee -q -o cells.json stat -json")
     if netlist:
-        script += ["synth_ecp5 -abc9 -top top -run check:", f"write_json {NETLIST}"]
+        script += [f"{flow.command} -top top -run check:", f"write_json {NETLIST}"]
     return script
 
 
-def _memories(work: Path) -> list[MemoryUse]:
+def _memories(work: Path, flow: Flow) -> list[MemoryUse]:
     """Read names and sizes of memories before mapping, and what they were mapped to."""
     primitives = dict(re.findall(r"^mapping memory (\S+) via (\S+)$", (work / "libmap.txt").read_text(), re.MULTILINE))
     parts = re.split(r"^module \\(\S+)$", (work / "memories.txt").read_text(), flags=re.MULTILINE)
@@ -190,7 +183,7 @@ def _memories(work: Path) -> list[MemoryUse]:
         if primitive is None:
             kind = "ff" if writers else "logic"
         else:
-            kind = "block" if "16K" in primitive else "lut"
+            kind = "block" if flow.block in primitive else "lut"
         uses.append(
             MemoryUse(unit=unit_name(module), name=re.sub(r"\$\d+", "", name), words=words, width=width, kind=kind)
         )
@@ -208,11 +201,11 @@ def _misplaced(memories: Sequence[MemoryUse]) -> list[str]:
     ]
 
 
-def check(design: str, work: Path, progress: Progress) -> None:
+def check(design: str, work: Path, progress: Progress, family: str = "ecp5") -> None:
     """Refuse a design that must not be built: the first part of :func:`synthesise`, with its arguments and errors."""
     work.mkdir(parents=True, exist_ok=True)
     (work / "design.il").write_text(design)
-    _run(work, "check", _checks(), progress)
+    _run(work, "check", _checks(FLOWS[family]), progress)
     if faults := _faults(work):
         raise SynthesisError("the design must not be built:\n" + "\n".join(f"  {fault}" for fault in faults))
 
@@ -222,11 +215,12 @@ def synthesise(
     work: Path,
     progress: Progress,
     *,
+    family: str = "ecp5",
     core: str = "top",
     apart: Sequence[str] = (),
     netlist: bool = False,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Map a design to ECP5 cells.
+    """Map a design to the cells of a family.
 
     Parameters
     ----------
@@ -237,6 +231,8 @@ def synthesise(
         Folder for scripts, logs and intermediate designs.
     progress:
         Told what begins.
+    family:
+        Name in ``FLOWS``.
     core:
         Module that holds the accelerator's units, each of which is counted on its own: the top, or ``top.NAME``.
     apart:
@@ -255,11 +251,12 @@ def synthesise(
         Dividers, latches, combinational loops, undriven or doubly driven wires, or memories in flip-flops; or a failure
         of Yosys.
     """
-    check(design, work, progress)
+    check(design, work, progress, family)
+    flow = FLOWS[family]
     modules = re.findall(r"^module \\(\S+)", design, re.MULTILINE)
     (work / _COMPARISONS).write_bytes((Path(__file__).parent / _COMPARISONS).read_bytes())
-    _run(work, "map", _mapping(modules, core, apart, netlist), progress)
-    memories = _memories(work)
+    _run(work, "map", _mapping(flow, modules, core, apart, netlist), progress)
+    memories = _memories(work, flow)
     if misplaced := _misplaced(memories):
         raise SynthesisError("the design must not be built:\n" + "\n".join(f"  {line}" for line in misplaced))
     return _statistics(work), [asdict(use) for use in memories]

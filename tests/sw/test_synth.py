@@ -100,13 +100,13 @@ def test_each_module_is_counted(tmp_path):
     progress = []
     result = measure(Pair(), tmp_path, on_progress=lambda *step: progress.append(step))
     store, products = result["modules"]["store"], result["modules"]["products"]
-    assert store == {"lut4": store["lut4"], "ff": 18, "dsp": 0, "bram": 1}
-    assert store["lut4"] <= 2, "a memory with one port needs no logic beside an inverter"
+    assert store == {"lut": store["lut"], "ff": 18, "dsp": 0, "bram": 1}
+    assert store["lut"] <= 2, "a memory with one port needs no logic beside an inverter"
     assert (products["ff"], products["dsp"], products["bram"]) == (36 + 21, 1, 0), "the narrow product takes no block"
-    assert 21 <= products["lut4"] <= 150
+    assert 21 <= products["lut"] <= 150
     assert result["modules"]["top"]["ff"] == 0
     assert {name: result[name] for name in ("ff", "dsp", "bram")} == {"ff": 36 + 57, "dsp": 1, "bram": 2}
-    assert result["lut4"] == sum(module["lut4"] for module in result["modules"].values())
+    assert result["lut"] == sum(module["lut"] for module in result["modules"].values())
     memories = {use["unit"]: (use["name"], use["words"], use["width"], use["kind"]) for use in result["memories"]}
     assert memories == {"store": ("ram", 1024, 18, "block"), "aside": ("ram", 512, 18, "block")}
     assert result["fits"] and not result["excess"]
@@ -114,11 +114,20 @@ def test_each_module_is_counted(tmp_path):
     assert shares == sorted(shares) and shares[-1] == 1.0
 
 
+def test_each_module_is_counted_in_another_family(tmp_path):
+    result = measure(Pair(), tmp_path, family="xcup")
+    store, products = result["modules"]["store"], result["modules"]["products"]
+    assert (store["ff"], store["dsp"], store["bram"]) == (18, 0, 1)
+    assert (products["dsp"], products["bram"]) == (1, 0)
+    assert {use["unit"]: use["kind"] for use in result["memories"]} == {"store": "block", "aside": "block"}
+    assert result["device"]["name"] == "XCZU9EG" and result["fits"]
+
+
 def test_unit_of_the_machine(tmp_path):
     result = measure(Gelu(preset("tiny")), tmp_path)
     assert result["dsp"] == 2, "the factor in front and the table's slope"
     assert result["bram"] == 1
-    assert 50 < result["lut4"] < 1000
+    assert 50 < result["lut"] < 1000
 
 
 class Faulty(Component):
@@ -216,7 +225,7 @@ def test_what_amaranth_would_not_write_is_refused_too(content, words, tmp_path):
 def test_cells_are_weighed():
     cells = {"LUT4": 10, "$paramod$1\\CCU2C": 3, "PFUMX": 5, "L6MUX21": 2, "TRELLIS_DPR16X4": 2, "TRELLIS_FF": 7}
     statistics = {"modules": {"\\top": {"num_cells_by_type": cells}}}
-    assert count(statistics, family("ecp5")) == {"top": {"lut4": 10 + 6 + 8, "ff": 7, "dsp": 0, "bram": 0}}
+    assert count(statistics, family("ecp5")) == {"top": {"lut": 10 + 6 + 8, "ff": 7, "dsp": 0, "bram": 0}}
 
 
 def test_nothing_is_left_uncounted():
@@ -235,15 +244,15 @@ def test_excess_is_named():
 
 
 def test_unknown_names_are_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(ValueError, match="unknown FPGA family 'xcup'; choose one of: ecp5"):
-        run_synth("tiny", tmp_path / "out", "xcup")
+    with pytest.raises(ValueError, match="unknown FPGA family 'ice40'; choose one of: ecp5, xcup"):
+        run_synth("tiny", tmp_path / "out", "ice40")
     with pytest.raises(ValueError, match="unknown preset 'huge'"):
         run_synth("huge", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_table_shows_every_module():
-    cost = {"lut4": 1234, "ff": 2, "dsp": 3, "bram": 4}
+    cost = {"lut": 1234, "ff": 2, "dsp": 3, "bram": 4, "family": "ecp5"}
     limits = family("ecp5").limits
     result = {"preset": "tiny", **cost, "modules": {"array": cost}, "device": {"name": "LFE5U-85F", **limits}}
     console = Console(width=100, record=True, file=io.StringIO())
