@@ -10,7 +10,7 @@ MODEL ?= nano
 PRESET ?= edge
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint train synth bench selftest sdram-soak doctor clean
+.PHONY: help setup run test lint train evaluate synth bench selftest sdram-soak doctor clean
 
 help:
 	@echo "Tessera: an open accelerator for mixture-of-experts vision transformers"
@@ -22,6 +22,7 @@ help:
 	@echo "  make sdram-soak   a million random bursts on the SDRAM controller and its chip model (a few minutes)"
 	@echo "  make bench     measure cycles of every model and preset; table in build/bench"
 	@echo "  make synth     synthesise the presets tiny and ecp5-85f for ECP5; cells in build/synth"
+	@echo "  make evaluate  score a model on 500 held-out scenes: float, integers, and 8 scenes on the RTL (MODEL=$(MODEL))"
 	@echo "  make train     train the demonstration model on procedural scenes"
 	@echo "  make lint      check style and types"
 	@echo "  make doctor    check the tools of this machine"
@@ -56,6 +57,9 @@ lint: $(READY)
 
 train: $(READY)
 	$(BIN)/tessera train --model $(MODEL)
+
+evaluate: $(READY)
+	$(BIN)/tessera evaluate --model $(MODEL) --preset $(PRESET) --json build/evaluation.json
 
 synth: $(READY)
 	$(BIN)/tessera synth --preset tiny

@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from sw.commands import bench, compile, deploy, doctor, import_, quantize, run, selftest, synth, train, verify
+from sw.commands import bench, compile, deploy, doctor, evaluate, import_, quantize, run, selftest, synth, train, verify
 
 app = typer.Typer(
     name="tessera",
@@ -20,12 +20,12 @@ Start with `tessera doctor`, then `tessera run`: it takes a picture through a tr
 proves every tensor equal to the golden model, and writes a report into build/run.
 
 The way of a model: `train` or `import` -> `quantize` -> `compile` -> `run`, or `deploy` to a board. The way to trust
-it: `verify`, `selftest`. What it costs: `bench`, `synth`.
+it: `verify`, `selftest`. What it scores: `evaluate`. What it costs: `bench`, `synth`.
 
 Exit codes: 0 good; 1 a verdict failed (not bit-exact, a fault not caught, does not fit); 2 a mistake in what was given,
 or something missing on this computer. `TESSERA_TRACEBACK=1` shows where an error came from.""",
 )
-for module in (doctor, train, import_, quantize, compile, run, deploy, verify, selftest, bench, synth):
+for module in (doctor, train, import_, quantize, evaluate, compile, run, deploy, verify, selftest, bench, synth):
     app.command(module.__name__.rpartition(".")[2].rstrip("_"))(module.command)
 
 

@@ -18,12 +18,14 @@ from golden.scenes import Scene
 class Prediction:
     """One task's result from the float model and from the machine.
 
-    Members: ``kind`` as in ``TaskConfig``; ``reference`` and ``machine`` at cell resolution: classes, metres, or
-    for features three colours in [0, 1] a patch. ``relative_l2`` and ``cosine`` compare the raw outputs. ``scores`` are
-    this picture's numbers; ``token_errors`` (grid) the relative L2 of each patch's features.
+    Members: ``kind`` as in ``TaskConfig``; ``values``, the machine's real outputs (rows, channels); ``reference`` and
+    ``machine`` at cell resolution: classes, metres, or for features three colours in [0, 1] a patch. ``relative_l2``
+    and ``cosine`` compare the raw outputs. ``scores`` are this picture's numbers; ``token_errors`` (grid) the relative
+    L2 of each patch's features.
     """
 
     kind: str
+    values: np.ndarray
     reference: np.ndarray
     machine: np.ndarray
     relative_l2: float
@@ -78,6 +80,7 @@ def compare(
         scores |= _against_truth(kind, maps, scene)
     return Prediction(
         kind=kind,
+        values=machine,
         reference=maps[0],
         machine=maps[1],
         relative_l2=float(np.linalg.norm(machine - reference)) / norms[0] if norms[0] else 0.0,

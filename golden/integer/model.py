@@ -127,7 +127,10 @@ class IntegerModel:
     def predict(self, image: NDArray[np.uint8], task: str | int) -> NDArray[np.float64]:
         """Head outputs (patches, outputs) or the last residual stream (N, D) as real values."""
         index = self.config.task_index(task) if isinstance(task, str) else task
-        tensors = self.run(image, index)
+        return self.output(self.run(image, index), index)
+
+    def output(self, tensors: Tensors, index: int) -> NDArray[np.float64]:
+        """What :meth:`predict` gives, from the tensors of a run of task ``index``."""
         if "head" in tensors:
             return self.dequantise(f"head.{self.config.tasks[index].name}", tensors["head"])
         name = f"layer{self.config.layers - 1:02d}.residual"

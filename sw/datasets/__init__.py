@@ -2,11 +2,13 @@
 
 ``open_dataset`` checks a folder as a whole before anything is read from it and raises one
 :class:`~sw.datasets.dataset.DatasetProblems` that says what is missing, where to get it and what it should look like.
-A new dataset is a module with an ``open_*`` function and a line in ``DATASETS``. docs/models.md has the layouts.
+A new dataset is a module with an ``open_*`` function and an entry in ``DATASETS``. docs/models.md has the layouts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from sw.datasets import cityscapes, nyud, pascal_context
@@ -21,6 +23,7 @@ __all__ = [
     "DatasetProblems",
     "Item",
     "ProceduralScenes",
+    "Published",
     "Request",
     "open_dataset",
     "resized",
@@ -29,10 +32,24 @@ __all__ = [
 PROCEDURAL = "procedural"
 """The project's own scenes: generated, in no folder."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """One published dataset: how to open its folder, the kinds of tasks it has truth for, its numbers of classes."""
+
+    open: Callable[[Path, Request], Dataset]
+    tasks: tuple[str, ...]
+    classes: tuple[int, ...]
+
+
 DATASETS = {
-    "cityscapes": cityscapes.open_cityscapes,
-    "nyud": nyud.open_nyud,
-    "pascal-context": pascal_context.open_pascal_context,
+    "cityscapes": Published(
+        open=cityscapes.open_cityscapes, tasks=cityscapes.TASKS, classes=(len(cityscapes.CLASS_SET),)
+    ),
+    "nyud": Published(open=nyud.open_nyud, tasks=nyud.TASKS, classes=tuple(nyud.CLASS_SETS)),
+    "pascal-context": Published(
+        open=pascal_context.open_pascal_context, tasks=pascal_context.TASKS, classes=tuple(pascal_context.CLASS_SETS)
+    ),
 }
 
 
@@ -59,4 +76,4 @@ def open_dataset(name: str, root: Path | None, request: Request | None = None) -
         raise ValueError(f"unknown dataset '{name}'; choose one of: {', '.join((PROCEDURAL, *DATASETS))}")
     if root is None:
         raise ValueError(f"dataset '{name}' lies in a folder of yours: say which with --root")
-    return DATASETS[name](root, request or Request())
+    return DATASETS[name].open(root, request or Request())

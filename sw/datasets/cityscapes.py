@@ -18,6 +18,7 @@ from sw.datasets import files
 from sw.datasets.dataset import DEPTH, SEGMENTATION, ClassSet, DatasetProblems, Item, Request, listed, lookup
 
 NAME = "cityscapes"
+TASKS = (SEGMENTATION, DEPTH)
 SOURCE = (
     "www.cityscapes-dataset.net/downloads, free after registration: leftImg8bit_trainvaltest.zip, "
     "gtFine_trainvaltest.zip, disparity_trainvaltest.zip and camera_trainvaltest.zip, unpacked into one folder"
@@ -80,9 +81,9 @@ class Cityscapes:
     split: str
     tasks: tuple[str, ...]
     frames: tuple[tuple[str, str], ...]
+    classes: ClassSet | None
     notices: tuple[str, ...] = ()
     name: str = NAME
-    classes: ClassSet | None = CLASS_SET
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -126,8 +127,8 @@ def read_depth(disparity: Path, camera: Path) -> NDArray[np.float32]:
 def open_cityscapes(root: Path, request: Request) -> Cityscapes:
     """Open the folder ``root``; see :func:`sw.datasets.open_dataset`."""
     request.check_split(NAME, tuple(PICTURES))
-    request.class_set(NAME, {len(CLASS_SET): CLASS_SET})
-    tasks = request.wanted(NAME, (SEGMENTATION, DEPTH))
+    tasks = request.wanted(NAME, TASKS)
+    classes = request.class_set(NAME, {len(CLASS_SET): CLASS_SET})
     found = _stems(root, *_IMAGE, request.split)
     problems, complete = [], found
     expected = PICTURES[request.split]
@@ -144,7 +145,12 @@ def open_cityscapes(root: Path, request: Request) -> Cityscapes:
         way = "" if not complete else f"\n{len(complete):,} pictures are complete: --partial uses those"
         raise DatasetProblems(f"{root} lacks parts of Cityscapes", problems, SOURCE + way, LAYOUT)
     return Cityscapes(
-        root=root, split=request.split, tasks=tasks, frames=tuple(sorted(complete)), notices=tuple(problems)
+        root=root,
+        split=request.split,
+        tasks=tasks,
+        frames=tuple(sorted(complete)),
+        classes=classes if SEGMENTATION in tasks else None,
+        notices=tuple(problems),
     )
 
 

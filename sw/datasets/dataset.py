@@ -77,7 +77,8 @@ class Request:
     split:
         ``val`` (or the name the dataset has for it) or ``train``.
     tasks:
-        Kinds of tasks whose truth is needed; None for all that the dataset has. Files for others need not be there.
+        Kinds of tasks whose truth is needed; None for all that the dataset has, empty for pictures alone. Files for
+        others need not be there.
     classes:
         Number of classes, for datasets that are published with several sets; None for the usual one.
     partial:
@@ -96,8 +97,8 @@ class Request:
         """The tasks to open; ValueError for one that dataset ``name`` has no truth for."""
         tasks = offered if self.tasks is None else self.tasks
         bad = [task for task in tasks if task not in offered]
-        if bad or not tasks:
-            raise ValueError(f"{name} has no {', '.join(bad) or 'such task'}; it has: {', '.join(offered)}")
+        if bad:
+            raise ValueError(f"{name} has no {', '.join(bad)}; it has: {', '.join(offered)}")
         return tasks
 
     def check_split(self, name: str, splits: Sequence[str]) -> None:

@@ -27,6 +27,7 @@ from sw.datasets.dataset import (
 )
 
 NAME = "nyud"
+TASKS = (SEGMENTATION, DEPTH)
 LABELED, SPLITS = "nyu_depth_v2_labeled.mat", "splits.mat"
 LABELED_BYTES = 2_972_037_809
 SOURCE = (
@@ -131,7 +132,7 @@ class NyudLabeled:
 def open_nyud(root: Path, request: Request) -> NyudFolder | NyudLabeled:
     """Open the folder ``root`` in whichever form it has; see :func:`sw.datasets.open_dataset`."""
     request.check_split(NAME, tuple(PICTURES))
-    tasks = request.wanted(NAME, (SEGMENTATION, DEPTH))
+    tasks = request.wanted(NAME, TASKS)
     classes = request.class_set(NAME, CLASS_SETS)
     if (root / LABELED).is_file() and not (root / "gt_sets").is_dir():
         return _open_labeled(root, request, tasks, classes)

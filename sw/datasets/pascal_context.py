@@ -18,6 +18,7 @@ from sw.datasets import files
 from sw.datasets.dataset import SEGMENTATION, ClassSet, DatasetProblems, Item, Request, listed, lookup, voc_colours
 
 NAME = "pascal-context"
+TASKS = (SEGMENTATION,)
 SOURCE = (
     "PASCAL_MT.tgz of github.com/facebookresearch/astmt; or VOC 2010 of host.robots.ox.ac.uk/pascal/VOC/voc2010 with "
     "the labels of cs.stanford.edu/~roozbeh/pascal-context (trainval.tar.gz)"
@@ -81,19 +82,20 @@ class PascalContext:
 
     root: Path
     split: str
+    tasks: tuple[str, ...]
     pictures: tuple[str, ...]
     classes: ClassSet | None
     notices: tuple[str, ...] = ()
     name: str = NAME
-    tasks: tuple[str, ...] = (SEGMENTATION,)
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def __getitem__(self, index: int) -> Item:
-        assert self.classes is not None
         name = self.pictures[index]
         image = files.read_image(_image(self.root, name))
+        if self.classes is None:
+            return Item(name=name, image=image)
         path = _labels(self.root, name, len(self.classes))
         assert path is not None, "checked when the dataset was opened"
         labels = files.read_labels(path, "LabelMap")
@@ -105,7 +107,7 @@ class PascalContext:
 def open_pascal_context(root: Path, request: Request) -> PascalContext:
     """Open the folder ``root``; see :func:`sw.datasets.open_dataset`."""
     request.check_split(NAME, tuple(PICTURES))
-    request.wanted(NAME, (SEGMENTATION,))
+    tasks = request.wanted(NAME, TASKS)
     classes = request.class_set(NAME, CLASS_SETS)
     listing = files.first_there([root / folder / f"{request.split}.txt" for folder in _LISTINGS])
     if listing is None:
@@ -113,7 +115,7 @@ def open_pascal_context(root: Path, request: Request) -> PascalContext:
         raise DatasetProblems(f"{root} does not hold PASCAL-Context", missing, SOURCE, LAYOUT)
     names = files.read_names(listing)
     no_image = [name for name in names if not _image(root, name).is_file()]
-    no_labels = [name for name in names if _labels(root, name, len(classes)) is None]
+    no_labels = [name for name in names if tasks and _labels(root, name, len(classes)) is None]
     problems = [
         f"{what}: {len(lacking):,} of {len(names):,} are missing: {listed(lacking)}"
         for what, lacking in (("JPEGImages/*.jpg", no_image), (f"labels of {len(classes)} classes", no_labels))
@@ -126,7 +128,12 @@ def open_pascal_context(root: Path, request: Request) -> PascalContext:
         way = f"\n{len(complete):,} pictures are complete: --partial uses those" if complete else ""
         raise DatasetProblems(f"{root} lacks parts of PASCAL-Context", problems, SOURCE + way, LAYOUT)
     return PascalContext(
-        root=root, split=request.split, pictures=tuple(complete), classes=classes, notices=tuple(problems)
+        root=root,
+        split=request.split,
+        tasks=tasks,
+        pictures=tuple(complete),
+        classes=classes if tasks else None,
+        notices=tuple(problems),
     )
 
 
