@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Several processes of NumPy and PyTorch share the machine during tests: one thread each is faster.
 TEST_JOBS ?= 2
+# The reference of its importer, for tests alone; without dependencies, of which torchvision may not load beside a
+# PyTorch for CPUs (tests/sw/timm_models.py stands in for it).
+TIMM := timm>=1.0.31,<2
 MODEL ?= nano
 PRESET ?= edge
 
@@ -42,6 +45,7 @@ $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps '$(TIMM)'
 	@touch $@
 
 run: $(READY)

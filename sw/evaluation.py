@@ -23,7 +23,7 @@ from hw.config import AcceleratorConfig
 from sw import prepare
 from sw.compiler import compile_model
 from sw.datasets import DATASETS, PROCEDURAL, Dataset, ProceduralScenes, Request, open_dataset, resized
-from sw.datasets.dataset import SEGMENTATION
+from sw.datasets.dataset import DEPTH, SEGMENTATION
 from sw.pictures import Picture
 from sw.prepare import Prepared, Report, silent
 from sw.quantise import CALIBRATION_SCENES
@@ -82,6 +82,8 @@ def choose_data(
     for task in model.tasks:
         if task.kind == "features":
             notices.append(f"task '{task.name}' has no head: only its routing and features are compared with float")
+        elif task.kind == "classification":
+            notices.append(f"task '{task.name}' classifies whole pictures: only its logits are compared with float")
         elif task.kind not in offered:
             notices.append(f"task '{task.name}' is not scored: {name} has no {task.kind}")
         elif task.kind == SEGMENTATION and task.channels not in counts:
@@ -90,7 +92,7 @@ def choose_data(
         else:
             scored.append(task.kind)
             classes = task.channels if task.kind == SEGMENTATION else classes
-    if not scored and all(task.kind != "features" for task in model.tasks):
+    if not scored and all(task.kind in (SEGMENTATION, DEPTH) for task in model.tasks):
         raise ValueError(
             f"nothing that '{model.name}' predicts can be scored on {name}: {'; '.join(notices)}; "
             "train heads for this dataset, or choose another with --data"

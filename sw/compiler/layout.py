@@ -217,6 +217,12 @@ class Plan:
                     ("residual_words", f"a row of head '{task.name}' in words", width, config.residual_words),
                 ]
         lines = [f"{what}: needs {need}, has {limit} ({field})" for field, what, need, limit in needs if need > limit]
+        lines += [
+            f"task '{task.name}' classifies from the class token, which programs do not have: import the model with "
+            "--backbone-only, and apply norm and head to token 0 of its result on the host"
+            for task in model.tasks
+            if task.kind == "classification"
+        ]
         if model.patch & (model.patch - 1):
             lines.append(f"patch is {model.patch}; the image loader needs a power of two")
         if model.image_width % config.memory_bytes:
