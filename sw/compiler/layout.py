@@ -74,8 +74,9 @@ class Geometry:
         return self.dim_words if entry.kind == "features" else self.words(entry.outputs)
 
     def head_rows(self, task: int) -> int:
-        """Tokens of one pass of a head: as many as the residual memory holds logits of."""
-        return min(self.model.patches, self.config.residual_words // self.output_words(task))
+        """Tokens of one pass of a head: as many of those it reads as the residual memory holds logits of."""
+        read = self.model.head_tokens(task)
+        return min(read.stop - read.start, self.config.residual_words // self.output_words(task))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,12 +218,6 @@ class Plan:
                     ("residual_words", f"a row of head '{task.name}' in words", width, config.residual_words),
                 ]
         lines = [f"{what}: needs {need}, has {limit} ({field})" for field, what, need, limit in needs if need > limit]
-        lines += [
-            f"task '{task.name}' classifies from the class token, which programs do not have: import the model with "
-            "--backbone-only, and apply norm and head to token 0 of its result on the host"
-            for task in model.tasks
-            if task.kind == "classification"
-        ]
         if model.patch & (model.patch - 1):
             lines.append(f"patch is {model.patch}; the image loader needs a power of two")
         if model.image_width % config.memory_bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,17 @@ from torch import nn
 from typer.testing import CliRunner
 
 from golden import checkpoint
+from golden.config import TaskConfig
 from golden.integer.model import IntegerModel
+from golden.model import seeded
 from hw.config import preset
-from hw.formats import Numerics
+from sw import emulator
 from sw.cli import app
 from sw.compiler import compile_model
 from sw.importer import ImportProblems, Options, import_weights, to_checkpoint
 from sw.quantise import quantise
+from sw.verify import verify
+from tests.sw.small_checkpoints import SMALL
 from tests.sw.timm_models import VisionTransformer, randomised
 
 STATISTICS = {
@@ -101,8 +106,25 @@ def test_the_integer_model_classifies_too(tmp_path: Path) -> None:
         assert got.shape == (1, 10)
         cosines.append(float((got[0] * expected).sum() / np.linalg.norm(got) / np.linalg.norm(expected)))
     assert 0.995 < cosines[0] < cosines[1] < 1.0
-    with pytest.raises(ValueError, match="task 'classes' classifies from the class token, which programs do not have"):
-        compile_model(quantise(model, calibration, Numerics()), preset("tiny"))
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_programs_classify_bit_by_bit(mixed: bool) -> None:
+    """The class token's head alone, and beside heads that read the patches."""
+    tasks = TaskConfig(name="classes", kind="classification", channels=11, cells=1)
+    config = replace(SMALL, tasks=(*SMALL.tasks, tasks, replace(tasks, name="more", channels=7)) if mixed else (tasks,))
+    model = seeded(config, 2)
+    pixels = np.random.default_rng(6).integers(0, 256, (4, 3, 16, 32), dtype=np.uint8)
+    for name in ("tiny", "edge"):
+        machine = preset(name)
+        quantised = quantise(model, pixels, machine.numerics)
+        program, integer = compile_model(quantised, machine), IntegerModel(quantised, machine.numerics)
+        for task in range(len(config.tasks)):
+            golden = integer.run(pixels[0], task)
+            result = emulator.run(program, pixels[0], task)
+            verdict = verify(program, golden, result.traces, task)
+            assert verdict.passed, str(verdict)
+            assert np.array_equal(program.output(result.memory, task), golden["head"])
 
 
 @pytest.mark.parametrize(
