@@ -21,11 +21,12 @@ from golden.integer.parameters import QuantisedModel
 from golden.scenes_common import CLASS_NAMES
 from hw.config import AcceleratorConfig
 from sw import prepare
-from sw.compiler import compile_model
+from sw.compiler import CapacityError, compile_model
 from sw.datasets import DATASETS, PROCEDURAL, Dataset, ProceduralScenes, Request, open_dataset, resized
 from sw.datasets.dataset import DEPTH, SEGMENTATION
 from sw.pictures import Picture
 from sw.prepare import Prepared, Report, silent
+from sw.program import Program
 from sw.quantise import CALIBRATION_SCENES
 from sw.scoring import FLOAT, Scorer, Tally, as_map, float_outputs, score
 
@@ -240,8 +241,15 @@ def _compiled(path: Path, checkpoint: Checkpoint, quantised: QuantisedModel, mac
         checkpoint=checkpoint,
         quantised=quantised,
         integer=IntegerModel(quantised, machine.numerics),
-        program=compile_model(quantised, machine),
+        program=_program(quantised, machine),
     )
+
+
+def _program(quantised: QuantisedModel, machine: AcceleratorConfig) -> Program:
+    try:
+        return compile_model(quantised, machine)
+    except CapacityError as error:
+        raise ValueError(f"{error}\n--rtl-samples 0 leaves the simulated machine out") from error
 
 
 def _on_machine(prepared: Prepared, scorer: Scorer, data: Data, sample: int, on_progress: Report) -> dict[str, Any]:

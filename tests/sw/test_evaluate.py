@@ -25,6 +25,7 @@ from tests.sw.dataset_folders import write_cityscapes, write_nyud_folder, write_
 from tests.sw.small_checkpoints import SMALL, save_small
 
 FEATURES = TaskConfig(name="features", kind="features", channels=0, cells=0)
+CLASSES = TaskConfig(name="classes", kind="classification", channels=6, cells=1)
 STREETS = (
     TaskConfig(name="classes", kind="segmentation", channels=19, cells=2),
     TaskConfig(name="depth", kind="depth", channels=1, cells=2),
@@ -131,7 +132,7 @@ def test_cityscapes_in_float_and_integers(tmp_path: Path) -> None:
 
 
 def test_the_machine_runs_a_sample_and_is_scored_on_what_it_left(tmp_path: Path) -> None:
-    model = save_small(tmp_path / "model.safetensors")
+    model = save_small(tmp_path / "model.safetensors", tasks=(*SMALL.tasks, CLASSES))
     arguments = ["--scenes", "3", "--rtl-samples", "2", "--activation-widths", "8", "--preset", "tiny"]
     report = evaluated(model, tmp_path, *arguments)
     machine = report["results"][-1]
@@ -140,7 +141,15 @@ def test_the_machine_runs_a_sample_and_is_scored_on_what_it_left(tmp_path: Path)
     for key in ("mean_iou", "class_iou", "depth_rmse_m", "depth_abs_rel", "routing_changes", "outputs"):
         assert machine[key] == same["integer"][key], key
     assert same["float"]["scenes"] == 2 and report["results"][1]["scenes"] == 3
-    assert machine["routing_changes_by_layer"].keys() == {"segmentation", "depth"}
+    assert machine["routing_changes_by_layer"].keys() == {"segmentation", "depth", "classes"}
+    assert machine["outputs"]["classes"]["cosine"] > 0.98
+    assert "task 'classes' classifies whole pictures" in report["data"]["notices"][0]
+
+
+def test_a_model_too_large_for_the_machine_can_leave_it_out(tmp_path: Path) -> None:
+    model = save_small(tmp_path / "model.safetensors", image_height=256, image_width=256)
+    found = evaluated(model, tmp_path, "--scenes", "1", "--preset", "tiny", "--activation-widths", "8", code=2)
+    assert "--rtl-samples 0 leaves the simulated machine out" in found["message"]
 
 
 def test_tasks_that_the_dataset_has_no_truth_for_are_left_out(tmp_path: Path) -> None:
