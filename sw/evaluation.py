@@ -45,14 +45,20 @@ WIDTHS = (8, 12, 16)
 class Data:
     """Pictures to score on and pictures to calibrate with.
 
-    Members: ``dataset``; ``scored``, the kinds of the model's tasks that it has truth for; ``calibration`` (B, 3, H, W)
-    bytes, None for procedural training scenes; ``notices``, what a reader of results should know.
+    Members: ``dataset``; ``tasks``, for each kind that it has truth for, the index of the model's task that is scored;
+    ``calibration`` (B, 3, H, W) bytes, None for procedural training scenes; ``notices``, what a reader of results
+    should know.
     """
 
     dataset: Dataset
-    scored: tuple[str, ...]
+    tasks: dict[str, int]
     calibration: NDArray[np.uint8] | None
     notices: tuple[str, ...]
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """Kinds of the tasks that are scored."""
+        return tuple(self.tasks)
 
 
 def choose_data(
@@ -63,7 +69,8 @@ def choose_data(
     Parameters
     ----------
     model:
-        The geometry; of its tasks those are scored that the dataset has truth for, with as many classes.
+        The geometry; of its tasks the first of each kind is scored that the dataset has truth for, with as many
+        classes.
     name, root:
         ``procedural``, or one of :data:`sw.datasets.DATASETS` and its folder.
     scenes:
@@ -79,8 +86,9 @@ def choose_data(
     offered, counts = ProceduralScenes.tasks, (len(CLASS_NAMES),)  # type: tuple[str, ...], tuple[int, ...]
     if name != PROCEDURAL and name in DATASETS:
         offered, counts = DATASETS[name].tasks, DATASETS[name].classes
-    scored, notices, classes = [], [], None
-    for task in model.tasks:
+    tasks: dict[str, int] = {}
+    notices: list[str] = []
+    for index, task in enumerate(model.tasks):
         if task.kind == "features":
             notices.append(f"task '{task.name}' has no head: only its routing and features are compared with float")
         elif task.kind == "classification":
@@ -90,24 +98,28 @@ def choose_data(
         elif task.kind == SEGMENTATION and task.channels not in counts:
             known = " or ".join(map(str, counts))
             notices.append(f"task '{task.name}' is not scored: it tells {task.channels} classes, {name} has {known}")
+        elif task.kind in tasks:
+            notices.append(
+                f"task '{task.name}' is not scored: '{model.tasks[tasks[task.kind]].name}' is of its kind too"
+            )
         else:
-            scored.append(task.kind)
-            classes = task.channels if task.kind == SEGMENTATION else classes
-    if not scored and all(task.kind in (SEGMENTATION, DEPTH) for task in model.tasks):
+            tasks[task.kind] = index
+    if not tasks and all(task.kind in (SEGMENTATION, DEPTH) for task in model.tasks):
         raise ValueError(
             f"nothing that '{model.name}' predicts can be scored on {name}: {'; '.join(notices)}; "
             "train heads for this dataset, or choose another with --data"
         )
     if name == PROCEDURAL:
         procedural = ProceduralScenes(scenes, model.image_height, model.image_width)
-        return Data(dataset=procedural, scored=tuple(scored), calibration=None, notices=tuple(notices))
-    dataset = open_dataset(name, root, Request(tasks=tuple(scored), classes=classes, **request))
+        return Data(dataset=procedural, tasks=tasks, calibration=None, notices=tuple(notices))
+    classes = model.tasks[tasks[SEGMENTATION]].channels if SEGMENTATION in tasks else None
+    dataset = open_dataset(name, root, Request(tasks=tuple(tasks), classes=classes, **request))
     calibration = _calibration(model, name, root, request)
     if calibration is None:
         notices.append(f"{name} has no training pictures in {root}: calibrated with procedural scenes")
     return Data(
         dataset=dataset,
-        scored=tuple(scored),
+        tasks=tasks,
         calibration=calibration,
         notices=(*notices, *dataset.notices),
     )
@@ -182,7 +194,7 @@ def evaluate(
     prepared = _compiled(path, checkpoint, quantised[widths[0]], machines[widths[0]]) if sample else None
     integers = {str(width): IntegerModel(quantised[width], machines[width].numerics) for width in widths}
     classes = data.dataset.classes.names if data.dataset.classes is not None else ()
-    scorer = Scorer(checkpoint.model, integers, classes)
+    scorer = Scorer(checkpoint.model, integers, classes, tuple(data.tasks.values()))
 
     def part(numbers: range) -> dict[str, Tally]:
         return score(
@@ -267,7 +279,8 @@ def _on_machine(prepared: Prepared, scorer: Scorer, data: Data, sample: int, on_
         index, item = config.task_index(frame.task), items[frame.picture]
         reference, choices = references[frame.picture]
         output = as_map(frame.prediction.values, config, index)
-        tally.add_prediction(config.tasks[index].kind, output, item)
+        if index in scorer.tasks:
+            tally.add_prediction(config.tasks[index].kind, output, item)
         tally.add_outputs(frame.task, output, reference[index])
         tally.add_choices(frame.task, frame.routing, choices[index])
     tally.pictures = sample

@@ -215,6 +215,7 @@ def float_and_integer(
     """Scores on the first held-out scenes: ``scenes``, and ``float`` and ``integer`` as :class:`Scores` gives them."""
     widths = {"activation_width": quantised.activation_width, "residual_width": quantised.residual_width}
     data = ProceduralScenes(scenes, model.config.image_height, model.config.image_width)
-    scorer = Scorer(model, {"integer": IntegerModel(quantised, Numerics(**widths))}, CLASS_NAMES)
+    integers = {"integer": IntegerModel(quantised, Numerics(**widths))}
+    scorer = Scorer(model, integers, CLASS_NAMES, range(len(model.config.tasks)))
     tallies = score(scorer, data, range(scenes), progress=progress)
     return {"scenes": scenes, **{name: tallies[name].scores.to_dict() for name in (FLOAT, "integer")}}

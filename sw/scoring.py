@@ -124,12 +124,19 @@ class Scorer:
         Its integer forms, by name.
     class_names:
         Classes of the truth that pictures will bring.
+    tasks:
+        Indices of the tasks to score against the truth, one of each kind; the others are compared with float alone.
     """
 
     def __init__(
-        self, model: VisionTransformer, integers: Mapping[str, IntegerModel], class_names: Sequence[str]
+        self,
+        model: VisionTransformer,
+        integers: Mapping[str, IntegerModel],
+        class_names: Sequence[str],
+        tasks: Sequence[int],
     ) -> None:
-        self.model, self.integers, self.class_names = model.eval(), dict(integers), tuple(class_names)
+        self.model, self.integers = model.eval(), dict(integers)
+        self.class_names, self.tasks = tuple(class_names), tuple(tasks)
 
     def tally(self) -> Tally:
         """An empty tally."""
@@ -154,7 +161,8 @@ class Scorer:
                     chosen = {layer: tensors[f"{layer}.expert_indices"] for layer in choices[index]}
                     tally.add_choices(task.name, chosen, choices[index])
                     saturated = saturated or tensors["saturated"]
-                tally.add_prediction(task.kind, output, item)
+                if index in self.tasks:
+                    tally.add_prediction(task.kind, output, item)
             tally.saturated = int(saturated)
         return tallies
 

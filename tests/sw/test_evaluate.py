@@ -76,7 +76,7 @@ def test_both_models_are_scored_and_progress_is_reported() -> None:
     model, seen = float_model("mixed"), []
     integer = IntegerModel(quantised_model("mixed", 12), NUMERICS[12])
     data = ProceduralScenes(6, model.config.image_height, model.config.image_width)
-    scorer = Scorer(model, {"integer": integer}, data.classes.names)  # type: ignore[union-attr]
+    scorer = Scorer(model, {"integer": integer}, data.classes.names, (0, 1))  # type: ignore[union-attr]
     found = score(scorer, data, range(6), progress=seen.append)
     assert seen == [pytest.approx(4 / 6), 1.0] and found["integer"].pictures == 6
     ours, reference = found["integer"].scores, found[FLOAT].scores
@@ -94,7 +94,8 @@ def test_cityscapes_in_float_and_integers(tmp_path: Path) -> None:
     root = tmp_path / "data"
     write_cityscapes(root)
     write_cityscapes(root, "train")
-    model = save_small(tmp_path / "model.safetensors", tasks=STREETS)
+    fewer = replace(STREETS[0], name="fewer", channels=8)  # not scored
+    model = save_small(tmp_path / "model.safetensors", tasks=(*STREETS, fewer))
     arguments = ["--data", "cityscapes", "--root", str(root), "--partial", "--activation-widths", "8,16"]
     report = evaluated(model, tmp_path, *arguments, "--rtl-samples", "0")
     assert report["schema"] == "tessera-evaluation-1" and report["data"]["name"] == "cityscapes"
@@ -147,7 +148,7 @@ def test_the_machine_runs_a_sample_and_is_scored_on_what_it_left(tmp_path: Path)
 
 
 def test_a_model_too_large_for_the_machine_can_leave_it_out(tmp_path: Path) -> None:
-    model = save_small(tmp_path / "model.safetensors", image_height=256, image_width=256)
+    model = save_small(tmp_path / "model.safetensors", tasks=(replace(CLASSES, channels=2000),))
     found = evaluated(model, tmp_path, "--scenes", "1", "--preset", "tiny", "--activation-widths", "8", code=2)
     assert "--rtl-samples 0 leaves the simulated machine out" in found["message"]
 
@@ -160,6 +161,11 @@ def test_tasks_that_the_dataset_has_no_truth_for_are_left_out(tmp_path: Path) ->
     assert data.scored == ("segmentation", "depth") and data.dataset.classes is not None
     assert len(data.dataset.classes) == 41 and "task 'features' has no head" in data.notices[0]
     assert any("calibrated with procedural scenes" in notice for notice in data.notices)
+    twice = [*STREETS, replace(STREETS[0], name="again"), replace(STREETS[0], name="fewer", channels=8)]
+    data = choose_data(replace(SMALL, tasks=tuple(twice)), "cityscapes", tmp_path / "streets", partial=True)
+    assert data.tasks == {"segmentation": 0, "depth": 1}
+    assert "task 'again' is not scored: 'classes' is of its kind too" in data.notices
+    assert "task 'fewer' is not scored: it tells 8 classes, cityscapes has 19" in data.notices
     data = choose_data(SMALL, "cityscapes", tmp_path / "streets", partial=True)
     assert data.scored == ("depth",) and data.dataset.classes is None
     assert data.notices[0] == "task 'segmentation' is not scored: it tells 8 classes, cityscapes has 19"
