@@ -6,12 +6,15 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Several processes of NumPy and PyTorch share the machine during tests: one thread each is faster.
 TEST_JOBS ?= 2
+# The reference of its importer, for tests alone; without dependencies, of which torchvision may not load beside a
+# PyTorch for CPUs (tests/sw/timm_models.py stands in for it).
+TIMM := timm>=1.0.31,<2
 MODEL ?= nano
 PRESET ?= edge
 BOARD ?= ulx3s-85f
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint train synth bench bitstream flash selftest sdram-soak doctor clean
+.PHONY: help setup run test lint train evaluate synth bench bitstream flash selftest sdram-soak doctor clean
 
 help:
 	@echo "Tessera: an open accelerator for mixture-of-experts vision transformers"
@@ -23,6 +26,7 @@ help:
 	@echo "  make sdram-soak   a million random bursts on the SDRAM controller and its chip model (a few minutes)"
 	@echo "  make bench     measure cycles of every model and preset; table in build/bench"
 	@echo "  make synth     synthesise the presets tiny and ecp5-85f for ECP5; cells in build/synth"
+	@echo "  make evaluate  score a model on 500 held-out scenes: float, integers, and 8 scenes on the RTL (MODEL=$(MODEL))"
 	@echo "  make bitstream make the bitstream of a board with Yosys and nextpnr (BOARD=$(BOARD), or ecpix5-85f); build/bitstream"
 	@echo "  make flash     load it onto the board with openFPGALoader"
 	@echo "  make train     train the demonstration model on procedural scenes"
@@ -44,6 +48,7 @@ $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps '$(TIMM)'
 	@touch $@
 
 run: $(READY)
@@ -59,6 +64,9 @@ lint: $(READY)
 
 train: $(READY)
 	$(BIN)/tessera train --model $(MODEL)
+
+evaluate: $(READY)
+	$(BIN)/tessera evaluate --model $(MODEL) --preset $(PRESET) --json build/evaluation.json
 
 synth: $(READY)
 	$(BIN)/tessera synth --preset tiny

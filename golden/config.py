@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Router = Literal["multi_gate", "task_conditioned"]
-HeadKind = Literal["segmentation", "depth", "features"]
+HeadKind = Literal["segmentation", "depth", "classification", "features"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +19,13 @@ class TaskConfig:
     name:
         Task name as the command line knows it.
     kind:
-        ``segmentation`` (class logits a cell), ``depth`` (one value a cell) or ``features`` (no head: the residual
-        stream after the last layer is the result).
+        ``segmentation`` (class logits a cell), ``depth`` (one value a cell), ``classification`` (class logits of the
+        whole picture, from the class token) or ``features`` (no head: the residual stream after the last layer is
+        the result).
     channels:
         Outputs a cell: the number of classes, or 1 for depth. 0 for ``features``.
     cells:
-        Each patch is predicted as ``cells`` x ``cells`` cells. 0 for ``features``.
+        Each patch is predicted as ``cells`` x ``cells`` cells. 1 for ``classification``, 0 for ``features``.
 
     Output channel ``(channel * cells + cell_row) * cells + cell_column`` of the head predicts that cell.
     """
@@ -36,7 +37,7 @@ class TaskConfig:
 
     @property
     def outputs(self) -> int:
-        """Output channels of the head for each patch token."""
+        """Output channels of the head for each token that it reads."""
         return self.channels * self.cells * self.cells
 
 
@@ -126,6 +127,10 @@ class ModelConfig:
     def tokens(self) -> int:
         """Patch tokens and the class token, which is token 0."""
         return self.patches + 1
+
+    def head_tokens(self, task: int) -> slice:
+        """Tokens that a task's head reads: the class token for ``classification``, else all patches."""
+        return slice(0, 1) if self.tasks[task].kind == "classification" else slice(1, self.tokens)
 
     @property
     def head_dim(self) -> int:

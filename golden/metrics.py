@@ -5,6 +5,7 @@ All scores are taken over full-resolution pixels: predicted cells are enlarged b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 from golden.scenes import Scene
 from golden.scenes_common import CLASS_NAMES, DEPTH_CAP
+
+IGNORE = 255
+"""Label of a pixel that belongs to no class and is not scored."""
 
 _DEPTH_SCALE = 1.5
 _DEPTH_CENTRE = 5.0
@@ -42,32 +46,54 @@ def enlarge(cells: NDArray, height: int, width: int) -> NDArray:
 class Scores:
     """Accumulates segmentation and depth scores over pixels.
 
-    ``confusion[label, predicted]`` counts pixels; ``squared_error`` is in square metres over ``depth_pixels``.
+    ``class_names`` are the classes to tell apart. ``confusion[label, predicted]`` counts pixels; ``squared_error`` is
+    in square metres and ``relative_error`` the sum of |error| / depth, both over ``depth_pixels``.
     """
 
-    confusion: NDArray[np.int64] = field(default_factory=lambda: np.zeros((len(CLASS_NAMES),) * 2, np.int64))
+    class_names: Sequence[str] = CLASS_NAMES
+    confusion: NDArray[np.int64] = field(init=False)
     squared_error: float = 0.0
+    relative_error: float = 0.0
     depth_pixels: int = 0
 
+    def __post_init__(self) -> None:
+        self.confusion = np.zeros((len(self.class_names),) * 2, np.int64)
+
     def add_segmentation(self, predicted: NDArray, label: NDArray) -> None:
-        """Count class maps ``predicted``, at cell or pixel resolution, against ``label`` (..., H, W)."""
+        """Count class maps ``predicted``, at cell or pixel resolution, against ``label`` (..., H, W).
+
+        Pixels labelled ``IGNORE`` count nowhere. ValueError if any other label, or a prediction, is no class.
+        """
         predicted = np.broadcast_to(enlarge(predicted, *label.shape[-2:]), label.shape)
-        classes = len(CLASS_NAMES)
-        pairs = label.astype(np.int64).ravel() * classes + predicted.ravel()
-        self.confusion += np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+        counted, classes = label != IGNORE, len(self.class_names)
+        truth, guess = label[counted].astype(np.int64), predicted[counted]
+        if truth.size and max(truth.max(), guess.max()) >= classes:
+            raise ValueError(f"labels reach {truth.max()}, predictions {guess.max()}; there are {classes} classes")
+        pairs = np.bincount(truth * classes + guess, minlength=classes * classes)
+        self.confusion += pairs.reshape(classes, classes)
 
     def add_depth(self, metres: NDArray, depth: NDArray) -> None:
-        """Count depths ``metres``, at cell or pixel resolution, against the true ``depth`` (..., H, W)."""
-        error = enlarge(metres, *depth.shape[-2:]).astype(np.float64) - depth
+        """Count depths ``metres``, at cell or pixel resolution, against the true ``depth`` (..., H, W), NaN unknown."""
+        truth = depth.astype(np.float64)
+        known = np.isfinite(truth)
+        error = np.abs(enlarge(metres, *depth.shape[-2:]).astype(np.float64) - truth)[known]
         self.squared_error += float(np.square(error).sum())
-        self.depth_pixels += depth.size
+        self.relative_error += float((error / truth[known]).sum())
+        self.depth_pixels += int(known.sum())
+
+    def add(self, other: Scores) -> None:
+        """Count everything that ``other`` has counted, of the same classes."""
+        self.confusion += other.confusion
+        self.squared_error += other.squared_error
+        self.relative_error += other.relative_error
+        self.depth_pixels += other.depth_pixels
 
     @property
     def class_iou(self) -> dict[str, float]:
         """Intersection over union of each class that occurs in the labels or the predictions."""
         both = np.diag(self.confusion)
         union = self.confusion.sum(axis=0) + self.confusion.sum(axis=1) - both
-        return {name: float(both[c] / union[c]) for c, name in enumerate(CLASS_NAMES) if union[c]}
+        return {name: float(both[c] / union[c]) for c, name in enumerate(self.class_names) if union[c]}
 
     @property
     def mean_iou(self) -> float:
@@ -80,9 +106,19 @@ class Scores:
         """Root mean square depth error in metres; 0 when nothing was counted."""
         return float(np.sqrt(self.squared_error / self.depth_pixels)) if self.depth_pixels else 0.0
 
+    @property
+    def depth_abs_rel(self) -> float:
+        """Mean of |error| / true depth; 0 when nothing was counted."""
+        return self.relative_error / self.depth_pixels if self.depth_pixels else 0.0
+
     def to_dict(self) -> dict[str, Any]:
         """Plain form for metrics files."""
-        return {"mean_iou": self.mean_iou, "class_iou": self.class_iou, "depth_rmse_m": self.depth_rmse}
+        return {
+            "mean_iou": self.mean_iou,
+            "class_iou": self.class_iou,
+            "depth_rmse_m": self.depth_rmse,
+            "depth_abs_rel": self.depth_abs_rel,
+        }
 
 
 def constant_predictor(training: Scene) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

@@ -192,7 +192,7 @@ class VisionTransformer(nn.Module):
         if task.kind == "features":
             return x
         normed = self.norm(x)
-        head = self.heads[task.name](normed[:, 1:])
+        head = self.heads[task.name](normed[:, self.config.head_tokens(index)])
         if capture is not None:
             capture["norm"] = normed
             capture["head"] = head
@@ -217,7 +217,8 @@ class VisionTransformer(nn.Module):
         Returns
         -------
         Tensor
-            (B, channels, grid_h * cells, grid_w * cells), or the residual stream (B, tokens, D) for ``features``.
+            (B, channels, grid_h * cells, grid_w * cells); for ``classification`` logits (B, channels, 1, 1), for
+            ``features`` the residual stream (B, tokens, D).
 
         Raises
         ------
@@ -228,8 +229,12 @@ class VisionTransformer(nn.Module):
 
 
 def cells_to_map(head: Tensor, config: ModelConfig, index: int) -> Tensor:
-    """Arrange head outputs (B, patches, outputs) as a map (B, channels, grid_h * cells, grid_w * cells)."""
-    task, (rows, columns) = config.tasks[index], config.grid
+    """Arrange head outputs (B, patches, outputs) as a map (B, channels, grid_h * cells, grid_w * cells).
+
+    Logits of a whole picture, (B, 1, channels), become (B, channels, 1, 1).
+    """
+    task = config.tasks[index]
+    rows, columns = (1, 1) if task.kind == "classification" else config.grid
     parts = head.reshape(len(head), rows, columns, task.channels, task.cells, task.cells)
     return parts.permute(0, 3, 1, 4, 2, 5).reshape(len(head), task.channels, rows * task.cells, columns * task.cells)
 

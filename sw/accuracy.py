@@ -22,7 +22,8 @@ from golden.seeded_gates import ROUTINGS
 from hw.config import preset
 from hw.formats import ACTIVATION_WIDTHS, Format, Numerics
 from sw.models import DEFAULT_ROUTING, SEEDED, find_model
-from sw.quantise import calibration_images, error_report, evaluate, quantise
+from sw.prepare import float_and_integer
+from sw.quantise import calibration_images, error_report, quantise
 from sw.quantiser.scales import scalar_multiplier
 
 Floats = NDArray[np.float64]
@@ -173,7 +174,7 @@ def quantisation_table(path: Path, scenes: int, report: Callable[[str], None]) -
         numerics = numerics_of(width)
         quantised = quantise(model, calibration, numerics)
         errors = error_report(model, quantised, images)
-        scores = evaluate(model, quantised, scenes=scenes)
+        scores = float_and_integer(model, quantised, scenes)
         if width == ACTIVATION_WIDTHS[0]:
             rows.append(f"| float | | | | {_scores(scores['float'])}")
         last = " / ".join(f"{task['layers'][-1]['relative_l2']:.2%}" for task in errors.values())

@@ -68,10 +68,11 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def source_digest() -> str:
-    """Digest of every source that decides what a quantised model computes."""
+    """Digest of every source that decides what a quantised model computes, and how it is scored."""
     hasher = hashlib.sha256()
     parts = [*(PROJECT_ROOT / "golden").rglob("*.py"), *(PROJECT_ROOT / "sw" / "quantiser").rglob("*.py")]
-    parts += [PROJECT_ROOT / name for name in ("sw/quantise.py", "hw/formats.py", "hw/tables.py", "hw/config.py")]
+    names = ("sw/quantise.py", "sw/scoring.py", "hw/formats.py", "hw/tables.py", "hw/config.py")
+    parts += [PROJECT_ROOT / name for name in names]
     for path in sorted(parts):
         hasher.update(f"{path.name}\0{path.read_text()}\0".encode())
     return hasher.hexdigest()

@@ -55,14 +55,7 @@ def load_picture(path: Path | str, model: ModelConfig) -> Picture:
     if path.name.endswith(RAW_SUFFIX):
         return read_raw(path, model)
     notices: list[str] = []
-    try:
-        with Image.open(path) as file:
-            file.load()
-            picture = _as_rgb(file, notices)
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"{path} is not a readable picture ({error}); give a whole PNG, JPEG or similar file"
-        ) from error
+    picture = open_rgb(path, notices)
     wanted = (model.image_width, model.image_height)
     if picture.size != wanted:
         notices.append(f"resized from {picture.width}x{picture.height} to {wanted[0]}x{wanted[1]} pixels")
@@ -71,6 +64,24 @@ def load_picture(path: Path | str, model: ModelConfig) -> Picture:
         picture = picture.resize(wanted, Image.Resampling.LANCZOS)
     image = np.ascontiguousarray(np.asarray(picture, np.uint8).transpose(2, 0, 1))
     return Picture(image=image, source=str(path), notices=tuple(notices))
+
+
+def open_rgb(path: Path, notices: list[str]) -> Image.Image:
+    """A picture file of any mode as three bytes a pixel; what was changed about it is added to ``notices``.
+
+    Raises
+    ------
+    ValueError
+        If it is not a picture that can be read.
+    """
+    try:
+        with Image.open(path) as file:
+            file.load()
+            return _as_rgb(file, notices)
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"{path} is not a readable picture ({error}); give a whole PNG, JPEG or similar file"
+        ) from error
 
 
 def read_raw(path: Path, model: ModelConfig) -> Picture:

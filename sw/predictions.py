@@ -18,12 +18,14 @@ from golden.scenes import Scene
 class Prediction:
     """One task's result from the float model and from the machine.
 
-    Members: ``kind`` as in ``TaskConfig``; ``reference`` and ``machine`` at cell resolution: classes, metres, or
-    for features three colours in [0, 1] a patch. ``relative_l2`` and ``cosine`` compare the raw outputs. ``scores`` are
-    this picture's numbers; ``token_errors`` (grid) the relative L2 of each patch's features.
+    Members: ``kind`` as in ``TaskConfig``; ``values``, the machine's real outputs (rows, channels); ``reference`` and
+    ``machine`` at cell resolution: classes (or one of the whole picture), metres, or for features three colours in
+    [0, 1] a patch. ``relative_l2`` and ``cosine`` compare the raw outputs. ``scores`` are this picture's numbers;
+    ``token_errors`` (grid) the relative L2 of each patch's features.
     """
 
     kind: str
+    values: np.ndarray
     reference: np.ndarray
     machine: np.ndarray
     relative_l2: float
@@ -33,10 +35,10 @@ class Prediction:
 
 
 def interpret(values: np.ndarray, model: ModelConfig, task: int) -> np.ndarray:
-    """Classes (cells down, cells across), or metres, from a head's real values (patches, outputs)."""
+    """Classes (cells down, cells across), or metres, from a head's real values (rows, outputs)."""
     kind = model.tasks[task].kind
     cells = cells_to_map(torch.from_numpy(np.ascontiguousarray(values))[None], model, task)[0].numpy()
-    return cells.argmax(axis=0) if kind == "segmentation" else metrics.output_to_depth(cells[0])
+    return metrics.output_to_depth(cells[0]) if kind == "depth" else cells.argmax(axis=0)
 
 
 def feature_colours(reference: np.ndarray, machine: np.ndarray, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +72,7 @@ def compare(
         scores["worst_token_relative_l2"] = float(token_errors.max())
     else:
         maps = interpret(reference, model, task), interpret(machine, model, task)
-    if kind == "segmentation":
+    if kind in ("segmentation", "classification"):
         scores["class_agreement"] = float(np.equal(maps[0], maps[1]).mean())
     elif kind == "depth":
         scores["depth_difference_m"] = float(np.sqrt(np.square(maps[0].astype(float) - maps[1]).mean()))
@@ -78,6 +80,7 @@ def compare(
         scores |= _against_truth(kind, maps, scene)
     return Prediction(
         kind=kind,
+        values=machine,
         reference=maps[0],
         machine=maps[1],
         relative_l2=float(np.linalg.norm(machine - reference)) / norms[0] if norms[0] else 0.0,

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from golden import checkpoint
@@ -22,10 +24,12 @@ from hw.config import AcceleratorConfig
 from hw.config import preset as find_preset
 from hw.formats import Numerics
 from sw.compiler import compile_model
+from sw.datasets.procedural import ProceduralScenes
 from sw.files import CACHE, file_aside, keep_newest, remembered, source_digest
 from sw.models import check_routing, find_model
 from sw.program import Program
-from sw.quantise import calibration_images, evaluate, quantise
+from sw.quantise import calibration_images, quantise
+from sw.scoring import FLOAT, Scorer, score
 
 ACCURACY_SCENES = 100
 """Held-out scenes of the accuracy that a run reports."""
@@ -126,15 +130,25 @@ def load(model: str | Path, routing: str | None = None, *, on_progress: Report =
 
 
 def quantised_model(
-    path: Path, model: VisionTransformer, numerics: Numerics, *, on_progress: Report = silent
+    path: Path,
+    model: VisionTransformer,
+    numerics: Numerics,
+    *,
+    images: NDArray[np.uint8] | None = None,
+    on_progress: Report = silent,
 ) -> QuantisedModel:
-    """``model`` quantised for ``numerics``, remembered by the content of the checkpoint at ``path``."""
-    key = json.dumps([source_digest(), _content(path), numerics.activation_width, numerics.residual_width])
+    """``model`` quantised for ``numerics``, remembered by the content of the checkpoint at ``path``.
+
+    ``images`` (B, 3, H, W) are what it is calibrated with; None for the first procedural training scenes.
+    """
+    pictures = "" if images is None else hashlib.sha256(images.tobytes()).hexdigest()
+    key = json.dumps([source_digest(), _content(path), numerics.activation_width, numerics.residual_width, pictures])
     kept = CACHE / f"quantised-{hashlib.sha256(key.encode()).hexdigest()[:20]}.safetensors"
     if kept.is_file():
         on_progress("quantise", 1.0, "as before")
         return storage.load(kept)
-    images = calibration_images(model)
+    if images is None:
+        images = calibration_images(model)
     quantised = quantise(model, images, numerics, progress=lambda done: on_progress("quantise", done, ""))
     with file_aside(kept) as aside:
         storage.save(aside, quantised)
@@ -191,5 +205,17 @@ def accuracy(
     return remembered(
         "accuracy",
         [_content(path), quantised.activation_width, quantised.residual_width, scenes],
-        lambda: evaluate(model, quantised, scenes=scenes, progress=lambda done: on_progress("accuracy", done, "")),
+        lambda: float_and_integer(model, quantised, scenes, lambda done: on_progress("accuracy", done, "")),
     )
+
+
+def float_and_integer(
+    model: VisionTransformer, quantised: QuantisedModel, scenes: int, progress: Callable[[float], None] | None = None
+) -> dict:
+    """Scores on the first held-out scenes: ``scenes``, and ``float`` and ``integer`` as :class:`Scores` gives them."""
+    widths = {"activation_width": quantised.activation_width, "residual_width": quantised.residual_width}
+    data = ProceduralScenes(scenes, model.config.image_height, model.config.image_width)
+    integers = {"integer": IntegerModel(quantised, Numerics(**widths))}
+    scorer = Scorer(model, integers, CLASS_NAMES, range(len(model.config.tasks)))
+    tallies = score(scorer, data, range(scenes), progress=progress)
+    return {"scenes": scenes, **{name: tallies[name].scores.to_dict() for name in (FLOAT, "integer")}}

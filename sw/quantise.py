@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from golden import metrics
 from golden.integer.model import IntegerModel
 from golden.integer.parameters import QuantisedModel
-from golden.model import PIXEL_SCALE, VisionTransformer, cells_to_map
-from golden.scenes import HELD_OUT, generate, generate_batch
+from golden.model import PIXEL_SCALE, VisionTransformer
+from golden.scenes import generate_batch
 from hw.formats import Numerics
 from sw.quantiser.calibration import Calibration, array
 from sw.quantiser.layers import LayerQuantiser
@@ -206,35 +205,6 @@ class _Comparison:
             "routing_changes": float(np.mean(list(self.changes.values()))) if self.changes else None,
             "saturated": int(self.saturated),
         }
-
-
-def evaluate(
-    model: VisionTransformer, quantised: QuantisedModel, *, scenes: int = 100, progress: Progress | None = None
-) -> dict[str, Any]:
-    """Score float and integer model on the first held-out scenes.
-
-    Returns
-    -------
-    dict
-        ``scenes``; ``float`` and ``integer``, each with ``mean_iou``, ``class_iou`` and ``depth_rmse_m``.
-    """
-    integer = IntegerModel(quantised, _numerics(quantised))
-    config, scores = model.config, {"float": metrics.Scores(), "integer": metrics.Scores()}
-    for number in range(scenes):
-        scene = generate(HELD_OUT + number, height=config.image_height, width=config.image_width)
-        image = np.ascontiguousarray(scene.image.transpose(2, 0, 1))
-        with torch.no_grad():
-            outputs = model.forward_tasks(torch.from_numpy(image[None]), range(len(config.tasks)))
-        for index, task in enumerate(config.tasks):
-            ours = cells_to_map(torch.from_numpy(integer.predict(image, index)[None]), config, index)
-            for kind, output in (("float", outputs[index][0].numpy()), ("integer", ours[0].numpy())):
-                if task.kind == "segmentation":
-                    scores[kind].add_segmentation(output.argmax(axis=0), scene.label)
-                else:
-                    scores[kind].add_depth(metrics.output_to_depth(output[0]), scene.depth)
-        if progress is not None:
-            progress((number + 1) / scenes)
-    return {"scenes": scenes, **{kind: score.to_dict() for kind, score in scores.items()}}
 
 
 def _numerics(quantised: QuantisedModel) -> Numerics:

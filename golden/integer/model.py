@@ -85,7 +85,8 @@ class IntegerModel:
             ``expert_weights`` (N, k), ``queues`` (one :class:`~golden.integer.functions.Queue` an expert),
             ``expert_hidden`` (one (queue length, hidden) an expert), ``expert_residual`` (one (queue length, D) an
             expert: the residual rows right after it); ``residual`` (N, D). With a head: ``norm``
-            (patches, D: the class token is not normalised) and ``head`` (patches, outputs) in the residual's format.
+            (rows, D: of the tokens that the head reads, patches or the class token) and ``head`` (rows, outputs) in the
+            residual's format.
             ``saturated``: whether the residual stream or the head clipped anywhere.
 
         Raises
@@ -112,7 +113,7 @@ class IntegerModel:
             tensors[f"{name}.residual"] = x
         head = self.model.heads[index]
         if head is not None and self.model.norm is not None:
-            tensors["norm"], _ = self._normalise(x[1:], self.model.norm)
+            tensors["norm"], _ = self._normalise(x[self.config.head_tokens(index)], self.model.norm)
             y = self._linear(tensors["norm"], head, "head")
             tensors["head"] = self._keep(functions.residual_set(y, self.numerics), tensors)
         return tensors
@@ -127,7 +128,10 @@ class IntegerModel:
     def predict(self, image: NDArray[np.uint8], task: str | int) -> NDArray[np.float64]:
         """Head outputs (patches, outputs) or the last residual stream (N, D) as real values."""
         index = self.config.task_index(task) if isinstance(task, str) else task
-        tensors = self.run(image, index)
+        return self.output(self.run(image, index), index)
+
+    def output(self, tensors: Tensors, index: int) -> NDArray[np.float64]:
+        """What :meth:`predict` gives, from the tensors of a run of task ``index``."""
         if "head" in tensors:
             return self.dequantise(f"head.{self.config.tasks[index].name}", tensors["head"])
         name = f"layer{self.config.layers - 1:02d}.residual"

@@ -74,8 +74,9 @@ class Geometry:
         return self.dim_words if entry.kind == "features" else self.words(entry.outputs)
 
     def head_rows(self, task: int) -> int:
-        """Tokens of one pass of a head: as many as the residual memory holds logits of."""
-        return min(self.model.patches, self.config.residual_words // self.output_words(task))
+        """Tokens of one pass of a head: as many of those it reads as the residual memory holds logits of."""
+        read = self.model.head_tokens(task)
+        return min(read.stop - read.start, self.config.residual_words // self.output_words(task))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -232,12 +232,17 @@ class Lowering(AttentionLowering):
 
     def _finish(self) -> None:
         """Final norm, heads and stores of every task, then END."""
-        with_head = sum(1 << task for task, head in enumerate(self.quantised.heads) if head is not None)
-        if with_head:
-            if self.quantised.norm is None:
-                raise ValueError("a head needs the final norm: its input must be an activation; set final_norm")
-            normed = self.tensor("norm", self.model.patches, self.model.dim)
-            self.norm(self.quantised.norm, normed, skip=1, task_mask=with_head)
+        with_head = [task for task, head in enumerate(self.quantised.heads) if head is not None]
+        if with_head and self.quantised.norm is None:
+            raise ValueError("a head needs the final norm: its input must be an activation; set final_norm")
+        masks: dict[tuple[int, int], int] = {}
+        for task in with_head:
+            read = self.model.head_tokens(task)
+            masks[read.start, read.stop] = masks.get((read.start, read.stop), 0) | 1 << task
+        for (start, stop), mask in masks.items():
+            assert self.quantised.norm is not None
+            normed = self.tensor("norm", stop - start, self.model.dim)
+            self.norm(self.quantised.norm, normed, skip=start, task_mask=mask)
         for task, head in enumerate(self.quantised.heads):
             if head is None:
                 name = f"layer{self.model.layers - 1:02d}.residual"
@@ -245,16 +250,18 @@ class Lowering(AttentionLowering):
                 shape = (self.model.tokens, self.model.dim)
             else:
                 self._head(task, head, normed)
-                shape = (self.model.patches, len(head.weight))
+                read = self.model.head_tokens(task)
+                shape = (read.stop - read.start, len(head.weight))
             row_bytes = 4 * self.geometry.output_words(task) * self.config.lanes
             self.outputs.append(Output(task=self.model.tasks[task].name, shape=shape, row_bytes=row_bytes))
         self.emit(Opcode.END, "end")
 
     def _head(self, task: int, head: QuantisedLinear, normed: Tensor) -> None:
-        """Logits of as many patches at a time as the residual memory holds."""
+        """Logits of as many tokens at a time as the residual memory holds."""
         words, room = self.geometry.dim_words, self.geometry.head_rows(task)
-        for first in range(0, self.model.patches, room):
-            rows = min(room, self.model.patches - first)
+        read = self.model.head_tokens(task)
+        for first in range(0, read.stop - read.start, room):
+            rows = min(room, read.stop - read.start - first)
             self.linear(
                 f"head.{self.model.tasks[task].name}",
                 head,

@@ -12,28 +12,49 @@ from pathlib import Path
 
 from golden import checkpoint
 from golden.checkpoint import Checkpoint
-from sw.importer import edge_moe
+from sw.importer import edge_moe, m3vit, timm_vit
 from sw.importer.imported import Format, Imported, ImportProblems, Progress
+from sw.importer.vision import Options
 
-__all__ = ["FORMATS", "ImportProblems", "Imported", "import_weights", "to_checkpoint"]
+__all__ = ["FORMATS", "ImportProblems", "Imported", "Options", "import_weights", "to_checkpoint"]
 
-FORMATS = {entry.name: entry for entry in (Format(name="edge-moe", what=edge_moe.WHAT, read=edge_moe.read),)}
+_COMMON = frozenset({"image_size", "trained_size", "heads", "tasks", "pixels", "backbone_only"})
+FORMATS = {
+    entry.name: entry
+    for entry in (
+        Format(name=edge_moe.NAME, what=edge_moe.WHAT, read=edge_moe.read),
+        Format(name=m3vit.NAME, what=m3vit.WHAT, read=m3vit.read, options=_COMMON | {"top_k"}),
+        Format(name=timm_vit.DEIT, what=timm_vit.WHAT[timm_vit.DEIT], read=timm_vit.read_deit, options=_COMMON),
+        Format(name=timm_vit.VIT, what=timm_vit.WHAT[timm_vit.VIT], read=timm_vit.read_vit, options=_COMMON),
+    )
+}
 
 
-def import_weights(format: str, path: Path, on_progress: Progress = lambda fraction, detail: None) -> Imported:
-    """Read the weights at ``path``.
+def import_weights(
+    format: str,
+    path: Path,
+    on_progress: Progress = lambda fraction, detail: None,
+    options: Options | None = None,
+) -> Imported:
+    """Read the weights at ``path``; ``options`` say what they do not.
 
     Raises
     ------
     ValueError
-        For an unknown format; the message lists the known ones.
+        For an unknown format, the message lists the known ones; for options that the format does not take, or that do
+        not go with the weights; for a file that cannot be read.
     ImportProblems
         If anything there is missing, surplus, of the wrong size or not finite.
     """
     if format not in FORMATS:
         known = "\n".join(f"  {entry.name}: {entry.what}" for entry in FORMATS.values())
         raise ValueError(f"unknown format '{format}'; this version reads:\n{known}")
-    return FORMATS[format].read(path, on_progress)
+    options = options or Options()
+    surplus = sorted(options.given - FORMATS[format].options)
+    if surplus:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in surplus)
+        raise ValueError(f"format '{format}' takes no {names}: its weights leave nothing to say there; leave it out")
+    return FORMATS[format].read(path, options, on_progress)
 
 
 def to_checkpoint(imported: Imported) -> Checkpoint:

@@ -20,6 +20,7 @@ import torch
 
 from golden.config import M3VIT_TINY, ModelConfig
 from sw.importer.imported import Imported, ImportProblems, Progress
+from sw.importer.vision import Options
 from sw.pictures import RAW_SUFFIX, read_raw
 
 NAME = "edge-moe"
@@ -77,8 +78,8 @@ def weight_files(model: ModelConfig) -> Iterator[WeightFile]:
             yield WeightFile(name, (experts, dim), f"{ours}.mlp.gate.{task}.w_gate", transposed=True)
 
 
-def read(folder: Path, on_progress: Progress) -> Imported:
-    """Read a weight directory; see :func:`sw.importer.import_weights`."""
+def read(folder: Path, options: Options, on_progress: Progress) -> Imported:
+    """Read a weight directory; it takes no options. See :func:`sw.importer.import_weights`."""
     model, files = M3VIT_TINY, list(weight_files(M3VIT_TINY))
     found = _listing(folder, len(files))
     names = {file.name for file in files}

@@ -9,9 +9,10 @@ from pathlib import Path
 from torch import Tensor
 
 from golden.config import ModelConfig
+from sw.importer.state_dict import Progress
+from sw.importer.vision import Options
 
-Progress = Callable[[float, str], None]
-"""Called with the fraction done and a few words on what is being read."""
+__all__ = ["Format", "ImportProblems", "Imported", "Progress"]
 
 
 class ImportProblems(ValueError):
@@ -47,12 +48,15 @@ class Imported:
         The format, as a checkpoint and the reports name it.
     picture:
         A picture in the model's own size that came with the weights, or None.
+    notices:
+        What was assumed or left out, a line each.
     """
 
     config: ModelConfig
     tensors: Mapping[str, Tensor]
     source: str
     picture: Path | None = None
+    notices: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -62,8 +66,9 @@ class Imported:
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """One format: its name on the command line, what it is in a line, and its reader."""
+    """One format: its name on the command line, what it is in a line, its reader, and the options it takes."""
 
     name: str
     what: str
-    read: Callable[[Path, Progress], Imported]
+    read: Callable[[Path, Options, Progress], Imported]
+    options: frozenset[str] = frozenset()

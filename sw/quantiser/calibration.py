@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from golden.config import ModelConfig
 from golden.model import LAYER_NORM_EPSILON, VisionTransformer
 from golden.moe import ExpertMlp
 from sw.quantiser.rounding import Moments
@@ -101,7 +102,7 @@ class Calibration:
                     self._hidden(f"{name}.hidden", f"{name}.expert_hidden.{expert}", values)
             x = capture[f"{name}.residual"]
         if config.final_norm:
-            self._norm("norm", x[:, 1:], generator)
+            self._norm("norm", x[:, _read_by_heads(config)], generator)
         for task, result in zip(config.tasks, results, strict=True):
             if task.kind != "features":
                 self._update(f"head.{task.name}", np.asarray(float(result.abs().max())))
@@ -155,3 +156,9 @@ def array(tensor: Any) -> Floats:
 def is_routed(mlp: torch.nn.Module) -> bool:
     """Whether a block's MLP is a mixture of experts."""
     return isinstance(mlp, ExpertMlp)
+
+
+def _read_by_heads(config: ModelConfig) -> slice:
+    """Tokens that any head reads, patches if there is none."""
+    reads = [config.head_tokens(index) for index, task in enumerate(config.tasks) if task.kind != "features"]
+    return slice(min((r.start for r in reads), default=1), max((r.stop for r in reads), default=config.tokens))

@@ -55,6 +55,8 @@ def prediction_figure(prediction: Prediction, channels: int, picture: Picture, *
     """
     if prediction.token_errors is not None:
         return _features(picture, prediction, prediction.token_errors, machine)
+    if prediction.kind == "classification":
+        return _classes(picture, prediction, machine)
     size = picture.image.shape[1:]
     panels = [
         ("float model", metrics.enlarge(prediction.reference, *size)),
@@ -81,6 +83,14 @@ def _segmentation(classes: int, picture: Picture, panels: Sequence[tuple[str, np
         axis.set_title(title, fontsize=9)
     handles = [Patch(color=tuple(colour[:3]), label=name) for colour, name in zip(colours, names, strict=True)]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(classes, 8), fontsize=8, frameon=False)
+    return figure
+
+
+def _classes(picture: Picture, prediction: Prediction, machine: str) -> Figure:
+    figure, (axis,) = _row(1, _aspect(picture), extra=0.3)
+    axis.imshow(_rgb(picture), interpolation="nearest")
+    said = (f"float model: class {prediction.reference.item()}", f"{machine}: class {prediction.machine.item()}")
+    axis.set_title("\n".join(said), fontsize=9)
     return figure
 
 

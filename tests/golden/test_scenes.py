@@ -94,7 +94,23 @@ def test_scores_by_hand() -> None:
     assert scores.mean_iou == pytest.approx(1.75 / 3)
     scores.add_depth(np.array([[10.0, 20.0]]), np.array([[10, 10, 22, 22], [10, 10, 22, 22]]))
     assert scores.depth_rmse == pytest.approx(np.sqrt(2))
-    assert metrics.Scores().to_dict() == {"mean_iou": 0.0, "class_iou": {}, "depth_rmse_m": 0.0}
+    assert scores.depth_abs_rel == pytest.approx(0.5 * 2 / 22)
+    nothing = {"mean_iou": 0.0, "class_iou": {}, "depth_rmse_m": 0.0, "depth_abs_rel": 0.0}
+    assert metrics.Scores().to_dict() == nothing
+
+
+def test_unknown_pixels_are_not_scored() -> None:
+    scores = metrics.Scores(class_names=("a", "b"))
+    scores.add_segmentation(np.array([[0, 1, 1]]), np.array([[0, 1, metrics.IGNORE]], np.uint8))
+    assert scores.class_iou == {"a": 1.0, "b": 1.0} and scores.confusion.sum() == 2
+    scores.add_depth(np.array([[1.0, 4.0, 9.0]]), np.array([[2.0, 4.0, np.nan]]))
+    assert scores.depth_pixels == 2 and scores.depth_abs_rel == 0.25
+    both = metrics.Scores(class_names=("a", "b"))
+    both.add(scores)
+    both.add(scores)
+    assert both.confusion.sum() == 4 and both.depth_rmse == scores.depth_rmse and both.depth_pixels == 4
+    with pytest.raises(ValueError, match="labels reach 2, predictions 0; there are 2 classes"):
+        scores.add_segmentation(np.array([[0]]), np.array([[2]]))
 
 
 def test_constant_predictor_beats_other_constants(batch: scenes.Scene) -> None:

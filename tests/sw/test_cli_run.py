@@ -227,7 +227,7 @@ def test_waves_of_the_window_around_a_mismatch(small: Path, tmp_path: Path) -> N
 
 
 def test_help_of_every_command_has_an_example() -> None:
-    for command in "doctor train import quantize compile run deploy verify selftest bench synth".split():
+    for command in "doctor train import quantize evaluate compile run deploy verify selftest bench synth".split():
         result = CliRunner().invoke(app, [command, "--help"])
         assert result.exit_code == 0 and f"tessera {command}" in result.output.split("Example")[1]
 

@@ -1,4 +1,4 @@
-"""What a run shows of results without a head: features as colours, and how far each patch is off."""
+"""What a run shows of results without a head, or with one for the whole picture: features as colours, classes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from golden.config import M3VIT_TINY
+from golden.config import M3VIT_TINY, TaskConfig
+from sw.pictures import Picture
 from sw.predictions import compare, feature_colours
+from sw.report.figures import prediction_figure
 
 SMALL = replace(M3VIT_TINY, name="small", image_height=64, image_width=96, dim=24)  # 4 x 6 patches
 
@@ -51,3 +53,15 @@ def test_the_worst_patch_is_found_and_the_class_token_does_not_count() -> None:
     assert found.scores == {"worst_token_relative_l2": pytest.approx(0.25)}
     assert found.token_errors[1, 3] == pytest.approx(0.25) and np.count_nonzero(found.token_errors) == 1
     assert found.relative_l2 == pytest.approx(np.linalg.norm(machine - reference) / np.linalg.norm(reference))
+
+
+def test_a_class_of_the_whole_picture_is_compared_and_shown() -> None:
+    model = replace(SMALL, tasks=(TaskConfig(name="c", kind="classification", channels=5, cells=1),))
+    reference = np.array([[0.1, 0.2, 3.0, 0.4, 0.0]])
+    found = compare(model, 0, reference, reference * 1.5, None)
+    assert found.scores == {"class_agreement": 1.0} and found.machine.item() == 2 and found.values.shape == (1, 5)
+    other = compare(model, 0, reference, reference[:, ::-1] - [[0, 9, 9, 0, 0]], None)
+    assert other.scores == {"class_agreement": 0.0} and other.machine.item() == 3
+    picture = Picture(image=np.zeros((3, 64, 96), np.uint8), source="black")
+    title = prediction_figure(other, 5, picture, machine="RTL").axes[0].get_title()
+    assert title == "float model: class 2\nRTL: class 3"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from golden.integer.model import IntegerModel
 from golden.model import VisionTransformer
 from hw.formats import Numerics
-from sw.quantise import calibration_images, error_report, evaluate, quantise
+from sw.quantise import calibration_images, error_report, quantise
 from sw.quantiser.layers import _value_scales
 from sw.quantiser.scales import multiplier_and_shift, quantise_linear, quantise_norm, scalar_multiplier
 from tests.golden.quantised_models import NUMERICS, float_model, images, quantised_model
@@ -246,14 +246,6 @@ def test_the_report_notices_a_damaged_model():
         damaged["segmentation"]["layers"][2]["relative_l2"] > 2 * report()["segmentation"]["layers"][2]["relative_l2"]
     )
     assert damaged["depth"] == report()["depth"]
-
-
-def test_evaluation_scores_both_models_and_reports_progress():
-    seen: list[float] = []
-    result = evaluate(float_model("mixed"), quantised_model("mixed", 12), scenes=3, progress=seen.append)
-    assert result["scenes"] == 3 and seen[-1] == 1.0 and len(seen) == 3
-    assert abs(result["float"]["mean_iou"] - result["integer"]["mean_iou"]) < 0.05
-    assert abs(result["float"]["depth_rmse_m"] - result["integer"]["depth_rmse_m"]) < 2.0
 
 
 def test_calibration_images_have_the_model_s_size():

@@ -1,0 +1,127 @@
+"""``tessera evaluate``: what a model scores on its tasks in float, in integers, and on the simulated machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from sw.commands import options
+from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, verdict
+
+
+@reported
+def command(
+    model: options.Model = "nano",
+    routing: options.Routing = None,
+    data: Annotated[str, typer.Option(help="procedural, cityscapes, nyud or pascal-context.")] = "procedural",
+    root: Annotated[Path | None, typer.Option(help="Folder of a published dataset, as it was unpacked.")] = None,
+    split: Annotated[str, typer.Option(help="Part of a published dataset: val or train.")] = "val",
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Use the complete pictures of a half-downloaded folder.")
+    ] = False,
+    raw_depth: Annotated[bool, typer.Option("--raw-depth", help="nyud: the sensor's depth, with its holes.")] = False,
+    scenes: Annotated[int, typer.Option(min=1, help="Pictures to score: the first ones.")] = 500,
+    activation_widths: Annotated[str, typer.Option(help="Bits of an activation, with commas.")] = "8,12,16",
+    rtl_samples: Annotated[
+        int, typer.Option(min=0, help="Of these pictures, how many also run on the simulated machine; 0 for none.")
+    ] = 8,
+    preset: options.Preset = "edge",
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that score side by side.")] = min(2, os.cpu_count() or 1),
+    json: Annotated[Path, typer.Option("--json", help="File for all the numbers.")] = Path("build/evaluation.json"),
+) -> None:
+    """Score a model on labelled pictures: mIoU, IoU of each class, depth RMSE and abs-rel, and routing changes.
+
+    Float model, integer golden model at every width, and the simulated machine at the first width on a few of the
+    pictures, where every tensor must equal the golden model's. Pictures are held-out procedural scenes, or a published
+    dataset that you have: --root names its folder, and if anything is missing, the message says what and where to get
+    it. Scales are chosen on the dataset's training pictures. docs/models.md describes the JSON.
+
+    Examples
+    --------
+      tessera evaluate --model nano --scenes 100 --activation-widths 8 --rtl-samples 0
+
+      tessera evaluate --model m3vit.safetensors --data cityscapes --root ~/cityscapes --json cityscapes.json
+    """
+    from sw import prepare
+    from sw.evaluation import choose_data, evaluate
+    from sw.files import write_json
+
+    if json.is_dir():
+        raise ValueError(f"{json} is a folder; give a file for the numbers")
+    widths = _widths(activation_widths)
+    with Display() as display:
+        path, loaded = prepare.load(model, routing, on_progress=display)
+        chosen = choose_data(
+            loaded.config, data, root, scenes=scenes, split=split, partial=partial, raw_depth=raw_depth
+        )
+        for notice in chosen.notices:
+            console.print(f"[yellow]notice[/yellow] {escape(notice)}", soft_wrap=True)
+        report = evaluate(
+            path,
+            loaded,
+            chosen,
+            widths=widths,
+            scenes=scenes,
+            rtl_samples=rtl_samples,
+            preset=preset,
+            jobs=jobs,
+            on_progress=display,
+        )
+    write_json(json, report)
+    _show(report)
+    console.print(f"Numbers: {escape(str(json))}", soft_wrap=True)
+    wrong = [line for result in report["results"] for line in result.get("trouble", [])]
+    for line in wrong:
+        console.print(f"[bold red]not bit-exact:[/bold red] {escape(line)}", soft_wrap=True)
+    if wrong:
+        raise typer.Exit(VERDICT_FAILED)
+
+
+def _widths(text: str) -> list[int]:
+    try:
+        widths = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--activation-widths is '{text}'; give numbers with commas, such as 8,12,16") from None
+    return list(dict.fromkeys(widths))
+
+
+def _show(report: dict[str, Any]) -> None:
+    data, results = report["data"], report["results"]
+    heads = [_name(result) for result in results]
+    rows: list[tuple[str, list[str]]] = [
+        ("pictures", [f"{result['scenes']:,}" for result in results]),
+        ("mIoU", [_number(result["mean_iou"], ".4f") for result in results]),
+        ("depth RMSE in m", [_number(result["depth_rmse_m"], ".3f") for result in results]),
+        ("depth abs-rel", [_number(result["depth_abs_rel"], ".4f") for result in results]),
+        ("routing changes", [_number(result.get("routing_changes"), ".2%") for result in results]),
+    ]
+    for task in results[-1]["outputs"]:
+        errors = [result.get("outputs", {}).get(task, {}).get("relative_l2") for result in results]
+        rows.append((f"{task}: rel. L2 to float", [_number(error, ".2%") for error in errors]))
+    if any("bit_exact" in result for result in results):
+        rows.append(("bit-exact", [verdict(r["bit_exact"]) if "bit_exact" in r else "" for r in results]))
+    table(f"{report['model']} on {data['name']}, {data['split']}", ["", *heads], [(n, *cells) for n, cells in rows])
+    classes = [name for name in data["classes"] if any(name in (result["class_iou"] or {}) for result in results)]
+    if classes:
+        ious = [(name, *(_number(result["class_iou"].get(name), ".4f") for result in results)) for name in classes]
+        table("IoU of each class", ["", *heads], ious)
+    same = next((result["same_scenes"] for result in results if "same_scenes" in result), None)
+    if same is not None:
+        pairs = [
+            ("mIoU", *(_number(part["mean_iou"], ".4f") for part in same.values())),
+            ("depth RMSE in m", *(_number(part["depth_rmse_m"], ".3f") for part in same.values())),
+        ]
+        table(f"The {results[-1]['scenes']} pictures that the machine ran", ["", *same], pairs)
+
+
+def _name(result: dict[str, Any]) -> str:
+    width = result.get("activation_width")
+    return result["arithmetic"] if width is None else f"{result['arithmetic']}, {width} bits"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
