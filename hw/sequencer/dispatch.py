@@ -166,9 +166,9 @@ class Dispatcher(wiring.Component):
                 Cat(offer & getattr(self, f"{name}_job").ready for name, offer in self._offer.items()).any()
             ),
         ]
-        for opcode, unit in UNIT_OF.items():
+        for opcode, taker in UNIT_OF.items():
             with m.If(self._is[opcode]):
-                self._fill(m, getattr(self, f"{unit}_job").payload, view(self.command.payload, opcode))
+                self._fill(m, getattr(self, f"{taker}_job").payload, view(self.command.payload, opcode))
                 if opcode == Opcode.ATTENTION:
                     m.d.comb += self.engine_job.payload.attention.eq(1)
         self._fill(m, self.layernorm_job.payload, view(self.command.payload, Opcode.LAYERNORM))
