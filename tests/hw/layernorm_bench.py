@@ -181,7 +181,18 @@ async def run_job(dut, config, ports, random, shape, wide):
     wrong = np.argwhere(got["data"].reshape(data.shape) != data)
     assert not len(wrong), f"{len(wrong)} wrong, first at (row, word, lane) {wrong[0]}, {job}"
     ports["writes"].assert_empty()
+    await payloads_without_valid(dut, random)
+    ports["writes"].assert_empty()
     return spent
+
+
+async def payloads_without_valid(dut, random) -> None:
+    """Between jobs the job's fields may be anything; nothing is read because of them."""
+    width = len(dut.job__payload)
+    for _ in range(20):
+        dut.job__payload.value = int.from_bytes(random.bytes(-(-width // 8)), "little") % (1 << width)
+        await RisingEdge(dut.clk)
+        assert dut.residual_read_enable.value == 0, "a row is read for a job that was not offered"
 
 
 @cocotb.test()
