@@ -57,6 +57,8 @@ from hw.sequencer.ledger import ENGINE, FOLLOWERS, GATE, IMAGE, NORM, STORE, STR
 from hw.sequencer.sequencer import Sequencer
 from hw.sleep import lasting, sleeping, working
 
+SCRATCH_WRITE_LATENCY = 1
+"""From a unit's write to the scratchpad, after which it may be done, to the write at the memory, and in the trace."""
 FETCH, PIXELS, WEIGHTS = range(3)
 """Clients of the read master, in order of priority."""
 

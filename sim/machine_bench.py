@@ -22,7 +22,7 @@ from sim.streams import CLOCK_PERIOD_NS, parameters, record
 PROGRESS_CYCLES = 16384
 BUSY = 1
 RECOVERY_POLLS = 2000
-START_CYCLES = 4
+START_CYCLES = 5
 """Cycles from writing the start bit to cycle 0 of the frame."""
 INPUTS = (
     "frame control__awaddr control__awvalid control__wdata control__wstrb control__wvalid control__bready "
