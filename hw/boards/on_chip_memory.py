@@ -152,7 +152,7 @@ class OnChipMemory(wiring.Component):
         """Wires."""
         m = Module()
         m.submodules.bridge = bridge = self._bridge
-        m.submodules.words = words = self._words
+        m.submodules.on_chip_words = words = self._words
         for outer, inner in zip((*self.readers, *self.writers), (*bridge.readers, *bridge.writers), strict=True):
             connect(m, flipped(outer), inner)
         connect(m, bridge.run, words.run)

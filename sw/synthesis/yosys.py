@@ -34,7 +34,7 @@ COLLISION_FREE = (
     "gate.queues",
     "registers.stamps",
     ".beats",
-    ".words",
+    ".on_chip_words",
 )
 """Modules (with a dot in front, ends of paths) whose memories are never read where they are being written, or whose
 readers discard such a word: asserted in simulation, ensured by running the commands that write and read one after the

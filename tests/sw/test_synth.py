@@ -268,8 +268,12 @@ def test_activations_fit_on_chip(model):
 
 def test_collision_free_memories_exist():
     tiny = preset("tiny")
-    units = Accelerator(tiny), SdramMemory(tiny, ANY_CHIP.timing(100_000_000)), OnChipMemory(tiny, 4096)
-    text = "".join(rtlil.convert(each, name="top", emit_src=False) for each in units)
+    # As in a board's system, memories are not the top.
+    board = Module()
+    board.submodules.sdram = SdramMemory(tiny, ANY_CHIP.timing(100_000_000))
+    board.submodules.block_ram = OnChipMemory(tiny, 4096)
+    designs = rtlil.convert(Accelerator(tiny), name="top"), rtlil.convert(board, name="top", ports=[])
+    text = "".join(designs)
     modules = re.findall(r"^module \\top\.(\S+)$", text, re.MULTILINE)
     missing = [
         name for name in COLLISION_FREE if not any(m == name or name[0] == "." and m.endswith(name) for m in modules)
