@@ -76,6 +76,7 @@ def test_another_image_size_is_what_timm_makes_of_it(tmp_path: Path) -> None:
     theirs.set_input_size((48, 40))
     pixels = images(48, 40)
     with torch.no_grad():
+        # Pixel normalisation is folded into float32 weights here and in the pixels there.
         assert torch.allclose(model(pixels, 0).flatten(1), theirs(normalised(pixels, "timm-vit")), atol=1e-5)
 
 
@@ -88,6 +89,7 @@ def test_the_backbone_alone_gives_the_residual_stream(tmp_path: Path) -> None:
     with torch.no_grad():
         stream = to_checkpoint(imported).model(pixels, 0)
         logits = theirs.head(theirs.norm(stream)[:, 0])
+        # As above: float32 on both sides, the normalisation folded on one.
         assert torch.allclose(logits, theirs(normalised(pixels, "timm-deit")), atol=1e-5)
 
 
