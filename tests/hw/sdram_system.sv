@@ -291,7 +291,7 @@ module sdram_system #(
         wrong = 0;
 `ifdef ON_CHIP
         for (int i = 0; i < WORDS; i++)
-            wrong += int'({dut.words.lane_1[i], dut.words.lane_0[i]} != reference[i]);
+            wrong += int'({dut.on_chip_words.lane_1[i], dut.on_chip_words.lane_0[i]} != reference[i]);
 `else
         for (int i = 0; i < WORDS; i++) wrong += int'(chip.storage[i] != reference[i]);
 `endif
