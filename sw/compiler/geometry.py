@@ -107,6 +107,10 @@ class Tiling:
         """The tokens of each block; none has more than the first."""
         return _parts(geometry.model.tokens, self.token_blocks)
 
+    def describe(self) -> str:
+        """The cuts in words."""
+        return f"with heads in {self.head_groups} and the dense MLP's tokens in {self.token_blocks} parts"
+
 
 def _parts(count: int, parts: int) -> list[range]:
     size = -(-count // parts)
@@ -114,11 +118,11 @@ def _parts(count: int, parts: int) -> list[range]:
 
 
 def tilings(geometry: Geometry) -> Iterator[Tiling]:
-    """Every tiling that differs from the others in its largest part, with the fewest cuts first."""
+    """Every tiling that differs from the others in its largest part, with the fewest cuts first, cheaper ones before."""
     model = geometry.model
     dense = len(model.expert_layers) < model.layers
     cuts = product(_sizes(model.heads), _sizes(model.tokens) if dense else [1], (False, True))
-    for groups, blocks, apart in sorted(cuts, key=sum):
+    for groups, blocks, apart in sorted(cuts, key=lambda cut: (sum(cut), cut[1])):
         yield Tiling(head_groups=groups, token_blocks=blocks, pixels_apart=apart)
 
 

@@ -229,12 +229,13 @@ class Plan:
         g, config = self.geometry, self.geometry.config
         kinds = {(buffer.name.rpartition(".")[2], buffer.words) for buffer in self.buffers.values()}
         listing = [f"  {name}: {words} words" for name, words in sorted(kinds, key=lambda kind: (-kind[1], kind[0]))]
+        cuts = f" {self.tiling.describe()}" if self.tiling != Tiling() else ""
         raise CapacityError(
             "\n".join(
                 [
                     f"model '{g.model.name}' does not fit configuration '{config.name}':",
                     *(f"  {line}" for line in problems),
-                    f"scratchpad buffers, not all alive at once (words of {config.lanes} lanes):",
+                    f"scratchpad buffers{cuts}, not all alive at once (words of {config.lanes} lanes):",
                     *listing,
                     self._way_out(),
                 ]
