@@ -9,7 +9,7 @@ import numpy as np
 from golden.integer.parameters import QuantisedAttention, QuantisedLayer, QuantisedLinear
 from hw.isa import Destination, Follow, Opcode, Unit
 from sw import cycles
-from sw.compiler.emission import NOTHING, Emitter
+from sw.compiler.emission import NOTHING, Emitter, suffix
 from sw.compiler.weights import pad_axis, parameter_bytes, spread
 from sw.program import Tensor
 
@@ -49,8 +49,9 @@ class AttentionLowering(Emitter):
     def _mix(self, attention: QuantisedAttention, normed: Tensor, name: str, heads: range, *, follow: Follow) -> None:
         """Q, K, V and attention of some heads; ``follow`` is of the first product."""
         g, model = self.geometry, self.model
-        part = "" if len(heads) == model.heads else f".heads{heads.start}-{heads.stop - 1}"
+        part = suffix("head", heads, model.heads)
         q, k = (self.heads(f"{name}.{kind}", heads) for kind in ("q", "k"))
+        # The first group's weights come beside Q and K, the others' beside the attention before.
         weights = None if follow else self._stage(attention.v, name, heads, part)
         for label, linear, tensor, rows in (
             ("query", attention.q, q, follow),

@@ -21,6 +21,13 @@ NOTHING = Unit(0)
 """A command after nothing starts as soon as its unit takes it."""
 
 
+def suffix(kind: str, part: range, count: int) -> str:
+    """What tells the commands for ``part`` of ``count`` heads or tokens from those for the others; empty for all."""
+    if len(part) == count:
+        return ""
+    return f".{kind}{part.start}" if len(part) == 1 else f".{kind}s{part.start}-{part.stop - 1}"
+
+
 class Emitter:
     """Collects commands, stream blocks and tensors.
 

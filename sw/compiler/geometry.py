@@ -118,7 +118,7 @@ def _parts(count: int, parts: int) -> list[range]:
 
 
 def tilings(geometry: Geometry) -> Iterator[Tiling]:
-    """Every tiling that differs from the others in its largest part, with the fewest cuts first, cheaper ones before."""
+    """Every tiling that differs from the others in its largest part: fewest cuts first, of those cheaper ones."""
     model = geometry.model
     dense = len(model.expert_layers) < model.layers
     cuts = product(_sizes(model.heads), _sizes(model.tokens) if dense else [1], (False, True))

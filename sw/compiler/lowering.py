@@ -15,7 +15,7 @@ from golden.integer.parameters import (
 from hw.isa import Destination, Follow, Opcode, Unit
 from sw import cycles
 from sw.compiler.attention import AttentionLowering
-from sw.compiler.emission import NOTHING
+from sw.compiler.emission import NOTHING, suffix
 from sw.compiler.layout import Plan
 from sw.compiler.weights import pad_axis
 from sw.program import Output, Tensor
@@ -106,7 +106,7 @@ class Lowering(AttentionLowering):
         normed = self.tensor(f"{name}.norm2", model.tokens, model.dim)
         self.norm(norm, normed, after=NOTHING, follow=Follow.ENGINE)
         for rows in self.plan.tiling.tokens(g):
-            part = "" if len(rows) == model.tokens else f".tokens{rows.start}-{rows.stop - 1}"
+            part = suffix("token", rows, model.tokens)
             hidden = self.tensor(
                 f"{name}.hidden",
                 len(rows),

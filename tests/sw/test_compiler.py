@@ -62,7 +62,11 @@ def test_a_model_too_large_is_refused_with_a_way_out():
     with pytest.raises(CapacityError) as error:
         compile_model(random_model(M3VIT_TINY, preset("tiny").numerics, 0), preset("tiny"))
     message = str(error.value)
-    for part in ("scratchpad words: needs", "residual stream in words: needs 6192, has 4096", "norm2_wide: 12384 words"):
+    for part in (
+        "scratchpad words: needs",
+        "residual stream in words: needs 6192, has 4096",
+        "norm2_wide: 12384 words",
+    ):
         assert part in message
     assert "nearest preset that fits: 'ecp5-85f'" in message
 

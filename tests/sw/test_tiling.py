@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from golden.config import ModelConfig, TaskConfig
+from golden.config import DEIT_SMALL, ModelConfig, TaskConfig
 from golden.integer.model import IntegerModel
 from hw.config import AcceleratorConfig, preset
 from sim.machine import Frame, MemorySettings, run_machine
-from sw import emulator
+from sw import cycles, emulator
 from sw.compiler import CapacityError, compile_model
 from sw.compiler.geometry import Geometry, Tiling, tilings
 from sw.compiler.layout import Allocation, Plan, buffers
@@ -39,7 +39,7 @@ BASE = ModelConfig(
         TaskConfig(name="classes", kind="classification", channels=5, cells=1),
     ),
 )
-"""49 tokens, which leaves blocks of any size a smaller last one; heads of 15 channels, which leaves padding in words."""
+"""49 tokens, so that a last block is smaller; heads of 15 channels, so that words have padding."""
 HIDDEN = replace(BASE, name="hidden", dim=12, heads=1, mlp_hidden=330)
 HEADS = replace(BASE, name="heads", dim=50, heads=5, expert_layers=())
 PIXELS = replace(BASE, name="pixels", patch=8, image_height=56, image_width=64, dim=24, expert_layers=())
@@ -97,8 +97,26 @@ def test_the_machine_does_so_in_the_cycles_predicted(stall: int) -> None:
         assert verdict.passed, str(verdict)
         if not stall:
             expected = predict(program, task, loads=queue_lengths(golden))
-            print(expected.cycles, result.cycles)
             assert expected.cycles == pytest.approx(result.cycles, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "dim", "tiling"),
+    [
+        ("edge", 192, Tiling()),
+        ("ecp5-85f", 192, Tiling(head_groups=3, token_blocks=2, pixels_apart=True)),
+        ("edge", 384, Tiling(head_groups=6, token_blocks=2)),
+    ],
+)
+def test_deit_keeps_the_array_busy(name: str, dim: int, tiling: Tiling) -> None:
+    """DeiT-Tiny and DeiT-Small with their heads, by the cycle model."""
+    classes = TaskConfig(name="classes", kind="classification", channels=1000, cells=1)
+    sizes = {"dim": dim, "heads": dim // 64, "mlp_hidden": 4 * dim}
+    model, config = replace(DEIT_SMALL, name="deit", tasks=(classes,), final_norm=True, **sizes), preset(name)
+    assert Plan(Geometry(model, config)).tiling == tiling
+    program = compile_model(random_model(model, config.numerics, 1), config)
+    macs = cycles.total(program, 0).macs
+    assert macs > 0.9 * predict(program, 0).cycles * config.elements * config.lanes
 
 
 def test_what_fits_is_not_cut() -> None:
