@@ -159,7 +159,10 @@ def _softmax(program: Program, activity: Activity) -> Iterator[Event]:
 
 
 def _blocks(program: Program) -> tuple[np.ndarray, list[str]]:
-    """First addresses of all blocks of the weight stream, ascending, and what they are."""
+    """First addresses of all blocks of the weight stream, ascending, and what they are.
+
+    One that several commands read, each for its tokens, has the name of the first without the tokens.
+    """
     found = []
     for command in program.commands:
         opcode, fields = decode(program.command_bytes(command.index))
@@ -173,8 +176,10 @@ def _blocks(program: Program) -> tuple[np.ndarray, list[str]]:
             start = base + expert * fields["stream_bytes"]
             found.append((start, f"{command.name}: expert {expert}, first matrix"))
             found.append((start + fields["first_bytes"], f"{command.name}: expert {expert}, second matrix"))
-    found.sort()
-    return np.array([address for address, _ in found], np.int64), [name for _, name in found]
+    names: dict[int, str] = {}
+    for address, name in sorted(found, key=lambda block: block[0]):
+        names[address] = names[address].partition(".token")[0] if address in names else name
+    return np.array(list(names), np.int64), list(names.values())
 
 
 def _stream(program: Program, activity: Activity) -> Iterator[Event]:

@@ -160,13 +160,18 @@ class Emitter:
         task_mask: int = ALL_TASKS,
         after: Unit = EVERYTHING,
         follow: Follow = Follow.NOTHING,
+        block: dict[str, Any] | None = None,
         **flags: int,
-    ) -> None:
-        """One LINEAR with streamed weights; ``flags`` are ``wide`` and ``broadcast_unsigned``."""
+    ) -> dict[str, Any]:
+        """One LINEAR with streamed weights; ``flags`` are ``wide`` and ``broadcast_unsigned``.
+
+        Returns where its block of the weight stream lies, for a later LINEAR to read it again as its ``block``.
+        """
         macs = steps * linear.weight.size
         channels = padded(len(linear.weight), self.config.lanes) if channels is None else channels
         wide = bool(flags.get("wide"))
-        block = self.block(self.linear_block(self.pad_outputs(linear, channels, heads), words, wide))
+        if block is None:
+            block = self.block(self.linear_block(self.pad_outputs(linear, channels, heads), words, wide))
         self.emit(
             Opcode.LINEAR,
             name,
@@ -193,6 +198,7 @@ class Emitter:
             gelu_multiplier=gelu[0] if gelu else 0,
             gelu_shift=gelu[1] if gelu else 0,
         )
+        return block
 
     def norm(
         self,

@@ -105,6 +105,7 @@ class Lowering(AttentionLowering):
         g, model = self.geometry, self.model
         normed = self.tensor(f"{name}.norm2", model.tokens, model.dim)
         self.norm(norm, normed, after=NOTHING, follow=Follow.ENGINE)
+        first = second = None
         for rows in self.plan.tiling.tokens(g):
             part = suffix("token", rows, model.tokens)
             hidden = self.tensor(
@@ -115,7 +116,7 @@ class Lowering(AttentionLowering):
                 padding=self._hidden_padding(mlp),
                 first_row=rows.start,
             )
-            self.linear(
+            first = self.linear(
                 f"{name}.fc1{part}",
                 mlp.first,
                 hidden,
@@ -127,8 +128,9 @@ class Lowering(AttentionLowering):
                 after=Unit.NORM if rows.start else NOTHING,
                 follow=Follow.NOTHING if rows.start else Follow.NORM,
                 gelu=(mlp.gelu_multiplier, mlp.gelu_shift),
+                block=first,
             )
-            self.linear(
+            second = self.linear(
                 f"{name}.fc2{part}",
                 mlp.second,
                 self.residual(f"{name}.residual", rows=rows),
@@ -138,6 +140,7 @@ class Lowering(AttentionLowering):
                 destination=Destination.RESIDUAL_ADD,
                 after=NOTHING,
                 follow=Follow.ENGINE,
+                block=second,
                 broadcast_unsigned=1,
             )
 

@@ -10,6 +10,7 @@ import pytest
 from golden.config import DEIT_SMALL, ModelConfig, TaskConfig
 from golden.integer.model import IntegerModel
 from hw.config import AcceleratorConfig, preset
+from hw.isa import COMMAND_BYTES, decode, encode
 from sim.machine import Frame, MemorySettings, run_machine
 from sw import cycles, emulator
 from sw.compiler import CapacityError, compile_model
@@ -78,6 +79,34 @@ def test_every_cut_is_bit_exact(model: ModelConfig, tiling: Tiling, name: str) -
     assert Plan(Geometry(model, config)).tiling == tiling
     quantised = random_model(model, config.numerics, 1)
     checked(compile_model(quantised, config), IntegerModel(quantised, config.numerics), random_image(model, 2))
+
+
+def test_a_heads_result_in_anothers_place_is_found() -> None:
+    """Heads lie side by side in the rows of one buffer: what is between a group's words is not its own."""
+    model, tiling = CASES[-1]
+    config = narrowed(model, preset("tiny"), tiling)
+    quantised, image = random_model(model, config.numerics, 1), random_image(model, 2)
+    program = compile_model(quantised, config)
+    command = next(command for command in program.commands if command.name == "layer00.attention.head1")
+    opcode, fields = decode(program.command_bytes(command.index))
+    del fields["opcode"]
+    fields["destination_base"] -= 1
+    at = program.map.program + command.index * COMMAND_BYTES
+    program.content[at : at + COMMAND_BYTES] = np.frombuffer(encode(opcode, **fields), np.uint8)
+    golden = IntegerModel(quantised, config.numerics).run(image, 0)
+    verdict = verify(program, golden, emulator.run(program, image, 0).traces, 0)
+    assert verdict.first is not None and verdict.first.command == command.index
+    assert verdict.first.reason == "a write outside the command's tensors"
+
+
+def test_blocks_of_tokens_read_the_same_weights() -> None:
+    model, tiling = CASES[0]
+    config = narrowed(model, preset("tiny"), tiling)
+    quantised = random_model(model, config.numerics, 1)
+    program, whole = compile_model(quantised, config), compile_model(quantised, preset("tiny"))
+    assert program.map.weights_bytes == whole.map.weights_bytes
+    read = [sum(command.stream_bytes for command in made.commands) for made in (program, whole)]
+    assert read[0] > read[1]
 
 
 @pytest.mark.parametrize("stall", [0, 30])
