@@ -55,7 +55,7 @@ run: $(READY)
 	$(BIN)/tessera run --model $(MODEL) --preset $(PRESET) --out build/run
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist worksteal tests
 
 lint: $(READY)
 	$(BIN)/ruff check .
