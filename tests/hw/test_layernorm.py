@@ -1,6 +1,7 @@
 """LayerNorm: both outputs of rows of all shapes, and the cycles it takes."""
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
@@ -24,9 +25,13 @@ CONFIGS = {
 }
 STALLS = [(0.0, 0.0), (0.3, 0.3), (0.9, 0.0), (0.0, 0.9)]
 # Every stall on the presets, which differ in lanes and row buffer; elsewhere the mixed one and, in turn, another.
-OTHERS = [name for name in CONFIGS if name not in PRESETS]
-CASES = [(name, stalls) for name in PRESETS for stalls in STALLS]
-CASES += [(name, stalls) for index, name in enumerate(OTHERS) for stalls in (STALLS[1], STALLS[(0, 2, 3)[index % 3]])]
+USUAL = [(name, stalls) for name in PRESETS for stalls in STALLS]
+USUAL += [
+    (name, stalls)
+    for index, name in enumerate(name for name in CONFIGS if name not in PRESETS)
+    for stalls in (STALLS[1], STALLS[(0, 2, 3)[index % 3]])
+]
+CASES = [case if case in USUAL else pytest.param(*case, marks=pytest.mark.soak) for case in product(CONFIGS, STALLS)]
 SHAPES = [(1, 1), (3, 2), (1, 64), (20, 17), (9, 192), (5, 1024)]
 
 
