@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from golden import checkpoint, scenes
-from golden.config import M3VIT_TINY, NANO
+from golden.config import M3VIT_BACKBONE, NANO, Router
 from golden.evaluation import evaluate
-from golden.training import Progress, Recipe, segmentation_loss, train
+from golden.recipes import Recipe
+from golden.training import Progress, segmentation_loss, train
 
 SHIPPED = Path(__file__).parents[2] / "models" / "nano.safetensors"
 SMALL = replace(
@@ -77,9 +79,54 @@ def test_repeats_exactly(run: tuple[Path, dict[str, Any], list[Progress]], tmp_p
         assert torch.equal(value, again[name]), name
 
 
+class _CutOff(Exception):
+    pass
+
+
+def test_resumed_training_is_the_same_training(
+    run: tuple[Path, dict[str, Any], list[Progress]], tmp_path: Path
+) -> None:
+    out = tmp_path / "cut.safetensors"
+
+    def cut(progress: Progress) -> None:
+        if progress.stage == "training" and progress.fraction > 0.7:  # past the state after 50 of 80 steps
+            raise _CutOff
+
+    with pytest.raises(_CutOff):
+        train(SMALL, out=out, seed=2, recipe=QUICK, report=cut)
+    assert checkpoint.load(out).metrics["unfinished"] and out.with_suffix(".resume").is_file()
+    for changed in ({"recipe": replace(QUICK, rate=1e-3)}, {"seed": 3}):
+        with pytest.raises(ValueError, match=r"left by another training \((rate|seed) .* there, .* here\)"):
+            train(SMALL, out=out, resume=True, **{"seed": 2, "recipe": QUICK, **changed})
+    train(SMALL, out=out, seed=2, recipe=QUICK, resume=True)
+    assert curve(out) == curve(run[0]) and not out.with_suffix(".resume").exists()
+    resumed = checkpoint.load(out).model.state_dict()
+    for name, value in checkpoint.load(run[0]).model.state_dict().items():
+        assert torch.equal(value, resumed[name]), name
+
+
+def test_nothing_to_resume_from(tmp_path: Path) -> None:
+    out = tmp_path / "none.safetensors"
+    with pytest.raises(ValueError, match="no state to resume from"):
+        train(SMALL, out=out, recipe=QUICK, resume=True)
+    out.with_suffix(".resume").write_bytes(b"half a file")
+    with pytest.raises(ValueError, match="is no whole training state"):
+        train(SMALL, out=out, recipe=QUICK, resume=True)
+
+
+@pytest.mark.parametrize("router", ["multi_gate", "task_conditioned"])
+def test_half_precision_is_scored_as_it_is_stored(router: Router, tmp_path: Path) -> None:
+    out, embedding = tmp_path / "half.safetensors", 4 if router == "task_conditioned" else 0
+    config = replace(SMALL, router=router, task_embedding=embedding)
+    result = train(config, out=out, recipe=replace(QUICK, steps=12, half=True))
+    with safe_open(out, framework="pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}
+    assert evaluate(checkpoint.load(out).model, scenes=10)["held_out"] == result["held_out"]
+
+
 def test_refuses_models_without_the_tasks(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'m3vit-tiny' has tasks.*needs a segmentation of 8 classes"):
-        train(M3VIT_TINY, out=tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match="'m3vit-backbone' has tasks.*needs a segmentation of 8 classes"):
+        train(M3VIT_BACKBONE, out=tmp_path / "x.safetensors")
 
 
 def test_segmentation_loss_counts_every_pixel_of_a_cell() -> None:
