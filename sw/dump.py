@@ -47,15 +47,18 @@ def dump_tensors(prepared: Prepared, result: RunResult, path: Path) -> None:
 def residual_streams(program: Program, traces: Traces, task: int) -> Iterator[tuple[str, np.ndarray]]:
     """The machine's residual stream after every layer: its name, ``layerNN``, and float64 (tokens, D) integers.
 
-    It is read from the traced writes alone: the last one of every word by the layer's last command. NaN stands where
-    the machine wrote nothing.
+    It is read from the traced writes alone: the last one of every word by the layer's last command, or, where blocks of
+    tokens have one each, by that of its block. NaN stands where the machine wrote nothing.
     """
     records = traces.records["residual"]
+    blocks: dict[str, list[np.ndarray]] = {}
     for command in program.commands:
         for tensor in command.tensors if command.runs(task) else ():
             layer, _, part = tensor.name.rpartition(".")
             if tensor.space == "residual" and layer.startswith("layer") and part == "residual":
-                yield layer, _last_written(tensor, records[records["command"] == command.index], program.config)
+                written = _last_written(tensor, records[records["command"] == command.index], program.config)
+                blocks.setdefault(layer, []).append(written)
+    yield from ((layer, np.concatenate(rows)) for layer, rows in blocks.items())
 
 
 def _last_written(tensor: Tensor, records: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
