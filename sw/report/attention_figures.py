@@ -40,14 +40,12 @@ def rollout_figure(rollouts: Mapping[str, np.ndarray], model: ModelConfig, pictu
         read = "all patches" if model.head_tokens(index).start else "class token"
         panels[name] = [(f"{name}: {read}", of_head(rollouts[name], model, index) * model.tokens, None)]
         if patches:
-            for place in shown_patches(model.grid):
-                share = of_patch(rollouts[name], model, *place) * model.tokens
-                panels[name].append((f"patch in row {place[0]}, column {place[1]}", share, place))
+            for patch in shown_patches(model.grid):
+                found = of_patch(rollouts[name], model, *patch) * model.tokens
+                panels[name].append((f"patch in row {patch[0]}, column {patch[1]}", found, patch))
         else:
             panels[name].insert(0, ("input", None, None))
-    top = max(
-        float(share.max()) for line in panels.values() for _, share, place in line if share is not None and not place
-    )
+    top = max(float((of_head(rollouts[name], model, index) * model.tokens).max()) for name, index in tasks.items())
     scale, colours = Normalize(0, top, clip=True), colormaps["inferno"]
     across = max(map(len, panels.values()))
     panel = (PANEL_WIDTH - 0.1, (PANEL_WIDTH - 0.1) * aspect(picture))
@@ -66,8 +64,8 @@ def rollout_figure(rollouts: Mapping[str, np.ndarray], model: ModelConfig, pictu
                 axis.add_patch(
                     Rectangle(corner, model.patch, model.patch, fill=False, edgecolor="#56b4e9", linewidth=1.8)
                 )
-    place = figure.add_axes((0.2, 0.5 / figure.get_figheight(), 0.6, 0.14 / figure.get_figheight()))
-    bar = figure.colorbar(ScalarMappable(scale, colours), cax=place, orientation="horizontal", extend="max")
+    below = figure.add_axes((0.2, 0.5 / figure.get_figheight(), 0.6, 0.14 / figure.get_figheight()))
+    bar = figure.colorbar(ScalarMappable(scale, colours), cax=below, orientation="horizontal", extend="max")
     bar.set_label(
         "attention rollout: what of an output token comes from each patch, in multiples of a uniform share", fontsize=8
     )

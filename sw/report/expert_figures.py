@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Colormap
@@ -90,7 +91,7 @@ def expert_loads(outcomes: Sequence[FrameOutcome]) -> Figure | None:
             load, first = np.array(loads[layer]), np.array(firsts[layer])
             axis.bar(experts, first, color=colours(experts), width=0.8)
             axis.bar(experts, load - first, bottom=first, color=colours(experts), alpha=0.4, width=0.8)
-            axis.axhline(load.mean(), color="#1c2733", linewidth=0.8, linestyle="--")
+            axis.axhline(load.mean(), color="#1c2733", linewidth=0.8, linestyle="--", label="balanced")
             for expert in experts:
                 box = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}
                 axis.text(expert, load[expert] + top / 40, str(load[expert]), ha="center", fontsize=7, bbox=box)
@@ -105,15 +106,8 @@ def expert_loads(outcomes: Sequence[FrameOutcome]) -> Figure | None:
         column[-1].set_xlabel("expert", fontsize=8)
     for layer, line in zip(layers, axes, strict=True):
         line[0].set_ylabel(f"layer {int(layer.removeprefix('layer'))}\ntokens", fontsize=8)
-    handles = [Patch(color="#5a5a5a", label="first choice")]
-    handles += [Patch(color="#5a5a5a", alpha=0.4, label="further choices")] if model.top_k > 1 else []
-    dashed = axes[0, 0].lines[0]
-    figure.legend(
-        [*handles, dashed],
-        [*(h.get_label() for h in handles), "balanced"],
-        loc="lower center",
-        ncols=3,
-        fontsize=8,
-        frameon=False,
-    )
+    handles: list[Artist] = [Patch(color="#5a5a5a", label="first choice"), axes[0, 0].lines[0]]
+    if model.top_k > 1:
+        handles.insert(1, Patch(color="#5a5a5a", alpha=0.4, label="further choices"))
+    figure.legend(handles=handles, loc="lower center", ncols=3, fontsize=8, frameon=False)
     return figure
