@@ -65,11 +65,14 @@ class Checkpoint:
 
 def tool_versions() -> dict[str, str]:
     """Versions of Python and PyTorch, recorded because training is reproducible only for equal ones."""
-    return {"python": platform.python_version(), "torch": torch.__version__}
+    return {"python": platform.python_version(), "torch": str(torch.__version__)}
 
 
-def save(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Write ``checkpoint`` to ``path``: written aside, then renamed, so that readers never see half a file."""
+def save(path: str | Path, checkpoint: Checkpoint, *, half: bool = False) -> None:
+    """Write ``checkpoint`` to ``path``: written aside, then renamed, so that readers never see half a file.
+
+    ``half`` stores half precision; the model should have been rounded to it. Loading gives float32 in either case.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -84,7 +87,9 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
         "metrics": json.dumps(dict(checkpoint.metrics)),
         "tools": json.dumps(dict(checkpoint.tools) or tool_versions()),
     }
-    tensors = {name: value.detach().contiguous() for name, value in checkpoint.model.state_dict().items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.model.state_dict().items()}
+    if half:
+        tensors = {name: value.half() for name, value in tensors.items()}
     try:
         aside.write_bytes(serialise(tensors, metadata=metadata))
         os.replace(aside, path)

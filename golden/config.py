@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 Router = Literal["multi_gate", "task_conditioned"]
@@ -182,8 +182,8 @@ NANO = ModelConfig(
 )
 """The small model that ships trained: 129 tokens of 96 channels."""
 
-M3VIT_TINY = ModelConfig(
-    name="m3vit-tiny",
+M3VIT_BACKBONE = ModelConfig(
+    name="m3vit-backbone",
     image_height=128,
     image_width=256,
     patch=16,
@@ -203,6 +203,17 @@ M3VIT_TINY = ModelConfig(
 )
 """The geometry of Edge-MoE's published backbone: 129 tokens of 192 channels, 782,719,488 MACs a frame."""
 
+M3VIT_TINY = replace(
+    M3VIT_BACKBONE,
+    name="m3vit-tiny",
+    tasks=(
+        TaskConfig(name="segmentation", kind="segmentation", channels=8, cells=4),
+        TaskConfig(name="depth", kind="depth", channels=1, cells=4),
+    ),
+    final_norm=True,
+)
+"""That backbone with a final norm and two heads for the procedural scenes; ships trained."""
+
 DEIT_SMALL = ModelConfig(
     name="deit-small",
     image_height=224,
@@ -221,4 +232,4 @@ DEIT_SMALL = ModelConfig(
 )
 """The dense geometry of DeiT-Small (Touvron et al., 2021) without its head: 197 tokens of 384 channels."""
 
-MODELS = {model.name: model for model in (NANO, M3VIT_TINY, DEIT_SMALL)}
+MODELS = {model.name: model for model in (NANO, M3VIT_TINY, M3VIT_BACKBONE, DEIT_SMALL)}

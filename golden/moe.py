@@ -134,7 +134,8 @@ class ExpertMlp(nn.Module):
             pre_gelu = functional.linear(flat.index_select(0, rows), first.weight[expert], first.bias[expert])
             hidden = functional.gelu(pre_gelu)
             y = functional.linear(hidden, second.weight[expert], second.bias[expert])
-            total = total.index_add(0, rows, y * chosen.index_select(0, queue).unsqueeze(1))
+            y = y * chosen.index_select(0, queue).unsqueeze(1)
+            total = total.index_add(0, rows, y.to(total.dtype))  # narrower in mixed precision
             if capture is not None:
                 capture[f"{prefix}.expert_rows"][expert] = rows
                 capture[f"{prefix}.expert_pre_gelu"][expert] = pre_gelu

@@ -1,4 +1,7 @@
-"""Train a model on procedural scenes, both tasks together, reproducibly on a CPU."""
+"""Train a model on procedural scenes, both tasks together: reproducible on a CPU, in mixed precision on a GPU.
+
+Noisy top-k gating and the load-balancing loss are M3ViT's (NeurIPS 2022); they live in :mod:`golden.moe`.
+"""
 
 from __future__ import annotations
 
@@ -11,55 +14,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from golden import checkpoint, metrics, scenes
+from golden import checkpoint, scenes
 from golden.config import ModelConfig
 from golden.evaluation import evaluate
 from golden.model import VisionTransformer
 from golden.moe import ExpertMlp
+from golden.recipes import Recipe
+from golden.scene_pool import ScenePool
 from golden.scenes_common import CLASS_NAMES
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How to train.
-
-    Parameters
-    ----------
-    steps, batch:
-        Optimiser steps, and scenes in each; every scene is run under both tasks.
-    pool:
-        Distinct training scenes (indices 0 to ``pool`` - 1), generated first; each is also seen mirrored.
-    rate, warmup, decay:
-        Peak learning rate, steps of linear warm-up before the cosine, AdamW weight decay of matrices.
-    depth_weight, balance_weight:
-        Weights of the depth loss and of the load-balancing loss (M3ViT: 0.01) against the segmentation loss.
-    rarity:
-        Segmentation classes weigh frequency ** -rarity.
-    held_out:
-        Held-out scenes of the final evaluation.
-    save_every:
-        Steps between checkpoints.
-    threads:
-        PyTorch threads; results repeat exactly only for an equal number.
-    """
-
-    steps: int = 1600
-    batch: int = 32
-    pool: int = 16_384
-    rate: float = 1.5e-3
-    warmup: int = 200
-    decay: float = 0.02
-    depth_weight: float = 0.3
-    balance_weight: float = 0.01
-    rarity: float = 0.4
-    held_out: int = 500
-    save_every: int = 250
-    threads: int = 1
+from golden.training_state import TrainingState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,36 +40,6 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
-
-
-class Pool:
-    """Training scenes held in memory: images, labels, and depth averaged over each cell as the head's target."""
-
-    def __init__(self, config: ModelConfig, size: int, cell: int, report: Callable[[float], None]) -> None:
-        height, width = config.image_height, config.image_width
-        self.images = torch.empty(size, 3, height, width, dtype=torch.uint8)
-        self.labels = torch.empty(size, height, width, dtype=torch.uint8)
-        self.depths = torch.empty(size, 1, height // cell, width // cell)
-        for index in range(size):
-            scene = scenes.generate(index, height=height, width=width)
-            self.images[index] = torch.from_numpy(scene.image).permute(2, 0, 1)
-            self.labels[index] = torch.from_numpy(scene.label)
-            mean = scene.depth.reshape(height // cell, cell, width // cell, cell).mean(axis=(1, 3))
-            self.depths[index, 0] = torch.from_numpy(metrics.depth_to_output(mean))
-            if index % 64 == 63 or index == size - 1:
-                report((index + 1) / size)
-
-    def class_weights(self, rarity: float) -> Tensor:
-        """Class weights frequency ** -rarity, scaled so that the mean weight of a pixel is 1."""
-        counts = torch.bincount(self.labels.flatten(), minlength=len(CLASS_NAMES)).double()
-        share = counts.clamp(min=1) / counts.sum()
-        weights = share**-rarity
-        return (weights / (share * weights).sum()).float()
-
-    def batch(self, rows: Tensor, mirror: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Images, labels and depth targets of some scenes, as they are or mirrored."""
-        parts = self.images[rows], self.labels[rows], self.depths[rows]
-        return tuple(part.flip(-1) for part in parts) if mirror else parts  # type: ignore[return-value]
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
@@ -119,12 +56,15 @@ def train(
     out: str | Path,
     seed: int = 0,
     recipe: Recipe | None = None,
+    device: str = "cpu",
+    resume: bool = False,
     report: Report | None = None,
 ) -> dict[str, Any]:
-    """Train ``config`` from scratch and write ``out`` (.safetensors), its metrics (.json) and loss curve (.csv).
+    """Train ``config`` and write ``out`` (.safetensors), its metrics (.json) and loss curve (.csv).
 
-    A checkpoint is also written every ``recipe.save_every`` steps. Equal arguments and tool versions give an equal
-    result on one machine.
+    Every ``recipe.save_every`` steps a checkpoint, the curve and a state to resume from (.resume) are written; the
+    state goes once training is done. Equal arguments and tool versions give an equal result on one CPU, resumed or
+    not.
 
     Parameters
     ----------
@@ -135,7 +75,11 @@ def train(
     seed:
         Seed of weights, batches and gate noise.
     recipe:
-        Schedule; the default is the shipped model's.
+        Schedule; the default is that of ``nano``.
+    device:
+        PyTorch's name of the device. On ``cuda`` matrix products run in bfloat16, on the CPU all is float32.
+    resume:
+        Go on from the state beside ``out`` instead of beginning anew.
     report:
         Called with :class:`Progress` a few times a second at most.
 
@@ -147,31 +91,44 @@ def train(
     Raises
     ------
     ValueError
-        If the model's tasks are not a segmentation of the scenes' classes and a depth.
+        If the model's tasks are not a segmentation of the scenes' classes and a depth; if there is no state to resume
+        from, or one of another model, seed or recipe.
     """
-    recipe, out, started = recipe or Recipe(), Path(out), time.monotonic()
+    recipe, out = recipe or Recipe(), Path(out)
     cell = _check_tasks(config)
     show = _throttle(report)
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(seed)
-    model = VisionTransformer(config)
+    model = VisionTransformer(config).to(device)
     origin: dict[str, Any] = {"seed": seed, "data_version": scenes.DATA_VERSION, "tools": checkpoint.tool_versions()}
-    pool = Pool(config, recipe.pool, cell, lambda fraction: show("scenes", fraction, None))
-    curve: list[dict[str, float]] = []
+    purpose = {"config": config.to_dict(), "recipe": asdict(recipe), **origin}
+    state = TrainingState(model, _optimiser(model, recipe), seed)
+    if resume:
+        state.load(out.with_suffix(".resume"), purpose)
+    began = time.monotonic() - 60 * state.minutes
+    pool = ScenePool(config, recipe.pool, cell, lambda fraction: show("scenes", fraction, None), device)
 
-    def save_now(done: int) -> None:
-        partial = {"model": config.name, "steps": done, "unfinished": True}
+    def save_now() -> None:
+        state.minutes = (time.monotonic() - began) / 60
+        partial = {"model": config.name, "steps": state.step, "unfinished": True}
         checkpoint.save(out, checkpoint.Checkpoint(model=model, metrics=partial, **origin))
-        _write_curve(out.with_suffix(".csv"), curve)
+        _write_curve(out.with_suffix(".csv"), state.curve)
+        state.save(out.with_suffix(".resume"), purpose)
 
-    _optimise(model, pool, recipe, seed, curve, save_now, lambda f, loss: show("training", f, loss))
-    model.eval()
+    _optimise(state, pool, recipe, save_now, lambda f, loss: show("training", f, loss))
+    model = model.cpu().eval()
+    if recipe.half:
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(parameter.half())
     result: dict[str, Any] = {"model": config.name, **origin, "recipe": asdict(recipe)}
+    result |= {"device": device if device == "cpu" else torch.cuda.get_device_name(device)}
     result |= evaluate(model, scenes=recipe.held_out, report=lambda fraction: show("evaluation", fraction, None))
-    result["minutes"] = round((time.monotonic() - started) / 60, 1)
-    checkpoint.save(out, checkpoint.Checkpoint(model=model, metrics=result, **origin))
-    _write_curve(out.with_suffix(".csv"), curve)
+    result["minutes"] = round((time.monotonic() - began) / 60, 1)
+    checkpoint.save(out, checkpoint.Checkpoint(model=model, metrics=result, **origin), half=recipe.half)
+    _write_curve(out.with_suffix(".csv"), state.curve)
     out.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
+    out.with_suffix(".resume").unlink(missing_ok=True)
     return result
 
 
@@ -187,38 +144,35 @@ def _check_tasks(config: ModelConfig) -> int:
     return config.patch // cells.pop()
 
 
-def _optimise(
-    model: VisionTransformer,
-    pool: Pool,
-    recipe: Recipe,
-    seed: int,
-    curve: list[dict[str, float]],
-    save_now: Callable[[int], None],
-    show: Callable[[float, float], None],
-) -> None:
-    model.train()
-    mixtures = [module for module in model.modules() if isinstance(module, ExpertMlp)]
+def _optimiser(model: VisionTransformer, recipe: Recipe) -> torch.optim.AdamW:
     matrices = [p for name, p in model.named_parameters() if p.ndim > 1 and "embed" not in name and "token" not in name]
     others = [p for p in model.parameters() if all(p is not q for q in matrices)]
     groups = [{"params": matrices, "weight_decay": recipe.decay}, {"params": others, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.99))
+    return torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.99))
+
+
+def _optimise(
+    state: TrainingState,
+    pool: ScenePool,
+    recipe: Recipe,
+    save_now: Callable[[], None],
+    show: Callable[[float, float], None],
+) -> None:
+    model, optimiser = state.model.train(), state.optimiser
+    mixtures = [module for module in model.modules() if isinstance(module, ExpertMlp)]
     weights = pool.class_weights(recipe.rarity)
-    generator = np.random.default_rng(seed)
-    order = np.empty(0, np.int64)
-    for step in range(recipe.steps):
-        while len(order) < recipe.batch:
-            order = np.concatenate([order, generator.permutation(len(pool.images))])
-        rows, order = torch.from_numpy(order[: recipe.batch]), order[recipe.batch :]
-        images, labels, targets = pool.batch(rows, mirror=bool(generator.random() < 0.5))
+    for step in range(state.step, recipe.steps):
+        images, labels, targets = pool.batch(*state.draw(len(pool), recipe.batch))
         rate = recipe.rate * min(
             (step + 1) / max(recipe.warmup, 1), 0.01 + 0.99 * (1 + math.cos(math.pi * step / recipe.steps)) / 2
         )
         for group in optimiser.param_groups:
             group["lr"] = rate
-        logits, depth = model.forward_tasks(images, [0, 1])
+        with torch.autocast(pool.device.type, torch.bfloat16, enabled=pool.device.type != "cpu"):
+            logits, depth = model.forward_tasks(images, [0, 1])
         losses = {
-            "segmentation": segmentation_loss(logits, labels, weights),
-            "depth": functional.mse_loss(depth, targets),
+            "segmentation": segmentation_loss(logits.float(), labels, weights),
+            "depth": functional.mse_loss(depth.float(), targets),
             "balance": torch.stack([m.balance for m in mixtures]).mean() if mixtures else torch.zeros(()),
         }
         loss = losses["segmentation"] + recipe.depth_weight * losses["depth"]
@@ -227,11 +181,12 @@ def _optimise(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
+        state.step = step + 1
         if step % 10 == 0 or step == recipe.steps - 1:
-            curve.append({"step": step, "rate": rate, **{k: float(v.detach()) for k, v in losses.items()}})
+            state.curve.append({"step": step, "rate": rate, **{k: float(v.detach()) for k, v in losses.items()}})
             show((step + 1) / recipe.steps, float(loss.detach()))
         if (step + 1) % recipe.save_every == 0:
-            save_now(step + 1)
+            save_now()
 
 
 def _write_curve(path: Path, curve: list[dict[str, float]]) -> None:
@@ -243,17 +198,17 @@ def _write_curve(path: Path, curve: list[dict[str, float]]) -> None:
 
 def _throttle(report: Report | None) -> Callable[[str, float, float | None], None]:
     """Wrap ``report``: at most four calls a second and one at each stage's end, with the time left in the stage."""
-    begun: dict[str, float] = {}
+    begun: dict[str, tuple[float, float]] = {}
     last = 0.0
 
     def show(stage: str, fraction: float, loss: float | None) -> None:
         nonlocal last
         now = time.monotonic()
-        spent = now - begun.setdefault(stage, now)
+        start, done = begun.setdefault(stage, (now, 0.0 if fraction < 1 else fraction))
         if report is None or (fraction < 1 and now - last < 0.25):
             return
         last = now
-        left = spent * (1 - fraction) / fraction if spent > 0 else None
-        report(Progress(stage=stage, fraction=fraction, loss=loss, seconds_left=left))
+        left = (now - start) * (1 - fraction) / (fraction - done) if fraction > done and now > start else None
+        report(Progress(stage=stage, fraction=fraction, loss=loss, seconds_left=0.0 if fraction >= 1 else left))
 
     return show

@@ -26,11 +26,11 @@ class Case:
 
 
 CASES = (
-    Case(preset="edge", model="m3vit-tiny", routing="balanced"),
-    Case(preset="edge", model="m3vit-tiny", routing="skewed"),
-    Case(preset="edge", model="m3vit-tiny", routing="captured"),
-    Case(preset="edge-8", model="m3vit-tiny", routing="balanced"),
-    Case(preset="ecp5-85f", model="m3vit-tiny", routing="balanced"),
+    Case(preset="edge", model="m3vit-backbone", routing="balanced"),
+    Case(preset="edge", model="m3vit-backbone", routing="skewed"),
+    Case(preset="edge", model="m3vit-backbone", routing="captured"),
+    Case(preset="edge-8", model="m3vit-backbone", routing="balanced"),
+    Case(preset="ecp5-85f", model="m3vit-backbone", routing="balanced"),
     Case(preset="edge", model="nano"),
     Case(preset="ecp5-85f", model="nano"),
     Case(preset="edge-large", model="deit-small"),

@@ -9,7 +9,9 @@ import typer
 
 Model = Annotated[
     str,
-    typer.Option(help="nano (trained), m3vit-tiny or deit-small (seeded, not trained), or the path of a checkpoint."),
+    typer.Option(
+        help="nano or m3vit-tiny (trained); m3vit-backbone, deit-small or pico (seeded); or the path of a checkpoint."
+    ),
 ]
 Routing = Annotated[
     str | None,

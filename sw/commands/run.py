@@ -63,7 +63,7 @@ def command(
 
       tessera run --preset tiny --task depth --image street.jpg --out build/street
 
-      tessera run --model m3vit-tiny --routing skewed
+      tessera run --model m3vit-backbone --routing skewed
 
       tessera run --stalls 40 --memory-latency 200 --frames 2
 

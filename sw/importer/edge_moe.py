@@ -1,7 +1,7 @@
 """Reader of Edge-MoE's weight directory: M3ViT's backbone as Edge-MoE (ICCAD 2023) keeps it.
 
 One file a tensor, ``NAME.float32.bin``: raw little-endian float32 in C order, without a header. The geometry is fixed:
-``golden.config.M3VIT_TINY``, twelve layers, experts in the odd ones, two tasks whose gates alone differ. Neither a
+``golden.config.M3VIT_BACKBONE``, twelve layers, experts in the odd ones, two tasks whose gates alone differ. Neither a
 final norm nor heads belong to it: the result is the residual stream after layer 11. docs/formats.md has the list of
 files.
 
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from golden.config import M3VIT_TINY, ModelConfig
+from golden.config import M3VIT_BACKBONE, ModelConfig
 from sw.importer.imported import Imported, ImportProblems, Progress
 from sw.importer.vision import Options
 from sw.pictures import RAW_SUFFIX, read_raw
@@ -80,7 +80,7 @@ def weight_files(model: ModelConfig) -> Iterator[WeightFile]:
 
 def read(folder: Path, options: Options, on_progress: Progress) -> Imported:
     """Read a weight directory; it takes no options. See :func:`sw.importer.import_weights`."""
-    model, files = M3VIT_TINY, list(weight_files(M3VIT_TINY))
+    model, files = M3VIT_BACKBONE, list(weight_files(M3VIT_BACKBONE))
     found = _listing(folder, len(files))
     names = {file.name for file in files}
     missing = [

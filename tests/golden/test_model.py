@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from golden import scenes
-from golden.config import M3VIT_TINY, NANO, ModelConfig
+from golden.config import M3VIT_BACKBONE, NANO, ModelConfig
 from golden.model import VisionTransformer, cells_to_map, seeded
 from golden.moe import balance_loss, route
 
@@ -109,7 +109,7 @@ def test_matches_plain_loops(config: ModelConfig, task: int) -> None:
 
 
 def test_features_are_the_residual_stream() -> None:
-    config = replace(SMALL, tasks=M3VIT_TINY.tasks, final_norm=False)
+    config = replace(SMALL, tasks=M3VIT_BACKBONE.tasks, final_norm=False)
     model, images, capture = seeded(config, 3), pixels(config, 1), {}
     with torch.no_grad():
         result = model(images, "task1", capture=capture)
@@ -187,7 +187,7 @@ def test_state_dict_names_are_m3vits() -> None:
     assert state["blocks.1.mlp.gate.1.w_gate"] == (96, 8) and state["heads.depth.weight"] == (16, 96)
     conditioned = {name: tuple(value.shape) for name, value in VisionTransformer(CONDITIONED).state_dict().items()}
     assert conditioned["blocks.1.mlp.gate.w_gate"] == (30, 5) and conditioned["task_embedding"] == (2, 6)
-    assert not any(name.startswith(("norm.", "heads.")) for name in VisionTransformer(M3VIT_TINY).state_dict())
+    assert not any(name.startswith(("norm.", "heads.")) for name in VisionTransformer(M3VIT_BACKBONE).state_dict())
 
 
 def test_seeded_is_reproducible_and_spreads_tokens() -> None:

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from golden.config import M3VIT_TINY, NANO, ModelConfig
+from golden.config import M3VIT_BACKBONE, NANO, ModelConfig
 from golden.model import VisionTransformer
 from golden.scenes import HELD_OUT, generate_batch
 from golden.seeded import Statistics, seeded_model
 from golden.seeded_gates import ROUTINGS, loads, make_gate
 
 SMALL = replace(
-    M3VIT_TINY, name="small", image_height=64, image_width=128, dim=48, layers=4, mlp_hidden=96,
+    M3VIT_BACKBONE, name="small", image_height=64, image_width=128, dim=48, layers=4, mlp_hidden=96,
     expert_layers=(1, 3), expert_hidden=32,
 )  # fmt: skip
 
@@ -134,18 +134,20 @@ def test_a_gate_keeps_to_its_shares_on_pictures_it_was_not_made_for() -> None:
 
 @cache
 def full(routing: str) -> VisionTransformer:
-    return seeded_model(M3VIT_TINY, 0, routing)
+    return seeded_model(M3VIT_BACKBONE, 0, routing)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("routing", ROUTINGS)
+@pytest.mark.parametrize(
+    "routing", ["balanced", *(pytest.param(name, marks=pytest.mark.soak) for name in ("skewed", "captured"))]
+)
 def test_loads_of_the_full_model_on_held_out_scenes(routing: str) -> None:
     choices = []
     for task in range(2):
         capture: dict[str, Any] = {}
         with torch.no_grad():
-            full(routing)(pictures(M3VIT_TINY, 4), task, capture=capture)
-        for layer in M3VIT_TINY.expert_layers:
+            full(routing)(pictures(M3VIT_BACKBONE, 4), task, capture=capture)
+        for layer in M3VIT_BACKBONE.expert_layers:
             indices = capture[f"layer{layer:02d}.expert_indices"]
             counts = np.stack([np.bincount(picture.ravel(), minlength=16) for picture in indices.numpy()])
             choices.append(counts)

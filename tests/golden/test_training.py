@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from golden import checkpoint, scenes
-from golden.config import M3VIT_TINY, NANO
+from golden.config import M3VIT_BACKBONE, M3VIT_TINY, NANO, ModelConfig, Router
 from golden.evaluation import evaluate
-from golden.training import Progress, Recipe, segmentation_loss, train
+from golden.recipes import RECIPES, Recipe
+from golden.training import Progress, segmentation_loss, train
 
-SHIPPED = Path(__file__).parents[2] / "models" / "nano.safetensors"
+MODELS = Path(__file__).parents[2] / "models"
 SMALL = replace(
     NANO,
     name="small",
@@ -68,18 +70,54 @@ def test_reports_progress(run: tuple[Path, dict[str, Any], list[Progress]]) -> N
     assert last["training"].loss is not None and last["training"].seconds_left == 0
 
 
-def test_repeats_exactly(run: tuple[Path, dict[str, Any], list[Progress]], tmp_path: Path) -> None:
-    out = tmp_path / "again.safetensors"
-    train(SMALL, out=out, seed=2, recipe=QUICK)
-    assert curve(out) == curve(run[0])
-    again = checkpoint.load(out).model.state_dict()
+class _CutOff(Exception):
+    pass
+
+
+def test_training_repeats_exactly_even_resumed(
+    run: tuple[Path, dict[str, Any], list[Progress]], tmp_path: Path
+) -> None:
+    out = tmp_path / "cut.safetensors"
+
+    def cut(progress: Progress) -> None:
+        if progress.stage == "training" and progress.fraction > 0.7:  # past the state after 50 of 80 steps
+            raise _CutOff
+
+    with pytest.raises(_CutOff):
+        train(SMALL, out=out, seed=2, recipe=QUICK, report=cut)
+    assert checkpoint.load(out).metrics["unfinished"] and out.with_suffix(".resume").is_file()
+    for changed in ({"recipe": replace(QUICK, rate=1e-3)}, {"seed": 3}):
+        with pytest.raises(ValueError, match=r"left by another training \((rate|seed) .* there, .* here\)"):
+            train(SMALL, out=out, resume=True, **{"seed": 2, "recipe": QUICK, **changed})
+    train(SMALL, out=out, seed=2, recipe=QUICK, resume=True)
+    assert curve(out) == curve(run[0]) and not out.with_suffix(".resume").exists()
+    resumed = checkpoint.load(out).model.state_dict()
     for name, value in checkpoint.load(run[0]).model.state_dict().items():
-        assert torch.equal(value, again[name]), name
+        assert torch.equal(value, resumed[name]), name
+
+
+def test_nothing_to_resume_from(tmp_path: Path) -> None:
+    out = tmp_path / "none.safetensors"
+    with pytest.raises(ValueError, match="no state to resume from"):
+        train(SMALL, out=out, recipe=QUICK, resume=True)
+    out.with_suffix(".resume").write_bytes(b"half a file")
+    with pytest.raises(ValueError, match="is no whole training state"):
+        train(SMALL, out=out, recipe=QUICK, resume=True)
+
+
+@pytest.mark.parametrize("router", ["multi_gate", "task_conditioned"])
+def test_half_precision_is_scored_as_it_is_stored(router: Router, tmp_path: Path) -> None:
+    out, embedding = tmp_path / "half.safetensors", 4 if router == "task_conditioned" else 0
+    config = replace(SMALL, router=router, task_embedding=embedding)
+    result = train(config, out=out, recipe=replace(QUICK, steps=12, half=True))
+    with safe_open(out, framework="pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}
+    assert evaluate(checkpoint.load(out).model, scenes=10)["held_out"] == result["held_out"]
 
 
 def test_refuses_models_without_the_tasks(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'m3vit-tiny' has tasks.*needs a segmentation of 8 classes"):
-        train(M3VIT_TINY, out=tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match="'m3vit-backbone' has tasks.*needs a segmentation of 8 classes"):
+        train(M3VIT_BACKBONE, out=tmp_path / "x.safetensors")
 
 
 def test_segmentation_loss_counts_every_pixel_of_a_cell() -> None:
@@ -90,22 +128,27 @@ def test_segmentation_loss_counts_every_pixel_of_a_cell() -> None:
     torch.testing.assert_close(segmentation_loss(logits, labels, torch.tensor([2.0, 5.0])), expected)
 
 
-def test_shipped_model_meets_its_requirement() -> None:
-    loaded = checkpoint.load(SHIPPED)
-    claimed = json.loads(SHIPPED.with_suffix(".json").read_text())
-    assert loaded.config == NANO and loaded.metrics == claimed
+@pytest.mark.parametrize("model", [NANO, M3VIT_TINY], ids=lambda model: model.name)
+def test_shipped_model_meets_its_requirement(model: ModelConfig) -> None:
+    shipped = MODELS / f"{model.name}.safetensors"
+    loaded, claimed = checkpoint.load(shipped), json.loads(shipped.with_suffix(".json").read_text())
+    assert loaded.config == model and loaded.metrics == claimed
     assert loaded.data_version == scenes.DATA_VERSION, "the scenes changed: train the shipped model again"
+    assert Recipe(**claimed["recipe"]) == RECIPES[model.name], "the recipe is not what the model was trained with"
+    assert shipped.stat().st_size < 40_000_000
     ours, constant = claimed["held_out"], claimed["constant"]
     assert ours["scenes"] == 500
     assert ours["mean_iou"] >= 2 * constant["mean_iou"]
+    assert max(ours["class_iou"].values()) < 0.98, "the scenes are too easy"
     assert ours["depth_rmse_m"] <= 0.7 * constant["depth_rmse_m"]
     for layer, by_task in claimed["routing"].items():
         for expert, shares in enumerate(zip(*by_task.values(), strict=True)):
             assert max(shares) > 0, f"{layer} never uses expert {expert}"
 
 
-def test_shipped_metrics_reproduce() -> None:
-    loaded = checkpoint.load(SHIPPED)
+@pytest.mark.parametrize("name", ["nano", pytest.param("m3vit-tiny", marks=pytest.mark.soak)])
+def test_shipped_metrics_reproduce(name: str) -> None:
+    loaded = checkpoint.load(MODELS / f"{name}.safetensors")
     ours = evaluate(loaded.model, scenes=60)["held_out"]
     # 60 of the 500 scenes: the same figures up to the sample.
     assert ours["mean_iou"] == pytest.approx(loaded.metrics["held_out"]["mean_iou"], abs=0.05)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from golden.config import M3VIT_TINY, NANO
+from golden.config import M3VIT_BACKBONE, NANO
 from hw.config import preset
 from hw.isa import CycleCause
 from sw import breakdown, roofline
@@ -22,7 +22,7 @@ from tests.sw.models import random_model
 CONFIG = preset("edge")
 
 
-@pytest.fixture(scope="module", params=[NANO, M3VIT_TINY], ids=lambda model: model.name)
+@pytest.fixture(scope="module", params=[NANO, M3VIT_BACKBONE], ids=lambda model: model.name)
 def program(request: pytest.FixtureRequest) -> Program:
     return compile_model(random_model(request.param, CONFIG.numerics, 0), CONFIG)
 
@@ -69,7 +69,7 @@ def test_kinds_are_what_their_names_say(program: Program) -> None:
 
 
 def test_roofline_by_hand() -> None:
-    program = compile_model(random_model(M3VIT_TINY, CONFIG.numerics, 0), CONFIG)
+    program = compile_model(random_model(M3VIT_BACKBONE, CONFIG.numerics, 0), CONFIG)
     causes, load = invent(program, 0)
     points = {
         (point.layer, point.phase): point

@@ -158,6 +158,9 @@ def test_other_commands_refuse_alike(tmp_path: Path) -> None:
     refused(["verify", "--preset", "huge"], tmp_path / "out", "unknown preset 'huge'")
     refused(["train", "--model", "giant"], tmp_path / "out.safetensors", "unknown geometry 'giant'", "nano")
     refused(["train"], tmp_path / "checkpoint.txt", "ends in .safetensors")
+    refused(["train", "--router", "top2"], tmp_path / "out.safetensors", "unknown router 'top2'", "task_conditioned")
+    refused(["train", "--device", "tpu"], tmp_path / "out.safetensors", "unknown device 'tpu'")
+    refused(["train", "--resume"], tmp_path / "out.safetensors", "no state to resume from")
 
 
 def test_results_into_a_file(tmp_path: Path, small: Path) -> None:

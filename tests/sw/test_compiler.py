@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from golden.config import M3VIT_TINY, NANO, TaskConfig
+from golden.config import M3VIT_BACKBONE, NANO, TaskConfig
 from golden.integer.model import IntegerModel
 from hw.config import PRESETS, preset
 from hw.isa import COMMAND_BYTES, Opcode, decode
@@ -22,7 +22,8 @@ from tests.sw.models import random_geometry, random_image, random_model
 
 
 @pytest.mark.parametrize(
-    "model, name", [(NANO, "tiny"), (NANO, "ecp5-85f"), (NANO, "edge"), (M3VIT_TINY, "ecp5-85f"), (M3VIT_TINY, "edge")]
+    "model, name",
+    [(NANO, "tiny"), (NANO, "ecp5-85f"), (NANO, "edge"), (M3VIT_BACKBONE, "ecp5-85f"), (M3VIT_BACKBONE, "edge")],
 )
 def test_models_fit_their_presets(model, name):
     assert Plan(Geometry(model, preset(name))).problems() == []
@@ -52,7 +53,7 @@ def test_first_fit_sees_buffers_hidden_behind_larger_ones():
 
 
 def test_allocation_reuses_memory():
-    plan = Plan(Geometry(M3VIT_TINY, preset("ecp5-85f")))
+    plan = Plan(Geometry(M3VIT_BACKBONE, preset("ecp5-85f")))
     assert plan.peak < sum(buffer.words for buffer in plan.buffers.values()) / 10
     alive = {t: sum(b.words for b in plan.buffers.values() if b.start <= t <= b.end) for t in range(130)}
     assert plan.peak <= 1.1 * max(alive.values())
@@ -60,7 +61,7 @@ def test_allocation_reuses_memory():
 
 def test_a_model_too_large_is_refused_with_a_way_out():
     with pytest.raises(CapacityError) as error:
-        compile_model(random_model(M3VIT_TINY, preset("tiny").numerics, 0), preset("tiny"))
+        compile_model(random_model(M3VIT_BACKBONE, preset("tiny").numerics, 0), preset("tiny"))
     message = str(error.value)
     for part in (
         "scratchpad words: needs",
@@ -144,7 +145,7 @@ def test_blocks_start_on_64_bytes():
 
 def test_macs_and_ideal_cycles_of_the_reference_model():
     config = preset("edge")
-    program = compile_model(random_model(M3VIT_TINY, config.numerics, 0), config)
+    program = compile_model(random_model(M3VIT_BACKBONE, config.numerics, 0), config)
     work = cycles.total(program, 0)
     assert work.macs == 782_719_488
     # The published bound of this mapping, plus the gates' second pass at half rate and V's padded token tiles.

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from golden.config import M3VIT_TINY, ModelConfig, TaskConfig
+from golden.config import M3VIT_BACKBONE, ModelConfig, TaskConfig
 from golden.integer.model import IntegerModel
 from hw.config import preset
 from sim.machine import Frame, MemorySettings, run_machine
@@ -112,7 +112,7 @@ def test_what_does_not_fit_the_program_is_refused(mixed: Program) -> None:
 
 
 def test_m3vit_tiny_takes_less_than_a_second() -> None:
-    program, _ = compiled("edge", M3VIT_TINY)
+    program, _ = compiled("edge", M3VIT_BACKBONE)
     before = time.process_time()
     assert predict(program, 0).cycles > 3_000_000
     assert time.process_time() - before < 1

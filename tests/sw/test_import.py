@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from golden import checkpoint
-from golden.config import M3VIT_TINY
+from golden.config import M3VIT_BACKBONE
 from golden.integer.model import IntegerModel
 from sw import emulator
 from sw.cli import app
@@ -41,17 +41,17 @@ def imported(weights: Path) -> tuple[Path, str]:
 def test_says_what_was_imported(imported: tuple[Path, str], weights: Path) -> None:
     output = " ".join(imported[1].split())
     total = sum(int(np.prod(shape)) for shape in SHAPES.values()) + 192  # and our class token
-    assert f"{len(SHAPES) + 1}" in output and f"{total:,}" in output and "m3vit-tiny: 129 tokens of 192" in output
+    assert f"{len(SHAPES) + 1}" in output and f"{total:,}" in output and "m3vit-backbone: 129 tokens of 192" in output
     assert f"tessera run --model {imported[0]} --image {path_of(weights, 'image')}" in output
     loaded = checkpoint.load(imported[0])
-    assert loaded.config == M3VIT_TINY and (loaded.weights, loaded.source) == ("imported", "edge-moe")
+    assert loaded.config == M3VIT_BACKBONE and (loaded.weights, loaded.source) == ("imported", "edge-moe")
 
 
 @pytest.mark.parametrize("task", [0, 1])
 def test_float_model_computes_what_the_original_does(imported: tuple[Path, str], weights: Path, task: int) -> None:
     model = checkpoint.load(imported[0]).model
     image = np.fromfile(path_of(weights, "image"), "<f4").reshape(3, 128, 256).astype(np.float64)
-    pixels = torch.from_numpy(load_picture(path_of(weights, "image"), M3VIT_TINY).image[None])
+    pixels = torch.from_numpy(load_picture(path_of(weights, "image"), M3VIT_BACKBONE).image[None])
     streams, choices = forward(weights, image, task)
     for dtype, tolerance in ((torch.float32, 2e-5), (torch.float64, 1e-12)):
         capture: dict = {}
@@ -60,7 +60,7 @@ def test_float_model_computes_what_the_original_does(imported: tuple[Path, str],
         for layer, expected in enumerate(streams):
             got = capture[f"layer{layer:02d}.residual"][0].double().numpy()
             assert np.linalg.norm(got - expected) <= tolerance * np.linalg.norm(expected), f"layer {layer}, {dtype}"
-        for layer, chosen in zip(M3VIT_TINY.expert_layers, choices, strict=True):
+        for layer, chosen in zip(M3VIT_BACKBONE.expert_layers, choices, strict=True):
             assert np.array_equal(capture[f"layer{layer:02d}.expert_indices"][0].numpy(), chosen), f"layer {layer}"
         assert np.array_equal(result, got)
 
@@ -68,7 +68,7 @@ def test_float_model_computes_what_the_original_does(imported: tuple[Path, str],
 def test_quantised_and_compiled_it_is_bit_exact(imported: tuple[Path, str], weights: Path) -> None:
     config = machine("edge")
     model = checkpoint.load(imported[0]).model
-    image = load_picture(path_of(weights, "image"), M3VIT_TINY).image
+    image = load_picture(path_of(weights, "image"), M3VIT_BACKBONE).image
     quantised = quantise(model, image[None], config.numerics)
     program, integer = compile_model(quantised, config), IntegerModel(quantised, config.numerics)
     for task in range(2):
@@ -122,7 +122,7 @@ BREAKS: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "unexpected": (
         lambda folder: (folder / "l2_w_gate_T_task0.float32.bin").write_bytes(b""),
-        "unexpected: l2_w_gate_T_task0.float32.bin is no tensor of 'm3vit-tiny'",
+        "unexpected: l2_w_gate_T_task0.float32.bin is no tensor of 'm3vit-backbone'",
     ),
     "truncated": (
         lambda folder: rewrite(path_of(folder, "pos_embed"), lambda content: content[:-4]),

@@ -11,14 +11,14 @@ from typer.testing import CliRunner
 
 from golden import checkpoint
 from golden.checkpoint import CheckpointError
-from golden.config import M3VIT_TINY
+from golden.config import M3VIT_BACKBONE
 from golden.integer.model import IntegerModel
 from sw import models, prepare
 from sw.cli import app
 from sw.models import find_model
 
 SMALL = replace(
-    M3VIT_TINY, name="m3vit-tiny", image_height=32, image_width=64, patch=8, dim=32, heads=2, layers=2, mlp_hidden=48,
+    M3VIT_BACKBONE, image_height=32, image_width=64, patch=8, dim=32, heads=2, layers=2, mlp_hidden=48,
     expert_layers=(1,), experts=8, expert_hidden=16,
 )  # fmt: skip
 
@@ -29,35 +29,35 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(models, "TRAINED_MODELS", tmp_path / "trained")
     monkeypatch.setattr(models, "_MADE", tmp_path / "made")
     monkeypatch.setattr(prepare, "CACHE", tmp_path / "cache")
-    monkeypatch.setitem(models.MODELS, "m3vit-tiny", SMALL)
+    monkeypatch.setitem(models.MODELS, "m3vit-backbone", SMALL)
     return tmp_path
 
 
 def test_a_seeded_model_is_made_once_for_each_routing_and_says_what_it_is(here: Path) -> None:
     seen: list[float] = []
-    path = find_model("m3vit-tiny", progress=seen.append)
+    path = find_model("m3vit-backbone", progress=seen.append)
     assert path.parent == here / "made" and "balanced" in path.name and seen == [0.5, 1.0]
     found = checkpoint.load(path)
     assert (found.weights, found.routing, found.seed) == ("seeded", "balanced", models.SEED)
     written = path.stat().st_mtime_ns
-    assert find_model("m3vit-tiny", "balanced") == path and path.stat().st_mtime_ns == written
-    other = find_model("m3vit-tiny", "skewed")
+    assert find_model("m3vit-backbone", "balanced") == path and path.stat().st_mtime_ns == written
+    other = find_model("m3vit-backbone", "skewed")
     assert other != path and checkpoint.load(other).routing == "skewed"
 
 
 def test_only_the_newest_made_models_are_kept(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "_KEPT", 2)
     for routing in ("balanced", "skewed", "captured"):
-        last = find_model("m3vit-tiny", routing)
+        last = find_model("m3vit-backbone", routing)
     assert len(list((here / "made").iterdir())) == 2 and last.is_file()
 
 
 def test_a_trained_model_of_the_name_comes_first(here: Path) -> None:
-    made = find_model("m3vit-tiny")
-    trained = here / "trained" / "m3vit-tiny.safetensors"
+    made = find_model("m3vit-backbone")
+    trained = here / "trained" / "m3vit-backbone.safetensors"
     trained.parent.mkdir()
     trained.write_bytes(made.read_bytes())
-    assert find_model("m3vit-tiny") == trained
+    assert find_model("m3vit-backbone") == trained
 
 
 def test_paths_are_taken_as_they_are() -> None:
@@ -66,10 +66,12 @@ def test_paths_are_taken_as_they_are() -> None:
 
 
 def test_unknown_names_and_routings_are_refused() -> None:
-    with pytest.raises(CheckpointError, match="unknown model 'nono'; trained models: nano; seeded models: m3vit-tiny"):
+    with pytest.raises(
+        CheckpointError, match="unknown model 'nono'; trained models: m3vit-tiny, nano; seeded models: m3vit-backbone"
+    ):
         find_model("nono")
     with pytest.raises(ValueError, match="unknown routing 'even'; choose one of: balanced, skewed, captured"):
-        find_model("m3vit-tiny", "even")
+        find_model("m3vit-backbone", "even")
 
 
 @pytest.mark.parametrize("command", ["run", "verify", "compile", "quantize", "bench"])
@@ -77,7 +79,9 @@ def test_a_trained_model_keeps_its_own_gates(command: str, tmp_path: Path) -> No
     out = tmp_path / ("out.safetensors" if command in ("compile", "quantize") else "out")
     result = CliRunner().invoke(app, [command, "--model", "nano", "--routing", "skewed", "--out", str(out)])
     assert result.exit_code == 2 and not out.exists()
-    assert "routing 'skewed' is for seeded models (m3vit-tiny, deit-small); model 'nano' is trained" in result.stderr
+    assert (
+        "routing 'skewed' is for seeded models (m3vit-backbone, deit-small); model 'nano' is trained" in result.stderr
+    )
 
 
 def test_bench_of_no_one_model_takes_no_routing(tmp_path: Path) -> None:
@@ -88,15 +92,17 @@ def test_bench_of_no_one_model_takes_no_routing(tmp_path: Path) -> None:
 
 
 def test_a_model_without_heads_is_not_trained() -> None:
-    result = CliRunner().invoke(app, ["train", "--model", "m3vit-tiny"])
+    result = CliRunner().invoke(app, ["train", "--model", "m3vit-backbone"])
     assert result.exit_code == 2 and "tasks without a head (task0, task1)" in result.stderr
 
 
 def test_a_quantised_model_is_remembered_bit_for_bit(here: Path) -> None:
-    first = prepare.prepare("m3vit-tiny", "tiny", routing="skewed")
-    assert first.label == "m3vit-tiny (seeded, not trained; skewed routing)" and first.routing == "skewed"
+    first = prepare.prepare("m3vit-backbone", "tiny", routing="skewed")
+    assert first.label == "m3vit-backbone (seeded, not trained; skewed routing)" and first.routing == "skewed"
     stages: list[tuple[str, str]] = []
-    again = prepare.prepare("m3vit-tiny", "tiny", routing="skewed", on_progress=lambda s, f, d: stages.append((s, d)))
+    again = prepare.prepare(
+        "m3vit-backbone", "tiny", routing="skewed", on_progress=lambda s, f, d: stages.append((s, d))
+    )
     assert ("quantise", "as before") in stages
     assert np.array_equal(first.program.content, again.program.content)
     image = np.random.default_rng(1).integers(0, 256, (3, 32, 64), dtype=np.uint8)
@@ -104,7 +110,7 @@ def test_a_quantised_model_is_remembered_bit_for_bit(here: Path) -> None:
     expected, got = (IntegerModel(made.quantised, numerics).run(image, 1) for made in (first, again))
     assert np.array_equal(expected["layer01.residual"], got["layer01.residual"])
     assert first.quantised.scales.keys() == again.quantised.scales.keys()
-    wider = prepare.prepare("m3vit-tiny", "tiny", 12, routing="skewed")
+    wider = prepare.prepare("m3vit-backbone", "tiny", 12, routing="skewed")
     assert wider.quantised.activation_width == 12 and len(list((here / "cache").iterdir())) == 2
-    other = prepare.prepare("m3vit-tiny", "tiny")
+    other = prepare.prepare("m3vit-backbone", "tiny")
     assert other.routing == "balanced" and not np.array_equal(other.program.content, first.program.content)

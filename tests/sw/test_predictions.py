@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from golden.config import M3VIT_TINY, TaskConfig
+from golden.config import M3VIT_BACKBONE, TaskConfig
 from sw.pictures import Picture
 from sw.predictions import compare, feature_colours
 from sw.report.figures import prediction_figure
 
-SMALL = replace(M3VIT_TINY, name="small", image_height=64, image_width=96, dim=24)  # 4 x 6 patches
+SMALL = replace(M3VIT_BACKBONE, name="small", image_height=64, image_width=96, dim=24)  # 4 x 6 patches
 
 
 def features(seed: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 from rich.console import Console
 
-from golden.config import M3VIT_TINY, NANO
+from golden.config import M3VIT_BACKBONE, NANO
 from hw.accelerator import Accelerator
 from hw.boards.on_chip_memory import OnChipMemory
 from hw.boards.sdram.chip import ANY_CHIP
@@ -262,7 +262,7 @@ def test_table_shows_every_module():
     assert all(word in text for word in ("array", "1,234", "83,640", "total"))
 
 
-@pytest.mark.parametrize("model", [NANO, M3VIT_TINY], ids=lambda model: model.name)
+@pytest.mark.parametrize("model", [NANO, M3VIT_BACKBONE], ids=lambda model: model.name)
 def test_activations_fit_on_chip(model):
     assert Plan(Geometry(model, preset("ecp5-85f"))).problems() == []
 
