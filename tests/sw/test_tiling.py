@@ -17,8 +17,8 @@ from sw.compiler import CapacityError, compile_model
 from sw.compiler.geometry import Geometry, Tiling, tilings
 from sw.compiler.layout import Allocation, Plan, buffers
 from sw.cycle_model.predict import predict, queue_lengths
-from sw.dump import residual_streams
 from sw.program import Program
+from sw.readback import residual_streams
 from sw.verify import verify
 from tests.sw.models import random_image, random_model
 
