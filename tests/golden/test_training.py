@@ -105,7 +105,7 @@ def test_nothing_to_resume_from(tmp_path: Path) -> None:
         train(SMALL, out=out, recipe=QUICK, resume=True)
 
 
-@pytest.mark.parametrize("router", ["multi_gate", "task_conditioned"])
+@pytest.mark.parametrize("router", [pytest.param("multi_gate", marks=pytest.mark.soak), "task_conditioned"])
 def test_half_precision_is_scored_as_it_is_stored(router: Router, tmp_path: Path) -> None:
     out, embedding = tmp_path / "half.safetensors", 4 if router == "task_conditioned" else 0
     config = replace(SMALL, router=router, task_embedding=embedding)

@@ -9,12 +9,21 @@ from hw.config import AcceleratorConfig
 from sim.bench import run_bench
 
 
-@pytest.mark.parametrize("width", [8, 12, 16])
-@pytest.mark.parametrize("size", [(2, 4), (4, 4), (8, 16), (16, 16)], ids=lambda size: f"{size[0]}x{size[1]}")
-def test_dot_products_are_exact(size, width):
-    config = AcceleratorConfig(name="array", elements=size[0], lanes=size[1], memory_bytes=4, bank_words=64)
+SIZES = [(2, 4), (4, 4), (8, 16), (16, 16)]
+USUAL = [(2, 4, 8), (4, 4, 8), (8, 16, 8), (16, 16, 8), (2, 4, 16), (8, 16, 16), (4, 4, 12)]
+
+
+@pytest.mark.parametrize(
+    ("elements", "lanes", "width"),
+    [
+        case if case in USUAL else pytest.param(*case, marks=pytest.mark.soak)
+        for case in ((*size, width) for size in SIZES for width in (8, 12, 16))
+    ],
+)
+def test_dot_products_are_exact(elements, lanes, width):
+    config = AcceleratorConfig(name="array", elements=elements, lanes=lanes, memory_bytes=4, bank_words=64)
     array = ComputeArray(config.with_activation_width(width))
-    assert array.LATENCY == 5 + (size[1] - 1).bit_length()
+    assert array.LATENCY == 5 + (lanes - 1).bit_length()
     settings = {"config": array.config.to_dict(), "steps": 300, "latency": array.LATENCY}
-    result = run_bench(array, "tests.hw.array_bench", parameters=settings, seed=size[0] + width)
+    result = run_bench(array, "tests.hw.array_bench", parameters=settings, seed=elements + width)
     assert result.outputs["steps"] == 300
