@@ -14,7 +14,7 @@ PRESET ?= edge
 BOARD ?= ulx3s-85f
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint train evaluate synth bench bitstream flash selftest sdram-soak doctor clean
+.PHONY: help setup run test test-all lint train evaluate synth bench bitstream flash selftest sdram-soak doctor clean
 
 help:
 	@echo "Tessera: an open accelerator for mixture-of-experts vision transformers"
@@ -22,6 +22,7 @@ help:
 	@echo "  make run       simulate one frame on the RTL and compare every tensor with the golden model"
 	@echo "                 (MODEL=$(MODEL) PRESET=$(PRESET); report in build/run)"
 	@echo "  make test      run all tests, $(TEST_JOBS) at a time (TEST_JOBS=n; one file: $(BIN)/pytest tests/hw/test_x.py)"
+	@echo "  make test-all  those and the longer ones: more widths, machines and weights (about twice the time)"
 	@echo "  make selftest  prove that the checks can fail: break things on purpose and see each caught"
 	@echo "  make sdram-soak   a million random bursts on the SDRAM controller and its chip model (a few minutes)"
 	@echo "  make bench     measure cycles of every model and preset; table in build/bench"
@@ -55,7 +56,10 @@ run: $(READY)
 	$(BIN)/tessera run --model $(MODEL) --preset $(PRESET) --out build/run
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist worksteal tests
+
+test-all: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist worksteal -m "" tests
 
 lint: $(READY)
 	$(BIN)/ruff check .

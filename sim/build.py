@@ -43,6 +43,9 @@ SINGLE_UNIT_LIMIT = 1_500_000
 
 COMPILE_JOBS = 2
 
+QUICK_BUILDS = bool(os.environ.get("TESSERA_QUICK_BUILDS"))
+"""Set for tests: simulators that run briefly, compiled once and with less optimisation, whatever their options say."""
+
 _SIGNED = Path(__file__).parent / "signed.h"
 
 # Names that are wrong in generated or hand-written Verilog alike, and never merely style.
@@ -96,6 +99,17 @@ class BuildOptions:
     all_public: bool = False
     coverage: bool = False
     training: Callable[[Simulator], object] | None = None
+
+    @property
+    def level(self) -> str:
+        """The C++ compiler's optimisation of the model."""
+        if self.debug:
+            return (
+                "-O0"  # every signal is written back at each step, whatever the compiler does: half the time to build
+            )
+        if QUICK_BUILDS or not self.optimise:
+            return "-O1"
+        return "-O3" if self.training else "-O2"
 
     @property
     def fast(self) -> bool:
@@ -258,6 +272,7 @@ def _digest(design: Design | None, control: str, options: BuildOptions) -> str:
         json.dumps(_compiler_flags(options)),
         tools.cxx_target() if options.fast else "",
         str(options.training is not None),
+        options.level,
         tools.verilator_version(),
         tools.cxx_version(),
         str(cocotb_tools.config.libs_dir),
@@ -294,7 +309,7 @@ def _generate(design: Design | None, control: str, options: BuildOptions, work: 
 def _compile_model(generated: Sequence[Path], options: BuildOptions, work: Path) -> None:
     """Compile the model, cocotb's main program and the user's C++, and link them."""
     main = options.main or Path(cocotb_tools.config.share_dir) / "lib" / "verilator" / "verilator.cpp"
-    level = "-O3" if options.training else "-O2" if options.optimise else "-O1"
+    level = options.level
     flags = [*_compiler_flags(options), *_model_flags(options), "-I."]
     folder = work / "generated"
     once: list[tuple[Path, Path, str]] = []
@@ -311,7 +326,7 @@ def _compile_model(generated: Sequence[Path], options: BuildOptions, work: Path)
     jobs += [(source, folder / f"own_{index}.o", level) for index, source in enumerate(own)]
     objects = [target for _, target, _ in (*once, *jobs)] + sorted(_runtime(options).glob("*.o"))
     _compile(once, flags, cwd=folder)
-    if options.training and options.fast and "clang" not in tools.cxx_version():
+    if options.training and options.fast and not QUICK_BUILDS and "clang" not in tools.cxx_version():
         _compile(jobs, [*flags, *_COUNTING], cwd=folder)
         _link(objects, work, _COUNTING)
         options.training(_simulator(work, options))

@@ -11,6 +11,7 @@ from hw.accelerator import Accelerator
 from hw.config import preset as find_preset
 from hw.ecp5.platform import Ecp5
 from sim.tools import git_id, tool_versions
+from sim.verilog import collector_paused
 from sw.files import PROJECT_ROOT, write_json
 from sw.synth import OnProgress
 from sw.synthesis.few_pins import CORE, FewPins
@@ -49,7 +50,8 @@ def run_route(
             on_progress(preset, share, stage)
 
     top = FewPins(Accelerator(find_preset(preset)))
-    design = rtlil.convert(top, name="top", emit_src=False, platform=Ecp5())
+    with collector_paused():
+        design = rtlil.convert(top, name="top", emit_src=False, platform=Ecp5())
     synthesise(design, work, lambda stage, share: report(stage, share / 2), core=f"top.{CORE}", netlist=True)
     routes = []
     for number, seed in enumerate(seeds):

@@ -15,6 +15,7 @@ from hw.accelerator import Accelerator
 from hw.config import preset as find_preset
 from hw.ecp5.platform import Ecp5
 from sim.tools import git_id, tool_versions
+from sim.verilog import collector_paused
 from sw.files import PROJECT_ROOT, write_json
 from sw.synthesis.cost import RESOURCES, count, excess
 from sw.synthesis.cost import family as find_family
@@ -68,7 +69,8 @@ def measure(
             on_progress(label, share, f"{stage} ({time.monotonic() - start:.0f} s)")
 
     report("elaborating", 0.0)
-    design = rtlil.convert(component, name="top", emit_src=False, platform=PLATFORMS[target.name]())
+    with collector_paused():
+        design = rtlil.convert(component, name="top", emit_src=False, platform=PLATFORMS[target.name]())
     statistics, memories = synthesise(design, work, report, family=family)
     modules = count(statistics, target)
     total = {name: sum(cost[name] for cost in modules.values()) for name in RESOURCES}

@@ -138,7 +138,9 @@ def full(routing: str) -> VisionTransformer:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("routing", ROUTINGS)
+@pytest.mark.parametrize(
+    "routing", ["balanced", *(pytest.param(name, marks=pytest.mark.soak) for name in ("skewed", "captured"))]
+)
 def test_loads_of_the_full_model_on_held_out_scenes(routing: str) -> None:
     choices = []
     for task in range(2):

@@ -18,6 +18,11 @@ def _resolve(component, path):
     return component
 
 
+def on_bus(config: AcceleratorConfig, unit: type[wiring.Component]) -> OnBus:
+    """A unit that takes nothing but the configuration, behind AXI ports."""
+    return OnBus(config, unit(config))
+
+
 class OnBus(wiring.Component):
     """A unit with the same ports, except that a client of the read master is attached to one, and AXI ports have IDs.
 

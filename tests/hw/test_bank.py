@@ -7,6 +7,7 @@ import pytest
 from hw.compute.bank import StationaryBanks
 from hw.config import AcceleratorConfig
 from sim.bench import run_bench
+from tests.hw.units import simulator
 
 SHAPES = {
     "one word a chunk": {"elements": 4, "lanes": 8, "memory_bytes": 4, "exponential_lanes": 1},
@@ -27,5 +28,5 @@ def test_every_write_lands_once(shape, seed):
     config = AcceleratorConfig(name="bank", bank_words=64, **SHAPES[shape])
     config = config.with_activation_width(16 if shape == "16 bits" else 8)
     settings = {"config": config.to_dict(), "cycles": 3000}
-    result = run_bench(StationaryBanks(config), "tests.hw.bank_bench", parameters=settings, seed=seed)
+    result = run_bench(simulator(StationaryBanks, config), "tests.hw.bank_bench", parameters=settings, seed=seed)
     assert min(result.outputs["refused"][name] for name in ("fill", "exponentials")) > 100

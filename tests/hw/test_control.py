@@ -7,6 +7,7 @@ import pytest
 from hw.bus.control import ControlRegisters, configuration_word
 from hw.config import preset
 from sim.bench import run_bench
+from tests.hw.units import simulator
 
 UNITS = 6
 
@@ -16,7 +17,7 @@ UNITS = 6
 def test_control(name, stall):
     config = preset(name)
     run_bench(
-        ControlRegisters(config, 3, UNITS),
+        simulator(ControlRegisters, config, 3, UNITS),
         "tests.hw.control_bench",
         parameters={
             "stall": stall,

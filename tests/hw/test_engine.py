@@ -13,6 +13,7 @@ from hw.config import AcceleratorConfig
 from hw.isa import Destination
 from sim.bench import run_bench
 from tests.hw.engine_model import blank_job
+from tests.hw.units import simulator
 
 CONFIGS = {
     "2x4": AcceleratorConfig(name="2x4", elements=2, lanes=4, memory_bytes=4, bank_words=128, max_tokens=64),
@@ -59,7 +60,9 @@ def run(config: AcceleratorConfig, jobs: list[dict[str, int]], *, stall: float, 
     """Run jobs one after the other; returns what was seen of their timing."""
     queues = random_queues(config, np.random.default_rng(seed))
     settings = {"config": config.to_dict(), "jobs": jobs, "queues": queues, "stall": stall}
-    return run_bench(ComputeEngine(config), "tests.hw.engine_bench", parameters=settings, seed=seed).outputs["timing"]
+    return run_bench(simulator(ComputeEngine, config), "tests.hw.engine_bench", parameters=settings, seed=seed).outputs[
+        "timing"
+    ]
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4, 0.9])

@@ -9,14 +9,15 @@ import pytest
 from hw.config import preset
 from hw.memory.image import ImageLoader
 from sim.bench import run_bench
-from tests.hw.on_bus import OnBus
+from tests.hw.on_bus import on_bus
+from tests.hw.units import simulator
 
 BENCH = "tests.hw.image_bench"
 
 
 def run(config, *, stall=0.0, seed=1, shapes=(), test_filter="^(?!.*bandwidth)"):
     return run_bench(
-        OnBus(config, ImageLoader(config)),
+        simulator(on_bus, config, ImageLoader),
         BENCH,
         parameters={"stall": stall, "lanes": config.lanes, "columns": config.columns, "shapes": shapes},
         seed=seed,

@@ -9,6 +9,7 @@ from hw.bus.read_master import ReadMaster
 from hw.config import preset
 from sim.bench import BenchFailure, run_bench
 from tests.hw.on_bus import OnBus
+from tests.hw.units import simulator
 
 BENCH = "tests.hw.read_master_bench"
 
@@ -20,12 +21,12 @@ def master(name):
 @pytest.mark.parametrize("stall", [0.0, 0.4])
 @pytest.mark.parametrize("name", ["tiny", "ecp5-85f", "edge"])
 def test_read_master(name, stall):
-    run_bench(master(name), BENCH, parameters={"stall": stall}, seed=5, test_filter="^(?!.*crosses)")
+    run_bench(simulator(master, name), BENCH, parameters={"stall": stall}, seed=5, test_filter="^(?!.*crosses)")
 
 
 def test_crossing_a_page_is_caught():
     with pytest.raises(BenchFailure, match="crosses a 4 KiB boundary"):
-        run_bench(master("tiny"), BENCH, parameters={"stall": 0.0}, test_filter="crosses_a_page")
+        run_bench(simulator(master, "tiny"), BENCH, parameters={"stall": 0.0}, test_filter="crosses_a_page")
 
 
 def test_no_clients_is_refused():

@@ -7,6 +7,7 @@ import pytest
 from hw.compute.requantiser import Requantiser
 from hw.config import PRESETS
 from sim.bench import BenchFailure, run_bench
+from tests.hw.units import simulator
 
 BENCH = "tests.hw.requantiser_bench"
 
@@ -16,7 +17,9 @@ BENCH = "tests.hw.requantiser_bench"
 def test_results_are_exact(width, seed):
     config = PRESETS["tiny"].with_activation_width(width)
     settings = {"config": config.to_dict(), "groups": 20_000}
-    result = run_bench(Requantiser(config), BENCH, parameters=settings, seed=seed, test_filter="results_are_exact")
+    result = run_bench(
+        simulator(Requantiser, config), BENCH, parameters=settings, seed=seed, test_filter="results_are_exact"
+    )
     assert result.outputs["ties"] > 1000
 
 

@@ -7,6 +7,7 @@ import pytest
 from hw.config import AcceleratorConfig
 from hw.memory.scratchpad import Scratchpad
 from sim.bench import BenchFailure, run_bench
+from tests.hw.units import simulator
 
 BENCH = "tests.hw.scratchpad_bench"
 SHAPES = {
@@ -27,7 +28,7 @@ def test_every_access_is_exact(shape, words, width, pressure):
     config = configuration(shape, words, width)
     settings = {"config": config.to_dict(), "cycles": 4000, "write_pressure": pressure}
     names = "every_access_is_exact|loads_keep_order|addresses_beyond_are_reported"
-    result = run_bench(Scratchpad(config), BENCH, parameters=settings, seed=13, test_filter=names)
+    result = run_bench(simulator(Scratchpad, config), BENCH, parameters=settings, seed=13, test_filter=names)
     assert len(result.tests) == 3
     assert min(result.outputs.values()) > 200
 
@@ -36,5 +37,8 @@ def test_collision_is_asserted():
     config = configuration("four columns")
     with pytest.raises(BenchFailure, match=r"(?s)a hardware assertion fired.*word +1 is written and broadcast at once"):
         run_bench(
-            Scratchpad(config), BENCH, parameters={"config": config.to_dict()}, test_filter="collision_is_asserted"
+            simulator(Scratchpad, config),
+            BENCH,
+            parameters={"config": config.to_dict()},
+            test_filter="collision_is_asserted",
         )

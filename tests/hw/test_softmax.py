@@ -7,6 +7,7 @@ import pytest
 from hw.config import PRESETS, preset
 from hw.nonlinear.softmax import Softmax
 from sim.bench import BenchFailure, run_bench
+from tests.hw.units import simulator
 
 BENCH = "tests.hw.softmax_bench"
 CONFIGS = {
@@ -24,19 +25,21 @@ def settings(config, stall):
 
 @pytest.mark.parametrize(("name", "stall"), [*((name, 0.4) for name in CONFIGS), ("ecp5-85f", 0.0), ("edge", 0.0)])
 def test_tiles_are_exact(name, stall):
-    run_bench(Softmax(CONFIGS[name]), BENCH, parameters=settings(CONFIGS[name], stall), test_filter="tiles", seed=7)
+    run_bench(
+        simulator(Softmax, CONFIGS[name]), BENCH, parameters=settings(CONFIGS[name], stall), test_filter="tiles", seed=7
+    )
 
 
 @pytest.mark.parametrize("name", ["tiny", "ecp5-85f", "one-group"])
 def test_throughput_and_gate_port(name):
     config = CONFIGS[name]
-    run_bench(Softmax(config), BENCH, parameters=settings(config, 0.0), test_filter="beat|gate")
+    run_bench(simulator(Softmax, config), BENCH, parameters=settings(config, 0.0), test_filter="beat|gate")
 
 
 def test_other_numerics_are_noticed():
     other = preset("tiny").with_activation_width(12)
     with pytest.raises(BenchFailure, match="tiles_are_exact"):
-        run_bench(Softmax(preset("tiny")), BENCH, parameters=settings(other, 0.0), test_filter="tiles")
+        run_bench(simulator(Softmax, preset("tiny")), BENCH, parameters=settings(other, 0.0), test_filter="tiles")
 
 
 def test_room_in_the_banks_is_checked():

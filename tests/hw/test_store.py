@@ -10,14 +10,15 @@ from hw.bus.write_master import WriteMaster
 from hw.config import preset
 from hw.memory.store import StoreUnit
 from sim.bench import run_bench
-from tests.hw.on_bus import OnBus
+from tests.hw.on_bus import on_bus
+from tests.hw.units import simulator
 
 BENCH = "tests.hw.store_bench"
 
 
 def run(config, *, stall=0.0, seed=1, test_filter="^(?!.*bandwidth)"):
     return run_bench(
-        OnBus(config, StoreUnit(config)),
+        simulator(on_bus, config, StoreUnit),
         BENCH,
         parameters={"config": config.to_dict(), "stall": stall},
         seed=seed,
@@ -45,4 +46,6 @@ def test_bandwidth(name):
 @pytest.mark.parametrize("name", ["tiny", "edge"])
 def test_write_master_alone(name, stall):
     config = preset(name)
-    run_bench(OnBus(config, WriteMaster(config)), "tests.hw.write_master_bench", parameters={"stall": stall}, seed=3)
+    run_bench(
+        simulator(on_bus, config, WriteMaster), "tests.hw.write_master_bench", parameters={"stall": stall}, seed=3
+    )

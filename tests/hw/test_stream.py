@@ -9,7 +9,8 @@ import pytest
 from hw.config import AcceleratorConfig, preset
 from hw.memory.stream import WeightStream
 from sim.bench import run_bench
-from tests.hw.on_bus import OnBus
+from tests.hw.on_bus import on_bus
+from tests.hw.units import simulator
 
 BENCH = "tests.hw.stream_bench"
 CASES = [("tiny", 8), ("ecp5-85f", 12), ("edge", 16), ("edge", 8), ("tiny", 16)]
@@ -17,7 +18,7 @@ CASES = [("tiny", 8), ("ecp5-85f", 12), ("edge", 16), ("edge", 8), ("tiny", 16)]
 
 def run(config: AcceleratorConfig, *, stall=0.0, seed=1, test_filter="^(?!.*bandwidth)"):
     return run_bench(
-        OnBus(config, WeightStream(config)),
+        simulator(on_bus, config, WeightStream),
         BENCH,
         parameters={"config": config.to_dict(), "stall": stall},
         seed=seed,

@@ -7,6 +7,7 @@ import pytest
 from hw.compute.transposer import Transposer
 from hw.config import AcceleratorConfig
 from sim.bench import run_bench
+from tests.hw.units import simulator
 
 SHAPES = {
     "square": {"elements": 4, "lanes": 4, "memory_bytes": 4},
@@ -20,4 +21,4 @@ SHAPES = {
 def test_words_come_out_transposed(shape, stall):
     config = AcceleratorConfig(name="transposer", **SHAPES[shape])
     settings = {"config": config.to_dict(), "words": 300, "stall": stall}
-    run_bench(Transposer(config), "tests.hw.transposer_bench", parameters=settings, seed=7)
+    run_bench(simulator(Transposer, config), "tests.hw.transposer_bench", parameters=settings, seed=7)

@@ -7,6 +7,7 @@ import pytest
 from hw.compute.writeback import Writeback
 from hw.config import AcceleratorConfig
 from sim.bench import BenchFailure, run_bench
+from tests.hw.units import simulator
 
 BENCH = "tests.hw.writeback_bench"
 SHAPES = {
@@ -27,7 +28,9 @@ def configuration(shape: str) -> AcceleratorConfig:
 def test_every_write_is_exact(shape, seed):
     config = configuration(shape)
     settings = {"config": config.to_dict(), "jobs": 60}
-    result = run_bench(Writeback(config), BENCH, parameters=settings, seed=seed, test_filter="every_write_is_exact")
+    result = run_bench(
+        simulator(Writeback, config), BENCH, parameters=settings, seed=seed, test_filter="every_write_is_exact"
+    )
     assert min(result.outputs.values()) > 0, result.outputs
 
 
@@ -43,10 +46,10 @@ def test_misuse_is_asserted(name, gap, message):
     config = configuration("square")
     settings = {"config": config.to_dict(), "gap": gap}
     with pytest.raises(BenchFailure, match=f"(?s)a hardware assertion fired.*{message}"):
-        run_bench(Writeback(config), BENCH, parameters=settings, test_filter=f"{name}_(is|are)_asserted")
+        run_bench(simulator(Writeback, config), BENCH, parameters=settings, test_filter=f"{name}_(is|are)_asserted")
 
 
 def test_additions_six_cycles_apart_are_no_hazard():
     config = configuration("square")
     settings = {"config": config.to_dict(), "gap": 6}
-    run_bench(Writeback(config), BENCH, parameters=settings, test_filter="hazard_is_asserted")
+    run_bench(simulator(Writeback, config), BENCH, parameters=settings, test_filter="hazard_is_asserted")

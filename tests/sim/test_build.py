@@ -45,6 +45,7 @@ def test_training_runs_before_the_final_build(tmp_path, monkeypatch):
         assert list((simulator.directory / "generated").glob("*.gcda")), "the instrumented build counted nothing"
 
     monkeypatch.setattr(build, "BUILD_ROOT", tmp_path)
+    monkeypatch.setattr(build, "QUICK_BUILDS", False)
     options = wrapped_options(optimise=True, training=train)
     design = export_verilog(Scale(1), name="scale")
     simulator = build_simulator(design, options)

@@ -92,7 +92,10 @@ def check_causes(program: Program, result: FrameResult) -> None:
         assert busy == (command.ideal_cycles if ran else 0), f"{command.name}: {busy} beats"
 
 
-@pytest.mark.parametrize(("name", "width"), MACHINES)
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [pytest.param(*case, marks=pytest.mark.soak) if case == ("tiny", 16) else case for case in MACHINES],
+)
 def test_random_geometries(name: str, width: int) -> None:
     """Odd token counts, tails in every dimension, top-1 to top-4, 2 to 16 experts; random stalls; tasks A-B-A."""
     config = machine(name, width)

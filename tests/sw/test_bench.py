@@ -22,6 +22,7 @@ def case(tmp_path_factory):
     return Case(preset="tiny", model=str(save_small(tmp_path_factory.mktemp("bench") / "small.safetensors")))
 
 
+@pytest.mark.soak
 def test_one_run_measures_everything(case, tmp_path):
     result = bench.run_bench(tmp_path, quick=True, cases=[case])
     assert json.loads((tmp_path / "bench.json").read_text()) == result

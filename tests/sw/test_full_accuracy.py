@@ -53,10 +53,10 @@ def model(name: str) -> VisionTransformer:
     ("name", "width", "error", "changes"),
     [
         ("default", 8, 0.05, 0.05),
-        ("default", 12, 0.015, 0.015),
-        ("another seed", 8, 0.05, 0.05),
-        ("skewed", 8, 0.05, 0.05),
-        ("outliers", 8, 0.10, 0.10),
+        pytest.param("default", 12, 0.015, 0.015, marks=pytest.mark.soak),
+        pytest.param("another seed", 8, 0.05, 0.05, marks=pytest.mark.soak),
+        pytest.param("skewed", 8, 0.05, 0.05, marks=pytest.mark.soak),
+        pytest.param("outliers", 8, 0.10, 0.10, marks=pytest.mark.soak),
         ("untrained", 8, 0.05, 0.10),
     ],
 )

@@ -1,0 +1,16 @@
+"""Simulators of units for tests that differ in their stimuli only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from functools import cache
+
+from amaranth.lib import wiring
+
+from sim.build import Simulator, build_simulator
+
+
+@cache
+def simulator(unit: Callable[..., wiring.Component], *arguments: Hashable) -> Simulator:
+    """The simulator of ``unit(*arguments)``. Elaborating a unit takes longer than running it: once in a process."""
+    return build_simulator(unit(*arguments))
