@@ -79,43 +79,31 @@ module DP16KD #(
         if (width <= 1) start = start + address[0];
     endfunction
 
-    reg [35:0] out_a, out_b;
-    reg [35:0] pair_a, pair_b, mask_a, mask_b, clash;
     wire writes_a = WEA && CEA && !RSTA;
     wire writes_b = WEB && CEB && !RSTB && !wide;
+    wire [35:0] pair_a = {words[{address_a[13:5], 1'b1}], words[{address_a[13:5], 1'b0}]};
+    wire [35:0] pair_b = {words[{address_b[13:5], 1'b1}], words[{address_b[13:5], 1'b0}]};
+    wire [35:0] mask_a = mask(DATA_WIDTH_A, address_a);
+    wire [35:0] mask_b = mask(DATA_WIDTH_B, address_b);
+    wire [35:0] new_a = pair_a & ~mask_a | data_in_a << start(DATA_WIDTH_A, address_a) & mask_a;
+    wire [35:0] new_b = pair_b & ~mask_b | data_in_b << start(DATA_WIDTH_B, address_b) & mask_b;
+    wire together = address_a[13:5] == address_b[13:5];
+    wire [35:0] seen_a = (WEA && WRITEMODE_A == "WRITETHROUGH" ? new_a : pair_a) ^ (writes_b && together ? mask_b : 0);
+    wire [35:0] seen_b = (WEB && WRITEMODE_B == "WRITETHROUGH" ? new_b : pair_b) ^ (writes_a && together ? mask_a : 0);
+    reg [35:0] out_a, out_b;
 
-    // One process for both ports: their clocks are the same.
+    // A table has no clock at port A.
     always @(posedge CLKA) begin
-        pair_a = {words[{address_a[13:5], 1'b1}], words[{address_a[13:5], 1'b0}]};
-        pair_b = {words[{address_b[13:5], 1'b1}], words[{address_b[13:5], 1'b0}]};
-        mask_a = mask(DATA_WIDTH_A, address_a);
-        mask_b = mask(DATA_WIDTH_B, address_b);
-        // Port A.
-        clash = writes_b && address_a[13:5] == address_b[13:5] ? mask_b : 36'b0;
         if (RSTA) out_a <= 0;
-        else if (CEA && !(WEA && WRITEMODE_A == "NORMAL"))
-            out_a <= ((WEA && WRITEMODE_A == "WRITETHROUGH"
-                ? pair_a & ~mask_a | data_in_a << start(DATA_WIDTH_A, address_a) & mask_a : pair_a) ^ clash)
-                >> start(DATA_WIDTH_A, address_a);
-        // Port B.
-        clash = writes_a && address_a[13:5] == address_b[13:5] ? mask_a : 36'b0;
+        else if (CEA && !(WEA && WRITEMODE_A == "NORMAL")) out_a <= seen_a >> start(DATA_WIDTH_A, address_a);
+        if (writes_a && |mask_a[17:0]) words[{address_a[13:5], 1'b0}] <= new_a[17:0];
+        if (writes_a && |mask_a[35:18]) words[{address_a[13:5], 1'b1}] <= new_a[35:18];
+    end
+    always @(posedge CLKB) begin
         if (RSTB) out_b <= 0;
-        else if (CEB && !(WEB && WRITEMODE_B == "NORMAL"))
-            out_b <= ((WEB && WRITEMODE_B == "WRITETHROUGH"
-                ? pair_b & ~mask_b | data_in_b << start(DATA_WIDTH_B, address_b) & mask_b : pair_b) ^ clash)
-                >> start(DATA_WIDTH_B, address_b);
-        // Writes.
-        if (writes_a) begin
-            pair_a = pair_a & ~mask_a | data_in_a << start(DATA_WIDTH_A, address_a) & mask_a;
-            words[{address_a[13:5], 1'b0}] <= pair_a[17:0];
-            words[{address_a[13:5], 1'b1}] <= pair_a[35:18];
-        end
-        if (writes_b) begin
-            pair_b = (writes_a && address_a[13:5] == address_b[13:5] ? pair_a : pair_b) & ~mask_b
-                | data_in_b << start(DATA_WIDTH_B, address_b) & mask_b;
-            words[{address_b[13:5], 1'b0}] <= pair_b[17:0];
-            words[{address_b[13:5], 1'b1}] <= pair_b[35:18];
-        end
+        else if (CEB && !(WEB && WRITEMODE_B == "NORMAL")) out_b <= seen_b >> start(DATA_WIDTH_B, address_b);
+        if (writes_b && |mask_b[17:0]) words[{address_b[13:5], 1'b0}] <= new_b[17:0];
+        if (writes_b && |mask_b[35:18]) words[{address_b[13:5], 1'b1}] <= new_b[35:18];
     end
 
     always @* if (RESETMODE != "SYNC" && (RSTA || RSTB)) $fatal(1, "DP16KD: only synchronous resets are modelled");
