@@ -14,7 +14,7 @@ PRESET ?= edge
 BOARD ?= ulx3s-85f
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint train evaluate synth bench bitstream flash selftest sdram-soak doctor clean
+.PHONY: help setup run test test-all lint notebook train evaluate synth bench bitstream flash selftest sdram-soak doctor clean
 
 help:
 	@echo "Tessera: an open accelerator for mixture-of-experts vision transformers"
@@ -32,6 +32,7 @@ help:
 	@echo "  make flash     load it onto the board with openFPGALoader"
 	@echo "  make train     train the demonstration model on procedural scenes"
 	@echo "  make lint      check style and types"
+	@echo "  make notebook  run docs/tutorial.ipynb again and keep what it shows"
 	@echo "  make doctor    check the tools of this machine"
 	@echo "  make clean     remove build/ (the environment in $(VENV) stays)"
 	@echo
@@ -65,6 +66,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+notebook: $(READY)
+	$(BIN)/python -m tests.sw.notebook
 
 train: $(READY)
 	$(BIN)/tessera train --model $(MODEL)

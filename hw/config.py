@@ -196,6 +196,8 @@ _EDGE = AcceleratorConfig(
     exponential_lanes=8,
     layernorm_lanes=16,
     layernorm_row_buffer=True,
+    # 197 tokens of 384 channels (DeiT-Small), to the block RAM.
+    residual_words=5120,
     parameter_entries=2048,
 )
 
@@ -209,13 +211,14 @@ PRESETS = {
             lanes=16,
             memory_bytes=2,
             scratchpad_words=10240,
-            residual_words=2048,
+            # 197 tokens of 192 channels (DeiT-Tiny), to the block RAM.
+            residual_words=2560,
             stream_beats=1024,
         ),
         _EDGE,
         # A quarter of the bus: expert layers are bound by the memory, so prefetching has more room.
         replace(_EDGE, name="edge-8", memory_bytes=8, stream_beats=4096),
-        # Room for 197 tokens of 384 channels and an MLP of 1536.
+        # Room for all heads of 197 tokens of 384 channels at once, and an MLP of 1536.
         replace(_EDGE, name="edge-large", scratchpad_words=32768, residual_words=8192),
     )
 }

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from hw.config import AcceleratorConfig
-from sw.expectation import raw_width, writes
 from sw.files import file_aside
 from sw.outcome import RunResult
 from sw.prepare import Prepared
-from sw.program import Program, Tensor
-from sw.traces import Traces
+from sw.readback import residual_streams
 
 
 def dump_tensors(prepared: Prepared, result: RunResult, path: Path) -> None:
@@ -42,31 +38,6 @@ def dump_tensors(prepared: Prepared, result: RunResult, path: Path) -> None:
         arrays[f"{task}/machine"] = prepared.program.outputs[outcome.result.task].read(traces.output)
     with file_aside(path) as aside, aside.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-
-
-def residual_streams(program: Program, traces: Traces, task: int) -> Iterator[tuple[str, np.ndarray]]:
-    """The machine's residual stream after every layer: its name, ``layerNN``, and float64 (tokens, D) integers.
-
-    It is read from the traced writes alone: the last one of every word by the layer's last command. NaN stands where
-    the machine wrote nothing.
-    """
-    records = traces.records["residual"]
-    for command in program.commands:
-        for tensor in command.tensors if command.runs(task) else ():
-            layer, _, part = tensor.name.rpartition(".")
-            if tensor.space == "residual" and layer.startswith("layer") and part == "residual":
-                yield layer, _last_written(tensor, records[records["command"] == command.index], program.config)
-
-
-def _last_written(tensor: Tensor, records: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
-    """Elements of ``tensor`` (``rows`` or ``last``) as a command's writes leave them."""
-    written = writes("residual", records, config).last()
-    memory = np.full((config.residual_words * config.columns, config.elements), np.nan)
-    inside = written.select(written.cell < len(memory))
-    bits = raw_width("residual", config)
-    memory[inside.cell] = inside.data - (inside.data >> (bits - 1) << bits)
-    place = tensor.locate()
-    return memory.reshape(-1, tensor.lanes)[place.word, place.lane]
 
 
 def _flatten(name: str, value: Any) -> dict[str, np.ndarray]:

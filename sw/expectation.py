@@ -136,13 +136,14 @@ class Expectation:
             self.values = np.concatenate(value).astype(np.int64)
             place = self._routed(self.queues)
         else:
-            rows = np.asarray(value)
-            first = tensor.first_row
-            self.values = rows[first : first + tensor.shape[0]].astype(np.int64)
+            whole = np.asarray(value)
+            first = (tensor.first_row, tensor.first_channel)
+            part = tuple(slice(start, start + size) for start, size in zip(first, tensor.shape[:2], strict=True))
+            self.values = whole[part].astype(np.int64)
             if self.values.shape != tensor.shape:
                 raise ValueError(
-                    f"golden tensor '{tensor.name}' has shape {rows.shape}; "
-                    f"the program writes {tensor.shape} from row {first}"
+                    f"golden tensor '{tensor.name}' has shape {whole.shape}; "
+                    f"the program writes {tensor.shape} from row {first[0]}, channel {first[1]}"
                 )
             place = tensor.locate()
         occurrences = int(place.occurrence.max(initial=0)) + 1
@@ -171,9 +172,12 @@ class Expectation:
 
     def inside(self, written: Writes) -> np.ndarray:
         """Mask of the writes that concern this tensor's words."""
-        cells = self.tensor.width // written.unit
-        low = self.tensor.base * cells
-        return (written.cell >= low) & (written.cell < low + self.tensor.extent * cells)
+        tensor, cells = self.tensor, self.tensor.width // written.unit
+        low = tensor.base * cells
+        mask = (written.cell >= low) & (written.cell < low + tensor.extent * cells)
+        if tensor.layout == "rows":
+            mask &= (written.cell - low) % (tensor.stride * cells) < tensor.row_words * cells
+        return mask
 
     def compare(self, written: Writes) -> Comparison:
         """Check writes, all of them inside."""
@@ -212,7 +216,7 @@ class Expectation:
         """Logical index of an element; (expert, position, channel) for the rows of queues."""
         index = tuple(int(i) for i in np.unravel_index(element, self.values.shape))
         if self.queues is None:
-            return (index[0] + self.tensor.first_row, *index[1:])
+            return (index[0] + self.tensor.first_row, index[1] + self.tensor.first_channel, *index[2:])
         ends = np.cumsum([len(queue) for queue in self.queues])
         expert = int(np.searchsorted(ends, index[0], side="right"))
         return expert, index[0] - int(ends[expert]) + len(self.queues[expert]), index[1]

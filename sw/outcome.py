@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sw import breakdown, cycles
+from sw import breakdown, cycles, rollout
 from sw.pictures import Picture
 from sw.predictions import Prediction
 from sw.program import Program
@@ -101,12 +102,24 @@ class FrameOutcome:
                 )
         return entries
 
-    def load(self) -> dict[str, list[int]]:
-        """Tokens of each expert, by routing command."""
-        experts = self.program.model.experts
-        return {
-            name: np.bincount(chosen[chosen >= 0], minlength=experts).tolist() for name, chosen in self.routing.items()
-        }
+    def load(self, *, first: bool = False) -> dict[str, list[int]]:
+        """Tokens of each expert, by layer; with ``first`` only those whose first choice it was."""
+        experts, load = self.program.model.experts, {}
+        for name, chosen in self.routing.items():
+            counted = chosen[:, :1] if first else chosen
+            load[name] = np.bincount(counted[counted >= 0], minlength=experts).tolist()
+        return load
+
+    def rollout(self) -> np.ndarray | None:
+        """Attention rollout (token out, token in) of the machine's own attention; None if it is not known."""
+        attention = rollout.attention(self.program, self.result.traces, self.result.task)
+        return None if attention is None else rollout.rollout(attention)
+
+    def attention(self) -> dict[str, Any]:
+        """What run.json says about attention: the rollout's :func:`sw.rollout.summary`, or None."""
+        found, task = self.rollout(), self.result.task
+        model = self.program.model
+        return {"attention_rollout": None if found is None else rollout.summary(found, model, task)}
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-compatible form, as under ``tasks.<name>`` of run.json; cycles are simulated."""
@@ -133,6 +146,7 @@ class FrameOutcome:
             "prediction": {"kind": self.prediction.kind, **self.prediction.scores},
             "counters": counters,
             "expert_load": self.load(),
+            "expert_first_choices": self.load(first=True),
             "trouble": self.trouble,
             "first_mismatch": self.verdict.to_dict()["first"],
             "causes": breakdown.named(self.result.causes.sum(axis=0)),
@@ -175,11 +189,23 @@ class RunResult:
             **self.facts,
             "bit_exact": self.bit_exact,
             "pictures": [{"source": p.source, "notices": list(p.notices)} for p in self.pictures],
-            "tasks": {name: frame.to_dict() for name, frame in self.tasks().items()},
+            "tasks": {name: frame.to_dict() | frame.attention() for name, frame in self.tasks().items()},
+            "same_first_choice": same_first_choice(list(self.tasks().values())),
             "frames": lines,
             "accuracy": self.accuracy,
             "waves": self.waves,
         }
+
+
+def same_first_choice(outcomes: Sequence[FrameOutcome]) -> dict[str, float]:
+    """Share of patches whose first choice is the same expert in all of several tasks, by layer; empty for one."""
+    if len(outcomes) < 2:
+        return {}
+    shares = {}
+    for layer in outcomes[0].routing:
+        firsts = np.stack([outcome.routing[layer][1:, 0] for outcome in outcomes])
+        shares[layer] = float((firsts == firsts[0]).all(axis=0).mean())
+    return shares
 
 
 def routing(program: Program, result: FrameResult) -> dict[str, np.ndarray]:

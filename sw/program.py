@@ -54,7 +54,8 @@ class Tensor:
     Parameters
     ----------
     name:
-        Name of the golden tensor; ``first_row`` is the golden row that is row 0 here.
+        Name of the golden tensor. ``first_row`` and ``first_channel`` are the golden indices of what is row 0 (for
+        ``scores``, ``exponentials`` and ``queries``: head 0) and channel 0 here.
     space:
         Memory that is written.
     shape:
@@ -96,6 +97,7 @@ class Tensor:
     elements: int = 0
     room: int = 0
     first_row: int = 0
+    first_channel: int = 0
     extent: int = 0
     padding: int | None = 0
     signed: bool = True
@@ -138,6 +140,11 @@ class Tensor:
         offset, lane = self._channel(channels)
         word = self.base + rows * self.stride + offset
         return Location(*np.broadcast_arrays(word, lane, occurrence))
+
+    @property
+    def row_words(self) -> int:
+        """Words of one of its ``rows``; the stride is larger where other tensors' rows lie between them."""
+        return int(self._channel(np.array(self.shape[1] - 1))[0]) + 1
 
     @property
     def width(self) -> int:

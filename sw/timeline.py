@@ -146,19 +146,23 @@ def _softmax(program: Program, activity: Activity) -> Iterator[Event]:
     """Tiles of scores turned into exponentials, in the order of (head, queries)."""
     model, tile = program.model, program.config.elements
     tiles = -(-model.tokens // tile)
+    first_heads = {c.index: c.tensors[0].first_row for c in program.commands if c.op == "ATTENTION"}
     number, last_command = 0, None
     for span in activity.softmax:
         command = int(span["command"])
         number = 0 if command != last_command else number + 1
         last_command = command
-        head, first = divmod(number, tiles)[0], number % tiles * tile
+        head, first = first_heads[command] + number // tiles, number % tiles * tile
         args = {"head": head, "first_query": first, "command": command}
         name = f"head {head}, queries {first} to {min(first + tile, model.tokens) - 1}"
         yield Event(track=SOFTMAX, name=name, start=int(span["first"]), end=int(span["last"]) + 1, args=args)
 
 
 def _blocks(program: Program) -> tuple[np.ndarray, list[str]]:
-    """First addresses of all blocks of the weight stream, ascending, and what they are."""
+    """First addresses of all blocks of the weight stream, ascending, and what they are.
+
+    One that several commands read, each for its tokens, has the name of the first without the tokens.
+    """
     found = []
     for command in program.commands:
         opcode, fields = decode(program.command_bytes(command.index))
@@ -172,8 +176,10 @@ def _blocks(program: Program) -> tuple[np.ndarray, list[str]]:
             start = base + expert * fields["stream_bytes"]
             found.append((start, f"{command.name}: expert {expert}, first matrix"))
             found.append((start + fields["first_bytes"], f"{command.name}: expert {expert}, second matrix"))
-    found.sort()
-    return np.array([address for address, _ in found], np.int64), [name for _, name in found]
+    names: dict[int, str] = {}
+    for address, name in sorted(found, key=lambda block: block[0]):
+        names[address] = names[address].partition(".token")[0] if address in names else name
+    return np.array(list(names), np.int64), list(names.values())
 
 
 def _stream(program: Program, activity: Activity) -> Iterator[Event]:

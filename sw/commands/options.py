@@ -10,7 +10,7 @@ import typer
 Model = Annotated[
     str,
     typer.Option(
-        help="nano (trained), m3vit-backbone or deit-small (seeded, not trained), or the path of a checkpoint."
+        help="nano or m3vit-tiny (trained); m3vit-backbone, deit-small or pico (seeded); or the path of a checkpoint."
     ),
 ]
 Routing = Annotated[

@@ -7,7 +7,8 @@ import numpy as np
 from golden.integer.parameters import QuantisedModel
 from hw.config import AcceleratorConfig
 from hw.isa import COMMAND_BYTES
-from sw.compiler.layout import CapacityError, Geometry, Plan
+from sw.compiler.geometry import Geometry
+from sw.compiler.layout import CapacityError, Plan
 from sw.compiler.lowering import Lowering
 from sw.compiler.weights import padded
 from sw.program import MemoryMap, Program

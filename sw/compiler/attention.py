@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from golden.integer.parameters import QuantisedLayer, QuantisedLinear
+from golden.integer.parameters import QuantisedAttention, QuantisedLayer, QuantisedLinear
 from hw.isa import Destination, Follow, Opcode, Unit
 from sw import cycles
-from sw.compiler.emission import NOTHING, Emitter
+from sw.compiler.emission import NOTHING, Emitter, suffix
 from sw.compiler.weights import pad_axis, parameter_bytes, spread
 from sw.program import Tensor
 
@@ -19,38 +19,69 @@ class AttentionLowering(Emitter):
 
     Q follows LayerNorm, which follows what it normalises. V's weights are staged while Q and K are computed: the engine
     has read what lay in their place before it took Q. Attention needs all of Q, K and V, the projection all heads.
+
+    Where not all heads fit on chip they go through Q, K, V and attention in groups, each in the place of the one
+    before: when the engine takes a product it has read all that the command before needed. V's weights of the next
+    group are staged while the attention of this one is computed, which needs none.
     """
 
     def attend(self, layer: QuantisedLayer, name: str, *, after: Unit, follow: Follow) -> None:
         """Emit one layer's attention, from LayerNorm (``after`` and ``follow`` are its) to the residual stream."""
-        g, model, attention = self.geometry, self.model, layer.attention
+        g, model, projection = self.geometry, self.model, layer.attention.projection
         normed = self.tensor(f"{name}.norm1", model.tokens, model.dim)
         self.norm(layer.norm1, normed, after=after, follow=follow)
-        q, k, mixed = (self.heads(f"{name}.{part}") for part in ("q", "k", "attention"))
+        rows = Follow.NORM
+        for heads in self.plan.tiling.heads(g):
+            self._mix(layer.attention, normed, name, heads, follow=rows)
+            rows = Follow.NOTHING
+        columns = spread(projection.weight, 1, model.head_dim, g.head_words * self.config.lanes)
+        self.linear(
+            f"{name}.projection",
+            QuantisedLinear(**{**vars(projection), "weight": columns}),
+            self.residual(f"{name}.residual_attention"),
+            source=self.plan.bases[f"{name}.attention"],
+            words=g.heads_words,
+            steps=model.tokens,
+            destination=Destination.RESIDUAL_ADD,
+            after=Unit.ENGINE,
+        )
+
+    def _mix(self, attention: QuantisedAttention, normed: Tensor, name: str, heads: range, *, follow: Follow) -> None:
+        """Q, K, V and attention of some heads; ``follow`` is of the first product."""
+        g, model = self.geometry, self.model
+        part = suffix("head", heads, model.heads)
+        q, k = (self.heads(f"{name}.{kind}", heads) for kind in ("q", "k"))
+        # The first group's weights come beside Q and K, the others' beside the attention before.
+        weights = None if follow else self._stage(attention.v, name, heads, part)
         for label, linear, tensor, rows in (
-            ("query", attention.q, q, Follow.NORM),
+            ("query", attention.q, q, follow),
             ("key", attention.k, k, Follow.NOTHING),
         ):
             self.linear(
-                f"{name}.{label}",
-                linear,
+                f"{name}.{label}{part}",
+                self._of_heads(linear, heads),
                 tensor,
                 source=normed.base,
                 words=g.dim_words,
                 steps=model.tokens,
                 destination=Destination.ACTIVATION,
-                channels=g.heads_words * self.config.lanes,
+                channels=len(heads) * g.head_words * self.config.lanes,
                 heads=True,
                 after=NOTHING,
                 follow=rows,
             )
-        value = self._value(attention.v, normed, name)
+        weights = weights or self._stage(attention.v, name, heads, part)
+        value = self._value(attention.v, normed, weights, name, heads, part)
+        mixed = self.heads(f"{name}.attention", heads)
+        base, stride = mixed.base + heads.start * g.head_words, g.heads_words
+        extent = (model.tokens - 1) * stride + mixed.stride
+        mixed = Tensor(**{**vars(mixed), "base": base, "stride": stride, "extent": extent})
         self.emit(
             Opcode.ATTENTION,
-            f"{name}.attention",
-            *self._attention_tensors(name),
+            f"{name}.attention{part}",
+            *self._attention_tensors(name, heads),
             mixed,
-            work=cycles.attention(self.config, tokens=model.tokens, heads=model.heads, head_dim=model.head_dim),
+            work=cycles.attention(self.config, tokens=model.tokens, heads=len(heads), head_dim=model.head_dim),
             after=Unit.ENGINE,
             query_base=q.base,
             query_stride=q.stride,
@@ -61,31 +92,30 @@ class AttentionLowering(Emitter):
             destination_base=mixed.base,
             destination_stride=mixed.stride,
             tokens=model.tokens,
-            heads=model.heads,
+            heads=len(heads),
             head_words=g.head_words,
             score_multiplier=attention.score_multiplier,
             score_shift=attention.score_shift,
             output_multiplier=attention.output_multiplier,
             output_shift=attention.output_shift,
         )
-        projection = attention.projection
-        columns = spread(projection.weight, 1, model.head_dim, g.head_words * self.config.lanes)
-        self.linear(
-            f"{name}.projection",
-            QuantisedLinear(**{**vars(projection), "weight": columns}),
-            self.residual(f"{name}.residual_attention"),
-            source=mixed.base,
-            words=g.heads_words,
-            steps=model.tokens,
-            destination=Destination.RESIDUAL_ADD,
-            after=Unit.ENGINE,
-        )
 
-    def _attention_tensors(self, name: str) -> tuple[Tensor, ...]:
+    def _of_heads(self, linear: QuantisedLinear, heads: range) -> QuantisedLinear:
+        """The output channels of some heads."""
+        size = self.model.head_dim
+        channels = slice(heads.start * size, heads.stop * size)
+        return QuantisedLinear(**{name: np.asarray(values)[channels] for name, values in vars(linear).items()})
+
+    def _attention_tensors(self, name: str, heads: range) -> tuple[Tensor, ...]:
         """Scores, exponentials and query scales: tiles of P queries through double buffers."""
         c, model = self.config, self.model
-        shape = (model.heads, model.tokens, model.tokens)
-        common: dict[str, Any] = {"shape": shape, "elements": c.elements, "padding": None}
+        shape = (len(heads), model.tokens, model.tokens)
+        common: dict[str, Any] = {
+            "shape": shape,
+            "elements": c.elements,
+            "padding": None,
+            "first_row": heads.start,
+        }
         scores = Tensor(
             name=f"{name}.scores",
             space="score",
@@ -123,34 +153,42 @@ class AttentionLowering(Emitter):
         )
         return scores, exponentials, *scales
 
-    def _value(self, linear: QuantisedLinear, normed: Tensor, name: str) -> Tensor:
-        """Stage V's weights, then multiply with swapped roles so that V is written transposed."""
-        g, model = self.geometry, self.model
-        channels = g.heads_words * self.config.lanes
+    def _stage(self, linear: QuantisedLinear, name: str, heads: range, part: str) -> Tensor:
+        """Stage V's weights of some heads."""
+        g = self.geometry
         if np.any(linear.bias):
             raise ValueError(f"{name}.v has a bias; fold it into the projection's, as attention weights sum to 1")
-        linear = self.pad_outputs(linear, channels, heads=True)
-        weights = self.tensor(f"{name}.v_weights", channels, model.dim)
+        channels = len(heads) * g.head_words * self.config.lanes
+        linear = self.pad_outputs(self._of_heads(linear, heads), channels, heads=True)
+        weights = self.tensor(f"{name}.v_weights", channels, self.model.dim)
         matrix = self.narrow(pad_axis(linear.weight, 1, g.dim_words * self.config.lanes))
         self.emit(
             Opcode.STAGE,
-            weights.name,
+            f"{weights.name}{part}",
             weights,
             after=NOTHING,
             **self.block(matrix.view(np.uint8).reshape(-1)),
             destination_base=weights.base,
             words=channels * g.dim_words,
         )
-        value = self.heads(f"{name}.v")
+        return weights
+
+    def _value(
+        self, linear: QuantisedLinear, normed: Tensor, weights: Tensor, name: str, heads: range, part: str
+    ) -> Tensor:
+        """Multiply with the staged weights, roles swapped, so that V is written transposed."""
+        g, model, channels = self.geometry, self.model, weights.shape[0]
+        linear = self.pad_outputs(self._of_heads(linear, heads), channels, heads=True)
+        value = self.heads(f"{name}.v", heads)
         changes = {"layout": "transposed", "stride": g.token_words, "extent": channels * g.token_words}
         value = Tensor(**{**vars(value), **changes})
         self.emit(
             Opcode.LINEAR,
-            f"{name}.value",
+            f"{name}.value{part}",
             value,
             work=cycles.linear(
                 self.config,
-                macs=model.tokens * model.dim * model.dim,
+                macs=model.tokens * model.dim * len(heads) * model.head_dim,
                 steps=channels,
                 stationary_rows=model.tokens,
                 words=g.dim_words,

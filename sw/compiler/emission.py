@@ -10,7 +10,8 @@ from golden.integer.parameters import QuantisedLayerNorm, QuantisedLinear
 from hw.config import AcceleratorConfig
 from hw.isa import EVERYTHING, Destination, Follow, Opcode, Unit, encode
 from sw import cycles
-from sw.compiler.layout import Geometry, Plan
+from sw.compiler.geometry import Geometry
+from sw.compiler.layout import Plan
 from sw.compiler.weights import StreamBuilder, chunked, pad_axis, padded, parameter_bytes, spread, tile_bytes
 from sw.cycles import Work
 from sw.program import Command, Tensor
@@ -18,6 +19,13 @@ from sw.program import Command, Tensor
 ALL_TASKS = 0xFFFF
 NOTHING = Unit(0)
 """A command after nothing starts as soon as its unit takes it."""
+
+
+def suffix(kind: str, part: range, count: int) -> str:
+    """What tells the commands for ``part`` of ``count`` heads or tokens from those for the others; empty for all."""
+    if len(part) == count:
+        return ""
+    return f".{kind}{part.start}" if len(part) == 1 else f".{kind}s{part.start}-{part.stop - 1}"
 
 
 class Emitter:
@@ -86,31 +94,38 @@ class Emitter:
         }
         return Tensor(**{**fields, **changes})
 
-    def residual(self, name: str, *, skip: int = 0, **changes: Any) -> Tensor:
-        """The residual stream from row ``skip`` on."""
-        rows, words = self.model.tokens - skip, self.geometry.dim_words
+    def residual(self, name: str, *, rows: range | None = None, **changes: Any) -> Tensor:
+        """The residual stream, or some ``rows`` of it."""
+        words = self.geometry.dim_words
+        rows = range(self.model.tokens) if rows is None else rows
         return self.tensor(
-            name, rows, self.model.dim, base=skip * words, **{"space": "residual", "first_row": skip, **changes}
+            name,
+            len(rows),
+            self.model.dim,
+            base=rows.start * words,
+            **{"space": "residual", "first_row": rows.start, **changes},
         )
 
-    def heads(self, name: str) -> Tensor:
-        """Q, K or the attention output: every head starts at a word."""
+    def heads(self, name: str, heads: range) -> Tensor:
+        """Q, K or the attention output of some ``heads``: every head starts at a word."""
         g = self.geometry
+        words = len(heads) * g.head_words
         return self.tensor(
             name,
             self.model.tokens,
-            self.model.dim,
-            stride=g.heads_words,
-            extent=self.model.tokens * g.heads_words,
+            len(heads) * self.model.head_dim,
+            stride=words,
+            extent=self.model.tokens * words,
             block=self.model.head_dim,
             block_words=g.head_words,
+            first_channel=heads.start * self.model.head_dim,
         )
 
     def pad_outputs(self, linear: QuantisedLinear, channels: int, heads: bool = False) -> QuantisedLinear:
         """Zero output channels appended, at the end or to every head."""
         arrays = {name: np.asarray(values) for name, values in vars(linear).items()}
         if heads:
-            size = channels // self.model.heads
+            size = self.geometry.head_words * self.config.lanes
             arrays = {name: spread(values, 0, self.model.head_dim, size) for name, values in arrays.items()}
         return QuantisedLinear(**{name: pad_axis(values, 0, channels) for name, values in arrays.items()})
 
@@ -145,13 +160,18 @@ class Emitter:
         task_mask: int = ALL_TASKS,
         after: Unit = EVERYTHING,
         follow: Follow = Follow.NOTHING,
+        block: dict[str, Any] | None = None,
         **flags: int,
-    ) -> None:
-        """One LINEAR with streamed weights; ``flags`` are ``wide`` and ``broadcast_unsigned``."""
+    ) -> dict[str, Any]:
+        """One LINEAR with streamed weights; ``flags`` are ``wide`` and ``broadcast_unsigned``.
+
+        Returns where its block of the weight stream lies, for a later LINEAR to read it again as its ``block``.
+        """
         macs = steps * linear.weight.size
         channels = padded(len(linear.weight), self.config.lanes) if channels is None else channels
         wide = bool(flags.get("wide"))
-        block = self.block(self.linear_block(self.pad_outputs(linear, channels, heads), words, wide))
+        if block is None:
+            block = self.block(self.linear_block(self.pad_outputs(linear, channels, heads), words, wide))
         self.emit(
             Opcode.LINEAR,
             name,
@@ -178,6 +198,7 @@ class Emitter:
             gelu_multiplier=gelu[0] if gelu else 0,
             gelu_shift=gelu[1] if gelu else 0,
         )
+        return block
 
     def norm(
         self,

@@ -1,82 +1,17 @@
-"""Padded sizes, scratchpad allocation by lifetime, and the checks that a model fits a configuration."""
+"""Scratchpad allocation by lifetime, and the checks that a model fits a configuration."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 
-from golden.config import ModelConfig
-from hw.config import PRESETS, AcceleratorConfig
+from hw.config import PRESETS
+from sw.compiler.geometry import Geometry, Tiling, tilings
 
 
 class CapacityError(ValueError):
     """The model does not fit the configuration's memories; the message lists sizes and the way out."""
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Sizes of a model on a configuration, in words of T lanes and in tiles of P elements."""
-
-    model: ModelConfig
-    config: AcceleratorConfig
-
-    def words(self, channels: int) -> int:
-        """Words of a row of ``channels``."""
-        return -(-channels // self.config.lanes)
-
-    def tiles(self, rows: int) -> int:
-        """Tiles of P rows."""
-        return -(-rows // self.config.elements)
-
-    @property
-    def patch_words(self) -> int:
-        """Words of a patch's pixels."""
-        return self.words(self.model.patch_inputs)
-
-    @property
-    def dim_words(self) -> int:
-        """Words of a token's D channels."""
-        return self.words(self.model.dim)
-
-    @property
-    def head_words(self) -> int:
-        """Words of one head's channels."""
-        return self.words(self.model.head_dim)
-
-    @property
-    def heads_words(self) -> int:
-        """Words of a row of Q, K or the attention output: every head starts at a word."""
-        return self.model.heads * self.head_words
-
-    @property
-    def token_words(self) -> int:
-        """Words of one channel of V transposed."""
-        return self.words(self.model.tokens)
-
-    @property
-    def hidden_words(self) -> int:
-        """Words of a row of the dense MLP's hidden layer."""
-        return self.words(self.model.mlp_hidden)
-
-    @property
-    def expert_words(self) -> int:
-        """Words of a row of an expert's hidden layer."""
-        return self.words(self.model.expert_hidden)
-
-    @property
-    def gate_channels(self) -> int:
-        """Experts padded to whole tiles."""
-        return self.tiles(self.model.experts) * self.config.elements
-
-    def output_words(self, task: int) -> int:
-        """Words of a row of a task's result."""
-        entry = self.model.tasks[task]
-        return self.dim_words if entry.kind == "features" else self.words(entry.outputs)
-
-    def head_rows(self, task: int) -> int:
-        """Tokens of one pass of a head: as many of those it reads as the residual memory holds logits of."""
-        read = self.model.head_tokens(task)
-        return min(read.stop - read.start, self.config.residual_words // self.output_words(task))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,37 +31,57 @@ class Buffer:
 PHASES = 10
 
 
-def buffers(geometry: Geometry) -> list[Buffer]:
+def buffers(geometry: Geometry, tiling: Tiling) -> list[Buffer]:
     """Every scratchpad buffer of a frame with its lifetime; layer n occupies phases n * PHASES + 2 onwards.
 
     LayerNorm follows the rows of the matrix product before it, so its output is alive while that still reads its input.
+    Groups of heads go through phases 1 to 3 one after the other, blocks of tokens through 6 and 7, the last through 8.
     """
     model, g = geometry.model, geometry
     table = [Buffer(name="pixels", words=model.patches * g.patch_words, start=0, end=1)]
+    heads, tokens = len(tiling.heads(g)[0]), len(tiling.tokens(g)[0])
+    grouped, blocked = heads < model.heads, tokens < model.tokens
+    normed = 0 if tiling.pixels_apart else 7 - PHASES
 
     def add(name: str, words: int, start: int, end: int) -> None:
         table.append(Buffer(name=name, words=words, start=first + start, end=first + end))
 
     for layer in range(model.layers):
         first, prefix = layer * PHASES + 2, f"layer{layer:02d}"
-        rows = model.tokens * g.heads_words
-        add(f"{prefix}.norm1", model.tokens * g.dim_words, 7 - PHASES, 2)
-        add(f"{prefix}.q", rows, 1, 3)
-        add(f"{prefix}.k", rows, 1, 3)
-        add(f"{prefix}.v_weights", g.heads_words * g.config.lanes * g.dim_words, 2, 2)
-        add(f"{prefix}.v", g.heads_words * g.config.lanes * g.token_words, 2, 3)
-        add(f"{prefix}.attention", rows, 3, 4)
+        channels = heads * g.head_words * g.config.lanes
+        add(f"{prefix}.norm1", model.tokens * g.dim_words, normed, 3 if grouped else 2)
+        add(f"{prefix}.q", model.tokens * heads * g.head_words, 1, 3)
+        add(f"{prefix}.k", model.tokens * heads * g.head_words, 1, 3)
+        # The next group's weights come while this one's attention is computed.
+        add(f"{prefix}.v_weights", channels * g.dim_words, *((1, 3) if grouped else (2, 2)))
+        add(f"{prefix}.v", channels * g.token_words, 2, 3)
+        add(f"{prefix}.attention", model.tokens * g.heads_words, 1 if grouped else 3, 4)
+        normed = 7 - PHASES
         if layer in model.expert_layers:
             add(f"{prefix}.norm2", model.tokens * g.dim_words, 4, 7)
             add(f"{prefix}.norm2_wide", model.tokens * 2 * g.dim_words, 4, 6)
             add(f"{prefix}.expert_hidden", model.tokens * g.expert_words, 7, 7)
+        elif blocked:
+            add(f"{prefix}.norm2", model.tokens * g.dim_words, 4, 7)
+            add(f"{prefix}.hidden", tokens * g.hidden_words, 6, 8)
+            normed = 8 - PHASES
         else:
             add(f"{prefix}.norm2", model.tokens * g.dim_words, 4, 6)
             add(f"{prefix}.hidden", model.tokens * g.hidden_words, 6, 7)
-    if any(task.kind != "features" for task in model.tasks):
+    read = [len(g.head_tokens(task)) for task, entry in enumerate(model.tasks) if entry.kind != "features"]
+    if read:
         first = model.layers * PHASES + 2
-        add("norm", model.patches * g.dim_words, 0, 1)
+        add("norm", max(read) * g.dim_words, 0, 1)
     return table
+
+
+def alive(table: list[Buffer]) -> int:
+    """Words that are alive at once at most: no allocation needs less."""
+    change: dict[int, int] = {}
+    for buffer in table:
+        change[buffer.start] = change.get(buffer.start, 0) + buffer.words
+        change[buffer.end + 1] = change.get(buffer.end + 1, 0) - buffer.words
+    return max(accumulate(change[time] for time in sorted(change)))
 
 
 def first_fit(order: list[Buffer]) -> dict[str, int]:
@@ -144,31 +99,70 @@ def first_fit(order: list[Buffer]) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
+class Allocation:
+    """Scratchpad addresses for one tiling.
+
+    Parameters
+    ----------
+    tiling:
+        How the frame is cut.
+    buffers, bases:
+        Each buffer and its first word, by name.
+    """
+
+    tiling: Tiling
+    buffers: dict[str, Buffer]
+    bases: dict[str, int]
+
+    @classmethod
+    def of(cls, table: list[Buffer], tiling: Tiling) -> Allocation:
+        """The better of first fit by time and first fit by size."""
+        by_time = sorted(table, key=lambda buffer: (buffer.start, -buffer.words))
+        by_size = sorted(table, key=lambda buffer: (-buffer.words, buffer.start))
+        named = {buffer.name: buffer for buffer in table}
+        return min((cls(tiling, named, first_fit(order)) for order in (by_time, by_size)), key=lambda made: made.peak)
+
+    @property
+    def peak(self) -> int:
+        """Scratchpad words in use at most."""
+        return max(base + self.buffers[name].words for name, base in self.bases.items())
+
+
+@dataclass(frozen=True)
 class Plan:
     """Scratchpad addresses of a model on a configuration, and every reason why it would not fit."""
 
     geometry: Geometry
 
     @cached_property
+    def allocation(self) -> Allocation:
+        """For the tiling with the fewest cuts that fits, or the one with the most if none does."""
+        room = self.geometry.config.scratchpad_words
+        for tiling in tilings(self.geometry):
+            table = buffers(self.geometry, tiling)
+            if alive(table) <= room and (made := Allocation.of(table, tiling)).peak <= room:
+                return made
+        return Allocation.of(table, tiling)
+
+    @property
+    def tiling(self) -> Tiling:
+        """What is on chip at once."""
+        return self.allocation.tiling
+
+    @property
     def buffers(self) -> dict[str, Buffer]:
         """Buffers by name."""
-        return {buffer.name: buffer for buffer in buffers(self.geometry)}
+        return self.allocation.buffers
 
-    @cached_property
+    @property
     def bases(self) -> dict[str, int]:
-        """First word of every buffer: the better of first fit by time and first fit by size."""
-        table = list(self.buffers.values())
-        by_time = sorted(table, key=lambda buffer: (buffer.start, -buffer.words))
-        by_size = sorted(table, key=lambda buffer: (-buffer.words, buffer.start))
-        return min((first_fit(by_time), first_fit(by_size)), key=self._peak)
-
-    def _peak(self, bases: dict[str, int]) -> int:
-        return max(base + self.buffers[name].words for name, base in bases.items())
+        """First word of every buffer."""
+        return self.allocation.bases
 
     @property
     def peak(self) -> int:
         """Scratchpad words in use at most."""
-        return self._peak(self.bases)
+        return self.allocation.peak
 
     def problems(self) -> list[str]:
         """One line for every limit that the model exceeds; empty if it fits."""
@@ -235,12 +229,13 @@ class Plan:
         g, config = self.geometry, self.geometry.config
         kinds = {(buffer.name.rpartition(".")[2], buffer.words) for buffer in self.buffers.values()}
         listing = [f"  {name}: {words} words" for name, words in sorted(kinds, key=lambda kind: (-kind[1], kind[0]))]
+        cuts = f" {self.tiling.describe()}" if self.tiling != Tiling() else ""
         raise CapacityError(
             "\n".join(
                 [
                     f"model '{g.model.name}' does not fit configuration '{config.name}':",
                     *(f"  {line}" for line in problems),
-                    f"scratchpad buffers, not all alive at once (words of {config.lanes} lanes):",
+                    f"scratchpad buffers{cuts}, not all alive at once (words of {config.lanes} lanes):",
                     *listing,
                     self._way_out(),
                 ]

@@ -15,7 +15,7 @@ from golden.integer.parameters import (
 from hw.isa import Destination, Follow, Opcode, Unit
 from sw import cycles
 from sw.compiler.attention import AttentionLowering
-from sw.compiler.emission import NOTHING
+from sw.compiler.emission import NOTHING, suffix
 from sw.compiler.layout import Plan
 from sw.compiler.weights import pad_axis
 from sw.program import Output, Tensor
@@ -40,10 +40,10 @@ class Lowering(AttentionLowering):
     def lower(self) -> None:
         """Emit everything."""
         self._embed()
-        rows = Follow.ENGINE
+        rows = Follow.NOTHING if self.plan.tiling.pixels_apart else Follow.ENGINE
         for index, layer in enumerate(self.quantised.layers):
             self.layer = index
-            # Experts finish the rows of the residual stream in no order.
+            # Experts finish the rows of the residual stream in no order; and pixels may lie in LayerNorm's place.
             self.attend(layer, f"layer{index:02d}", after=NOTHING if rows else Unit.ENGINE, follow=rows)
             if isinstance(layer.mlp, QuantisedExperts):
                 self._route(layer.norm2, layer.mlp, f"layer{index:02d}")
@@ -83,7 +83,7 @@ class Lowering(AttentionLowering):
         self.linear(
             "embed",
             self.quantised.patch_embedding,
-            self.residual("residual.embed", skip=1),
+            self.residual("residual.embed", rows=range(1, model.tokens)),
             source=pixels.base,
             words=g.patch_words,
             steps=model.patches,
@@ -98,36 +98,51 @@ class Lowering(AttentionLowering):
         return int(functions.gelu_activation(0, mlp.gelu_multiplier, mlp.gelu_shift, self.config.numerics))
 
     def _mlp(self, norm: QuantisedLayerNorm, mlp: QuantisedMlp, name: str) -> None:
+        """The dense MLP, in blocks of tokens where its hidden layer does not fit on chip.
+
+        The next LayerNorm, of all tokens, follows the rows of the last block: others were finished before.
+        """
         g, model = self.geometry, self.model
         normed = self.tensor(f"{name}.norm2", model.tokens, model.dim)
-        hidden = self.tensor(
-            f"{name}.hidden", model.tokens, model.mlp_hidden, signed=False, padding=self._hidden_padding(mlp)
-        )
         self.norm(norm, normed, after=NOTHING, follow=Follow.ENGINE)
-        self.linear(
-            f"{name}.fc1",
-            mlp.first,
-            hidden,
-            source=normed.base,
-            words=g.dim_words,
-            steps=model.tokens,
-            destination=Destination.ACTIVATION,
-            after=NOTHING,
-            follow=Follow.NORM,
-            gelu=(mlp.gelu_multiplier, mlp.gelu_shift),
-        )
-        self.linear(
-            f"{name}.fc2",
-            mlp.second,
-            self.residual(f"{name}.residual"),
-            source=hidden.base,
-            words=g.hidden_words,
-            steps=model.tokens,
-            destination=Destination.RESIDUAL_ADD,
-            after=NOTHING,
-            follow=Follow.ENGINE,
-            broadcast_unsigned=1,
-        )
+        first = second = None
+        for rows in self.plan.tiling.tokens(g):
+            part = suffix("token", rows, model.tokens)
+            hidden = self.tensor(
+                f"{name}.hidden",
+                len(rows),
+                model.mlp_hidden,
+                signed=False,
+                padding=self._hidden_padding(mlp),
+                first_row=rows.start,
+            )
+            first = self.linear(
+                f"{name}.fc1{part}",
+                mlp.first,
+                hidden,
+                source=normed.base + rows.start * g.dim_words,
+                words=g.dim_words,
+                steps=len(rows),
+                destination=Destination.ACTIVATION,
+                # Only the first block begins at the row at which LayerNorm does.
+                after=Unit.NORM if rows.start else NOTHING,
+                follow=Follow.NOTHING if rows.start else Follow.NORM,
+                gelu=(mlp.gelu_multiplier, mlp.gelu_shift),
+                block=first,
+            )
+            second = self.linear(
+                f"{name}.fc2{part}",
+                mlp.second,
+                self.residual(f"{name}.residual", rows=rows),
+                source=hidden.base,
+                words=g.hidden_words,
+                steps=len(rows),
+                destination=Destination.RESIDUAL_ADD,
+                after=NOTHING,
+                follow=Follow.ENGINE,
+                block=second,
+                broadcast_unsigned=1,
+            )
 
     def _route(self, norm: QuantisedLayerNorm, mlp: QuantisedExperts, name: str) -> None:
         g, model, c = self.geometry, self.model, self.config
@@ -235,14 +250,14 @@ class Lowering(AttentionLowering):
         with_head = [task for task, head in enumerate(self.quantised.heads) if head is not None]
         if with_head and self.quantised.norm is None:
             raise ValueError("a head needs the final norm: its input must be an activation; set final_norm")
-        masks: dict[tuple[int, int], int] = {}
+        masks: dict[range, int] = {}
         for task in with_head:
-            read = self.model.head_tokens(task)
-            masks[read.start, read.stop] = masks.get((read.start, read.stop), 0) | 1 << task
-        for (start, stop), mask in masks.items():
+            read = self.geometry.head_tokens(task)
+            masks[read] = masks.get(read, 0) | 1 << task
+        for read, mask in masks.items():
             assert self.quantised.norm is not None
-            normed = self.tensor("norm", stop - start, self.model.dim)
-            self.norm(self.quantised.norm, normed, skip=start, task_mask=mask)
+            normed = self.tensor("norm", len(read), self.model.dim)
+            self.norm(self.quantised.norm, normed, skip=read.start, task_mask=mask)
         for task, head in enumerate(self.quantised.heads):
             if head is None:
                 name = f"layer{self.model.layers - 1:02d}.residual"
@@ -250,8 +265,7 @@ class Lowering(AttentionLowering):
                 shape = (self.model.tokens, self.model.dim)
             else:
                 self._head(task, head, normed)
-                read = self.model.head_tokens(task)
-                shape = (read.stop - read.start, len(head.weight))
+                shape = (len(self.geometry.head_tokens(task)), len(head.weight))
             row_bytes = 4 * self.geometry.output_words(task) * self.config.lanes
             self.outputs.append(Output(task=self.model.tasks[task].name, shape=shape, row_bytes=row_bytes))
         self.emit(Opcode.END, "end")
@@ -259,9 +273,9 @@ class Lowering(AttentionLowering):
     def _head(self, task: int, head: QuantisedLinear, normed: Tensor) -> None:
         """Logits of as many tokens at a time as the residual memory holds."""
         words, room = self.geometry.dim_words, self.geometry.head_rows(task)
-        read = self.model.head_tokens(task)
-        for first in range(0, read.stop - read.start, room):
-            rows = min(room, read.stop - read.start - first)
+        tokens = len(self.geometry.head_tokens(task))
+        for first in range(0, tokens, room):
+            rows = min(room, tokens - first)
             self.linear(
                 f"head.{self.model.tasks[task].name}",
                 head,

@@ -201,8 +201,11 @@ class FrameModel:
         """From when on each row of what the engine or another unit follows can be read; None when all can."""
         if follow == Follow.ENGINE and self._engine.jobs and self._engine.jobs[-1].written >= taken:
             job = self._engine.jobs[-1]
-            # The class token has no patch: what follows the embedding has a row more, which is there with the last.
-            return np.append(job.rows, job.written) + VISIBLE
+            # What follows may have more rows: the class token, which has no patch, or other blocks' tokens. They are
+            # there with the last.
+            rows = np.full(self._program.model.tokens, job.written)
+            rows[: len(job.rows)] = job.rows
+            return rows + VISIBLE
         if follow == Follow.NORM and self._norm_ends > taken:
             return self._norm_rows + VISIBLE
         if follow == Follow.IMAGE and self._image is not None:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from sw.files import folder_aside
 from sw.outcome import RunResult
-from sw.report import cycle_figures, figures
+from sw.report import attention_figures, cycle_figures, error_figures, expert_figures, figures
 from sw.report.page import render
 from sw.timeline import chrome_trace
 
@@ -24,7 +24,11 @@ def make_figures(result: RunResult) -> dict[str, Figure]:
     for name, outcome in tasks.items():
         channels = outcome.program.model.tasks[outcome.result.task].channels
         found[name] = figures.prediction_figure(outcome.prediction, channels, picture)
-    found["routing"] = figures.routing_figure(list(tasks.values()), picture)
+        found[f"errors-{name}"] = error_figures.errors_figure(outcome.prediction, channels, picture)
+    found["routing"] = expert_figures.expert_maps(list(tasks.values()), picture)
+    found["loads"] = expert_figures.expert_loads(list(tasks.values()))
+    rollouts = {name: rollout for name, outcome in tasks.items() if (rollout := outcome.rollout()) is not None}
+    found["rollout"] = attention_figures.rollout_figure(rollouts, result.program.model, picture)
     for name, outcome in tasks.items():
         found[f"cycles-{name}"] = cycle_figures.causes_figure(outcome)
         found[f"roofline-{name}"] = cycle_figures.roofline_figure(outcome)
@@ -35,7 +39,8 @@ def write_report(result: RunResult, folder: Path) -> list[Path]:
     """Write the report; nothing is left half-written. Returns the files, the page first.
 
     Files: ``report.html``, ``run.json``, ``timeline.json`` (a Chrome trace), ``input.png``, ``<task>.png``,
-    ``routing.png``, ``cycles-<task>.png``, ``roofline-<task>.png``.
+    ``errors-<task>.png``, ``routing.png``, ``loads.png``, ``rollout.png``, ``cycles-<task>.png``,
+    ``roofline-<task>.png``; those that say nothing about the model are left out.
     """
     images: dict[str, bytes] = {}
     for name, figure in make_figures(result).items():

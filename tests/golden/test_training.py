@@ -13,12 +13,12 @@ import torch
 from safetensors import safe_open
 
 from golden import checkpoint, scenes
-from golden.config import M3VIT_BACKBONE, NANO, Router
+from golden.config import M3VIT_BACKBONE, M3VIT_TINY, NANO, ModelConfig, Router
 from golden.evaluation import evaluate
-from golden.recipes import Recipe
+from golden.recipes import RECIPES, Recipe
 from golden.training import Progress, segmentation_loss, train
 
-SHIPPED = Path(__file__).parents[2] / "models" / "nano.safetensors"
+MODELS = Path(__file__).parents[2] / "models"
 SMALL = replace(
     NANO,
     name="small",
@@ -128,22 +128,27 @@ def test_segmentation_loss_counts_every_pixel_of_a_cell() -> None:
     torch.testing.assert_close(segmentation_loss(logits, labels, torch.tensor([2.0, 5.0])), expected)
 
 
-def test_shipped_model_meets_its_requirement() -> None:
-    loaded = checkpoint.load(SHIPPED)
-    claimed = json.loads(SHIPPED.with_suffix(".json").read_text())
-    assert loaded.config == NANO and loaded.metrics == claimed
+@pytest.mark.parametrize("model", [NANO, M3VIT_TINY], ids=lambda model: model.name)
+def test_shipped_model_meets_its_requirement(model: ModelConfig) -> None:
+    shipped = MODELS / f"{model.name}.safetensors"
+    loaded, claimed = checkpoint.load(shipped), json.loads(shipped.with_suffix(".json").read_text())
+    assert loaded.config == model and loaded.metrics == claimed
     assert loaded.data_version == scenes.DATA_VERSION, "the scenes changed: train the shipped model again"
+    assert Recipe(**claimed["recipe"]) == RECIPES[model.name], "the recipe is not what the model was trained with"
+    assert shipped.stat().st_size < 40_000_000
     ours, constant = claimed["held_out"], claimed["constant"]
     assert ours["scenes"] == 500
     assert ours["mean_iou"] >= 2 * constant["mean_iou"]
+    assert max(ours["class_iou"].values()) < 0.98, "the scenes are too easy"
     assert ours["depth_rmse_m"] <= 0.7 * constant["depth_rmse_m"]
     for layer, by_task in claimed["routing"].items():
         for expert, shares in enumerate(zip(*by_task.values(), strict=True)):
             assert max(shares) > 0, f"{layer} never uses expert {expert}"
 
 
-def test_shipped_metrics_reproduce() -> None:
-    loaded = checkpoint.load(SHIPPED)
+@pytest.mark.parametrize("name", ["nano", pytest.param("m3vit-tiny", marks=pytest.mark.soak)])
+def test_shipped_metrics_reproduce(name: str) -> None:
+    loaded = checkpoint.load(MODELS / f"{name}.safetensors")
     ours = evaluate(loaded.model, scenes=60)["held_out"]
     # 60 of the 500 scenes: the same figures up to the sample.
     assert ours["mean_iou"] == pytest.approx(loaded.metrics["held_out"]["mean_iou"], abs=0.05)

@@ -63,7 +63,10 @@ def test_run_json_has_what_is_promised(finished: tuple[Path, str]) -> None:
         assert all(sum(layer["causes"].values()) == layer["owned_cycles"] for layer in layers)
         control = sum(part["cycles"] for part in task["breakdown"] if part["kind"] == "control")
         assert sum(layer["owned_cycles"] for layer in layers) + control == task["cycles"]
-        assert sum(task["expert_load"]["layer01"]) == 9 * 2
+        assert sum(task["expert_load"]["layer01"]) == 9 * 2 and sum(task["expert_first_choices"]["layer01"]) == 9
+        attention = task["attention_rollout"]
+        assert 1 <= attention["patches"] <= 8 and 0 < attention["own"] < 1 and 0 < attention["distance"] < 4
+    assert 0 <= run["same_first_choice"]["layer01"] <= 1
     assert run["accuracy"]["scenes"] == 100
 
 
@@ -93,7 +96,7 @@ def test_page_is_self_contained(finished: tuple[Path, str]) -> None:
     text = (finished[0] / "report.html").read_text()
     page = _Page()
     page.feed(text)
-    assert len(page.links) == 8 and all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert len(page.links) == 12 and all(link.startswith("data:image/png;base64,") for link in page.links)
     assert not re.search(r"https?://|@import|url\(", text)
     assert "Bit-exact" in text and "simulated" in text and "layer01.experts" in text
 
@@ -101,7 +104,8 @@ def test_page_is_self_contained(finished: tuple[Path, str]) -> None:
 def test_pictures_are_written_and_not_blank(finished: tuple[Path, str]) -> None:
     names = {path.name for path in finished[0].iterdir()}
     assert names == {
-        *("run.json", "report.html", "timeline.json", "input.png", "segmentation.png", "depth.png", "routing.png"),
+        *("run.json", "report.html", "timeline.json", "input.png", "segmentation.png", "depth.png"),
+        *("errors-segmentation.png", "errors-depth.png", "routing.png", "loads.png", "rollout.png"),
         *("cycles-segmentation.png", "cycles-depth.png"),
         *("roofline-segmentation.png", "roofline-depth.png"),
     }

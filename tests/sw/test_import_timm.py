@@ -20,7 +20,7 @@ from sw import emulator
 from sw.cli import app
 from sw.compiler import compile_model
 from sw.importer import ImportProblems, Options, import_weights, to_checkpoint
-from sw.quantise import quantise
+from sw.quantise import calibration_images, quantise
 from sw.verify import verify
 from tests.sw.small_checkpoints import SMALL
 from tests.sw.timm_models import VisionTransformer, randomised
@@ -108,6 +108,22 @@ def test_the_integer_model_classifies_too(tmp_path: Path) -> None:
         assert got.shape == (1, 10)
         cosines.append(float((got[0] * expected).sum() / np.linalg.norm(got) / np.linalg.norm(expected)))
     assert 0.995 < cosines[0] < cosines[1] < 1.0
+
+
+def test_deit_tiny_in_parts_is_bit_exact_and_close_to_float(tmp_path: Path) -> None:
+    """Its full geometry on the board's machine, which does not hold it at once."""
+    theirs = randomised(VisionTransformer(embed_dim=192, depth=12, num_heads=3))
+    model = to_checkpoint(import_weights("timm-deit", saved(tmp_path / "model.pth", theirs), options=Options())).model
+    machine, pixels = preset("ecp5-85f"), images(224, 224)
+    quantised = quantise(model, calibration_images(model, range(4)), machine.numerics)
+    program, integer = compile_model(quantised, machine), IntegerModel(quantised, machine.numerics)
+    golden, result = integer.run(pixels[0].numpy(), 0), emulator.run(program, pixels[0].numpy(), 0)
+    verdict = verify(program, golden, result.traces, 0)
+    assert verdict.passed, str(verdict)
+    with torch.no_grad():
+        expected = model(pixels, 0).flatten().double().numpy()
+    got = integer.output(golden, 0).ravel()
+    assert got @ expected > 0.995 * np.linalg.norm(got) * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("mixed", [False, True])

@@ -67,7 +67,7 @@ def test_paths_are_taken_as_they_are() -> None:
 
 def test_unknown_names_and_routings_are_refused() -> None:
     with pytest.raises(
-        CheckpointError, match="unknown model 'nono'; trained models: nano; seeded models: m3vit-backbone"
+        CheckpointError, match="unknown model 'nono'; trained models: m3vit-tiny, nano; seeded models: m3vit-backbone"
     ):
         find_model("nono")
     with pytest.raises(ValueError, match="unknown routing 'even'; choose one of: balanced, skewed, captured"):

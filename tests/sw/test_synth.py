@@ -17,7 +17,8 @@ from hw.boards.sdram.chip import ANY_CHIP
 from hw.boards.sdram.memory import SdramMemory
 from hw.config import preset
 from hw.nonlinear.gelu import Gelu
-from sw.compiler.layout import Geometry, Plan
+from sw.compiler.geometry import Geometry
+from sw.compiler.layout import Plan
 from sw.synth import measure, run_synth, synth_table
 from sw.synthesis.cost import SynthesisError, count, excess, family
 from sw.synthesis.yosys import COLLISION_FREE, LARGEST_REGISTER_FILE, synthesise

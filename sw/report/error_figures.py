@@ -1,0 +1,107 @@
+"""Figures of a prediction over the picture, and of where it is wrong or other than the float model's."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from scipy import ndimage
+
+from golden import metrics
+from golden.scenes_common import DEPTH_CAP
+from sw.pictures import Picture
+from sw.predictions import Prediction
+from sw.report.panels import PANEL_WIDTH, SIMULATED, aspect, blend, class_colours, class_legend, grey, row
+
+_SHARE = 0.55
+_NAMED = 0.02
+"""Regions of at least this share of the picture have their class's name in them."""
+
+
+def errors_figure(prediction: Prediction, channels: int, picture: Picture) -> Figure | None:
+    """The machine's prediction and, where it is known, the truth over the picture; its errors; its distance from float.
+
+    None for tasks that predict no map of classes or depths. ``channels`` are the task's.
+    """
+    if prediction.kind == "segmentation":
+        return _segmentation(prediction, channels, picture)
+    return _depth(prediction, picture) if prediction.kind == "depth" else None
+
+
+def _segmentation(prediction: Prediction, classes: int, picture: Picture) -> Figure:
+    size = picture.image.shape[1:]
+    machine, reference = (metrics.enlarge(cells, *size) for cells in (prediction.machine, prediction.reference))
+    truth = picture.scene.label if picture.scene is not None else None
+    colours, names = class_colours(classes)
+    figure, axes = row(2 if truth is None else 4, aspect(picture), extra=0.5)
+    _overlay(axes[0], SIMULATED, machine, colours, names, picture)
+    if truth is not None:
+        _overlay(axes[1], "exact labels", truth, colours, names, picture)
+        wrong = machine != truth
+        _where(axes[2], f"wrong in {wrong.mean():.1%} of pixels; the exact class shown", wrong, truth, colours, picture)
+    differs = machine != reference
+    title = f"not as float in {differs.mean():.2%}; float's class shown"
+    _where(axes[-1], title, differs, reference, colours, picture)
+    class_legend(figure, classes)
+    return figure
+
+
+def _overlay(
+    axis: Axes, title: str, labels: np.ndarray, colours: np.ndarray, names: list[str], picture: Picture
+) -> None:
+    axis.imshow(blend(picture, colours[labels], _SHARE), interpolation="nearest")
+    axis.set_title(title, fontsize=9)
+    for number in np.unique(labels):
+        regions, count = ndimage.label(labels == number)
+        sizes = np.bincount(regions.reshape(-1), minlength=count + 1)[1:]
+        inside = ndimage.distance_transform_edt(np.pad(labels == number, 1))[1:-1, 1:-1]
+        for region in np.flatnonzero(sizes >= _NAMED * labels.size) + 1:
+            y, x = ndimage.maximum_position(inside, regions, region)
+            half = 2.4 * len(names[number]) * labels.shape[1] / (72 * PANEL_WIDTH)
+            x = min(max(x, half), labels.shape[1] - half)
+            stroke = [withStroke(linewidth=1.8, foreground="black")]
+            said = axis.text(x, y, names[number], fontsize=7.5, color="white", ha="center", va="center")
+            said.set(path_effects=stroke, in_layout=False)
+
+
+def _where(axis: Axes, title: str, mask: np.ndarray, labels: np.ndarray, colours: np.ndarray, picture: Picture) -> None:
+    faint = 0.55 + 0.45 * grey(picture)
+    axis.imshow(np.where(mask[..., None], colours[labels], faint), interpolation="nearest")
+    axis.set_title(title, fontsize=9)
+
+
+def _depth(prediction: Prediction, picture: Picture) -> Figure:
+    size = picture.image.shape[1:]
+    machine, reference = (
+        metrics.enlarge(cells, *size).astype(float) for cells in (prediction.machine, prediction.reference)
+    )
+    truth = picture.scene.depth if picture.scene is not None else None
+    figure, axes = row(2 if truth is None else 4, aspect(picture), extra=0.6)
+    colours, scale = colormaps["magma_r"], Normalize(0, DEPTH_CAP)
+    overlays = [(SIMULATED, machine)] + ([] if truth is None else [("exact depth", truth)])
+    for axis, (title, metres) in zip(axes, overlays, strict=False):
+        shown = axis.imshow(metres, cmap=colours, norm=scale, interpolation="nearest")
+        axis.imshow(grey(picture), alpha=0.3, interpolation="nearest")
+        axis.set_title(title, fontsize=9)
+    _bar(figure, shown, axes[: len(overlays)], "depth in metres", extend="neither")
+    differences = [("machine minus float", machine - reference)]
+    if truth is not None:
+        differences.insert(0, ("machine minus exact", machine - truth))
+    for axis, (title, metres) in zip(axes[len(overlays) :], differences, strict=True):
+        limit = max(float(np.quantile(np.abs(metres), 0.99)), 0.01)
+        shown = axis.imshow(metres, cmap="PuOr", vmin=-limit, vmax=limit, interpolation="nearest")
+        axis.set_title(f"{title}: {np.sqrt(np.square(metres).mean()):.2f} m RMS", fontsize=9)
+        _bar(figure, shown, [axis], "metres; below 0 the machine sees it nearer", extend="both")
+    return figure
+
+
+def _bar(figure: Figure, shown, axes, label: str, *, extend: str) -> None:
+    wide = len(axes) > 1
+    bar = figure.colorbar(
+        shown, ax=list(axes), orientation="horizontal", shrink=0.8, aspect=40 if wide else 20, pad=0.02, extend=extend
+    )
+    bar.set_label(label, fontsize=8)
+    bar.ax.tick_params(labelsize=8)
