@@ -214,6 +214,22 @@ M3VIT_TINY = replace(
 )
 """That backbone with a final norm and two heads for the procedural scenes; ships trained."""
 
+PICO = replace(
+    M3VIT_BACKBONE,
+    name="pico",
+    image_height=32,
+    image_width=64,
+    patch=8,
+    dim=32,
+    heads=2,
+    layers=2,
+    mlp_hidden=48,
+    expert_layers=(1,),
+    experts=8,
+    expert_hidden=16,
+)
+"""A backbone for slow simulations: 33 tokens of 32 channels, one layer of each kind."""
+
 DEIT_SMALL = ModelConfig(
     name="deit-small",
     image_height=224,
@@ -232,4 +248,4 @@ DEIT_SMALL = ModelConfig(
 )
 """The dense geometry of DeiT-Small (Touvron et al., 2021) without its head: 197 tokens of 384 channels."""
 
-MODELS = {model.name: model for model in (NANO, M3VIT_TINY, M3VIT_BACKBONE, DEIT_SMALL)}
+MODELS = {model.name: model for model in (NANO, M3VIT_TINY, M3VIT_BACKBONE, PICO, DEIT_SMALL)}

@@ -190,7 +190,12 @@ def memories(config: AcceleratorConfig) -> tuple[str, ...]:
 
 
 def build_machine(
-    config: AcceleratorConfig, *, debug: bool = False, stock: bool = False, sdram: SdramSettings | None = None
+    config: AcceleratorConfig,
+    *,
+    debug: bool = False,
+    stock: bool = False,
+    sdram: SdramSettings | None = None,
+    netlist: Path | None = None,
 ) -> Simulator:
     """Build the machine's simulator, or return the cached one.
 
@@ -204,11 +209,16 @@ def build_machine(
         Everything public as cocotb's own runner builds it, without waves: the reference for ``make bench``.
     sdram:
         A board's SDRAM for a memory.
+    netlist:
+        Verilog that takes the place of the accelerator as it was written: its cells after synthesis, with their models.
+        Without the back door into its memories.
     """
     design = export_machine(config)
+    widths = {port.name: port.width for port in design.ports}
+    if netlist:
+        design = replace(design, text="")
     if sdram:
         design = replace(design, text=design.text + export_sdram(config, sdram).text)
-    widths = {port.name: port.width for port in design.ports}
     parameters: dict[str, int | str] = {
         "BYTES": config.memory_bytes,
         "DEPTH": MEMORY_BYTES // config.memory_bytes,
@@ -224,15 +234,22 @@ def build_machine(
 
     options = BuildOptions(
         top="machine",
-        sources=(_HERE / "machine.sv", CHIP if sdram else memory.SOURCE, _HERE / "trace.cpp"),
-        public=[(f"accelerator.{path.rpartition('.')[0]}", path.rpartition(".")[2]) for path in memories(config)],
+        sources=(
+            *(_HERE / "machine.sv", CHIP if sdram else memory.SOURCE, _HERE / "trace.cpp"),
+            *((netlist,) if netlist else ()),
+        ),
+        public=[
+            (f"accelerator.{path.rpartition('.')[0]}", path.rpartition(".")[2])
+            for path in memories(config)
+            if not netlist
+        ],
         parameters=parameters,
         optimise=not debug,
         debug=debug,
         defines={**({"WAVES": 1} if debug else {}), **({"SDRAM": 1} if sdram else {})},
         all_public=stock,
         main=None if debug or stock else _HERE / "machine_main.cpp",
-        training=train if large and not (debug or stock) else None,
+        training=train if large and not (debug or stock or netlist) else None,
     )
     return build_simulator(design, options)
 

@@ -50,6 +50,7 @@ def execute(
     tasks: Sequence[int],
     *,
     memory: Memory | None = None,
+    netlist: Path | None = None,
     waves: Path | None = None,
     accuracy_scenes: int = 0,
     on_progress: Report = silent,
@@ -62,6 +63,8 @@ def execute(
         What to run.
     memory:
         Behaviour of the simulated DRAM, or a board's SDRAM.
+    netlist:
+        Run these cells (:func:`sw.synthesis.netlist.netlist`) instead of the design as it was written.
     waves:
         VCD file for the cycles around the first mismatch, recorded in a second run of the debug build.
     accuracy_scenes:
@@ -79,7 +82,8 @@ def execute(
     began = time.perf_counter()
     program, memory = prepared.program, memory or MemorySettings()
     on_progress("build", 0.0, f"simulator of preset {program.config.name}: minutes the first time, then kept")
-    simulator = build_machine(program.config, sdram=memory if isinstance(memory, SdramSettings) else None)
+    sdram = memory if isinstance(memory, SdramSettings) else None
+    simulator = build_machine(program.config, sdram=sdram, netlist=netlist)
     on_progress("build", 1.0, "")
     frames = [Frame(task=task, image=picture.image) for picture in pictures for task in tasks]
     follow = _Follower(program, frames, on_progress)

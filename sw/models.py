@@ -17,7 +17,7 @@ from golden.seeded_gates import ROUTINGS
 from sw.files import PROJECT_ROOT, keep_newest
 
 TRAINED_MODELS = PROJECT_ROOT / "models"
-SEEDED = ("m3vit-backbone", "deit-small")
+SEEDED = ("m3vit-backbone", "deit-small", "pico")
 """Geometries that are there without training, with seeded weights."""
 
 SEED = 0

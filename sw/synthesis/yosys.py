@@ -262,6 +262,12 @@ def synthesise(
     return _statistics(work), [asdict(use) for use in memories]
 
 
+def write_verilog(work: Path, name: str, file: str) -> None:
+    """Write the ``NETLIST`` in ``work`` as Verilog into ``work/file``; its top module is called ``name`` there."""
+    script = [f"read_json {NETLIST}", f"rename top {name}", f"write_verilog -noattr {file}"]
+    _run(work, "verilog", script, lambda stage, share: None)
+
+
 def _statistics(work: Path) -> dict[str, Any]:
     """Read what ``stat`` wrote behind the lines of its log."""
     text = (work / "cells.json").read_text()

