@@ -18,4 +18,6 @@ def simulation_source(netlist: str) -> str:
     """Verilog of a netlist of ECP5 cells together with models of the cells."""
     quiet = [f"/* verilator lint_off {rule} */" for rule in _QUIET.split()]
     # Yosys' models bring those of pads and registers of other families unless told not to.
-    return "\n".join(["`define NO_INCLUDES", *quiet, *(model.read_text() for model in _MODELS), netlist])
+    return "\n".join(
+        ["`define NO_INCLUDES", "`define NETLIST", *quiet, *(model.read_text() for model in _MODELS), netlist]
+    )

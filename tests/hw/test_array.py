@@ -8,7 +8,6 @@ from hw.compute.array import ComputeArray
 from hw.config import AcceleratorConfig
 from sim.bench import run_bench
 
-
 SIZES = [(2, 4), (4, 4), (8, 16), (16, 16)]
 USUAL = [(2, 4, 8), (4, 4, 8), (8, 16, 8), (16, 16, 8), (2, 4, 16), (8, 16, 16), (4, 4, 12)]
 
