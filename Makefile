@@ -14,7 +14,7 @@ PRESET ?= edge
 BOARD ?= ulx3s-85f
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint notebook train evaluate synth bench bitstream flash selftest sdram-soak doctor clean
+.PHONY: help setup run test test-all lint netlist notebook train evaluate synth bench bitstream flash selftest sdram-soak doctor clean
 
 help:
 	@echo "Tessera: an open accelerator for mixture-of-experts vision transformers"
@@ -24,6 +24,7 @@ help:
 	@echo "  make test      run all tests, $(TEST_JOBS) at a time (TEST_JOBS=n; one file: $(BIN)/pytest tests/hw/test_x.py)"
 	@echo "  make test-all  those and the longer ones: more widths, machines and weights (about twice the time)"
 	@echo "  make selftest  prove that the checks can fail: break things on purpose and see each caught"
+	@echo "  make netlist   run the preset tiny as the ECP5's cells after synthesis (a quarter of an hour the first time)"
 	@echo "  make sdram-soak   a million random bursts on the SDRAM controller and its chip model (a few minutes)"
 	@echo "  make bench     measure cycles of every model and preset; table in build/bench"
 	@echo "  make synth     synthesise the presets tiny and ecp5-85f for ECP5; cells in build/synth"
@@ -88,6 +89,9 @@ flash: $(READY)
 
 bench: $(READY)
 	$(BIN)/tessera bench
+
+netlist: $(READY)
+	TESSERA_QUICK_BUILDS=1 $(BIN)/tessera verify --preset tiny --model pico --netlist --out build/netlist
 
 selftest: $(READY)
 	$(BIN)/tessera selftest
