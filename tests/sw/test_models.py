@@ -80,7 +80,8 @@ def test_a_trained_model_keeps_its_own_gates(command: str, tmp_path: Path) -> No
     result = CliRunner().invoke(app, [command, "--model", "nano", "--routing", "skewed", "--out", str(out)])
     assert result.exit_code == 2 and not out.exists()
     assert (
-        "routing 'skewed' is for seeded models (m3vit-backbone, deit-small, pico); model 'nano' is trained" in result.stderr
+        "routing 'skewed' is for seeded models (m3vit-backbone, deit-small, pico); model 'nano' is trained"
+        in result.stderr
     )
 
 
