@@ -122,6 +122,7 @@ def test_wrong_classes_are_shown_where_they_are() -> None:
     large = machine.repeat(2, axis=0).repeat(2, axis=1)
     wrong, differs = (np.asarray(axis.images[0].get_array()) for axis in figure.axes[2:])
     coloured = np.ptp(wrong, axis=2) > 1e-9  # the rest is grey; so is one class
+    # Colours were bytes over 255: back again they are whole up to the rounding of floats, far below one of 255.
     assert not coloured[large == truth].any() and np.allclose(
         wrong[large != truth] * 255, CLASS_COLOURS[truth[large != truth]]
     )
@@ -139,6 +140,7 @@ def test_depth_errors_have_their_sign_and_their_size() -> None:
     machine[0, 0] = 12.0
     figure = drawn(errors_figure(prediction("depth", machine, cells), 1, picture))
     exact, other = (np.asarray(axis.images[0].get_array()) for axis in figure.axes[2:4])
+    # The figure subtracts in float32, the test in float64.
     assert np.allclose(exact, machine.repeat(2, axis=0).repeat(2, axis=1) - picture.scene.depth)
     assert other[0, 0] == -8 and np.count_nonzero(other) == 4
     rms = np.sqrt(64 / cells.size)
