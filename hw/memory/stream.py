@@ -59,7 +59,8 @@ class ChunkWriter(wiring.Component):
     others:
         As in :class:`WeightStream`.
 
-    Timing: a chunk leaves one cycle after it was taken. One chunk a cycle; a STAGE chunk takes a cycle a word.
+    Timing: a chunk leaves one cycle after it was taken, words for scratchpad and residual memory a cycle later. One
+    chunk a cycle; a STAGE chunk takes a cycle a word.
     """
 
     LATENCY = 1
@@ -94,9 +95,22 @@ class ChunkWriter(wiring.Component):
         ]
         valid, tag, chunk = slice_.target.valid, slice_.target.payload.tag, slice_.target.payload.chunk
         here = {kind: valid & found for kind, found in zip(ChunkKind, slice_.target.payload.kinds, strict=True)}
+        # Whether a memory takes a word depends on all who write there: that decides about the word, not about chunks.
+        staged = m.submodules.staged = RegisterSlice(_word(self.scratch_write))
+        restored = m.submodules.restored = RegisterSlice(_word(self.residual_write))
+        for words, port in ((staged, self.scratch_write), (restored, self.residual_write)):
+            m.d.comb += [
+                port.payload.eq(words.target.payload.write),
+                port.valid.eq(words.target.valid),
+                words.target.ready.eq(port.ready),
+            ]
+        block_written = [
+            words.target.valid & words.target.ready & words.target.payload.last for words in (staged, restored)
+        ]
+        block_over = leaves & tag.block_last & (here[ChunkKind.SHIFTS] | here[ChunkKind.PADDING])
         m.d.sync += [
             self.tile_filled.eq(leaves & tag.tile_last),
-            self.done.eq(leaves & tag.block_last),
+            self.done.eq(Cat(*block_written, block_over).any()),
         ]
         self._fill(m, tag, chunk)
         for index, entry in enumerate(self.parameters.payload):
@@ -112,10 +126,11 @@ class ChunkWriter(wiring.Component):
         goes = {
             ChunkKind.FILL: self.fill.ready,
             ChunkKind.PARAMETERS: self.parameters.ready,
-            ChunkKind.STAGE: self._stage(m, tag, chunk, here[ChunkKind.STAGE]),
-            ChunkKind.RESIDUAL: self._residual(m, tag, chunk, here[ChunkKind.RESIDUAL]),
+            ChunkKind.STAGE: self._stage(m, tag, chunk, here[ChunkKind.STAGE], staged.source),
+            ChunkKind.RESIDUAL: self._residual(m, tag, chunk, here[ChunkKind.RESIDUAL], restored.source),
             ChunkKind.SHIFTS: Const(1),
-            ChunkKind.PADDING: Const(1),
+            # The block ends with it, so after its last word.
+            ChunkKind.PADDING: ~(tag.block_last & (staged.target.valid | restored.target.valid)),
         }
         m.d.comb += leaves.eq(Cat(here[kind] & ready for kind, ready in goes.items()).any())
         return m
@@ -133,35 +148,37 @@ class ChunkWriter(wiring.Component):
                 lanes[index + 1].eq(Mux(tag.wide, pair[width:], _sign_extended(chunk, index + 1))),
             ]
 
-    def _stage(self, m: Module, tag: data.View, chunk: Signal, here: Value) -> Value:
-        """Write the chunk's words one by one; returns whether the last is taken."""
+    def _stage(self, m: Module, tag: data.View, chunk: Signal, here: Value, words: stream.Interface) -> Value:
+        """Take the chunk's words one by one; returns whether the last is taken."""
         config = self._config
         word = Signal(range(config.words_per_chunk + 1))
         bytes_ = chunk.word_select(word, 8 * config.lanes)
-        write = self.scratch_write.payload
+        write = words.payload.write
         last = word + 1 == tag.words
         m.d.comb += [
-            self.scratch_write.valid.eq(here),
+            words.valid.eq(here),
+            words.payload.last.eq(last & tag.block_last),
             write.address.eq(tag.address + word),
             write.columns.eq(-1),
         ]
         m.d.comb += [lane.eq(_sign_extended(bytes_, index)) for index, lane in enumerate(write.data)]
-        with m.If(here & self.scratch_write.ready):
+        with m.If(here & words.ready):
             m.d.sync += word.eq(Mux(last, 0, word + 1))
-        return last & self.scratch_write.ready
+        return last & words.ready
 
-    def _residual(self, m: Module, tag: data.View, chunk: Signal, here: Value) -> Value:
-        """Collect a word's lanes; write it with its last chunk. Returns whether the chunk is taken."""
+    def _residual(self, m: Module, tag: data.View, chunk: Signal, here: Value, words: stream.Interface) -> Value:
+        """Collect a word's lanes; it goes with its last chunk. Returns whether the chunk is taken."""
         config = self._config
         width = config.numerics.residual_width
         parts = chunks_per_residual_word(config)
         lanes = Cat(*(chunk.word_select(index, 32)[:width] for index in range(config.chunk_bytes // 4)))
         earlier = Signal((parts - 1) * len(lanes))
         last = tag.part == parts - 1
-        taken = ~last | self.residual_write.ready
-        write = self.residual_write.payload
+        taken = ~last | words.ready
+        write = words.payload.write
         m.d.comb += [
-            self.residual_write.valid.eq(here & last),
+            words.valid.eq(here & last),
+            words.payload.last.eq(tag.block_last),
             write.address.eq(tag.address),
             write.columns.eq(-1),
             write.data.eq(Cat(earlier, lanes)),
@@ -169,6 +186,11 @@ class ChunkWriter(wiring.Component):
         with m.If(here & taken):
             m.d.sync += earlier.eq(Cat(earlier, lanes)[len(lanes) :])
         return taken
+
+
+def _word(port: stream.Interface) -> data.StructLayout:
+    """A word on its way to a memory, and whether it is its block's last."""
+    return data.StructLayout({"write": port.payload.shape(), "last": 1})
 
 
 def _sign_extended(bytes_: Value, index: int) -> Value:

@@ -299,7 +299,7 @@ class Dispatcher(wiring.Component):
                 m.d.sync += [self._shifts_wanted.eq(0), self._offer["layernorm"].eq(1)]
                 m.next = "NORM"
         with m.State("NORM"):
-            with m.If(self._taken):
+            with m.If(self.layernorm_job.ready):
                 self._next(m)
 
     def _expert_states(self, m: Module) -> None:
