@@ -47,12 +47,14 @@ from hw.isa import CycleCause, ErrorCode, StallSource
 from hw.memory.arbiter import WriteArbiter
 from hw.memory.image import ImageLoader
 from hw.memory.residual import ResidualMemory
+from hw.memory.rows import BEYOND_LATENCY
 from hw.memory.scratchpad import Scratchpad
 from hw.memory.store import StoreUnit
 from hw.memory.stream import WeightStream
 from hw.nonlinear.gate import Gate, queue_write
 from hw.nonlinear.layernorm import LayerNorm
 from hw.nonlinear.softmax import Softmax
+from hw.pipeline import delay
 from hw.sequencer.ledger import ENGINE, FOLLOWERS, GATE, IMAGE, NORM, STORE, STREAM, UNITS
 from hw.sequencer.sequencer import Sequencer
 from hw.sleep import lasting, sleeping, working
@@ -156,7 +158,7 @@ class Accelerator(wiring.Component):
         m.d.sync += clear.eq(self._registers.clear)
         resettable = getattr(platform, "resettable", _resettable)
         for name, unit in self._units.items():
-            held = sleeping(m, name, unit, awake[name]) if name in awake else unit
+            held = sleeping(m, platform, name, unit, awake[name]) if name in awake else unit
             m.submodules[name] = resettable(m, name, held, clear)
 
         self._wire_memory(m)
@@ -189,11 +191,12 @@ class Accelerator(wiring.Component):
         registers, sequencer, engine, master = self._registers, self._sequencer, self._engine, self._read_master
         connect(m, flipped(self.control), registers.bus)
         sources = (master.error, self._store.error, sequencer.error)
+        # Errors stop the whole machine: all that is known of one comes from registers.
         for port, source in zip(registers.error, sources, strict=False):
-            m.d.comb += [port.valid.eq(source.valid), port.payload.eq(source.payload)]
+            m.d.sync += [port.valid.eq(source.valid), port.payload.eq(source.payload)]
         ranges = ((self._scratchpad, ErrorCode.SCRATCHPAD_RANGE), (self._residual, ErrorCode.RESIDUAL_RANGE))
         for port, (memory, code) in zip(list(registers.error)[len(sources) :], ranges, strict=True):
-            m.d.comb += [
+            m.d.sync += [
                 port.valid.eq(memory.range_error.valid),
                 port.payload.code.eq(code),
                 port.payload.address.eq(memory.range_error.payload),
@@ -215,7 +218,6 @@ class Accelerator(wiring.Component):
             registers.quiescent.eq(master.quiescent & self._store.quiescent),
             registers.finished.eq(sequencer.finished),
             registers.saturated.eq(self._writeback.saturated),
-            registers.command_index.eq(self._culprit(m)),
             registers.started.valid.eq(sequencer.started),
             registers.started.payload.eq(sequencer.index),
             registers.owner.eq(Mux(engine.busy, sequencer.engine_place.command, sequencer.index)),
@@ -223,14 +225,18 @@ class Accelerator(wiring.Component):
             registers.write_beat.eq(self._store.transferred),
         ]
         # The watchdog need not see things in the cycle in which they happen.
+        moved = Signal(len(moving))
         m.d.sync += [
-            registers.progress.eq(Cat(*moving).any()),
+            registers.command_index.eq(self._culprit(m)),
+            moved.eq(Cat(*moving)),
+            registers.progress.eq(moved.any()),
             registers.stalled_on.eq(Mux(engine.stall_weights, StallSource.STREAM, sequencer.stalled_on)),
         ]
         for port, ended, where in zip(registers.ended, sequencer.ended, sequencer.places, strict=True):
             m.d.comb += [port.valid.eq(ended), port.payload.eq(where.command)]
         m.d.comb += registers.cause.eq(CycleCause.SEQUENCER)
-        for event, cause in (
+        # Why a cycle has no beat takes most of that cycle to find out.
+        reasons = (
             (sequencer.waiting_for[ENGINE], CycleCause.DRAIN),
             (sequencer.unit_busy[STORE], CycleCause.STORE),
             (engine.stall_drain, CycleCause.DRAIN),
@@ -238,26 +244,31 @@ class Accelerator(wiring.Component):
             (engine.stall_activations, CycleCause.ACTIVATIONS),
             (engine.stall_weights, CycleCause.WEIGHTS),
             (engine.beat.valid, CycleCause.BUSY),
-        ):
-            with m.If(event):
+        )
+        found = Signal(len(reasons))
+        m.d.sync += found.eq(Cat(event for event, _ in reasons))
+        for bit, (_, cause) in zip(found, reasons, strict=True):
+            with m.If(bit):
                 m.d.comb += registers.cause.eq(cause)
 
     def _culprit(self, m: Module) -> Signal:
         """The command that an error of this cycle belongs to: a refused one, an address's user, or the latest."""
         sequencer, scratchpad, residual = self._sequencer, self._scratchpad, self._residual
         culprit, latest = Signal(16), Signal(16)
-        with m.If(sequencer.started):
-            m.d.sync += latest.eq(sequencer.index)
+        started, index = (delay(m, value, 1, name="latest") for value in (sequencer.started, sequencer.index))
+        with m.If(started):
+            m.d.sync += latest.eq(index)
         m.d.comb += culprit.eq(latest)
         with m.If(sequencer.error.valid):
             m.d.comb += culprit.eq(sequencer.index)
         with m.If(self._store.error.valid):
             m.d.comb += culprit.eq(sequencer.places[STORE].command)
-        # Range errors are reported a cycle after the access; of a write and a read the write's.
+        # Range errors are reported a little after the access; of a write and a read the write's.
         readers = {"scratchpad": sequencer.engine_place, "residual": self._residual_reader}
         for name, memory in (("residual", residual), ("scratchpad", scratchpad)):
             user = Signal(place(self._config), name=f"{name}_user")
-            m.d.sync += user.eq(Mux(memory.write.valid, self._writers[name], readers[name]))
+            m.d.comb += user.eq(Mux(memory.write.valid, self._writers[name], readers[name]))
+            user = delay(m, user, BEYOND_LATENCY, name=f"{name}_user")
             with m.If(memory.range_error.valid):
                 m.d.comb += culprit.eq(user.command)
         return culprit
@@ -274,8 +285,8 @@ class Accelerator(wiring.Component):
             m.d.comb += [
                 unit.window_base.eq(registers.window_base),
                 unit.window_limit.eq(registers.window_limit),
-                unit.halt.eq(registers.halt),
             ]
+            m.d.sync += unit.halt.eq(registers.halt)
 
     def _wire_jobs(self, m: Module, job_units: Sequence[str]) -> None:
         """The sequencer's settings, jobs and dones."""
@@ -290,7 +301,6 @@ class Accelerator(wiring.Component):
             sequencer.counts.eq(self._gate.counts),
             stream.permit.eq(sequencer.stream_permit),
             sequencer.stream_done.eq(stream.done),
-            sequencer.row_written.eq(self._writeback.row_written),
             sequencer.norm_rows.eq(self._layernorm.rows_done),
             sequencer.image_rows.eq(self._image.rows_done),
             self._engine.job_written.eq(self._writeback.job_written),
@@ -303,7 +313,10 @@ class Accelerator(wiring.Component):
             unit = self._units[name]
             if name in ("engine", "gate"):
                 connect(m, getattr(sequencer, f"{name}_job"), unit.job)
-            m.d.comb += getattr(sequencer, f"{name}_done").eq(unit.done)
+            if name != "engine":
+                m.d.comb += getattr(sequencer, f"{name}_done").eq(unit.done)
+        # Both tell the followers of the engine's rows, and come a long way.
+        m.d.sync += [sequencer.row_written.eq(self._writeback.row_written), sequencer.engine_done.eq(self._engine.done)]
 
     def _wire_compute(self, m: Module) -> None:
         """Engine to array to write-back."""
@@ -388,14 +401,15 @@ class Accelerator(wiring.Component):
             (layernorm.residual_read_enable, layernorm.residual_read_address, NORM),
             (self._store.read_enable, self._store.read_address, STORE),
         )
+        # A register between readers and memory: RESIDUAL_LATENCY has it.
         reader = Signal(place(self._config))
+        m.d.sync += residual.read_enable.eq(Cat(*(enable for enable, _, _ in readers)).any())
         m.d.comb += [
-            residual.read_enable.eq(Cat(*(enable for enable, _, _ in readers)).any()),
             layernorm.residual_read_ready.eq(~self._writeback.residual_read_enable),
         ]
         for enable, address, unit in reversed(readers):
             with m.If(enable):
-                m.d.comb += [residual.read_address.eq(address), reader.eq(self._sequencer.places[unit])]
+                m.d.sync += [residual.read_address.eq(address), reader.eq(self._sequencer.places[unit])]
         for word in (self._writeback.residual_read_data, layernorm.residual_read_data, self._store.read_data):
             m.d.comb += word.eq(residual.read_data)
         self._residual_reader = reader

@@ -201,20 +201,24 @@ _EDGE = AcceleratorConfig(
     parameter_entries=2048,
 )
 
+_ECP5 = AcceleratorConfig(
+    name="ecp5-85f",
+    elements=8,
+    lanes=8,
+    memory_bytes=2,
+    scratchpad_words=20480,
+    # 197 tokens of 192 channels (DeiT-Tiny), to the block RAM.
+    residual_words=5120,
+    stream_beats=1024,
+)
+
 PRESETS = {
     preset.name: preset
     for preset in (
         AcceleratorConfig(name="tiny", elements=4, lanes=4, memory_bytes=4, residual_words=4096),
-        AcceleratorConfig(
-            name="ecp5-85f",
-            elements=8,
-            lanes=16,
-            memory_bytes=2,
-            scratchpad_words=10240,
-            # 197 tokens of 192 channels (DeiT-Tiny), to the block RAM.
-            residual_words=2560,
-            stream_beats=1024,
-        ),
+        _ECP5,
+        # Twice the MACs: nearly all multipliers of the device, which are then too far apart for the clock of a board.
+        replace(_ECP5, name="ecp5-wide", lanes=16, scratchpad_words=10240, residual_words=2560),
         _EDGE,
         # A quarter of the bus: expert layers are bound by the memory, so prefetching has more room.
         replace(_EDGE, name="edge-8", memory_bytes=8, stream_beats=4096),

@@ -14,10 +14,25 @@ from amaranth.lib.wiring import In, Out
 from hw.config import AcceleratorConfig
 from hw.isa import Destination
 
-MEMORY_LATENCY = 2
-"""Cycles from an on-chip memory's read address to its data: the block RAM and its output register."""
+BLOCK_LATENCY = 2
+"""Cycles from the address of a block RAM to its data: the block and the register behind it."""
+MEMORY_LATENCY = 4
+"""Cycles from an on-chip memory's read address to its data. A large memory needs a cycle more on the way to its blocks
+and one on the way back (``hw.memory.rows``); a small one has more time for its address."""
+RESIDUAL_LATENCY = MEMORY_LATENCY + 1
+"""Cycles from a unit's asking for a residual word to its coming: the readers stand far from each other."""
 
-__all__ = ["MEMORY_LATENCY", "Axi4Lite", "Axi4Read", "Axi4Write", "Strobe", "In", "Out"]
+__all__ = [
+    "BLOCK_LATENCY",
+    "MEMORY_LATENCY",
+    "RESIDUAL_LATENCY",
+    "Axi4Lite",
+    "Axi4Read",
+    "Axi4Write",
+    "Strobe",
+    "In",
+    "Out",
+]
 
 
 class Strobe(wiring.Signature):

@@ -1,8 +1,8 @@
-"""RegisterSlice: two places of a stream in registers, where neither side sees the other in the same cycle."""
+"""Places of a stream in registers, where neither side sees the other in the same cycle: RegisterSlice, HalfSlice."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, ShapeLike, Signal
+from amaranth.hdl import Module, Mux, ShapeLike, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -44,4 +44,36 @@ class RegisterSlice(wiring.Component):
             m.d.sync += waiting.eq(1)
         with m.If(~waiting):
             m.d.sync += second.eq(source.payload)
+        return m
+
+
+class HalfSlice(wiring.Component):
+    """As :class:`RegisterSlice`, with one place: half the registers, and whether they load depends on the source alone.
+
+    Parameters
+    ----------
+    payload:
+        Shape of the payload.
+
+    Members
+    -------
+    source, target:
+        The stream, before and behind.
+
+    Timing: latency 1 cycle, a transfer every other cycle. Resources: the payload once.
+    """
+
+    LATENCY = 1
+
+    def __init__(self, payload: ShapeLike) -> None:
+        super().__init__({"source": In(stream.Signature(payload)), "target": Out(stream.Signature(payload))})
+
+    def elaborate(self, platform: object) -> Module:
+        """Load while there is nothing; then wait."""
+        m = Module()
+        source, target = self.source, self.target
+        m.d.comb += source.ready.eq(~target.valid)
+        m.d.sync += target.valid.eq(Mux(target.valid, ~target.ready, source.valid))
+        with m.If(~target.valid):
+            m.d.sync += target.payload.eq(source.payload)
         return m

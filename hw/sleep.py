@@ -2,6 +2,9 @@
 
 The enable of a sleeping unit is a signal called ``NAME_awake`` beside the unit's instance ``NAME``; the fast simulation
 finds it by that name and stops the unit's clock instead (``sim/simplify.py``). Resets reach a sleeping unit.
+
+A unit does the same awake as asleep, for it has nothing to do. A platform whose wires are slow (``always_awake``)
+leaves all units awake: one signal to every register of a unit is as long a path as there is.
 """
 
 from __future__ import annotations
@@ -10,8 +13,10 @@ from amaranth.hdl import Elaboratable, EnableInserter, Module, Mux, Signal, Valu
 from amaranth.lib import stream, wiring
 
 
-def sleeping(m: Module, name: str, unit: wiring.Component, awake: ValueLike) -> Elaboratable:
+def sleeping(m: Module, platform: object, name: str, unit: wiring.Component, awake: ValueLike) -> Elaboratable:
     """The unit, to be the submodule ``name``; registers and memory ports change only in cycles when ``awake`` is 1."""
+    if getattr(platform, "always_awake", False):
+        return unit
     enable = Signal(name=f"{name}_awake")
     m.d.comb += enable.eq(awake)
     return EnableInserter(enable)(unit)

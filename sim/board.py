@@ -63,7 +63,7 @@ class SleepingAccelerator(wiring.Component):
         asked = Cat(control.awvalid, control.wvalid, control.arvalid, control.bvalid, control.rvalid).any()
         awake = Signal()
         m.d.comb += awake.eq(accelerator.state.busy | lasting(m, asked, REGISTER_CYCLES, name="asked"))
-        m.submodules.accelerator = sleeping(m, "accelerator", accelerator, awake)
+        m.submodules.accelerator = sleeping(m, platform, "accelerator", accelerator, awake)
         self._wake(m, awake, control, accelerator.control)
         connect(m, accelerator.read, flipped(self.read))
         connect(m, accelerator.write, flipped(self.write))

@@ -11,7 +11,7 @@ from hw.boards.sdram.bridge import MemoryBridge
 from hw.boards.sdram.chip import SIZE_BYTES, WORD_BITS
 from hw.boards.sdram.interfaces import finished_word, read_word, row_run, write_word
 from hw.config import AcceleratorConfig
-from hw.interfaces import MEMORY_LATENCY, Axi4Read, Axi4Write, Strobe
+from hw.interfaces import BLOCK_LATENCY, Axi4Read, Axi4Write, Strobe
 
 LEAST_BYTES = 4096
 
@@ -33,7 +33,7 @@ class WordStore(wiring.Component):
     run, write_data, writer, written, read:
         As of :class:`hw.boards.sdram.controller.SdramController`.
 
-    Timing: a word a cycle, one idle cycle between two runs; a run to its first ``read`` 1 + MEMORY_LATENCY cycles.
+    Timing: a word a cycle, one idle cycle between two runs; a run to its first ``read`` 1 + BLOCK_LATENCY cycles.
     """
 
     def __init__(self, size_bytes: int, clients: int) -> None:
@@ -102,7 +102,7 @@ class WordStore(wiring.Component):
         note = data.StructLayout({"valid": 1, "origin": finished_word(self._clients)})
         earlier = Signal(note)
         m.d.comb += [earlier.valid.eq(asked), earlier.origin.eq(origin)]
-        for step in range(MEMORY_LATENCY):
+        for step in range(BLOCK_LATENCY):
             later = Signal(note, name=f"asked_{step}")
             m.d.sync += later.eq(earlier)
             earlier = later

@@ -14,6 +14,7 @@ from hw.bus.window import error_report
 from hw.config import AcceleratorConfig
 from hw.interfaces import Axi4Lite, Strobe, run_state
 from hw.isa import CycleCause, ErrorCode
+from hw.pipeline import delay
 from hw.sleep import lasting, sleeping
 
 IDENTITY = 0x54455353
@@ -30,6 +31,9 @@ RUN_SETTINGS = (
 """Registers taken over at start: writing them during a run prepares the next."""
 SETTING_PORTS = {"task": "task_index"}
 """Ports that cannot be named like their register: ``task`` is a keyword of Verilog."""
+
+OBSERVED = 2
+"""Cycles from what happens to its being counted and stamped: it comes from far away."""
 
 
 class ControlRegisters(wiring.Component):
@@ -83,9 +87,10 @@ class ControlRegisters(wiring.Component):
         reported is the cycle before the watchdog strikes).
     started, ended:
         Strobes with a command's index, stamped with the cycle of the run; ``ended`` one a unit.
-    cause, owner:
-        What this cycle is spent on (a CycleCause), and the command that it belongs to; see
-        :class:`hw.bus.stamps.CommandStamps`.
+    cause:
+        What the cycle before this one is spent on, a CycleCause.
+    owner:
+        The command that this cycle belongs to; see :class:`hw.bus.stamps.CommandStamps`.
     read_beat, write_beat:
         A beat was transferred.
     """
@@ -126,7 +131,7 @@ class ControlRegisters(wiring.Component):
         m = Module()
         registers = RegisterFile()
         asked = Cat(self.bus.awvalid, self.bus.wvalid, self.bus.arvalid, self.bus.bvalid, self.bus.rvalid).any()
-        m.submodules.registers = sleeping(m, "registers", registers, lasting(m, asked, 2, name="host"))
+        m.submodules.registers = sleeping(m, platform, "registers", registers, lasting(m, asked, 2, name="host"))
         m.submodules.counters = counters = Counters(self._config)
         m.submodules.stamps = stamps = CommandStamps(self._config, self._units)
         m.submodules.watchdog = watchdog = Watchdog()
@@ -134,9 +139,8 @@ class ControlRegisters(wiring.Component):
         # The host's command, and the machine's last words, from registers: they decide about hundreds of others.
         begin, abort, failed, busy, stalled_on = Signal(), Signal(), Signal(), Signal(), Signal.like(self.stalled_on)
         written, command = registers.control_written, registers.control_data
-        # Counters and stamps see the machine of the cycle before: what they count comes from far away.
-        self._observed = observed = Signal()
-        m.d.sync += observed.eq(self.running)
+        self._observed = delay(m, self.running, OBSERVED, name="observed")
+        watched = lasting(m, self.running, OBSERVED, name="watched")
         m.d.sync += [
             abort.eq(written & command[1]),
             begin.eq(written & (command[:2] == 1) & ~busy & ~begin),
@@ -148,7 +152,7 @@ class ControlRegisters(wiring.Component):
             watchdog.limit.eq(registers.watchdog_limit),
             failed.eq(self.running & (watchdog.strike | Cat(source.valid for source in self.error).any())),
         ]
-        self._life(m, begin, abort | failed, busy)
+        self._life(m, begin, abort | failed, busy, watched)
         m.d.sync += self.start.eq(begin)
         with m.If(begin):
             m.d.sync += [
@@ -168,13 +172,13 @@ class ControlRegisters(wiring.Component):
         m.d.sync += [registers.status.eq(self.state), registers.command_index.eq(self.command_index)]
         return m
 
-    def _life(self, m: Module, begin: Signal, stop: Value, busy: Signal) -> None:
+    def _life(self, m: Module, begin: Signal, stop: Value, busy: Signal, watched: Signal) -> None:
         """Idle, running, halting until nothing is under way, cleared."""
         waited = Signal(range(self.HALT_CYCLES + 1))
         m.d.comb += busy.eq(1)
         with m.FSM(name="state"):
             with m.State("IDLE"):
-                m.d.comb += busy.eq(self._observed)
+                m.d.comb += busy.eq(watched)
                 with m.If(begin):
                     m.next = "RUNNING"
             with m.State("RUNNING"):
@@ -238,7 +242,10 @@ class ControlRegisters(wiring.Component):
     def _count(self, m: Module, counters: Counters, begin: Signal, registers: RegisterFile) -> None:
         """Wire the counters between events and registers."""
         m.d.comb += [counters.clear.eq(begin), counters.running.eq(self._observed)]
-        m.d.sync += [getattr(counters, name).eq(getattr(self, name)) for name in ("cause", *BEATS.values())]
+        m.d.sync += counters.cause.eq(self.cause)
+        m.d.comb += [
+            getattr(counters, name).eq(delay(m, getattr(self, name), OBSERVED, name=name)) for name in BEATS.values()
+        ]
         m.d.comb += [getattr(registers, name).eq(getattr(counters, f"value_{name}")) for name in COUNTERS]
 
     def _stamp(
@@ -246,8 +253,11 @@ class ControlRegisters(wiring.Component):
     ) -> None:
         """Wire the stamps between strobes and registers."""
         for outer, inner in zip((self.started, *self.ended), (stamps.started, *stamps.ended), strict=True):
-            m.d.sync += [inner.valid.eq(outer.valid), inner.payload.eq(outer.payload)]
-        m.d.sync += stamps.owner.eq(self.owner)
+            m.d.comb += [
+                inner.valid.eq(delay(m, outer.valid, OBSERVED, name="strobe")),
+                inner.payload.eq(delay(m, outer.payload, OBSERVED, name="index")),
+            ]
+        m.d.comb += stamps.owner.eq(delay(m, self.owner, OBSERVED, name="owner"))
         m.d.comb += [
             stamps.clear.eq(begin),
             stamps.running.eq(self._observed),

@@ -11,6 +11,7 @@ from hw.compute.bank import StationaryBanks
 from hw.compute.multiplier import Multiplier
 from hw.config import AcceleratorConfig
 from hw.interfaces import MEMORY_LATENCY, Strobe, accumulators, bank_exponentials, bank_fill, bank_hold, beat, lanes
+from hw.pipeline import copy
 
 
 class ComputeArray(wiring.Component):
@@ -20,8 +21,8 @@ class ComputeArray(wiring.Component):
     ``first`` clears the accumulators, ``last`` hands them over. A beat every cycle, steps back to back, steps of a
     single beat and pauses are all fine. ::
 
-        beat --> banks --(2)--> operands --> products --> adder tree --> accumulator --> result
-                 broadcast ------^  1           1          log2 T            1
+        beat --> banks --(5)-----------> operands --> products --> adder tree --> accumulator --> result
+                 broadcast --> broadcast operand ^  1            1          log2 T            1
 
     Operands are the lanes, extended to A + 1 signed bits by ``broadcast_unsigned`` and ``stationary_unsigned``.
     ``wide`` beats multiply 16-bit signed values instead, the low 16 bits of lanes 2i + 1 and 2i together: T/2 products
@@ -44,12 +45,12 @@ class ComputeArray(wiring.Component):
     result:
         P accumulators of a step, valid for one cycle, ``LATENCY`` cycles after its last beat.
 
-    Timing: ``LATENCY = 5 + log2 T``, no backpressure. Resources: P x T multiplier blocks.
+    Timing: ``LATENCY = 8 + log2 T``, no backpressure. Resources: P x T multiplier blocks.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self.config = config
-        self.LATENCY = MEMORY_LATENCY + Multiplier.LATENCY + (config.lanes - 1).bit_length() + 1
+        self.LATENCY = StationaryBanks.LATENCY + Multiplier.LATENCY + (config.lanes - 1).bit_length() + 1
         super().__init__(
             {
                 "beat": In(Strobe(beat(config))),
@@ -77,8 +78,9 @@ class ComputeArray(wiring.Component):
             return pipe[-1]
 
         modes = {
-            name: delayed(getattr(payload, name), MEMORY_LATENCY, name)
-            for name in ("wide", "broadcast_unsigned", "stationary_unsigned")
+            "wide": delayed(payload.wide, MEMORY_LATENCY, "wide"),
+            "broadcast_unsigned": delayed(payload.broadcast_unsigned, MEMORY_LATENCY, "broadcast_unsigned"),
+            "stationary_unsigned": delayed(payload.stationary_unsigned, banks.LATENCY - 1, "stationary_unsigned"),
         }
         products = self._products(m, banks, **modes)
         valid = delayed(self.beat.valid, self.LATENCY - 1, "valid")
@@ -103,22 +105,33 @@ class ComputeArray(wiring.Component):
         def extended(lane: Value, is_unsigned: Value) -> Value:
             return Cat(lane, lane[-1] & ~is_unsigned).as_signed()
 
-        def joined(word, k: int, is_unsigned: Value) -> Value:
+        def joined(word, k: int, is_unsigned: Value, wide: Value) -> Value:
             return Mux(wide, Cat(word[k], word[k + 1])[:16].as_signed(), extended(word[k], is_unsigned))
 
+        # Each element has its own bits: they go to all of its operands.
+        modes = [
+            [
+                copy(m, bit, name=f"{name}_{i}")
+                for name, bit in (("element_unsigned", stationary_unsigned), ("element_wide", wide))
+            ]
+            for i in range(self.config.elements)
+        ]
         products = []
         for k in range(self.config.lanes):
             even = k % 2 == 0
             m.submodules[f"lane_{k}"] = lane = Multiplier(
                 max(width + 1, 16) if even else width + 1, self.config.elements
             )
+            # A lane's multipliers lie apart: a register on their operand's way to them.
+            shared = Signal.like(lane.broadcast, name=f"broadcast_{k}", reset_less=True)
             if even:
-                m.d.comb += lane.broadcast.eq(joined(self.broadcast, k, broadcast_unsigned))
+                m.d.sync += shared.eq(joined(self.broadcast, k, broadcast_unsigned, wide))
             else:
-                m.d.comb += lane.broadcast.eq(Mux(wide, 0, extended(self.broadcast[k], broadcast_unsigned)))
+                m.d.sync += shared.eq(Mux(wide, 0, extended(self.broadcast[k], broadcast_unsigned)))
+            m.d.comb += lane.broadcast.eq(shared)
             for i, operand in enumerate(lane.stationary):
                 word = banks.read_data[i]
-                source = joined(word, k, stationary_unsigned) if even else extended(word[k], stationary_unsigned)
+                source = joined(word, k, *modes[i]) if even else extended(word[k], modes[i][0])
                 m.d.comb += operand.eq(source)
             products.append(lane.product)
         return products

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.arithmetic import round_shift
 from hw.config import AcceleratorConfig
-from hw.nonlinear.pipeline import occupancy
+from hw.pipeline import occupancy
 
 
 class GroupAssembler(wiring.Component):

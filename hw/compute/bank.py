@@ -8,7 +8,8 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import MEMORY_LATENCY, Strobe, bank_exponentials, bank_fill, bank_hold, lanes
+from hw.interfaces import BLOCK_LATENCY, MEMORY_LATENCY, Strobe, bank_exponentials, bank_fill, bank_hold, lanes
+from hw.pipeline import copy, delay
 
 
 class StationaryBanks(wiring.Component):
@@ -33,14 +34,16 @@ class StationaryBanks(wiring.Component):
         One lane for each of E elements; ``clear`` begins a word with zeros in its other lanes. An element's word is
         written anew with each of its lanes, so no other writer may touch it in between.
     read_enable, read_address, read_data:
-        One address for all elements; P words, ``LATENCY`` cycles later, every cycle. With ``read_enable`` the word must
-        not be written in that cycle (asserted): block RAM leaves open which of the two it returns.
+        One address for all elements; P words, ``LATENCY`` cycles later, every cycle, as they are ``READ_DELAY`` cycles
+        after the address came. Until then, and in that cycle, a word with ``read_enable`` must not be written
+        (asserted): block RAM leaves open which of the two it returns.
 
     Resources: P block memories of ``bank_words`` x T x A bits, and P words of registers in which exponentials gather:
     memories with an enable for each lane would need none, but simulate a third slower.
     """
 
-    LATENCY = MEMORY_LATENCY
+    LATENCY = MEMORY_LATENCY + 1
+    READ_DELAY = LATENCY - BLOCK_LATENCY - 2
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self.config = config
@@ -64,56 +67,79 @@ class StationaryBanks(wiring.Component):
             exponentials.ready.eq(~hold.valid),
             fill.ready.eq(~(hold.valid | exponentials.valid)),
         ]
-        address = Mux(
-            hold.valid,
-            hold.payload.address,
-            Mux(exponentials.valid, exponentials.payload.address, fill.payload.address),
+        # What is taken spends a cycle on the way to the banks, while each finds out whether it is meant.
+        address = Signal(range(self.config.bank_words))
+        with m.If(hold.valid):
+            m.d.sync += address.eq(hold.payload.address)
+        with m.Elif(exponentials.valid):
+            m.d.sync += address.eq(exponentials.payload.address)
+        with m.Else():
+            m.d.sync += address.eq(fill.payload.address)
+        held, filled, raised = (
+            Signal(port.payload.shape(), name=name, reset_less=True)
+            for port, name in ((hold, "held"), (fill, "filled"), (exponentials, "raised"))
         )
-        keep, placed = self._placement(m)
+        for taken, port in ((held, hold), (filled, fill), (raised, exponentials)):
+            with m.If(port.valid):
+                m.d.sync += taken.eq(port.payload)
+        keep, placed = self._placement(m, raised)
+        asked = [(self.read_enable, self.read_address)]
+        for stage in range(self.LATENCY - BLOCK_LATENCY - 1):
+            asked.append(tuple(delay(m, value, 1, name=f"asked_{stage}") for value in asked[-1]))
         for i in range(self.config.elements):
             memory = Memory(shape=self.read_data[i].shape().size, depth=self.config.bank_words, init=[])
             m.submodules[f"bank_{i}"] = memory
             write, read = memory.write_port(), memory.read_port()
+            holds, raises, fills = (Signal(name=f"{name}_{i}") for name in ("holds", "raises", "fills"))
+            m.d.sync += [
+                holds.eq(hold.valid & (hold.payload.element == i)),
+                raises.eq(
+                    exponentials.valid & exponentials.ready & (exponentials.payload.group == i // exponential_group)
+                ),
+                fills.eq(fill.valid & fill.ready & (fill.payload.group == i // group)),
+            ]
             assembled = Signal(lanes(self.config).size, name=f"assembled_{i}")
             extended = (assembled & keep) | placed[i % exponential_group]
-            computed = exponentials.valid & (exponentials.payload.group == i // exponential_group)
-            m.d.comb += [
-                write.addr.eq(address),
-                write.data.eq(fill.payload.data[i % group]),
-                write.en.eq(fill.valid & (fill.payload.group == i // group)),
-            ]
-            with m.If(exponentials.valid):
-                m.d.comb += [write.data.eq(extended), write.en.eq(computed)]
-            with m.If(hold.valid):
-                m.d.comb += [write.data.eq(hold.payload.data), write.en.eq(hold.payload.element == i)]
-            with m.Elif(computed):
+            with m.If(raises):
                 m.d.sync += assembled.eq(extended)
-            m.d.comb += read.addr.eq(self.read_address)
+            word, target = (
+                Signal.like(assembled, name=f"word_{i}", reset_less=True),
+                Signal.like(address, name=f"at_{i}"),
+            )
+            m.d.sync += write.en.eq(holds | raises | fills)
+            with m.If(holds | raises | fills):
+                m.d.sync += [
+                    word.eq(Mux(holds, held.data, Mux(raises, extended, filled.data[i % group]))),
+                    target.eq(address),
+                ]
+            place = copy(m, asked[-1][1], name=f"place_{i}")
+            m.d.comb += [write.addr.eq(target), write.data.eq(word), read.addr.eq(place)]
             m.d.sync += Value.cast(self.read_data[i]).eq(read.data)
         writers = (
             (hold.valid, hold.payload.address),
             (exponentials.valid & exponentials.ready, exponentials.payload.address),
             (fill.valid & fill.ready, fill.payload.address),
         )
-        collides = Cat(written & (address == self.read_address) for written, address in writers).any()
-        m.d.sync += Assert(~(self.read_enable & collides), "a bank word is read in the cycle in which it is written")
+        for valid, place in writers:
+            unread = [~(enable & (place == read_address)) for enable, read_address in asked[: self.READ_DELAY + 1]]
+            m.d.sync += Assert(~valid | Cat(unread).all(), "a bank word is written while it is being read")
         return m
 
-    def _placement(self, m: Module) -> tuple[Signal, list[Signal]]:
-        """Where the exponentials go in a word: a mask of the bits that stay, and the word's new bits for each of E.
+    def _placement(self, m: Module, taken: data.View) -> tuple[Signal, list[Signal]]:
+        """Where the exponentials taken go in a word: a mask of the bits that stay, and its new bits for each of E.
 
         Asserts that a word's lanes come one after the other.
         """
         stream, config = self.exponentials, self.config
         width = config.numerics.activation_width
         chosen, keep = Signal(config.lanes), Signal(lanes(config).size)
-        gathered = ~(chosen | stream.payload.clear.replicate(config.lanes))
+        gathered = ~(chosen | taken.clear.replicate(config.lanes))
         m.d.comb += [
-            chosen.eq(1 << stream.payload.lane),
+            chosen.eq(1 << taken.lane),
             keep.eq(Cat(bit.replicate(width) for bit in gathered)),
         ]
         placed = []
-        for index, exponential in enumerate(stream.payload.data):
+        for index, exponential in enumerate(taken.data):
             word = Signal.like(keep, name=f"placed_{index}")
             m.d.comb += word.eq(Cat(Mux(bit, exponential, 0) for bit in chosen))
             placed.append(word)

@@ -19,7 +19,7 @@ from hw.interfaces import (
     query_scale,
 )
 from hw.nonlinear.gelu import Gelu
-from hw.nonlinear.pipeline import delay, occupancy
+from hw.pipeline import delay, occupancy
 from hw.sleep import lasting, sleeping
 
 
@@ -107,7 +107,7 @@ class Drain(wiring.Component):
         for lane in range(lanes):
             value = requantiser.value[lane]
             gelu = Gelu(self._config)
-            m.submodules[f"gelu_{lane}"] = sleeping(m, f"gelu_{lane}", gelu, curved)
+            m.submodules[f"gelu_{lane}"] = sleeping(m, platform, f"gelu_{lane}", gelu, curved)
             m.d.comb += [
                 gelu.argument.eq(value),
                 gelu.multiplier.eq(self.constants.gelu_multiplier),

@@ -24,7 +24,7 @@ from hw.interfaces import (
     softmax_job,
     step,
 )
-from hw.register_slice import RegisterSlice
+from hw.register_slice import HalfSlice
 
 
 class ComputeEngine(wiring.Component):
@@ -84,7 +84,7 @@ class ComputeEngine(wiring.Component):
     """
 
     FIRST_BEAT = 6
-    NEXT_JOB = 2
+    NEXT_JOB = 3
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self.config = config
@@ -132,7 +132,7 @@ class ComputeEngine(wiring.Component):
         lookup = QueueLookup(config)
         m.submodules.lookup = ResetInserter(~control.running)(lookup)
         m.submodules.issuer = issuer = BeatIssuer(config)
-        m.submodules.next_phase = next_phase = RegisterSlice(phase(config))
+        m.submodules.next_phase = next_phase = HalfSlice(phase(config))
         listed = next_phase.source
         connect(m, next_phase.target, issuer.phases)
         for unit in (linear, attention, loader, lookup, issuer):

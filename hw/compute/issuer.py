@@ -69,7 +69,7 @@ class BeatIssuer(wiring.Component):
         holding, words_left, steps_left, drain = Signal(), Signal(16), Signal(16), Signal(range(config.elements))
         issue, ends, free = Signal(), Signal(), Signal()
         # What decides in a cycle about hundreds of registers is itself a register: no word or no step is left, the
-        # drain has room, what the next phase waits for is in the banks (a phase has two beats or costs a cycle more).
+        # drain has room, what the next phase waits for is in the banks (a phase has three beats or costs a cycle more).
         last, more_steps, looks_up = Signal(), Signal(), Signal()
         full, prepared = Signal(), Signal()
         row_known = ~self.starved & (~looks_up | self.rows.valid)

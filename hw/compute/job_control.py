@@ -83,7 +83,7 @@ class JobControl(wiring.Component):
         ]
         with m.FSM(name="state") as state:
             with m.State("IDLE"):
-                m.d.comb += self.next.ready.eq(behind != 2)
+                m.d.sync += self.next.ready.eq((behind != 2) & ~(self.next.valid & self.next.ready))
                 m.d.sync += job.eq(self.next.payload)
                 with m.If(self.next.payload.attention):
                     m.d.sync += [job[name].eq(0) for name in LINEAR_FLAGS]

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from amaranth.hdl import Assert, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.compute.phase import TileCounter
 from hw.config import AcceleratorConfig
 from hw.interfaces import MEMORY_LATENCY, Strobe, bank_hold, engine_job, lanes
+from hw.pipeline import delay
+from hw.register_slice import RegisterSlice
+
+
+def _request(config: AcceleratorConfig) -> data.StructLayout:
+    """A scratchpad word, and where it goes: ``zero`` in its place; the tile's ``last``."""
+    place = bank_hold(config).members
+    return data.StructLayout(
+        {"source": 16, "element": place["element"], "address": place["address"], "zero": 1, "last": 1}
+    )
 
 
 class RowLoader(wiring.Component):
@@ -33,7 +43,8 @@ class RowLoader(wiring.Component):
     freed:
         Pulse: the oldest complete tile is no longer needed.
 
-    Timing: one word a cycle while ``load`` is accepted; one idle cycle between tiles.
+    Timing: one word a cycle while ``load`` is accepted, the first a cycle after it was found; one idle cycle between
+    tiles.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -68,12 +79,18 @@ class RowLoader(wiring.Component):
         words_left, one_word, last_word = Signal(16), Signal(), Signal()
         last_element = element == config.elements - 1
         m.d.sync += one_word.eq(words == 1)
+        bank_address = Mux(tile.buffer, config.attention_buffer(1), config.attention_buffer(0)) + word
         accepted = Signal()
         tile_done = accepted & last_word & last_element
+        m.submodules.wanted = wanted = RegisterSlice(_request(config))
         m.d.comb += [
-            self.load.valid.eq(loading),
-            self.load.payload.eq(Mux(beyond, head_row, row) + word),
-            accepted.eq(loading & self.load.ready),
+            wanted.source.valid.eq(loading),
+            wanted.source.payload.source.eq(Mux(beyond, head_row, row) + word),
+            wanted.source.payload.element.eq(element),
+            wanted.source.payload.address.eq(bank_address),
+            wanted.source.payload.zero.eq(beyond),
+            wanted.source.payload.last.eq(last_word & last_element),
+            accepted.eq(loading & wanted.source.ready),
         ]
         with m.If(self.start):
             m.d.sync += [*tile.start(rows, heads), head_row.eq(base), row.eq(base), free.eq(2), loading.eq(0)]
@@ -103,31 +120,23 @@ class RowLoader(wiring.Component):
                     m.d.sync += [loading.eq(0), *tile.advance(rows, config.elements)]
                     with m.If(tile.head_ends(config.elements)):
                         m.d.sync += [head_row.eq(head_row + words), row.eq(head_row + words)]
-        bank_address = Mux(tile.buffer, config.attention_buffer(1), config.attention_buffer(0)) + word
-        self._deliver(m, accepted, element, bank_address, beyond, tile_done)
+        self._deliver(m, wanted.target)
         return m
 
-    def _deliver(self, m: Module, accepted, element, address, beyond, tile_done) -> None:
-        """Carry each request's place along until its data is there."""
-        tags = []
-        for name, value in (
-            ("valid", accepted),
-            ("element", element),
-            ("address", address),
-            ("zero", beyond),
-            ("done", tile_done),
-        ):
-            for cycle in range(MEMORY_LATENCY):
-                stage = Signal.like(value, name=f"{name}_{cycle}")
-                m.d.sync += stage.eq(value)
-                value = stage
-            tags.append(value)
-        valid, element, address, zero, done = tags
+    def _deliver(self, m: Module, wanted: stream.Interface) -> None:
+        """Ask for the words, and carry each request's place along until its data is there."""
+        m.d.comb += [
+            self.load.valid.eq(wanted.valid),
+            self.load.payload.eq(wanted.payload.source),
+            wanted.ready.eq(self.load.ready),
+        ]
+        valid = delay(m, wanted.valid & wanted.ready, MEMORY_LATENCY, name="valid")
+        place = delay(m, wanted.payload, MEMORY_LATENCY, name="place")
         m.d.comb += [
             self.hold.valid.eq(valid),
-            self.hold.payload.element.eq(element),
-            self.hold.payload.address.eq(address),
-            self.hold.payload.data.eq(Mux(zero, 0, self.load_data.payload)),
-            self.loaded.eq(valid & done),
+            self.hold.payload.element.eq(place.element),
+            self.hold.payload.address.eq(place.address),
+            self.hold.payload.data.eq(Mux(place.zero, 0, self.load_data.payload)),
+            self.loaded.eq(valid & place.last),
         ]
         m.d.sync += Assert(valid == self.load_data.valid, "held rows: data did not come when it was due")

@@ -38,7 +38,7 @@ class QueueLookup(wiring.Component):
     Timing: one entry a cycle; the first one ``LATENCY`` cycles after ``run`` rises.
     """
 
-    DEPTH = 8
+    DEPTH = 16
     LATENCY = MEMORY_LATENCY + 5
 
     def __init__(self, config: AcceleratorConfig) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Format, Module, ResetSignal, Signal
+from amaranth.hdl import Assert, Format, Module, Mux, ResetSignal, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
 from hw.formats import Numerics
-from hw.interfaces import MEMORY_LATENCY, Strobe, parameter_set
+from hw.interfaces import BLOCK_LATENCY, MEMORY_LATENCY, Strobe, parameter_set
+from hw.pipeline import delay
 
 
 def _stored(numerics: Numerics) -> data.StructLayout:
@@ -75,9 +76,10 @@ class ParameterStore(wiring.Component):
         tail, level = Signal(range(entries)), Signal(range(entries + 1))
         accepted = Signal()
         m.d.comb += [
-            self.write.ready.eq(level <= entries - chunk),
             accepted.eq(self.write.valid & self.write.ready),
         ]
+        # Known a cycle before, for whether a chunk is taken decides about many others.
+        m.d.sync += self.write.ready.eq(level <= Mux(accepted, entries - 2 * chunk, entries - chunk))
         released = Signal(16)
         with m.If(accepted):
             m.d.sync += tail.eq(tail + chunk)
@@ -86,7 +88,7 @@ class ParameterStore(wiring.Component):
         m.d.comb += self.level.eq(level)
         m.d.sync += level.eq(level + (accepted << (chunk.bit_length() - 1)) - released)
         read_entry = Signal(range(entries))
-        m.d.comb += read_entry.eq(self.read_index)
+        m.d.comb += read_entry.eq(delay(m, self.read_index, self.LATENCY - BLOCK_LATENCY, name="index"))
 
         group_bits = group.bit_length() - 1
         chunk_bits = chunk.bit_length() - 1

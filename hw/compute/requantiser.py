@@ -11,7 +11,7 @@ from hw.arithmetic import exceeds, saturate
 from hw.compute.multiplier import Multiplier
 from hw.compute.rounding import ROUNDING_LATENCY, registered_round_shift
 from hw.config import AcceleratorConfig
-from hw.nonlinear.pipeline import delay, occupancy
+from hw.pipeline import delay, occupancy
 
 _PIECE = 17
 """Accumulators are multiplied in pieces of 17 bits, which suit 18 x 18 multipliers signed or unsigned."""

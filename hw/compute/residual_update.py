@@ -9,12 +9,13 @@ from amaranth.lib.wiring import In, Out
 from hw.arithmetic import exceeds, saturate
 from hw.compute.assembler import GroupAssembler
 from hw.config import AcceleratorConfig
-from hw.interfaces import MEMORY_LATENCY, Strobe, residual_lanes, residual_write
-from hw.memory.residual import ResidualMemory
-from hw.nonlinear.pipeline import delay
+from hw.interfaces import RESIDUAL_LATENCY, Strobe, residual_lanes, residual_write
+from hw.pipeline import delay
 
-_READ = GroupAssembler.LATENCY - MEMORY_LATENCY
-"""Cycles from a request to its read, so that old and new values meet."""
+_READ = max(1, GroupAssembler.LATENCY - RESIDUAL_LATENCY)
+"""Cycles from a request to its read, which leaves from a register."""
+_MEET = _READ + RESIDUAL_LATENCY
+"""Cycles from a request to the one in which old and new values are added."""
 
 
 class ResidualUpdate(wiring.Component):
@@ -29,7 +30,7 @@ class ResidualUpdate(wiring.Component):
     -------
     request: In(Strobe)
         Column ``column`` of word ``address``; ``add``: to what is there, else it is replaced. A column must not be
-        added to while an earlier write to it is on its way, that is within LATENCY cycles (asserted).
+        added to while an earlier write to it is on its way, that is within LATENCY - 1 cycles (asserted).
     values: In(ArrayLayout(signed(residual_width), P))
         What to add or write, GroupAssembler.LATENCY after the request.
     read_enable, read_address: Out; read_data: In
@@ -42,7 +43,7 @@ class ResidualUpdate(wiring.Component):
     Timing: LATENCY cycles, initiation interval 1.
     """
 
-    LATENCY = GroupAssembler.LATENCY + 2
+    LATENCY = _MEET + 2
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
@@ -73,7 +74,8 @@ class ResidualUpdate(wiring.Component):
             self.read_address.eq(stages[_READ].address),
         ]
 
-        meet = stages[GroupAssembler.LATENCY]
+        meet = stages[_MEET]
+        values = delay(m, self.values, _MEET - GroupAssembler.LATENCY, name="values")
         write, end = self.write, stages[-1]
         m.d.comb += [
             write.valid.eq(valids[-1]),
@@ -85,14 +87,14 @@ class ResidualUpdate(wiring.Component):
         for lane in range(config.elements):
             old = Array(self.read_data[column * config.elements + lane] for column in range(config.columns))
             addend = Mux(meet.add, old[meet.column], 0)
-            total = Signal((self.values[lane] + addend).shape(), name=f"total_{lane}")
+            total = Signal((values[lane] + addend).shape(), name=f"total_{lane}")
             new = Signal(self._shape, name=f"new_{lane}")
-            m.d.sync += [total.eq(self.values[lane] + addend), new.eq(saturate(total, config.numerics.residual))]
+            m.d.sync += [total.eq(values[lane] + addend), new.eq(saturate(total, config.numerics.residual))]
             m.d.comb += clipped[lane].eq(exceeds(total, config.numerics.residual))
             for column in range(config.columns):
                 m.d.comb += write.payload.data[column * config.elements + lane].eq(new)
 
-        for stage in range(1, self.LATENCY + ResidualMemory.WRITE_LATENCY):
+        for stage in range(1, self.LATENCY - _READ + 1):
             same = (stages[stage].address == request.payload.address) & (stages[stage].column == request.payload.column)
             with m.If(request.valid & request.payload.add & valids[stage] & same & ~ResetSignal()):
                 m.d.sync += Assert(0, Format("residual word {} is added to before it is written", end.address))

@@ -26,7 +26,7 @@ def registered_round_shift(
     amount:
         Unsigned shift, registered alongside.
     enables:
-        Of each step, see :func:`hw.nonlinear.pipeline.occupancy`.
+        Of each step, see :func:`hw.pipeline.occupancy`.
     """
     is_signed = value.shape().signed
 

@@ -25,7 +25,7 @@ from hw.interfaces import (
     scratch_write,
     step,
 )
-from hw.nonlinear.pipeline import delay
+from hw.pipeline import delay
 from hw.sleep import lasting, sleeping
 
 _WAIT_CYCLES = 64
@@ -114,8 +114,10 @@ class Writeback(wiring.Component):
         m.submodules.assembler = assembler = GroupAssembler(config)
         residual, transposer = ResidualUpdate(config), Transposer(config)
         updates = lasting(m, residual.request.valid, ResidualUpdate.LATENCY, name="residual")
-        m.submodules.residual = sleeping(m, "residual", residual, updates)
-        m.submodules.transposer = sleeping(m, "transposer", transposer, transposer.channel.valid | transposer.busy)
+        m.submodules.residual = sleeping(m, platform, "residual", residual, updates)
+        m.submodules.transposer = sleeping(
+            m, platform, "transposer", transposer, transposer.channel.valid | transposer.busy
+        )
         group = drain.group
         leaves = Signal()
         m.d.comb += leaves.eq(group.valid & group.payload.last)

@@ -26,8 +26,12 @@ class Ecp5:
     Elaborated without a platform, as for simulation, everything is portable.
     """
 
+    always_awake = True
+    """See ``hw.sleep``."""
     FACTOR_BITS = 18
     """Width of a multiplier block's operands."""
+    BLOCK_SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18))
+    """Words and bits of a block RAM with two ports."""
 
     def multiplier(self, broadcast: Value, stationary: Sequence[Value], product: Sequence[Value]) -> Module:
         """A MULT18X18D each, with its own registers before and behind the product: see ``hw.compute.multiplier``.
@@ -50,6 +54,11 @@ class Ecp5:
             )
             m.d.comb += result.eq(bits)
         return m
+
+    def block_rows(self, words: int, width: int) -> int:
+        """Words in a row of the block RAMs of a memory with two ports: as many as fewest blocks allow."""
+        needed = {depth: -(-words // depth) * -(-width // bits) for depth, bits in self.BLOCK_SHAPES}
+        return min(needed, key=lambda depth: (needed[depth], -depth))
 
     def resettable(self, m: Module, name: str, unit: Elaboratable, clear: Value) -> Elaboratable:
         """The unit, to be the submodule ``name``, reset by ``clear`` too, from a register of its own, a cycle later.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import data, memory, wiring
+from amaranth.hdl import Cat, Module, Mux
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
 from hw.interfaces import MEMORY_LATENCY, Strobe, residual_lanes, residual_write
+from hw.memory.rows import Port, large_memory, report_beyond
 
 
 class ResidualMemory(wiring.Component):
@@ -27,17 +28,15 @@ class ResidualMemory(wiring.Component):
     write: In(Strobe(residual_write))
         Writes the columns of the mask.
     range_error: Out(Strobe(16))
-        An address beyond the last word, one cycle after its use. Such a write is dropped, such a read returns any
+        An address beyond the last word, BEYOND_LATENCY after its use. Such a write is dropped, such a read returns any
         data. Of two in one cycle, the write's is reported.
 
-    Timing: one read and one write a cycle; a write takes place ``WRITE_LATENCY`` cycles after it was given. A column
-    that is read in that cycle is undefined (the reader asserts that it does not use it); from the next cycle on the new
-    lanes are read.
-    Resources: ``residual_words * T * residual_width`` bits of block RAM.
+    Timing: one read and one write a cycle. A column that is read in the cycle in which it is written is undefined (the
+    reader asserts that it does not use it); from the next cycle on the new lanes are read.
+    Resources: ``residual_words * T * residual_width`` bits of block RAM, with registers around it (``hw.memory.rows``).
     """
 
     LATENCY = MEMORY_LATENCY
-    WRITE_LATENCY = 1
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
@@ -56,43 +55,21 @@ class ResidualMemory(wiring.Component):
         config = self._config
         words = config.residual_words
         write = self.write
-        beyond_write, beyond_read = Signal(), Signal()
-        # Writers are far away, and whether the word exists decides the enables of many blocks: a register between them.
-        writing, address, columns, lanes = (
-            Signal(),
-            Signal.like(write.payload.address),
-            Signal.like(write.payload.columns),
-            Signal.like(write.payload.data, reset_less=True),
+        column = data.ArrayLayout(residual_lanes(config).elem_shape, config.elements)
+        port_a = Port(
+            name="write",
+            address=write.payload.address,
+            columns=Mux(write.valid, write.payload.columns, 0),
+            data=write.payload.data.as_value(),
         )
-        refused = Signal()
-        m.d.sync += [
-            writing.eq(write.valid),
-            refused.eq(beyond_write),
-            address.eq(write.payload.address),
-            columns.eq(write.payload.columns),
-            lanes.eq(write.payload.data),
-        ]
-        m.d.comb += [
-            beyond_write.eq(write.valid & (write.payload.address >= words)),
-            beyond_read.eq(self.read_enable & (self.read_address >= words)),
-        ]
-        for index in range(config.columns):
-            column = data.ArrayLayout(residual_lanes(config).elem_shape, config.elements)
-            ram = memory.Memory(shape=column, depth=words, init=[])
-            m.submodules[f"column_{index}"] = ram
-            write_port, read_port = ram.write_port(), ram.read_port()
-            m.d.comb += [
-                write_port.addr.eq(address),
-                write_port.en.eq(writing & columns[index] & ~refused),
-                read_port.addr.eq(self.read_address),
-                read_port.en.eq(self.read_enable),
-            ]
-            for lane in range(config.elements):
-                word_lane = index * config.elements + lane
-                m.d.comb += write_port.data[lane].eq(lanes[word_lane])
-                m.d.sync += self.read_data[word_lane].eq(read_port.data[lane])
-        m.d.sync += [
-            self.range_error.valid.eq(beyond_write | beyond_read),
-            self.range_error.payload.eq(Mux(beyond_write, write.payload.address, self.read_address)),
-        ]
+        port_b = Port(name="read", address=self.read_address, read=self.read_enable)
+        _, shown = large_memory(m, platform, words=words, column=column, columns=config.columns, ports=(port_a, port_b))
+        m.d.comb += self.read_data.as_value().eq(Cat(shown))
+        report_beyond(
+            m,
+            self.range_error,
+            words,
+            (write.valid, write.payload.address),
+            (self.read_enable, self.read_address),
+        )
         return m

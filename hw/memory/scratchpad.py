@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Format, Module, Mux, ResetSignal, Signal
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.hdl import Assert, Cat, Format, Module, Mux, ResetSignal, Signal
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
 from hw.interfaces import MEMORY_LATENCY, Strobe, lanes, scratch_write
+from hw.memory.rows import Port, large_memory, report_beyond
+from hw.pipeline import delay
 
 
 class Scratchpad(wiring.Component):
@@ -15,9 +17,9 @@ class Scratchpad(wiring.Component):
 
     ::
 
-        write ─┬─► port A (write, or load when there is no write) ──► register ──► load_data
+        write ─┬─► port A (write, or load when there is no write) ──► load_data
         load ──┘
-        broadcast ─► port B (read) ─────────────────────────────────► register ──► broadcast_data
+        broadcast ─► port B (read) ─────────────────────────────────► broadcast_data
 
     Parameters
     ----------
@@ -37,12 +39,12 @@ class Scratchpad(wiring.Component):
     broadcast_data: Out(lanes)
         The word, MEMORY_LATENCY later.
     range_error: Out(Strobe(16))
-        An address beyond the last word, one cycle after its use. Such a write is dropped, such a read returns any
+        An address beyond the last word, BEYOND_LATENCY after its use. Such a write is dropped, such a read returns any
         data. Of two in one cycle, port A's is reported.
 
     Timing: one write or load and one broadcast a cycle. A word must not be broadcast in the cycle in which it is
     written (asserted); from the next cycle on the new lanes are read.
-    Resources: ``scratchpad_words * T * A`` bits of block RAM.
+    Resources: ``scratchpad_words * T * A`` bits of block RAM, with registers around it (``hw.memory.rows``).
     """
 
     LATENCY = MEMORY_LATENCY
@@ -69,42 +71,33 @@ class Scratchpad(wiring.Component):
         m.d.comb += load.ready.eq(~write.valid)
         loads = Signal()
         m.d.comb += loads.eq(load.valid & ~write.valid)
-        address = Signal(16)
+        address, column = Signal(16), data.ArrayLayout(lanes(config).elem_shape, config.elements)
         m.d.comb += address.eq(Mux(write.valid, write.payload.address, load.payload))
 
-        for index in range(config.columns):
-            column = data.ArrayLayout(lanes(config).elem_shape, config.elements)
-            ram = memory.Memory(shape=column, depth=words, init=[])
-            m.submodules[f"column_{index}"] = ram
-            port_a_write, port_a_read, port_b = ram.write_port(), ram.read_port(), ram.read_port()
-            m.d.comb += [
-                # Both halves of port A share one address signal, so that they share one port of the block RAM.
-                port_a_write.addr.eq(address),
-                port_a_read.addr.eq(address),
-                port_a_write.en.eq(write.valid & write.payload.columns[index] & (write.payload.address < words)),
-                port_a_read.en.eq(loads),
-                port_b.addr.eq(self.broadcast_address),
-                port_b.en.eq(self.broadcast_enable),
-            ]
-            for lane in range(config.elements):
-                word_lane = index * config.elements + lane
-                m.d.comb += port_a_write.data[lane].eq(write.payload.data[word_lane])
-                m.d.sync += [
-                    self.load_data.payload[word_lane].eq(port_a_read.data[lane]),
-                    self.broadcast_data[word_lane].eq(port_b.data[lane]),
-                ]
-        loaded = Signal()
-        m.d.sync += [loaded.eq(loads), self.load_data.valid.eq(loaded)]
-
-        beyond_a, beyond_b = Signal(), Signal()
+        port_a = Port(
+            name="shared",
+            address=address,
+            columns=Mux(write.valid, write.payload.columns, 0),
+            data=write.payload.data.as_value(),
+            read=loads,
+        )
+        port_b = Port(name="broadcast", address=self.broadcast_address, read=self.broadcast_enable)
+        loaded, shown = large_memory(
+            m, platform, words=words, column=column, columns=config.columns, ports=(port_a, port_b)
+        )
         m.d.comb += [
-            beyond_a.eq((write.valid | load.valid) & (address >= words)),
-            beyond_b.eq(self.broadcast_enable & (self.broadcast_address >= words)),
+            self.load_data.payload.as_value().eq(Cat(loaded)),
+            self.broadcast_data.as_value().eq(Cat(shown)),
+            self.load_data.valid.eq(delay(m, loads, self.LATENCY, name="loads")),
         ]
-        m.d.sync += [
-            self.range_error.valid.eq(beyond_a | beyond_b),
-            self.range_error.payload.eq(Mux(beyond_a, address, self.broadcast_address)),
-        ]
+
+        report_beyond(
+            m,
+            self.range_error,
+            words,
+            (write.valid | load.valid, address),
+            (self.broadcast_enable, self.broadcast_address),
+        )
         collision = write.valid & self.broadcast_enable & (write.payload.address == self.broadcast_address)
         with m.If(collision & write.payload.columns.any() & ~ResetSignal()):
             m.d.sync += Assert(0, Format("scratchpad word {} is written and broadcast at once", self.broadcast_address))

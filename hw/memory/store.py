@@ -11,7 +11,8 @@ from amaranth.utils import exact_log2
 from hw.bus.window import error_report
 from hw.bus.write_master import WriteMaster
 from hw.config import AcceleratorConfig
-from hw.interfaces import MEMORY_LATENCY, Axi4Write, Strobe, residual_lanes
+from hw.interfaces import RESIDUAL_LATENCY, Axi4Write, Strobe, residual_lanes
+from hw.register_slice import RegisterSlice
 
 
 def store_job(config: AcceleratorConfig) -> data.StructLayout:
@@ -34,7 +35,7 @@ class ResidualReader(wiring.Component):
     start, job:
         Begin with this job, stable until the last beat has left.
     read_enable, read_address, read_data:
-        The residual memory's read port; data ``MEMORY_LATENCY`` later.
+        The residual memory's read port; data ``RESIDUAL_LATENCY`` later.
     beat:
         The rows' words as sign-extended little-endian 32-bit lanes, from registers.
 
@@ -58,7 +59,7 @@ class ResidualReader(wiring.Component):
         """Read ahead into a few words; serialise the oldest."""
         m = Module()
         layout = residual_lanes(self._config)
-        depth = MEMORY_LATENCY + 2
+        depth = RESIDUAL_LATENCY + 2
         m.submodules.words = words = SyncFIFO(width=layout.size, depth=depth)
         room = Signal(range(depth + 1), init=depth)
         taken = Signal()
@@ -66,7 +67,7 @@ class ResidualReader(wiring.Component):
         m.d.sync += room.eq(room - self.read_enable + taken)
         self._walk(m, room)
 
-        arriving = Signal(MEMORY_LATENCY)
+        arriving = Signal(RESIDUAL_LATENCY)
         m.d.sync += arriving.eq(Cat(self.read_enable, arriving))
         m.d.comb += [words.w_data.eq(self.read_data), words.w_en.eq(arriving[-1])]
 
@@ -124,7 +125,7 @@ class StoreUnit(wiring.Component):
     job:
         :func:`store_job`. ``output_base + offset`` is a multiple of the bus width; rows and words are at least 1.
     read_enable, read_address, read_data:
-        The residual memory's read port; data ``MEMORY_LATENCY`` later.
+        The residual memory's read port; data ``RESIDUAL_LATENCY`` later.
     bus, window_base, window_limit, halt, error, quiescent, transferred:
         As in :class:`hw.bus.write_master.WriteMaster`.
     done:
@@ -159,7 +160,9 @@ class StoreUnit(wiring.Component):
         m.submodules.master = master = WriteMaster(self._config)
         connect(m, master.bus, flipped(self.bus))
         connect(m, master.error, flipped(self.error))
-        connect(m, reader.beat, master.beat)
+        m.submodules.beats = beats = RegisterSlice(reader.beat.payload.shape())
+        connect(m, reader.beat, beats.source)
+        connect(m, beats.target, master.beat)
         job = Signal(store_job(self._config))
         m.d.comb += [
             master.window_base.eq(self.window_base),

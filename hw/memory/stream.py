@@ -22,7 +22,7 @@ from hw.interfaces import (
 )
 from hw.memory.blocks import BlockWalker, ChunkKind, block, chunk_tag, chunks_per_residual_word
 from hw.memory.gearbox import Gearbox
-from hw.register_slice import RegisterSlice
+from hw.register_slice import HalfSlice, RegisterSlice
 
 
 def shift_write(config: AcceleratorConfig) -> data.StructLayout:
@@ -59,8 +59,8 @@ class ChunkWriter(wiring.Component):
     others:
         As in :class:`WeightStream`.
 
-    Timing: a chunk leaves one cycle after it was taken, words for scratchpad and residual memory a cycle later. One
-    chunk a cycle; a STAGE chunk takes a cycle a word.
+    Timing: parameters and shifts leave one cycle after their chunk was taken, words for banks and memories two. One
+    chunk a cycle; words for scratchpad and residual memory every other cycle.
     """
 
     LATENCY = 1
@@ -96,35 +96,37 @@ class ChunkWriter(wiring.Component):
         valid, tag, chunk = slice_.target.valid, slice_.target.payload.tag, slice_.target.payload.chunk
         here = {kind: valid & found for kind, found in zip(ChunkKind, slice_.target.payload.kinds, strict=True)}
         # Whether a memory takes a word depends on all who write there: that decides about the word, not about chunks.
-        staged = m.submodules.staged = RegisterSlice(_word(self.scratch_write))
-        restored = m.submodules.restored = RegisterSlice(_word(self.residual_write))
-        for words, port in ((staged, self.scratch_write), (restored, self.residual_write)):
+        staged = m.submodules.staged = HalfSlice(_word(self.scratch_write))
+        restored = m.submodules.restored = HalfSlice(_word(self.residual_write))
+        filled = m.submodules.filled = RegisterSlice(_word(self.fill))
+        for words, port in ((staged, self.scratch_write), (restored, self.residual_write), (filled, self.fill)):
             m.d.comb += [
                 port.payload.eq(words.target.payload.write),
                 port.valid.eq(words.target.valid),
                 words.target.ready.eq(port.ready),
             ]
-        block_written = [
-            words.target.valid & words.target.ready & words.target.payload.last for words in (staged, restored)
-        ]
+        tile_filled, *block_written = (
+            words.target.valid & words.target.ready & words.target.payload.last for words in (filled, staged, restored)
+        )
         block_over = leaves & tag.block_last & (here[ChunkKind.SHIFTS] | here[ChunkKind.PADDING])
         m.d.sync += [
-            self.tile_filled.eq(leaves & tag.tile_last),
+            self.tile_filled.eq(tile_filled),
             self.done.eq(Cat(*block_written, block_over).any()),
         ]
-        self._fill(m, tag, chunk)
+        self._fill(m, tag, chunk, filled.source.payload.write)
         for index, entry in enumerate(self.parameters.payload):
             m.d.comb += entry.eq(chunk.word_select(index, 64))
         m.d.comb += self.shift_write.payload.address.eq(tag.address)
         for index, shift in enumerate(self.shift_write.payload.shifts):
             m.d.comb += shift.eq(chunk.word_select(index, 8))
         m.d.comb += [
-            self.fill.valid.eq(here[ChunkKind.FILL]),
+            filled.source.valid.eq(here[ChunkKind.FILL]),
+            filled.source.payload.last.eq(tag.tile_last),
             self.parameters.valid.eq(here[ChunkKind.PARAMETERS]),
             self.shift_write.valid.eq(here[ChunkKind.SHIFTS]),
         ]
         goes = {
-            ChunkKind.FILL: self.fill.ready,
+            ChunkKind.FILL: filled.source.ready,
             ChunkKind.PARAMETERS: self.parameters.ready,
             ChunkKind.STAGE: self._stage(m, tag, chunk, here[ChunkKind.STAGE], staged.source),
             ChunkKind.RESIDUAL: self._residual(m, tag, chunk, here[ChunkKind.RESIDUAL], restored.source),
@@ -135,11 +137,11 @@ class ChunkWriter(wiring.Component):
         m.d.comb += leaves.eq(Cat(here[kind] & ready for kind, ready in goes.items()).any())
         return m
 
-    def _fill(self, m: Module, tag: data.View, chunk: Signal) -> None:
+    def _fill(self, m: Module, tag: data.View, chunk: Signal, fill: data.View) -> None:
         """Wire the words for the banks: bytes sign-extended, or 16-bit values over two lanes (numerics rule N12)."""
         width = self._config.numerics.activation_width
-        lanes = [lane for word in self.fill.payload.data for lane in word]
-        m.d.comb += [self.fill.payload.group.eq(tag.part), self.fill.payload.address.eq(tag.address)]
+        lanes = [lane for word in fill.data for lane in word]
+        m.d.comb += [fill.group.eq(tag.part), fill.address.eq(tag.address)]
         for index in range(0, len(lanes), 2):
             pair = Signal(2 * width, name=f"pair_{index}")
             m.d.comb += [
@@ -189,7 +191,7 @@ class ChunkWriter(wiring.Component):
 
 
 def _word(port: stream.Interface) -> data.StructLayout:
-    """A word on its way to a memory, and whether it is its block's last."""
+    """A write on its way to a memory, and whether it is the last of its block or tile."""
     return data.StructLayout({"write": port.payload.shape(), "last": 1})
 
 
@@ -242,7 +244,7 @@ class WeightStream(wiring.Component):
     BURST_BEATS = 32
     """Longest burst, within a page: short enough that several fit into the beat buffer while others arrive."""
     JOBS_AHEAD = 8
-    """Blocks requested from memory whose delivery has not begun."""
+    """Blocks requested from memory whose delivery has not begun; one of them in the slice before the walker."""
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
@@ -267,15 +269,20 @@ class WeightStream(wiring.Component):
             config, depth=config.stream_beats, burst_beats=self._burst_beats
         )
         m.submodules.gearbox = gearbox = Gearbox(config)
-        m.submodules.blocks = blocks = SyncFIFO(width=block(config).size, depth=self.JOBS_AHEAD)
+        m.submodules.blocks = blocks = SyncFIFO(width=block(config).size, depth=self.JOBS_AHEAD - 1)
         m.submodules.walker = walker = BlockWalker(config)
         m.submodules.writer = writer = ChunkWriter(config)
+        m.submodules.described = described = HalfSlice(block(config))
+        connect(m, described.target, walker.block)
+        # The walker looks at it two cycles after a block is done, so a register fits in.
+        permit = Signal()
+        m.d.sync += permit.eq(self.permit)
         self._accept(m, prefetcher.run, blocks)
         m.d.comb += [
-            walker.block.payload.eq(blocks.r_data),
-            walker.block.valid.eq(blocks.r_rdy),
-            blocks.r_en.eq(walker.block.ready),
-            walker.permit.eq(self.permit),
+            described.source.payload.eq(blocks.r_data),
+            described.source.valid.eq(blocks.r_rdy),
+            blocks.r_en.eq(described.source.ready),
+            walker.permit.eq(permit),
             walker.tile_freed.eq(self.tile_freed),
             walker.done.eq(writer.done),
             self.tile_filled.eq(writer.tile_filled),

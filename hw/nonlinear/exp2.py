@@ -10,7 +10,7 @@ from hw.arithmetic import round_shift
 from hw.formats import Numerics
 from hw.interfaces import Strobe
 from hw.nonlinear.piecewise import Piecewise
-from hw.nonlinear.pipeline import delay
+from hw.pipeline import delay
 
 _FRACTION = Numerics.score.fraction
 _MANTISSA = Numerics.mantissa_fraction

@@ -10,9 +10,9 @@ from amaranth.utils import exact_log2
 from hw.config import AcceleratorConfig
 from hw.interfaces import MEMORY_LATENCY, Strobe, queue_address, queue_entry, score_word
 from hw.nonlinear.gate_weights import GateWeights
-from hw.nonlinear.pipeline import delay
 from hw.nonlinear.token_queues import TokenQueues, queue_write
 from hw.nonlinear.top_k import TopK, candidate
+from hw.pipeline import delay
 from hw.sequencer.schedule import queue_counts
 from hw.sleep import sleeping
 
@@ -81,8 +81,8 @@ class Gate(wiring.Component):
         m = Module()
         config = self._config
         top_k, weights, awake = TopK(config), GateWeights(config), Signal()
-        m.submodules.top_k = sleeping(m, "top_k", top_k, awake)
-        m.submodules.weights = sleeping(m, "weights", weights, awake)
+        m.submodules.top_k = sleeping(m, platform, "top_k", top_k, awake)
+        m.submodules.weights = sleeping(m, platform, "weights", weights, awake)
         m.submodules.queues = queues = TokenQueues(config)
         connect(m, weights.append, queues.append)
         job, start, begun, scanning = Signal(gate_job()), Signal(), Signal(), Signal()

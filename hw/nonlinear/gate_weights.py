@@ -13,10 +13,10 @@ from hw.compute.rounding import ROUNDING_LATENCY, registered_round_shift
 from hw.config import AcceleratorConfig
 from hw.interfaces import Strobe
 from hw.nonlinear.exp2 import Exp2
-from hw.nonlinear.pipeline import delay
 from hw.nonlinear.reciprocal import Reciprocal
 from hw.nonlinear.token_queues import queue_append
 from hw.nonlinear.top_k import ranking
+from hw.pipeline import delay
 
 
 def gate_score(config: AcceleratorConfig) -> data.StructLayout:

@@ -11,7 +11,7 @@ from hw.compute.multiplier import Multiplier
 from hw.compute.rounding import ROUNDING_LATENCY, registered_round_shift
 from hw.config import AcceleratorConfig
 from hw.nonlinear.piecewise import Piecewise
-from hw.nonlinear.pipeline import delay
+from hw.pipeline import delay
 
 
 class Gelu(wiring.Component):

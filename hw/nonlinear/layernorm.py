@@ -8,13 +8,16 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import MEMORY_LATENCY, Strobe, residual_lanes, scratch_write
+from hw.interfaces import BLOCK_LATENCY, RESIDUAL_LATENCY, Strobe, residual_lanes, scratch_write
 from hw.memory.stream import shift_write
 from hw.nonlinear.layernorm_lanes import LayerNormLanes
 from hw.nonlinear.layernorm_output import LayerNormOutput
 from hw.nonlinear.layernorm_walk import RowWalk, layernorm_job
-from hw.nonlinear.pipeline import delay
 from hw.nonlinear.row_statistics import MAX_CHANNELS, RowStatistics, row_scale
+from hw.pipeline import delay
+
+_AHEAD = RESIDUAL_LATENCY - BLOCK_LATENCY
+"""Cycles by which a residual word must be asked for before what lies in tables of this unit."""
 
 
 class LayerNorm(wiring.Component):
@@ -52,7 +55,7 @@ class LayerNorm(wiring.Component):
     rows_ready: In(16)
         Rows of the source that may be read, from the cycle after the job was taken on; never falls during a job.
     residual_read_enable, residual_read_address: Out, residual_read_ready: In(1), residual_read_data: In(residual_lanes)
-        Read port of the residual memory: the word is read when enabled and ready; MEMORY_LATENCY.
+        Read port of the residual memory: the word is read when enabled and ready; RESIDUAL_LATENCY.
     scratch_write: Out(stream(scratch_write))
         Whole words of activations; of wide values two words a residual word, a value's low half in lane 2i.
     rows_done: Out(16)
@@ -145,8 +148,8 @@ class LayerNorm(wiring.Component):
         m.d.comb += [
             walk.start.eq(start),
             walk.job.eq(job),
-            lanes.beat.valid.eq(delay(m, walk.beat.valid, MEMORY_LATENCY, name=f"{name}_valid")),
-            lanes.beat.payload.eq(delay(m, walk.beat.payload, MEMORY_LATENCY, name=f"{name}_beat")),
+            lanes.beat.valid.eq(delay(m, walk.beat.valid, RESIDUAL_LATENCY, name=f"{name}_valid")),
+            lanes.beat.payload.eq(delay(m, walk.beat.payload, RESIDUAL_LATENCY, name=f"{name}_beat")),
         ]
         m.d.comb += [lanes.constants[field].eq(job[field]) for field, _ in lanes.constants.shape()]
 
@@ -165,16 +168,17 @@ class LayerNorm(wiring.Component):
         with m.Elif(summing_walk.beat.valid & beat.last):
             m.d.sync += slot.eq(slot + 1)
         limit = Signal(16)
+        place = Cat(walk.beat.payload.channel[lane_bits:], walk.row[: len(slot)])
         written = Cat(beat.channel[lane_bits:], slot)
         m.d.comb += [
             # Places of rows from the one in the output pass on are not free.
             limit.eq(walk.row + self.ROWS_AHEAD),
             summing_walk.rows_ready.eq(Mux(limit < self.rows_ready, limit, self.rows_ready)),
-            write.en.eq(delay(m, summing_walk.beat.valid, MEMORY_LATENCY, name="word_valid")),
-            write.addr.eq(delay(m, written, MEMORY_LATENCY, name="word_address")),
+            write.en.eq(delay(m, summing_walk.beat.valid, RESIDUAL_LATENCY, name="word_valid")),
+            write.addr.eq(delay(m, written, RESIDUAL_LATENCY, name="word_address")),
             write.data.eq(self.residual_read_data),
             walk.grant.eq(1),
-            read.addr.eq(Cat(walk.beat.payload.channel[lane_bits:], walk.row[: len(slot)])),
+            read.addr.eq(delay(m, place, _AHEAD, name="buffer_place")),
         ]
         m.d.sync += lanes.word.eq(read.data)
 
@@ -207,7 +211,7 @@ class LayerNorm(wiring.Component):
             write.en.eq(statistics.result.valid),
             write.addr.eq(walk.scaled),
             write.data.eq(statistics.result.payload),
-            read.addr.eq(walk.row),
+            read.addr.eq(delay(m, walk.row[: exact_log2(self.ROWS_AHEAD)], _AHEAD, name="row")),
         ]
         scaled = Signal.like(walk.scaled)
         m.d.comb += walk.scaled.eq(scaled)
@@ -228,7 +232,7 @@ class LayerNorm(wiring.Component):
         write, read = shifts.write_port(), shifts.read_port()
         chunk_bits, lane_bits = exact_log2(config.chunk_bytes), exact_log2(config.layernorm_lanes)
         channel = walk.beat.payload.channel
-        group = delay(m, channel[lane_bits:chunk_bits], MEMORY_LATENCY, name="shift_group")
+        group = delay(m, channel[lane_bits:chunk_bits], RESIDUAL_LATENCY, name="shift_group")
         chunk = Signal(given.shifts.shape())
         # An array, not a view of views: the place of a group that is no power of two wide would take a multiplier.
         size = lanes.channel_shifts.shape().size
@@ -238,7 +242,7 @@ class LayerNorm(wiring.Component):
             write.en.eq(self.shift_write.valid),
             write.addr.eq(given.address),
             write.data.eq(given.shifts),
-            read.addr.eq(channel[chunk_bits:]),
+            read.addr.eq(delay(m, channel[chunk_bits:], _AHEAD, name="shift_chunk")),
             lanes.channel_shifts.eq(groups[group]),
         ]
         m.d.sync += chunk.eq(read.data)

@@ -11,8 +11,8 @@ from hw.compute.multiplier import Multiplier
 from hw.compute.rounding import ROUNDING_LATENCY, registered_round_shift
 from hw.config import AcceleratorConfig
 from hw.interfaces import Strobe, residual_lanes
-from hw.nonlinear.pipeline import delay
 from hw.nonlinear.row_statistics import MAX_CHANNELS, row_scale, row_sums
+from hw.pipeline import delay
 
 _LARGEST_SHIFT = 63
 

@@ -8,7 +8,7 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import MEMORY_LATENCY, Strobe, lanes, scratch_write
+from hw.interfaces import RESIDUAL_LATENCY, Strobe, lanes, scratch_write
 from hw.nonlinear.layernorm_lanes import LayerNormLanes, layernorm_beat, wide_channels
 from hw.nonlinear.layernorm_walk import layernorm_job
 
@@ -19,7 +19,7 @@ LATENCY = 2
 def queue_depth(config: AcceleratorConfig) -> int:
     """Words from a beat's read to the freed place in the queue, when nothing holds them up; a power of two."""
     beats_a_word = max(1, config.lanes // (2 * config.layernorm_lanes))
-    cycles = MEMORY_LATENCY + LayerNormLanes.LATENCY + LATENCY + 2
+    cycles = RESIDUAL_LATENCY + LayerNormLanes.LATENCY + LATENCY + 2
     return 1 << (-(-cycles // beats_a_word)).bit_length()
 
 

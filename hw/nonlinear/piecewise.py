@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.arithmetic import round_shift
 from hw.compute.multiplier import Multiplier
-from hw.nonlinear.pipeline import delay
+from hw.pipeline import delay
 from hw.tables import PiecewiseTable
 
 

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from hw.formats import Numerics
 from hw.interfaces import Strobe
 from hw.nonlinear.piecewise import Piecewise
-from hw.nonlinear.pipeline import delay
+from hw.pipeline import delay
 from hw.tables import PiecewiseTable
 
 

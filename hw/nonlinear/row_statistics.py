@@ -13,8 +13,8 @@ from hw.compute.multiplier import Multiplier
 from hw.compute.rounding import ROUNDING_LATENCY, registered_round_shift
 from hw.config import AcceleratorConfig
 from hw.interfaces import Strobe
-from hw.nonlinear.pipeline import delay
 from hw.nonlinear.reciprocal import ReciprocalSquareRoot
+from hw.pipeline import delay
 
 MAX_CHANNELS = 1024
 """Largest padded row."""

@@ -7,7 +7,8 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import Strobe, score_word, score_write
+from hw.interfaces import BLOCK_LATENCY, MEMORY_LATENCY, Strobe, score_word, score_write
+from hw.pipeline import delay
 
 
 class ScoreBuffer(wiring.Component):
@@ -53,8 +54,8 @@ class ScoreBuffer(wiring.Component):
             write.en.eq(self.write.valid),
             write.addr.eq(scores.address),
             write.data.eq(scores.data),
-            read.en.eq(self.read_enable),
-            read.addr.eq(self.read_address),
+            read.en.eq(delay(m, self.read_enable, MEMORY_LATENCY - BLOCK_LATENCY, name="enable")),
+            read.addr.eq(delay(m, self.read_address, MEMORY_LATENCY - BLOCK_LATENCY, name="address")),
         ]
         m.d.sync += self.read_data.eq(read.data)
 

@@ -18,9 +18,9 @@ from hw.interfaces import (
     softmax_job,
 )
 from hw.nonlinear.exp2 import Exp2
-from hw.nonlinear.pipeline import delay
 from hw.nonlinear.query_scales import QueryScales, sum_width
 from hw.nonlinear.score_buffer import ScoreBuffer
+from hw.pipeline import delay
 
 _FIFO_DEPTH = 16
 
@@ -79,7 +79,7 @@ class Softmax(wiring.Component):
         self._config = config
         self._groups = config.elements // config.exponential_lanes
         self._scales = QueryScales(config)
-        self.overhead = MEMORY_LATENCY + 2 + Exp2.LATENCY + 3 + self._scales.latency
+        self.overhead = MEMORY_LATENCY + 3 + Exp2.LATENCY + 3 + self._scales.latency
         super().__init__(
             {
                 "score_write": In(Strobe(score_write(config))),
@@ -101,7 +101,6 @@ class Softmax(wiring.Component):
         connect(m, flipped(self.score_write), scores.write)
         job, start, draining, finished = Signal(softmax_job(config)), Signal(), Signal(), Signal()
         m.d.comb += [
-            start.eq(self.job.valid & self.job.ready),
             self.score_read_data.eq(scores.read_data),
             self.query_scales.eq(scales.scales),
             scales.start.eq(finished),
@@ -113,9 +112,12 @@ class Softmax(wiring.Component):
         with m.FSM(name="state"):
             with m.State("IDLE"):
                 m.d.comb += self.job.ready.eq(1)
+                m.d.sync += job.eq(self.job.payload)
                 with m.If(self.job.valid):
-                    m.d.sync += job.eq(self.job.payload)
-                    m.next = "DRAIN"
+                    m.next = "START"
+            with m.State("START"):
+                m.d.comb += start.eq(1)
+                m.next = "DRAIN"
             with m.State("DRAIN"):
                 m.d.comb += draining.eq(1)
                 with m.If(finished):

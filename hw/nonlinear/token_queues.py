@@ -7,7 +7,8 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import Strobe, queue_address, queue_entry
+from hw.interfaces import BLOCK_LATENCY, MEMORY_LATENCY, Strobe, queue_address, queue_entry
+from hw.pipeline import delay
 from hw.sequencer.schedule import queue_counts
 
 
@@ -71,6 +72,7 @@ class TokenQueues(wiring.Component):
         depth = config.max_experts * config.max_tokens
         m.submodules.entries = entries = memory.Memory(shape=queue_entry(config), depth=depth, init=[])
         write, read = entries.write_port(), entries.read_port()
+        address = Cat(self.address.position, self.address.expert)
         count = Signal(range(config.max_tokens + 1))
         # A cycle to find the count, one to write: the same expert does not come again in the next.
         appended, new = Signal(self.append.payload.shape()), self.append.payload
@@ -87,7 +89,7 @@ class TokenQueues(wiring.Component):
             write.addr.eq(Cat(written.position, new.expert)),
             write.data.token.eq(new.token),
             write.data.weight.eq(new.weight),
-            read.addr.eq(Cat(self.address.position, self.address.expert)),
+            read.addr.eq(delay(m, address, MEMORY_LATENCY - BLOCK_LATENCY, name="address")),
         ]
         m.d.sync += self.entry.eq(read.data)
         with m.If(self.clear):

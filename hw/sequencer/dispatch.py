@@ -209,7 +209,10 @@ class Dispatcher(wiring.Component):
         One of the registers is 1 from its second cycle on, and still in the cycle after its last.
         """
         fresh, selected = self.command.valid, Signal()
-        m.d.comb += selected.eq((self._head.task_mask >> self.task_index)[0])
+        # The task was chosen long before the first command comes.
+        task = Signal.like(self._head.task_mask)
+        m.d.sync += task.eq(1 << self.task_index)
+        m.d.comb += selected.eq((self._head.task_mask & task).any())
         self._skipped, self._malformed, self._unknown = Signal(), Signal(), Signal()
         self._is = {opcode: Signal(name=f"is_{opcode.name.lower()}") for opcode in Opcode}
         m.d.sync += [self._skipped.eq(fresh & ~selected), self._malformed.eq(0), self._unknown.eq(0)]

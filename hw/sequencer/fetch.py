@@ -145,7 +145,7 @@ class CommandFetch(wiring.Component):
             held = Signal(range(RING_COMMANDS + 1), name=f"held_{index}")
             m.d.comb += reader.arrived.eq(arrived)
             m.d.sync += held.eq(held + arrived - reader.consumed)
-            room.append(held + arrived != RING_COMMANDS)
+            room.append(held != RING_COMMANDS)
 
         m.d.comb += [
             self.request.valid.eq(active & ~waiting & room[0] & room[1]),
@@ -166,10 +166,10 @@ class CommandFetch(wiring.Component):
             m.d.sync += [position.eq(position + 1), is_end.eq(ends)]
         # One cycle later, so that a reader never meets its word on the way in.
         m.d.sync += arrived.eq(word_valid & last)
-        with m.If(word_valid & last):
+        with m.If(arrived):
             m.d.sync += waiting.eq(0)
-            with m.If(ends):
-                m.d.sync += active.eq(0)
+        with m.If(word_valid & last & ends):
+            m.d.sync += active.eq(0)
         with m.If(self.start):
             m.d.sync += [active.eq(1), address.eq(self.program_address)]
         return m

@@ -81,27 +81,34 @@ class StreamScheduler(wiring.Component):
         m.d.sync += dispatched.eq(self.dispatch_experts & (self.dispatch_index == index))
         # From a command's second cycle on, and in the one after its last, a register says whose turn it is.
         turn = {opcode: Signal(name=f"is_{opcode.name.lower()}") for opcode in (*_BLOCKS, Opcode.EXPERTS)}
-        selected = (head.task_mask >> self.task_index)[0]
+        task = Signal.like(head.task_mask)
+        m.d.sync += task.eq(1 << self.task_index)
+        selected = (head.task_mask & task).any()
         m.d.sync += passed.eq(self.command.valid & ~(selected & Cat(head.opcode == opcode for opcode in turn).any()))
         for opcode, found in turn.items():
             m.d.sync += found.eq(self.command.valid & selected & (head.opcode == opcode))
+        # Address of the command's first block, in time for its turn; an EXPERTS command counts it on from then.
+        block, begun = Signal(32), Signal()
+        with m.If(~begun):
+            m.d.sync += block.eq(self.weight_address + head.stream_address)
+        self._second = Signal()
+        first_bytes = view(command, Opcode.EXPERTS).first_bytes
+        m.d.comb += self.job.payload.address.eq(block + Mux(self._second, first_bytes, 0))
         with m.If(self.command.valid):
             m.d.comb += done.eq(passed)
             for opcode in _BLOCKS:
                 with m.If(turn[opcode]):
                     self._describe(m, opcode)
                     m.d.comb += [
-                        self.job.payload.address.eq(self.weight_address + head.stream_address),
                         self.job.payload.bytes.eq(head.stream_bytes),
                         self.job.valid.eq(1),
                         done.eq(self.job.ready),
                     ]
             with m.If(turn[Opcode.EXPERTS]):
                 # The dispatcher may hand out its last expert before the blocks of that one have been asked for.
-                begun = Signal()
                 decided = begun | dispatched
                 m.d.sync += begun.eq(decided & ~done)
-                self._experts(m, decided, done)
+                self._experts(m, decided, done, block)
         return m
 
     def _tiles(self, channels: Value) -> Value:
@@ -129,22 +136,18 @@ class StreamScheduler(wiring.Component):
             kind = StreamKind.STAGE if opcode == Opcode.STAGE else StreamKind.RESIDUAL
             m.d.comb += [job.kind.eq(kind), job.words.eq(fields.words), job.base.eq(fields.destination_base)]
 
-    def _experts(self, m: Module, decided: Value, done: Signal) -> None:
+    def _experts(self, m: Module, decided: Value, done: Signal, block: Signal) -> None:
         """Two blocks for every expert that has tokens; the block address steps on for every expert."""
         fields = view(self.command.payload, Opcode.EXPERTS)
         job = self.job.payload
-        expert = Signal(8)
-        second = Signal()
-        block = Signal(32)
+        expert, second = Signal(8), self._second
         wanted = Signal()
         m.d.comb += [
             wanted.eq(self._occupied.bit_select(expert[: exact_log2(self._config.max_experts)], 1)),
             job.kind.eq(StreamKind.WEIGHTS),
-            job.address.eq(self.weight_address + fields.stream_address + block),
         ]
         with m.If(second):
             m.d.comb += [
-                job.address.eq(self.weight_address + fields.stream_address + block + fields.first_bytes),
                 job.bytes.eq(fields.stream_bytes - fields.first_bytes),
                 job.channels.eq(fields.channels),
                 job.tiles.eq(self._tiles(fields.channels)),
@@ -160,7 +163,7 @@ class StreamScheduler(wiring.Component):
         with m.If(decided):
             with m.If(expert == fields.experts):
                 m.d.comb += done.eq(1)
-                m.d.sync += [expert.eq(0), block.eq(0)]
+                m.d.sync += expert.eq(0)
             with m.Elif(~wanted):
                 m.d.sync += [expert.eq(expert + 1), block.eq(block + fields.stream_bytes)]
             with m.Else():

@@ -20,7 +20,10 @@ Routing = Annotated[
         "captured (as in a trained model). [balanced]"
     ),
 ]
-PRESETS = "Machine to build: tiny, ecp5-85f, edge, edge-8 (8 bytes of memory a cycle) or edge-large (more on chip)."
+PRESETS = (
+    "Machine to build: tiny, ecp5-85f, ecp5-wide (twice its MACs), edge, edge-8 (8 bytes of memory a cycle) or "
+    "edge-large (more on chip)."
+)
 Preset = Annotated[str, typer.Option(help=PRESETS)]
 Image = Annotated[
     Path | None,

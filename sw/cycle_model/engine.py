@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hw.compute.bank import StationaryBanks
 from hw.compute.engine import ComputeEngine
 from hw.compute.lookup import QueueLookup
 from hw.compute.multiplier import Multiplier
@@ -53,7 +54,7 @@ class EngineModel:
     def __init__(self, config: AcceleratorConfig, stream: WeightStreamModel) -> None:
         self._config, self._stream = config, stream
         self.groups = config.elements // config.requantise_lanes
-        array = MEMORY_LATENCY + Multiplier.LATENCY + (config.lanes - 1).bit_length() + 1
+        array = StationaryBanks.LATENCY + Multiplier.LATENCY + (config.lanes - 1).bit_length() + 1
         self.write = array + Writeback.LATENCY + self.groups - 1
         softmax = Softmax(config)
         self._overhead = softmax.overhead

@@ -17,7 +17,7 @@ ARRIVED = ReadMaster.RESPONSE_LATENCY + Prefetcher.LATENCY + RegisterSlice.LATEN
 """From a chunk's last beat at the bus to its being taken by the writer."""
 WALK = 3
 """From a block's being taken to its first chunk, and from a block's last chunk to the next one's first."""
-DELIVERED = ChunkWriter.LATENCY + 1
+DELIVERED = ChunkWriter.LATENCY + RegisterSlice.LATENCY + 1
 """From the last chunk's being taken to the pulse that says so: ``tile_filled`` or ``done``."""
 SETTLED = 2
 """From a reporting block's ``done`` to the next block's being taken."""

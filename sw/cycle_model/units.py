@@ -9,7 +9,7 @@ import numpy as np
 
 from hw.bus.bursts import longest_burst
 from hw.config import AcceleratorConfig
-from hw.interfaces import MEMORY_LATENCY
+from hw.interfaces import MEMORY_LATENCY, RESIDUAL_LATENCY
 from hw.nonlinear.exp2 import Exp2
 from hw.nonlinear.gate_weights import GateWeights
 from hw.nonlinear.layernorm import LayerNorm
@@ -34,9 +34,9 @@ class NormModel:
         self._interval = statistics.interval
         self._buffered = config.layernorm_row_buffer
         # Residual memory, three stages of the lanes, their tree, the register of sums; then the table of rows.
-        self._scaled = MEMORY_LATENCY + 3 + depth + 1 + statistics.latency + 1
+        self._scaled = RESIDUAL_LATENCY + 3 + depth + 1 + statistics.latency + 1
         # Residual memory, lanes, the word, its queue.
-        self._written = MEMORY_LATENCY + LayerNormLanes.LATENCY + OUTPUT_LATENCY + 1
+        self._written = RESIDUAL_LATENCY + LayerNormLanes.LATENCY + OUTPUT_LATENCY + 1
         self._parts = config.lanes // config.layernorm_lanes
         self._wide_parts = config.lanes // wide_channels(config)
 

@@ -67,6 +67,7 @@ async def every_write_lands_once(dut):
     bits = {name: port_bits(f"{name}__payload", fields) for name, fields in payloads.items()}
     words = np.full((config.elements, config.bank_words, config.lanes), -1)
     position, shown = dict.fromkeys(bits, 0), dict.fromkeys(bits, False)
+    asked: list[int] = []
     expected: list[np.ndarray] = []
     refused = dict.fromkeys(bits, 0)
     for _ in range(cycles):
@@ -78,11 +79,13 @@ async def every_write_lands_once(dut):
             getattr(dut, f"{name}__valid").value = int(shown[name])
             getattr(dut, f"{name}__payload").value = bits[name][position[name]]
         await RisingEdge(dut.clk)
-        if len(expected) >= StationaryBanks.LATENCY:
+        asked.append(address)
+        if len(asked) > StationaryBanks.LATENCY:
             got = port_values("read_data", [int(dut.read_data.value)])[0]
-            want = expected[-StationaryBanks.LATENCY]
+            want = expected[len(asked) - 1 - StationaryBanks.LATENCY]
             assert np.array_equal(np.where(want < 0, -1, got), want), f"read {got}, expected {want}"
-        expected.append(words[:, address].copy())
+        if len(asked) > StationaryBanks.READ_DELAY:
+            expected.append(words[:, asked[-1 - StationaryBanks.READ_DELAY]].copy())
         free = True
         for name in ("hold", "exponentials", "fill"):
             if not shown[name]:

@@ -244,16 +244,21 @@ async def watchdog_names_what_was_waited_for(dut):
     assert dut.halt.value == 0
 
 
-async def running(dut, host, length, drive):
-    """A run of ``length`` cycles: ``drive(index)`` sets the inputs of each."""
+async def running(dut, host, length, drive, causes=None):
+    """A run of ``length`` cycles: ``drive(index)`` sets the inputs of each; the ``causes`` come a cycle later."""
     drive(0)
     await start(dut, host)
     # `start` returned at the end of the first running cycle.
     for index in range(1, length):
         drive(index)
+        if causes is not None:
+            dut.cause.value = int(causes[index - 1])
         dut.finished.value = int(index == length - 1)
         await RisingEdge(dut.clk)
     dut.finished.value = 0
+    if causes is not None:
+        dut.cause.value = int(causes[-1])
+        await RisingEdge(dut.clk)
 
 
 @cocotb.test()
@@ -265,11 +270,10 @@ async def counters(dut):
     for length in (150, 90):
         causes, beats = random.integers(0, len(CycleCause), length), random.integers(0, 2, (length, 2))
 
-        def drive(index, causes=causes, beats=beats):
-            dut.cause.value = int(causes[index])
+        def drive(index, beats=beats):
             dut.read_beat.value, dut.write_beat.value = (int(beat) for beat in beats[index])
 
-        await running(dut, host, length, drive)
+        await running(dut, host, length, drive, causes)
         assert await host.read(OFFSET["cycles"]) == length
         for cause in CycleCause:
             assert await host.read(OFFSET[cause.counter]) == (causes == cause).sum(), cause
@@ -332,10 +336,10 @@ async def every_cycle_has_an_owner(dut):
         # The first cycle belongs to command 0, whatever the last run left there.
         seen[0], owners[0] = owners[-1] + 7, 0
 
-        def drive(index, seen=seen, causes=causes):
-            dut.owner.value, dut.cause.value = int(seen[index]), int(causes[index])
+        def drive(index, seen=seen):
+            dut.owner.value = int(seen[index])
 
-        await running(dut, host, length, drive) if length > 1 else await _one_cycle(dut, host, drive)
+        await running(dut, host, length, drive, causes) if length > 1 else await _one_cycle(dut, host, drive, causes)
         await wait_cycles(dut, 3)
         want = {}
         for owner, cause in zip(owners, causes, strict=True):
@@ -344,12 +348,13 @@ async def every_cycle_has_an_owner(dut):
         assert await _shares(host) == want, number
 
 
-async def _one_cycle(dut, host, drive):
+async def _one_cycle(dut, host, drive, causes):
     """A run that ends in its first cycle."""
     drive(0)
     dut.finished.value = 1
     await start(dut, host)
-    dut.finished.value = 0
+    dut.finished.value, dut.cause.value = 0, int(causes[0])
+    await RisingEdge(dut.clk)
 
 
 async def _shares(host):

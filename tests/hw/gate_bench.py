@@ -1,5 +1,7 @@
 """Runs inside the simulator: Gate against the golden model, with a score buffer in Python."""
 
+from collections import deque
+
 import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
@@ -67,8 +69,9 @@ class ScoreModel:
         self._tokens = tokens
 
     async def _run(self) -> None:
-        # What is driven after an edge is seen at the next one: reading a cycle after the request makes two cycles.
-        dut, shown, rows, age, begins = self._dut, None, 0xFFFF, 0, False
+        # What is driven after an edge is seen at the next one: that is the last of the cycles.
+        dut, rows, age, begins = self._dut, 0xFFFF, 0, False
+        asked: deque[int | None] = deque([None] * (MEMORY_LATENCY - 1))
         while True:
             if self._interval:
                 age += 1
@@ -77,11 +80,12 @@ class ScoreModel:
             dut.rows_ready.value = rows
             await RisingEdge(dut.clk)
             begins = dut.job__valid.value == 1 and dut.job__ready.value == 1
+            shown = asked.popleft()
             if shown is not None:
                 dut.score_read_data.value = self._words[shown]
-            shown = None
+            asked.append(None)
             if dut.score_read_enable.value == 1:
-                shown = int(dut.score_read_address.value)
+                asked[-1] = shown = int(dut.score_read_address.value)
                 token = shown % self._tokens
                 assert token < rows, f"token {token} was read when {rows} were ready"
 

@@ -1,6 +1,7 @@
 """Runs inside the simulator: LayerNorm against the golden model, with a residual memory in Python."""
 
 from bisect import bisect_left
+from collections import deque
 
 import cocotb
 import numpy as np
@@ -8,6 +9,7 @@ from cocotb.triggers import RisingEdge
 
 from golden.integer.functions import layernorm
 from hw.config import AcceleratorConfig
+from hw.interfaces import RESIDUAL_LATENCY
 from sim.streams import StreamDriver, StreamMonitor, clock_and_reset, cycle, parameters, record, rng
 from tests.hw.port_bits import port_bits
 
@@ -47,7 +49,7 @@ def rows_of(config: AcceleratorConfig, rows: int, channels: int, random: np.rand
 
 
 class ResidualModel:
-    """Answers the read port with MEMORY_LATENCY, refuses at random, and lets rows become readable one by one.
+    """Answers the read port with RESIDUAL_LATENCY, refuses at random, and lets rows become readable one by one.
 
     Parameters
     ----------
@@ -77,8 +79,9 @@ class ResidualModel:
         self._ready_after = 1 / int(self._random.integers(1, 4 * words + 20))
 
     async def _run(self) -> None:
-        # What is driven after an edge is seen at the next one: reading a cycle after the request makes two cycles.
-        dut, shown, rows, begins = self._dut, None, 0xFFFF, False
+        # What is driven after an edge is seen at the next one: that is the last of the cycles.
+        dut, rows, begins = self._dut, 0xFFFF, False
+        asked: deque[int | None] = deque([None] * (RESIDUAL_LATENCY - 1))
         while True:
             if self._late:
                 more = int(self._random.random() < self._ready_after)
@@ -87,11 +90,12 @@ class ResidualModel:
             dut.residual_read_ready.value, dut.rows_ready.value = ready, rows
             await RisingEdge(dut.clk)
             begins = dut.job__valid.value == 1 and dut.job__ready.value == 1
+            shown = asked.popleft()
             if shown is not None:
                 dut.residual_read_data.value = self._words[shown]
-            shown = None
+            asked.append(None)
             if ready and dut.residual_read_enable.value == 1:
-                shown = int(dut.residual_read_address.value)
+                asked[-1] = shown = int(dut.residual_read_address.value)
                 row = (shown - BASE) // self._stride
                 assert row < rows, f"row {row} was read when {rows} were ready"
 

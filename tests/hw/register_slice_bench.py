@@ -11,7 +11,7 @@ from sim.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters
 @cocotb.test()
 async def nothing_is_lost_or_late(dut):
     await clock_and_reset(dut)
-    stall, count = parameters()["stall"], 500
+    stall, interval, count = parameters()["stall"], parameters()["interval"], 500
     driver, monitor = StreamDriver(dut, "source", stall=stall), StreamMonitor(dut, "target", stall=stall)
     sent = rng().integers(0, 256, count)
     driver.send(sent)
@@ -26,7 +26,7 @@ async def nothing_is_lost_or_late(dut):
     counting = cocotb.start_soon(count_cycles())
     assert np.array_equal(await monitor.receive(count), sent)
     counting.cancel()
-    assert stall or cycles <= count + RegisterSlice.LATENCY + 2
+    assert stall or cycles <= interval * count + RegisterSlice.LATENCY + 2
 
 
 @cocotb.test()

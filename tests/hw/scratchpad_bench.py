@@ -4,6 +4,7 @@ import cocotb
 import numpy as np
 
 from hw.config import AcceleratorConfig
+from hw.memory.rows import BEYOND_LATENCY
 from hw.memory.scratchpad import Scratchpad
 from sim.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, record, rng
 from tests.hw.replay import replay
@@ -132,9 +133,9 @@ async def addresses_beyond_are_reported(dut):
         "broadcast_enable": cases[:, 4],
         "broadcast_address": cases[:, 5],
     }
-    seen = await replay(dut, inputs, ERRORS + STROBES, extra=3)
+    seen = await replay(dut, inputs, ERRORS + STROBES, extra=3 + Scratchpad.LATENCY)
     reported = np.where(seen["range_error__valid"] == 1, seen["range_error__payload"], -1)
-    assert np.array_equal(reported[1 : count + 1], cases[:, 6]), reported
+    assert np.array_equal(reported[BEYOND_LATENCY : count + BEYOND_LATENCY], cases[:, 6]), reported
     assert not seen["load_data__payload"][7 + Scratchpad.LATENCY].any()
     assert (seen["broadcast_data"][7 + Scratchpad.LATENCY] == ones[1]).all()
 

@@ -16,7 +16,7 @@ CLOCK = SOURCE.with_name("machine_main.cpp")
 SYSTEM = Path(__file__).with_name("sdram_system.sv")
 
 
-def system(timing: SdramTiming, bus: str = "ecp5-85f", extra_latency: int = 0, optimise: bool = False) -> Simulator:
+def system(timing: SdramTiming, bus: str = "ecp5-wide", extra_latency: int = 0, optimise: bool = False) -> Simulator:
     """Two clients, the memory, the chip; ``bus`` is the preset that gives its width."""
     memory = SdramMemory(preset(bus), timing, readers=2, writers=2, extra_latency=extra_latency)
     options = BuildOptions(

@@ -6,7 +6,7 @@ from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiRamWrite, AxiWriteBus
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import MEMORY_LATENCY
+from hw.interfaces import RESIDUAL_LATENCY
 from hw.isa import ErrorCode
 from sim.streams import StreamDriver, clock_and_reset, parameters, record, rng, wait_cycles
 from tests.hw.axi_models import WriteMemory, until
@@ -24,7 +24,7 @@ class Residual:
         cocotb.start_soon(self._run())
 
     async def _run(self):
-        pipe = [0] * MEMORY_LATENCY
+        pipe = [0] * RESIDUAL_LATENCY
         while True:
             await RisingEdge(self._dut.clk)
             address = int(self._dut.read_address.value) if self._dut.read_enable.value == 1 else None

@@ -22,7 +22,7 @@ USUAL = [(2, 4, 8), (4, 4, 8), (8, 16, 8), (16, 16, 8), (2, 4, 16), (8, 16, 16),
 def test_dot_products_are_exact(elements, lanes, width):
     config = AcceleratorConfig(name="array", elements=elements, lanes=lanes, memory_bytes=4, bank_words=64)
     array = ComputeArray(config.with_activation_width(width))
-    assert array.LATENCY == 5 + (lanes - 1).bit_length()
+    assert array.LATENCY == 8 + (lanes - 1).bit_length()
     settings = {"config": array.config.to_dict(), "steps": 300, "latency": array.LATENCY}
     result = run_bench(array, "tests.hw.array_bench", parameters=settings, seed=elements + width)
     assert result.outputs["steps"] == 300

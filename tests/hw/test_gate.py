@@ -6,6 +6,7 @@ from itertools import product
 import pytest
 
 from hw.config import PRESETS, preset
+from hw.interfaces import MEMORY_LATENCY
 from hw.nonlinear.gate import Gate
 from hw.nonlinear.gate_weights import GateWeights
 from sim.bench import BenchFailure, run_bench
@@ -36,10 +37,10 @@ def test_queues_are_exact(name, interval):
 
 @pytest.mark.parametrize("experts", [2, 16])
 def test_a_token_costs_its_experts(experts):
-    config, tokens = preset("ecp5-85f"), 200
+    config, tokens = preset("ecp5-wide"), 200
     settings = {"config": config.to_dict(), "jobs": [("usual", tokens, experts, 2)]}
     spent = run_bench(simulator(Gate, config), BENCH, parameters=settings).outputs["spent"]
-    assert spent <= tokens * max(experts + 1, GateWeights.INTERVAL) + 50
+    assert spent <= tokens * max(experts + 1, GateWeights.INTERVAL) + 46 + 2 * MEMORY_LATENCY
 
 
 def test_the_gate_hides_behind_slower_logits():

@@ -26,7 +26,7 @@ def run(config, *, stall=0.0, seed=1, shapes=(), test_filter="^(?!.*bandwidth)")
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
-@pytest.mark.parametrize(("name", "width"), [("tiny", 8), ("ecp5-85f", 12), ("edge", 16)])
+@pytest.mark.parametrize(("name", "width"), [("tiny", 8), ("ecp5-wide", 12), ("edge", 16)])
 def test_images(name, width, stall):
     run(preset(name).with_activation_width(width), stall=stall, seed=width)
 
@@ -36,7 +36,7 @@ def test_bus_narrower_and_wider_than_a_word(memory_bytes):
     run(replace(preset("tiny"), memory_bytes=memory_bytes, requantise_lanes=4))
 
 
-@pytest.mark.parametrize("name", ["tiny", "ecp5-85f", "edge"])
+@pytest.mark.parametrize("name", ["tiny", "ecp5-wide", "edge"])
 def test_pixels_a_cycle_at_60_cycles_of_latency(name):
     """On `edge` with patches of 16: a word a cycle."""
     config, shapes = preset(name), [(4, 4, 32), (8, 4, 16), (16, 4, 16)]

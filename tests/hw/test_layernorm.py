@@ -15,11 +15,11 @@ from tests.hw.units import simulator
 BENCH = "tests.hw.layernorm_bench"
 CONFIGS = {
     **PRESETS,
-    "a12": preset("ecp5-85f").with_activation_width(12),
+    "a12": preset("ecp5-wide").with_activation_width(12),
     "a16": preset("edge").with_activation_width(16),
     "widest": replace(preset("tiny"), numerics=Numerics(activation_width=8, residual_width=24)),
     "one-lane": replace(preset("tiny"), layernorm_lanes=1),
-    "half-word": replace(preset("ecp5-85f"), layernorm_lanes=8),
+    "half-word": replace(preset("ecp5-wide"), layernorm_lanes=8),
     "tiny-buffer": replace(preset("tiny"), layernorm_row_buffer=True),
     "edge-no-buffer": replace(preset("edge"), layernorm_row_buffer=False),
 }
@@ -44,7 +44,7 @@ def test_rows_are_exact(name, stalls):
 
 
 @pytest.mark.parametrize("channels", [16, 64, 192])
-@pytest.mark.parametrize("name", ["ecp5-85f", "edge", "edge-no-buffer"])
+@pytest.mark.parametrize("name", ["ecp5-wide", "edge", "edge-no-buffer"])
 def test_every_lane_is_used_every_cycle(name, channels):
     config, rows = CONFIGS[name], 128
     settings = {"config": config.to_dict(), "shapes": [(rows, channels)]}

@@ -62,11 +62,11 @@ def link(name, **options):
     return HostLink(config, identity=identity, **{"baud": CLOCK_HZ // 8, "idle_seconds": 0.0} | options)
 
 
-@pytest.mark.parametrize(("name", "stall"), [("ecp5-85f", 0.0), ("ecp5-85f", 0.4), ("edge", 0.4)])
+@pytest.mark.parametrize(("name", "stall"), [("ecp5-wide", 0.0), ("ecp5-wide", 0.4), ("edge", 0.4)])
 def test_link(name, stall):
     run_bench(link(name), "tests.hw.link_bench", parameters={"stall": stall, "preset": name}, seed=4)
 
 
 def test_link_fits_beside_the_machine(tmp_path):
-    cost = measure(link("ecp5-85f", baud=3_000_000, idle_seconds=0.01), tmp_path)
+    cost = measure(link("ecp5-wide", baud=3_000_000, idle_seconds=0.01), tmp_path)
     assert cost["lut"] < 2000 and cost["ff"] < 900 and (cost["bram"], cost["dsp"]) == (2, 0)

@@ -19,7 +19,7 @@ def master(name):
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
-@pytest.mark.parametrize("name", ["tiny", "ecp5-85f", "edge"])
+@pytest.mark.parametrize("name", ["tiny", "ecp5-wide", "edge"])
 def test_read_master(name, stall):
     run_bench(simulator(master, name), BENCH, parameters={"stall": stall}, seed=5, test_filter="^(?!.*crosses)")
 
@@ -37,9 +37,9 @@ def test_no_clients_is_refused():
 @pytest.mark.parametrize("beats", [0, 3, 512])
 def test_impossible_bursts_are_refused(beats):
     with pytest.raises(ValueError, match=f"burst_beats is {beats}; choose a power of two from 1 to 256"):
-        BurstSplitter(preset("ecp5-85f"), beats)
+        BurstSplitter(preset("ecp5-wide"), beats)
 
 
 def test_longest_burst_fits_a_page():
-    assert [longest_burst(preset(name)) for name in ("tiny", "ecp5-85f", "edge")] == [256, 256, 128]
+    assert [longest_burst(preset(name)) for name in ("tiny", "ecp5-wide", "edge")] == [256, 256, 128]
     assert longest_burst(preset("edge"), 50) == 32

@@ -53,8 +53,8 @@ def test_impossible_memories_are_refused():
 @pytest.mark.parametrize(
     ("chip", "clock_hz", "cas_latency", "bus", "extra_latency", "pause"),
     [
-        ("IS42S16160G-7", 100 * MHZ, 2, "ecp5-85f", 0, 0),
-        ("MT48LC16M16A2-75", 110 * MHZ, 3, "ecp5-85f", 1, 100),
+        ("IS42S16160G-7", 100 * MHZ, 2, "ecp5-wide", 0, 0),
+        ("MT48LC16M16A2-75", 110 * MHZ, 3, "ecp5-wide", 1, 100),
         ("AS4C16M16SA-7", 80 * MHZ, 3, "tiny", 0, 30),
     ],
 )
@@ -137,5 +137,5 @@ def test_turning_the_data_pins_too_early_is_noticed():
 
 def test_synthesis(tmp_path):
     """For ECP5 without a fault; each port's buffer is one block RAM."""
-    cost = measure(SdramMemory(preset("ecp5-85f"), ANY_CHIP.timing(100 * MHZ), readers=2, writers=2), tmp_path)
+    cost = measure(SdramMemory(preset("ecp5-wide"), ANY_CHIP.timing(100 * MHZ), readers=2, writers=2), tmp_path)
     assert cost["fits"] and (cost["bram"], cost["dsp"]) == (4, 0) and cost["lut"] < 1400

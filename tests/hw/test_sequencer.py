@@ -29,7 +29,7 @@ def job_layouts(config: AcceleratorConfig) -> dict[str, StructLayout]:
     }
 
 
-@pytest.mark.parametrize("name", ["tiny", "ecp5-85f", "edge"])
+@pytest.mark.parametrize("name", ["tiny", "ecp5-wide", "edge"])
 def test_sequencer(name: str) -> None:
     config = preset(name)
     component = Sequencer(config, job_layouts(config))

@@ -45,7 +45,7 @@ class _Sleeper(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         counter = _Counter()
-        m.submodules.counter = ResetInserter(self.clear)(sleeping(m, "counter", counter, self.awake))
+        m.submodules.counter = ResetInserter(self.clear)(sleeping(m, platform, "counter", counter, self.awake))
         m.d.comb += [counter.step.eq(self.step), self.count.eq(counter.count), self.word.eq(counter.word)]
         return m
 

@@ -13,7 +13,7 @@ BENCH = "tests.hw.softmax_bench"
 CONFIGS = {
     **PRESETS,
     "a12": preset("tiny").with_activation_width(12),
-    "a16": preset("ecp5-85f").with_activation_width(16),
+    "a16": preset("ecp5-wide").with_activation_width(16),
     "one-group": replace(preset("tiny"), exponential_lanes=4),
     "one-lane": replace(preset("tiny"), exponential_lanes=1, max_tokens=64),
 }
@@ -23,14 +23,14 @@ def settings(config, stall):
     return {"config": config.to_dict(), "stall": stall, "overhead": Softmax(config).overhead}
 
 
-@pytest.mark.parametrize(("name", "stall"), [*((name, 0.4) for name in CONFIGS), ("ecp5-85f", 0.0), ("edge", 0.0)])
+@pytest.mark.parametrize(("name", "stall"), [*((name, 0.4) for name in CONFIGS), ("ecp5-wide", 0.0), ("edge", 0.0)])
 def test_tiles_are_exact(name, stall):
     run_bench(
         simulator(Softmax, CONFIGS[name]), BENCH, parameters=settings(CONFIGS[name], stall), test_filter="tiles", seed=7
     )
 
 
-@pytest.mark.parametrize("name", ["tiny", "ecp5-85f", "one-group"])
+@pytest.mark.parametrize("name", ["tiny", "ecp5-wide", "one-group"])
 def test_throughput_and_gate_port(name):
     config = CONFIGS[name]
     run_bench(simulator(Softmax, config), BENCH, parameters=settings(config, 0.0), test_filter="beat|gate")

@@ -27,7 +27,7 @@ def run(config, *, stall=0.0, seed=1, test_filter="^(?!.*bandwidth)"):
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
-@pytest.mark.parametrize(("name", "width"), [("tiny", 8), ("ecp5-85f", 12), ("edge", 16)])
+@pytest.mark.parametrize(("name", "width"), [("tiny", 8), ("ecp5-wide", 12), ("edge", 16)])
 def test_store(name, width, stall):
     run(preset(name).with_activation_width(width), stall=stall, seed=width)
 
@@ -36,7 +36,7 @@ def test_beat_of_a_whole_word():
     run(replace(preset("tiny"), memory_bytes=16, requantise_lanes=4))
 
 
-@pytest.mark.parametrize("name", ["tiny", "ecp5-85f", "edge"])
+@pytest.mark.parametrize("name", ["tiny", "ecp5-wide", "edge"])
 def test_bandwidth(name):
     outputs = run(preset(name), test_filter="bandwidth").outputs
     assert outputs["rate"] >= 0.95, outputs

@@ -13,7 +13,7 @@ from tests.hw.on_bus import on_bus
 from tests.hw.units import simulator
 
 BENCH = "tests.hw.stream_bench"
-CASES = [("tiny", 8), ("ecp5-85f", 12), ("edge", 16), ("edge", 8), ("tiny", 16)]
+CASES = [("tiny", 8), ("ecp5-wide", 12), ("edge", 16), ("edge", 8), ("tiny", 16)]
 
 
 def run(config: AcceleratorConfig, *, stall=0.0, seed=1, test_filter="^(?!.*bandwidth)"):
@@ -38,7 +38,7 @@ def test_beats_of_several_words(ratio):
     run(config, seed=ratio)
 
 
-@pytest.mark.parametrize("name", ["tiny", "ecp5-85f", "edge"])
+@pytest.mark.parametrize("name", ["tiny", "ecp5-wide", "edge"])
 def test_bandwidth_at_60_cycles_of_latency(name):
     config = replace(preset(name), stream_beats=512)
     rates = run(config, test_filter="bandwidth").outputs

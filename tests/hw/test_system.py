@@ -113,7 +113,7 @@ def block_ram(bus):
     return build_simulator(export_verilog(memory, name="memory"), options)
 
 
-@pytest.mark.parametrize(("bus", "pause"), [("ecp5-85f", 0), ("tiny", 100)])
+@pytest.mark.parametrize(("bus", "pause"), [("ecp5-wide", 0), ("tiny", 100)])
 def test_block_ram_under_traffic(bus, pause):
     """Random bursts of two clients against a reference, those beyond its end refused; then every word compared."""
     counted = run(block_ram(bus), {}, accesses=5000, pause=pause)
@@ -122,5 +122,5 @@ def test_block_ram_under_traffic(bus, pause):
 
 def test_block_ram_streams():
     """A word a cycle, and a cycle or two between bursts."""
-    counted = run(block_ram("ecp5-85f"), {}, accesses=100, stream=256)
+    counted = run(block_ram("ecp5-wide"), {}, accesses=100, stream=256)
     assert counted["beats"] / counted["cycle"] > 0.97

@@ -38,7 +38,7 @@ def test_every_write_is_exact(shape, seed):
     ("name", "gap", "message"),
     [
         ("overflow", 0, "more steps than the queue of recipes holds"),
-        ("hazard", 5, "is added to before it is written"),
+        ("hazard", 7, "is added to before it is written"),
         ("close_results", 0, "a result while 2 groups of the last one wait"),
     ],
 )
@@ -49,7 +49,7 @@ def test_misuse_is_asserted(name, gap, message):
         run_bench(simulator(Writeback, config), BENCH, parameters=settings, test_filter=f"{name}_(is|are)_asserted")
 
 
-def test_additions_six_cycles_apart_are_no_hazard():
+def test_additions_eight_cycles_apart_are_no_hazard():
     config = configuration("square")
-    settings = {"config": config.to_dict(), "gap": 6}
+    settings = {"config": config.to_dict(), "gap": 8}
     run_bench(simulator(Writeback, config), BENCH, parameters=settings, test_filter="hazard_is_asserted")

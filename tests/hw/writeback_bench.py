@@ -8,7 +8,7 @@ from cocotb.triggers import RisingEdge
 
 from hw.compute.writeback import Writeback
 from hw.config import AcceleratorConfig
-from hw.interfaces import MEMORY_LATENCY, StepKind
+from hw.interfaces import MEMORY_LATENCY, RESIDUAL_LATENCY, StepKind
 from sim.streams import clock_and_reset, parameters, record, rng
 from tests.hw.port_bits import port_bits, port_values
 from tests.hw.writeback_jobs import KINDS, Job, JobMaker
@@ -32,7 +32,8 @@ class Neighbours:
         self.results: deque[tuple[int, int]] = deque()
         self._sets: list[int] = []
         self._landing: list[tuple[int, np.ndarray, np.ndarray]] = []
-        self._parameter_reads, self._residual_reads = (deque([0] * MEMORY_LATENCY) for _ in range(2))
+        self._parameter_reads = deque([0] * MEMORY_LATENCY)
+        self._residual_reads = deque([0] * RESIDUAL_LATENCY)
 
     def begin(self, job: Job) -> None:
         """Show a job's constants, scales and parameter sets."""
@@ -62,7 +63,7 @@ class Neighbours:
         return dut.idle.value == 1
 
     def _serve(self) -> None:
-        """Answer this cycle's reads MEMORY_LATENCY later, then do the writes of the cycle before."""
+        """Answer this cycle's reads when their latency is over, then do the writes of the cycle before."""
         dut, group = self.dut, self.config.requantise_lanes
         index = int(dut.parameter_index.value) // group
         self._parameter_reads.append(self._sets[index] if index < len(self._sets) else 0)

@@ -20,7 +20,7 @@ from sw.program import Program
 from sw.verify import verify
 from tests.sw.models import LEAST, random_geometry, random_image, random_model
 
-MACHINES = [("tiny", 8), ("tiny", 12), ("tiny", 16), ("ecp5-85f", 8), ("edge", 8)]
+MACHINES = [("tiny", 8), ("tiny", 12), ("tiny", 16), ("ecp5-wide", 8), ("edge", 8)]
 SEEDS_PER_MACHINE = {("tiny", 8): 8}
 
 SMALL = ModelConfig(

@@ -36,7 +36,7 @@ def test_sizes_are_the_rtls(unit: str, width: int) -> None:
     assert declared == [(str(memory.width), str(memory.words))] * memory.count
 
 
-@pytest.mark.parametrize(("name", "column"), [("ecp5-85f", 4), ("tiny", 8)])
+@pytest.mark.parametrize(("name", "column"), [("ecp5-wide", 4), ("tiny", 8)])
 def test_blocks_are_those_that_yosys_counted(name: str, column: int) -> None:
     text = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text()
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
@@ -53,7 +53,7 @@ def test_blocks_are_those_that_yosys_counted(name: str, column: int) -> None:
         (512, 36, False, 1),
         (512, 36, True, 2),
         (16384, 1, True, 1),
-        (10240, 96, True, 55),  # measured with Yosys, as are the next two: ecp5-85f with 12-bit activations
+        (10240, 96, True, 55),  # measured with Yosys, as are the next two: ecp5-wide with 12-bit activations
         (2048, 160, False, 18),
         (512, 192, False, 6),
     ],

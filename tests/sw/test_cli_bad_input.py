@@ -125,7 +125,7 @@ def test_missing_picture(tmp_path: Path, small: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--preset", "huge"], ("unknown preset 'huge'", "tiny, ecp5-85f, edge")),
+        (["--preset", "huge"], ("unknown preset 'huge'", "tiny, ecp5-85f, ecp5-wide, edge")),
         (["--task", "flow"], ("unknown task 'flow'", "segmentation, depth")),
         (["--activation-width", "9"], ("9", "8")),
         (["--scene", "-1"], ("scene is -1",)),

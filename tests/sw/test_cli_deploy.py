@@ -96,8 +96,8 @@ def test_a_machine_that_halts(small: Path, board: ModelBoard, tmp_path: Path) ->
 
 def test_another_configuration(small: Path, board: ModelBoard, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    result = deploy("--port", "COM3", "--model", small, "--preset", "ecp5-85f", "--out", out)
-    refused(result, out, "of configuration 'tiny'", "the program of 'ecp5-85f'", "--preset tiny")
+    result = deploy("--port", "COM3", "--model", small, "--preset", "ecp5-wide", "--out", out)
+    refused(result, out, "of configuration 'tiny'", "the program of 'ecp5-wide'", "--preset tiny")
 
 
 def test_no_such_port(tmp_path: Path) -> None:

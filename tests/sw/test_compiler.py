@@ -23,7 +23,7 @@ from tests.sw.models import random_geometry, random_image, random_model
 
 @pytest.mark.parametrize(
     "model, name",
-    [(NANO, "tiny"), (NANO, "ecp5-85f"), (NANO, "edge"), (M3VIT_BACKBONE, "ecp5-85f"), (M3VIT_BACKBONE, "edge")],
+    [(NANO, "tiny"), (NANO, "ecp5-wide"), (NANO, "edge"), (M3VIT_BACKBONE, "ecp5-85f"), (M3VIT_BACKBONE, "edge")],
 )
 def test_models_fit_their_presets(model, name):
     assert Plan(Geometry(model, preset(name))).problems() == []
@@ -53,7 +53,7 @@ def test_first_fit_sees_buffers_hidden_behind_larger_ones():
 
 
 def test_allocation_reuses_memory():
-    plan = Plan(Geometry(M3VIT_BACKBONE, preset("ecp5-85f")))
+    plan = Plan(Geometry(M3VIT_BACKBONE, preset("ecp5-wide")))
     assert plan.peak < sum(buffer.words for buffer in plan.buffers.values()) / 10
     alive = {t: sum(b.words for b in plan.buffers.values() if b.start <= t <= b.end) for t in range(130)}
     assert plan.peak <= 1.1 * max(alive.values())
@@ -109,7 +109,7 @@ def test_impossible_models_are_refused():
 
 
 def test_tiles_hold_words_of_all_elements_in_turn():
-    config = preset("ecp5-85f")
+    config = preset("ecp5-wide")
     weight = np.arange(16 * 32).reshape(16, 32).astype(np.int8)
     data = tile_bytes(weight, config).view(np.int8)
     tile, word, element, lane = 1, 1, 5, 3
@@ -118,7 +118,7 @@ def test_tiles_hold_words_of_all_elements_in_turn():
 
 
 def test_wide_weights_take_two_lanes_low_byte_first():
-    config = preset("ecp5-85f")
+    config = preset("ecp5-wide")
     weight = np.arange(8 * 16).reshape(8, 16).astype("<i2") * -321
     data = tile_bytes(weight, config)
     assert data[config.lanes * 3 + 4] == weight[3, 2] & 0xFF and data[config.lanes * 3 + 5] == weight[3, 2] >> 8 & 0xFF
@@ -153,7 +153,7 @@ def test_macs_and_ideal_cycles_of_the_reference_model():
 
 
 def test_commands_are_well_formed_and_named():
-    config = preset("ecp5-85f")
+    config = preset("ecp5-wide")
     program = compile_model(random_model(NANO, config.numerics, 0), config)
     assert program.map.program_bytes == COMMAND_BYTES * len(program.commands)
     for command in program.commands:
@@ -171,7 +171,7 @@ def test_commands_are_well_formed_and_named():
 
 
 def test_heads_that_do_not_fit_are_stored_in_passes():
-    config = replace(preset("ecp5-85f"), residual_words=800)
+    config = replace(preset("ecp5-wide"), residual_words=800)
     model = replace(NANO, tasks=(TaskConfig(name="fine", kind="segmentation", channels=8, cells=4),))
     quantised = random_model(model, config.numerics, 2)
     program = compile_model(quantised, config)

@@ -47,9 +47,9 @@ COARSE = replace(MIXED, name="coarse", image_height=48, image_width=32, patch=16
 
 CASES = [
     ("tiny", MIXED, 60),
-    ("ecp5-85f", MIXED, 60),
-    ("ecp5-85f", COARSE, 60),
-    ("ecp5-85f", FINE, 20),
+    ("ecp5-wide", MIXED, 60),
+    ("ecp5-wide", COARSE, 60),
+    ("ecp5-wide", FINE, 20),
     ("edge", MIXED, 200),
     ("edge", EXPERTS, 60),
     ("edge", DENSE, 60),
@@ -86,7 +86,7 @@ def test_every_frame_and_every_command(name: str, model: ModelConfig, latency: i
 
 @pytest.fixture(scope="module")
 def mixed() -> Program:
-    return compiled("ecp5-85f", MIXED)[0]
+    return compiled("ecp5-wide", MIXED)[0]
 
 
 def predicted(program: Program, counts: list[int], **settings: int) -> Prediction:

@@ -149,8 +149,8 @@ def test_a_machine_that_halts_says_why_and_runs_again(device):
 
 
 def test_another_configuration_is_refused_by_both_names(device):
-    other = compile_model(random_model(GEOMETRY, preset("ecp5-85f").numerics, seed=1), preset("ecp5-85f"))
-    with pytest.raises(errors.WrongConfiguration, match=r"'tiny' \(0x12080222\).*'ecp5-85f' \(0x12080143\)"):
+    other = compile_model(random_model(GEOMETRY, preset("ecp5-wide").numerics, seed=1), preset("ecp5-wide"))
+    with pytest.raises(errors.WrongConfiguration, match=r"'tiny' \(0x12080222\).*'ecp5-wide' \(0x12080143\)"):
         device.load(other)
     same_word = replace(PROGRAM, config=replace(CONFIG, name="tiny-more", residual_words=8192))
     with pytest.raises(errors.WrongConfiguration, match="'tiny'.*'tiny-more'.*differ in sizes"):

@@ -27,7 +27,7 @@ TASKS = ("segmentation", "depth")
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     path = save_small(tmp_path_factory.mktemp("models") / "small.safetensors")
-    loaded, config = checkpoint.load(path), machine("ecp5-85f")  # two columns a word
+    loaded, config = checkpoint.load(path), machine("ecp5-wide")  # two columns a word
     quantised = quantise(loaded.model, calibration_images(loaded.model, range(2)), config.numerics)
     integer, program = IntegerModel(quantised, config.numerics), compile_model(quantised, config)
     return Prepared(path=path, checkpoint=loaded, quantised=quantised, integer=integer, program=program)

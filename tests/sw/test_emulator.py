@@ -50,7 +50,7 @@ def test_nano_is_bit_exact(name):
 
 
 def test_every_token_on_one_expert():
-    config = preset("ecp5-85f")
+    config = preset("ecp5-wide")
     model = random_geometry(3, config)
     quantised = random_model(model, config.numerics, 3)
     for layer in model.expert_layers:

@@ -58,7 +58,7 @@ UNEVEN: dict[str, dict[str, int]] = {
 }
 
 
-@pytest.mark.parametrize("preset", ["tiny", "ecp5-85f", "edge"])
+@pytest.mark.parametrize("preset", ["tiny", "ecp5-wide", "edge"])
 @pytest.mark.parametrize("kind", UNEVEN)
 def test_every_uneven_dimension_is_padded(kind: str, preset: str) -> None:
     config, model = machine(preset), seeded(replace(EVEN, **UNEVEN[kind]), 3)  # type: ignore[arg-type]

@@ -114,7 +114,7 @@ def test_deit_tiny_in_parts_is_bit_exact_and_close_to_float(tmp_path: Path) -> N
     """Its full geometry on the board's machine, which does not hold it at once."""
     theirs = randomised(VisionTransformer(embed_dim=192, depth=12, num_heads=3))
     model = to_checkpoint(import_weights("timm-deit", saved(tmp_path / "model.pth", theirs), options=Options())).model
-    machine, pixels = preset("ecp5-85f"), images(224, 224)
+    machine, pixels = preset("ecp5-wide"), images(224, 224)
     quantised = quantise(model, calibration_images(model, range(4)), machine.numerics)
     program, integer = compile_model(quantised, machine), IntegerModel(quantised, machine.numerics)
     golden, result = integer.run(pixels[0].numpy(), 0), emulator.run(program, pixels[0].numpy(), 0)

@@ -72,7 +72,7 @@ def checked(program: Program, model: IntegerModel, image: np.ndarray) -> None:
             assert np.array_equal(rows, golden[f"{layer}.residual"])
 
 
-@pytest.mark.parametrize("name", ["tiny", "ecp5-85f", "edge"])
+@pytest.mark.parametrize("name", ["tiny", "ecp5-wide", "edge"])
 @pytest.mark.parametrize(("model", "tiling"), CASES, ids=lambda value: getattr(value, "name", ""))
 def test_every_cut_is_bit_exact(model: ModelConfig, tiling: Tiling, name: str) -> None:
     config = narrowed(model, preset(name), tiling)
@@ -133,7 +133,7 @@ def test_the_machine_does_so_in_the_cycles_predicted(stall: int) -> None:
     ("name", "dim", "tiling"),
     [
         ("edge", 192, Tiling()),
-        ("ecp5-85f", 192, Tiling(head_groups=3, token_blocks=2, pixels_apart=True)),
+        ("ecp5-wide", 192, Tiling(head_groups=3, token_blocks=2, pixels_apart=True)),
         ("edge", 384, Tiling(head_groups=6, token_blocks=2)),
     ],
 )

@@ -37,7 +37,7 @@ MODEL = ModelConfig(
         TaskConfig(name="features", kind="features", channels=0, cells=0),
     ),
 )
-CONFIG = preset("ecp5-85f")
+CONFIG = preset("ecp5-wide")
 
 
 @dataclass

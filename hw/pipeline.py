@@ -1,4 +1,4 @@
-"""What accompanies a value through a pipeline: the same delay, and enables that let empty stages hold still."""
+"""What accompanies a value through a pipeline: the same delay, enables that let empty stages hold still, copies."""
 
 from __future__ import annotations
 
@@ -24,6 +24,16 @@ def delay(
             m.d.sync += register.eq(value)
         value = register
     return value
+
+
+def copy(m: Module, value: Value, *, name: str) -> Signal:
+    """``value`` of a cycle ago, in a register that synthesis leaves apart from equal ones: for readers far from them.
+
+    ``sw.synthesis.yosys`` knows it by its attribute.
+    """
+    register = Signal(len(value), name=name, reset_less=True, attrs={"apart": "1"})
+    m.d.sync += register.eq(value)
+    return register
 
 
 def occupancy(m: Module, valid: Value, cycles: int, *, name: str = "valid") -> list[Value]:
