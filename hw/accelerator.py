@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, ResetInserter, Signal, Value
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -131,7 +131,7 @@ class Accelerator(wiring.Component):
         """Make the units, resettable as one by the registers, and wire them."""
         m = Module()
         config = self._config
-        self._registers = m.submodules.registers = ControlRegisters(config, error_sources=5, units=len(UNITS))
+        self._registers = ControlRegisters(config, error_sources=5, units=len(UNITS))
         self._units: dict[str, wiring.Component] = {
             "read_master": ReadMaster(config, clients=3),
             "stream": WeightStream(config),
@@ -157,6 +157,8 @@ class Accelerator(wiring.Component):
         clear = Signal()
         m.d.sync += clear.eq(self._registers.clear)
         resettable = getattr(platform, "resettable", _resettable)
+        own_reset = getattr(platform, "resettable", lambda m, name, unit, clear: unit)
+        m.submodules.registers = own_reset(m, "registers", self._registers, Const(0))
         for name, unit in self._units.items():
             held = sleeping(m, platform, name, unit, awake[name]) if name in awake else unit
             m.submodules[name] = resettable(m, name, held, clear)

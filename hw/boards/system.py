@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -14,6 +14,7 @@ from hw.boards.link.link import IDLE_SECONDS, HostLink
 from hw.boards.link.protocol import Identity
 from hw.boards.on_chip_memory import OnChipMemory
 from hw.boards.sdram.memory import SdramMemory
+from hw.bus.axi_slices import connect_sliced
 from hw.config import AcceleratorConfig
 
 CLIENTS = 2
@@ -85,13 +86,17 @@ class System(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Wires, and what the lights show."""
         m = Module()
-        m.submodules.accelerator = accelerator = self._accelerator
-        m.submodules.host_link = link = self._link
-        m.submodules.memory = memory = self._memory
+        accelerator, link, memory = self._accelerator, self._link, self._memory
+        m.submodules.accelerator = accelerator
+        # Each with a reset register of its own, if the platform makes them: a board's reset goes everywhere.
+        resettable = getattr(platform, "resettable", lambda m, name, unit, clear: unit)
+        m.submodules.host_link = resettable(m, "host_link", link, Const(0))
+        m.submodules.memory = resettable(m, "memory", memory, Const(0))
         connect(m, link.control, accelerator.control)
-        for unit, reader, writer in zip((accelerator, link), memory.readers, memory.writers, strict=True):
-            connect(m, unit.read, reader)
-            connect(m, unit.write, writer)
+        connect_sliced(m, "reads", accelerator.read, memory.readers[0])
+        connect_sliced(m, "writes", accelerator.write, memory.writers[0])
+        connect_sliced(m, "link_reads", link.read, memory.readers[1])
+        connect_sliced(m, "link_writes", link.write, memory.writers[1])
         if isinstance(memory, SdramMemory):
             connect(m, memory.pads, flipped(self.pads))
         m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx)]

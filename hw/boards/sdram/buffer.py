@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from amaranth.hdl import Assert, Module, ResetSignal, Signal
 from amaranth.lib import data, memory, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
+
+from hw.register_slice import RegisterSlice
 
 
 class BeatBuffer(wiring.Component):
@@ -25,7 +27,7 @@ class BeatBuffer(wiring.Component):
     into, out:
         Beats.
 
-    Timing: in to out 3 cycles; one beat a cycle.
+    Timing: in to out 4 cycles; one beat a cycle.
     """
 
     def __init__(self, layout: data.StructLayout, depth: int) -> None:
@@ -34,20 +36,25 @@ class BeatBuffer(wiring.Component):
         super().__init__({"into": In(stream.Signature(layout)), "out": Out(stream.Signature(layout))})
 
     def elaborate(self, platform: object) -> Module:
-        """Block RAM and a register behind it; both stand still when the output does."""
+        """Block RAM and a register behind it; both stand still when the slice behind them is full."""
         m = Module()
         m.submodules.storage = storage = memory.Memory(shape=self._layout, depth=self._depth, init=[])
         write, read = storage.write_port(), storage.read_port()
         bits = exact_log2(self._depth)
         written, fetched = Signal(bits + 1), Signal(bits + 1)
         shown, moves = Signal(), Signal()
+        # Whoever takes the beats stands far from the block.
+        m.submodules.slice = slice_ = RegisterSlice(self._layout)
+        out = slice_.source
+        connect(m, slice_.target, flipped(self.out))
         waiting = written != fetched
+        valid, payload = Signal(), Signal(self._layout)
         m.d.comb += [
             self.into.ready.eq(~((written[:bits] == fetched[:bits]) & (written[bits] != fetched[bits]))),
             write.en.eq(self.into.valid & self.into.ready),
             write.addr.eq(written[:bits]),
             write.data.eq(self.into.payload),
-            moves.eq(~self.out.valid | self.out.ready),
+            moves.eq(~out.valid | out.ready),
             read.en.eq(~shown | moves),
             read.addr.eq(fetched[:bits]),
         ]
@@ -55,7 +62,8 @@ class BeatBuffer(wiring.Component):
         with m.If(read.en):
             m.d.sync += [shown.eq(waiting), fetched.eq(fetched + waiting)]
         with m.If(moves):
-            m.d.sync += [self.out.valid.eq(shown), self.out.payload.eq(read.data)]
+            m.d.sync += [valid.eq(shown), payload.eq(read.data)]
+        m.d.comb += [out.valid.eq(valid), out.payload.eq(payload)]
         with m.If(write.en & read.en & waiting & ~ResetSignal()):
             m.d.sync += Assert(write.addr != read.addr, "a beat is read while it is written")
         return m
