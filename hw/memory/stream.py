@@ -60,7 +60,7 @@ class ChunkWriter(wiring.Component):
         As in :class:`WeightStream`.
 
     Timing: parameters and shifts leave one cycle after their chunk was taken, words for banks and memories two. One
-    chunk a cycle; words for scratchpad and residual memory every other cycle.
+    chunk a cycle; words for the residual memory every other cycle.
     """
 
     LATENCY = 1
@@ -96,7 +96,9 @@ class ChunkWriter(wiring.Component):
         valid, tag, chunk = slice_.target.valid, slice_.target.payload.tag, slice_.target.payload.chunk
         here = {kind: valid & found for kind, found in zip(ChunkKind, slice_.target.payload.kinds, strict=True)}
         # Whether a memory takes a word depends on all who write there: that decides about the word, not about chunks.
-        staged = m.submodules.staged = HalfSlice(_word(self.scratch_write))
+        # A chunk of one word takes long enough to come for half a slice.
+        whole = self._config.words_per_chunk > 1
+        staged = m.submodules.staged = (RegisterSlice if whole else HalfSlice)(_word(self.scratch_write))
         restored = m.submodules.restored = HalfSlice(_word(self.residual_write))
         filled = m.submodules.filled = RegisterSlice(_word(self.fill))
         for words, port in ((staged, self.scratch_write), (restored, self.residual_write), (filled, self.fill)):

@@ -79,7 +79,7 @@ def test_streams():
     for burst in (256, 16):
         counted = run(simulator, data_sheet(chip, 100 * MHZ), accesses=40_000 // burst, stream=burst)
         assert counted["beats"] / counted["cycle"] > 0.97
-        assert counted["latency"] == 16
+        assert counted["latency"] == 17
     counted = run(simulator, data_sheet(chip, 100 * MHZ), accesses=40_000 // 256, stream=256, stream_write=1)
     assert counted["beats"] / counted["cycle"] > 0.96
 
