@@ -7,6 +7,8 @@ import pytest
 from hw.config import AcceleratorConfig
 from hw.memory.residual import ResidualMemory
 from sim.bench import run_bench
+from sim.verilog import export_verilog
+from tests.hw.units import rows_of
 
 
 @pytest.mark.parametrize(("elements", "lanes"), [(4, 4), (2, 8)])
@@ -18,3 +20,12 @@ def test_every_access_is_exact(elements, lanes, words, width):
     settings = {"config": config.to_dict(), "cycles": 4000}
     result = run_bench(ResidualMemory(config), "tests.hw.residual_bench", parameters=settings, seed=17)
     assert result.outputs["compared"] > 5000 and result.outputs["both"] > 20
+
+
+def test_rows_of_block_ram():
+    """With registers around each of several rows, nothing differs; a word stays until the next read."""
+    config = AcceleratorConfig(name="residual", elements=2, lanes=4, memory_bytes=4, residual_words=100)
+    settings = {"config": config.to_dict(), "cycles": 4000}
+    design = export_verilog(ResidualMemory(config), platform=rows_of(32))
+    result = run_bench(design, "tests.hw.residual_bench", parameters=settings, seed=18)
+    assert result.outputs["compared"] > 5000

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from hw.config import AcceleratorConfig
 from hw.memory.scratchpad import Scratchpad
 from sim.bench import BenchFailure, run_bench
-from tests.hw.units import simulator
+from sim.verilog import export_verilog
+from tests.hw.units import rows_of, simulator
 
 BENCH = "tests.hw.scratchpad_bench"
 SHAPES = {
@@ -31,6 +34,17 @@ def test_every_access_is_exact(shape, words, width, pressure):
     result = run_bench(simulator(Scratchpad, config), BENCH, parameters=settings, seed=13, test_filter=names)
     assert len(result.tests) == 3
     assert min(result.outputs.values()) > 200
+
+
+@pytest.mark.parametrize(("words", "rows"), [(128, 4), (100, 4), (32, 1)])
+def test_rows_of_block_ram(words, rows):
+    """With registers around each of several rows, the last one full or not, nothing differs."""
+    config = configuration("four columns", words)
+    design = export_verilog(Scratchpad(config), platform=rows_of(32))
+    assert len(re.findall(r"reg \[15:0\] column_\w+ \[", design.text)) == rows * config.columns
+    settings = {"config": config.to_dict(), "cycles": 4000, "write_pressure": 0.3}
+    names = "every_access_is_exact|addresses_beyond_are_reported"
+    assert len(run_bench(design, BENCH, parameters=settings, seed=14, test_filter=names).tests) == 2
 
 
 def test_collision_is_asserted():

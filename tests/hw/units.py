@@ -7,6 +7,7 @@ from functools import cache
 
 from amaranth.lib import wiring
 
+from hw.ecp5.platform import Ecp5
 from sim.build import Simulator, build_simulator
 
 
@@ -14,3 +15,10 @@ from sim.build import Simulator, build_simulator
 def simulator(unit: Callable[..., wiring.Component], *arguments: Hashable) -> Simulator:
     """The simulator of ``unit(*arguments)``. Elaborating a unit takes longer than running it: once in a process."""
     return build_simulator(unit(*arguments))
+
+
+def rows_of(words: int) -> object:
+    """A platform for ECP5 whose block RAMs hold so few words that a small memory takes several rows."""
+    platform = Ecp5()
+    platform.BLOCK_SHAPES = ((words, 64),)
+    return platform

@@ -265,8 +265,8 @@ def test_paths_are_in_our_own_names():
 
 def test_progress_of_place_and_route():
     lines = [
-        "Info: Running Static placer...",
-        "Info: iter=151 steplen=0.899768 a=77.584366 penalty=[0.00, 0.00, 0.00, 0.00]",
+        "Info: Creating initial analytic placement for 24022 cells, random placement wirelen = 2967230.",
+        "Info:     at iteration #3, type ALL: wirelen solved = 98342, spread = 272126, legal = 294555; time = 7.07s",
         "Info:   at iteration #5: temp = 0.000000, timing cost = 1867, wirelen = 196265",
         "Info: Max frequency for clock '$glbnet$clk': 70.00 MHz (FAIL at 80.00 MHz)",
         "Info: Routing 116263 arcs.",

@@ -134,6 +134,7 @@ def test_the_machine_does_so_in_the_cycles_predicted(stall: int) -> None:
     [
         ("edge", 192, Tiling()),
         ("ecp5-wide", 192, Tiling(head_groups=3, token_blocks=2, pixels_apart=True)),
+        ("ecp5-85f", 192, Tiling(head_groups=3, token_blocks=2, pixels_apart=True)),
         ("edge", 384, Tiling(head_groups=6, token_blocks=2)),
     ],
 )
