@@ -242,7 +242,7 @@ def test_the_command(tmp_path, tools, monkeypatch):
     assert f"tessera flash --board {BOARD}" in said
     tools.speed[4] = 12.0
     tools.git = "other"
-    monkeypatch.setattr(routes, "settings", lambda **_: ("changed",))
+    monkeypatch.setattr(routes, "settings", lambda *, seed, **_: ("changed", str(seed)))
     tools.speed = dict.fromkeys((1, 2, 3), 12.0)
     refused(arguments, 1, "timing missed: clk reaches 12.0 of 80 MHz", "--allow-slow")
 
