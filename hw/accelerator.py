@@ -15,9 +15,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, ResetInserter, Signal, Value
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -78,9 +78,9 @@ def trace_payloads(config: AcceleratorConfig) -> dict[str, data.Layout]:
     }
 
 
-def _resettable(m: Module, name: str, unit: Elaboratable, clear: Value) -> Elaboratable:
-    """The unit, reset by ``clear``, too."""
-    return ResetInserter(clear)(unit)
+def _resettable(m: Module, name: str, clear: Value) -> Callable[[Elaboratable], Elaboratable]:
+    """What makes of a unit one that ``clear`` resets, too."""
+    return ResetInserter(clear)
 
 
 class Accelerator(wiring.Component):
@@ -156,12 +156,11 @@ class Accelerator(wiring.Component):
         # It goes to every unit of the machine, so it comes from a register; nothing is under way when it does.
         clear = Signal()
         m.d.sync += clear.eq(self._registers.clear)
-        resettable = getattr(platform, "resettable", _resettable)
-        own_reset = getattr(platform, "resettable", lambda m, name, unit, clear: unit)
-        m.submodules.registers = own_reset(m, "registers", self._registers, Const(0))
+        cleared = getattr(platform, "resettable", _resettable)(m, "units", clear)
+        m.submodules.registers = self._registers
         for name, unit in self._units.items():
             held = sleeping(m, platform, name, unit, awake[name]) if name in awake else unit
-            m.submodules[name] = resettable(m, name, held, clear)
+            m.submodules[name] = cleared(held)
 
         self._wire_memory(m)
         self._wire_jobs(m, job_units)

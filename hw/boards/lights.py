@@ -36,9 +36,11 @@ def lights() -> data.StructLayout:
 
 
 def shown(m: Module, event: ValueLike, cycles: int, *, name: str) -> Signal:
-    """1 in the ``cycles`` cycles after the latest one with the event, from a register."""
+    """1 in ``cycles`` cycles, from the second after the latest one with the event, which may have come from far."""
     remaining, active = Signal(range(cycles), name=f"{name}_remaining"), Signal(name=f"{name}_shown")
-    with m.If(event):
+    happened = Signal(name=f"{name}_happened")
+    m.d.sync += happened.eq(event)
+    with m.If(happened):
         m.d.sync += [remaining.eq(cycles - 1), active.eq(1)]
     with m.Elif(remaining == 0):
         m.d.sync += active.eq(0)

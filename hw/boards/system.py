@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -88,10 +88,7 @@ class System(wiring.Component):
         m = Module()
         accelerator, link, memory = self._accelerator, self._link, self._memory
         m.submodules.accelerator = accelerator
-        # Each with a reset register of its own, if the platform makes them: a board's reset goes everywhere.
-        resettable = getattr(platform, "resettable", lambda m, name, unit, clear: unit)
-        m.submodules.host_link = resettable(m, "host_link", link, Const(0))
-        m.submodules.memory = resettable(m, "memory", memory, Const(0))
+        m.submodules.host_link, m.submodules.memory = link, memory
         connect(m, link.control, accelerator.control)
         connect_sliced(m, "reads", accelerator.read, memory.readers[0])
         connect_sliced(m, "writes", accelerator.write, memory.writers[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.build import Platform
-from amaranth.hdl import ClockDomain, Elaboratable, Module, Value
+from amaranth.hdl import ClockDomain, Elaboratable, Module, ResetSignal, Signal, Value
 from amaranth.lib import io, wiring
 from amaranth.lib.cdc import ResetSynchronizer
 from amaranth.lib.wiring import connect
@@ -20,6 +20,8 @@ from hw.ecp5.pll import Pll
 
 CHIP_DOMAIN = "chip"
 """Clock domain of nothing but the SDRAM chip's clock pin."""
+START_DOMAIN = "start"
+"""Clock domain of nothing but the reset's way into step with the clock; the clock is that of all that computes."""
 CORE_CLOCK = "clk"
 """What nextpnr calls the clock of all that computes."""
 
@@ -34,7 +36,7 @@ class BoardTop(Elaboratable):
                        │ └─► chip ──┐  │ ▼
                        └─ locked    └► SdramPins ◄─► chip
                             │
-        button ─────────────┴─► ResetSynchronizer ─► reset of sync
+        button ─────────────┴─► ResetSynchronizer ─► clock network ─► reset of sync
 
     There is one clock for all that computes, so nothing crosses between clocks but what comes from outside: the serial
     line, which its receiver synchronises, and the reset. It begins at once and ends in step with the clock, with the
@@ -88,7 +90,9 @@ class BoardTop(Elaboratable):
         _domain(m, "sync", pll.clock)
         m.submodules.oscillator = oscillator = io.Buffer("i", platform.request(platform.default_clk, dir="-"))
         m.submodules.reset_button = button = io.Buffer("i", self._port(platform, self._board.reset))
-        m.submodules.reset = ResetSynchronizer(~pll.locked | button.i)
+        _domain(m, START_DOMAIN, pll.clock)
+        m.submodules.reset = ResetSynchronizer(~pll.locked | button.i, domain=START_DOMAIN)
+        m.d.comb += ResetSignal("sync").eq(platform.clock_network(m, "reset", ResetSignal(START_DOMAIN)))
         m.d.comb += pll.input.eq(oscillator.i)
         self._serial_line(m, platform)
         self._lights(m, platform)
@@ -103,13 +107,16 @@ class BoardTop(Elaboratable):
         uart = platform.request("uart", dir="-")
         m.submodules.rx = receive = io.Buffer("i", uart.rx)
         m.submodules.tx = transmit = io.FFBuffer("o", uart.tx)
-        m.d.comb += [self._system.rx.eq(receive.i), transmit.o.eq(self._system.tx)]
+        # Pads lie far from what is shown on them: a register on the way.
+        line = Signal(init=1)
+        m.d.sync += line.eq(self._system.tx)
+        m.d.comb += [self._system.rx.eq(receive.i), transmit.o.eq(line)]
 
     def _lights(self, m: Module, platform: Platform) -> None:
         """As many as the board has; others of its lights are left alone."""
         for number, (pin, state) in enumerate(zip(self._board.lights, Value.cast(self._system.lights), strict=False)):
             m.submodules[f"light_{number}"] = light = io.FFBuffer("o", self._port(platform, pin))
-            m.d.comb += light.o.eq(state)
+            m.d.sync += light.o.eq(state)
 
     def _port(self, platform: Platform, pin: Pin) -> io.PortLike:
         """A pin's port; a resource of several parts is asked for once."""

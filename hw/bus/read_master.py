@@ -51,7 +51,7 @@ class ReadMaster(wiring.Component):
     beat:
         A beat was transferred, for the counter of bytes.
 
-    Timing: request to ``arvalid`` REQUEST_LATENCY cycles, ``rvalid`` to response RESPONSE_LATENCY; one request a cycle.
+    Timing: request to ``arvalid`` REQUEST_LATENCY cycles, ``rvalid`` to response RESPONSE_LATENCY; one request every other cycle.
     """
 
     OUTSTANDING = 16
@@ -152,7 +152,8 @@ class ReadMaster(wiring.Component):
         bus = self.bus
         moves = Signal()
         m.d.comb += [
-            moves.eq(allowed & issued.w_rdy & (~bus.arvalid | bus.arready)),
+            # Not in the cycle in which the last one is taken: what the memory says decides about nothing but itself.
+            moves.eq(allowed & issued.w_rdy & ~bus.arvalid),
             issued.w_en.eq(moves),
             issued.w_data.eq(checked.as_value()),
             bus.arsize.eq(exact_log2(self._config.memory_bytes)),

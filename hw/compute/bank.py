@@ -38,8 +38,9 @@ class StationaryBanks(wiring.Component):
         after the address came. Until then, and in that cycle, a word with ``read_enable`` must not be written
         (asserted): block RAM leaves open which of the two it returns.
 
-    Resources: P block memories of ``bank_words`` x T x A bits, and P words of registers in which exponentials gather:
-    memories with an enable for each lane would need none, but simulate a third slower.
+    Resources: P block memories of ``bank_words`` x T x A bits; a word for each element written at once, on the way to
+    them; and P words in look-up table RAM in which exponentials gather: memories with an enable for each lane would
+    need none, but simulate a third slower.
     """
 
     LATENCY = MEMORY_LATENCY + 1
@@ -47,6 +48,7 @@ class StationaryBanks(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self.config = config
+        self._words = max(config.exponential_lanes, config.words_per_chunk)
         super().__init__(
             {
                 "fill": In(stream.Signature(bank_fill(config))),
@@ -67,7 +69,7 @@ class StationaryBanks(wiring.Component):
             exponentials.ready.eq(~hold.valid),
             fill.ready.eq(~(hold.valid | exponentials.valid)),
         ]
-        # What is taken spends a cycle on the way to the banks, while each finds out whether it is meant.
+        # What is taken spends a cycle on the way to the banks, in which each finds out whether it is meant.
         address = Signal(range(self.config.bank_words))
         with m.If(hold.valid):
             m.d.sync += address.eq(hold.payload.address)
@@ -82,7 +84,17 @@ class StationaryBanks(wiring.Component):
         for taken, port in ((held, hold), (filled, fill), (raised, exponentials)):
             with m.If(port.valid):
                 m.d.sync += taken.eq(port.payload)
-        keep, placed = self._placement(m, raised)
+        takes = Signal(3)
+        m.d.sync += takes.eq(Cat(hold.valid, exponentials.valid & exponentials.ready, fill.valid & fill.ready))
+        extended = self._gather(m, raised, takes[1])
+        # Elements that are written at once get words of their own; others may see the same one.
+        words = [Signal(lanes(self.config).size, name=f"word_{j}", reset_less=True) for j in range(self._words)]
+        target = Signal.like(address, name="target", reset_less=True)
+        with m.If(takes.any()):
+            m.d.sync += target.eq(address)
+            for j, word in enumerate(words):
+                sources = extended[j % exponential_group], filled.data[j % group]
+                m.d.sync += word.eq(Mux(takes[0], held.data, Mux(takes[1], *sources)))
         asked = [(self.read_enable, self.read_address)]
         for stage in range(self.LATENCY - BLOCK_LATENCY - 1):
             asked.append(tuple(delay(m, value, 1, name=f"asked_{stage}") for value in asked[-1]))
@@ -90,30 +102,10 @@ class StationaryBanks(wiring.Component):
             memory = Memory(shape=self.read_data[i].shape().size, depth=self.config.bank_words, init=[])
             m.submodules[f"bank_{i}"] = memory
             write, read = memory.write_port(), memory.read_port()
-            holds, raises, fills = (Signal(name=f"{name}_{i}") for name in ("holds", "raises", "fills"))
-            m.d.sync += [
-                holds.eq(hold.valid & (hold.payload.element == i)),
-                raises.eq(
-                    exponentials.valid & exponentials.ready & (exponentials.payload.group == i // exponential_group)
-                ),
-                fills.eq(fill.valid & fill.ready & (fill.payload.group == i // group)),
-            ]
-            assembled = Signal(lanes(self.config).size, name=f"assembled_{i}")
-            extended = (assembled & keep) | placed[i % exponential_group]
-            with m.If(raises):
-                m.d.sync += assembled.eq(extended)
-            word, target = (
-                Signal.like(assembled, name=f"word_{i}", reset_less=True),
-                Signal.like(address, name=f"at_{i}"),
-            )
-            m.d.sync += write.en.eq(holds | raises | fills)
-            with m.If(holds | raises | fills):
-                m.d.sync += [
-                    word.eq(Mux(holds, held.data, Mux(raises, extended, filled.data[i % group]))),
-                    target.eq(address),
-                ]
+            meant = Cat(held.element == i, raised.group == i // exponential_group, filled.group == i // group)
+            m.d.sync += write.en.eq((takes & meant).any())
             place = copy(m, asked[-1][1], name=f"place_{i}")
-            m.d.comb += [write.addr.eq(target), write.data.eq(word), read.addr.eq(place)]
+            m.d.comb += [write.addr.eq(target), write.data.eq(words[i % self._words]), read.addr.eq(place)]
             m.d.sync += Value.cast(self.read_data[i]).eq(read.data)
         writers = (
             (hold.valid, hold.payload.address),
@@ -125,24 +117,32 @@ class StationaryBanks(wiring.Component):
             m.d.sync += Assert(~valid | Cat(unread).all(), "a bank word is written while it is being read")
         return m
 
-    def _placement(self, m: Module, taken: data.View) -> tuple[Signal, list[Signal]]:
-        """Where the exponentials taken go in a word: a mask of the bits that stay, and its new bits for each of E.
+    def _gather(self, m: Module, taken: data.View, valid: Value) -> list[Value]:
+        """The words of the E elements that exponentials are taken for, with the new lanes; kept until the next come.
 
         Asserts that a word's lanes come one after the other.
         """
         stream, config = self.exponentials, self.config
         width = config.numerics.activation_width
         chosen, keep = Signal(config.lanes), Signal(lanes(config).size)
-        gathered = ~(chosen | taken.clear.replicate(config.lanes))
+        stays = ~(chosen | taken.clear.replicate(config.lanes))
         m.d.comb += [
             chosen.eq(1 << taken.lane),
-            keep.eq(Cat(bit.replicate(width) for bit in gathered)),
+            keep.eq(Cat(bit.replicate(width) for bit in stays)),
         ]
-        placed = []
-        for index, exponential in enumerate(taken.data):
-            word = Signal.like(keep, name=f"placed_{index}")
-            m.d.comb += word.eq(Cat(Mux(bit, exponential, 0) for bit in chosen))
-            placed.append(word)
+        groups = config.elements // config.exponential_lanes
+        m.submodules.gathered = memory = Memory(shape=len(keep) * len(taken.data), depth=groups, init=[])
+        kept, write = memory.read_port(domain="comb"), memory.write_port()
+        extended = [
+            (kept.data.word_select(index, len(keep)) & keep) | Cat(Mux(bit, exponential, 0) for bit in chosen)
+            for index, exponential in enumerate(taken.data)
+        ]
+        m.d.comb += [
+            kept.addr.eq(taken.group),
+            write.addr.eq(taken.group),
+            write.data.eq(Cat(extended)),
+            write.en.eq(valid),
+        ]
         begun = Signal(data.ArrayLayout(range(config.bank_words), config.elements // config.exponential_lanes))
         with m.If(stream.valid & stream.ready):
             m.d.sync += begun[stream.payload.group].eq(stream.payload.address)
@@ -150,4 +150,4 @@ class StationaryBanks(wiring.Component):
                 stream.payload.clear | (begun[stream.payload.group] == stream.payload.address),
                 "exponentials: another word without clear",
             )
-        return keep, placed
+        return extended

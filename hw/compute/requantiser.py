@@ -61,7 +61,7 @@ class Requantiser(wiring.Component):
     Resources: two 17 x 17 multipliers a lane up to 12-bit activations, three beyond.
     """
 
-    LATENCY = Multiplier.LATENCY + 3 + ROUNDING_LATENCY
+    LATENCY = Multiplier.LATENCY + 4 + ROUNDING_LATENCY
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
@@ -116,18 +116,23 @@ class Requantiser(wiring.Component):
                 Assert(self.multiplier[lane] <= 1 << 16, Format("multiplier {}", self.multiplier[lane])),
             ]
 
+        # Sum and multiplier get a cycle each: the sum's carry is long, and the multipliers may be far.
+        summed = Signal(signed(width), name=f"summed_{lane}", reset_less=True)
+        multiplied = Signal.like(self.multiplier[lane], name=f"multiplied_{lane}", reset_less=True)
+        with m.If(moves[0]):
+            m.d.sync += [summed.eq(full), multiplied.eq(self.multiplier[lane])]
         lows = range(0, width, _PIECE)
         m.submodules[f"multiplier_{lane}"] = multiplier = Multiplier(_PIECE + 1, len(lows))
-        m.d.comb += multiplier.broadcast.eq(self.multiplier[lane])
+        m.d.comb += multiplier.broadcast.eq(multiplied)
         for factor, low in zip(multiplier.stationary, lows, strict=True):
-            piece = full[:width][low : low + _PIECE]
+            piece = summed[low : low + _PIECE]
             m.d.comb += factor.eq(piece.as_signed() if low + _PIECE >= width else piece)
         products = [partial << low for partial, low in zip(multiplier.product, lows, strict=True)]
         product = Signal(signed(width + self._config.numerics.multiplier_width), name=f"product_{lane}")
         combined = products[0]
         for partial in products[1:]:
             combined = combined + partial
-        added = Multiplier.LATENCY
+        added = Multiplier.LATENCY + 1
         with m.If(moves[added]):
             m.d.sync += product.eq(combined)
         shift = delay(m, self.shift[lane], added + 1, name=f"shift_{lane}", enables=moves)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from amaranth.hdl import (
     Cat,
@@ -60,31 +60,23 @@ class Ecp5:
         needed = {depth: -(-words // depth) * -(-width // bits) for depth, bits in self.BLOCK_SHAPES}
         return min(needed, key=lambda depth: (needed[depth], -depth))
 
-    def resettable(self, m: Module, name: str, unit: Elaboratable, clear: Value) -> Elaboratable:
-        """The unit, to be the submodule ``name``, reset by ``clear`` too, from a register of its own, a cycle later.
-
-        A reset reaches thousands of registers by ordinary wires, so it has to start near them.
-        """
+    def resettable(self, m: Module, name: str, clear: Value) -> Callable[[Elaboratable], Elaboratable]:
+        """What makes of a unit one that ``clear`` resets too, a cycle later, in a clock domain ``name`` of its own."""
         m.domains += ClockDomain(name, local=True)
-        m.submodules[f"{name}_reset"] = reset = _Register()
-        m.d.comb += [
-            reset.source.eq(clear | ResetSignal(allow_reset_less=True)),
-            ClockSignal(name).eq(ClockSignal()),
-            ResetSignal(name).eq(reset.target),
-        ]
-        return DomainRenamer(name)(unit)
+        reset = self.clock_network(m, f"{name}_reset", clear | ResetSignal(allow_reset_less=True))
+        m.d.comb += [ClockSignal(name).eq(ClockSignal()), ResetSignal(name).eq(reset)]
+        return DomainRenamer(name)
 
+    def clock_network(self, m: Module, name: str, bit: Value) -> Signal:
+        """``bit``, a cycle later, on one of the device's 16 networks for clocks: for what goes everywhere.
 
-class _Register(Elaboratable):
-    """A bit, a cycle later; a component, because synthesis makes one of equal registers side by side."""
-
-    def __init__(self) -> None:
-        self.source, self.target = Signal(), Signal(reset_less=True)
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        m.d.sync += self.target.eq(self.source)
-        return m
+        A reset reaches thousands of registers. On ordinary wires it takes more than a cycle to the farthest of them,
+        and a wire in each of their tiles.
+        """
+        register, network = Signal(name=f"{name}_register", reset_less=True), Signal(name=name)
+        m.d.sync += register.eq(bit)
+        m.submodules[f"{name}_network"] = Instance("DCCA", i_CLKI=register, i_CE=Const(1), o_CLKO=network)
+        return network
 
 
 def _extended(operand: Value, width: int) -> Value:

@@ -132,15 +132,19 @@ def _show(
     name: str,
 ) -> None:
     """Read a row: a register behind each of its blocks, 0 if the port's last word is one of another row."""
-    enable, taken, shows = Signal(name=f"{name}_enable"), Signal(name=f"{name}_taken"), Signal(name=f"{name}_shows")
+    enable, taken, hides = (
+        Signal(name=f"{name}_enable"),
+        Signal(name=f"{name}_taken"),
+        Signal(name=f"{name}_hides", init=1),
+    )
     m.d.sync += [enable.eq(read & here), taken.eq(read)]
     with m.If(taken):
-        m.d.sync += shows.eq(enable)
+        m.d.sync += hides.eq(~enable)
     for block, values in zip(blocks, shown, strict=True):
         port = block.read_port()
         m.d.comb += [port.addr.eq(address), port.en.eq(enable)]
         value = Signal(len(Value.cast(port.data)), name=f"{name}_behind_{len(values)}", reset_less=True)
-        m.d.sync += value.eq(Mux(shows, port.data, 0))
+        m.d.sync += value.eq(Mux(hides, 0, port.data))
         values.append(value)
 
 

@@ -59,35 +59,41 @@ class ResidualReader(wiring.Component):
         """Read ahead into a few words; serialise the oldest."""
         m = Module()
         layout = residual_lanes(self._config)
-        depth = RESIDUAL_LATENCY + 2
-        m.submodules.words = words = SyncFIFO(width=layout.size, depth=depth)
+        beats = 4 * self._config.lanes // self._config.memory_bytes
+        # One word leaves while others are on their way; with many beats a word, two registers are enough.
+        depth = 1 + -(-(RESIDUAL_LATENCY + 2) // beats)
+        if depth == 2:
+            m.submodules.words = places = RegisterSlice(layout.size)
+            words_in, words_out = places.source, places.target
+        else:
+            m.submodules.words = queue = SyncFIFO(width=layout.size, depth=depth)
+            words_in, words_out = queue.w_stream, queue.r_stream
         room = Signal(range(depth + 1), init=depth)
         taken = Signal()
-        m.d.comb += taken.eq(words.r_rdy & words.r_en)
+        m.d.comb += taken.eq(words_out.valid & words_out.ready)
         m.d.sync += room.eq(room - self.read_enable + taken)
         self._walk(m, room)
 
         arriving = Signal(RESIDUAL_LATENCY)
         m.d.sync += arriving.eq(Cat(self.read_enable, arriving))
-        m.d.comb += [words.w_data.eq(self.read_data), words.w_en.eq(arriving[-1])]
+        m.d.comb += [words_in.payload.eq(self.read_data), words_in.valid.eq(arriving[-1])]
 
-        beats = 4 * self._config.lanes // self._config.memory_bytes
         index, last = Signal(range(max(2, beats))), Signal(init=beats == 1)
         oldest = Signal(layout)
         lanes = Signal(32 * self._config.lanes)
-        m.d.comb += oldest.eq(words.r_data)
+        m.d.comb += oldest.eq(words_out.payload)
         m.d.comb += [lanes.word_select(i, 32).eq(lane) for i, lane in enumerate(oldest)]
         taken_on = Signal()
         m.d.comb += [
             taken_on.eq(~self.beat.valid | self.beat.ready),
-            words.r_en.eq(taken_on & last),
+            words_out.ready.eq(taken_on & last),
         ]
         with m.If(taken_on):
             m.d.sync += [
-                self.beat.valid.eq(words.r_rdy),
+                self.beat.valid.eq(words_out.valid),
                 self.beat.payload.eq(lanes.word_select(index, 8 * self._config.memory_bytes)),
             ]
-            with m.If(words.r_rdy):
+            with m.If(words_out.valid):
                 m.d.sync += [index.eq(Mux(last, 0, index + 1)), last.eq((beats == 1) | (index == beats - 2))]
         return m
 

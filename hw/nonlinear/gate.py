@@ -172,7 +172,7 @@ class Gate(wiring.Component):
             weights.score.payload.buffer.eq(buffer),
             weights.score.payload.expert.eq(chosen.payload.expert),
             weights.score.payload.score.eq(chosen.payload.score),
-            weights.ranked.valid.eq(delay(m, ended, 1, name="ranked")),
+            weights.ranked.valid.eq(delay(m, ended, TopK.LATENCY, name="ranked")),
         ]
         return ranked_buffer
 

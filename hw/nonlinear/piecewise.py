@@ -17,8 +17,10 @@ class Piecewise(wiring.Component):
 
     ::
 
-        index ──► ROM {base, slope} ─► register ─┬─► slope x fraction ─► register ─► + ─► register ──► value
-        fraction ──────────────────────────────────┘            base ─────────────────┘
+        index ──► ROM {base, slope} ─► registers ─┬─► slope x fraction ─► register ─► + ─► register ──► value
+        fraction ───────────────────────────────────┘            base ─────────────────┘
+
+    There is a register behind the ROM, which may lie far from the multiplier.
 
     Parameters
     ----------
@@ -43,7 +45,7 @@ class Piecewise(wiring.Component):
         For a table with negative values.
     """
 
-    LATENCY = 4
+    LATENCY = 5
 
     def __init__(self, table: PiecewiseTable) -> None:
         ends = [base + slope for base, slope in zip(table.base, table.slope, strict=True)]
@@ -69,13 +71,13 @@ class Piecewise(wiring.Component):
         rows += [{"base": 0, "slope": 0}] * ((1 << self._index_width) - len(rows))
         m.submodules.rom = rom = memory.Memory(shape=entry, depth=len(rows), init=rows)
         read = rom.read_port()
-        segment = read.data
+        segment = delay(m, read.data, 1, name="segment")
         m.submodules.multiplier = multiplier = Multiplier(max(table.slope_width, table.fraction_bits + 1), 1)
         product = multiplier.product[0]
         m.d.comb += [
             read.addr.eq(self.index),
             multiplier.broadcast.eq(segment.slope.as_signed()),
-            multiplier.stationary[0].eq(delay(m, self.fraction, 1, name="fraction")),
+            multiplier.stationary[0].eq(delay(m, self.fraction, 2, name="fraction")),
         ]
         base = delay(m, segment.base, Multiplier.LATENCY, name="base")
         m.d.sync += self.value.eq(base + round_shift(product, table.fraction_bits))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Cat, Format, Module, Mux, ResetSignal, Signal, Value
+from amaranth.hdl import Array, Assert, Cat, Format, Module, Mux, ResetSignal, Signal, Value
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
@@ -22,7 +22,8 @@ from hw.nonlinear.query_scales import QueryScales, sum_width
 from hw.nonlinear.score_buffer import ScoreBuffer
 from hw.pipeline import delay
 
-_FIFO_DEPTH = 16
+_FIFO_DEPTH = 32
+"""More than the cycles from a score's issue to its exponential's departure: it reserves a place all the way."""
 
 
 class Softmax(wiring.Component):
@@ -165,17 +166,23 @@ class Softmax(wiring.Component):
         """E exponentials a cycle: select, subtract from the maximum, raise; returns them and whether they are valid."""
         config = self._config
         lanes = config.exponential_lanes
-        grouped = data.ArrayLayout(data.ArrayLayout(config.numerics.score.width, lanes), self._groups)
+        width = config.numerics.score.width
         arrived = delay(m, group, MEMORY_LATENCY, name="group_arrived")
-        selected = data.View(grouped, scores.read_data.as_value())[arrived]
-        largest = data.View(grouped, Mux(buffer, *(scores.maxima[b].as_value() for b in (1, 0))))[arrived]
+
+        def chosen(word: Value) -> data.View:
+            # An array, not an index into a view: the place of a group that is no power of two wide would be a product.
+            groups = Array(word[i : i + lanes * width] for i in range(0, len(word), lanes * width))
+            return data.View(data.ArrayLayout(width, lanes), groups[arrived])
+
+        selected = chosen(scores.read_data.as_value())
+        largest = chosen(Mux(buffer, *(scores.maxima[b].as_value() for b in (1, 0))))
 
         valid = delay(m, issued, MEMORY_LATENCY + 2, name="valid")
         results = []
         for lane in range(lanes):
             m.submodules[f"exp2_{lane}"] = exp2 = Exp2(config.numerics, config.numerics.exponential.width)
-            score = Signal(config.numerics.score.width, name=f"score_{lane}")
-            maximum = Signal(config.numerics.score.width, name=f"maximum_{lane}")
+            score = Signal(width, name=f"score_{lane}")
+            maximum = Signal(width, name=f"maximum_{lane}")
             m.d.sync += [
                 score.eq(selected[lane]),
                 maximum.eq(largest[lane]),

@@ -36,26 +36,35 @@ class TopK(wiring.Component):
     candidate: In(Strobe(candidate))
         Scores in the order of their experts.
     ranking: Out(ranking)
-        The max_top_k best so far, best first, from the next cycle on; places beyond the scores seen have no meaning.
+        The max_top_k best so far, best first, LATENCY cycles later; places beyond the scores seen have no meaning.
     """
+
+    LATENCY = 2
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
         super().__init__({"candidate": In(Strobe(candidate(config))), "ranking": Out(ranking(config))})
 
     def elaborate(self, platform: object) -> Module:
+        """Compare with the list as it will be once the score before is in it; insert a cycle later."""
         m = Module()
-        new = self.candidate.payload
-        filled = Signal(len(self.ranking))
-        beaten = Signal(len(self.ranking))
+        new, held, valid = self.candidate.payload, Signal(candidate(self._config)), Signal()
+        filled, ahead, beaten = (Signal(len(self.ranking), name=name) for name in ("filled", "ahead", "beaten"))
         for place, entry in enumerate(self.ranking):
-            m.d.comb += beaten[place].eq(new.first | ~filled[place] | (new.score > entry.score))
+            m.d.comb += ahead[place].eq(~filled[place] | (new.score > entry.score))
+        higher = new.score > held.score
+        m.d.sync += valid.eq(self.candidate.valid)
         with m.If(self.candidate.valid):
-            # Beaten places are always the last ones, so that the new score goes to the first of them.
-            m.d.sync += filled.eq(Mux(new.first, 1, (filled << 1) | 1))
+            m.d.sync += held.eq(new)
+        for place in range(len(self.ranking)):
+            # The score before takes the first place that it beats; what stood there and below moves down.
+            above = Mux(beaten[place - 1], ahead[place - 1], higher) | held.first if place else higher
+            m.d.sync += beaten[place].eq(new.first | Mux(valid & beaten[place], above, ahead[place]))
+        with m.If(valid):
+            m.d.sync += filled.eq(Mux(held.first, 1, (filled << 1) | 1))
             for place, entry in enumerate(self.ranking):
                 with m.If(beaten[place]):
-                    m.d.sync += [entry.score.eq(new.score), entry.expert.eq(new.expert)]
+                    m.d.sync += [entry.score.eq(held.score), entry.expert.eq(held.expert)]
                     if place:
                         with m.If(beaten[place - 1]):
                             m.d.sync += entry.eq(self.ranking[place - 1])

