@@ -51,7 +51,8 @@ class ReadMaster(wiring.Component):
     beat:
         A beat was transferred, for the counter of bytes.
 
-    Timing: request to ``arvalid`` REQUEST_LATENCY cycles, ``rvalid`` to response RESPONSE_LATENCY; one request every other cycle.
+    Timing: request to ``arvalid`` REQUEST_LATENCY cycles, ``rvalid`` to response RESPONSE_LATENCY; one request every
+    other cycle.
     """
 
     OUTSTANDING = 16

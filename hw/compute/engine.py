@@ -137,13 +137,16 @@ class ComputeEngine(wiring.Component):
         connect(m, next_phase.target, issuer.phases)
         for unit in (linear, attention, loader, lookup, issuer):
             m.d.comb += unit.job.eq(job)
+        # The loader is large, and its first words take longer to come than one more cycle.
+        holds_rows = Signal()
+        m.d.sync += holds_rows.eq(start & (job.attention | job.swapped))
         m.d.comb += [
             linear.start.eq(start & ~job.attention),
             linear.parameter_base.eq(control.parameter_base),
             issuer.start.eq(start),
             issuer.rows_ready.eq(self.rows_ready),
             attention.start.eq(start & job.attention),
-            loader.start.eq(start & (job.attention | job.swapped)),
+            loader.start.eq(holds_rows),
             loader.freed.eq(issuer.ended[Wait.ROWS]),
             lookup.run.eq(control.running & (job.gather | job.scatter)),
             listed.valid.eq(linear.phases.valid | attention.phases.valid),

@@ -60,7 +60,7 @@ class ChunkWriter(wiring.Component):
         As in :class:`WeightStream`.
 
     Timing: parameters and shifts leave one cycle after their chunk was taken, words for banks and memories two. One
-    chunk a cycle; words for the residual memory every other cycle.
+    chunk a cycle if a beat of memory is one, else every other cycle, like words for the residual memory.
     """
 
     LATENCY = 1
@@ -81,7 +81,9 @@ class ChunkWriter(wiring.Component):
         held = data.StructLayout(
             {"kinds": len(ChunkKind), "tag": chunk_tag(self._config), "chunk": 8 * self._config.chunk_bytes}
         )
-        m.submodules.slice = slice_ = RegisterSlice(held)
+        # A chunk of several beats takes long enough to come for half a slice, whose registers load whatever leaves.
+        slice_kind = HalfSlice if self._config.chunk_bytes > self._config.memory_bytes else RegisterSlice
+        m.submodules.slice = slice_ = slice_kind(held)
         take, leaves = Signal(), Signal()
         m.d.comb += [
             take.eq(self.tag.valid & self.chunk.valid & slice_.source.ready),
@@ -96,11 +98,10 @@ class ChunkWriter(wiring.Component):
         valid, tag, chunk = slice_.target.valid, slice_.target.payload.tag, slice_.target.payload.chunk
         here = {kind: valid & found for kind, found in zip(ChunkKind, slice_.target.payload.kinds, strict=True)}
         # Whether a memory takes a word depends on all who write there: that decides about the word, not about chunks.
-        # A chunk of one word takes long enough to come for half a slice.
-        whole = self._config.words_per_chunk > 1
-        staged = m.submodules.staged = (RegisterSlice if whole else HalfSlice)(_word(self.scratch_write))
+        staged_kind = RegisterSlice if self._config.words_per_chunk > 1 else slice_kind
+        staged = m.submodules.staged = staged_kind(_word(self.scratch_write))
         restored = m.submodules.restored = HalfSlice(_word(self.residual_write))
-        filled = m.submodules.filled = RegisterSlice(_word(self.fill))
+        filled = m.submodules.filled = slice_kind(_word(self.fill))
         for words, port in ((staged, self.scratch_write), (restored, self.residual_write), (filled, self.fill)):
             m.d.comb += [
                 port.payload.eq(words.target.payload.write),

@@ -71,6 +71,8 @@ class Tools:
         self.placeholders = 1
         monkeypatch.setattr(designs, "elaborate", self.elaborate)
         monkeypatch.setattr(flow, "synthesise", self.synthesise)
+        monkeypatch.setattr(routes, "place_blocks", self.place_blocks)
+        monkeypatch.setattr(routes, "constrain", self.constrain)
         monkeypatch.setattr(routes, "place_and_route", self.place_and_route)
         monkeypatch.setattr(flow, "pack", self.pack)
         monkeypatch.setattr(flow, "git_id", lambda: self.git)
@@ -84,6 +86,14 @@ class Tools:
         work.mkdir(parents=True, exist_ok=True)
         (work / "netlist.json").write_text(design)
         return {"modules": {"\\top": {"num_cells_by_type": self.cells}}}, []
+
+    def place_blocks(self, work, *, frequency_mhz, device, options, progress):
+        self.calls.append("blocks")
+        progress("placing", 0.5)
+        return {"scratchpad.column_0": "X4/Y22/EBR0"}
+
+    def constrain(self, netlist, places, into):
+        into.write_text(netlist.read_text() + str(places))
 
     def place_and_route(self, work, *, frequency_mhz, seed, device, options, name, progress):
         self.calls.append(f"route {seed}")
@@ -141,7 +151,7 @@ def test_the_fastest_seed_is_packed_and_stamped(tmp_path, tools):
 
 def test_nothing_is_made_twice(tmp_path, tools):
     make(tmp_path)
-    assert sorted(tools.calls) == ["elaborate", "pack", "route 1", "route 2", "route 3", "synthesise"]
+    assert sorted(tools.calls) == ["blocks", "elaborate", "pack", "route 1", "route 2", "route 3", "synthesise"]
     tools.calls.clear()
     make(tmp_path)
     assert tools.calls == [], "the same again is there already"
@@ -155,7 +165,7 @@ def test_nothing_is_made_twice(tmp_path, tools):
     tools.calls.clear()
     tools.speed[1] = 71.0
     make(tmp_path, frequency_mhz=70.0, seeds=(1,))
-    assert tools.calls == ["elaborate", "synthesise", "route 1", "pack"], "another clock is another design"
+    assert tools.calls == ["elaborate", "synthesise", "blocks", "route 1", "pack"], "another clock is another design"
 
 
 def test_the_cache_is_kept_small(tmp_path):
