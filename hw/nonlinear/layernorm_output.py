@@ -11,9 +11,10 @@ from hw.config import AcceleratorConfig
 from hw.interfaces import RESIDUAL_LATENCY, Strobe, lanes, scratch_write
 from hw.nonlinear.layernorm_lanes import LayerNormLanes, layernorm_beat, wide_channels
 from hw.nonlinear.layernorm_walk import layernorm_job
+from hw.register_slice import RegisterSlice
 
-LATENCY = 2
-"""Cycles from a word's last channels to the output of the queue of words."""
+LATENCY = 3
+"""Cycles from a word's last channels to the output of the slice behind the queue of words."""
 
 
 def queue_depth(config: AcceleratorConfig) -> int:
@@ -48,7 +49,7 @@ class LayerNormOutput(wiring.Component):
     row_written: Out(1)
         With the transfer of a row's last word.
 
-    Timing: latency 3 cycles. Resources: ``queue_depth`` words in LUT RAM.
+    Timing: latency 4 cycles. Resources: ``queue_depth`` words in LUT RAM.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -102,16 +103,18 @@ class LayerNormOutput(wiring.Component):
         return m
 
     def _queue(self, m: Module, queued: data.View, queued_valid: Signal) -> None:
-        """Words wait here for the scratchpad."""
+        """Words wait here for the scratchpad, the oldest in a slice: who else writes there is far away."""
         depth, write = queue_depth(self._config), self.scratch_write
         m.submodules.queue = queue = SyncFIFOBuffered(width=len(queued.as_value()), depth=depth)
         places, room, taken = Signal(range(depth + 1), init=depth), Signal(init=1), Signal()
-        oldest = data.View(queued.shape(), queue.r_data)
+        m.submodules.leaving = leaving = RegisterSlice(len(queued.as_value()))
+        wiring.connect(m, queue.r_stream, leaving.source)
+        oldest = data.View(queued.shape(), leaving.target.payload)
         m.d.comb += [
             queue.w_data.eq(queued),
             queue.w_en.eq(queued_valid),
-            queue.r_en.eq(write.ready),
-            write.valid.eq(queue.r_rdy),
+            leaving.target.ready.eq(write.ready),
+            write.valid.eq(leaving.target.valid),
             write.payload.address.eq(oldest.address),
             write.payload.data.eq(oldest.data),
             write.payload.columns.eq(~0),
