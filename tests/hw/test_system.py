@@ -56,7 +56,7 @@ def test_lights():
             ctx.set(state.busy, 1)
             await ctx.tick().repeat(cycles)
             ctx.set(state.busy, 0)
-            await ctx.tick()
+            await ctx.tick().repeat(2)  # registers on the way
             lit = 0
             while ctx.get(dut.lights.busy):
                 lit += 1
