@@ -103,24 +103,25 @@ def _widths(text: str) -> list[int]:
 
 def _show(report: dict[str, Any]) -> None:
     data, results = report["data"], report["results"]
-    tasks = list(results[-1]["outputs"])
-    columns = ["", "bits", "calibration", "pictures", "mIoU", "depth RMSE, m", "abs-rel", "routing changes"]
-    columns += [f"{task}: rel. L2 to float" for task in tasks]
+    heads = [_name(result) for result in results]
+    columns = ["", "pictures", "mIoU", "RMSE, m", "abs-rel", "routing"]
+    scores = [("mean_iou", ".4f"), ("depth_rmse_m", ".3f"), ("depth_abs_rel", ".4f"), ("routing_changes", ".2%")]
+    rows = [
+        [head, f"{result['scenes']:,}", *(_number(result.get(key), form) for key, form in scores)]
+        for head, result in zip(heads, results, strict=True)
+    ]
     if any("bit_exact" in result for result in results):
         columns.append("bit-exact")
-    rows = []
-    for result in results:
-        row = [result["arithmetic"], str(result.get("activation_width", "")), result.get("calibration", "")]
-        row.append(f"{result['scenes']:,}")
-        for key, form in (("mean_iou", ".4f"), ("depth_rmse_m", ".3f"), ("depth_abs_rel", ".4f")):
-            row.append(_number(result[key], form))
-        row.append(_number(result.get("routing_changes"), ".2%"))
-        row += [_number(result.get("outputs", {}).get(task, {}).get("relative_l2"), ".2%") for task in tasks]
-        if "bit-exact" in columns:
+        for row, result in zip(rows, results, strict=True):
             row.append(verdict(result["bit_exact"]) if "bit_exact" in result else "")
-        rows.append(row)
-    table(f"{report['model']} on {data['name']}, {data['split']}", columns, rows, texts=3)
-    heads = [_name(result) for result in results]
+    table(f"{report['model']} on {data['name']}, {data['split']}", columns, rows)
+    tasks = list(results[-1]["outputs"])
+    errors = [
+        (head, *(_number(result["outputs"][task]["relative_l2"], ".2%") for task in tasks))
+        for head, result in zip(heads, results, strict=True)
+        if "outputs" in result
+    ]
+    table("Outputs against float, rel. L2", ["", *tasks], errors)
     classes = [name for name in data["classes"] if any(name in (result["class_iou"] or {}) for result in results)]
     if classes:
         ious = [(name, *(_number(result["class_iou"].get(name), ".4f") for result in results)) for name in classes]

@@ -24,7 +24,7 @@ _MANTISSA_BITS = 5  # of a magnitude that choose its bin: 32 bins an octave, eac
 _DROPPED = 52 - _MANTISSA_BITS
 _FIRST = (1023 + _OCTAVES[0]) << _MANTISSA_BITS  # exponent and mantissa bits of the smallest edge, as float64 has them
 _BINS = (_OCTAVES[1] - _OCTAVES[0]) << _MANTISSA_BITS
-_CANDIDATES = 2.0 ** (-np.arange(33) / 8)  # of the range that holds everything: down to a 16th of it
+_CANDIDATES = 2.0 ** (-np.arange(65) / 8)  # of the range that holds everything: down to a 256th of it
 
 
 class Magnitudes:
@@ -55,8 +55,7 @@ class Magnitudes:
         rows = np.abs(values, dtype=np.float64).reshape(-1, len(self.maximum))
         self.maximum = np.maximum(self.maximum, rows.max(axis=0, initial=0.0))
         if self._counts is not None:
-            bins = np.clip((rows.view(np.int64) >> _DROPPED) - _FIRST, 0, _BINS - 1)
-            places = (bins + _BINS * np.arange(len(self.maximum))).ravel()
+            places = (_bin_of(rows) + _BINS * np.arange(len(self.maximum))).ravel()
             self._counts += (
                 np.bincount(places, minlength=self._counts.size).reshape(self._counts.shape).astype(np.int32)
             )
@@ -69,12 +68,12 @@ class Magnitudes:
         return np.minimum(_edges()[first + 1], self.maximum)
 
     def squared_errors(self, ranges: Floats, top: int, zero_point: float = 0.0) -> Floats:
-        """Mean squared error of each channel if its values are rounded and clipped to its range.
+        """Squared error of each channel's values, summed, if they are rounded and clipped to a range.
 
         Parameters
         ----------
         ranges:
-            (channels,) largest magnitudes that do not clip.
+            (candidates, channels) largest magnitudes that do not clip.
         top:
             Integer that stands for the range and the zero point.
         zero_point:
@@ -82,16 +81,19 @@ class Magnitudes:
 
         Returns
         -------
-        (channels,). Values within the range count with a rectangular distribution over a step, those beyond it with
-        their distance to it.
+        (candidates, channels). Values beyond the range count with their distance to it. Of those within it, those below
+        half a step count with themselves (without a zero point, that is), the others as spread evenly over a step.
         """
         counts, edges = self._counted(), _edges()
         centres = np.minimum((edges[:-1] + edges[1:]) / 2, self.maximum[:, None])
-        centres[:, 0] = 0.0
-        beyond = np.maximum(centres - ranges[:, None], 0.0)
-        rounding = np.square((ranges + zero_point) / top) / 12
-        errors = np.where(beyond > 0, np.square(beyond), rounding[:, None])
-        return (counts * errors).sum(axis=1) / np.maximum(counts.sum(axis=1), 1)
+        powers = np.stack([counts, counts * centres, counts * centres**2])  # by bin: number of values, sum, squares
+        below = np.pad(powers.cumsum(axis=-1), ((0, 0), (0, 0), (1, 0)))  # the same of all values below an edge
+        channels, step = np.arange(len(self.maximum)), (ranges + zero_point) / top
+        within = below[:, channels, _bin_of(ranges) + 1]
+        number, total, squares = below[:, None, :, -1] - within
+        clipped = squares - 2 * ranges * total + np.square(ranges) * number
+        tiny = np.zeros_like(within) if zero_point else below[:, channels, _bin_of(step / 2)]
+        return clipped + tiny[2] + (within[0] - tiny[0]) * np.square(step) / 12
 
     def _counted(self) -> NDArray[np.int32]:
         if self._counts is None:
@@ -141,9 +143,14 @@ class Calibration(StrEnum):
         everything = seen.maximum * headroom
         if self is Calibration.MAX:
             return everything
-        candidates = [everything * part for part in _CANDIDATES]
-        errors = [seen.squared_errors(ranges, form.maximum, zero_point) for ranges in candidates]
-        return np.asarray(candidates)[np.argmin(errors, axis=0), np.arange(len(everything))]
+        candidates = everything * _CANDIDATES[:, None]
+        errors = seen.squared_errors(candidates, form.maximum, zero_point)
+        return candidates[errors.argmin(axis=0), np.arange(len(everything))]
+
+
+def _bin_of(values: Floats) -> NDArray[np.int64]:
+    """Bins of magnitudes: exponent and first mantissa bits, as float64 has them."""
+    return np.clip((np.ascontiguousarray(values).view(np.int64) >> _DROPPED) - _FIRST, 0, _BINS - 1)
 
 
 def _edges() -> Floats:

@@ -106,7 +106,6 @@ class LayerQuantiser:
     def _norm(self, name: str, norm: Any, next_weight: Floats) -> Norm:
         quantised = quantise_norm(
             self._ranges(name, self.numerics.activation),
-            self._largest(name),
             self.seen.samples[name],
             next_weight * array(norm.weight),
             numerics=self.numerics,

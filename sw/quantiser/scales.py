@@ -130,7 +130,7 @@ class Norm(NamedTuple):
     wide_scale: float
 
 
-def quantise_norm(ranges: Floats, largest: float, samples: Floats, next_weight: Floats, *, numerics: Numerics) -> Norm:
+def quantise_norm(ranges: Floats, samples: Floats, next_weight: Floats, *, numerics: Numerics) -> Norm:
     """Choose the scales of a LayerNorm's normalised output.
 
     Channel shifts trade the range of a channel against the size of its column in the next weights; the balance with the
@@ -140,8 +140,6 @@ def quantise_norm(ranges: Floats, largest: float, samples: Floats, next_weight: 
     ----------
     ranges:
         (D,) of the normalised channels.
-    largest:
-        Of the wide output, which must not clip: a wrong expert is a visible error.
     samples:
         (n, D) normalised tokens.
     next_weight:
@@ -152,7 +150,7 @@ def quantise_norm(ranges: Floats, largest: float, samples: Floats, next_weight: 
     columns = np.abs(next_weight).max(axis=0)
     candidates = [np.zeros(len(ranges), np.int64)]
     candidates += [_balanced(ranges, columns, part, room) for part in _BALANCES for room in _ROOMS]
-    fitted = [_fit(ranges, largest, shifts, numerics) for shifts in candidates]
+    fitted = [_fit(ranges, shifts, numerics) for shifts in candidates]
     return fitted[int(np.argmin([error(norm.scale) for norm in fitted]))]
 
 
@@ -162,7 +160,7 @@ def _balanced(ranges: Floats, columns: Floats, part: float, room: float) -> NDAr
     return np.clip(np.floor(target.max() - target + room + 1e-9), 0, 7).astype(np.int64)
 
 
-def _fit(ranges: Floats, largest: float, shifts: NDArray[np.int64], numerics: Numerics) -> Norm:
+def _fit(ranges: Floats, shifts: NDArray[np.int64], numerics: Numerics) -> Norm:
     channels, finest = len(ranges), len(ranges) / _TOP_MULTIPLIER  # a smaller scale would need a left shift
     top = numerics.activation.maximum
     scale = float((ranges * np.exp2(shifts)).max()) / top
@@ -170,7 +168,8 @@ def _fit(ranges: Floats, largest: float, shifts: NDArray[np.int64], numerics: Nu
         shifts = np.minimum(shifts + int(np.ceil(np.log2(finest / scale))), 7)
         scale = max(finest, float((ranges * np.exp2(shifts)).max()) / top)
     multiplier, shift = scalar_multiplier(channels / scale)
-    wide_target = largest / numerics.wide.maximum
+    # The wide output never clips, whatever the ranges: below sqrt(channels), it has steps of at least channels / 65536.
+    wide_target = float(ranges.max()) / numerics.wide.maximum
     wide_shift = max(0, int(np.ceil(np.log2(multiplier * wide_target / channels))))
     mean_multiplier, mean_shift = scalar_multiplier(1 / channels)
     epsilon = round(LAYER_NORM_EPSILON * channels**2 * 4.0**numerics.residual.fraction)
