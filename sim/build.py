@@ -38,8 +38,9 @@ from sim.verilog import Design, export_verilog
 
 BUILD_ROOT = tools.PROJECT_ROOT / "build" / "sim"
 
-# Generated C++ below this size compiles fastest as a single translation unit (bytes).
-SINGLE_UNIT_LIMIT = 1_500_000
+# Generated C++ up to this size compiles fastest as a single translation unit (bytes): every unit reads Verilator's
+# headers again, which takes as long as half a megabyte of model.
+UNIT_LIMIT = 1_500_000
 
 COMPILE_JOBS = 2
 
@@ -306,6 +307,26 @@ def _generate(design: Design | None, control: str, options: BuildOptions, work: 
     return sorted((work / "generated").glob("*.cpp"))
 
 
+def _units(
+    sources: Sequence[Path], folder: Path, name: str, level: str, *, limit: int = UNIT_LIMIT
+) -> list[tuple[Path, Path, str]]:
+    """Gather sources into translation units of at most ``limit`` bytes, or one source; returns what to compile."""
+    units: list[list[Path]] = []
+    size = 0
+    for source in sources:
+        size += source.stat().st_size
+        if not units or size > limit:
+            units.append([])
+            size = source.stat().st_size
+        units[-1].append(source)
+    jobs = []
+    for index, parts in enumerate(units):
+        unit = folder / f"{name}_{index}.cpp"
+        unit.write_text("".join(f'#include "{path}"\n' for path in parts))
+        jobs.append((unit, unit.with_suffix(".o"), level))
+    return jobs
+
+
 def _compile_model(generated: Sequence[Path], options: BuildOptions, work: Path) -> None:
     """Compile the model, cocotb's main program and the user's C++, and link them."""
     main = options.main or Path(cocotb_tools.config.share_dir) / "lib" / "verilator" / "verilator.cpp"
@@ -313,15 +334,16 @@ def _compile_model(generated: Sequence[Path], options: BuildOptions, work: Path)
     flags = [*_compiler_flags(options), *_model_flags(options), "-I."]
     folder = work / "generated"
     once: list[tuple[Path, Path, str]] = []
-    if sum(path.stat().st_size for path in generated) <= SINGLE_UNIT_LIMIT:
-        unit = folder / "unit.cpp"
-        unit.write_text("".join(f'#include "{path}"\n' for path in (*(path.name for path in generated), main)))
-        jobs = [(unit, folder / "unit.o", level)]
+    if sum(path.stat().st_size for path in generated) <= UNIT_LIMIT:
+        jobs = _units([*generated, main], folder, "unit", level)
     else:
         # What Verilator marks as slow runs once, at the start; optimising it only costs time.
-        once = [(path, path.with_suffix(".o"), "-O0") for path in generated if "__Slow" in path.name]
-        jobs = [(path, path.with_suffix(".o"), level) for path in generated if "__Slow" not in path.name]
-        jobs.append((main, folder / "main.o", level))
+        slow = [path for path in generated if "__Slow" in path.name]
+        fast = [path for path in generated if "__Slow" not in path.name]
+        once = _units(slow, folder, "slow", "-O0")
+        # Optimising takes much longer than reading headers, and parts of their own share the processors better.
+        jobs = _units(fast, folder, "fast", level, limit=UNIT_LIMIT if QUICK_BUILDS else 0)
+        jobs += _units([main], folder, "main", level)
     own = [source.resolve() for source in options.sources if source.suffix == ".cpp"]
     jobs += [(source, folder / f"own_{index}.o", level) for index, source in enumerate(own)]
     objects = [target for _, target, _ in (*once, *jobs)] + sorted(_runtime(options).glob("*.o"))

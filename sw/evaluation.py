@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from sw.pictures import Picture
 from sw.prepare import Prepared, Report, silent
 from sw.program import Program
 from sw.quantise import CALIBRATION_SCENES
+from sw.quantiser.calibration import Calibration
 from sw.scoring import FLOAT, Scorer, Tally, as_map, float_outputs, score
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ def evaluate(
     data: Data,
     *,
     widths: Sequence[int] = WIDTHS,
+    calibrations: Sequence[Calibration] = (Calibration.MAX,),
     scenes: int | None = None,
     rtl_samples: int = 0,
     preset: str = "edge",
@@ -157,13 +159,13 @@ def evaluate(
         The model, as :func:`sw.prepare.load` gives it.
     data:
         From :func:`choose_data`.
-    widths:
-        Bits of an activation, one integer model each.
+    widths, calibrations:
+        Bits of an activation and rules for their ranges, one integer model for each width and rule.
     scenes:
         Pictures to score, the first ones; None for all of the dataset.
     rtl_samples:
-        How many of them also run on the simulated machine of ``preset``, with the first of ``widths``, and are compared
-        tensor by tensor with the integer model.
+        How many of them also run on the simulated machine of ``preset``, with the first of ``widths`` and every rule,
+        and are compared tensor by tensor with the integer model.
     jobs:
         Processes that score side by side.
     on_progress:
@@ -180,20 +182,31 @@ def evaluate(
         For an unknown width or preset, a model too large for it, or a picture that cannot be read.
     """
     began = time.perf_counter()
-    if not widths or scenes is not None and scenes < 1 or jobs < 1 or rtl_samples < 0:
-        raise ValueError(f"widths {list(widths)}, scenes {scenes}, jobs {jobs}, rtl samples {rtl_samples}: too few")
+    if not widths or not calibrations or scenes is not None and scenes < 1 or jobs < 1 or rtl_samples < 0:
+        raise ValueError(
+            f"widths {list(widths)}, calibrations {list(calibrations)}, scenes {scenes}, jobs {jobs}, "
+            f"rtl samples {rtl_samples}: too few"
+        )
     count = len(data.dataset) if scenes is None else min(scenes, len(data.dataset))
     sample = min(rtl_samples, count)
     machines = {width: prepare.machine(preset, width) for width in widths}
-    quantised = {
-        width: prepare.quantised_model(
-            path, checkpoint.model, machine.numerics, images=data.calibration, on_progress=on_progress
-        )
-        for width, machine in machines.items()
-    }
-    prepared = _compiled(path, checkpoint, quantised[widths[0]], machines[widths[0]]) if sample else None
-    integers = {str(width): IntegerModel(quantised[width], machines[width].numerics) for width in widths}
+    forms: dict[str, _Form] = {}
+    for width, machine in machines.items():
+        for rule in calibrations:
+            quantised = prepare.quantised_model(
+                path,
+                checkpoint.model,
+                machine.numerics,
+                images=data.calibration,
+                calibration=rule,
+                on_progress=on_progress,
+            )
+            integer = IntegerModel(quantised, machine.numerics)
+            forms[f"{width}, {rule}"] = _Form(quantised, integer, machine, rule)
+    on_machine = [f"{widths[0]}, {rule}" for rule in calibrations if sample]
+    prepared = {name: _compiled(path, checkpoint, forms[name]) for name in on_machine}
     classes = data.dataset.classes.names if data.dataset.classes is not None else ()
+    integers = {name: form.integer for name, form in forms.items()}
     scorer = Scorer(checkpoint.model, integers, classes, tuple(data.tasks.values()))
 
     def part(numbers: range) -> dict[str, Tally]:
@@ -203,7 +216,9 @@ def evaluate(
             numbers,
             jobs=jobs,
             progress=lambda done: on_progress(
-                "score", (numbers.start + done * len(numbers)) / count, f"{count:,} pictures, {len(widths)} widths"
+                "score",
+                (numbers.start + done * len(numbers)) / count,
+                f"{count:,} pictures, {len(forms)} integer forms",
             ),
         )
 
@@ -212,13 +227,13 @@ def evaluate(
     for name, tally in part(range(sample, count)).items():
         tallies[name].add(tally)
     results: list[dict[str, Any]] = [{"arithmetic": FLOAT, **_against_truth(tallies[FLOAT].to_dict(data.scored))}]
-    for width in widths:
-        formats = {"activation_width": width, "residual_width": machines[width].numerics.residual_width}
-        results.append({"arithmetic": "integer", **formats, **tallies[str(width)].to_dict(data.scored)})
-    if prepared is not None:
+    for name, form in forms.items():
+        facts = _facts(form.machine, form.calibration)
+        results.append({"arithmetic": "integer", **facts, **tallies[name].to_dict(data.scored)})
+    for name, ready in prepared.items():
         results.append(
-            _on_machine(prepared, scorer, data, sample, on_progress)
-            | {"same_scenes": {FLOAT: _against_truth(first[FLOAT]), "integer": first[str(widths[0])]}}
+            _on_machine(ready, scorer, data, sample, on_progress)
+            | {"same_scenes": {FLOAT: _against_truth(first[FLOAT]), "integer": first[name]}}
         )
     config = checkpoint.config
     return {
@@ -247,13 +262,30 @@ def _against_truth(values: dict[str, Any]) -> dict[str, Any]:
     return {key: values[key] for key in ("scenes", "mean_iou", "class_iou", "depth_rmse_m", "depth_abs_rel")}
 
 
-def _compiled(path: Path, checkpoint: Checkpoint, quantised: QuantisedModel, machine: AcceleratorConfig) -> Prepared:
+class _Form(NamedTuple):
+    """An integer form of a model: by which rule, and for which machine."""
+
+    quantised: QuantisedModel
+    integer: IntegerModel
+    machine: AcceleratorConfig
+    calibration: Calibration
+
+
+def _facts(machine: AcceleratorConfig, calibration: Calibration) -> dict[str, Any]:
+    """What tells one integer form from another in a report."""
+    numerics = machine.numerics
+    widths = {"activation_width": numerics.activation_width, "residual_width": numerics.residual_width}
+    return {**widths, "calibration": calibration}
+
+
+def _compiled(path: Path, checkpoint: Checkpoint, form: _Form) -> Prepared:
     return Prepared(
         path=path,
         checkpoint=checkpoint,
-        quantised=quantised,
-        integer=IntegerModel(quantised, machine.numerics),
-        program=_program(quantised, machine),
+        quantised=form.quantised,
+        integer=form.integer,
+        program=_program(form.quantised, form.machine),
+        calibration=form.calibration,
     )
 
 
@@ -289,8 +321,7 @@ def _on_machine(prepared: Prepared, scorer: Scorer, data: Data, sample: int, on_
     return {
         "arithmetic": "rtl",
         "preset": machine.name,
-        "activation_width": machine.numerics.activation_width,
-        "residual_width": machine.numerics.residual_width,
+        **_facts(machine, prepared.calibration),
         "bit_exact": run.bit_exact,
         "trouble": [frame.trouble for frame in run.frames if not frame.bit_exact],
         **values,

@@ -34,6 +34,7 @@ from sw.predictions import compare
 from sw.prepare import ACCURACY_SCENES, Prepared, Report, accuracy, prepare, silent
 from sw.program import Program
 from sw.quantise import frame_errors
+from sw.quantiser.calibration import Calibration
 from sw.verify import verify
 
 Memory = MemorySettings | SdramSettings
@@ -105,8 +106,14 @@ def execute(
     written = waves is not None and _window(program, frames, outcomes, memory, waves, on_progress)
     scores = None
     if accuracy_scenes:
-        model = prepared.checkpoint.model
-        scores = accuracy(prepared.path, model, prepared.quantised, scenes=accuracy_scenes, on_progress=on_progress)
+        scores = accuracy(
+            prepared.path,
+            prepared.checkpoint.model,
+            prepared.quantised,
+            scenes=accuracy_scenes,
+            calibration=prepared.calibration,
+            on_progress=on_progress,
+        )
     return RunResult(
         program=program,
         pictures=list(pictures),
@@ -126,6 +133,7 @@ def run(
     scene: int = 0,
     frames: int = 1,
     activation_width: int = 8,
+    calibration: Calibration = Calibration.MAX,
     routing: str | None = None,
     memory: Memory | None = None,
     waves: bool = False,
@@ -134,7 +142,7 @@ def run(
     on_progress: Report = silent,
 ) -> RunResult:
     """Everything that ``tessera run`` does: see its help for the parameters; ``out`` None writes no report."""
-    prepared = prepare(model, preset, activation_width, routing, on_progress=on_progress)
+    prepared = prepare(model, preset, activation_width, routing, calibration=calibration, on_progress=on_progress)
     pictures = choose_pictures(prepared, image, scene, frames)
     file = Path(out or "build/run") / "mismatch.vcd" if waves else None
     result = execute(
@@ -287,6 +295,7 @@ def _facts(prepared: Prepared, memory: Memory) -> dict[str, Any]:
         "preset": config.name,
         "activation_width": config.numerics.activation_width,
         "residual_width": config.numerics.residual_width,
+        "calibration": prepared.calibration,
         "tool_versions": tool_versions(),
         "git": git_id(),
         "geometry": prepared.program.model.to_dict(),

@@ -29,6 +29,7 @@ from sw.files import CACHE, file_aside, keep_newest, remembered, source_digest
 from sw.models import check_routing, find_model
 from sw.program import Program
 from sw.quantise import calibration_images, quantise
+from sw.quantiser.calibration import Calibration
 from sw.scoring import FLOAT, Scorer, score
 
 ACCURACY_SCENES = 100
@@ -46,13 +47,17 @@ def silent(stage: str, fraction: float, detail: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A model made ready for one machine: checkpoint, quantised and integer model, program; and how long it took."""
+    """A model made ready for one machine: checkpoint, quantised and integer model, program; and how long it took.
+
+    ``calibration`` is the rule that chose the ranges of activations.
+    """
 
     path: Path
     checkpoint: Checkpoint
     quantised: QuantisedModel
     integer: IntegerModel
     program: Program
+    calibration: Calibration = Calibration.MAX
     seconds: float = 0.0
 
     @property
@@ -93,11 +98,12 @@ def prepare(
     activation_width: int = 8,
     routing: str | None = None,
     *,
+    calibration: Calibration = Calibration.MAX,
     on_progress: Report = silent,
 ) -> Prepared:
     """Load a checkpoint (or make a seeded model), quantise it for a preset's formats and compile it.
 
-    ``routing`` is for seeded models, see :func:`sw.models.find_model`.
+    ``routing`` is for seeded models, see :func:`sw.models.find_model`; ``calibration`` chooses activations' ranges.
 
     Raises
     ------
@@ -108,14 +114,20 @@ def prepare(
     began = time.perf_counter()
     config = machine(preset, activation_width)
     path, loaded = load(model, routing, on_progress=on_progress)
-    quantised = quantised_model(path, loaded.model, config.numerics, on_progress=on_progress)
+    quantised = quantised_model(path, loaded.model, config.numerics, calibration=calibration, on_progress=on_progress)
     on_progress("compile", 0.0, "")
     program = compile_model(quantised, config)
     on_progress("compile", 1.0, f"{len(program.commands)} commands")
     integer = IntegerModel(quantised, config.numerics)
     seconds = time.perf_counter() - began
     return Prepared(
-        path=path, checkpoint=loaded, quantised=quantised, integer=integer, program=program, seconds=seconds
+        path=path,
+        checkpoint=loaded,
+        quantised=quantised,
+        integer=integer,
+        program=program,
+        calibration=calibration,
+        seconds=seconds,
     )
 
 
@@ -135,21 +147,26 @@ def quantised_model(
     numerics: Numerics,
     *,
     images: NDArray[np.uint8] | None = None,
+    calibration: Calibration = Calibration.MAX,
     on_progress: Report = silent,
 ) -> QuantisedModel:
     """``model`` quantised for ``numerics``, remembered by the content of the checkpoint at ``path``.
 
-    ``images`` (B, 3, H, W) are what it is calibrated with; None for the first procedural training scenes.
+    ``images`` (B, 3, H, W) are what it is calibrated with, by the rule ``calibration``; None for the first procedural
+    training scenes.
     """
     pictures = "" if images is None else hashlib.sha256(images.tobytes()).hexdigest()
-    key = json.dumps([source_digest(), _content(path), numerics.activation_width, numerics.residual_width, pictures])
+    widths = (numerics.activation_width, numerics.residual_width)
+    key = json.dumps([source_digest(), _content(path), *widths, pictures, calibration])
     kept = CACHE / f"quantised-{hashlib.sha256(key.encode()).hexdigest()[:20]}.safetensors"
     if kept.is_file():
         on_progress("quantise", 1.0, "as before")
         return storage.load(kept)
     if images is None:
         images = calibration_images(model)
-    quantised = quantise(model, images, numerics, progress=lambda done: on_progress("quantise", done, ""))
+    quantised = quantise(
+        model, images, numerics, calibration=calibration, progress=lambda done: on_progress("quantise", done, "")
+    )
     with file_aside(kept) as aside:
         storage.save(aside, quantised)
     keep_newest(CACHE, "quantised-*.safetensors", _KEPT)
@@ -162,15 +179,20 @@ def compile_file(
     activation_width: int = 8,
     routing: str | None = None,
     *,
+    calibration: Calibration = Calibration.MAX,
     on_progress: Report = silent,
 ) -> Program:
     """Compile a model by name, a checkpoint, or a file of ``tessera quantize``."""
     path = Path(model)
     if not (path.is_file() and _is_quantised(path)):
-        return prepare(model, preset, activation_width, routing, on_progress=on_progress).program
+        return prepare(
+            model, preset, activation_width, routing, calibration=calibration, on_progress=on_progress
+        ).program
     config = machine(preset, activation_width)
     if routing is not None:
         raise ValueError(f"{path} is quantised and has its gates already; leave --routing out")
+    if calibration is not Calibration.MAX:
+        raise ValueError(f"{path} is quantised and has its ranges already; leave --calibration out")
     return compile_model(storage.load(path), config)
 
 
@@ -192,11 +214,12 @@ def accuracy(
     quantised: QuantisedModel,
     *,
     scenes: int = ACCURACY_SCENES,
+    calibration: Calibration = Calibration.MAX,
     on_progress: Report = silent,
 ) -> dict | None:
     """Held-out mIoU and depth RMSE of float and integer model, remembered by the content of the checkpoint at ``path``.
 
-    None if the model's tasks are not the scenes' classes and depth.
+    ``calibration`` is what ``quantised`` was made with. None if the tasks are not the scenes' classes and depth.
     """
     kinds = {(task.kind, task.channels) for task in model.config.tasks}
     if not kinds <= {("segmentation", len(CLASS_NAMES)), ("depth", 1)}:
@@ -204,7 +227,7 @@ def accuracy(
     on_progress("accuracy", 0.0, f"{scenes} held-out scenes, float and integer model")
     return remembered(
         "accuracy",
-        [_content(path), quantised.activation_width, quantised.residual_width, scenes],
+        [_content(path), quantised.activation_width, quantised.residual_width, scenes, calibration],
         lambda: float_and_integer(model, quantised, scenes, lambda done: on_progress("accuracy", done, "")),
     )
 

@@ -18,13 +18,14 @@ from golden.integer.parameters import QuantisedModel
 from golden.model import PIXEL_SCALE, VisionTransformer
 from golden.scenes import generate_batch
 from hw.formats import Numerics
-from sw.quantiser.calibration import Calibration, array
+from sw.quantiser.calibration import Calibration
 from sw.quantiser.layers import LayerQuantiser
+from sw.quantiser.observation import Observation, array
 from sw.quantiser.rounding import Moments
 from sw.quantiser.scales import mean_error, quantise_linear
 
 HEADROOM = 1.1
-"""Ranges are the largest magnitudes seen on the calibration images times this."""
+"""Ranges that hold everything are the largest magnitudes seen on the calibration images times this."""
 
 CALIBRATION_SCENES = range(32)
 """Training scenes to calibrate with unless told otherwise."""
@@ -37,6 +38,7 @@ def quantise(
     images: NDArray[np.uint8],
     numerics: Numerics,
     *,
+    calibration: Calibration = Calibration.MAX,
     headroom: float = HEADROOM,
     progress: Progress | None = None,
 ) -> QuantisedModel:
@@ -50,8 +52,10 @@ def quantise(
         (B, 3, H, W) bytes to calibrate with; every task runs on each.
     numerics:
         Number formats of the machine.
+    calibration:
+        How the range of an activation is chosen.
     headroom:
-        Factor from the largest magnitude seen to the range, at least 1.
+        Factor from the largest magnitude seen to a range that holds everything, at least 1.
     progress:
         Called with the fraction done.
 
@@ -65,8 +69,8 @@ def quantise(
     if headroom < 1:
         raise ValueError(f"headroom is {headroom}; choose at least 1, or calibrated values saturate")
     config = model.config
-    calibration = Calibration(model, images, progress)
-    layers = LayerQuantiser(model, calibration, numerics, headroom)
+    seen = Observation(model, images, progress, histograms=calibration.needs_histogram)
+    layers = LayerQuantiser(model, seen, numerics, calibration, headroom)
     quantised_layers = tuple(layers.layer(number) for number in range(config.layers))
     norm, heads = layers.heads()
     residual = layers.residual_scale

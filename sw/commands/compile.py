@@ -18,6 +18,7 @@ def command(
     routing: options.Routing = None,
     preset: options.Preset = "edge",
     activation_width: options.Width = 8,
+    calibration: options.Calibration = "max",
     out: Annotated[Path, typer.Option("--out", "-o", help="Program to write.")] = Path("build/program.safetensors"),
 ) -> None:
     """Compile a model for a machine: command stream, weights in order of use, and where every tensor lies.
@@ -34,9 +35,11 @@ def command(
     from sw.cycle_model.predict import predict
     from sw.files import file_aside
     from sw.prepare import compile_file
+    from sw.quantiser.calibration import Calibration
 
+    rule = Calibration.named(calibration)
     with Display() as display:
-        program = compile_file(model, preset, activation_width, routing, on_progress=display)
+        program = compile_file(model, preset, activation_width, routing, calibration=rule, on_progress=display)
         with file_aside(out) as aside:
             program.save(aside)
     kinds = Counter(command.op for command in program.commands)

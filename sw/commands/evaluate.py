@@ -26,8 +26,15 @@ def command(
     raw_depth: Annotated[bool, typer.Option("--raw-depth", help="nyud: the sensor's depth, with its holes.")] = False,
     scenes: Annotated[int, typer.Option(min=1, help="Pictures to score: the first ones.")] = 500,
     activation_widths: Annotated[str, typer.Option(help="Bits of an activation, with commas.")] = "8,12,16",
+    calibration: Annotated[
+        str, typer.Option(help=f"{options.CALIBRATIONS}; several with commas to compare them.")
+    ] = "max",
     rtl_samples: Annotated[
-        int, typer.Option(min=0, help="Of these pictures, how many also run on the simulated machine; 0 for none.")
+        int,
+        typer.Option(
+            min=0,
+            help="How many of them also run on the simulated machine, with each calibration; 0 for none.",
+        ),
     ] = 8,
     preset: options.Preset = "edge",
     jobs: Annotated[int, typer.Option(min=1, help="Processes that score side by side.")] = min(2, os.cpu_count() or 1),
@@ -35,24 +42,28 @@ def command(
 ) -> None:
     """Score a model on labelled pictures: mIoU, IoU of each class, depth RMSE and abs-rel, and routing changes.
 
-    Float model, integer golden model at every width, and the simulated machine at the first width on a few of the
-    pictures, where every tensor must equal the golden model's. Pictures are held-out procedural scenes, or a published
-    dataset that you have: --root names its folder, and if anything is missing, the message says what and where to get
-    it. Scales are chosen on the dataset's training pictures. docs/models.md describes the JSON.
+    Float model, integer golden model at every width with every calibration, and the simulated machine at the first
+    width on a few of the pictures, where every tensor must equal the golden model's. Pictures are held-out procedural
+    scenes, or a published dataset that you have: --root names its folder, and if anything is missing, the message says
+    what and where to get it. Scales are chosen on the dataset's training pictures. docs/models.md describes the JSON.
 
     Examples
     --------
       tessera evaluate --model nano --scenes 100 --activation-widths 8 --rtl-samples 0
+
+      tessera evaluate --model m3vit-tiny --activation-widths 8 --calibration max,percentile,least-error
 
       tessera evaluate --model m3vit.safetensors --data cityscapes --root ~/cityscapes --json cityscapes.json
     """
     from sw import prepare
     from sw.evaluation import choose_data, evaluate
     from sw.files import write_json
+    from sw.quantiser.calibration import Calibration
 
     if json.is_dir():
         raise ValueError(f"{json} is a folder; give a file for the numbers")
     widths = _widths(activation_widths)
+    rules = list(dict.fromkeys(Calibration.named(part) for part in calibration.split(",")))
     with Display() as display:
         path, loaded = prepare.load(model, routing, on_progress=display)
         chosen = choose_data(
@@ -65,6 +76,7 @@ def command(
             loaded,
             chosen,
             widths=widths,
+            calibrations=rules,
             scenes=scenes,
             rtl_samples=rtl_samples,
             preset=preset,
@@ -92,35 +104,42 @@ def _widths(text: str) -> list[int]:
 def _show(report: dict[str, Any]) -> None:
     data, results = report["data"], report["results"]
     heads = [_name(result) for result in results]
-    rows: list[tuple[str, list[str]]] = [
-        ("pictures", [f"{result['scenes']:,}" for result in results]),
-        ("mIoU", [_number(result["mean_iou"], ".4f") for result in results]),
-        ("depth RMSE in m", [_number(result["depth_rmse_m"], ".3f") for result in results]),
-        ("depth abs-rel", [_number(result["depth_abs_rel"], ".4f") for result in results]),
-        ("routing changes", [_number(result.get("routing_changes"), ".2%") for result in results]),
+    columns = ["", "pictures", "mIoU", "RMSE, m", "abs-rel", "routing"]
+    scores = [("mean_iou", ".4f"), ("depth_rmse_m", ".3f"), ("depth_abs_rel", ".4f"), ("routing_changes", ".2%")]
+    rows = [
+        [head, f"{result['scenes']:,}", *(_number(result.get(key), form) for key, form in scores)]
+        for head, result in zip(heads, results, strict=True)
     ]
-    for task in results[-1]["outputs"]:
-        errors = [result.get("outputs", {}).get(task, {}).get("relative_l2") for result in results]
-        rows.append((f"{task}: rel. L2 to float", [_number(error, ".2%") for error in errors]))
     if any("bit_exact" in result for result in results):
-        rows.append(("bit-exact", [verdict(r["bit_exact"]) if "bit_exact" in r else "" for r in results]))
-    table(f"{report['model']} on {data['name']}, {data['split']}", ["", *heads], [(n, *cells) for n, cells in rows])
+        columns.append("bit-exact")
+        for row, result in zip(rows, results, strict=True):
+            row.append(verdict(result["bit_exact"]) if "bit_exact" in result else "")
+    table(f"{report['model']} on {data['name']}, {data['split']}", columns, rows)
+    tasks = list(results[-1]["outputs"])
+    errors = [
+        (head, *(_number(result["outputs"][task]["relative_l2"], ".2%") for task in tasks))
+        for head, result in zip(heads, results, strict=True)
+        if "outputs" in result
+    ]
+    table("Outputs against float, rel. L2", ["", *tasks], errors)
     classes = [name for name in data["classes"] if any(name in (result["class_iou"] or {}) for result in results)]
     if classes:
         ious = [(name, *(_number(result["class_iou"].get(name), ".4f") for result in results)) for name in classes]
         table("IoU of each class", ["", *heads], ious)
-    same = next((result["same_scenes"] for result in results if "same_scenes" in result), None)
-    if same is not None:
-        pairs = [
-            ("mIoU", *(_number(part["mean_iou"], ".4f") for part in same.values())),
-            ("depth RMSE in m", *(_number(part["depth_rmse_m"], ".3f") for part in same.values())),
-        ]
-        table(f"The {results[-1]['scenes']} pictures that the machine ran", ["", *same], pairs)
+    for result in results:
+        if "same_scenes" in result:
+            same = result["same_scenes"]
+            pairs = [
+                ("mIoU", *(_number(part["mean_iou"], ".4f") for part in same.values())),
+                ("depth RMSE in m", *(_number(part["depth_rmse_m"], ".3f") for part in same.values())),
+            ]
+            table(f"The {result['scenes']} pictures of {_name(result)}", ["", *same], pairs)
 
 
 def _name(result: dict[str, Any]) -> str:
-    width = result.get("activation_width")
-    return result["arithmetic"] if width is None else f"{result['arithmetic']}, {width} bits"
+    if "activation_width" not in result:
+        return result["arithmetic"]
+    return f"{result['arithmetic']}, {result['activation_width']} bits, {result['calibration']}"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -30,6 +30,11 @@ Image = Annotated[
     typer.Option(help="Picture file of any size and mode, resized; or raw pixels in the model's size, *.float32.bin."),
 ]
 Width = Annotated[int, typer.Option(help="Bits of an activation: 8, 12 or 16.")]
+CALIBRATIONS = (
+    "How ranges of activations follow from sample pictures: max (the largest magnitude, and a tenth), percentile (of "
+    "99.99; the rest saturates) or least-error (smallest squared error of rounding and clipping)"
+)
+Calibration = Annotated[str, typer.Option(help=f"{CALIBRATIONS}.")]
 Task = Annotated[str, typer.Option(help="'all', one task of the model, or several with commas; run in this order.")]
 Latency = Annotated[
     int, typer.Option(min=1, help="Cycles from a read request to its first data in the simulated DRAM.")

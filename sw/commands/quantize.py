@@ -20,6 +20,7 @@ def command(
     model: options.Model = "nano",
     routing: options.Routing = None,
     activation_width: options.Width = 8,
+    calibration: options.Calibration = "max",
     scenes: Annotated[int, typer.Option(min=1, help="Held-out scenes for mIoU and depth RMSE.")] = 100,
     errors: Annotated[int, typer.Option(min=1, help="Scenes for the error of each layer.")] = 10,
     image: Annotated[
@@ -38,6 +39,8 @@ def command(
     --------
       tessera quantize --activation-width 12 --scenes 200 -o build/nano-12.safetensors
 
+      tessera quantize --calibration least-error
+
       tessera quantize --model build/m3vit.safetensors --image weights/image.float32.bin
     """
     import numpy as np
@@ -47,26 +50,29 @@ def command(
     from sw.files import file_aside, write_json
     from sw.pictures import load_picture
     from sw.quantise import calibration_images, error_report
+    from sw.quantiser.calibration import Calibration
 
+    rule = Calibration.named(calibration)
     config = prepare.machine("tiny", activation_width)
     with Display() as display:
         path, loaded = prepare.load(model, routing, on_progress=display)
         pictures = [load_picture(file, loaded.config) for file in image or ()]
         for notice in dict.fromkeys(notice for picture in pictures for notice in picture.notices):
             console.print(f"[yellow]notice[/yellow] {escape(notice)}", soft_wrap=True)
-        quantised = prepare.quantised_model(path, loaded.model, config.numerics, on_progress=display)
+        quantised = prepare.quantised_model(path, loaded.model, config.numerics, calibration=rule, on_progress=display)
         if pictures:
             unseen = np.stack([picture.image for picture in pictures])
         else:
             unseen = calibration_images(loaded.model, range(REPORT_SCENES, REPORT_SCENES + errors))
         layers = error_report(loaded.model, quantised, unseen, progress=lambda done: display("errors", done))
-        scores = prepare.accuracy(path, loaded.model, quantised, scenes=scenes, on_progress=display)
+        scores = prepare.accuracy(path, loaded.model, quantised, scenes=scenes, calibration=rule, on_progress=display)
     report: dict[str, Any] = {
         "model": loaded.config.name,
         "weights": loaded.weights,
         "routing": loaded.routing,
         "activation_width": activation_width,
         "residual_width": config.numerics.residual_width,
+        "calibration": rule,
         "error_pictures": [picture.source for picture in pictures] or [f"{errors} unseen scenes"],
         "errors": layers,
         "accuracy": scores,

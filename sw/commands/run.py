@@ -34,6 +34,7 @@ def command(
     scene: Annotated[int, typer.Option(help="Number of a held-out procedural scene, when there is no --image.")] = 0,
     frames: Annotated[int, typer.Option(help="Pictures one after another: further scenes, or --image again.")] = 1,
     activation_width: options.Width = 8,
+    calibration: options.Calibration = "max",
     memory: Annotated[
         str,
         typer.Option(help="dram (a model with a latency) or sdram (a board's: its controller, and its chip's model)."),
@@ -75,14 +76,16 @@ def command(
     from sw.dump import dump_tensors
     from sw.files import check_folder
     from sw.prepare import ACCURACY_SCENES, prepare
+    from sw.quantiser.calibration import Calibration
     from sw.report import write_report
 
     check_folder(out)
+    rule = Calibration.named(calibration)
     if dump is not None and (dump.suffix != ".npz" or dump.is_dir()):
         raise ValueError(f"the tensors are to be written to {dump}; give the name of a file that ends in .npz")
     settings = _memory(memory, memory_clock, memory_latency, stalls, seed, _flip(flip))
     with Display() as display:
-        prepared = prepare(model, preset, activation_width, routing, on_progress=display)
+        prepared = prepare(model, preset, activation_width, routing, calibration=rule, on_progress=display)
     tasks = prepared.task_indices(task)
     pictures = flow.choose_pictures(prepared, image, scene, frames)
     _announce(prepared, tasks, pictures, settings, out)

@@ -1,164 +1,158 @@
-"""Calibration: what ranges the float model's tensors reach on sample images, over all tasks."""
+"""How the range of an activation follows from the magnitudes that calibration pictures made it reach.
+
+What lies beyond the range saturates; what lies within is rounded to steps of the range over the format's largest
+integer. A wide range clips nothing and rounds coarsely. Only activations have the choice: whatever may not clip, such
+as the residual stream and the heads' outputs, always holds the largest magnitude.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping
-from typing import Any
+from enum import StrEnum
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from golden.config import ModelConfig
-from golden.model import LAYER_NORM_EPSILON, VisionTransformer
-from golden.moe import ExpertMlp
-from sw.quantiser.rounding import Moments
+from hw.formats import Format
 
 Floats = NDArray[np.float64]
 
-_BATCH = 8
-_SAMPLES = 64  # normalised tokens kept a batch and norm, to choose channel shifts with
-_DISBELIEF = 0.125  # tokens an input that say as much as the assumption that inputs are independent
+PERCENTILE = 99.99
+"""Per cent of a channel's magnitudes that :attr:`Calibration.PERCENTILE` holds."""
+
+_OCTAVES = (-20, 16)  # magnitudes below 2**-20 are counted with the smallest, from 2**16 on with the largest
+_MANTISSA_BITS = 5  # of a magnitude that choose its bin: 32 bins an octave, each at most a 32nd wide
+_DROPPED = 52 - _MANTISSA_BITS
+_FIRST = (1023 + _OCTAVES[0]) << _MANTISSA_BITS  # exponent and mantissa bits of the smallest edge, as float64 has them
+_BINS = (_OCTAVES[1] - _OCTAVES[0]) << _MANTISSA_BITS
+_CANDIDATES = 2.0 ** (-np.arange(65) / 8)  # of the range that holds everything: down to a 256th of it
 
 
-class Calibration:
-    """Largest magnitudes by tensor name.
+class Magnitudes:
+    """How large the values of each channel became: the largest, and a histogram of all.
+
+    Bins widen with the magnitude, so that no range need be known beforehand, and the size of the histogram does not
+    depend on the number of values.
 
     Parameters
     ----------
-    model:
-        The float model.
-    images:
-        (B, 3, H, W) bytes.
-    progress:
-        Called with the fraction done.
+    channels:
+        How many.
+    histogram:
+        Whether to count at all; without it there is the maximum alone.
 
     Attributes
     ----------
     maximum:
-        Largest magnitude of each channel: ``layerNN.norm1``, ``layerNN.norm2`` and ``norm`` before gain and offset;
-        ``layerNN.q``; ``layerNN.k``, ``layerNN.v`` and ``layerNN.attention`` without what their biases contribute;
-        of the whole tensor: ``layerNN.hidden`` and ``head.{task}``.
-    samples:
-        Some normalised tokens (n, D) for each norm.
-
-    Tensors with moments: the norms, ``layerNN.attention``, ``layerNN.hidden`` and ``layerNN.expert_hidden.E``.
+        (channels,) largest magnitudes.
     """
 
-    def __init__(
-        self, model: VisionTransformer, images: NDArray[np.uint8], progress: Callable[[float], None] | None = None
-    ) -> None:
-        self.model = model
-        self.maximum: dict[str, Floats] = {}
-        self._sums: dict[str, tuple[Any, ...]] = {}  # number of rows, their sum, the sum of their products
-        self._samples: defaultdict[str, list[Floats]] = defaultdict(list)
-        self._offsets = bias_offsets(model)
-        generator = np.random.default_rng(len(images))
-        for start in range(0, len(images), _BATCH):
-            self._observe(torch.from_numpy(images[start : start + _BATCH]), generator)
-            if progress is not None:
-                progress(min(start + _BATCH, len(images)) / len(images))
+    def __init__(self, channels: int, *, histogram: bool = True) -> None:
+        self.maximum: Floats = np.zeros(channels)
+        self._counts = np.zeros((channels, _BINS), np.int32) if histogram else None
+
+    def add(self, values: Floats) -> None:
+        """Count ``values`` (..., channels)."""
+        rows = np.abs(values, dtype=np.float64).reshape(-1, len(self.maximum))
+        self.maximum = np.maximum(self.maximum, rows.max(axis=0, initial=0.0))
+        if self._counts is not None:
+            places = (_bin_of(rows) + _BINS * np.arange(len(self.maximum))).ravel()
+            self._counts += (
+                np.bincount(places, minlength=self._counts.size).reshape(self._counts.shape).astype(np.int32)
+            )
+
+    def percentile(self, percent: float) -> Floats:
+        """(channels,) magnitudes that ``percent`` of a channel's values do not exceed, to within a bin upwards."""
+        counts = self._counted()
+        reached = counts.cumsum(axis=1)
+        first = (reached >= percent / 100 * reached[:, -1:]).argmax(axis=1)
+        return np.minimum(_edges()[first + 1], self.maximum)
+
+    def squared_errors(self, ranges: Floats, top: int, zero_point: float = 0.0) -> Floats:
+        """Squared error of each channel's values, summed, if they are rounded and clipped to a range.
+
+        Parameters
+        ----------
+        ranges:
+            (candidates, channels) largest magnitudes that do not clip.
+        top:
+            Integer that stands for the range and the zero point.
+        zero_point:
+            Real value that the integers carry on top.
+
+        Returns
+        -------
+        (candidates, channels). Values beyond the range count with their distance to it. Of those within it, those below
+        half a step count with themselves (without a zero point, that is), the others as spread evenly over a step.
+        """
+        counts, edges = self._counted(), _edges()
+        centres = np.minimum((edges[:-1] + edges[1:]) / 2, self.maximum[:, None])
+        powers = np.stack([counts, counts * centres, counts * centres**2])  # by bin: number of values, sum, squares
+        below = np.pad(powers.cumsum(axis=-1), ((0, 0), (0, 0), (1, 0)))  # the same of all values below an edge
+        channels, step = np.arange(len(self.maximum)), (ranges + zero_point) / top
+        within = below[:, channels, _bin_of(ranges) + 1]
+        number, total, squares = below[:, None, :, -1] - within
+        clipped = squares - 2 * ranges * total + np.square(ranges) * number
+        tiny = np.zeros_like(within) if zero_point else below[:, channels, _bin_of(step / 2)]
+        return clipped + tiny[2] + (within[0] - tiny[0]) * np.square(step) / 12
+
+    def _counted(self) -> NDArray[np.int32]:
+        if self._counts is None:
+            raise ValueError("these magnitudes were observed without a histogram; only their maximum is known")
+        return self._counts
+
+
+class Calibration(StrEnum):
+    """Rules for the range of an activation's channel."""
+
+    MAX = "max"
+    """The largest magnitude, with headroom."""
+    PERCENTILE = "percentile"
+    """What :data:`PERCENTILE` per cent of the magnitudes stay within; the others saturate."""
+    LEAST_ERROR = "least-error"
+    """The smallest mean squared error of rounding and clipping, among what ``max`` takes and fractions of it."""
+
+    @classmethod
+    def named(cls, text: str) -> Calibration:
+        """The rule of that name; ValueError lists what there is."""
+        try:
+            return cls(text.strip())
+        except ValueError:
+            raise ValueError(f"unknown calibration '{text.strip()}'; choose one of: {', '.join(cls)}") from None
 
     @property
-    def samples(self) -> Mapping[str, Floats]:
-        """Normalised tokens of each norm."""
-        return {name: np.concatenate(parts) for name, parts in self._samples.items()}
+    def needs_histogram(self) -> bool:
+        """Whether the largest magnitudes alone do not tell the range."""
+        return self is not Calibration.MAX
 
-    def moments(self, name: str) -> Moments | None:
-        """Mean and covariance of a tensor with moments (see the class); None if no token ever came there."""
-        if name not in self._sums:
-            return None
-        count, total, products = self._sums[name]
-        mean = total.numpy() / count
-        squares = products.numpy() / count
-        covariance = squares - np.outer(mean, mean)
-        # A difference that rounding alone explains, as with a single token, is none.
-        size = np.sqrt(np.diag(squares))
-        covariance[np.abs(covariance) <= 1e-12 * np.outer(size, size)] = 0.0
-        # What few tokens say of how inputs vary together is not to be believed entirely.
-        belief = count / (count + _DISBELIEF * len(mean))
-        covariance = belief * covariance + (1 - belief) * np.diag(np.diag(covariance))
-        return Moments(mean - self._offsets.get(name, 0.0), covariance)
+    def ranges(self, seen: Magnitudes, form: Format, headroom: float, zero_point: float = 0.0) -> Floats:
+        """(channels,) ranges of an activation in ``form``.
 
-    def _observe(self, images: Tensor, generator: np.random.Generator) -> None:
-        config, capture = self.model.config, dict[str, Any]()
-        with torch.no_grad():
-            results = self.model.forward_tasks(images, range(len(config.tasks)), capture=capture)
-        x = capture["residual.embed"]
-        for layer in range(config.layers):
-            name = f"layer{layer:02d}"
-            self._norm(f"{name}.norm1", x, generator)
-            self._norm(f"{name}.norm2", capture[f"{name}.residual_attention"], generator)
-            for part in ("q", "k", "v", "attention"):
-                values = capture[f"{name}.{part}"].double().numpy() - self._offsets.get(f"{name}.{part}", 0.0)
-                self._channels(f"{name}.{part}", values)
-            self._moments(f"{name}.attention", capture[f"{name}.attention"])
-            if f"{name}.hidden" in capture:
-                self._hidden(f"{name}.hidden", f"{name}.hidden", capture[f"{name}.hidden"])
-            else:
-                for expert, values in capture[f"{name}.expert_hidden"].items():
-                    self._hidden(f"{name}.hidden", f"{name}.expert_hidden.{expert}", values)
-            x = capture[f"{name}.residual"]
-        if config.final_norm:
-            self._norm("norm", x[:, _read_by_heads(config)], generator)
-        for task, result in zip(config.tasks, results, strict=True):
-            if task.kind != "features":
-                self._update(f"head.{task.name}", np.asarray(float(result.abs().max())))
-
-    def _norm(self, name: str, x: Tensor, generator: np.random.Generator) -> None:
-        rows = x.double().numpy().reshape(-1, x.shape[-1])
-        centred = rows - rows.mean(axis=-1, keepdims=True)
-        normal = centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + LAYER_NORM_EPSILON)
-        self._channels(name, normal)
-        self._moments(name, torch.from_numpy(normal).float())
-        self._samples[name].append(normal[generator.choice(len(normal), min(_SAMPLES, len(normal)), replace=False)])
-
-    def _hidden(self, name: str, source: str, values: Tensor) -> None:
-        if values.numel():
-            self._update(name, np.asarray(float(values.abs().max())))
-            self._moments(source, values)
-
-    def _moments(self, name: str, values: Tensor) -> None:
-        rows = values.flatten(0, -2).double()
-        sums = (len(rows), rows.sum(dim=0, dtype=torch.float64), rows.T @ rows)
-        before = self._sums.get(name)
-        self._sums[name] = sums if before is None else tuple(a + b for a, b in zip(before, sums, strict=True))
-
-    def _channels(self, name: str, values: Floats) -> None:
-        self._update(name, np.abs(values).reshape(-1, values.shape[-1]).max(axis=0))
-
-    def _update(self, name: str, maximum: Floats) -> None:
-        self.maximum[name] = np.maximum(self.maximum.get(name, 0.0), maximum)
+        Parameters
+        ----------
+        seen:
+            Its magnitudes on the calibration pictures.
+        form:
+            Its number format.
+        headroom:
+            Factor from the largest magnitude to the range that holds everything.
+        zero_point:
+            Real value that the integers carry on top.
+        """
+        if self is Calibration.PERCENTILE:
+            return seen.percentile(PERCENTILE)
+        everything = seen.maximum * headroom
+        if self is Calibration.MAX:
+            return everything
+        candidates = everything * _CANDIDATES[:, None]
+        errors = seen.squared_errors(candidates, form.maximum, zero_point)
+        return candidates[errors.argmin(axis=0), np.arange(len(everything))]
 
 
-def bias_offsets(model: VisionTransformer) -> dict[str, Floats]:
-    """What biases and the norm's offset add to keys, values and attention outputs of each layer: (D,) each.
-
-    On keys it is the same for every key of a query, so softmax cancels it; on values, weights that sum to 1 pass it
-    through unchanged, so that it can be moved behind attention.
-    """
-    offsets: dict[str, Floats] = {}
-    block: Any
-    for layer, block in enumerate(model.blocks):
-        weight, bias = array(block.attn.qkv.weight), array(block.attn.qkv.bias)
-        _, k, v = np.split(weight @ array(block.norm1.bias) + bias, 3)
-        offsets |= {f"layer{layer:02d}.k": k, f"layer{layer:02d}.v": v, f"layer{layer:02d}.attention": v}
-    return offsets
+def _bin_of(values: Floats) -> NDArray[np.int64]:
+    """Bins of magnitudes: exponent and first mantissa bits, as float64 has them."""
+    return np.clip((np.ascontiguousarray(values).view(np.int64) >> _DROPPED) - _FIRST, 0, _BINS - 1)
 
 
-def array(tensor: Any) -> Floats:
-    """A tensor as float64 (a module's attributes have no narrower static type)."""
-    return tensor.detach().double().numpy()
-
-
-def is_routed(mlp: torch.nn.Module) -> bool:
-    """Whether a block's MLP is a mixture of experts."""
-    return isinstance(mlp, ExpertMlp)
-
-
-def _read_by_heads(config: ModelConfig) -> slice:
-    """Tokens that any head reads, patches if there is none."""
-    reads = [config.head_tokens(index) for index, task in enumerate(config.tasks) if task.kind != "features"]
-    return slice(min((r.start for r in reads), default=1), max((r.stop for r in reads), default=config.tokens))
+def _edges() -> Floats:
+    """Edges of the bins, (bins + 1,): below the first and above the last lie all smaller and larger values."""
+    return ((np.arange(_BINS + 1, dtype=np.int64) + _FIRST) << _DROPPED).view(np.float64)

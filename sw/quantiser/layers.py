@@ -20,8 +20,9 @@ from golden.integer.parameters import (
     QuantisedMlp,
 )
 from golden.model import VisionTransformer
-from hw.formats import Numerics
-from sw.quantiser.calibration import Calibration, array, bias_offsets, is_routed
+from hw.formats import Format, Numerics
+from sw.quantiser.calibration import Calibration
+from sw.quantiser.observation import Observation, array, bias_offsets, is_routed
 from sw.quantiser.rounding import Moments
 from sw.quantiser.scales import Norm, mean_error, quantise_linear, quantise_norm, scalar_multiplier
 
@@ -36,8 +37,10 @@ class LayerQuantiser:
 
     Parameters
     ----------
-    model, calibration, numerics, headroom:
+    model, numerics, calibration, headroom:
         As for :func:`sw.quantise.quantise`.
+    seen:
+        What calibration images made the model's tensors do.
 
     Attributes
     ----------
@@ -45,8 +48,16 @@ class LayerQuantiser:
         Filled with the real value of one step of each tensor.
     """
 
-    def __init__(self, model: VisionTransformer, calibration: Calibration, numerics: Numerics, headroom: float) -> None:
-        self.model, self.calibration, self.numerics, self.headroom = model, calibration, numerics, headroom
+    def __init__(
+        self,
+        model: VisionTransformer,
+        seen: Observation,
+        numerics: Numerics,
+        calibration: Calibration,
+        headroom: float,
+    ) -> None:
+        self.model, self.seen, self.numerics = model, seen, numerics
+        self.calibration, self.headroom = calibration, headroom
         self.scales: dict[str, Floats] = {}
         self.residual_scale = 2.0**-numerics.residual.fraction
         self._offsets = bias_offsets(model)
@@ -84,20 +95,19 @@ class LayerQuantiser:
         )
 
     def _head(self, task: str, norm: Norm) -> QuantisedLinear:
-        largest = float(self.calibration.maximum[f"head.{task}"]) * self.headroom
+        largest = self._largest(f"head.{task}")
         limit = self.numerics.residual.maximum * self.residual_scale
         scale = self.residual_scale * 2.0 ** max(0, math.ceil(math.log2(max(largest, limit) / limit)))
         self._scale(f"head.{task}", scale)
         layer: Any = self.model.heads[task]
-        moments = self.calibration.moments("norm")
+        moments = self.seen.moments("norm")
         return self._after_norm(array(layer.weight), array(layer.bias), self.model.norm, norm, scale, moments)
 
     def _norm(self, name: str, norm: Any, next_weight: Floats) -> Norm:
         quantised = quantise_norm(
-            self.calibration.maximum[name],
-            self.calibration.samples[name],
+            self._ranges(name, self.numerics.activation),
+            self.seen.samples[name],
             next_weight * array(norm.weight),
-            headroom=self.headroom,
             numerics=self.numerics,
         )
         self._scale(name, quantised.scale)
@@ -120,7 +130,7 @@ class LayerQuantiser:
         projection, offset = block.attn.proj, self._offsets[f"{name}.v"]
         self._scale(f"{name}.scores", math.log(2) / 2.0**self.numerics.score.fraction)
         self._scale(f"{name}.exponentials", 2.0**-self.numerics.activation_width)
-        moments = self.calibration.moments(f"{name}.norm1")
+        moments = self.seen.moments(f"{name}.norm1")
         v = self._after_norm(weights[2], nothing, block.norm1, norm, v_scale, moments, constant=False)
         offset = offset + mean_error(v, weights[2] * array(block.norm1.weight), moments, norm.scale, v_scale)
         for part, scale in zip(("q", "k", "v", "attention"), (q_scale, k_scale, v_scale, attention_scale), strict=True):
@@ -136,7 +146,7 @@ class LayerQuantiser:
                 output_scale=self.residual_scale,
                 input_format=self.numerics.activation,
                 numerics=self.numerics,
-                moments=self.calibration.moments(f"{name}.attention"),
+                moments=self.seen.moments(f"{name}.attention"),
             ),
             score_multiplier=score_multiplier,
             score_shift=score_shift,
@@ -178,7 +188,7 @@ class LayerQuantiser:
         weights1, biases1, weights2, biases2 = stacks
         multiplier, shift = self._hidden_scale(f"{name}.hidden")
         output = self.numerics.gelu_output.fraction
-        scale, moments = 2.0**-self.numerics.gelu_input.fraction, self.calibration.moments(f"{name}.norm2")
+        scale, moments = 2.0**-self.numerics.gelu_input.fraction, self.seen.moments(f"{name}.norm2")
         rows = weights1.reshape(-1, weights1.shape[-1])
         first = self._after_norm(rows, biases1.reshape(-1), layer_norm, norm, scale, moments)
         second = (
@@ -190,7 +200,7 @@ class LayerQuantiser:
                 input_format=self.numerics.unsigned_activation,
                 zero_point=self.numerics.gelu_zero_point / 2.0**output,
                 numerics=self.numerics,
-                moments=self.calibration.moments(source),
+                moments=self.seen.moments(source),
             )
             for weight, bias, source in zip(weights2, biases2, hidden, strict=True)
         )
@@ -203,8 +213,8 @@ class LayerQuantiser:
         """Multiplier and shift from GELU's output to the hidden activations of a block."""
         form = self.numerics.gelu_output
         zero_point = self.numerics.gelu_zero_point / 2.0**form.fraction
-        largest = float(self.calibration.maximum[name]) * self.headroom + zero_point
-        scale = min(largest, form.maximum / 2.0**form.fraction) / self.numerics.unsigned_activation.maximum
+        largest = float(self._ranges(name, self.numerics.unsigned_activation, zero_point)[0])
+        scale = min(largest + zero_point, form.maximum / 2.0**form.fraction) / self.numerics.unsigned_activation.maximum
         multiplier, shift = scalar_multiplier(2.0**-form.fraction / scale)
         self._scale(name, 2.0 ** (shift - form.fraction) / multiplier)
         return multiplier, shift
@@ -233,8 +243,16 @@ class LayerQuantiser:
         )
 
     def _range(self, name: str) -> Floats:
-        maximum = self.calibration.maximum[name] * self.headroom
-        return np.maximum(maximum, max(float(maximum.max()) * _SMALLEST, 1e-9))
+        """Ranges of the channels of queries, keys, values or attention outputs."""
+        ranges = self._ranges(name, self.numerics.activation)
+        return np.maximum(ranges, max(float(ranges.max()) * _SMALLEST, 1e-9))
+
+    def _ranges(self, name: str, form: Format, zero_point: float = 0.0) -> Floats:
+        return self.calibration.ranges(self.seen.magnitudes[name], form, self.headroom, zero_point)
+
+    def _largest(self, name: str) -> float:
+        """The range of a tensor that must not clip."""
+        return float(self.seen.magnitudes[name].maximum.max()) * self.headroom
 
     def _scale(self, name: str, scale: float | Floats) -> None:
         self.scales[name] = np.asarray(scale, np.float64)

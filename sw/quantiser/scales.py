@@ -130,9 +130,7 @@ class Norm(NamedTuple):
     wide_scale: float
 
 
-def quantise_norm(
-    maximum: Floats, samples: Floats, next_weight: Floats, *, headroom: float, numerics: Numerics
-) -> Norm:
+def quantise_norm(ranges: Floats, samples: Floats, next_weight: Floats, *, numerics: Numerics) -> Norm:
     """Choose the scales of a LayerNorm's normalised output.
 
     Channel shifts trade the range of a channel against the size of its column in the next weights; the balance with the
@@ -140,8 +138,8 @@ def quantise_norm(
 
     Parameters
     ----------
-    maximum:
-        (D,) largest normalised magnitudes.
+    ranges:
+        (D,) of the normalised channels.
     samples:
         (n, D) normalised tokens.
     next_weight:
@@ -150,27 +148,28 @@ def quantise_norm(
     some = next_weight[:: -(-len(next_weight) // _OUTPUTS)]
     error = _RoundingError(samples, some, numerics)
     columns = np.abs(next_weight).max(axis=0)
-    candidates = [np.zeros(len(maximum), np.int64)]
-    candidates += [_balanced(maximum, columns, part, room) for part in _BALANCES for room in _ROOMS]
-    fitted = [_fit(maximum, shifts, headroom, numerics) for shifts in candidates]
+    candidates = [np.zeros(len(ranges), np.int64)]
+    candidates += [_balanced(ranges, columns, part, room) for part in _BALANCES for room in _ROOMS]
+    fitted = [_fit(ranges, shifts, numerics) for shifts in candidates]
     return fitted[int(np.argmin([error(norm.scale) for norm in fitted]))]
 
 
-def _balanced(maximum: Floats, columns: Floats, part: float, room: float) -> NDArray[np.int64]:
+def _balanced(ranges: Floats, columns: Floats, part: float, room: float) -> NDArray[np.int64]:
     tiny = np.finfo(np.float64).tiny
-    target = part * np.log2(np.maximum(maximum, tiny)) - (1 - part) * np.log2(np.maximum(columns, tiny))
+    target = part * np.log2(np.maximum(ranges, tiny)) - (1 - part) * np.log2(np.maximum(columns, tiny))
     return np.clip(np.floor(target.max() - target + room + 1e-9), 0, 7).astype(np.int64)
 
 
-def _fit(maximum: Floats, shifts: NDArray[np.int64], headroom: float, numerics: Numerics) -> Norm:
-    channels, finest = len(maximum), len(maximum) / _TOP_MULTIPLIER  # a smaller scale would need a left shift
+def _fit(ranges: Floats, shifts: NDArray[np.int64], numerics: Numerics) -> Norm:
+    channels, finest = len(ranges), len(ranges) / _TOP_MULTIPLIER  # a smaller scale would need a left shift
     top = numerics.activation.maximum
-    scale = float((maximum * np.exp2(shifts)).max()) * headroom / top
+    scale = float((ranges * np.exp2(shifts)).max()) / top
     if scale < finest:  # the shifts of all channels together give what the common scale cannot
         shifts = np.minimum(shifts + int(np.ceil(np.log2(finest / scale))), 7)
-        scale = max(finest, float((maximum * np.exp2(shifts)).max()) * headroom / top)
+        scale = max(finest, float((ranges * np.exp2(shifts)).max()) / top)
     multiplier, shift = scalar_multiplier(channels / scale)
-    wide_target = float(maximum.max()) * headroom / numerics.wide.maximum
+    # The wide output never clips, whatever the ranges: below sqrt(channels), it has steps of at least channels / 65536.
+    wide_target = float(ranges.max()) / numerics.wide.maximum
     wide_shift = max(0, int(np.ceil(np.log2(multiplier * wide_target / channels))))
     mean_multiplier, mean_shift = scalar_multiplier(1 / channels)
     epsilon = round(LAYER_NORM_EPSILON * channels**2 * 4.0**numerics.residual.fraction)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from functools import cache
+from typing import Any
 
+import pytest
 from amaranth.lib import wiring
 
 from hw.ecp5.platform import Ecp5
@@ -15,6 +17,14 @@ from sim.build import Simulator, build_simulator
 def simulator(unit: Callable[..., wiring.Component], *arguments: Hashable) -> Simulator:
     """The simulator of ``unit(*arguments)``. Elaborating a unit takes longer than running it: once in a process."""
     return build_simulator(unit(*arguments))
+
+
+def or_soak(cases: Iterable[Any], usual: Callable[[Any], bool]) -> list[Any]:
+    """Parameters of a test: the ``usual`` cases of every suite, the others of `make test-all` alone."""
+    return [
+        case if usual(case) else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.soak)
+        for case in cases
+    ]
 
 
 def rows_of(words: int) -> object:

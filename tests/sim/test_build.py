@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,10 +31,30 @@ def test_top_of_ones_own(options):
 
 
 def test_big_design_compiles_in_parts(monkeypatch):
-    monkeypatch.setattr(build, "SINGLE_UNIT_LIMIT", 0)
+    compiled, compile_them = [], build._compile
+    monkeypatch.setattr(build, "UNIT_LIMIT", 0)
+    monkeypatch.setattr(
+        build, "_compile", lambda jobs, *more, **where: [compiled.append(jobs), compile_them(jobs, *more, **where)]
+    )
     options = wrapped_options(defines={"ANOTHER_DIGEST": 1})
     simulator = build_simulator(export_verilog(Scale(1), name="scale"), options)
     run_bench(simulator, "tests.sim.wrapped_bench", parameters={"cycles": 1})
+    levels = {source.name: level for jobs in compiled for source, _, level in jobs}
+    assert levels["slow_0.cpp"] == "-O0" and levels["fast_0.cpp"] == levels["main_0.cpp"] == "-O1"
+
+
+def test_sources_are_gathered_into_units_of_a_size(tmp_path):
+    sources = [tmp_path / f"{index}.cpp" for index in range(5)]
+    for source, size in zip(sources, (40, 50, 20, 200, 10), strict=True):
+        source.write_text("/" * size)
+
+    def gathered(limit):
+        units = build._units(sources, tmp_path, "unit", "-O1", limit=limit)
+        return [re.findall(r"(\d)\.cpp", unit.read_text()) for unit, _, _ in units]
+
+    assert gathered(100) == [["0", "1"], ["2"], ["3"], ["4"]]
+    assert gathered(110) == [["0", "1", "2"], ["3"], ["4"]]
+    assert gathered(0) == [[str(index)] for index in range(5)] and gathered(1000) == [list("01234")]
 
 
 def test_training_runs_before_the_final_build(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -135,15 +136,19 @@ def test_cityscapes_in_float_and_integers(tmp_path: Path) -> None:
 def test_the_machine_runs_a_sample_and_is_scored_on_what_it_left(tmp_path: Path) -> None:
     model = save_small(tmp_path / "model.safetensors", tasks=(*SMALL.tasks, CLASSES))
     arguments = ["--scenes", "3", "--rtl-samples", "2", "--activation-widths", "8", "--preset", "tiny"]
-    report = evaluated(model, tmp_path, *arguments)
-    machine = report["results"][-1]
-    assert machine["arithmetic"] == "rtl" and machine["bit_exact"] and machine["scenes"] == 2
-    same = machine.pop("same_scenes")
-    for key in ("mean_iou", "class_iou", "depth_rmse_m", "depth_abs_rel", "routing_changes", "outputs"):
-        assert machine[key] == same["integer"][key], key
-    assert same["float"]["scenes"] == 2 and report["results"][1]["scenes"] == 3
-    assert machine["routing_changes_by_layer"].keys() == {"segmentation", "depth", "classes"}
-    assert machine["outputs"]["classes"]["cosine"] > 0.98
+    report = evaluated(model, tmp_path, *arguments, "--calibration", "max,least-error")
+    kinds = [(result["arithmetic"], result.get("calibration")) for result in report["results"]]
+    assert kinds == [("float", None), *itertools.product(("integer", "rtl"), ("max", "least-error"))]
+    assert report["results"][1]["outputs"] != report["results"][2]["outputs"]
+    assert "rtl, 8 bits, least-error" in report["output"].split("Outputs against float")[1]
+    for machine in report["results"][3:]:
+        assert machine["bit_exact"] and machine["scenes"] == 2
+        same = machine.pop("same_scenes")
+        for key in ("mean_iou", "class_iou", "depth_rmse_m", "depth_abs_rel", "routing_changes", "outputs"):
+            assert machine[key] == same["integer"][key], key
+        assert same["float"]["scenes"] == 2 and report["results"][1]["scenes"] == 3
+        assert machine["routing_changes_by_layer"].keys() == {"segmentation", "depth", "classes"}
+        assert machine["outputs"]["classes"]["cosine"] > 0.98
     assert "task 'classes' classifies whole pictures" in report["data"]["notices"][0]
 
 

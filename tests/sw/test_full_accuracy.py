@@ -57,7 +57,7 @@ def model(name: str) -> VisionTransformer:
         pytest.param("another seed", 8, 0.05, 0.05, marks=pytest.mark.soak),
         pytest.param("skewed", 8, 0.05, 0.05, marks=pytest.mark.soak),
         pytest.param("outliers", 8, 0.10, 0.10, marks=pytest.mark.soak),
-        ("untrained", 8, 0.05, 0.10),
+        pytest.param("untrained", 8, 0.05, 0.10, marks=pytest.mark.soak),
     ],
 )
 def test_error_after_the_last_layer_and_routing_changes_of_each(name: str, width: int, error: float, changes: float):

@@ -106,7 +106,7 @@ def test_gates_keep_more_than_eight_bits():
 def test_norm_scales_hold_the_calibrated_range(width: int):
     generator, numerics = np.random.default_rng(5), NUMERICS[width]
     maximum, samples = generator.uniform(0.5, 9.0, 96), generator.normal(size=(40, 96))
-    norm = quantise_norm(maximum, samples, generator.normal(size=(64, 96)), headroom=1.1, numerics=numerics)
+    norm = quantise_norm(maximum * 1.1, samples, generator.normal(size=(64, 96)), numerics=numerics)
     parameters = norm.parameters
     steps = maximum / norm.scale
     assert (steps <= numerics.activation.maximum).all() and steps.max() > numerics.activation.maximum / 2.3
@@ -123,7 +123,7 @@ def test_small_channels_get_finer_steps():
     maximum = np.full(32, 4.0)
     maximum[:4] = 0.25
     samples, weight = generator.normal(size=(100, 32)) * maximum / 4, generator.normal(size=(48, 32))
-    shifts = quantise_norm(maximum, samples, weight, headroom=1.0, numerics=N).parameters.channel_shift
+    shifts = quantise_norm(maximum, samples, weight, numerics=N).parameters.channel_shift
     assert shifts[:4].min() > shifts[4:].max()
 
 
@@ -131,7 +131,7 @@ def test_columns_of_large_weights_get_finer_steps_where_weights_limit_precision(
     generator, gain = np.random.default_rng(6), np.ones(32)
     gain[4:8] = 16.0
     samples, weight = generator.normal(size=(100, 32)), generator.normal(size=(48, 32)) * gain
-    norm = quantise_norm(np.full(32, 4.0), samples, weight, headroom=1.0, numerics=NUMERICS[12])
+    norm = quantise_norm(np.full(32, 4.0), samples, weight, numerics=NUMERICS[12])
     shifts = norm.parameters.channel_shift
     assert shifts[4:8].min() > max(shifts[:4].max(), shifts[8:].max())
 

@@ -6,7 +6,7 @@ import torch
 
 from golden.integer.model import IntegerModel
 from sw.quantise import error_report, quantise
-from sw.quantiser.calibration import Calibration
+from sw.quantiser.observation import Observation
 from sw.quantiser.rounding import Moments, round_with_feedback
 from sw.quantiser.scales import quantise_linear
 from tests.golden.quantised_models import NUMERICS, float_model, images, quantised_model
@@ -75,13 +75,13 @@ def test_a_zero_point_does_not_count_as_the_inputs_mean():
     assert np.abs(error.mean(axis=0)).max() < 0.02 < np.abs((rows @ weight.T).mean(axis=0)).min() + 0.02
 
 
-def test_calibration_measures_what_it_says():
+def test_observation_measures_what_it_says():
     model, pictures = float_model("mixed"), images(12)
-    calibration, capture = Calibration(model, pictures), {}
+    seen, capture = Observation(model, pictures), {}
     with torch.no_grad():
         model.forward_tasks(torch.from_numpy(pictures), range(2), capture=capture)
     hidden = capture["layer00.hidden"].flatten(0, 1).double().numpy()
-    got = calibration.moments("layer00.hidden")
+    got = seen.moments("layer00.hidden")
     assert got is not None
     assert got.mean == pytest.approx(hidden.mean(axis=0), abs=1e-4)
     assert np.diag(got.covariance) == pytest.approx(hidden.var(axis=0), rel=1e-3, abs=1e-6)
@@ -89,15 +89,15 @@ def test_calibration_measures_what_it_says():
     assert np.abs(got.covariance - exact).max() <= 0.2 * np.abs(exact).max()
     queues = capture["layer01.expert_hidden"]
     for expert, values in queues.items():
-        found = calibration.moments(f"layer01.expert_hidden.{expert}")
+        found = seen.moments(f"layer01.expert_hidden.{expert}")
         assert (found is None) == (not len(values))
         if found is not None:
             assert found.mean == pytest.approx(values.double().mean(dim=0).numpy(), abs=1e-4)
 
 
 def test_experts_without_tokens_are_quantised_all_the_same(monkeypatch: pytest.MonkeyPatch):
-    known = Calibration.moments
-    monkeypatch.setattr(Calibration, "moments", lambda self, name: None if name.endswith(".3") else known(self, name))
+    known = Observation.moments
+    monkeypatch.setattr(Observation, "moments", lambda self, name: None if name.endswith(".3") else known(self, name))
     experts = quantise(float_model("mixed"), images(4), N).layers[1].mlp.experts  # type: ignore[union-attr]
     weight = float_model("mixed").blocks[1].mlp.experts.h4toh.weight[3].detach().double().numpy()  # type: ignore
     steps = np.abs(weight).max(axis=1, keepdims=True) / 127
