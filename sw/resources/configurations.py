@@ -33,7 +33,6 @@ CALIBRATION = (
     _sized(4, 8, 8, 12, residual_words=2048, scratchpad_words=8192, max_commands=256),
     _sized(8, 8, 4, 16, residual_words=2560, scratchpad_words=6144, exponential_lanes=4, stream_beats=256),
     _sized(2, 4, 2, 8, scratchpad_words=8192, bank_words=256, parameter_entries=512, max_tokens=128, max_experts=8),
-    _sized(8, 16, 8, 8, scratchpad_words=8192, residual_words=2048, layernorm_lanes=8, requantise_lanes=4),
     _sized(4, 4, 2, 12, layernorm_row_buffer=True, max_tokens=512, max_experts=32, bank_words=1024),
     _sized(4, 16, 16, 8, requantise_lanes=4, exponential_lanes=4, layernorm_lanes=8, layernorm_row_buffer=True),
     _sized(8, 8, 8, 8, requantise_lanes=8, layernorm_lanes=8, layernorm_row_buffer=True, bank_words=1024),

@@ -1,7 +1,7 @@
 """One memory of the machine on an ECP5: whether Yosys makes it of block RAM or of look-up tables, and of how many.
 
 Arithmetic, where Yosys needs minutes: its own choice by cost (``memory_libmap``, with the costs of its library for this
-family), which ``tests/sw/test_resources.py`` holds against what it chose.
+family), which ``tests/sw/test_memory_shapes.py`` holds against what it chose.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from sw.synthesis.cost import FAMILIES
 
 _SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))
 """Words and bits of a DP16KD; the last only with one port to write and one to read."""
+_BYTE = 9
+"""Bits of a block RAM's word that have a write enable of their own."""
 _LUT_WORDS, _LUT_BITS = 16, 4
 """Words and bits of a TRELLIS_DPR16X4."""
 _LUT_CELLS = FAMILIES["ecp5"].cells["TRELLIS_DPR16X4"]["lut"]
@@ -22,7 +24,7 @@ _BLOCK_COST, _LUT_COST = 128.0, 4.0
 """Of one of each, to Yosys."""
 _MULTIPLEXER_COST = 0.5
 """Of a bit of a word for each further row of blocks, whose words a multiplexer joins."""
-_OLD_WORD_COST = 16.0
+_OLD_WORD_COST = 10.0
 """About what it costs that a block returns the old word of one that is written, which look-up table RAM does anyhow."""
 _LARGEST_LOGIC_TABLE = 32
 """Words of a table of constants that is still made of plain logic."""
@@ -89,7 +91,9 @@ class Memory:
         costs = []
         for depth, bits in _SHAPES[:-1] if self.two_ports else _SHAPES:
             rows = -(-self.words // depth)
-            blocks = rows * -(-self.width // bits)
+            # Rows share a block: each takes whole bytes of it, which are written on their own.
+            byte = min(bits, _BYTE)
+            blocks = -(-rows * -(-self.width // byte) // (bits // byte))
             costs.append((_BLOCK_COST * blocks + self._multiplexers(rows) + _OLD_WORD_COST, blocks))
         return min(costs)
 
