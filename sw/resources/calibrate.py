@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Collection
 from dataclasses import replace
 
 from amaranth.back import rtlil
@@ -76,10 +77,10 @@ def _told(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
-def _count_machine(config: AcceleratorConfig) -> Cells:
+def _count_machine(config: AcceleratorConfig, leave_out: Collection[str] = ()) -> Cells:
     with collector_paused():
         design = rtlil.convert(Accelerator(config), name=TOP, emit_src=False, platform=Ecp5())
-    return count_units(design, config.name, _told)
+    return count_units(design, config.name, _told, leave_out=leave_out)
 
 
 def _count_board(board: Board, memory_bytes: int) -> BoardParts:
@@ -89,7 +90,7 @@ def _count_board(board: Board, memory_bytes: int) -> BoardParts:
         design = designs.elaborate(board, config, board.clock_hz).rtlil
     machine = set(UNITS) - {TOP}
     cells = count_units(design, config.name, _told, units=_BOARD, leave_out=machine)
-    inner = _count_machine(config)[TOP]
+    inner = _count_machine(config, leave_out=machine)[TOP]
     rest = {name: max(0, cells[TOP][name] - inner[name]) for name in RESOURCES}
     units = {"host_link": cells["host_link"], "memory": cells["memory"], "board": rest}
     return BoardParts(board=board.name, memory_bytes=memory_bytes, units=units)
