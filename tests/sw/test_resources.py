@@ -160,12 +160,12 @@ def test_a_board_is_the_machine_and_more() -> None:
 
 def test_the_clock_falls_with_the_part_of_the_device() -> None:
     assert estimate(preset("tiny")).fmax_mhz > estimate(preset("ecp5-85f")).fmax_mhz
-    near = Placement(preset="tiny", board=None, mhz=90.0, stage="routed")
+    near = Placement(preset="tiny", board=None, mhz=80.0, stage="routed")
     far = Placement(preset="ecp5-85f", board="ulx3s-85f", mhz=60.0, stage="placed")
     period = fit_clock([near, far], RECORD.coefficients)
     record = replace(RECORD, placements=[near, far], period_ns=period)
     assert errors(record).placements == pytest.approx([0.0, 0.0], abs=1e-3), "two placements decide two numbers"
-    assert fmax_mhz(period, 0.0) > 90.0
+    assert fmax_mhz(period, 0.0) > 80.0
 
 
 def test_what_does_not_fit_is_named() -> None:
@@ -193,7 +193,7 @@ def test_the_nearest_preset() -> None:
     [
         ("lut", 83_640, (), 0),
         ("lut", round(83_640 * 1.09), (), 0),  # may be an error of the estimator
-        ("lut", round(83_640 * 1.2), (), round(83_640 * 0.2 / 1.1)),
+        ("lut", round(83_640 * 1.2), (), round(83_640 * 1.2 / 1.1) - 83_640),
         ("lut", 2 * 83_640, ("lanes",), 0),  # nothing is known of the error
         ("dsp", 156, (), 0),
         ("dsp", 157, ("lanes",), 1),
