@@ -7,6 +7,7 @@ from math import log2
 
 from hw.boards.board import Board
 from hw.config import PRESETS, AcceleratorConfig
+from hw.formats import Numerics
 from sw.resources.errors import BOUNDS
 from sw.resources.estimate import LIMITS, Estimate, estimate
 from sw.synthesis.cost import FAMILIES, SynthesisError
@@ -48,7 +49,9 @@ def refusal(config: AcceleratorConfig, board: Board | None, device: str, needs: 
     nearest = nearest_preset(config, board)
     advice = f"; the nearest preset that fits is '{nearest}'" if nearest else ""
     kind = "preset" if config.name in PRESETS else "configuration"
-    return f"{kind} '{config.name}' does not fit {where}: {short}{advice}"
+    width = config.numerics.activation_width
+    wide = f" with {width}-bit activations" if width != Numerics().activation_width else ""
+    return f"{kind} '{config.name}'{wide} does not fit {where}: {short}{advice}"
 
 
 def need(number: int, limit: int, device: str, how: str = "") -> str:
@@ -64,8 +67,9 @@ def _need(found: Estimate, name: str) -> str:
 def nearest_preset(config: AcceleratorConfig, board: Board | None = None) -> str | None:
     """The preset that fits and is most like ``config``: in multiply-accumulates a cycle, then in bytes of its bus.
 
-    None if no other does. That it fits is estimated; look-up tables and flip-flops are taken as they are estimated.
+    It has the same activations. None if no other fits; look-up tables and flip-flops are taken as they are estimated.
     """
+    width = config.numerics.activation_width
 
     def distance(other: AcceleratorConfig) -> tuple[float, float]:
         macs = log2(other.elements * other.lanes) - log2(config.elements * config.lanes)
@@ -75,6 +79,9 @@ def nearest_preset(config: AcceleratorConfig, board: Board | None = None) -> str
         preset
         for preset in PRESETS.values()
         if preset.name != config.name
-        and all(number <= LIMITS[name] for name, number in estimate(preset, board).total.items())
+        and all(
+            number <= LIMITS[name]
+            for name, number in estimate(preset.with_activation_width(width), board).total.items()
+        )
     ]
     return min(fitting, key=distance).name if fitting else None

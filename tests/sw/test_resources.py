@@ -182,6 +182,17 @@ def test_what_does_not_fit_is_named() -> None:
         check_fits(preset(name), board("ulx3s-85f"))
 
 
+def test_activations_are_part_of_what_does_not_fit() -> None:
+    wide = preset("ecp5-85f").with_activation_width(16)
+    with pytest.raises(SynthesisError) as refused:
+        check_fits(wide, board("ulx3s-85f"))
+    assert re.fullmatch(
+        r"preset 'ecp5-85f' with 16-bit activations does not fit board ulx3s-85f: block RAMs: needs 269, the LFE5U-85F "
+        r"has 208, 61 too many; the nearest preset that fits is 'tiny'",
+        str(refused.value),
+    )
+
+
 def test_the_nearest_preset() -> None:
     assert nearest_preset(preset("edge"), board("ulx3s-85f")) == "ecp5-wide"
     assert nearest_preset(preset("edge"), board("ecpix5-85f")) == "tiny"
