@@ -12,6 +12,7 @@ from sw.commands import (
     compile,
     deploy,
     doctor,
+    estimate,
     evaluate,
     flash,
     import_,
@@ -35,7 +36,8 @@ Start with `tessera doctor`, then `tessera run`: it takes a picture through a tr
 proves every tensor equal to the golden model, and writes a report into build/run.
 
 The way of a model: `train` or `import` -> `quantize` -> `compile` -> `run`, or `deploy` to a board. The way to trust
-it: `verify`, `selftest`. What it scores: `evaluate`. What it costs: `bench`, `synth`. A board: `bitstream`, `flash`.
+it: `verify`, `selftest`. What it scores: `evaluate`. What it costs: `bench`, `estimate`, `synth`. A board: `bitstream`,
+`flash`.
 
 Exit codes: 0 good; 1 a verdict failed (not bit-exact, a fault not caught, does not fit); 2 a mistake in what was given,
 or something missing on this computer. `TESSERA_TRACEBACK=1` shows where an error came from.""",
@@ -52,6 +54,7 @@ for module in (
     verify,
     selftest,
     bench,
+    estimate,
     synth,
     bitstream,
     flash,

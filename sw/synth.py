@@ -17,8 +17,10 @@ from hw.ecp5.platform import Ecp5
 from sim.tools import git_id, tool_versions
 from sim.verilog import collector_paused
 from sw.files import PROJECT_ROOT, write_json
+from sw.resources.fits import check_fits
 from sw.synthesis.cost import RESOURCES, count, excess
 from sw.synthesis.cost import family as find_family
+from sw.synthesis.table import cells_table
 from sw.synthesis.yosys import synthesise
 
 OnProgress = Callable[[str, float, str], None]
@@ -105,10 +107,12 @@ def run_synth(
     ValueError
         Unknown preset or family.
     SynthesisError
-        The design must not be built, or Yosys failed.
+        The preset cannot fit an ECP5, which is found before anything is synthesised; the design must not be built, or
+        Yosys failed.
     """
     config = find_preset(preset)
-    find_family(family)
+    if find_family(family).name == "ecp5":
+        check_fits(config)
     out, name = Path(out), report_name(preset, family)
     cost = measure(Accelerator(config), out / name, family=family, label=name, on_progress=on_progress)
     result = {
@@ -128,17 +132,7 @@ def report_name(preset: str, family: str) -> str:
 
 
 def synth_table(result: dict[str, Any]) -> Table:
-    """The counts of :func:`run_synth` for the terminal: a row a module, largest first, then total and device."""
+    """The counts of :func:`run_synth` for the terminal."""
     device, headings = result["device"], find_family(result["family"]).headings
     title = f"{result['preset']} on {device['name']} (Yosys, before place and route)"
-    table = Table(title=title, title_justify="left", header_style="bold")
-    table.add_column("module")
-    for name in RESOURCES:
-        table.add_column(headings[name], justify="right")
-    for module, cost in sorted(result["modules"].items(), key=lambda entry: -entry[1]["lut"]):
-        table.add_row(module, *(f"{cost[name]:,}" for name in RESOURCES))
-    table.add_section()
-    table.add_row("total", *(f"{result[name]:,}" for name in RESOURCES), style="bold")
-    table.add_row(device["name"], *(f"{device[name]:,}" for name in RESOURCES))
-    table.add_row("used", *(f"{100 * result[name] / device[name]:.0f} %" for name in RESOURCES))
-    return table
+    return cells_table(title, result["modules"], device["name"], device, headings)

@@ -25,6 +25,7 @@ from sw.bitstream.report import critical_path
 from sw.bitstream.routes import Placement, best, route_seeds
 from sw.bitstream.stamp import build_name, stamp, with_comments
 from sw.files import PROJECT_ROOT, check_folder, file_aside, write_json
+from sw.resources.fits import check_fits, need, refusal
 from sw.synthesis.cost import FAMILIES, RESOURCES, Family, SynthesisError, count
 from sw.synthesis.yosys import NETLIST, synthesise
 
@@ -81,7 +82,8 @@ def run_bitstream(
     ValueError
         Unknown board or preset, or the board cannot run at that frequency.
     SynthesisError
-        The design must not be built, does not fit, or a tool failed.
+        The design does not fit, which is mostly found before it is synthesised; or it must not be built, or a tool
+        failed.
     TimingMissed
         The report is written, but no bitstream; one of an earlier run is removed.
     """
@@ -97,6 +99,7 @@ def run_bitstream(
         if on_progress:
             on_progress(stage, share, details)
 
+    check_fits(config, target)
     told("design", 0.0, "elaborating")
     key, design = _design(target, config, clock_hz, versions, cache)
     told("synthesis", 0.0)
@@ -196,18 +199,12 @@ def _synthesise(rtlil: str, work: Path, into: Path, told: OnProgress) -> None:
 
 
 def _check_fit(total: dict[str, int], device: Family, config: AcceleratorConfig, board: Board) -> None:
-    """Refuse what cannot be placed before hours are spent on it."""
-    short = [
-        f"{device.headings[name]}: needs {total[name]:,}, the {device.device} has {limit:,}, "
-        f"{total[name] - limit:,} too many"
-        for name, limit in device.limits.items()
-        if total[name] > limit
-    ]
-    if not short:
-        return
-    # A board's own preset is its largest that is known to fit.
-    advice = f"; the nearest preset that fits is '{board.preset}'" if config.name != board.preset else ""
-    raise SynthesisError(f"preset '{config.name}' does not fit board {board.name}: " + "; ".join(short) + advice)
+    """Refuse what cannot be placed before hours are spent on it: now that its cells are counted, for certain."""
+    needs = {
+        name: need(total[name], limit, device.device) for name, limit in device.limits.items() if total[name] > limit
+    }
+    if needs:
+        raise SynthesisError(refusal(config, board, device.device, needs))
 
 
 def _timing(routes: Sequence[dict[str, Any]], chosen: dict[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from sw.synthesis.cost import RESOURCES
 from sw.synthesis.cost import family as find_family
+from sw.synthesis.table import cells_table
 
 
 def own_name(cell: str) -> str:
@@ -75,19 +75,10 @@ def _speed(report: Mapping[str, Any]) -> Table:
 
 
 def _cells(report: Mapping[str, Any]) -> Table:
-    cells, device = report["cells"], report["device"]
-    table = Table(title="Cells after synthesis", title_justify="left", header_style="bold")
-    table.add_column("module")
-    for name in RESOURCES:
-        table.add_column(find_family("ecp5").headings[name], justify="right")
-    for module, cost in sorted(cells["modules"].items(), key=lambda entry: -entry[1]["lut"]):
-        table.add_row(module.removeprefix("system."), *(f"{cost[name]:,}" for name in RESOURCES))
-    table.add_section()
-    table.add_row("total", *(f"{cells['total'][name]:,}" for name in RESOURCES), style="bold")
-    table.add_row(device["name"], *(f"{device['limits'][name]:,}" for name in RESOURCES))
-    used = (f"{cells['total'][name] / device['limits'][name]:.0%}" for name in RESOURCES)
-    table.add_row("used", *used)
-    return table
+    device = report["device"]
+    modules = {module.removeprefix("system."): cost for module, cost in report["cells"]["modules"].items()}
+    headings = find_family("ecp5").headings
+    return cells_table("Cells after synthesis", modules, device["name"], device["limits"], headings)
 
 
 def _path(report: Mapping[str, Any]) -> Table:

@@ -16,30 +16,43 @@ from sw.commands.terminal import Display, console, reported, table
 def command(
     model: Annotated[str, typer.Option(help="As for run; or a file of `tessera quantize`.")] = "nano",
     routing: options.Routing = None,
-    preset: options.Preset = "edge",
+    preset: Annotated[str | None, typer.Option(help=f"{options.PRESETS} [edge, or the board's]")] = None,
+    board: Annotated[
+        str | None,
+        typer.Option(help="Refuse a machine that is estimated not to fit this board: see `tessera estimate`."),
+    ] = None,
     activation_width: options.Width = 8,
     calibration: options.Calibration = "max",
     out: Annotated[Path, typer.Option("--out", "-o", help="Program to write.")] = Path("build/program.safetensors"),
 ) -> None:
     """Compile a model for a machine: command stream, weights in order of use, and where every tensor lies.
 
-    Exit code 2 with every limit and buffer listed, and a preset that would do, if the model does not fit.
+    Exit code 2 with every limit and buffer listed, and a preset that would do, if the model does not fit the machine; 1
+    if the machine does not fit the board.
 
     Examples
     --------
       tessera compile --preset ecp5-85f -o build/nano.program.safetensors
 
       tessera compile --model build/nano-12.safetensors --activation-width 12
+
+      tessera compile --model m3vit-tiny --board ulx3s-85f
     """
+    from hw.boards.board import board as find_board
     from sw import cycles
     from sw.cycle_model.predict import predict
     from sw.files import file_aside
-    from sw.prepare import compile_file
+    from sw.prepare import compile_file, machine
     from sw.quantiser.calibration import Calibration
+    from sw.resources.fits import check_fits
 
     rule = Calibration.named(calibration)
+    target = find_board(board) if board else None
+    name = preset or (target.preset if target else "edge")
+    if target:
+        check_fits(machine(name, activation_width), target)
     with Display() as display:
-        program = compile_file(model, preset, activation_width, routing, calibration=rule, on_progress=display)
+        program = compile_file(model, name, activation_width, routing, calibration=rule, on_progress=display)
         with file_aside(out) as aside:
             program.save(aside)
     kinds = Counter(command.op for command in program.commands)

@@ -203,8 +203,19 @@ def test_seeds_that_cannot_be_routed(tmp_path, tools):
         make(tmp_path, seeds=(7,))
 
 
-def test_a_preset_that_does_not_fit(tmp_path, tools):
+def test_a_preset_that_does_not_fit_is_not_synthesised(tmp_path, tools):
+    words = (
+        "preset 'edge' does not fit board ecpix5-85f: multipliers: needs 345, the LFE5UM5G-85F has 156, 189 too many; "
+        r"block RAMs: needs \d+, the LFE5UM5G-85F has 208, \d+ too many; the nearest preset that fits is 'tiny'"
+    )
+    with pytest.raises(SynthesisError, match=words):
+        make(tmp_path, preset="edge")
+    assert tools.calls == [] and not list(tmp_path.rglob("*.json"))
+
+
+def test_what_turns_out_not_to_fit_is_not_placed(tmp_path, tools, monkeypatch):
     tools.cells = {"LUT4": 83641, "MULT18X18D": 311}
+    monkeypatch.setattr(flow, "check_fits", lambda config, board: None)
     words = (
         "preset 'edge' does not fit board ecpix5-85f: LUT4: needs 83,641, the LFE5UM5G-85F has 83,640, 1 too many; "
         "multipliers: needs 311, the LFE5UM5G-85F has 156, 155 too many; the nearest preset that fits is 'tiny'"

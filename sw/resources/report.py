@@ -1,0 +1,52 @@
+"""What is said of an estimate on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from sw.resources.errors import BOUNDS
+from sw.resources.estimate import LIMITS, Estimate, known_errors, record
+from sw.synthesis.cost import FAMILIES, RESOURCES
+from sw.synthesis.table import cells_table
+
+
+def estimate_table(found: Estimate) -> Table:
+    """Resources of each unit, in total, and how wrong they may be."""
+    known = known_errors()
+    where = f"board {found.board} ({found.device})" if found.board else found.device
+    errors = {name: "exact" if not BOUNDS[name] else f"± {known.worst(name):.1%}" for name in RESOURCES}
+    if found.outside:
+        errors |= {name: "unknown" for name in RESOURCES if BOUNDS[name]}
+    return cells_table(
+        f"{found.config.name} on {where}, estimated",
+        found.units,
+        found.device,
+        LIMITS,
+        FAMILIES["ecp5"].headings,
+        notes=[(f"error on {len(known.held_back)} held back", errors)],
+    )
+
+
+def remarks(found: Estimate) -> Iterator[str]:
+    """Lines below the table: the clock, what is uncertain."""
+    known = known_errors()
+    yield (
+        f"Fmax: about {found.fmax_mhz:.0f} MHz, estimated from {len(known.placements)} placements at speed grade 6, "
+        f"which it misses by up to {known.worst_clock:.0%} itself; take it for a guess"
+    )
+    fitted = sum(not machine.held_back for machine in record().machines)
+    yield f"Calibrated on {fitted} configurations, as git {record().git} was synthesised"
+    if found.outside:
+        yield (
+            f"Beyond all that was synthesised for the calibration: {', '.join(found.outside)}; the error of look-up "
+            "tables and flip-flops is not known"
+        )
+    headings = FAMILIES["ecp5"].headings
+    for name, limit in LIMITS.items():
+        if found.total[name] > limit and name not in found.too_many:
+            yield (
+                f"May not fit: {headings[name]}: {found.total[name]:,} of {limit:,}, within the error; "
+                "`tessera synth` counts them"
+            )
