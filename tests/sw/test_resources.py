@@ -145,10 +145,10 @@ def test_no_single_configuration_carries_the_fit(left_out: str) -> None:
 def test_it_takes_less_than_a_second() -> None:
     estimates.record.cache_clear()
     estimates.known_errors.cache_clear()
-    start = time.monotonic()
+    start = time.process_time()  # of this process alone: others may be busy
     found = estimate(preset("edge"), board("ulx3s-85f"))
     found.to_dict()
-    assert time.monotonic() - start < 1.0
+    assert time.process_time() - start < 1.0
 
 
 def test_a_board_is_the_machine_and_more() -> None:
