@@ -55,13 +55,18 @@ class ResidualReader(wiring.Component):
             }
         )
 
+    @staticmethod
+    def places(config: AcceleratorConfig) -> int:
+        """Words that are read ahead: one leaves while others are on their way. Two places are registers."""
+        beats = 4 * config.lanes // config.memory_bytes
+        return 1 + -(-(RESIDUAL_LATENCY + 2) // beats)
+
     def elaborate(self, platform: object) -> Module:
         """Read ahead into a few words; serialise the oldest."""
         m = Module()
         layout = residual_lanes(self._config)
         beats = 4 * self._config.lanes // self._config.memory_bytes
-        # One word leaves while others are on their way; with many beats a word, two registers are enough.
-        depth = 1 + -(-(RESIDUAL_LATENCY + 2) // beats)
+        depth = self.places(self._config)
         if depth == 2:
             m.submodules.words = places = RegisterSlice(layout.size)
             words_in, words_out = places.source, places.target

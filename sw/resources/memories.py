@@ -19,11 +19,12 @@ from hw.compute.writeback import _WAIT_CYCLES, destination
 from hw.config import AcceleratorConfig
 from hw.ecp5.platform import Ecp5
 from hw.formats import Numerics
-from hw.interfaces import RESIDUAL_LATENCY, lanes, queue_entry, read_request, residual_lanes, score_word
+from hw.interfaces import lanes, queue_entry, read_request, residual_lanes, score_word
 from hw.isa import COMMAND_BITS, SHARE_BITS, CycleCause
 from hw.memory.blocks import block
 from hw.memory.image import ImageLoader
 from hw.memory.image_walk import BLOCK_COLUMNS, run_tag
+from hw.memory.store import ResidualReader
 from hw.memory.stream import WeightStream
 from hw.nonlinear.layernorm import LayerNorm
 from hw.nonlinear.layernorm_output import queue_depth
@@ -84,6 +85,13 @@ def _compute(config: AcceleratorConfig) -> list[Memory]:
     steps = max(4, _WAIT_CYCLES * r // config.elements)
     return [
         Memory(unit="array", name="bank", words=config.bank_words, width=lanes(config).size, count=config.elements),
+        Memory(
+            unit="array",
+            name="gathered",
+            words=config.elements // config.exponential_lanes,
+            width=config.exponential_lanes * lanes(config).size,
+            asynchronous=True,
+        ),
         Memory(unit="parameters", name="part", words=config.parameter_entries // r, width=kept * sets, count=r // sets),
         Memory(unit="engine", name="lookup", words=QueueLookup.DEPTH - 1, width=looked_up(config).size),
         Memory(unit="writeback", name="recipes", words=steps, width=recipe(config).size, asynchronous=True),
@@ -125,11 +133,13 @@ def _nonlinear(config: AcceleratorConfig) -> list[Memory]:
 def _traffic(config: AcceleratorConfig) -> list[Memory]:
     """Of weight stream, image loader, store and read master."""
     bus_bits, queues = 8 * config.memory_bytes, []
+    stored_words = ResidualReader.places(config)
     for unit, name, words, width in (
         ("stream", "blocks", WeightStream.JOBS_AHEAD - 1, block(config).size),
         ("image", "tags", ImageLoader.RUNS_AHEAD, run_tag(config).size),
         ("image", "begun", BLOCK_COLUMNS, 8 * config.lanes),
-        ("store", "words", RESIDUAL_LATENCY + 2, residual_lanes(config).size),
+        # Two places are registers.
+        *([("store", "words", stored_words, residual_lanes(config).size)] if stored_words > 2 else []),
         ("store", "lengths", WriteMaster.OUTSTANDING, 8),
         ("store", "unanswered", WriteMaster.OUTSTANDING, 32),
         # Which of three clients asked.
