@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -146,7 +147,7 @@ class RouteProgress:
 
     def __init__(self) -> None:
         self.stage, self.share = "reading", 0.0
-        self._arcs = 1
+        self._overused = 1
 
     def read(self, line: str) -> bool:
         """Take a line; returns whether it says anything new."""
@@ -159,12 +160,13 @@ class RouteProgress:
             return self._reach("placing", 0.05 + 0.3 * (1 - _PACE ** (int(found[1]) / 15)))
         if found := re.search(r"at iteration #(\d+): temp", line):
             return self._reach("refining", 0.35 + 0.25 * (1 - _PACE ** int(found[1])))
-        if found := re.search(r"Routing (\d+) arcs", line):
-            self._arcs = max(1, int(found[1]))
+        if "Running router2" in line:
             return self._reach("routing", 0.6)
-        # A row of the router's table: iteration, changes, total, arcs that remain, seconds.
-        if found := re.search(r"\d+ \|[ \d]+\|[ \d]+\| +(\d+)\|", line):
-            return self._reach("routing", 0.6 + 0.38 * (1 - min(1.0, int(found[1]) / self._arcs)))
+        # Wires with more than one net on them: halved about as often at the end as at the beginning.
+        if found := re.search(r"\biter=\d+ wires=\d+ overused=(\d+)", line):
+            overused = int(found[1])
+            self._overused = max(self._overused, overused)
+            return self._reach("routing", 0.6 + 0.38 * (1 - math.log1p(overused) / math.log1p(self._overused)))
         # Before routing there is an estimate of it.
         if self.stage == "routing" and "Max frequency for clock" in line:
             return self._reach("timing", 0.99)

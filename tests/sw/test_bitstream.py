@@ -286,21 +286,25 @@ def test_paths_are_in_our_own_names():
 
 def test_progress_of_place_and_route():
     lines = [
+        "Info: iter=15 steplen=1.767431 a=278.403717 penalty=[24.31, 24.31, 24.31, 24.31]",
         "Info: Creating initial analytic placement for 24022 cells, random placement wirelen = 2967230.",
         "Info:     at iteration #3, type ALL: wirelen solved = 98342, spread = 272126, legal = 294555; time = 7.07s",
         "Info:   at iteration #5: temp = 0.000000, timing cost = 1867, wirelen = 196265",
         "Info: Max frequency for clock '$glbnet$clk': 70.00 MHz (FAIL at 80.00 MHz)",
-        "Info: Routing 116263 arcs.",
-        "Info:      58000 |     4513      53486 |  118   882 |     88768|       1.71     229.91|",
+        "Info: Running router2...",
+        "Info:     iter=1 wires=767381 overused=54369 overuse=65547 archfail=NA",
+        "Info:     iter=22 wires=835281 overused=1425 overuse=1430 archfail=NA",
         "Info: Max frequency for clock '$glbnet$clk': 81.00 MHz (PASS at 80.00 MHz)",
     ]
     steps, seen = RouteProgress(), []
     for line in lines:
         if steps.read(line):
             seen.append((steps.stage, round(steps.share, 2)))
-    assert [stage for stage, _ in seen] == ["placing", "placing", "refining", "routing", "routing", "timing"]
+    assert [stage for stage, _ in seen] == [
+        *("placing", "placing", "placing", "refining", "routing", "routing", "routing", "timing"),
+    ]
     shares = [share for _, share in seen]
-    assert shares == sorted(shares) and shares[-1] == 0.99 and shares[4] == 0.69
+    assert shares == sorted(shares) and shares[4:] == [0.6, 0.6, 0.73, 0.99]
 
 
 def test_device_options():
