@@ -51,8 +51,7 @@ class ReadMaster(wiring.Component):
     beat:
         A beat was transferred, for the counter of bytes.
 
-    Timing: request to ``arvalid`` REQUEST_LATENCY cycles, ``rvalid`` to response RESPONSE_LATENCY; one request every
-    other cycle.
+    Timing: request to ``arvalid`` REQUEST_LATENCY cycles, ``rvalid`` to response RESPONSE_LATENCY; one request a cycle.
     """
 
     OUTSTANDING = 16
@@ -153,8 +152,7 @@ class ReadMaster(wiring.Component):
         bus = self.bus
         moves = Signal()
         m.d.comb += [
-            # Not in the cycle in which the last one is taken: what the memory says decides about nothing but itself.
-            moves.eq(allowed & issued.w_rdy & ~bus.arvalid),
+            moves.eq(allowed & issued.w_rdy & (~bus.arvalid | bus.arready)),
             issued.w_en.eq(moves),
             issued.w_data.eq(checked.as_value()),
             bus.arsize.eq(exact_log2(self._config.memory_bytes)),

@@ -19,8 +19,6 @@ START = 1 + PatchWalker.LATENCY + RegisterSlice.LATENCY
 """From the job's being taken to the first line."""
 ARRIVED = ReadMaster.RESPONSE_LATENCY + Prefetcher.LATENCY
 """From a beat at the bus to the packer."""
-RUNS_AHEAD = ImageLoader.RUNS_AHEAD + 1
-"""Runs under way: one of them is in the slice before the packer."""
 WRITTEN = PatchPacker.LATENCY
 """From a word's last pixel to its being written."""
 
@@ -73,8 +71,8 @@ class ImageModel:
             at = bisect_left(self._beats, beat)
             missing = (self._beats[at] - beat) * self._cycles_a_beat
             request = max(request, self._packed[at] - missing + 1)
-        if len(self._runs) >= RUNS_AHEAD and self._answered:
-            request = max(request, self._runs[-RUNS_AHEAD] if self._waits_for_run() else 0.0)
+        if len(self._runs) >= ImageLoader.RUNS_AHEAD and self._answered:
+            request = max(request, self._runs[-ImageLoader.RUNS_AHEAD] if self._waits_for_run() else 0.0)
         return request
 
     def _waits_for_run(self) -> bool:

@@ -260,6 +260,7 @@ def test_on_chip_range(small: tuple[Program, IntegerModel], op: str, name: str, 
     index = command_of(program, op)
     field = next(field for field in FIELDS[Opcode[op]] if field.name == name)
     address = program.map.program + 64 * index + field.lsb // 8
-    broken = Frame(task=0, image=random_image(SMALL, 1), patches=[(address, b"\xff\xff")])
+    # Far beyond, so that no later row wraps round to words in use.
+    broken = Frame(task=0, image=random_image(SMALL, 1), patches=[(address, b"\x00\xf0")])
     halted = fails_then_works(small, broken, MemorySettings())
     assert (halted.error, halted.counters["error_command"]) == (code, index)
