@@ -224,17 +224,19 @@ def evaluate(
 
     tallies = part(range(sample))
     first = {name: tally.to_dict(data.scored) for name, tally in tallies.items()}
+    # Before the long part: a machine that cannot be built or is wrong should not cost an hour's scores.
+    simulated = [
+        _on_machine(ready, scorer, data, sample, on_progress)
+        | {"same_scenes": {FLOAT: _against_truth(first[FLOAT]), "integer": first[name]}}
+        for name, ready in prepared.items()
+    ]
     for name, tally in part(range(sample, count)).items():
         tallies[name].add(tally)
     results: list[dict[str, Any]] = [{"arithmetic": FLOAT, **_against_truth(tallies[FLOAT].to_dict(data.scored))}]
     for name, form in forms.items():
         facts = _facts(form.machine, form.calibration)
         results.append({"arithmetic": "integer", **facts, **tallies[name].to_dict(data.scored)})
-    for name, ready in prepared.items():
-        results.append(
-            _on_machine(ready, scorer, data, sample, on_progress)
-            | {"same_scenes": {FLOAT: _against_truth(first[FLOAT]), "integer": first[name]}}
-        )
+    results += simulated
     config = checkpoint.config
     return {
         "schema": SCHEMA,

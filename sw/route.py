@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from sim.tools import git_id, tool_versions
 from sim.verilog import collector_paused
 from sw.files import PROJECT_ROOT, write_json
 from sw.synth import OnProgress
-from sw.synthesis.blocks import constrain
 from sw.synthesis.few_pins import CORE, FewPins
-from sw.synthesis.nextpnr import place_and_route, place_blocks
-from sw.synthesis.yosys import NETLIST, synthesise
+from sw.synthesis.nextpnr import place_and_route
+from sw.synthesis.yosys import synthesise
 
 
 def run_route(
@@ -55,12 +53,9 @@ def run_route(
     with collector_paused():
         design = rtlil.convert(top, name="top", emit_src=False, platform=Ecp5())
     synthesise(design, work, lambda stage, share: report(stage, share / 2), core=f"top.{CORE}", netlist=True)
-    report("places of blocks", 0.5)
-    shutil.copyfile(work / NETLIST, work / "unplaced.json")
-    constrain(work / "unplaced.json", place_blocks(work, frequency_mhz=frequency_mhz), work / NETLIST)
     routes = []
     for number, seed in enumerate(seeds):
-        report(f"place and route, seed {seed}", 0.6 + 0.4 * number / len(seeds))
+        report(f"place and route, seed {seed}", 0.5 + 0.5 * number / len(seeds))
         routes.append(place_and_route(work, frequency_mhz=frequency_mhz, seed=seed, name=f"route_{seed}"))
     report("done", 1.0)
     result = {

@@ -33,10 +33,12 @@ class Prefetcher(wiring.Component):
     beat:
         The beats of all runs, in order.
 
-    Timing: response to ``beat`` 2 cycles; one beat a cycle. Resources: the buffer, in block RAM.
+    Timing: response to ``beat`` 2 cycles; one beat a cycle; what a beat leaves is asked for again 2 cycles later.
+    Resources: the buffer, in block RAM.
     """
 
     LATENCY = 2
+    RETURN_LATENCY = 2
 
     def __init__(self, config: AcceleratorConfig, *, depth: int, burst_beats: int) -> None:
         self._config = config
@@ -71,9 +73,12 @@ class Prefetcher(wiring.Component):
             self.beat.payload.eq(buffer.r_data),
             self.beat.valid.eq(buffer.r_rdy),
             buffer.r_en.eq(self.beat.ready),
-            left.eq(self.beat.valid & self.beat.ready),
         ]
-        m.d.sync += room.eq(room - Mux(asked, burst.payload.beats_minus_one + 1, 0) + left)
+        # Whether a beat leaves is known late, and its place is not urgent.
+        m.d.sync += [
+            left.eq(self.beat.valid & self.beat.ready),
+            room.eq(room - Mux(asked, burst.payload.beats_minus_one + 1, 0) + left),
+        ]
         with m.If(self.response.valid & ~ResetSignal()):
             m.d.sync += Assert(buffer.w_rdy, "a beat came for which there is no room")
         return m

@@ -59,7 +59,7 @@ class ChunkWriter(wiring.Component):
     others:
         As in :class:`WeightStream`.
 
-    Timing: parameters and shifts leave one cycle after their chunk was taken, words for banks and memories two. One
+    Timing: shifts leave one cycle after their chunk was taken, parameters and words for banks and memories two. One
     chunk a cycle if a beat of memory is one, else every other cycle, like words for the residual memory.
     """
 
@@ -102,6 +102,7 @@ class ChunkWriter(wiring.Component):
         staged = m.submodules.staged = staged_kind(_word(self.scratch_write))
         restored = m.submodules.restored = HalfSlice(_word(self.residual_write))
         filled = m.submodules.filled = slice_kind(_word(self.fill))
+        scaled = m.submodules.scaled = slice_kind(self.parameters.payload.shape())
         for words, port in ((staged, self.scratch_write), (restored, self.residual_write), (filled, self.fill)):
             m.d.comb += [
                 port.payload.eq(words.target.payload.write),
@@ -111,13 +112,16 @@ class ChunkWriter(wiring.Component):
         tile_filled, *block_written = (
             words.target.valid & words.target.ready & words.target.payload.last for words in (filled, staged, restored)
         )
-        block_over = leaves & tag.block_last & (here[ChunkKind.SHIFTS] | here[ChunkKind.PADDING])
+        # The block ends with padding, so after its last word.
+        padding_leaves = ~(tag.block_last & (staged.target.valid | restored.target.valid))
+        block_over = tag.block_last & (here[ChunkKind.SHIFTS] | here[ChunkKind.PADDING] & padding_leaves)
         m.d.sync += [
             self.tile_filled.eq(tile_filled),
             self.done.eq(Cat(*block_written, block_over).any()),
         ]
         self._fill(m, tag, chunk, filled.source.payload.write)
-        for index, entry in enumerate(self.parameters.payload):
+        connect(m, scaled.target, flipped(self.parameters))
+        for index, entry in enumerate(scaled.source.payload):
             m.d.comb += entry.eq(chunk.word_select(index, 64))
         m.d.comb += self.shift_write.payload.address.eq(tag.address)
         for index, shift in enumerate(self.shift_write.payload.shifts):
@@ -125,17 +129,16 @@ class ChunkWriter(wiring.Component):
         m.d.comb += [
             filled.source.valid.eq(here[ChunkKind.FILL]),
             filled.source.payload.last.eq(tag.tile_last),
-            self.parameters.valid.eq(here[ChunkKind.PARAMETERS]),
+            scaled.source.valid.eq(here[ChunkKind.PARAMETERS]),
             self.shift_write.valid.eq(here[ChunkKind.SHIFTS]),
         ]
         goes = {
             ChunkKind.FILL: filled.source.ready,
-            ChunkKind.PARAMETERS: self.parameters.ready,
+            ChunkKind.PARAMETERS: scaled.source.ready,
             ChunkKind.STAGE: self._stage(m, tag, chunk, here[ChunkKind.STAGE], staged.source),
             ChunkKind.RESIDUAL: self._residual(m, tag, chunk, here[ChunkKind.RESIDUAL], restored.source),
             ChunkKind.SHIFTS: Const(1),
-            # The block ends with it, so after its last word.
-            ChunkKind.PADDING: ~(tag.block_last & (staged.target.valid | restored.target.valid)),
+            ChunkKind.PADDING: padding_leaves,
         }
         m.d.comb += leaves.eq(Cat(here[kind] & ready for kind, ready in goes.items()).any())
         return m

@@ -41,6 +41,10 @@ _SUSPECTS = (
 """Whom the watchdog names: of the busy units the one that the others are likely to wait for."""
 
 
+_TOGETHER = 4
+"""Experts of whose counts one is chosen in a cycle."""
+
+
 def dispatcher_members(
     config: AcceleratorConfig, job_layouts: Mapping[str, data.StructLayout]
 ) -> dict[str, wiring.Member]:
@@ -172,9 +176,13 @@ class Dispatcher(wiring.Component):
                 if opcode == Opcode.ATTENTION:
                     m.d.comb += self.engine_job.payload.attention.eq(1)
         self._fill(m, self.layernorm_job.payload, view(self.command.payload, Opcode.LAYERNORM))
-        # An expert is known a cycle before its first job is offered.
-        self._tokens = Signal(16)
-        m.d.sync += self._tokens.eq(Array(list(self.counts))[self._expert[: exact_log2(self._config.max_experts)]])
+        # An expert is known a cycle before its first job is offered: time for the first half of choosing its count.
+        self._number = number = self._expert[: exact_log2(self._config.max_experts)]
+        self._tokens = []
+        for first in range(0, self._config.max_experts, _TOGETHER):
+            tokens = Signal(16, name=f"tokens_{first}")
+            m.d.sync += tokens.eq(Array(list(self.counts)[first : first + _TOGETHER])[number[: exact_log2(_TOGETHER)]])
+            self._tokens.append(tokens)
         with m.If(self._offer_expert):
             self._expert_job(m)
         self._suspect(m)
@@ -309,14 +317,13 @@ class Dispatcher(wiring.Component):
         """Two engine jobs for every expert with tokens."""
         fields = view(self.command.payload, Opcode.EXPERTS)
         expert, second = self._expert, self._second
-        number = expert[: exact_log2(self._config.max_experts)]
         with m.State("NEXT_EXPERT"):
             m.d.comb += self.experts_active.eq(1)
             with m.If(expert == fields.experts):
                 m.d.comb += self.experts_active.eq(0)
                 m.d.sync += expert.eq(0)
                 self._next(m)
-            with m.Elif(~self._occupied.bit_select(number, 1)):
+            with m.Elif(~self._occupied.bit_select(self._number, 1)):
                 m.d.sync += expert.eq(expert + 1)
             with m.Else():
                 m.d.sync += self._offer_expert.eq(1)
@@ -362,7 +369,7 @@ class Dispatcher(wiring.Component):
         }
         job = self.engine_job.payload
         m.d.comb += [
-            job.steps.eq(self._tokens),
+            job.steps.eq(Array(self._tokens)[self._number[exact_log2(_TOGETHER) :]]),
             job.expert.eq(self._expert),
             job.gelu_multiplier.eq(c.gelu_multiplier),
             job.gelu_shift.eq(c.gelu_shift),

@@ -13,17 +13,12 @@ from typing import Any
 
 from sw.bitstream.cache import Cache, digest
 from sw.files import write_json
-from sw.synthesis.blocks import constrain
 from sw.synthesis.cost import SynthesisError
-from sw.synthesis.nextpnr import block_settings, place_and_route, place_blocks, settings
+from sw.synthesis.nextpnr import place_and_route, settings
 from sw.synthesis.yosys import NETLIST
 
-PINS, CONFIGURATION, RESULT, PLACES = "pins.lpf", "configuration.txt", "route.json", "places.json"
-"""Files of a route: constraints; the placed design, in words; what nextpnr says of it; sites of block RAMs and
-multipliers."""
-
-_BLOCKS_SHARE = 0.25
-"""Of the work, what goes into the places of the blocks."""
+PINS, CONFIGURATION, RESULT = "pins.lpf", "configuration.txt", "route.json"
+"""Files of a route: constraints; the placed design, in words; what nextpnr says of it."""
 
 OnRoutes = Callable[[float, str], None]
 """Called with the share of all seeds' work that is done, and a word on each."""
@@ -40,15 +35,10 @@ class Placement:
     frequency_mhz: float
     tool: str
 
-    def blocks_key(self) -> str:
-        """Stands for all that the places of block RAMs and multipliers follow from."""
-        options = block_settings(frequency_mhz=self.frequency_mhz, device=self.device)
-        return digest([self.key, self.constraints, options, self.tool])
-
     def route_key(self, seed: int) -> str:
         """Stands for all that a route follows from."""
         options = settings(frequency_mhz=self.frequency_mhz, seed=seed, device=self.device)
-        return digest([self.blocks_key(), options])
+        return digest([self.key, self.constraints, options, self.tool])
 
 
 def route_seeds(
@@ -74,7 +64,7 @@ def route_seeds(
         with lock:
             stages[seed], shares[seed] = stage, share
             words = ", ".join(f"seed {number}: {word}" for number, word in stages.items())
-            report(_BLOCKS_SHARE + (1 - _BLOCKS_SHARE) * sum(shares.values()) / len(shares), words)
+            report(sum(shares.values()) / len(shares), words)
 
     def route(seed: int) -> dict[str, Any]:
         def make(folder: Path) -> None:
@@ -103,33 +93,14 @@ def route_seeds(
         return {**result, "met": met, "configuration": folder / CONFIGURATION}
 
     if any(cache.find("route", placement.route_key(seed)) is None for seed in seeds):
-        _give_places(placement, work, cache, report)
+        work.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(placement.netlist, work / NETLIST)
+        (work / PINS).write_text(placement.constraints)
     with ThreadPoolExecutor(jobs) as pool:
         routes = list(pool.map(route, seeds))
     if all("error" in route for route in routes):
         raise SynthesisError(routes[0]["error"])
     return routes
-
-
-def _give_places(placement: Placement, work: Path, cache: Cache, report: OnRoutes) -> None:
-    """Write constraints and netlist into ``work``, with the places of its block RAMs and multipliers."""
-    work.mkdir(parents=True, exist_ok=True)
-    (work / PINS).write_text(placement.constraints)
-
-    def make(folder: Path) -> None:
-        shutil.copyfile(placement.netlist, work / NETLIST)
-        places = place_blocks(
-            work,
-            frequency_mhz=placement.frequency_mhz,
-            device=placement.device,
-            options=("--lpf", PINS),
-            progress=lambda stage, share: report(_BLOCKS_SHARE * share, f"blocks: {stage} {share:.0%}"),
-        )
-        write_json(folder / PLACES, places)
-
-    report(0.0, "blocks: reading")
-    found = cache.get("blocks", placement.blocks_key(), make)
-    constrain(placement.netlist, json.loads((found / PLACES).read_text()), work / NETLIST)
 
 
 def best(routes: Sequence[dict[str, Any]], clock: str) -> dict[str, Any]:

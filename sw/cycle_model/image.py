@@ -70,7 +70,7 @@ class ImageModel:
         if beat > 0:
             at = bisect_left(self._beats, beat)
             missing = (self._beats[at] - beat) * self._cycles_a_beat
-            request = max(request, self._packed[at] - missing + 1)
+            request = max(request, self._packed[at] - missing + Prefetcher.RETURN_LATENCY)
         if len(self._runs) >= ImageLoader.RUNS_AHEAD and self._answered:
             request = max(request, self._runs[-ImageLoader.RUNS_AHEAD] if self._waits_for_run() else 0.0)
         return request

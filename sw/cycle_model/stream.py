@@ -169,4 +169,4 @@ class WeightStreamModel:
         else:
             self._far = index
         share = (beat - beats[index]) / (beats[index + 1] - beats[index])
-        return times[index] + share * (times[index + 1] - times[index]) + 1
+        return times[index] + share * (times[index + 1] - times[index]) + Prefetcher.RETURN_LATENCY

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sw.synthesis.blocks import places_in
 from sw.synthesis.cost import SynthesisError
 from sw.synthesis.yosys import NETLIST
 
@@ -31,15 +30,15 @@ _PACE = 0.93
 def settings(*, frequency_mhz: float, seed: int, device: Sequence[str]) -> tuple[str, ...]:
     """What decides the result beside netlist and constraints, as nextpnr's options.
 
+    The placer is nextpnr's ``static``, which spreads all kinds of cells at once. Its default one moves look-up tables,
+    block RAMs and multipliers to legal places one kind after the other, and where most of a device's block RAMs are
+    taken, those end up far from what they belong to, and everything else with them (docs/boards.md has figures).
+
     A missed clock must not keep nextpnr from its report: whoever asked compares ``clocks`` with ``constraints``, and
     ``sw.bitstream.flow`` makes an error of it.
     """
-    return *device, "--freq", str(frequency_mhz), "--seed", str(seed), "--router", "router2", "--timing-allow-fail"
-
-
-def block_settings(*, frequency_mhz: float, device: Sequence[str]) -> tuple[str, ...]:
-    """What decides where the blocks go, in the same way."""
-    return *settings(frequency_mhz=frequency_mhz, seed=1, device=device), "--placer", "static", "--no-route"
+    chosen = ("--placer", "static", "--router", "router2", "--timing-allow-fail")
+    return *device, "--freq", str(frequency_mhz), "--seed", str(seed), *chosen
 
 
 def place_and_route(
@@ -92,28 +91,6 @@ def place_and_route(
     return {**summary(json.loads(report.read_text())), "seed": seed, "seconds": round(time.monotonic() - start, 1)}
 
 
-def place_blocks(
-    work: Path,
-    *,
-    frequency_mhz: float,
-    device: Sequence[str] = DEVICE,
-    options: Sequence[str] = (),
-    name: str = "blocks",
-    progress: Progress | None = None,
-) -> dict[str, str]:
-    """Places for the block RAMs and multipliers of ``work/netlist.json`` (``sw.synthesis.blocks``).
-
-    Parameters and errors are those of :func:`place_and_route`; these places are found once for all seeds.
-    """
-    placed = work / f"{name}_placed.json"
-    try:
-        chosen = block_settings(frequency_mhz=frequency_mhz, device=device)
-        _run(work, name, (*chosen, "--write", placed.name, *options), progress)
-        return places_in(placed)
-    finally:
-        placed.unlink(missing_ok=True)
-
-
 def _run(work: Path, name: str, arguments: Sequence[str], progress: Progress | None) -> None:
     """Run nextpnr on ``work/netlist.json``; raises SynthesisError with its errors when it fails."""
     log = work / f"{name}.log"
@@ -162,11 +139,9 @@ class RouteProgress:
 
     def read(self, line: str) -> bool:
         """Take a line; returns whether it says anything new."""
-        if "Creating initial analytic placement" in line:
+        if "Running Static placer" in line:
             return self._reach("placing", 0.05)
-        if found := re.search(r"at iteration #(\d+), type ALL", line):
-            return self._reach("placing", 0.05 + 0.3 * (1 - _PACE ** int(found[1])))
-        # The placer of the blocks takes hundreds of steps.
+        # The placer takes hundreds of steps.
         if found := re.search(r"\biter=(\d+) steplen", line):
             return self._reach("placing", 0.05 + 0.3 * (1 - _PACE ** (int(found[1]) / 15)))
         if found := re.search(r"at iteration #(\d+): temp", line):
