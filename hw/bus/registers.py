@@ -10,8 +10,6 @@ from hw.interfaces import Axi4Lite
 from hw.isa import REGISTERS
 
 _WIDTHS = {"task": 4, "interrupt_enable": 2, "stamp_select": 16}
-_GROUP_BITS = 3
-"""Eight registers are looked through in a cycle: what they show comes from all over the machine."""
 
 
 def access(name: str) -> str:
@@ -41,7 +39,7 @@ class RegisterFile(wiring.Component):
     NAME_written, NAME_data (wo registers):
         Out: a pulse with the word written.
 
-    Timing: write answered 2 cycles after the later of address and data; read data 3 cycles after its address.
+    Timing: write answered 2 cycles after the later of address and data; read data 2 cycles after its address.
     """
 
     def __init__(self) -> None:
@@ -95,29 +93,18 @@ class RegisterFile(wiring.Component):
                 ]
 
     def _reads(self, m: Module) -> None:
-        """Hold the address; look in all groups of registers at once, then answer from the one that it is in."""
+        """Hold the address, then answer from a register."""
         bus = self.bus
-        address, asked, looked = Signal(8), Signal(), Signal()
-        inside, group = address[2 : 2 + _GROUP_BITS], address[2 + _GROUP_BITS :]
-        offsets = {name: offset >> 2 for name, (offset, _) in REGISTERS.items() if access(name) != "wo"}
-        found = {}
-        for number in sorted({offset >> _GROUP_BITS for offset in offsets.values()}):
-            found[number] = Signal(32, name=f"found_{number}")
-            m.d.sync += found[number].eq(0)
-            with m.Switch(inside):
-                for name, offset in offsets.items():
-                    if offset >> _GROUP_BITS == number:
-                        with m.Case(offset % (1 << _GROUP_BITS)):
-                            m.d.sync += found[number].eq(getattr(self, name))
+        address, asked = Signal(8), Signal()
         m.d.comb += bus.arready.eq(~asked)
-        m.d.sync += looked.eq(asked)
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += [address.eq(bus.araddr), asked.eq(1)]
         with m.If(bus.rready):
             m.d.sync += bus.rvalid.eq(0)
-        with m.If(looked & (~bus.rvalid | bus.rready)):
-            m.d.sync += [asked.eq(0), looked.eq(0), bus.rvalid.eq(1), bus.rdata.eq(0)]
-            with m.Switch(group):
-                for number, value in found.items():
-                    with m.Case(number):
-                        m.d.sync += bus.rdata.eq(value)
+        with m.If(asked & (~bus.rvalid | bus.rready)):
+            m.d.sync += [asked.eq(0), bus.rvalid.eq(1), bus.rdata.eq(0)]
+            with m.Switch(address[2:]):
+                for name, (offset, _) in REGISTERS.items():
+                    if access(name) != "wo":
+                        with m.Case(offset >> 2):
+                            m.d.sync += bus.rdata.eq(getattr(self, name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, ShapeLike, Signal, Value
+from amaranth.hdl import Module, Mux, ShapeLike, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -30,10 +30,6 @@ class WriteArbiter(wiring.Component):
         Where each source is in the program.
     write: Out(Strobe), writer: Out(place)
         The write, and whose it is.
-
-    Timing: an urgent write passes at once, and a patient source's in every cycle without one, from the cycle on after
-    the one in which it was the first with a write. So which of them it is comes from a register beside the multiplexer:
-    units that stand far apart tell no more than that they have a write.
     """
 
     def __init__(self, config: AcceleratorConfig, payload: ShapeLike, patient: int) -> None:
@@ -49,23 +45,17 @@ class WriteArbiter(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Take from the patient source that was first a cycle ago; what is passed on without a write is any."""
+        """A chain of priorities; what is passed on when nothing is valid, does not matter."""
         m = Module()
-        sources = list(zip(self.waiting, self.waiting_place, strict=True))
-        taken: Value = Const(1)
-        if len(sources) > 1:
-            taken = Signal(len(sources), init=1, name="taken")
-            wanted = Cat(source.valid for source, _ in sources)
-            with m.If(wanted.any()):
-                m.d.sync += taken.eq(wanted & -wanted)
-        m.d.comb += self.write.valid.eq(self.urgent.valid | (taken & Cat(s.valid for s, _ in sources)).any())
-        payload, writer = sources[-1][0].payload.as_value(), sources[-1][1].as_value()
-        for (source, where), chosen in zip(sources, taken, strict=True):
-            m.d.comb += source.ready.eq(chosen & ~self.urgent.valid)
-            payload = Mux(chosen, source.payload.as_value(), payload)
-            writer = Mux(chosen, where.as_value(), writer)
-        m.d.comb += [
-            self.write.payload.eq(Mux(self.urgent.valid, self.urgent.payload.as_value(), payload)),
-            self.writer.eq(Mux(self.urgent.valid, self.urgent_place.as_value(), writer)),
-        ]
+        urgent, *waiting = (self.urgent, self.urgent_place), *zip(self.waiting, self.waiting_place, strict=True)
+        free: Value = ~self.urgent.valid
+        for source, _ in waiting:
+            m.d.comb += source.ready.eq(free)
+            free = free & ~source.valid
+        m.d.comb += self.write.valid.eq(~free)
+        payload, writer = waiting[-1][0].payload.as_value(), waiting[-1][1].as_value()
+        for source, where in (*reversed(waiting[:-1]), urgent):
+            payload = Mux(source.valid, source.payload.as_value(), payload)
+            writer = Mux(source.valid, where.as_value(), writer)
+        m.d.comb += [self.write.payload.eq(payload), self.writer.eq(writer)]
         return m
