@@ -37,7 +37,7 @@ class Placement:
 
     def route_key(self, seed: int) -> str:
         """Stands for all that a route follows from."""
-        options = settings(frequency_mhz=self.frequency_mhz, seed=seed, device=self.device)
+        options = settings(frequency_mhz=self.frequency_mhz, seed=seed, device=self.device, judged=True)
         return digest([self.key, self.constraints, options, STARTS, self.tool])
 
 
