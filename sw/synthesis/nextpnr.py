@@ -22,8 +22,8 @@ Progress = Callable[[str, float], None]
 """Called with the stage and the share of the work that is done."""
 
 PATIENCE = 100
-"""Rounds without progress after which the router is stopped; routes that came to an end took 41 to 105 in all."""
-STARTS = 3
+"""Rounds without progress after which the router is stopped; routes that came to an end took 41 to 195 in all."""
+STARTS = 5
 """Placements that are tried for a seed before the last is followed to its end, promising or not."""
 APART = 1000
 """From one start's seed to the next one's."""
@@ -80,8 +80,9 @@ def place_and_route(
     seed:
         Of the placement.
     starts:
-        A placement may turn out badly: estimated to miss a clock, or with more wires in one place than there are. If
-        more than one start is allowed, such a one is given up for that of another seed, but for the last.
+        A placement may turn out badly: estimated far too slow, with more wires in one place than there are, or with a
+        clock network out of reach. If more than one start is allowed, such a one is given up for that of another seed,
+        but for the last.
     device:
         nextpnr's options for device, package and speed grade.
     options:
@@ -155,6 +156,8 @@ def _run(work: Path, name: str, arguments: Sequence[str], progress: Progress | N
         except BaseException:
             process.kill()
             raise
+    if process.returncode and judged:
+        raise _Unpromising
     if process.returncode:
         lines = log.read_text().splitlines() if log.is_file() else []
         errors = [line for line in lines if "ERROR" in line] or last

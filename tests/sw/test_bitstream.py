@@ -333,6 +333,9 @@ def run_nextpnr_ecp5(arguments):
     print("Info:   at iteration #5: temp = 0.000000, timing cost = 1867, wirelen = 196265")
     print(f"Info: Max frequency for clock '$glbnet$clk': {ESTIMATES.get(seed, '70.00 MHz (PASS at 60.00 MHz)')}")
     print("Info: Running router2...", flush=True)
+    if LEFT.get(seed) == "refused":
+        print("ERROR: Failed to route arc 0.0 of net 'reset'")
+        return 1
     for i in range(1, 20):
         left = 1000 if i == 1 else LEFT.get(seed, 25) if i <= 15 else 0
         print(f"Info:     iter={i} wires=9 overused={left} overuse=9 archfail=NA", flush=True)
@@ -350,10 +353,14 @@ def run_nextpnr_ecp5(arguments):
         ({"7": "48.10 MHz (FAIL at 60.00 MHz)"}, {}, 3, [7]),
         ({"7": "47.90 MHz (FAIL at 60.00 MHz)"}, {}, 3, [7, 1007]),
         ({}, {"7": 26}, 3, [7, 1007]),
+        ({}, {"7": "refused"}, 3, [7, 1007]),
         ({"7": "47.90 MHz (FAIL at 60.00 MHz)"}, {"1007": 26, "2007": 500}, 3, [7, 1007, 2007]),
         ({"7": "47.90 MHz (FAIL at 60.00 MHz)"}, {"7": 500}, 1, [7]),
     ],
-    ids=("promising", "estimated too slow", "too many wires left", "the last whatever it is", "only one start"),
+    ids=(
+        *("promising", "estimated too slow", "too many wires left", "refused by nextpnr", "the last whatever it is"),
+        "only one start",
+    ),
 )
 def test_a_start_that_looks_bad_is_given_up(tmp_path, monkeypatch, estimates, left, starts, followed):
     given_up = [str(start) for start in followed[:-1]]
