@@ -24,7 +24,8 @@ def digest(parts: Sequence[Any]) -> str:
 def sources(*patterns: str) -> str:
     """Digest of the project's files that match a pattern, with their names."""
     hasher = hashlib.sha256()
-    for path in sorted({path for pattern in patterns for path in PROJECT_ROOT.glob(pattern)}):
+    found = {path for pattern in patterns for path in PROJECT_ROOT.glob(pattern) if path.is_file()}
+    for path in sorted(found):
         hasher.update(f"{path.relative_to(PROJECT_ROOT)}\0{path.read_text()}\0".encode())
     return hasher.hexdigest()
 

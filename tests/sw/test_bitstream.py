@@ -15,7 +15,7 @@ from hw.boards.board import board
 from hw.boards.link.protocol import Identity
 from hw.config import preset
 from sw.bitstream import design as designs
-from sw.bitstream import flow, routes
+from sw.bitstream import cache, flow, routes
 from sw.bitstream.cache import KEPT, Cache
 from sw.bitstream.flow import TimingMissed, run_bitstream
 from sw.bitstream.pack import pack, unpack
@@ -156,6 +156,16 @@ def test_nothing_is_made_twice(tmp_path, tools):
     tools.speed[1] = 71.0
     make(tmp_path, frequency_mhz=70.0, seeds=(1,))
     assert tools.calls == ["elaborate", "synthesise", "route 1", "pack"], "another clock is another design"
+
+
+def test_only_files_are_sources(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "PROJECT_ROOT", tmp_path)
+    (tmp_path / "a.py").write_text("a = 1")
+    before = cache.sources("*")
+    (tmp_path / "__pycache__").mkdir()
+    assert cache.sources("*") == before
+    (tmp_path / "a.py").write_text("a = 2")
+    assert cache.sources("*") != before
 
 
 def test_the_cache_is_kept_small(tmp_path):
