@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from hw.boards.board import board
 from hw.boards.link.protocol import Identity
 from hw.config import preset
-from sw.bitstream import design as designs
 from sw.bitstream import cache, flow, routes
+from sw.bitstream import design as designs
 from sw.bitstream.cache import KEPT, Cache
 from sw.bitstream.flow import TimingMissed, run_bitstream
 from sw.bitstream.pack import pack, unpack
