@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from dataclasses import asdict, dataclass, fields
 from functools import cache
@@ -121,6 +122,8 @@ def _check_units(config: AcceleratorConfig) -> None:
         warnings.simplefilter("ignore", UnusedElaboratable)
         for unit in (Softmax, ParameterStore, LayerNorm, WeightStream):
             unit(config)
+        # They warn when they go, which must not be later: their parts refer to each other.
+        gc.collect()
 
 
 def _outside(config: AcceleratorConfig) -> tuple[str, ...]:
