@@ -130,7 +130,8 @@ class StationaryBanks(wiring.Component):
             chosen.eq(1 << taken.lane),
             keep.eq(Cat(bit.replicate(width) for bit in stays)),
         ]
-        groups = config.elements // config.exponential_lanes
+        # Of at least two words: one by itself would not be look-up table RAM but flip-flops.
+        groups = max(2, config.elements // config.exponential_lanes)
         m.submodules.gathered = memory = Memory(shape=len(keep) * len(taken.data), depth=groups, init=[])
         kept, write = memory.read_port(domain="comb"), memory.write_port()
         extended = [

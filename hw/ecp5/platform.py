@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 
 from amaranth.hdl import (
     Cat,
@@ -18,6 +19,14 @@ from amaranth.hdl import (
     Value,
     signed,
 )
+
+NETWORK_SITES = {"85F": ("X67/Y0/TDCC8", "X67/Y0/TDCC10")}
+"""Where bits enter clock networks, by size of the device. Only one wire leads to each such site from the fabric.
+
+These come from X61 and X60, to the left of their sites. Left to itself, nextpnr takes one from X75 for the first
+network, and its router2, built without threads as in the package for Python, may not find that: it looks for the wires
+of a net in one half of the device when driver and sinks are there, and the halves may meet to the left of X75.
+"""
 
 
 class Ecp5:
@@ -75,8 +84,16 @@ class Ecp5:
         """
         register, network = Signal(name=f"{name}_register", reset_less=True), Signal(name=name)
         m.d.sync += register.eq(bit)
-        m.submodules[f"{name}_network"] = Instance("DCCA", i_CLKI=register, i_CE=Const(1), o_CLKO=network)
+        ports = {"i_CLKI": register, "i_CE": Const(1), "o_CLKO": network}
+        site = next(self._network_sites, None)
+        m.submodules[f"{name}_network"] = Instance("DCCA", **({"a_BEL": site} if site else {}), **ports)
         return network
+
+    @cached_property
+    def _network_sites(self) -> Iterator[str]:
+        """Those that are left; none if it is not known on which device the design goes."""
+        _, _, size = getattr(self, "device", "").rpartition("-")
+        return iter(NETWORK_SITES.get(size, ()))
 
 
 def _extended(operand: Value, width: int) -> Value:

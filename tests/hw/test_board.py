@@ -6,7 +6,8 @@ import re
 from dataclasses import replace
 
 import pytest
-from amaranth.hdl import Module
+from amaranth.back import rtlil
+from amaranth.hdl import Module, Signal
 from amaranth.lib import io, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -19,7 +20,7 @@ from hw.boards.sdram.memory import SdramMemory
 from hw.boards.sdram.pins import EXTRA_LATENCY, SdramPins, chip_clock_delay
 from hw.boards.top import BoardTop, board_platform
 from hw.config import preset
-from hw.ecp5.platform import Ecp5
+from hw.ecp5.platform import NETWORK_SITES, Ecp5
 from hw.interfaces import Axi4Read, Axi4Write
 from sim.build import BuildOptions, build_simulator
 from sim.sdram import SOURCE, data_sheet
@@ -54,6 +55,18 @@ def test_tops_are_designs_without_faults(name, tmp_path):
     hz = re.search(r'FREQUENCY PORT "\S+" ([\d.]+) HZ', constraints)
     assert hz and float(hz[1]) == target.platform().default_clk_frequency
     assert len(re.findall(r'LOCATE COMP "(?:rgb_)?led', constraints)) == 8
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_every_clock_network_has_a_site_of_its_own(name):
+    """Where nextpnr's router finds the way in, wherever else it puts the register (``hw.ecp5.platform``)."""
+    platform, m = board_platform(board(name), Ecp5), Module()
+    for number in range(3):
+        platform.clock_network(m, f"network_{number}", Signal())
+    design = rtlil.convert(m, name="top", ports=[])
+    assert re.findall(r'attribute \\BEL "(.+)"', design) == list(NETWORK_SITES["85F"])
+    assert design.count("cell \\DCCA") == 3, "a third goes where nextpnr puts it"
+    assert "attribute \\BEL" in files(board(name))[0]
 
 
 def test_a_clock_without_a_driver_would_be_seen(tmp_path):
