@@ -15,8 +15,8 @@ from sim.verilog import collector_paused
 from sw.files import PROJECT_ROOT, write_json
 from sw.synth import OnProgress
 from sw.synthesis.few_pins import CORE, FewPins
-from sw.synthesis.nextpnr import place_and_route
-from sw.synthesis.yosys import synthesise
+from sw.synthesis.nextpnr import place_and_route, tuned
+from sw.synthesis.yosys import NETLIST, synthesise
 
 
 def run_route(
@@ -53,6 +53,7 @@ def run_route(
     with collector_paused():
         design = rtlil.convert(top, name="top", emit_src=False, platform=Ecp5())
     synthesise(design, work, lambda stage, share: report(stage, share / 2), core=f"top.{CORE}", netlist=True)
+    tuned(work / NETLIST, work / NETLIST)
     routes = []
     for number, seed in enumerate(seeds):
         report(f"place and route, seed {seed}", 0.5 + 0.5 * number / len(seeds))

