@@ -38,9 +38,9 @@ ROUTER = {"router2/currCongWeightMult": "1.0"}
 """Settings of nextpnr that no option sets; it reads them from the netlist.
 
 From round to round the router charges more for a wire that another net wants: by this weight. With its own, 2, the last
-few wires cost so much in the end that connections on the slowest paths make way for others, and never come back: of one
-board's starts three had all wires settled and up to 9 connections too slow for a hundred rounds; one of these
-placements comes to an end with 1.
+few wires cost so much in the end that connections on the slowest paths make way for others, and never come back: two of
+one board's placements had all wires settled and 5 to 9 connections too slow without end; one of them, routed with 1,
+came to an end.
 """
 _PACE = 0.93
 """The placer does not know how many iterations it will need: each brings it so much nearer to the end."""
