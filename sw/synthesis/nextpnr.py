@@ -31,15 +31,15 @@ CROWDED = 33.0
 """Tiles of wire for each tile of the device, as half the nets' perimeters, from which on a placement is too crowded.
 
 The placer lets cells overlap for most of its time; then it moves block RAMs and multipliers to legal places, wherever
-there is one, and the wires become twice as long, with luck, or almost three times. Of eight placements of one netlist
-two had 32 tiles then, and routed within the clock in 48 and 63 rounds of the router; one with 34 was left with one wire
-that two nets want, and those with 37 to 41 were congested.
+there is one, and the wires become twice as long, with luck, or almost three times. Of one netlist's placements three
+had 32 tiles then, and routed within the clock in 48 to 86 rounds of the router; one with 34 was left with one wire that
+two nets want, and the four of 37 to 39 that were routed were congested. docs/boards.md lists them.
 """
 APART = 1000
 """From one start's seed to the next one's."""
 JUDGED, PROMISING = 20, 0.025
 """After so many rounds of the router at most this share of the wires that were used twice after the first should be
-left. A placement that came to an end had 0.7 % (and 2.2 % after 15 rounds)."""
+left. Those that came to an end had 0.5 to 1.2 %."""
 PESSIMISM = 0.78
 """The estimate before routing that is good enough, as a share of the clock: one of 0.81 came to 79.8 of 80 MHz."""
 ROUTER = {"router2/currCongWeightMult": "1.0"}
@@ -68,7 +68,7 @@ def settings(*, frequency_mhz: float, seed: int, device: Sequence[str], judged: 
     The router leaves a wire where it is once nobody else wants it, however long its way around others became. A start
     that is ``judged`` may go on for ever, so there it takes up again what is too slow for its clock.
 
-    A missed clock must not keep nextpnr from its report: whoever asked compares ``clocks`` with ``constraints``, and
+    A missed clock must not keep nextpnr from its report (``--timing-allow-fail``): whoever asked compares ``clocks`` with ``constraints``, and
     ``sw.bitstream.flow`` makes an error of it.
     """
     chosen = ("--placer", "static", "--router", "router2", "--timing-allow-fail", *(("--tmg-ripup",) if judged else ()))
