@@ -68,8 +68,8 @@ def settings(*, frequency_mhz: float, seed: int, device: Sequence[str], judged: 
     The router leaves a wire where it is once nobody else wants it, however long its way around others became. A start
     that is ``judged`` may go on for ever, so there it takes up again what is too slow for its clock.
 
-    A missed clock must not keep nextpnr from its report (``--timing-allow-fail``): whoever asked compares ``clocks`` with ``constraints``, and
-    ``sw.bitstream.flow`` makes an error of it.
+    A missed clock must not keep nextpnr from its report (``--timing-allow-fail``): whoever asked compares ``clocks``
+    with ``constraints``, and ``sw.bitstream.flow`` makes an error of it.
     """
     chosen = ("--placer", "static", "--router", "router2", "--timing-allow-fail", *(("--tmg-ripup",) if judged else ()))
     return *device, "--freq", str(frequency_mhz), "--seed", str(seed), *chosen
