@@ -18,7 +18,7 @@ from hw.nonlinear.layernorm import LayerNorm
 from hw.nonlinear.softmax import Softmax
 from sw.resources import model
 from sw.resources.clock import fmax_mhz, share
-from sw.resources.errors import BOUNDS, Errors, errors
+from sw.resources.errors import BOUNDS, Errors, errors, placed_share
 from sw.resources.record import Cells, Record
 from sw.synthesis.cost import FAMILIES
 
@@ -37,7 +37,8 @@ class Estimate:
     units:
         Resources of each unit.
     fmax_mhz:
-        Clock, at speed grade 6.
+        Clock, at speed grade 6. None for a machine that takes a larger part of some resource than any that was placed
+        to its end: what is as full as that comes to far less, or cannot be routed.
     outside:
         Fields of the configuration that lie beyond all that was calibrated on: then nothing is known of the error of
         look-up tables and flip-flops.
@@ -47,7 +48,7 @@ class Estimate:
     board: str | None
     device: str
     units: Cells
-    fmax_mhz: float
+    fmax_mhz: float | None
     outside: tuple[str, ...]
 
     @property
@@ -77,7 +78,7 @@ class Estimate:
             "used": {name: self.total[name] / limit for name, limit in LIMITS.items()},
             "units": self.units,
             "too_many": self.too_many,
-            "fmax_mhz": round(self.fmax_mhz, 1),
+            "fmax_mhz": None if self.fmax_mhz is None else round(self.fmax_mhz, 1),
             "errors": asdict(known_errors()),
             "outside": list(self.outside),
             "calibration": {"git": record().git, "tool_versions": record().tool_versions},
@@ -96,6 +97,13 @@ def known_errors() -> Errors:
     return errors(record())
 
 
+@cache
+def fullest_placed() -> float:
+    """Part of the device that the fullest machine takes of those that were placed to their end."""
+    known = record()
+    return max(placed_share(placement.preset, placement.board, known.coefficients) for placement in known.placements)
+
+
 def estimate(config: AcceleratorConfig, board: Board | None = None) -> Estimate:
     """Estimate a machine on its own, or a whole board with it.
 
@@ -111,9 +119,13 @@ def estimate(config: AcceleratorConfig, board: Board | None = None) -> Estimate:
         board=board.name if board else None,
         device=board.platform.device if board else FAMILIES["ecp5"].device,
         units=units,
-        fmax_mhz=fmax_mhz(record().period_ns, share(model.total(units), LIMITS)),
+        fmax_mhz=_fmax_mhz(share(model.total(units), LIMITS)),
         outside=_outside(config),
     )
+
+
+def _fmax_mhz(used: float) -> float | None:
+    return None if used > fullest_placed() else fmax_mhz(record().period_ns, used)
 
 
 def _check_units(config: AcceleratorConfig) -> None:

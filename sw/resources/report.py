@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from sw.resources.errors import BOUNDS
-from sw.resources.estimate import LIMITS, Estimate, known_errors, record
+from sw.resources.estimate import LIMITS, Estimate, fullest_placed, known_errors, record
 from sw.synthesis.cost import FAMILIES, RESOURCES
 from sw.synthesis.table import cells_table
 
@@ -32,10 +32,16 @@ def estimate_table(found: Estimate) -> Table:
 def remarks(found: Estimate) -> Iterator[str]:
     """Lines below the table: the clock, what is uncertain."""
     known = known_errors()
-    yield (
-        f"Fmax: about {found.fmax_mhz:.0f} MHz, estimated from {len(known.placements)} placements at speed grade 6, "
-        f"which it misses by up to {known.worst_clock:.0%} itself; take it for a guess"
-    )
+    if found.fmax_mhz is None:
+        yield (
+            f"Fmax: not estimated; it takes more of the device than any machine that was placed to its end, at most "
+            f"{fullest_placed():.0%} of a resource, so expect far less than those, or wires that cannot be routed"
+        )
+    else:
+        yield (
+            f"Fmax: about {found.fmax_mhz:.0f} MHz, estimated from {len(known.placements)} placements at speed grade "
+            f"6, which it misses by up to {known.worst_clock:.0%} itself; take it for a guess"
+        )
     fitted = sum(not machine.held_back for machine in record().machines)
     yield f"Calibrated on {fitted} configurations, as git {record().git} was synthesised"
     if found.outside:

@@ -28,6 +28,7 @@ from sw.resources.memories import board_memories, memories
 from sw.resources.memory import Memory, memory_cells
 from sw.resources.multipliers import multipliers
 from sw.resources.record import Machine, Placement, Record
+from sw.resources.report import remarks
 from sw.synth import measure
 from sw.synthesis.cost import SynthesisError
 from sw.synthesis.units import MACHINE
@@ -159,13 +160,22 @@ def test_a_board_is_the_machine_and_more() -> None:
 
 
 def test_the_clock_falls_with_the_part_of_the_device() -> None:
-    assert estimate(preset("tiny")).fmax_mhz > estimate(preset("ecp5-85f")).fmax_mhz
+    tiny, large = estimate(preset("tiny")).fmax_mhz, estimate(preset("ecp5-85f")).fmax_mhz
+    assert tiny and large and tiny > large
     near = Placement(preset="tiny", board=None, mhz=80.0, stage="routed")
     far = Placement(preset="ecp5-85f", board="ulx3s-85f", mhz=60.0, stage="placed")
     period = fit_clock([near, far], RECORD.coefficients)
     record = replace(RECORD, placements=[near, far], period_ns=period)
     assert errors(record).placements == pytest.approx([0.0, 0.0], abs=1e-3), "two placements decide two numbers"
     assert fmax_mhz(period, 0.0) > 80.0
+
+
+def test_no_clock_is_made_up_for_what_is_fuller_than_all_placements() -> None:
+    fullest = estimate(preset("ecp5-85f"), board("ulx3s-85f"))
+    assert fullest.fmax_mhz == pytest.approx(82.6, rel=0.02) and "Fmax: about 83 MHz" in next(remarks(fullest))
+    fuller = estimate(preset("ecp5-wide"))
+    assert fuller.fmax_mhz is None and fuller.to_dict()["fmax_mhz"] is None
+    assert "not estimated; it takes more of the device" in next(remarks(fuller)) and "83%" in next(remarks(fuller))
 
 
 def test_what_does_not_fit_is_named() -> None:
