@@ -30,14 +30,14 @@ def test_top_of_ones_own(options):
     assert (result.directory / "coverage.dat").is_file() == options.get("coverage", False)
 
 
-def test_big_design_compiles_in_parts(monkeypatch):
+def test_big_design_compiles_in_parts(tmp_path, monkeypatch):
     compiled, compile_them = [], build._compile
+    monkeypatch.setattr(build, "BUILD_ROOT", tmp_path)
     monkeypatch.setattr(build, "UNIT_LIMIT", 0)
     monkeypatch.setattr(
         build, "_compile", lambda jobs, *more, **where: [compiled.append(jobs), compile_them(jobs, *more, **where)]
     )
-    options = wrapped_options(defines={"ANOTHER_DIGEST": 1})
-    simulator = build_simulator(export_verilog(Scale(1), name="scale"), options)
+    simulator = build_simulator(export_verilog(Scale(1), name="scale"), wrapped_options())
     run_bench(simulator, "tests.sim.wrapped_bench", parameters={"cycles": 1})
     levels = {source.name: level for jobs in compiled for source, _, level in jobs}
     assert levels["slow_0.cpp"] == "-O0" and levels["fast_0.cpp"] == levels["main_0.cpp"] == "-O1"
