@@ -35,11 +35,6 @@ class Errors:
         """Largest of a resource, without its sign."""
         return max(abs(errors[resource]) for errors in self.held_back.values())
 
-    @property
-    def worst_clock(self) -> float:
-        """Largest of the clock, without its sign."""
-        return max(map(abs, self.placements))
-
 
 def errors(record: Record) -> Errors:
     """Errors of a record's coefficients on its own machines and placements."""

@@ -172,7 +172,9 @@ def test_the_clock_falls_with_the_part_of_the_device() -> None:
 
 def test_no_clock_is_made_up_for_what_is_fuller_than_all_placements() -> None:
     fullest = estimate(preset("ecp5-85f"), board("ulx3s-85f"))
-    assert fullest.fmax_mhz == pytest.approx(82.6, rel=0.02) and "Fmax: about 83 MHz" in next(remarks(fullest))
+    # Within what three placements of this board differ by: 82.1 to 83.4 MHz.
+    assert fullest.fmax_mhz and 82.1 <= fullest.fmax_mhz <= 83.4
+    assert "about 83 MHz, a guess: fitted to 5 placements of 2 machines" in next(remarks(fullest))
     fuller = estimate(preset("ecp5-wide"))
     assert fuller.fmax_mhz is None and fuller.to_dict()["fmax_mhz"] is None
     assert "not estimated; it takes more of the device" in next(remarks(fuller)) and "83%" in next(remarks(fuller))
