@@ -51,6 +51,7 @@ def bound(program: Program, task: int, loads: Mapping[str, Sequence[int]]) -> in
 
     A phase is a matrix product, an attention, or one expert with its tokens (``loads``: tokens of each expert by
     layer); what else a product needs of the weight stream (staged rows, LayerNorm's shifts) is counted with it.
+    A frame that ended early has layers without tokens, which count nothing.
     Prefetching across phases may beat the bound where bytes and beats alternate in being the larger.
     """
     cycles = pending = 0
@@ -59,7 +60,9 @@ def bound(program: Program, task: int, loads: Mapping[str, Sequence[int]]) -> in
         if not command.runs(task):
             continue
         if command.op == "EXPERTS":
-            load = loads[f"layer{command.layer:02d}"]
+            load = loads.get(f"layer{command.layer:02d}", ())
+            if not any(load):
+                continue
             each, beats = command.stream_bytes // len(load), command.ideal_cycles // sum(load)
             cycles += sum(max(tokens * beats, _ceil(each, width)) for tokens in load if tokens)
             continue

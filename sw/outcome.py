@@ -69,6 +69,11 @@ class FrameOutcome:
         return self.work.macs / (max(1, self.result.cycles) * config.elements * config.lanes)
 
     @property
+    def bound_cycles(self) -> int:
+        """Cycles that the frame takes at least with the tokens that its experts had: :func:`sw.cycles.bound`."""
+        return cycles.bound(self.program, self.result.task, self.load())
+
+    @property
     def cycles_per_second(self) -> float:
         """Speed of the simulation."""
         return self.result.cycles / max(self.result.seconds, 1e-9)
@@ -122,7 +127,7 @@ class FrameOutcome:
         return {"attention_rollout": None if found is None else rollout.summary(found, model, task)}
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-compatible form, as under ``tasks.<name>`` of run.json; cycles are simulated."""
+        """JSON-compatible form, as under ``tasks.<name>`` of run.json; ``cycles`` are simulated."""
         counters = self.result.counters
         return {
             "bit_exact": self.bit_exact,
@@ -130,6 +135,7 @@ class FrameOutcome:
             "elements_compared": self.verdict.elements_compared,
             "cycles": self.result.cycles,
             "ideal_cycles": self.work.ideal_cycles,
+            "bound_cycles": self.bound_cycles,
             "announced_cycles": self.announced_cycles,
             "predicted_cycles": self.predicted_cycles,
             "macs": self.work.macs,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sim.machine import MemorySettings
-from sw import cycles, flow
+from sw import flow
 from sw.breakdown import grouped, named
 from sw.outcome import FrameOutcome
 from sw.pictures import scene_picture
@@ -52,8 +52,6 @@ def measure(case: Case, *, on_progress: Report = silent) -> list[dict[str, Any]]
 def entry(prepared: Prepared, outcome: FrameOutcome) -> dict[str, Any]:
     """A frame's numbers; all cycles are simulated but ``bound_cycles`` (computed) and ``predicted_cycles``."""
     program, result = prepared.program, outcome.result
-    load = outcome.load()
-    bound = cycles.bound(program, result.task, load)
     kinds = grouped(outcome.shares(), "kind")
     return {
         "preset": program.config.name,
@@ -64,13 +62,13 @@ def entry(prepared: Prepared, outcome: FrameOutcome) -> dict[str, Any]:
         "routing": prepared.routing,
         "task": outcome.task,
         "cycles": result.cycles,
-        "bound_cycles": bound,
-        "over_bound": result.cycles / bound,
+        "bound_cycles": outcome.bound_cycles,
+        "over_bound": result.cycles / outcome.bound_cycles,
         "ideal_cycles": outcome.work.ideal_cycles,
         "macs": outcome.work.macs,
         "mac_utilisation": outcome.mac_utilisation,
         "dram_bytes": result.counters["read_bytes"] + result.counters["write_bytes"],
-        "expert_load": load,
+        "expert_load": outcome.load(),
         "bit_exact": outcome.bit_exact,
         "elements_compared": outcome.verdict.elements_compared,
         "sim_cycles_per_s": outcome.cycles_per_second,

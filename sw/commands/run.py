@@ -185,6 +185,7 @@ def _summarise(result: RunResult) -> None:
         ("tensors compared", [f"{d['tensors_compared']:,}" for d in data]),
         ("elements compared", [f"{d['elements_compared']:,}" for d in data]),
         ("cycles (simulated)", [f"{d['cycles']:,}" for d in data]),
+        ("over the bound", [f"{d['cycles'] / d['bound_cycles']:.3f}" for d in data]),
         ("MAC utilisation (simulated)", [f"{d['mac_utilisation']:.1%}" for d in data]),
         ("DRAM bytes (simulated)", [f"{d['dram_bytes']:,}" for d in data]),
         ("simulation, cycles/s", [f"{d['sim_cycles_per_s']:,.0f}" for d in data]),

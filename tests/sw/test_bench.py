@@ -55,6 +55,18 @@ def test_a_wrong_frame_is_not_bit_exact(case, monkeypatch):
     assert not any(entry["bit_exact"] for entry in frames.measure(case))
 
 
+def evenly(load):
+    """As many tokens, the same for each expert as far as it goes."""
+    return {name: np.bincount(np.arange(sum(tokens)) % len(tokens)).tolist() for name, tokens in load.items()}
+
+
+def test_the_bound_is_that_of_the_loads_that_were_measured(case):
+    program = prepare(case.model, case.preset).program
+    for task, frame in enumerate(frames.measure(case)):
+        assert frame["bound_cycles"] == cycles.bound(program, task, frame["expert_load"])
+        assert frame["bound_cycles"] != cycles.bound(program, task, evenly(frame["expert_load"]))
+
+
 def test_the_bound_counts_bytes_where_they_are_more(case):
     program = prepare(case.model, case.preset).program
     load = {
@@ -64,8 +76,9 @@ def test_the_bound_counts_bytes_where_they_are_more(case):
     }
     one_expert = cycles.bound(program, 0, load)
     assert one_expert >= cycles.total(program, 0).ideal_cycles
-    even = {name: np.bincount(np.arange(sum(tokens)) % len(tokens)).tolist() for name, tokens in load.items()}
-    assert cycles.bound(program, 0, even) >= one_expert
+    none = {name: [0] * len(tokens) for name, tokens in load.items()}
+    assert 0 < cycles.bound(program, 0, none) == cycles.bound(program, 0, {}) < one_expert, "a frame that ended early"
+    assert cycles.bound(program, 0, evenly(load)) > one_expert, "every expert that is chosen is loaded"
 
 
 def test_changing_the_task_is_free(case):
