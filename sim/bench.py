@@ -54,7 +54,7 @@ import cocotb_tools.config
 import numpy as np
 from amaranth.lib import wiring
 
-from sim import tools
+from common import tools
 from sim.build import BUILD_ROOT, BuildOptions, Simulator, build_simulator
 from sim.verilog import Design
 

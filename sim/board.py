@@ -15,6 +15,7 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect, flipped
 
+from common.tools import ToolError
 from hw.accelerator import Accelerator
 from hw.boards.link.protocol import Identity
 from hw.boards.on_chip_memory import OnChipMemory
@@ -25,7 +26,6 @@ from hw.sleep import lasting, sleeping
 from sim.build import BUILD_ROOT, BuildOptions, Simulator, build_simulator
 from sim.sdram import SOURCE as CHIP
 from sim.sdram import SdramSettings
-from sim.tools import ToolError
 from sim.verilog import Design, export_cached
 
 CYCLES_PER_BIT = 8
@@ -143,7 +143,7 @@ class SimulatedBoard:
 
     Raises
     ------
-    sim.tools.ToolError
+    common.tools.ToolError
         The simulation did not start.
     """
 

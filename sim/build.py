@@ -32,7 +32,8 @@ from pathlib import Path
 import cocotb_tools.config
 from amaranth.lib import wiring
 
-from sim import simplify, tools
+from common import tools
+from sim import simplify
 from sim.natural_widths import natural_widths
 from sim.verilog import Design, export_verilog
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sim.tools import git_id, tool_versions
+from common.files import file_aside, write_json
+from common.tools import git_id, tool_versions
 from sw.benchmark import attention, frames, host, simulators, switching
 from sw.benchmark.frames import CASES, Case
 from sw.benchmark.quoted import QUOTED
 from sw.benchmark.tables import to_markdown
-from sw.files import file_aside, write_json
 from sw.prepare import Report, prepare, silent
 
 SPEED_MODEL = "nano"
@@ -52,7 +52,7 @@ def run_bench(
     ------
     ValueError
         For an unknown or unusable model.
-    sim.build.BuildError, sim.tools.ToolError
+    sim.build.BuildError, common.tools.ToolError
         A simulator cannot be built.
     sim.bench.BenchFailure
         A simulation did not come to its end.

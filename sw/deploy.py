@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from common.files import folder_aside
+from common.tools import git_id, tool_versions
 from hw.boards.link.protocol import Identity
 from hw.config import PRESETS
 from sim.board import SimulatedBoard
-from sim.tools import git_id, tool_versions
 from sw.driver.device import RUN_SECONDS, Device
 from sw.driver.errors import WrongConfiguration
 from sw.driver.link import answer_seconds
 from sw.driver.transport import SerialTransport
-from sw.files import folder_aside
 from sw.pictures import Picture
 from sw.predictions import Prediction, compare
 from sw.prepare import Prepared, Report, machine, silent

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sw.files import file_aside
+from common.files import file_aside
 from sw.outcome import RunResult
 from sw.prepare import Prepared
 from sw.readback import residual_streams

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.files import CACHE, write_json
 from hw.config import AcceleratorConfig
 from sw import cycles
 from sw.cycle_model.predict import predict
-from sw.files import CACHE, write_json
 from sw.outcome import FrameOutcome
 from sw.program import Program
 

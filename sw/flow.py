@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from common.tools import git_id, tool_versions
 from sim.machine import Frame, FrameResult, MemorySettings, Progress, build_machine, run_machine
 from sim.sdram import SdramSettings
-from sim.tools import git_id, tool_versions
 from sw import cycles
 from sw.cycle_model.predict import predict, queue_lengths
 from sw.estimate import remember_speed
@@ -75,7 +75,7 @@ def execute(
 
     Raises
     ------
-    sim.tools.ToolError, sim.build.BuildError
+    common.tools.ToolError, sim.build.BuildError
         No compiler, or it rejected the design.
     sim.bench.BenchFailure
         The simulation did not come to its end.

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
+from common.files import PROJECT_ROOT, keep_newest
 from golden import checkpoint
 from golden.checkpoint import Checkpoint, CheckpointError
 from golden.config import MODELS
 from golden.scenes import DATA_VERSION
 from golden.seeded import seeded_model
 from golden.seeded_gates import ROUTINGS
-from sw.files import PROJECT_ROOT, keep_newest
 
 TRAINED_MODELS = PROJECT_ROOT / "models"
 SEEDED = ("m3vit-backbone", "deit-small", "pico")

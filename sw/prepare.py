@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from common.files import CACHE, file_aside, keep_newest, remembered, source_digest
 from golden import checkpoint
 from golden.checkpoint import Checkpoint
 from golden.integer import storage
@@ -25,7 +26,6 @@ from hw.config import preset as find_preset
 from hw.formats import Numerics
 from sw.compiler import compile_model
 from sw.datasets.procedural import ProceduralScenes
-from sw.files import CACHE, file_aside, keep_newest, remembered, source_digest
 from sw.models import check_routing, find_model
 from sw.program import Program
 from sw.quantise import calibration_images, quantise

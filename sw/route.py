@@ -7,12 +7,12 @@ from typing import Any
 
 from amaranth.back import rtlil
 
+from common.files import PROJECT_ROOT, write_json
+from common.tools import git_id, tool_versions
 from hw.accelerator import Accelerator
 from hw.config import preset as find_preset
 from hw.ecp5.platform import Ecp5
-from sim.tools import git_id, tool_versions
 from sim.verilog import collector_paused
-from sw.files import PROJECT_ROOT, write_json
 from sw.synth import OnProgress
 from sw.synthesis.few_pins import CORE, FewPins
 from sw.synthesis.nextpnr import place_and_route, tuned

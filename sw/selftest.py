@@ -13,15 +13,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.files import write_json
+from common.tools import git_id, tool_versions
 from hw.config import preset as find_preset
 from hw.isa import ErrorCode
 from sim.bench import BenchFailure
 from sim.build import Simulator
 from sim.machine import Frame, build_machine, run_machine
-from sim.tools import git_id, tool_versions
 from sw.fault_kinds import KINDS
 from sw.faults import ASSERTION, MODEL, SEED, Fault, Place, Subject
-from sw.files import write_json
 from sw.prepare import Report, silent
 from sw.verify import verify
 
@@ -130,7 +130,7 @@ def run_selftest(
     ------
     ValueError
         Unknown preset.
-    sim.build.BuildError, sim.tools.ToolError
+    sim.build.BuildError, common.tools.ToolError
         The simulator cannot be built.
     sim.bench.BenchFailure
         A simulation did not come to its end for another reason than an assertion of the hardware.

@@ -11,12 +11,12 @@ from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable
 from rich.table import Table
 
+from common.files import PROJECT_ROOT, write_json
+from common.tools import git_id, tool_versions
 from hw.accelerator import Accelerator
 from hw.config import preset as find_preset
 from hw.ecp5.platform import Ecp5
-from sim.tools import git_id, tool_versions
 from sim.verilog import collector_paused
-from sw.files import PROJECT_ROOT, write_json
 from sw.resources.fits import check_fits
 from sw.synthesis.cost import RESOURCES, count, excess
 from sw.synthesis.cost import family as find_family

@@ -11,20 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from common.cache import Cache, digest, sources
+from common.files import PROJECT_ROOT, check_folder, file_aside, write_json
+from common.tools import git_id, tool_versions
 from hw.boards.board import Board
 from hw.boards.board import board as find_board
 from hw.boards.link.protocol import Identity
 from hw.boards.top import CORE_CLOCK
 from hw.config import AcceleratorConfig
 from hw.config import preset as find_preset
-from sim.tools import git_id, tool_versions
 from sw.bitstream import design as designs
-from sw.bitstream.cache import Cache, digest, sources
 from sw.bitstream.pack import FLASH_MHZ, pack
 from sw.bitstream.report import critical_path
 from sw.bitstream.routes import Placement, best, route_seeds
 from sw.bitstream.stamp import build_name, stamp, with_comments
-from sw.files import PROJECT_ROOT, check_folder, file_aside, write_json
 from sw.resources.fits import check_fits, need, refusal
 from sw.synthesis.cost import FAMILIES, RESOURCES, Family, SynthesisError, count
 from sw.synthesis.yosys import NETLIST, synthesise

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sw.bitstream.cache import Cache, digest
-from sw.files import write_json
+from common.cache import Cache, digest
+from common.files import write_json
 from sw.synthesis.cost import SynthesisError
 from sw.synthesis.nextpnr import ROUTER, STARTS, place_and_route, settings, tuned
 from sw.synthesis.yosys import NETLIST

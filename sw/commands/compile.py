@@ -38,10 +38,10 @@ def command(
 
       tessera compile --model m3vit-tiny --board ulx3s-85f
     """
+    from common.files import file_aside
     from hw.boards.board import board as find_board
     from sw import cycles
     from sw.cycle_model.predict import predict
-    from sw.files import file_aside
     from sw.prepare import compile_file, machine
     from sw.quantiser.calibration import Calibration
     from sw.resources.fits import check_fits

@@ -52,8 +52,8 @@ def command(
 
       tessera deploy --port simulated --model nano
     """
+    from common.files import check_folder
     from sw import deploy, flow
-    from sw.files import check_folder
     from sw.prepare import prepare
 
     check_folder(out)

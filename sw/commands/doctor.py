@@ -18,7 +18,7 @@ def command() -> None:
 
       tessera doctor
     """
-    from sim.tools import check_environment, git_id
+    from common.tools import check_environment, git_id
 
     checks = check_environment()
     rows = [(check.name, check.found, check.expected, verdict(check.ok)) for check in checks]

@@ -37,9 +37,9 @@ def command(
 
       tessera estimate --preset tiny --set lanes=8 --set memory_bytes=8 --json build/estimate.json
     """
+    from common.files import write_json
     from hw.boards.board import board as find_board
     from hw.config import preset as find_preset
-    from sw.files import write_json
     from sw.resources.changes import changed
     from sw.resources.estimate import estimate
     from sw.resources.fits import shortage

@@ -55,9 +55,9 @@ def command(
 
       tessera evaluate --model m3vit.safetensors --data cityscapes --root ~/cityscapes --json cityscapes.json
     """
+    from common.files import write_json
     from sw import prepare
     from sw.evaluation import choose_data, evaluate
-    from sw.files import write_json
     from sw.quantiser.calibration import Calibration
 
     if json.is_dir():

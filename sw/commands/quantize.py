@@ -45,9 +45,9 @@ def command(
     """
     import numpy as np
 
+    from common.files import file_aside, write_json
     from golden.integer import storage
     from sw import prepare
-    from sw.files import file_aside, write_json
     from sw.pictures import load_picture
     from sw.quantise import calibration_images, error_report
     from sw.quantiser.calibration import Calibration

@@ -72,9 +72,9 @@ def command(
 
       tessera run --model build/m3vit.safetensors --image weights/image.float32.bin --dump build/tensors.npz
     """
+    from common.files import check_folder
     from sw import flow
     from sw.dump import dump_tensors
-    from sw.files import check_folder
     from sw.prepare import ACCURACY_SCENES, prepare
     from sw.quantiser.calibration import Calibration
     from sw.report import write_report

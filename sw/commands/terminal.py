@@ -25,8 +25,8 @@ console = Console(soft_wrap=False)
 def _is_mistake(error: Exception) -> bool:
     if isinstance(error, (ValueError, OSError)):
         return True
+    from common.tools import ToolError
     from sim.build import BuildError
-    from sim.tools import ToolError
     from sw.driver.errors import DriverError
 
     return isinstance(error, (ToolError, BuildError, DriverError))

@@ -50,9 +50,9 @@ def command(
 
       tessera train --steps 100 --pool 256 -o build/quick.safetensors
     """
+    from common.files import PROJECT_ROOT
     from golden.recipes import RECIPES, Recipe
     from golden.training import Progress, train
-    from sw.files import PROJECT_ROOT
 
     if model not in MODELS:
         raise ValueError(f"unknown geometry '{model}'; golden/config.py has: {', '.join(MODELS)}")

@@ -49,9 +49,9 @@ def command(
 
       tessera verify --activation-width 8 --activation-width 12 --activation-width 16 --stalls 60 --seed 7
     """
+    from common.files import check_folder, write_json
     from sim.machine import MemorySettings
     from sw import flow, prepare
-    from sw.files import check_folder, write_json
 
     check_folder(out)
     memory = MemorySettings(read_latency=memory_latency, stall=stalls, seed=seed)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from sw.files import folder_aside
+from common.files import folder_aside
 from sw.outcome import RunResult
 from sw.report import attention_figures, cycle_figures, error_figures, expert_figures, figures
 from sw.report.page import render

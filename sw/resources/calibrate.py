@@ -14,12 +14,12 @@ from dataclasses import replace
 
 from amaranth.back import rtlil
 
+from common.tools import git_id, tool_versions
 from hw.accelerator import Accelerator
 from hw.boards.board import BOARDS, Board
 from hw.config import AcceleratorConfig
 from hw.config import preset as find_preset
 from hw.ecp5.platform import Ecp5
-from sim.tools import git_id, tool_versions
 from sim.verilog import collector_paused
 from sw.bitstream import design as designs
 from sw.resources.configurations import CALIBRATION, HELD_BACK

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from sim.tools import tool_versions
-from sw.bitstream.cache import digest, sources
-from sw.files import CACHE, PROJECT_ROOT, write_json
+from common.cache import digest, sources
+from common.files import CACHE, PROJECT_ROOT, write_json
+from common.tools import tool_versions
 from sw.synthesis.cost import FAMILIES, RESOURCES, count
 from sw.synthesis.units import MACHINE, TOP, Units
 from sw.synthesis.yosys import synthesise

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.files import file_aside
 from hw.config import AcceleratorConfig
-from sw.files import file_aside
 
 FILE = Path(__file__).with_name("calibration.json")
 

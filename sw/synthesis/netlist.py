@@ -8,13 +8,13 @@ from pathlib import Path
 
 from amaranth.back import rtlil
 
+from common.cache import Cache, digest, sources
+from common.files import PROJECT_ROOT, file_aside
+from common.tools import tool_versions
 from hw.accelerator import Accelerator
 from hw.config import AcceleratorConfig
 from hw.ecp5.platform import Ecp5
 from sim.netlist import simulation_source
-from sim.tools import tool_versions
-from sw.bitstream.cache import Cache, digest, sources
-from sw.files import PROJECT_ROOT, file_aside
 from sw.synthesis.yosys import synthesise, write_verilog
 
 _WORK = PROJECT_ROOT / "build" / "netlist"

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sw.files import file_aside
+from common.files import file_aside
 from sw.synthesis.cost import SynthesisError
 from sw.synthesis.yosys import NETLIST
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sim import build, tools
+from common import tools
+from sim import build
 from sim.bench import BenchFailure, run_bench
 from sim.build import BuildOptions, build_simulator
 from sim.verilog import export_verilog

@@ -7,7 +7,7 @@ import importlib.util
 
 import pytest
 
-from sim import tools
+from common import tools
 
 
 def failing(checks):

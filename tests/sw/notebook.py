@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from sw.files import file_aside
+from common.files import file_aside
 
 PATH = Path(__file__).parents[2] / "docs" / "tutorial.ipynb"
 

@@ -11,12 +11,13 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from common import cache
+from common.cache import KEPT, Cache
 from hw.boards.board import board
 from hw.boards.link.protocol import Identity
 from hw.config import preset
-from sw.bitstream import cache, flow, routes
 from sw.bitstream import design as designs
-from sw.bitstream.cache import KEPT, Cache
+from sw.bitstream import flow, routes
 from sw.bitstream.flow import TimingMissed, run_bitstream
 from sw.bitstream.pack import pack, unpack
 from sw.bitstream.report import critical_path, own_name, tables

@@ -142,7 +142,7 @@ def test_bad_values(tmp_path: Path, small: Path, arguments: list[str], words: tu
 
 def test_no_compiler(tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    from sim import tools
+    from common import tools
 
     tools.cxx_version.cache_clear()
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sw import files
+from common import files
 
 
 def test_file_is_replaced_only_on_success(tmp_path: Path) -> None:

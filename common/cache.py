@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sw.files import CACHE, PROJECT_ROOT, folder_aside
+from common.files import CACHE, PROJECT_ROOT, folder_aside
 
 KEPT = {"design": 6, "cells": 4, "blocks": 8, "route": 16, "bit": 16, "netlist": 4}
 """Folders that stay for each step, the latest used; a large netlist takes 100 MB."""
