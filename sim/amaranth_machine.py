@@ -11,8 +11,8 @@ from amaranth.sim import Simulator
 
 from hw.accelerator import Accelerator
 from hw.isa import REGISTERS
+from program.program import Program
 from sim.machine import Frame, MemorySettings
-from sw.program import Program
 
 
 def cycles_per_second(program: Program, frame: Frame, cycles: int) -> float:

@@ -24,6 +24,8 @@ from hw.boards.sdram.memory import SdramMemory
 from hw.boards.system import CLIENTS
 from hw.config import AcceleratorConfig
 from hw.isa import SHARE_BITS, CycleCause, ErrorCode
+from program.program import Program
+from program.traces import Traces
 from sim import memory
 from sim.activity import Activity, read_activity
 from sim.bench import run_bench
@@ -32,8 +34,6 @@ from sim.sdram import SOURCE as CHIP
 from sim.sdram import SdramSettings
 from sim.traces import WIDTH_PARAMETERS, read_records
 from sim.verilog import Design, export_cached
-from sw.program import Program
-from sw.traces import Traces
 
 MEMORY_BYTES = 1 << 25
 """Size of the simulated DRAM, the same in every build."""

@@ -12,8 +12,8 @@ import numpy as np
 
 from hw.accelerator import trace_payloads
 from hw.config import AcceleratorConfig
+from program.traces import record_types
 from sim.verilog import Leaf, leaves
-from sw.traces import record_types
 
 WIDTH_PARAMETERS = {
     "scratchpad": "SCRATCH_BITS",
@@ -70,5 +70,5 @@ def _read(folder: Path, config: AcceleratorConfig, space: str, record: np.dtype,
 
 
 def read_records(folder: Path, config: AcceleratorConfig, frame: int) -> dict[str, np.ndarray]:
-    """Every write of one frame of a run by memory (``sw.traces.record_types``), from the files in ``folder``."""
+    """Every write of one frame of a run by memory (``program.traces.record_types``), from the files in ``folder``."""
     return {space: _read(folder, config, space, record, frame) for space, record in record_types(config).items()}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hw.isa import CycleCause
-from sw.program import Command, Program
+from program.program import Command, Program
 
 CAUSES = tuple(cause.name.lower() for cause in CycleCause)
 """Names of the causes, in their order."""

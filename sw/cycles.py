@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hw.config import AcceleratorConfig
-from sw.program import Program
+from program.program import Program
 
 
 class Work(NamedTuple):

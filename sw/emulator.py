@@ -14,8 +14,8 @@ import numpy as np
 from golden.integer import functions
 from hw.config import AcceleratorConfig
 from hw.isa import COMMAND_BYTES, Destination, Opcode, decode
-from sw.program import Program
-from sw.traces import Recorder, Traces
+from program.program import Program
+from program.traces import Recorder, Traces
 
 Fields = dict[str, int]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from common.files import CACHE, write_json
 from hw.config import AcceleratorConfig
+from program.program import Program
 from sw import cycles
 from sw.cycle_model.predict import predict
 from sw.outcome import FrameOutcome
-from sw.program import Program
 
 _GUESSED_SPEED = {"cycles_per_s": 150_000.0}
 

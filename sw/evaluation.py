@@ -20,13 +20,13 @@ from golden.integer.model import IntegerModel
 from golden.integer.parameters import QuantisedModel
 from golden.scenes_common import CLASS_NAMES
 from hw.config import AcceleratorConfig
+from program.program import Program
 from sw import prepare
 from sw.compiler import CapacityError, compile_model
 from sw.datasets import DATASETS, PROCEDURAL, Dataset, ProceduralScenes, Request, open_dataset, resized
 from sw.datasets.dataset import DEPTH, SEGMENTATION
 from sw.pictures import Picture
 from sw.prepare import Prepared, Report, silent
-from sw.program import Program
 from sw.quantise import CALIBRATION_SCENES
 from sw.quantiser.calibration import Calibration
 from sw.scoring import FLOAT, Scorer, Tally, as_map, float_outputs, score

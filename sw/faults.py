@@ -15,9 +15,9 @@ from golden.integer.parameters import QuantisedModel
 from golden.model import seeded
 from hw.config import AcceleratorConfig
 from hw.isa import COMMAND_BYTES, ErrorCode, Opcode, StallSource, decode, encode
+from program.program import Command, Tensor
 from sim.machine import Frame, FrameResult, Upset
 from sw.compiler import compile_model
-from sw.program import Command, Tensor
 from sw.quantise import quantise
 from sw.verdict import Mismatch
 

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from common.tools import git_id, tool_versions
+from program.program import Program
 from sim.machine import Frame, FrameResult, MemorySettings, Progress, build_machine, run_machine
 from sim.sdram import SdramSettings
 from sw import cycles
@@ -32,7 +33,6 @@ from sw.outcome import FrameOutcome, RunResult, routing
 from sw.pictures import Picture, load_picture, scene_picture
 from sw.predictions import compare
 from sw.prepare import ACCURACY_SCENES, Prepared, Report, accuracy, prepare, silent
-from sw.program import Program
 from sw.quantise import frame_errors
 from sw.quantiser.calibration import Calibration
 from sw.verify import verify

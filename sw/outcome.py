@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from program.program import Program
 from sw import breakdown, cycles, rollout
 from sw.pictures import Picture
 from sw.predictions import Prediction
-from sw.program import Program
 from sw.verdict import Verdict
 
 if TYPE_CHECKING:

@@ -24,10 +24,10 @@ from golden.scenes_common import CLASS_NAMES
 from hw.config import AcceleratorConfig
 from hw.config import preset as find_preset
 from hw.formats import Numerics
+from program.program import Program
 from sw.compiler import compile_model
 from sw.datasets.procedural import ProceduralScenes
 from sw.models import check_routing, find_model
-from sw.program import Program
 from sw.quantise import calibration_images, quantise
 from sw.quantiser.calibration import Calibration
 from sw.scoring import FLOAT, Scorer, score

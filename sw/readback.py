@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from hw.config import AcceleratorConfig
+from program.program import Program, Tensor
+from program.traces import Traces
 from sw.expectation import REPEATED, raw_width, writes
-from sw.program import Program, Tensor
-from sw.traces import Traces
 
 _LAYOUTS = ("rows", "last", "transposed", "scores", "exponentials")
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from golden.config import ModelConfig
-from sw.program import Program
+from program.program import Program
+from program.traces import Traces
 from sw.readback import exponentials
-from sw.traces import Traces
 
 
 def attention(program: Program, traces: Traces, task: int) -> list[np.ndarray] | None:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from hw.isa import CycleCause, Opcode, decode
+from program.program import Command, Program
 from sim.activity import Activity
 from sw.breakdown import named
 from sw.outcome import FrameOutcome
-from sw.program import Command, Program
 
 TRACKS = ("compute unit", "experts", "weight stream", "softmax", "LayerNorm", "gate", "image and store")
 """Tracks of a frame from top to bottom; thread numbers count from 1."""

@@ -12,9 +12,9 @@ import numpy as np
 
 from golden.integer.functions import Queue
 from hw.isa import Opcode, decode
+from program.program import Command, Program, Tensor
+from program.traces import SPACES, Traces
 from sw.expectation import Comparison, Expectation, Writes, output_writes, writes
-from sw.program import Command, Program, Tensor
-from sw.traces import SPACES, Traces
 from sw.verdict import Mismatch, TensorVerdict, Verdict
 
 _AXES = {

@@ -7,11 +7,11 @@ import numpy as np
 from golden.integer.parameters import QuantisedModel
 from hw.config import AcceleratorConfig
 from hw.isa import COMMAND_BYTES
+from program.program import MemoryMap, Program
 from sw.compiler.geometry import Geometry
 from sw.compiler.layout import CapacityError, Plan
 from sw.compiler.lowering import Lowering
 from sw.compiler.weights import padded
-from sw.program import MemoryMap, Program
 
 __all__ = ["CapacityError", "compile_model"]
 

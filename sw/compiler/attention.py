@@ -8,10 +8,10 @@ import numpy as np
 
 from golden.integer.parameters import QuantisedAttention, QuantisedLayer, QuantisedLinear
 from hw.isa import Destination, Follow, Opcode, Unit
+from program.program import Tensor
 from sw import cycles
 from sw.compiler.emission import NOTHING, Emitter, suffix
 from sw.compiler.weights import pad_axis, parameter_bytes, spread
-from sw.program import Tensor
 
 
 class AttentionLowering(Emitter):

@@ -9,12 +9,12 @@ import numpy as np
 from golden.integer.parameters import QuantisedLayerNorm, QuantisedLinear
 from hw.config import AcceleratorConfig
 from hw.isa import EVERYTHING, Destination, Follow, Opcode, Unit, encode
+from program.program import Command, Tensor
 from sw import cycles
 from sw.compiler.geometry import Geometry
 from sw.compiler.layout import Plan
 from sw.compiler.weights import StreamBuilder, chunked, pad_axis, padded, parameter_bytes, spread, tile_bytes
 from sw.cycles import Work
-from sw.program import Command, Tensor
 
 ALL_TASKS = 0xFFFF
 NOTHING = Unit(0)

@@ -13,12 +13,12 @@ from golden.integer.parameters import (
     QuantisedModel,
 )
 from hw.isa import Destination, Follow, Opcode, Unit
+from program.program import Output, Tensor
 from sw import cycles
 from sw.compiler.attention import AttentionLowering
 from sw.compiler.emission import NOTHING, suffix
 from sw.compiler.layout import Plan
 from sw.compiler.weights import pad_axis
-from sw.program import Output, Tensor
 
 
 class Lowering(AttentionLowering):

@@ -12,12 +12,12 @@ from hw.register_slice import RegisterSlice
 from hw.sequencer.command import DECODED_BITS
 from hw.sequencer.dispatch import UNIT_OF
 from hw.sequencer.fetch import RING_COMMANDS
+from program.program import Command, Program
 from sw.cycle_model.bus import Bus
 from sw.cycle_model.engine import EngineJob, EngineModel, shared
 from sw.cycle_model.image import ImageModel
 from sw.cycle_model.stream import WeightStreamModel
 from sw.cycle_model.units import GateModel, NormModel, StoreModel
-from sw.program import Command, Program
 
 WRITE_LATENCY = 20
 """Cycles from the last beat written to memory's answer, as ``sim.machine.MemorySettings`` has it."""

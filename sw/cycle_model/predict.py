@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from program.program import Program
 from sw.cycle_model.frame import FrameModel
-from sw.program import Program
 
 
 @dataclass(frozen=True, kw_only=True)

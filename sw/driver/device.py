@@ -18,6 +18,7 @@ from hw.boards.link.protocol import (
 )
 from hw.bus.control import IDENTITY, INTERFACE_VERSION, configuration_word
 from hw.isa import REGISTERS, CycleCause, ErrorCode
+from program.program import Program
 from sw.driver.errors import (
     LinkLost,
     MachineHalted,
@@ -27,7 +28,6 @@ from sw.driver.errors import (
 )
 from sw.driver.link import ANSWER_SECONDS, Link
 from sw.driver.transport import Transport
-from sw.program import Program
 
 COUNTERS = ("cycles", *(cause.counter for cause in CycleCause), "read_bytes", "write_bytes")
 """What :meth:`Device.counters` reads, besides status and error."""

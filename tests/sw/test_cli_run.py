@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from program.program import Program
 from sw import flow
 from sw.cli import app
 from sw.prepare import compile_file, prepare
-from sw.program import Program
 from tests.sw.small_checkpoints import save_small
 
 

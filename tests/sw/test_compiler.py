@@ -11,12 +11,12 @@ from golden.config import M3VIT_BACKBONE, NANO, TaskConfig
 from golden.integer.model import IntegerModel
 from hw.config import PRESETS, preset
 from hw.isa import COMMAND_BYTES, Opcode, decode
+from program.program import Program
 from sw import cycles, emulator
 from sw.compiler import CapacityError, compile_model
 from sw.compiler.geometry import Geometry
 from sw.compiler.layout import Buffer, Plan, first_fit
 from sw.compiler.weights import StreamBuilder, parameter_bytes, spread, tile_bytes
-from sw.program import Program
 from sw.verify import verify
 from tests.sw.models import random_geometry, random_image, random_model
 

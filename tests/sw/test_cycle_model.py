@@ -10,11 +10,11 @@ import pytest
 from golden.config import M3VIT_BACKBONE, ModelConfig, TaskConfig
 from golden.integer.model import IntegerModel
 from hw.config import preset
+from program.program import Program
 from sim.machine import Frame, MemorySettings, run_machine
 from sw.compiler import compile_model
 from sw.cycle_model.frame import balanced
 from sw.cycle_model.predict import Prediction, predict, queue_lengths
-from sw.program import Program
 from tests.sw.models import random_image, random_model
 
 FRAME, COMMAND = 0.03, 0.10

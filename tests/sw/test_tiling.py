@@ -11,13 +11,13 @@ from golden.config import DEIT_SMALL, ModelConfig, TaskConfig
 from golden.integer.model import IntegerModel
 from hw.config import AcceleratorConfig, preset
 from hw.isa import COMMAND_BYTES, decode, encode
+from program.program import Program
 from sim.machine import Frame, MemorySettings, run_machine
 from sw import cycles, emulator
 from sw.compiler import CapacityError, compile_model
 from sw.compiler.geometry import Geometry, Tiling, tilings
 from sw.compiler.layout import Allocation, Plan, buffers
 from sw.cycle_model.predict import predict, queue_lengths
-from sw.program import Program
 from sw.readback import residual_streams
 from sw.verify import verify
 from tests.sw.models import random_image, random_model

@@ -12,10 +12,10 @@ import pytest
 from golden.config import ModelConfig, TaskConfig
 from golden.integer.model import IntegerModel
 from hw.config import preset
+from program.program import Program
+from program.traces import Traces
 from sw import emulator
 from sw.compiler import compile_model
-from sw.program import Program
-from sw.traces import Traces
 from sw.verify import Verdict, verify
 from tests.sw.models import random_image, random_model
 
