@@ -21,13 +21,18 @@ from amaranth.hdl import Cat, Elaboratable, Module, Mux, ResetInserter, Signal, 
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.bus.control import ControlRegisters
+from hw.blocks.arbiter import WriteArbiter
+from hw.blocks.pipeline import delay
+from hw.blocks.sleep import lasting, sleeping, working
 from hw.bus.read_master import ReadMaster
 from hw.compute.array import ComputeArray
 from hw.compute.engine import ComputeEngine
 from hw.compute.parameters import ParameterStore
 from hw.compute.writeback import Writeback
 from hw.config import AcceleratorConfig
+from hw.control.control import ControlRegisters
+from hw.gate.gate import Gate, queue_write
+from hw.image.loader import ImageLoader
 from hw.interfaces import (
     MEMORY_LATENCY,
     Axi4Lite,
@@ -44,20 +49,15 @@ from hw.interfaces import (
     scratch_write,
 )
 from hw.isa import CycleCause, ErrorCode, StallSource
-from hw.memory.arbiter import WriteArbiter
-from hw.memory.image import ImageLoader
+from hw.layernorm.layernorm import LayerNorm
 from hw.memory.residual import ResidualMemory
 from hw.memory.rows import BEYOND_LATENCY
 from hw.memory.scratchpad import Scratchpad
 from hw.memory.store import StoreUnit
-from hw.memory.stream import WeightStream
-from hw.nonlinear.gate import Gate, queue_write
-from hw.nonlinear.layernorm import LayerNorm
-from hw.nonlinear.softmax import Softmax
-from hw.pipeline import delay
 from hw.sequencer.ledger import ENGINE, FOLLOWERS, GATE, IMAGE, NORM, STORE, STREAM, UNITS
 from hw.sequencer.sequencer import Sequencer
-from hw.sleep import lasting, sleeping, working
+from hw.softmax.softmax import Softmax
+from hw.stream.weight_stream import WeightStream
 
 SCRATCH_WRITE_LATENCY = 1
 """From a unit's write to the scratchpad, after which it may be done, to the write at the memory, and in the trace."""

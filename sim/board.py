@@ -17,12 +17,12 @@ from amaranth.lib.wiring import Out, connect, flipped
 
 from common.tools import ToolError
 from hw.accelerator import Accelerator
-from hw.boards.link.protocol import Identity
+from hw.blocks.sleep import lasting, sleeping
 from hw.boards.on_chip_memory import OnChipMemory
-from hw.boards.sdram.memory import SdramMemory
 from hw.boards.system import CLIENTS, System
 from hw.config import AcceleratorConfig
-from hw.sleep import lasting, sleeping
+from hw.link.protocol import Identity
+from hw.sdram.memory import SdramMemory
 from sim.build import BUILD_ROOT, BuildOptions, Simulator, build_simulator
 from sim.sdram import SOURCE as CHIP
 from sim.sdram import SdramSettings

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from hw.accelerator import Accelerator
-from hw.boards.sdram.memory import SdramMemory
 from hw.boards.system import CLIENTS
 from hw.config import AcceleratorConfig
 from hw.isa import SHARE_BITS, CycleCause, ErrorCode
+from hw.sdram.memory import SdramMemory
 from program.program import Program
 from program.traces import Traces
 from sim import memory

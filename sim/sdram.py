@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hw.boards.sdram.chip import ANY_CHIP, SdramChip, SdramTiming
+from hw.sdram.chip import ANY_CHIP, SdramChip, SdramTiming
 
 SOURCE = Path(__file__).with_name("sdram_chip.sv")
 CONTROLLER_CYCLES = 12

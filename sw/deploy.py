@@ -16,8 +16,8 @@ import torch
 
 from common.files import folder_aside
 from common.tools import git_id, tool_versions
-from hw.boards.link.protocol import Identity
 from hw.config import PRESETS
+from hw.link.protocol import Identity
 from sim.board import SimulatedBoard
 from sw.driver.device import RUN_SECONDS, Device
 from sw.driver.errors import WrongConfiguration

@@ -9,11 +9,11 @@ from amaranth_boards.ecpix5 import ECPIX585Platform
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
 from hw.boards.on_chip_memory import OnChipMemory
-from hw.boards.sdram.chip import ANY_CHIP, SdramChip
-from hw.boards.sdram.memory import SdramMemory
-from hw.boards.sdram.pins import EXTRA_LATENCY
 from hw.boards.system import CLIENTS
 from hw.config import AcceleratorConfig
+from hw.sdram.chip import ANY_CHIP, SdramChip
+from hw.sdram.memory import SdramMemory
+from hw.sdram.pins import EXTRA_LATENCY
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Board:
     reset:
         Button that holds the machine in reset.
     lights:
-        Pins of the lights, in the order of :func:`hw.boards.lights.lights`; may be fewer.
+        Pins of the lights, in the order of :func:`hw.blocks.lights.lights`; may be fewer.
     memory:
         The SDRAM chip, or bytes of block RAM.
     loader:

@@ -7,11 +7,11 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
-from hw.boards.sdram.bridge import MemoryBridge
-from hw.boards.sdram.chip import SIZE_BYTES, WORD_BITS
-from hw.boards.sdram.interfaces import finished_word, read_word, row_run, write_word
 from hw.config import AcceleratorConfig
 from hw.interfaces import BLOCK_LATENCY, Axi4Read, Axi4Write, Strobe
+from hw.sdram.bridge import MemoryBridge
+from hw.sdram.chip import SIZE_BYTES, WORD_BITS
+from hw.sdram.interfaces import finished_word, read_word, row_run, write_word
 
 LEAST_BYTES = 4096
 
@@ -31,7 +31,7 @@ class WordStore(wiring.Component):
     Members
     -------
     run, write_data, writer, written, read:
-        As of :class:`hw.boards.sdram.controller.SdramController`.
+        As of :class:`hw.sdram.controller.SdramController`.
 
     Timing: a word a cycle, one idle cycle between two runs; a run to its first ``read`` 1 + BLOCK_LATENCY cycles.
     """
@@ -124,7 +124,7 @@ class OnChipMemory(wiring.Component):
     Members
     -------
     readers, writers:
-        As of :class:`hw.boards.sdram.memory.SdramMemory`; a burst that begins beyond ``size_bytes`` is answered with
+        As of :class:`hw.sdram.memory.SdramMemory`; a burst that begins beyond ``size_bytes`` is answered with
         DECERR.
     initialised:
         Always 1: all bytes are 0 when the device is configured.

@@ -9,13 +9,13 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.accelerator import Accelerator
-from hw.boards.lights import BLINK_SECONDS, lights, shown
-from hw.boards.link.link import IDLE_SECONDS, HostLink
-from hw.boards.link.protocol import Identity
+from hw.blocks.lights import BLINK_SECONDS, lights, shown
 from hw.boards.on_chip_memory import OnChipMemory
-from hw.boards.sdram.memory import SdramMemory
 from hw.bus.axi_slices import connect_sliced
 from hw.config import AcceleratorConfig
+from hw.link.link import IDLE_SECONDS, HostLink
+from hw.link.protocol import Identity
+from hw.sdram.memory import SdramMemory
 
 CLIENTS = 2
 """Of the memory, each with a port to read and one to write: accelerator and host link."""
@@ -42,7 +42,7 @@ class System(wiring.Component):
     identity:
         What the device says that it is; has the clock.
     idle_seconds:
-        As of :class:`hw.boards.link.link.HostLink`.
+        As of :class:`hw.link.link.HostLink`.
     accelerator:
         Stands for :class:`hw.accelerator.Accelerator`, with the same members.
 
@@ -51,7 +51,7 @@ class System(wiring.Component):
     rx, tx:
         Serial line, as the device sees it; ``rx`` synchronised to the clock.
     lights:
-        :func:`hw.boards.lights.lights`, from registers.
+        :func:`hw.blocks.lights.lights`, from registers.
     pads:
         To the SDRAM chip, as of the memory; absent if that has none.
 

@@ -11,12 +11,12 @@ from amaranth.lib.cdc import ResetSynchronizer
 from amaranth.lib.wiring import connect
 
 from hw.boards.board import Board, Pin
-from hw.boards.link.protocol import Identity
-from hw.boards.sdram.chip import SdramChip
-from hw.boards.sdram.pins import SdramPins, chip_clock_delay
 from hw.boards.system import System
 from hw.config import AcceleratorConfig
 from hw.ecp5.pll import Pll
+from hw.link.protocol import Identity
+from hw.sdram.chip import SdramChip
+from hw.sdram.pins import SdramPins, chip_clock_delay
 
 CHIP_DOMAIN = "chip"
 """Clock domain of nothing but the SDRAM chip's clock pin."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Module, Value
 from amaranth.lib import data, wiring
 
-from hw.register_slice import RegisterSlice
+from hw.blocks.register_slice import RegisterSlice
 
 _CHANNELS = {"ar": True, "r": False, "aw": True, "w": True, "b": False}
 """Whether each goes from the master to the memory."""

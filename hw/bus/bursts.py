@@ -7,9 +7,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from hw.blocks.register_slice import RegisterSlice
 from hw.config import AcceleratorConfig
 from hw.interfaces import read_request
-from hw.register_slice import RegisterSlice
 
 PAGE_BYTES = 4096
 """AXI4 (section A3.4.1): a burst must not cross a boundary of this many bytes."""

@@ -8,12 +8,12 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from hw.blocks.register_slice import RegisterSlice
 from hw.bus.bursts import PAGE_BYTES
 from hw.bus.window import burst_end, error_report, outside_window
 from hw.config import AcceleratorConfig
 from hw.interfaces import Axi4Read, Strobe, read_request
 from hw.isa import ErrorCode
-from hw.register_slice import RegisterSlice
 
 INCREMENTING = 1
 """AXI burst kind INCR."""

@@ -6,12 +6,12 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.arithmetic import registered_tree
+from hw.blocks.arithmetic import registered_tree
+from hw.blocks.multiplier import Multiplier
+from hw.blocks.pipeline import copy
 from hw.compute.bank import StationaryBanks
-from hw.compute.multiplier import Multiplier
 from hw.config import AcceleratorConfig
 from hw.interfaces import MEMORY_LATENCY, Strobe, accumulators, bank_exponentials, bank_fill, bank_hold, beat, lanes
-from hw.pipeline import copy
 
 
 class ComputeArray(wiring.Component):

@@ -6,9 +6,9 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arithmetic import round_shift
+from hw.blocks.arithmetic import round_shift
+from hw.blocks.pipeline import occupancy
 from hw.config import AcceleratorConfig
-from hw.pipeline import occupancy
 
 
 class GroupAssembler(wiring.Component):

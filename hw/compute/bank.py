@@ -7,9 +7,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from hw.blocks.pipeline import copy, delay
 from hw.config import AcceleratorConfig
 from hw.interfaces import BLOCK_LATENCY, MEMORY_LATENCY, Strobe, bank_exponentials, bank_fill, bank_hold, lanes
-from hw.pipeline import copy, delay
 
 
 class StationaryBanks(wiring.Component):

@@ -6,6 +6,9 @@ from amaranth.hdl import Array, Assert, Format, Module, Mux, ResetSignal, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.blocks.pipeline import delay, occupancy
+from hw.blocks.sleep import lasting, sleeping
+from hw.compute.gelu import Gelu
 from hw.compute.requantiser import Requantiser, Target
 from hw.config import AcceleratorConfig
 from hw.interfaces import (
@@ -18,9 +21,6 @@ from hw.interfaces import (
     parameter_set,
     query_scale,
 )
-from hw.nonlinear.gelu import Gelu
-from hw.pipeline import delay, occupancy
-from hw.sleep import lasting, sleeping
 
 
 def recipe(config: AcceleratorConfig) -> data.StructLayout:

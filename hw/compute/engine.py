@@ -6,6 +6,7 @@ from amaranth.hdl import Assert, Module, Mux, ResetInserter, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from hw.blocks.register_slice import HalfSlice
 from hw.compute.issuer import BeatIssuer
 from hw.compute.job_control import JobControl
 from hw.compute.loader import RowLoader
@@ -24,7 +25,6 @@ from hw.interfaces import (
     softmax_job,
     step,
 )
-from hw.register_slice import HalfSlice
 
 
 class ComputeEngine(wiring.Component):

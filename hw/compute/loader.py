@@ -6,11 +6,11 @@ from amaranth.hdl import Assert, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.blocks.pipeline import delay
+from hw.blocks.register_slice import RegisterSlice
 from hw.compute.phase import TileCounter
 from hw.config import AcceleratorConfig
 from hw.interfaces import MEMORY_LATENCY, Strobe, bank_hold, engine_job, lanes
-from hw.pipeline import delay
-from hw.register_slice import RegisterSlice
 
 
 def _request(config: AcceleratorConfig) -> data.StructLayout:

@@ -7,9 +7,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from hw.blocks.register_slice import RegisterSlice
 from hw.config import AcceleratorConfig
 from hw.interfaces import MEMORY_LATENCY, engine_job, queue_address, queue_entry
-from hw.register_slice import RegisterSlice
 
 
 def looked_up(config: AcceleratorConfig) -> data.StructLayout:

@@ -6,10 +6,10 @@ from amaranth.hdl import Assert, Format, Module, Mux, ResetSignal, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.blocks.pipeline import delay
 from hw.config import AcceleratorConfig
 from hw.formats import Numerics
 from hw.interfaces import BLOCK_LATENCY, MEMORY_LATENCY, Strobe, parameter_set
-from hw.pipeline import delay
 
 
 def _stored(numerics: Numerics) -> data.StructLayout:

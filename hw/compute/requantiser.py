@@ -7,11 +7,11 @@ from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import formats
-from hw.arithmetic import exceeds, saturate
-from hw.compute.multiplier import Multiplier
-from hw.compute.rounding import ROUNDING_LATENCY, registered_round_shift
+from hw.blocks.arithmetic import exceeds, saturate
+from hw.blocks.multiplier import Multiplier
+from hw.blocks.pipeline import delay, occupancy
+from hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
 from hw.config import AcceleratorConfig
-from hw.pipeline import delay, occupancy
 
 _PIECE = 17
 """Accumulators are multiplied in pieces of 17 bits, which suit 18 x 18 multipliers signed or unsigned."""

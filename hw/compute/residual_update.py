@@ -6,11 +6,11 @@ from amaranth.hdl import Array, Assert, Format, Module, Mux, ResetSignal, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arithmetic import exceeds, saturate
+from hw.blocks.arithmetic import exceeds, saturate
+from hw.blocks.pipeline import delay
 from hw.compute.assembler import GroupAssembler
 from hw.config import AcceleratorConfig
 from hw.interfaces import RESIDUAL_LATENCY, Strobe, residual_lanes, residual_write
-from hw.pipeline import delay
 
 _READ = max(1, GroupAssembler.LATENCY - RESIDUAL_LATENCY)
 """Cycles from a request to its read, which leaves from a register."""

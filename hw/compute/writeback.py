@@ -7,6 +7,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
+from hw.blocks.pipeline import delay
+from hw.blocks.sleep import lasting, sleeping
 from hw.compute.assembler import GroupAssembler
 from hw.compute.drain import Drain, recipe
 from hw.compute.residual_update import ResidualUpdate
@@ -25,8 +27,6 @@ from hw.interfaces import (
     scratch_write,
     step,
 )
-from hw.pipeline import delay
-from hw.sleep import lasting, sleeping
 
 _WAIT_CYCLES = 64
 """Longest time a step waits for its values to be assembled: the array's latency and the drain's."""

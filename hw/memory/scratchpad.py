@@ -6,10 +6,10 @@ from amaranth.hdl import Assert, Cat, Format, Module, Mux, ResetSignal, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.blocks.pipeline import delay
 from hw.config import AcceleratorConfig
 from hw.interfaces import MEMORY_LATENCY, Strobe, lanes, scratch_write
 from hw.memory.rows import Port, large_memory, report_beyond
-from hw.pipeline import delay
 
 
 class Scratchpad(wiring.Component):

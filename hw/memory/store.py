@@ -8,11 +8,11 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
+from hw.blocks.register_slice import RegisterSlice
 from hw.bus.window import error_report
 from hw.bus.write_master import WriteMaster
 from hw.config import AcceleratorConfig
 from hw.interfaces import RESIDUAL_LATENCY, Axi4Write, Strobe, residual_lanes
-from hw.register_slice import RegisterSlice
 
 
 def store_job(config: AcceleratorConfig) -> data.StructLayout:

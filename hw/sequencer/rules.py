@@ -8,7 +8,7 @@ from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
 from hw.isa import Destination, Follow, Opcode, fields
-from hw.nonlinear.layernorm import MAX_CHANNELS
+from hw.layernorm.layernorm import MAX_CHANNELS
 
 
 def _outside(value: Value, largest: int) -> Value:

@@ -8,9 +8,9 @@ from amaranth.hdl import Module
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from hw.blocks.register_slice import RegisterSlice
 from hw.config import AcceleratorConfig
 from hw.interfaces import Strobe, read_request, stream_job
-from hw.register_slice import RegisterSlice
 from hw.sequencer.dispatch import Dispatcher, dispatcher_members
 from hw.sequencer.fetch import CommandFetch
 from hw.sequencer.schedule import StreamScheduler

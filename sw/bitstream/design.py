@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hw.boards.board import Board
-from hw.boards.link.protocol import Identity
 from hw.boards.top import BoardTop, board_platform
 from hw.config import AcceleratorConfig
 from hw.ecp5.platform import Ecp5
+from hw.link.protocol import Identity
 
 ACCELERATOR = "top.system.accelerator"
 """Module that holds the machine's units."""

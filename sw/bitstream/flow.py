@@ -16,10 +16,10 @@ from common.files import PROJECT_ROOT, check_folder, file_aside, write_json
 from common.tools import git_id, tool_versions
 from hw.boards.board import Board
 from hw.boards.board import board as find_board
-from hw.boards.link.protocol import Identity
 from hw.boards.top import CORE_CLOCK
 from hw.config import AcceleratorConfig
 from hw.config import preset as find_preset
+from hw.link.protocol import Identity
 from sw.bitstream import design as designs
 from sw.bitstream.pack import FLASH_MHZ, pack
 from sw.bitstream.report import critical_path

@@ -1,6 +1,6 @@
 """Stamping: the identity is put into a placed design, where nothing else changes by it.
 
-The host link answers IDENTIFY from the initial content of a block RAM (``hw.boards.link.executor``). If that had the
+The host link answers IDENTIFY from the initial content of a block RAM (``hw.link.executor``). If that had the
 git id in it from the start, every commit would be synthesised, placed and routed anew, and might miss its clock by
 bad luck. So a design is made with a placeholder, and the block RAM's content is exchanged in nextpnr's result.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from hw.boards.link.protocol import Identity
+from hw.link.protocol import Identity
 from sw.synthesis.cost import SynthesisError
 
 _BLOCK = re.compile(r"^\.bram_init \d+\n((?:[0-9a-f]{3}[ \n]+)+)", re.MULTILINE)
@@ -42,7 +42,7 @@ def stamp(config: str, placeholder: Identity, identity: Identity) -> str:
     if len(places) != 1:
         raise SynthesisError(
             f"the identity's placeholder is in {len(places)} block RAMs of the placed design instead of one; "
-            "look at hw/boards/link/executor.py, which must keep it in a memory of bytes"
+            "look at hw/link/executor.py, which must keep it in a memory of bytes"
         )
     block, words, start = places[0]
     words[start : start + len(new)] = new

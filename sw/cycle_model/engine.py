@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hw.blocks.multiplier import Multiplier
 from hw.compute.bank import StationaryBanks
 from hw.compute.engine import ComputeEngine
 from hw.compute.lookup import QueueLookup
-from hw.compute.multiplier import Multiplier
 from hw.compute.writeback import Writeback
 from hw.config import AcceleratorConfig
 from hw.interfaces import MEMORY_LATENCY
-from hw.nonlinear.exp2 import Exp2
-from hw.nonlinear.softmax import Softmax
+from hw.softmax.exp2 import Exp2
+from hw.softmax.softmax import Softmax
 from sw.cycle_model.stream import DELIVERED, WeightStreamModel
 
 START = 2

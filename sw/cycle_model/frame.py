@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from hw.blocks.register_slice import RegisterSlice
 from hw.config import AcceleratorConfig
 from hw.isa import Destination, Follow, Opcode, Unit, decode
-from hw.register_slice import RegisterSlice
 from hw.sequencer.command import DECODED_BITS
 from hw.sequencer.dispatch import UNIT_OF
 from hw.sequencer.fetch import RING_COMMANDS

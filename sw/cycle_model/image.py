@@ -6,14 +6,14 @@ from bisect import bisect_left
 
 import numpy as np
 
+from hw.blocks.register_slice import RegisterSlice
 from hw.bus.bursts import BurstSplitter, longest_burst
 from hw.bus.prefetch import Prefetcher
 from hw.bus.read_master import ReadMaster
 from hw.config import AcceleratorConfig
-from hw.memory.image import ImageLoader
-from hw.memory.image_packer import PatchPacker
-from hw.memory.image_walk import BLOCK_COLUMNS, COLOURS, PatchWalker
-from hw.register_slice import RegisterSlice
+from hw.image.loader import ImageLoader
+from hw.image.packer import PatchPacker
+from hw.image.walk import BLOCK_COLUMNS, COLOURS, PatchWalker
 
 START = 1 + PatchWalker.LATENCY + RegisterSlice.LATENCY
 """From the job's being taken to the first line."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 
+from hw.blocks.gearbox import Gearbox
+from hw.blocks.register_slice import RegisterSlice
 from hw.bus.bursts import BurstSplitter
 from hw.bus.prefetch import Prefetcher
 from hw.bus.read_master import ReadMaster
 from hw.config import AcceleratorConfig
-from hw.memory.gearbox import Gearbox
-from hw.memory.stream import ChunkWriter, WeightStream
-from hw.register_slice import RegisterSlice
+from hw.stream.weight_stream import ChunkWriter, WeightStream
 from sw.cycle_model.bus import Bus
 
 ARRIVED = ReadMaster.RESPONSE_LATENCY + Prefetcher.LATENCY + RegisterSlice.LATENCY + Gearbox.LATENCY

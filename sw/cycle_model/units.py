@@ -7,23 +7,23 @@ from collections import deque
 
 import numpy as np
 
+from hw.blocks.reciprocal import Reciprocal
 from hw.bus.bursts import longest_burst
 from hw.config import AcceleratorConfig
+from hw.gate.weights import GateWeights
 from hw.interfaces import MEMORY_LATENCY, RESIDUAL_LATENCY
-from hw.nonlinear.exp2 import Exp2
-from hw.nonlinear.gate_weights import GateWeights
-from hw.nonlinear.layernorm import LayerNorm
-from hw.nonlinear.layernorm_lanes import LayerNormLanes, wide_channels
-from hw.nonlinear.layernorm_output import LATENCY as OUTPUT_LATENCY
-from hw.nonlinear.reciprocal import Reciprocal
-from hw.nonlinear.row_statistics import RowStatistics
+from hw.layernorm.lanes import LayerNormLanes, wide_channels
+from hw.layernorm.layernorm import LayerNorm
+from hw.layernorm.output import LATENCY as OUTPUT_LATENCY
+from hw.layernorm.row_statistics import RowStatistics
+from hw.softmax.exp2 import Exp2
 
 LOOKED_AT = 1
 """From rows' being ready to the cycle in which LayerNorm or gate may choose them."""
 
 
 class NormModel:
-    """LayerNorm pass by pass, as ``hw.nonlinear.layernorm_walk`` chooses them."""
+    """LayerNorm pass by pass, as ``hw.layernorm.walk`` chooses them."""
 
     START = 2
     """From the job's being taken to the first choice of a pass."""

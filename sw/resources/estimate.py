@@ -13,9 +13,9 @@ from amaranth.hdl import UnusedElaboratable
 from hw.boards.board import Board
 from hw.compute.parameters import ParameterStore
 from hw.config import AcceleratorConfig
-from hw.memory.stream import WeightStream
-from hw.nonlinear.layernorm import LayerNorm
-from hw.nonlinear.softmax import Softmax
+from hw.layernorm.layernorm import LayerNorm
+from hw.softmax.softmax import Softmax
+from hw.stream.weight_stream import WeightStream
 from sw.resources import model
 from sw.resources.clock import fmax_mhz, share
 from sw.resources.errors import BOUNDS, Errors, errors, placed_share

@@ -7,9 +7,6 @@ RTL declares: a memory that is added or changed there has to be here, too.
 from __future__ import annotations
 
 from hw.boards.board import Board
-from hw.boards.link.frame_receiver import SLOTS
-from hw.boards.link.protocol import PAYLOAD_BYTES
-from hw.boards.sdram.chip import WORD_BITS
 from hw.boards.system import CLIENTS
 from hw.bus.read_master import ReadMaster
 from hw.bus.write_master import WriteMaster
@@ -19,18 +16,21 @@ from hw.compute.writeback import _WAIT_CYCLES, destination
 from hw.config import AcceleratorConfig
 from hw.ecp5.platform import Ecp5
 from hw.formats import Numerics
+from hw.image.loader import ImageLoader
+from hw.image.walk import BLOCK_COLUMNS, run_tag
 from hw.interfaces import lanes, queue_entry, read_request, residual_lanes, score_word
 from hw.isa import COMMAND_BITS, SHARE_BITS, CycleCause
+from hw.layernorm.layernorm import LayerNorm
+from hw.layernorm.output import queue_depth
+from hw.layernorm.row_statistics import MAX_CHANNELS, row_scale
+from hw.link.frame_receiver import SLOTS
+from hw.link.protocol import PAYLOAD_BYTES
 from hw.memory.blocks import block
-from hw.memory.image import ImageLoader
-from hw.memory.image_walk import BLOCK_COLUMNS, run_tag
 from hw.memory.store import ResidualReader
-from hw.memory.stream import WeightStream
-from hw.nonlinear.layernorm import LayerNorm
-from hw.nonlinear.layernorm_output import queue_depth
-from hw.nonlinear.row_statistics import MAX_CHANNELS, row_scale
-from hw.nonlinear.softmax import _FIFO_DEPTH
+from hw.sdram.chip import WORD_BITS
 from hw.sequencer.fetch import RING_COMMANDS
+from hw.softmax.softmax import _FIFO_DEPTH
+from hw.stream.weight_stream import WeightStream
 from hw.tables import PiecewiseTable
 from sw.resources.memory import Memory
 
@@ -167,7 +167,7 @@ def _control(config: AcceleratorConfig) -> list[Memory]:
 
 
 def _table(unit: str, name: str, table: PiecewiseTable, count: int = 1) -> Memory:
-    """The base and slope of each segment (``hw.nonlinear.piecewise``)."""
+    """The base and slope of each segment (``hw.blocks.piecewise``)."""
     words = 1 << (len(table.base) - 1).bit_length()
     return Memory(
         unit=unit, name=name, words=words, width=table.base_width + table.slope_width, count=count, constant=True

@@ -141,7 +141,7 @@ def _mapping(flow: Flow, modules: Sequence[str], core: str, apart: Sequence[str]
     narrow = " ".join(f"t:$mul r:{side}_WIDTH<{NARROW_OPERAND} %i" for side in "AB")
     script = [
         "read_rtlil checked.il",
-        # Registers that must not become one with equal ones (`hw.pipeline.copy`).
+        # Registers that must not become one with equal ones (`hw.blocks.pipeline.copy`).
         "setattr -set keep 1 a:apart=1 %ci1 t:$*ff* %i",
         *(f"setparam -set COLLISION_X_MASK 1'1 {name}/t:$memrd_v2 {name}/r:CLK_ENABLE=1 %i" for name in readers),
         *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in units),

@@ -5,8 +5,8 @@ import numpy as np
 from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster
 
-from hw.bus.control import RUN_SETTINGS, SETTING_PORTS
-from hw.bus.counters import Watchdog
+from hw.control.control import RUN_SETTINGS, SETTING_PORTS
+from hw.control.counters import Watchdog
 from hw.isa import REGISTERS, SHARE_BITS, CycleCause, ErrorCode, StallSource
 from sim.streams import clock_and_reset, parameters, read, rng, wait_cycles
 from tests.hw.lite_host import LiteHost

@@ -5,7 +5,7 @@ import numpy as np
 
 from golden.integer.functions import exp2
 from hw.formats import Numerics
-from hw.nonlinear.exp2 import Exp2
+from hw.softmax.exp2 import Exp2
 from sim.streams import StreamDriver, StreamMonitor, assert_interval, assert_latency, clock_and_reset, parameters
 
 

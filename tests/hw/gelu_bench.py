@@ -4,8 +4,8 @@ import cocotb
 import numpy as np
 
 from golden.integer.functions import gelu_activation
+from hw.compute.gelu import Gelu
 from hw.config import AcceleratorConfig
-from hw.nonlinear.gelu import Gelu
 from sim.streams import clock_and_reset, parameters, rng, write
 from tests.hw.replay import replay
 

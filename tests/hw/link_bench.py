@@ -3,7 +3,8 @@
 import cocotb
 from cocotb.triggers import FallingEdge, RisingEdge, Timer
 
-from hw.boards.link.protocol import (
+from hw.config import preset
+from hw.link.protocol import (
     IDENTITY_BYTES,
     REPLY_OVERHEAD,
     REQUEST_OVERHEAD,
@@ -13,7 +14,6 @@ from hw.boards.link.protocol import (
     Request,
     Status,
 )
-from hw.config import preset
 from sim.streams import CLOCK_PERIOD_NS, clock_and_reset, cycle, parameters, rng, wait_cycles
 from tests.hw.axi_models import check_burst
 

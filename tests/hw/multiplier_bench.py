@@ -3,7 +3,7 @@
 import cocotb
 import numpy as np
 
-from hw.compute.multiplier import Multiplier
+from hw.blocks.multiplier import Multiplier
 from sim.streams import clock_and_reset, parameters, rng
 from tests.hw.replay import replay
 

@@ -4,8 +4,8 @@ import cocotb
 import numpy as np
 
 from golden.integer.functions import round_shift
+from hw.blocks.piecewise import Piecewise
 from hw.formats import Numerics
-from hw.nonlinear.piecewise import Piecewise
 from sim.streams import clock_and_reset, parameters, rng
 from tests.hw.replay import replay
 

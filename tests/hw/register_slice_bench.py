@@ -4,7 +4,7 @@ import cocotb
 import numpy as np
 from cocotb.triggers import ReadOnly, RisingEdge, Timer
 
-from hw.register_slice import RegisterSlice
+from hw.blocks.register_slice import RegisterSlice
 from sim.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, rng
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hw.boards.sdram.chip import SdramTiming
-from hw.boards.sdram.memory import SdramMemory
 from hw.config import preset
+from hw.sdram.chip import SdramTiming
+from hw.sdram.memory import SdramMemory
 from sim.bench import run_bench
 from sim.build import BuildOptions, Simulator, build_simulator
 from sim.sdram import ROW_TIMES, SOURCE

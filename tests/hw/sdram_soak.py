@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from hw.boards.sdram.chip import CHIPS
+from hw.sdram.chip import CHIPS
 from sim.sdram import data_sheet
 from tests.hw.sdram_models import run, system
 

@@ -12,16 +12,16 @@ from amaranth.lib import io, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.boards.board import BOARDS, board
-from hw.boards.link.protocol import Identity
-from hw.boards.sdram import pins as sdram_pins
-from hw.boards.sdram.chip import ANY_CHIP, CHIPS
-from hw.boards.sdram.interfaces import SdramPads
-from hw.boards.sdram.memory import SdramMemory
-from hw.boards.sdram.pins import EXTRA_LATENCY, SdramPins, chip_clock_delay
 from hw.boards.top import BoardTop, board_platform
 from hw.config import preset
 from hw.ecp5.platform import NETWORK_SITES, Ecp5
 from hw.interfaces import Axi4Read, Axi4Write
+from hw.link.protocol import Identity
+from hw.sdram import pins as sdram_pins
+from hw.sdram.chip import ANY_CHIP, CHIPS
+from hw.sdram.interfaces import SdramPads
+from hw.sdram.memory import SdramMemory
+from hw.sdram.pins import EXTRA_LATENCY, SdramPins, chip_clock_delay
 from sim.build import BuildOptions, build_simulator
 from sim.sdram import SOURCE, data_sheet
 from sim.verilog import export_verilog

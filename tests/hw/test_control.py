@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hw.bus.control import ControlRegisters, configuration_word
 from hw.config import preset
+from hw.control.control import ControlRegisters, configuration_word
 from sim.bench import run_bench
 from tests.hw.units import simulator
 

@@ -3,7 +3,7 @@
 import pytest
 
 from hw.formats import Numerics
-from hw.nonlinear.exp2 import Exp2
+from hw.softmax.exp2 import Exp2
 from sim.bench import run_bench
 from tests.hw.units import or_soak
 

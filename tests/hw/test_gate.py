@@ -6,9 +6,9 @@ from itertools import product
 import pytest
 
 from hw.config import PRESETS, preset
+from hw.gate.gate import Gate
+from hw.gate.weights import GateWeights
 from hw.interfaces import MEMORY_LATENCY
-from hw.nonlinear.gate import Gate
-from hw.nonlinear.gate_weights import GateWeights
 from sim.bench import BenchFailure, run_bench
 from tests.hw.units import or_soak, simulator
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hw.compute.gelu import Gelu
 from hw.config import PRESETS
-from hw.nonlinear.gelu import Gelu
 from sim.bench import run_bench
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hw.config import preset
-from hw.memory.image import ImageLoader
+from hw.image.loader import ImageLoader
 from sim.bench import run_bench
 from tests.hw.on_bus import on_bus
 from tests.hw.units import simulator

@@ -7,8 +7,8 @@ import pytest
 
 from hw.config import PRESETS, preset
 from hw.formats import Numerics
-from hw.nonlinear.layernorm import LayerNorm
-from hw.nonlinear.row_statistics import RowStatistics
+from hw.layernorm.layernorm import LayerNorm
+from hw.layernorm.row_statistics import RowStatistics
 from sim.bench import BenchFailure, run_bench
 from tests.hw.units import or_soak, simulator
 

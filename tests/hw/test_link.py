@@ -7,11 +7,11 @@ from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.boards.link.link import HostLink
-from hw.boards.link.protocol import Identity
-from hw.boards.link.uart import UartReceiver, UartTransmitter
 from hw.config import preset
 from hw.interfaces import Strobe
+from hw.link.link import HostLink
+from hw.link.protocol import Identity
+from hw.link.uart import UartReceiver, UartTransmitter
 from sim.bench import run_bench
 from sw.synth import measure
 

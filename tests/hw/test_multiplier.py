@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from common.tools import PROJECT_ROOT
-from hw.compute.multiplier import Multiplier
+from hw.blocks.multiplier import Multiplier
 from hw.ecp5.platform import Ecp5
 from sim.bench import run_bench
 from sim.build import BuildOptions

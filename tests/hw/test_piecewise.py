@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hw.blocks.piecewise import Piecewise
 from hw.formats import Numerics
-from hw.nonlinear.piecewise import Piecewise
 from hw.tables import PiecewiseTable
 from sim.bench import run_bench
 

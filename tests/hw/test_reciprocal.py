@@ -2,8 +2,8 @@
 
 import pytest
 
+from hw.blocks.reciprocal import Reciprocal, ReciprocalSquareRoot
 from hw.formats import Numerics
-from hw.nonlinear.reciprocal import Reciprocal, ReciprocalSquareRoot
 from sim.bench import BenchFailure, run_bench
 
 BENCH = "tests.hw.reciprocal_bench"

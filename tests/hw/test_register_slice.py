@@ -2,7 +2,7 @@
 
 import pytest
 
-from hw.register_slice import HalfSlice, RegisterSlice
+from hw.blocks.register_slice import HalfSlice, RegisterSlice
 from sim.bench import run_bench
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from hw.boards.sdram.chip import ANY_CHIP, CHIPS, SdramTiming
-from hw.boards.sdram.controller import SdramController
-from hw.boards.sdram.memory import SdramMemory
 from hw.config import preset
+from hw.sdram.chip import ANY_CHIP, CHIPS, SdramTiming
+from hw.sdram.controller import SdramController
+from hw.sdram.memory import SdramMemory
 from sim.bench import BenchFailure
 from sim.sdram import ROW_TIMES, data_sheet
 from sw.synth import measure

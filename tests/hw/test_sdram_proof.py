@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hw.boards.sdram.chip import CHIPS, SdramTiming
-from hw.boards.sdram.controller import SdramController
-from hw.boards.sdram.refresh import RefreshSequencer
+from hw.sdram.chip import CHIPS, SdramTiming
+from hw.sdram.controller import SdramController
+from hw.sdram.refresh import RefreshSequencer
 from tests.hw.proofs import prove
 
 TIMING = CHIPS["IS42S16160G-7"].timing(100_000_000)

@@ -6,7 +6,7 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
-from hw.sleep import lasting, sleeping, working
+from hw.blocks.sleep import lasting, sleeping, working
 from sim import simplify
 from sim.bench import run_bench
 from sim.build import BuildOptions

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from hw.config import PRESETS, preset
-from hw.nonlinear.softmax import Softmax
+from hw.softmax.softmax import Softmax
 from sim.bench import BenchFailure, run_bench
 from tests.hw.units import or_soak, simulator
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hw.config import AcceleratorConfig, preset
-from hw.memory.stream import WeightStream
+from hw.stream.weight_stream import WeightStream
 from sim.bench import run_bench
 from tests.hw.on_bus import on_bus
 from tests.hw.units import simulator

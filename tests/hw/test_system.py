@@ -8,12 +8,12 @@ from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
 from hw.accelerator import Accelerator
-from hw.boards.link.protocol import Identity
 from hw.boards.on_chip_memory import OnChipMemory
-from hw.boards.sdram.chip import ANY_CHIP
-from hw.boards.sdram.memory import SdramMemory
 from hw.boards.system import System
 from hw.config import preset
+from hw.link.protocol import Identity
+from hw.sdram.chip import ANY_CHIP
+from hw.sdram.memory import SdramMemory
 from sim.build import BuildOptions, build_simulator
 from sim.verilog import export_verilog
 from tests.hw.sdram_models import CLOCK, SYSTEM, run

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from hw.config import preset
-from hw.nonlinear.gate import Gate
-from hw.nonlinear.layernorm import LayerNorm
-from hw.nonlinear.softmax import Softmax
+from hw.gate.gate import Gate
+from hw.layernorm.layernorm import LayerNorm
+from hw.softmax.softmax import Softmax
 from sim.verilog import export_verilog
 
 

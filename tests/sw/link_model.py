@@ -10,17 +10,10 @@ import zlib
 
 import numpy as np
 
-from hw.boards.link.protocol import (
-    PAYLOAD_BYTES,
-    REQUEST_MARKER,
-    Identity,
-    Operation,
-    Reply,
-    Status,
-)
-from hw.bus.control import IDENTITY, INTERFACE_VERSION, configuration_word
 from hw.config import AcceleratorConfig
+from hw.control.control import IDENTITY, INTERFACE_VERSION, configuration_word
 from hw.isa import REGISTERS, ErrorCode
+from hw.link.protocol import PAYLOAD_BYTES, REQUEST_MARKER, Identity, Operation, Reply, Status
 from sw.driver.errors import LinkLost
 from sw.emulator import Emulator
 

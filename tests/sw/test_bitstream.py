@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from common import cache
 from common.cache import KEPT, Cache
 from hw.boards.board import board
-from hw.boards.link.protocol import Identity
 from hw.config import preset
+from hw.link.protocol import Identity
 from sw.bitstream import design as designs
 from sw.bitstream import flow, routes
 from sw.bitstream.flow import TimingMissed, run_bitstream

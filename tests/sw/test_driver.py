@@ -13,10 +13,10 @@ import pytest
 from golden.config import ModelConfig, TaskConfig
 from golden.integer.model import IntegerModel
 from golden.integer.random_model import random_image, random_model
-from hw.boards.link.protocol import Operation
-from hw.boards.sdram.chip import ANY_CHIP
 from hw.config import preset
 from hw.isa import REGISTERS
+from hw.link.protocol import Operation
+from hw.sdram.chip import ANY_CHIP
 from sim.board import SimulatedBoard
 from sim.sdram import SdramSettings
 from sw.compiler import compile_model

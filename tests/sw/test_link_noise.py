@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from hw.boards.link.protocol import (
+from hw.config import preset
+from hw.isa import REGISTERS
+from hw.link.protocol import (
     IDENTITY_BYTES,
     REPLY_OVERHEAD,
     REQUEST_MARKER,
@@ -22,8 +24,6 @@ from hw.boards.link.protocol import (
     Request,
     Status,
 )
-from hw.config import preset
-from hw.isa import REGISTERS
 from sim.board import SimulatedBoard
 from sw.driver.device import Device
 from sw.driver.transport import SerialTransport

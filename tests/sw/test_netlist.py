@@ -13,7 +13,7 @@ from amaranth.lib import wiring
 from hw.config import AcceleratorConfig, preset
 from hw.ecp5.platform import Ecp5
 from hw.memory.scratchpad import Scratchpad
-from hw.nonlinear.softmax import Softmax
+from hw.softmax.softmax import Softmax
 from sim.bench import BenchFailure, run_bench
 from sim.netlist import simulation_source
 from sim.verilog import Design, describe_ports

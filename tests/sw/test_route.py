@@ -3,9 +3,9 @@
 import pytest
 from amaranth.back import rtlil
 
+from hw.compute.gelu import Gelu
 from hw.config import preset
 from hw.ecp5.platform import Ecp5
-from hw.nonlinear.gelu import Gelu
 from sw.synthesis.cost import SynthesisError
 from sw.synthesis.few_pins import CORE, FewPins
 from sw.synthesis.nextpnr import place_and_route, summary

@@ -13,10 +13,10 @@ from rich.console import Console
 from golden.config import M3VIT_BACKBONE, NANO
 from hw.accelerator import Accelerator
 from hw.boards.on_chip_memory import OnChipMemory
-from hw.boards.sdram.chip import ANY_CHIP
-from hw.boards.sdram.memory import SdramMemory
+from hw.compute.gelu import Gelu
 from hw.config import preset
-from hw.nonlinear.gelu import Gelu
+from hw.sdram.chip import ANY_CHIP
+from hw.sdram.memory import SdramMemory
 from sw.compiler.geometry import Geometry
 from sw.compiler.layout import Plan
 from sw.synth import measure, run_synth, synth_table

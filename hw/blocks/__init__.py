@@ -1,0 +1,1 @@
+"""Units that know nothing of Tessera: arithmetic, delays, queues, slices, multipliers and arbitration."""

@@ -1,0 +1,84 @@
+"""Piecewise: pipelined evaluation of a piecewise-linear table."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, unsigned
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.blocks.arithmetic import round_shift
+from hw.blocks.multiplier import Multiplier
+from hw.blocks.pipeline import delay
+from hw.tables import PiecewiseTable
+
+
+class Piecewise(wiring.Component):
+    """``value = base[index] + round_shift(slope[index] * fraction, fraction_bits)``, one argument a cycle.
+
+    ::
+
+        index ──► ROM {base, slope} ─► registers ─┬─► slope x fraction ─► register ─► + ─► register ──► value
+        fraction ───────────────────────────────────┘            base ─────────────────┘
+
+    There is a register behind the ROM, which may lie far from the multiplier.
+
+    Parameters
+    ----------
+    table:
+        Table to evaluate; its values must not be negative.
+
+    Members
+    -------
+    index: In(unsigned)
+        Segment; wide enough for the number of segments rounded up to a power of two. Segments beyond the table give 0.
+    fraction: In(unsigned(table.fraction_bits))
+        Position in the segment.
+    value: Out(unsigned)
+        The value, as wide as the largest value at either end of any segment needs.
+
+    Timing: ``value`` belongs to the argument of ``LATENCY`` cycles ago; initiation interval 1.
+    Resources: one ROM of (base + slope) bits, which may become block RAM, and one signed multiplier.
+
+    Raises
+    ------
+    ValueError
+        For a table with negative values.
+    """
+
+    LATENCY = 5
+
+    def __init__(self, table: PiecewiseTable) -> None:
+        ends = [base + slope for base, slope in zip(table.base, table.slope, strict=True)]
+        lowest = min(*table.base, *ends)
+        if lowest < 0:
+            raise ValueError(f"the table reaches {lowest}; values must be 0 or more: add an offset to the table")
+        self._table = table
+        self._index_width = (len(table.base) - 1).bit_length()
+        super().__init__(
+            {
+                "index": In(self._index_width),
+                "fraction": In(table.fraction_bits),
+                "value": Out(max(*table.base, *ends).bit_length()),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        table = self._table
+        entry = data.StructLayout({"base": table.base_width, "slope": unsigned(table.slope_width)})
+        mask = (1 << table.slope_width) - 1
+        rows = [{"base": b, "slope": s & mask} for b, s in zip(table.base, table.slope, strict=True)]
+        rows += [{"base": 0, "slope": 0}] * ((1 << self._index_width) - len(rows))
+        m.submodules.rom = rom = memory.Memory(shape=entry, depth=len(rows), init=rows)
+        read = rom.read_port()
+        segment = delay(m, read.data, 1, name="segment")
+        m.submodules.multiplier = multiplier = Multiplier(max(table.slope_width, table.fraction_bits + 1), 1)
+        product = multiplier.product[0]
+        m.d.comb += [
+            read.addr.eq(self.index),
+            multiplier.broadcast.eq(segment.slope.as_signed()),
+            multiplier.stationary[0].eq(delay(m, self.fraction, 2, name="fraction")),
+        ]
+        base = delay(m, segment.base, Multiplier.LATENCY, name="base")
+        m.d.sync += self.value.eq(base + round_shift(product, table.fraction_bits))
+        return m

@@ -1,0 +1,97 @@
+"""Gelu: one pipelined lane of the Gaussian error linear unit and its requantisation."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.blocks.arithmetic import saturate
+from hw.blocks.multiplier import Multiplier
+from hw.blocks.piecewise import Piecewise
+from hw.blocks.pipeline import delay
+from hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
+from hw.config import AcceleratorConfig
+
+
+class Gelu(wiring.Component):
+    """GELU as ReLU minus a tabulated even difference (Edge-MoE, section on GELU), then requantised with a zero point.
+
+    ::
+
+        z ─► |z|, ReLU ─► difference(|z|) ─► ReLU - difference + zero point ─► x multiplier ─► round shift ─► clip
+
+    Parameters
+    ----------
+    config:
+        Number formats.
+
+    Members
+    -------
+    argument: In(signed(16))
+        Format ``gelu_input``, 11 fraction bits.
+    multiplier: In(17), shift: In(6)
+        Requantise ``gelu_output`` (14 fraction bits, with zero point) to an activation; stable while values are in
+        flight.
+    value: Out(unsigned(activation_width))
+        Format ``unsigned_activation``, LATENCY later.
+
+    Timing: LATENCY cycles, initiation interval 1, no backpressure.
+    Resources: one :class:`Piecewise` table of 177 segments, two multipliers.
+    Tested: every argument.
+    """
+
+    LATENCY = 3 + Multiplier.LATENCY + Piecewise.LATENCY + ROUNDING_LATENCY
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        numerics = config.numerics
+        super().__init__(
+            {
+                "argument": In(signed(numerics.gelu_input.width)),
+                "multiplier": In(numerics.multiplier_width),
+                "shift": In(numerics.shift_width),
+                "value": Out(numerics.unsigned_activation.width),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        numerics = self._config.numerics
+        table = numerics.tables.gelu_delta
+        m.submodules.difference = difference = Piecewise(table)
+        width = numerics.gelu_input.width
+        magnitude, relu = Signal(width), Signal(width - 1)
+        m.d.sync += [
+            magnitude.eq(Mux(self.argument < 0, -self.argument, self.argument)),
+            relu.eq(Mux(self.argument < 0, 0, self.argument)),
+        ]
+        # Segments beyond the table read as 0, so the last index stands for all larger ones.
+        segment = magnitude[table.fraction_bits :]
+        beyond = segment[len(difference.index) :].any()
+        m.d.comb += [
+            difference.index.eq(Mux(beyond, ~0, segment)),
+            difference.fraction.eq(magnitude),
+        ]
+        # ReLU and zero point join on the way, so that one sum is left: a - (v >> n) - r = a + ~(v >> n) + ~r.
+        raised = Signal(signed(numerics.gelu_output.width + 3))
+        m.d.sync += raised.eq(
+            (relu << (numerics.gelu_output.fraction - numerics.gelu_input.fraction)) + numerics.gelu_zero_point
+        )
+        raised = delay(m, raised, Piecewise.LATENCY - 1, name="raised")
+        narrowing = numerics.gelu_delta.fraction - numerics.gelu_output.fraction
+        subtracted = ~Cat(difference.value[narrowing - 1 :], Const(0, 1)).as_signed()
+        total = (Cat(1, raised).as_signed() + subtracted)[1:].as_signed()
+        output = saturate(total, numerics.gelu_output)
+        m.submodules.multiplier = multiplier = Multiplier(numerics.multiplier_width + 1, 1)
+        # An unsigned value as wide as the signed factors: less by half its range, which is given back to the product.
+        half = len(output) - 1
+        m.d.comb += [
+            multiplier.broadcast.eq(self.multiplier),
+            multiplier.stationary[0].eq(Cat(output[:half], ~output[half]).as_signed()),
+        ]
+        product = Signal(len(output) + numerics.multiplier_width)
+        m.d.sync += product.eq(multiplier.product[0] + (self.multiplier << half))
+        rounded = registered_round_shift(m, product, self.shift, name="rounded")
+        m.d.sync += self.value.eq(saturate(rounded, numerics.unsigned_activation))
+        return m

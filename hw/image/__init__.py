@@ -1,0 +1,1 @@
+"""The image loader: pixels from memory become patch rows in the scratchpad."""

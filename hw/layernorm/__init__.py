@@ -1,0 +1,1 @@
+"""LayerNorm over the residual stream: statistics, normalisation lanes, and the walk over rows."""

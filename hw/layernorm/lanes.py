@@ -1,0 +1,191 @@
+"""LayerNormLanes: the arithmetic of LayerNorm on some channels a cycle, for its statistics and for its outputs."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Array, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.blocks.arithmetic import registered_tree, saturate
+from hw.blocks.multiplier import Multiplier
+from hw.blocks.pipeline import delay
+from hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
+from hw.config import AcceleratorConfig
+from hw.interfaces import Strobe, residual_lanes
+from hw.layernorm.row_statistics import MAX_CHANNELS, row_scale, row_sums
+
+_LARGEST_SHIFT = 63
+
+
+def wide_channels(config: AcceleratorConfig) -> int:
+    """Channels a beat takes for the wide output: no more than fill one wide word."""
+    return min(config.layernorm_lanes, config.lanes // 2)
+
+
+def layernorm_beat(config: AcceleratorConfig) -> data.StructLayout:
+    """Some channels of a row: ``part`` of its word, ``channel`` the first one's number.
+
+    ``statistics`` beats are summed from ``first`` to ``last`` of a row; the others are normalised, with 16 bits when
+    ``wide``. ``emit`` marks the beat that completes an output word.
+    """
+    return data.StructLayout(
+        {
+            "statistics": 1,
+            "wide": 1,
+            "part": range(max(2, config.lanes // wide_channels(config))),
+            "channel": range(MAX_CHANNELS),
+            "first": 1,
+            "last": 1,
+            "emit": 1,
+        }
+    )
+
+
+def lane_constants() -> data.StructLayout:
+    """Constants of a job, named as in ``hw.isa``'s LAYERNORM."""
+    return data.StructLayout({"channels": range(MAX_CHANNELS + 1), "shift": 6, "wide_shift": 6})
+
+
+class LayerNormLanes(wiring.Component):
+    """One beat of channels a cycle: squares for the statistics, or normalised values; one multiplier a lane for both.
+
+    ::
+
+        word ─► select ─► x ─┬───────────────► x * x     ─► trees ─► row sums
+                             └─ x - mean ─► d ─► d * scale ─► round_shift ─► clip ─► values
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine.
+
+    Members
+    -------
+    beat: In(Strobe(layernorm_beat))
+        What to do with the word.
+    word: In(residual_lanes), row: In(row_scale), channel_shifts: In(lanes x unsigned(3))
+        Come with their beat: the residual word, what normalises its row, and the channels' extra precision.
+    constants: In(lane_constants)
+        Stable. Channels from ``channels`` on count as 0 and are normalised to 0.
+    sums: Out(Strobe(row_sums))
+        Sums of a row, after its last beat.
+    result: Out(Strobe(layernorm_beat)), values: Out(lanes x signed(16))
+        Normalised channels with their beat, ``LATENCY`` cycles after it came: saturated to activations, or to 16 bits.
+        Of a wide beat the first ``wide_channels`` lanes count.
+
+    Resources: one multiplier and one shifter a lane.
+    """
+
+    LATENCY = 1 + Multiplier.LATENCY + ROUNDING_LATENCY + 1
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        lanes = config.layernorm_lanes
+        beat = layernorm_beat(config)
+        super().__init__(
+            {
+                "beat": In(Strobe(beat)),
+                "word": In(residual_lanes(config)),
+                "row": In(row_scale(config)),
+                "channel_shifts": In(data.ArrayLayout(config.numerics.channel_shift_width, lanes)),
+                "constants": In(lane_constants()),
+                "sums": Out(Strobe(row_sums(config))),
+                "result": Out(Strobe(beat)),
+                "values": Out(data.ArrayLayout(signed(config.numerics.wide.width), lanes)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        beats, valids = [self.beat.payload], [self.beat.valid]
+        for stage in range(1, self.LATENCY + 1):
+            beats.append(delay(m, beats[-1], 1, name=f"beat_{stage}"))
+            valids.append(delay(m, valids[-1], 1, name=f"valid_{stage}"))
+
+        row = delay(m, self.row, 1, name="row")
+        inputs, products = [], []
+        for lane, channel in enumerate(self._select()):
+            left, product = self._multiply(m, lane, channel, row, beats[1])
+            inputs.append(delay(m, left, 1, name=f"input_{lane}"))
+            products.append(product)
+            amount = self._shift_amount(m, lane)
+            self._quantise(m, lane, product, amount, beats[-2].wide)
+        self._sum(m, inputs, products, valids[3] & beats[3].statistics, beats[3])
+        m.d.comb += [
+            self.result.valid.eq(valids[-1] & ~beats[-1].statistics),
+            self.result.payload.eq(beats[-1]),
+        ]
+        return m
+
+    def _select(self) -> list[Value]:
+        """The beat's channels from its word."""
+        config, beat = self._config, self.beat.payload
+        lanes, half = config.layernorm_lanes, wide_channels(config)
+        if lanes == half:
+            return [
+                Array(self.word[first + lane] for first in range(0, config.lanes, lanes))[beat.part]
+                for lane in range(lanes)
+            ]
+        # A word a cycle: only the wide output, two words for one, has to choose a half.
+        return [
+            Mux(beat.wide & beat.part[0], self.word[lane + half], self.word[lane]) if lane < half else self.word[lane]
+            for lane in range(lanes)
+        ]
+
+    def _multiply(self, m: Module, lane: int, channel: Value, row: data.View, beat: data.View) -> tuple[Signal, Signal]:
+        """Stages 1 to 3: mask, subtract the mean, multiply; returns the multiplier's left operand and the product."""
+        residual = self._config.numerics.residual
+        x, inside = Signal(signed(residual.width), name=f"x_{lane}"), Signal(name=f"inside_{lane}")
+        left, kept = (
+            Signal(signed(residual.width), name=f"left_{lane}"),
+            Signal(signed(residual.width), name=f"kept_{lane}"),
+        )
+        m.submodules[f"multiplier_{lane}"] = multiplier = Multiplier(max(residual.width, len(row.scale) + 1), 1)
+        with m.If(inside):
+            m.d.comb += left.eq(Mux(beat.statistics, x, saturate(x - row.mean, residual)))
+        m.d.comb += [
+            multiplier.broadcast.eq(left),
+            multiplier.stationary[0].eq(Mux(beat.statistics, x, row.scale)),
+        ]
+        m.d.sync += [
+            x.eq(channel),
+            inside.eq(self.beat.payload.channel + lane < self.constants.channels),
+            kept.eq(left),
+        ]
+        return kept, multiplier.product[0]
+
+    def _shift_amount(self, m: Module, lane: int) -> Signal:
+        """Stages 1 to 3: the right shift of a lane's product, 0 to 63."""
+        constants, wide = self.constants, self.beat.payload.wide
+        amount = Signal(6, name=f"shift_{lane}")
+        most = Signal(7, name=f"shift_most_{lane}")
+        kept = Signal(self.channel_shifts[lane].shape(), name=f"shift_kept_{lane}")
+        total = Signal(signed(8), name=f"shift_total_{lane}")
+        m.d.sync += [
+            most.eq(Mux(wide, constants.wide_shift, constants.shift) + self.row.exponent),
+            kept.eq(Mux(wide, 0, self.channel_shifts[lane])),
+            total.eq(most - kept),
+            amount.eq(Mux(total < 0, 0, Mux(total > _LARGEST_SHIFT, _LARGEST_SHIFT, total))),
+        ]
+        return amount
+
+    def _quantise(self, m: Module, lane: int, product: Signal, amount: Value, wide: Value) -> None:
+        """Stages 4 to 7: shift and clip."""
+        numerics = self._config.numerics
+        shifted = registered_round_shift(m, product, amount, name=f"shifted_{lane}")
+        clipped = Mux(wide, saturate(shifted, numerics.wide), saturate(shifted, numerics.activation))
+        m.d.sync += self.values[lane].eq(clipped)
+
+    def _sum(self, m: Module, inputs: list[Value], squares: list[Value], valid: Value, beat: data.View) -> None:
+        """Add a beat's channels, then a row's beats."""
+        total, depth = registered_tree(m, inputs, name="total")
+        square_total, _ = registered_tree(m, [s.as_unsigned()[:-1] for s in squares], name="squares")
+        valid = delay(m, valid, depth, name="summed_valid")
+        beat = delay(m, beat, depth, name="summed_beat")
+        sums = self.sums.payload
+        with m.If(valid):
+            m.d.sync += [
+                sums.total.eq(Mux(beat.first, 0, sums.total) + total),
+                sums.squares.eq(Mux(beat.first, 0, sums.squares) + square_total),
+            ]
+        m.d.sync += self.sums.valid.eq(valid & beat.last)

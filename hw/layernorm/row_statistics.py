@@ -1,0 +1,201 @@
+"""RowStatistics: from a row's sums to its mean and reciprocal deviation, with one multiplier for all of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amaranth.hdl import Assert, Cat, Format, Module, Mux, ResetSignal, Signal, Value, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.blocks.arithmetic import round_shift
+from hw.blocks.multiplier import Multiplier
+from hw.blocks.pipeline import delay
+from hw.blocks.reciprocal import ReciprocalSquareRoot
+from hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
+from hw.config import AcceleratorConfig
+from hw.interfaces import Strobe
+
+MAX_CHANNELS = 1024
+"""Largest padded row."""
+_CHANNEL_BITS = MAX_CHANNELS.bit_length()
+_LIMB = 17
+"""Unsigned bits that a signed 18-bit multiplier input holds."""
+
+
+def sum_width(config: AcceleratorConfig) -> int:
+    """Bits of a row's signed sum."""
+    return config.numerics.residual.width + _CHANNEL_BITS - 1
+
+
+def square_sum_width(config: AcceleratorConfig) -> int:
+    """Bits of a row's unsigned sum of squares."""
+    return 2 * (config.numerics.residual.width - 1) + _CHANNEL_BITS
+
+
+def row_sums(config: AcceleratorConfig) -> data.StructLayout:
+    """Sum (signed) and sum of squares (unsigned) of a row of residual integers."""
+    return data.StructLayout({"total": signed(sum_width(config)), "squares": square_sum_width(config)})
+
+
+def row_constants() -> data.StructLayout:
+    """Constants of a job, named as in ``hw.isa``'s LAYERNORM."""
+    return data.StructLayout(
+        {
+            "channels": _CHANNEL_BITS,
+            "mean_multiplier": 17,
+            "mean_shift": 6,
+            "epsilon": 32,
+            "scale_multiplier": 17,
+        }
+    )
+
+
+def row_scale(config: AcceleratorConfig) -> data.StructLayout:
+    """What normalises a row: its mean (a bit wider than the residual) and ``scale * 2**-exponent`` (1 / deviation)."""
+    return data.StructLayout({"mean": signed(config.numerics.residual.width + 1), "scale": 17, "exponent": 6})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Product:
+    """One step: ``left * right * 2**shift``, added to (or subtracted from) the variance, or added to the mean."""
+
+    left: Value
+    right: Value
+    shift: int
+    negative: bool = False
+    mean: bool = False
+
+
+class RowStatistics(wiring.Component):
+    """Mean and reciprocal deviation of a row from its sum and its sum of squares (integer golden model: ``layernorm``).
+
+    Variance times D squared is ``D * squares - total**2 + epsilon``, exact, at least 1. The factors are cut into limbs
+    of 17 bits and multiplied one pair a cycle; the reciprocal square root and its scaling run behind, in a pipeline.
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine.
+
+    Members
+    -------
+    sums: In(Strobe(row_sums))
+        A row's sums; at least ``interval`` (attribute) cycles after the previous row's.
+    constants: In(row_constants)
+        Stable from the first row's sums to the last row's result.
+    result: Out(Strobe(row_scale))
+        mean = round_shift(total * mean_multiplier, mean_shift), which must fit (it does if the multiplier is 1 / D);
+        scale = round_shift(mantissa * scale_multiplier, 16); exponent.
+
+    Timing: latency ``latency`` cycles (attribute). Resources: one multiplier of 18 x 18 bits, one for the scale, one
+    small one in the square root.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        self._root = ReciprocalSquareRoot(config.numerics, square_sum_width(config) + _CHANNEL_BITS - 1)
+        self._square_limbs = -(-square_sum_width(config) // _LIMB)
+        self.interval = self._square_limbs + 5
+        self.latency = self.interval + 5 + self._root.latency + 2
+        super().__init__(
+            {
+                "sums": In(Strobe(row_sums(config))),
+                "constants": In(row_constants()),
+                "result": Out(Strobe(row_scale(config))),
+            }
+        )
+
+    def _products(self, sums: data.View) -> list[_Product]:
+        """All partial products of a row, in order."""
+        constants = self.constants
+        squares, total = sums.squares, sums.total
+        low, high = total[:_LIMB], total[_LIMB:].as_signed()
+        limbs = [squares[_LIMB * i : _LIMB * (i + 1)] for i in range(self._square_limbs)]
+        return [
+            *(_Product(left=limb, right=constants.channels, shift=_LIMB * i) for i, limb in enumerate(limbs)),
+            _Product(left=low, right=low, shift=0, negative=True),
+            _Product(left=low, right=high, shift=_LIMB + 1, negative=True),
+            _Product(left=high, right=high, shift=2 * _LIMB, negative=True),
+            _Product(left=low, right=constants.mean_multiplier, shift=0, mean=True),
+            _Product(left=high, right=constants.mean_multiplier, shift=_LIMB, mean=True),
+        ]
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.root = root = self._root
+        held = Signal(row_sums(self._config))
+        products = self._products(held)
+        step, running = Signal(range(len(products))), Signal()
+        last = step == len(products) - 1
+        with m.If(self.sums.valid):
+            m.d.sync += [held.eq(self.sums.payload), step.eq(0), running.eq(1)]
+        with m.Elif(running):
+            m.d.sync += [step.eq(Mux(last, 0, step + 1)), running.eq(~last)]
+
+        m.submodules.multiplier = multiplier = Multiplier(_LIMB + 1, 1)
+        with m.Switch(step):
+            for index, factors in enumerate(products):
+                with m.Case(index):
+                    m.d.comb += [multiplier.broadcast.eq(factors.left), multiplier.stationary[0].eq(factors.right)]
+        adding = delay(m, step, Multiplier.LATENCY, name="adding_step")
+        enable = delay(m, running, Multiplier.LATENCY, name="adding")
+        variance, weighted_total = self._add(m, products, multiplier.product[0], enable, adding)
+        complete = delay(m, running & last, Multiplier.LATENCY + 2, name="complete")
+
+        constants = self.constants
+        scaled, size = Signal(34), len(self.result.payload.mean)
+        exact_mean = registered_round_shift(m, weighted_total, constants.mean_shift, name="rounded_mean")
+        mean = exact_mean[:size].as_signed()
+        m.d.sync += [
+            root.argument.valid.eq(complete),
+            root.argument.payload.eq(Mux(variance == 0, 1, variance)),
+            scaled.eq(root.result.payload.mantissa * constants.scale_multiplier),
+            self.result.payload.scale.eq(round_shift(scaled, self._config.numerics.mantissa_fraction)),
+        ]
+        m.d.comb += [
+            self.result.valid.eq(delay(m, root.result.valid, 2, name="valid")),
+            self.result.payload.exponent.eq(delay(m, root.result.payload.exponent, 2, name="exponent")),
+            # Three cycles of rounding beside the one of the argument's register.
+            self.result.payload.mean.eq(delay(m, mean, root.latency + 2 + 1 - ROUNDING_LATENCY, name="mean")),
+        ]
+        with m.If(~ResetSignal()):
+            early = self.sums.valid & running & ~last
+            m.d.sync += Assert(~early, Format("a row's sums came before step {} of the previous row", step))
+        with m.If(delay(m, complete, ROUNDING_LATENCY, name="rounded") & ~ResetSignal()):
+            m.d.sync += Assert(exact_mean == mean, Format("a mean does not fit: the multiplier is wrong"))
+        return m
+
+    def _add(
+        self, m: Module, products: list[_Product], product: Value, enable: Value, step: Value
+    ) -> tuple[Value, Value]:
+        """Accumulate the products; returns variance and weighted total, complete two cycles after the last product."""
+        # Modulo its own width: intermediate sums may overflow, the final variance does not.
+        variance = Signal(len(self._root.argument.payload))
+        weighted_total = Signal(signed(sum_width(self._config) + 17))
+        totals = {False: variance, True: weighted_total}
+        # Each product at its place, then each sum: a register each.
+        addends = {mean: Signal(total.shape(), name=f"addend_{mean:d}") for mean, total in totals.items()}
+        adds = {mean: Signal(name=f"adds_{mean:d}") for mean in totals}
+        begins = {mean: Signal(name=f"begins_{mean:d}") for mean in totals}
+        negative = Signal()
+        seen: set[bool] = set()
+        m.d.sync += [signal.eq(0) for signal in adds.values()]
+        with m.Switch(step):
+            for index, factors in enumerate(products):
+                shifted, mean = product << factors.shift, factors.mean
+                with m.Case(index):
+                    m.d.sync += [
+                        addends[mean].eq(~shifted if factors.negative else shifted),
+                        negative.eq(factors.negative),
+                        adds[mean].eq(enable),
+                        begins[mean].eq(mean not in seen),
+                    ]
+                seen.add(mean)
+        for mean, total in totals.items():
+            start = 0 if mean else self.constants.epsilon
+            # -x = ~x + 1; the 1 comes as a carry from below.
+            with_carry = Cat(negative, Mux(begins[mean], start, total)) + Cat(negative, addends[mean])
+            with m.If(adds[mean]):
+                m.d.sync += total.eq(with_carry[1:])
+        return variance, weighted_total

@@ -1,0 +1,177 @@
+"""RowWalk: the order in which LayerNorm goes through its rows."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hw.config import AcceleratorConfig
+from hw.interfaces import Strobe
+from hw.isa import FIELDS, Opcode
+from hw.layernorm.lanes import layernorm_beat, wide_channels
+
+_SEQUENCER_FIELDS = ("opcode", "after", "follow", "task_mask", "stream_address", "stream_bytes")
+
+
+def layernorm_job() -> data.StructLayout:
+    """The fields of a LAYERNORM command that concern the unit."""
+    fields = FIELDS[Opcode.LAYERNORM]
+    return data.StructLayout({field.name: field.width for field in fields if field.name not in _SEQUENCER_FIELDS})
+
+
+class RowWalk(wiring.Component):
+    """Addresses and beats of all passes, a beat a cycle: statistics run ahead, outputs follow row by row.
+
+    A pass reads a row for its statistics or for an output. Output passes (narrow, then wide) and statistics passes of
+    later rows take turns; where one kind has nothing to do the other goes on. So statistics get as far ahead as their
+    latency needs, and the read port idles only when there is nothing to read. With ``scaled`` at 0 there are only
+    statistics passes, with ``rows_ready`` at 0 only output passes.
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine.
+    interval:
+        Cycles from the end of one statistics pass to the end of the next, at least.
+
+    Members
+    -------
+    start: In(1)
+        Pulse: begin with row 0.
+    job: In(layernorm_job)
+        Stable from ``start`` to the last beat.
+    rows_ready: In(16)
+        Rows that may be read for their statistics: looked at a cycle before. From the cycle of ``start`` on it never
+        falls below what it allowed.
+    scaled: In(range(max_tokens + 1))
+        Rows whose statistics can be looked up.
+    room: In(1)
+        The output has room for another word.
+    request: Out(1), address: Out(16), grant: In(1)
+        Residual word to read; it is read in cycles with both ``request`` and ``grant``.
+    row: Out
+        Row of the output pass in progress, or of the last one; 0 before.
+    beat: Out(Strobe(layernorm_beat))
+        What to do with the word, when it is read.
+    """
+
+    def __init__(self, config: AcceleratorConfig, interval: int) -> None:
+        self._config, self._interval = config, interval
+        super().__init__(
+            {
+                "start": In(1),
+                "job": In(layernorm_job()),
+                "rows_ready": In(16),
+                "scaled": In(range(config.max_tokens + 1)),
+                "room": In(1),
+                "request": Out(1),
+                "address": Out(16),
+                "grant": In(1),
+                "row": Out(range(config.max_tokens)),
+                "beat": Out(Strobe(layernorm_beat(config))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        job, beat = self.job, self.beat.payload
+        base, word, part = Signal(16), Signal(10), Signal.like(beat.part)
+        running, statistics, wide, next_row = Signal(), Signal(), Signal(), Signal()
+        spacing, spaced = Signal(range(self._interval)), Signal(init=1)
+        last_part, emit = self._parts(wide, part)
+        row_last, held, taken, at_last = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            row_last.eq(last_part & at_last),
+            held.eq(Mux(statistics, row_last & ~spaced, emit & ~self.room)),
+            self.request.eq(running & ~held),
+            taken.eq(self.request & self.grant),
+            next_row.eq(~running | (taken & row_last)),
+            self.address.eq(base + word),
+            self.beat.valid.eq(taken),
+            beat.statistics.eq(statistics),
+            beat.wide.eq(wide),
+            beat.part.eq(part),
+            beat.channel.eq(self._channel(word, part)),
+            beat.first.eq((word == 0) & (part == 0)),
+            beat.last.eq(row_last),
+            beat.emit.eq(emit),
+        ]
+        with m.If(~spaced):
+            m.d.sync += [spacing.eq(spacing - 1), spaced.eq(spacing == 1)]
+        with m.If(taken):
+            m.d.sync += part.eq(Mux(last_part, 0, part + 1))
+            with m.If(last_part):
+                m.d.sync += [
+                    word.eq(Mux(at_last, 0, word + 1)),
+                    at_last.eq(Mux(at_last, job.words == 1, word + 2 == job.words)),
+                ]
+            with m.If(row_last & statistics):
+                m.d.sync += [spacing.eq(self._interval - 1), spaced.eq(0)]
+        with m.If(self.start):
+            m.d.sync += at_last.eq(job.words == 1)
+        self._choose(m, next_row, running, statistics, wide, base)
+        return m
+
+    def _choose(
+        self, m: Module, next_row: Signal, running: Signal, statistics: Signal, wide: Signal, base: Signal
+    ) -> None:
+        """What follows when a row's pass ends, or while there is none."""
+        job = self.job
+        summed, normalised, limit = (Signal.like(self.scaled, name=n) for n in ("summed", "normalised", "limit"))
+        summed_base, normalised_base = Signal(16), Signal(16)
+        may_sum, may_normalise, output_ends = Signal(), Signal(), Signal()
+        # Neither count overtakes what bounds it: that they differ is enough.
+        m.d.sync += limit.eq(Mux(self.rows_ready < job.rows, self.rows_ready, job.rows))
+        m.d.comb += [
+            output_ends.eq(running & ~statistics),
+            may_sum.eq(summed != limit),
+            may_normalise.eq(self.scaled != normalised),
+        ]
+        with m.If(self.start):
+            m.d.sync += [
+                self.row.eq(0),
+                summed.eq(0),
+                normalised.eq(0),
+                summed_base.eq(job.source_base),
+                normalised_base.eq(job.source_base),
+            ]
+        with m.Elif(next_row):
+            m.d.sync += running.eq(1)
+            with m.If(output_ends & ~wide & job.wide):
+                m.d.sync += wide.eq(1)
+            with m.Elif(may_sum & (output_ends | ~may_normalise)):
+                m.d.sync += [
+                    statistics.eq(1),
+                    wide.eq(0),
+                    base.eq(summed_base),
+                    summed.eq(summed + 1),
+                    summed_base.eq(summed_base + job.source_stride),
+                ]
+            with m.Elif(may_normalise):
+                m.d.sync += [
+                    statistics.eq(0),
+                    wide.eq(0),
+                    self.row.eq(normalised),
+                    base.eq(normalised_base),
+                    normalised.eq(normalised + 1),
+                    normalised_base.eq(normalised_base + job.source_stride),
+                ]
+            with m.Else():
+                m.d.sync += running.eq(0)
+
+    def _parts(self, is_wide: Signal, part: Signal) -> tuple[Value, Value]:
+        """Whether ``part`` is the last of its word, and whether it completes an output word."""
+        config = self._config
+        narrow, wide = config.lanes // config.layernorm_lanes, config.lanes // wide_channels(config)
+        last = part == Mux(is_wide, wide - 1, narrow - 1)
+        # A wide pass fills two words for one: the half's last part completes one.
+        half_bits = exact_log2(wide // 2)
+        return last, Mux(is_wide, part[:half_bits].all() if half_bits else 1, last)
+
+    def _channel(self, word: Signal, part: Signal) -> Value:
+        """Number of the beat's first channel."""
+        config = self._config
+        part_bits, size = exact_log2(config.lanes // wide_channels(config)), wide_channels(config)
+        return Cat(Const(0, exact_log2(size)), part[:part_bits], word)

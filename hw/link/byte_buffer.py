@@ -1,0 +1,77 @@
+"""Bytes of a frame's payload in block RAM, written one at a time and read back as a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.interfaces import Strobe
+from hw.link.protocol import PAYLOAD_BYTES
+
+
+class ByteBuffer(wiring.Component):
+    """A byte memory with one writer and one reader.
+
+    Parameters
+    ----------
+    depth:
+        Bytes.
+    init:
+        What it holds at first.
+
+    Members
+    -------
+    write:
+        A byte and where it goes.
+    run:
+        Read ``count`` bytes from ``first`` on; whatever an earlier run has left is dropped.
+    byte:
+        They.
+
+    Timing: the first byte 3 cycles after ``run``, then one a cycle.
+    """
+
+    def __init__(self, depth: int, init: Sequence[int] = ()) -> None:
+        self._depth, self._init = depth, init
+        super().__init__(
+            {
+                "write": In(Strobe(data.StructLayout({"address": range(depth), "data": 8}))),
+                "run": In(Strobe(data.StructLayout({"first": range(depth), "count": range(PAYLOAD_BYTES + 1)}))),
+                "byte": Out(stream.Signature(8)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Address, block RAM and output register move on together."""
+        m = Module()
+        m.submodules.bytes = storage = memory.Memory(shape=8, depth=self._depth, init=self._init)
+        write, read = storage.write_port(), storage.read_port()
+        address, left = Signal(range(self._depth)), Signal(range(PAYLOAD_BYTES + 1))
+        fetched, moves = Signal(), Signal()
+        m.d.comb += [
+            write.en.eq(self.write.valid),
+            write.addr.eq(self.write.payload.address),
+            write.data.eq(self.write.payload.data),
+            moves.eq(~self.byte.valid | self.byte.ready),
+            read.addr.eq(address),
+            read.en.eq(moves),
+        ]
+        with m.If(moves):
+            m.d.sync += [
+                fetched.eq(left != 0),
+                self.byte.valid.eq(fetched),
+                self.byte.payload.eq(read.data),
+            ]
+            with m.If(left != 0):
+                m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
+        with m.If(self.run.valid):
+            m.d.sync += [
+                address.eq(self.run.payload.first),
+                left.eq(self.run.payload.count),
+                fetched.eq(0),
+                self.byte.valid.eq(0),
+            ]
+        return m

@@ -1,0 +1,85 @@
+"""FrameTransmitter: replies to bytes for the line."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.crc import catalog
+from amaranth.lib.wiring import In, Out
+
+from hw.link.protocol import CRC_BYTES, REPLY_HEADER_BYTES, REPLY_MARKER
+
+_MARKER = int.from_bytes(REPLY_MARKER, "little")
+_HEAD_BYTES = len(REPLY_MARKER) + REPLY_HEADER_BYTES
+
+
+def reply_header() -> data.StructLayout:
+    """Header of a reply, as it leaves."""
+    return data.StructLayout({"sequence": 8, "operation": 8, "status": 8, "length": 16})
+
+
+class FrameTransmitter(wiring.Component):
+    """Sends marker, header, payload and CRC.
+
+    Members
+    -------
+    reply:
+        What to send; taken with the last byte.
+    payload:
+        Its ``length`` bytes.
+    byte:
+        To the line.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "reply": In(stream.Signature(reply_header())),
+                "payload": In(stream.Signature(8)),
+                "byte": Out(stream.Signature(8)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        byte, header = self.byte, self.reply.payload
+        crc = m.submodules.crc = catalog.CRC32_ETHERNET().create()
+        head = Cat(Const(_MARKER, 8 * len(REPLY_MARKER)), header)
+        index, left = Signal(range(_HEAD_BYTES)), Signal(16)
+        sent = Signal()
+        m.d.comb += [sent.eq(byte.valid & byte.ready), crc.data.eq(byte.payload)]
+        with m.FSM(name="state"):
+            with m.State("HEAD"):
+                m.d.sync += left.eq(header.length)
+                m.d.comb += [
+                    byte.valid.eq(self.reply.valid),
+                    byte.payload.eq(head.word_select(index, 8)),
+                    crc.start.eq(index < len(REPLY_MARKER)),
+                    crc.valid.eq(sent & (index >= len(REPLY_MARKER))),
+                ]
+                with m.If(sent):
+                    m.d.sync += index.eq(index + 1)
+                    with m.If(index == _HEAD_BYTES - 1):
+                        m.d.sync += index.eq(0)
+                        m.next = "PAYLOAD"
+            with m.State("PAYLOAD"):
+                with m.If(left == 0):
+                    m.next = "CRC"
+                with m.Else():
+                    m.d.comb += [
+                        byte.valid.eq(self.payload.valid),
+                        byte.payload.eq(self.payload.payload),
+                        self.payload.ready.eq(byte.ready),
+                        crc.valid.eq(sent),
+                    ]
+                    with m.If(sent):
+                        m.d.sync += left.eq(left - 1)
+            with m.State("CRC"):
+                m.d.comb += [byte.valid.eq(1), byte.payload.eq(crc.crc.word_select(index[:2], 8))]
+                with m.If(sent):
+                    m.d.sync += index.eq(index + 1)
+                    with m.If(index == CRC_BYTES - 1):
+                        m.d.comb += self.reply.ready.eq(1)
+                        m.d.sync += index.eq(0)
+                        m.next = "HEAD"
+        return m

@@ -1,0 +1,111 @@
+"""HostLink: the host's serial line on one side, registers and memory on the other."""
+
+from __future__ import annotations
+
+from math import ceil
+
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.blocks.lights import BLINK_SECONDS, shown
+from hw.config import AcceleratorConfig
+from hw.interfaces import Axi4Lite, Axi4Read, Axi4Write
+from hw.link.executor import Executor
+from hw.link.frame_receiver import FrameReceiver
+from hw.link.frame_transmitter import FrameTransmitter
+from hw.link.ports import MemoryPort, RegisterPort
+from hw.link.protocol import IDLE_BYTES, Identity
+from hw.link.uart import BITS_PER_BYTE, UartReceiver, UartTransmitter
+
+IDLE_SECONDS = 0.010
+"""Silence that ends an unfinished frame: a host's USB may pause for milliseconds within one."""
+
+
+class HostLink(wiring.Component):
+    """Carries out what the host asks for over a serial line; protocol in :mod:`hw.link.protocol`.
+
+    ::
+
+        rx ─► UartReceiver ─► FrameReceiver ─► Executor ─┬─► RegisterPort ─► control
+                                                 ▲       └─► MemoryPort ──► read, write
+        tx ◄─ UartTransmitter ◄─ FrameTransmitter ◄┘
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine: the width of the memory bus.
+    baud:
+        Bits a second, up to a sixth of the clock. The clock is the identity's.
+    identity:
+        What the device says that it is; has the clock.
+    idle_seconds:
+        Silence that ends an unfinished frame, if that is more than ``IDLE_BYTES`` byte times.
+
+    Members
+    -------
+    rx, tx:
+        The pins, as the device sees them.
+    control:
+        To the accelerator's registers.
+    read, write:
+        To memory, one burst at a time.
+    activity, error:
+        For lights: a good frame came; something that came was not right.
+
+    Raises
+    ------
+    ValueError
+        The baud rate is too high for the clock.
+    """
+
+    def __init__(
+        self, config: AcceleratorConfig, *, baud: int, identity: Identity, idle_seconds: float = IDLE_SECONDS
+    ) -> None:
+        self._config, self._identity = config, identity
+        self._cycles_per_bit = identity.clock_hz / baud
+        self._idle_cycles = ceil(
+            max(IDLE_BYTES * BITS_PER_BYTE * self._cycles_per_bit, idle_seconds * identity.clock_hz)
+        )
+        self._blink_cycles = ceil(BLINK_SECONDS * identity.clock_hz)
+        self._units = UartReceiver(self._cycles_per_bit), UartTransmitter(self._cycles_per_bit)
+        super().__init__(
+            {
+                "rx": In(1, init=1),
+                "tx": Out(1, init=1),
+                "control": Out(Axi4Lite()),
+                "read": Out(Axi4Read(config)),
+                "write": Out(Axi4Write(config)),
+                "activity": Out(1),
+                "error": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.uart_receiver, m.submodules.uart_transmitter = uart_in, uart_out = self._units
+        m.submodules.receiver = receiver = FrameReceiver(self._idle_cycles)
+        m.submodules.executor = executor = Executor(self._config, self._identity)
+        m.submodules.transmitter = transmitter = FrameTransmitter()
+        m.submodules.registers = registers = RegisterPort()
+        m.submodules.memory = memory = MemoryPort(self._config)
+        connect(m, uart_in.byte, receiver.byte)
+        connect(m, receiver.frame, executor.frame)
+        connect(m, receiver.write, executor.write)
+        connect(m, executor.release, receiver.release)
+        connect(m, executor.registers, registers.bytes)
+        connect(m, executor.memory, memory.bytes)
+        connect(m, executor.reply, transmitter.reply)
+        connect(m, executor.payload, transmitter.payload)
+        connect(m, transmitter.byte, uart_out.byte)
+        connect(m, flipped(self.control), registers.bus)
+        connect(m, flipped(self.read), memory.read)
+        connect(m, flipped(self.write), memory.write)
+        wrong = receiver.bad | uart_in.framing_error
+        m.d.comb += [
+            uart_in.rx.eq(self.rx),
+            self.tx.eq(uart_out.tx),
+            self.activity.eq(shown(m, receiver.good, self._blink_cycles, name="activity")),
+            self.error.eq(shown(m, wrong, self._blink_cycles, name="error")),
+        ]
+        return m

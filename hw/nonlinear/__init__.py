@@ -1,1 +1,0 @@
-"""Units that compute nonlinear functions: GELU, softmax, LayerNorm and the gate."""

@@ -1,0 +1,133 @@
+"""MemoryBridge: AXI4 clients share one SDRAM controller, burst by burst."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.config import AcceleratorConfig
+from hw.interfaces import Axi4Read, Axi4Write, Strobe
+from hw.sdram.chip import COLUMN_BITS, SIZE_BYTES
+from hw.sdram.interfaces import burst_request, finished_word, read_word, row_run, write_word
+from hw.sdram.read_port import ReadPort
+from hw.sdram.write_port import WritePort
+
+
+class MemoryBridge(wiring.Component):
+    """Takes turns among the clients' bursts and cuts each where a row of the chip ends.
+
+    A burst is asked for when nothing can hold it up any more: there is room for all that it reads, or all that it
+    writes is here. So bursts are executed in the order in which they are asked for, without gaps.
+
+    Parameters
+    ----------
+    config:
+        Width of the bus.
+    readers, writers:
+        Number of AXI4 read and write ports.
+    size_bytes:
+        Of the memory: beyond it there is none.
+
+    Members
+    -------
+    readers, writers:
+        From the clients; see :class:`ReadPort` and :class:`WritePort`. A write is visible to whatever is read after its
+        answer.
+    run, write_data, writer, written, read:
+        To the controller, with the same members.
+
+    Timing: AR transfer to ``run`` 4 cycles; a burst every 4 cycles; ``read`` to R 3 cycles.
+    """
+
+    def __init__(self, config: AcceleratorConfig, readers: int, writers: int, size_bytes: int = SIZE_BYTES) -> None:
+        if readers + writers < 1:
+            raise ValueError("readers and writers are both 0; a memory needs at least one client")
+        self._config, self._size_bytes = config, size_bytes
+        self._count = clients = readers + writers
+        finished = finished_word(clients)
+        super().__init__(
+            {
+                "readers": In(Axi4Read(config)).array(readers),
+                "writers": In(Axi4Write(config)).array(writers),
+                "run": Out(stream.Signature(row_run(clients))),
+                "write_data": Out(stream.Signature(write_word())),
+                "writer": In(finished["client"].shape),
+                "written": In(Strobe(finished)),
+                "read": In(Strobe(read_word(clients))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Ports, their turns, and who gets which word."""
+        m = Module()
+        ports: list[ReadPort | WritePort] = []
+        for number, bus in enumerate(self.readers):
+            m.submodules[f"reader_{number}"] = reader = ReadPort(self._config, self._size_bytes)
+            connect(m, flipped(bus), reader.bus)
+            m.d.comb += [
+                reader.word.valid.eq(self.read.valid & (self.read.payload.origin.client == len(ports))),
+                reader.word.payload.data.eq(self.read.payload.data),
+                reader.word.payload.last.eq(self.read.payload.origin.last),
+            ]
+            ports.append(reader)
+        for number, bus in enumerate(self.writers):
+            m.submodules[f"writer_{number}"] = writer = WritePort(self._config, self._size_bytes)
+            connect(m, flipped(bus), writer.bus)
+            own = self.written.payload.client == len(ports)
+            m.d.comb += writer.finished.eq(self.written.valid & self.written.payload.last & own)
+            with m.If(self.writer == len(ports)):
+                m.d.comb += [
+                    self.write_data.valid.eq(writer.word.valid),
+                    self.write_data.payload.eq(writer.word.payload),
+                    writer.word.ready.eq(self.write_data.ready),
+                ]
+            ports.append(writer)
+        self._turns(m, ports)
+        return m
+
+    def _turns(self, m: Module, ports: list[ReadPort | WritePort]) -> None:
+        """Give the chip to the next port that wants it, and hand on its burst row by row."""
+        layout = burst_request(self._config)
+        burst = Signal(data.StructLayout({"request": layout, "write": 1, "client": range(max(2, self._count))}))
+        waiting, free = Signal(), Signal()
+        wanting, later, chosen = (Signal(self._count, name=name) for name in ("wanting", "later", "chosen"))
+        # Ports after the one that had the last turn; the lowest of them goes first, else the lowest of all.
+        turn = Signal(self._count, init=-1)
+        m.d.comb += [wanting.eq(Cat(port.request.valid for port in ports)), later.eq(wanting & turn)]
+        self._rows(m, burst, waiting, free)
+        with m.If(~chosen.any()):
+            m.d.sync += chosen.eq(Mux(later.any(), later & -later, wanting & -wanting))
+        with m.Elif(free):
+            m.d.sync += [chosen.eq(0), waiting.eq(1)]
+        for number, port in enumerate(ports):
+            m.d.comb += port.request.ready.eq(free & chosen[number])
+            with m.If(free & chosen[number]):
+                m.d.sync += [
+                    burst.request.eq(port.request.payload),
+                    burst.write.eq(isinstance(port, WritePort)),
+                    burst.client.eq(number),
+                    turn.eq(-1 << (number + 1)),
+                ]
+
+    def _rows(self, m: Module, burst: data.View, waiting: Signal, free: Signal) -> None:
+        """Offer what lies in the row of the burst's first word; keep the rest, which begins a row."""
+        address, left = burst.request.address, burst.request.words_minus_one
+        run, room_minus_one, final = self.run, Signal(COLUMN_BITS), Signal()
+        m.d.comb += [
+            room_minus_one.eq(~address[:COLUMN_BITS]),
+            final.eq(left <= room_minus_one),
+            run.valid.eq(waiting),
+            Cat(run.payload.column, run.payload.bank, run.payload.row).eq(address),
+            run.payload.words_minus_one.eq(Mux(final, left, room_minus_one)),
+            run.payload.write.eq(burst.write),
+            run.payload.client.eq(burst.client),
+            run.payload.final.eq(final),
+            free.eq(~waiting),
+        ]
+        with m.If(run.valid & run.ready):
+            m.d.sync += [
+                address.eq(Cat(Const(0, COLUMN_BITS), address[COLUMN_BITS:] + 1)),
+                left.eq(left - room_minus_one - 1),
+                waiting.eq(~final),
+            ]

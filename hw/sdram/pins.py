@@ -1,0 +1,102 @@
+"""SdramPins: the controller's pads on the pins of a board, registers in the pads, and a clock for the chip."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Const, Module
+from amaranth.lib import io, wiring
+from amaranth.lib.wiring import In
+
+from hw.sdram.interfaces import SdramPads
+
+EXTRA_LATENCY = 2
+"""Cycles that the registers in the pads add, one on the way to the chip and one back."""
+
+ACCESS_NS = {2: 6.0, 3: 5.4}
+"""Longest time from the chip's clock to its word, by CAS latency (tAC)."""
+HOLD_NS = 2.7
+"""So long after the next clock a word is still there (tOH)."""
+CHIP_SETUP_NS, CHIP_HOLD_NS = 1.5, 0.8
+"""What the chip asks of its inputs."""
+SKEW_NS = 0.7
+"""By how much clock and other pins leave the FPGA at different times: all come from registers in the pads."""
+ROUND_TRIP_NS = (3.5, 6.0)
+"""Clock register to pin, board both ways, pin into the input register: least and most. An estimate."""
+
+
+def chip_clock_delay(clock_hz: int, cas_latency: int) -> float:
+    """By how much of a period the chip's clock should come after the controller's.
+
+    Commands leave at the controller's edge and must be at the chip before its own; a word must be back at the
+    controller, two edges after that at which the chip sent it, and not be gone. The middle is taken of what all of that
+    allows.
+
+    Raises
+    ------
+    ValueError
+        Nothing is left at such a frequency.
+    """
+    period = 1e9 / clock_hz
+    earliest = max(
+        (CHIP_SETUP_NS + SKEW_NS) / period,
+        1 - (ROUND_TRIP_NS[0] + HOLD_NS) / period,
+    )
+    latest = min(
+        1 - (CHIP_HOLD_NS + SKEW_NS) / period,
+        2 - (ROUND_TRIP_NS[1] + ACCESS_NS[cas_latency]) / period,
+    )
+    if earliest >= latest:
+        raise ValueError(
+            f"at {clock_hz / 1e6:g} MHz and CAS latency {cas_latency} no clock of the SDRAM suits both directions of "
+            "its data; choose a lower frequency"
+        )
+    return (earliest + latest) / 2
+
+
+class SdramPins(wiring.Component):
+    """Each pin has its register in the pad, so that all pins of a board are timed alike, wherever the controller lies.
+
+    Parameters
+    ----------
+    ports:
+        The pins, as the platform gives them: ``clk``, ``clk_en``, ``cs``, ``ras``, ``cas``, ``we``, ``ba``, ``a``,
+        ``dqm``, ``dq``, each an ``amaranth.lib.io`` port.
+    chip_domain:
+        Clock domain that makes the chip's clock: the controller's ``sync``, delayed by :func:`chip_clock_delay`.
+
+    Members
+    -------
+    pads:
+        From the controller, whose ``extra_latency`` must be ``EXTRA_LATENCY``.
+    """
+
+    def __init__(self, ports: Any, chip_domain: str) -> None:
+        self._ports, self._chip_domain = ports, chip_domain
+        super().__init__({"pads": In(SdramPads())})
+
+    def elaborate(self, platform: object) -> Module:
+        """A register a pin; the clock is one that gives 1 in the first half of a cycle and 0 in the second."""
+        m = Module()
+        pads, ports = self.pads, self._ports
+        # The ports of a platform know which pins are active low, so they take what a signal means.
+        outputs = {
+            "clk_en": pads.cke,
+            "cs": ~pads.cs_n,
+            "ras": ~pads.ras_n,
+            "cas": ~pads.cas_n,
+            "we": ~pads.we_n,
+            "ba": pads.ba,
+            "a": pads.a,
+            "dqm": pads.dqm,
+        }
+        for name, value in outputs.items():
+            m.submodules[name] = buffer = io.FFBuffer("o", getattr(ports, name))
+            m.d.comb += buffer.o.eq(value)
+        m.submodules.dq = data = io.FFBuffer("io", ports.dq)
+        m.d.comb += [data.o.eq(pads.dq_o), data.oe.eq(pads.dq_oe), pads.dq_i.eq(data.i)]
+        if platform is None:
+            return m  # a simulated chip shares the controller's clock
+        m.submodules.clk = clock = io.DDRBuffer("o", ports.clk, o_domain=self._chip_domain)
+        m.d.comb += [clock.o[0].eq(Const(1)), clock.o[1].eq(Const(0))]
+        return m

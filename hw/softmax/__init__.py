@@ -1,0 +1,1 @@
+"""Single-pass softmax: exponentials, row sums, and the scale of each query."""

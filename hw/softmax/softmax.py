@@ -1,0 +1,242 @@
+"""Softmax: the single-pass attention softmax, between score buffer and stationary banks."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Array, Assert, Cat, Format, Module, Mux, ResetSignal, Signal, Value
+from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import exact_log2
+
+from hw.blocks.pipeline import delay
+from hw.config import AcceleratorConfig
+from hw.interfaces import (
+    MEMORY_LATENCY,
+    Strobe,
+    bank_exponentials,
+    query_scale,
+    score_word,
+    score_write,
+    softmax_job,
+)
+from hw.softmax.exp2 import Exp2
+from hw.softmax.query_scales import QueryScales, sum_width
+from hw.softmax.score_buffer import ScoreBuffer
+
+_FIFO_DEPTH = 32
+"""More than the cycles from a score's issue to its exponential's departure: it reserves a place all the way."""
+
+
+class Softmax(wiring.Component):
+    """Softmax over the keys for P queries at a time, in one pass over the scores.
+
+    Edge-MoE (ICCAD 2023, section IV-B) keeps a running maximum while scores arrive, and never divides the exponentials:
+    the reciprocal of their sum becomes part of the output's requantisation. Here the sums are taken over the rounded
+    exponentials as they leave, so that they are exact and every score costs one exponential.
+
+    ::
+
+        scores ──► ScoreBuffer ──► maximum - score ──► E x Exp2 ─┬─► FIFO ──► exponentials (to the banks)
+                   └─ maxima ───────────┘                        └─► sums ──► QueryScales ──► query_scales
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine.
+
+    Members
+    -------
+    score_write: In(Strobe(score_write))
+        Scores (signed, 10 fraction bits, octaves) of one key, or gate logits, which are only stored. Scores for one
+        buffer may come while the other one drains.
+    job: In(stream(softmax_job))
+        Drain a buffer whose scores of ``tokens`` keys (1 to max_tokens) have all been written. Taken when idle.
+    exponentials: Out(stream(bank_exponentials))
+        Unsigned with as many fraction bits as an activation has bits: key by key, group by group, into the words from
+        ``attention_buffer(buffer) + query_words`` on; key k is lane k % T. A word's first lane clears the others.
+    query_scales: Out(2P x query_scale)
+        Index ``buffer * P + element``; those of a job's buffer are replaced just before its ``done``.
+    done: Out(1)
+        Pulse: all exponentials have been taken and the query scales are there.
+    score_read_enable, score_read_address: In
+        The gate's read port into the score buffer; only while no job runs.
+    score_read_data: Out(score_word)
+        MEMORY_LATENCY cycles later.
+
+    Timing: ``tokens * P / E`` cycles while the banks take a beat a cycle, plus ``P + overhead`` (attribute) until done.
+    Resources: the score buffer in block RAM, E + 2 small multipliers.
+
+    Raises
+    ------
+    ValueError
+        When max_tokens exponentials do not fit an attention buffer of the banks.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        if config.max_tokens > config.exponential_words * config.lanes:
+            raise ValueError(
+                f"max_tokens is {config.max_tokens}, but an attention buffer of the banks holds "
+                f"{config.exponential_words * config.lanes} exponentials; lower max_tokens or raise bank_words"
+            )
+        self._config = config
+        self._groups = config.elements // config.exponential_lanes
+        self._scales = QueryScales(config)
+        self.overhead = MEMORY_LATENCY + 3 + Exp2.LATENCY + 3 + self._scales.latency
+        super().__init__(
+            {
+                "score_write": In(Strobe(score_write(config))),
+                "job": In(stream.Signature(softmax_job(config))),
+                "exponentials": Out(stream.Signature(bank_exponentials(config))),
+                "query_scales": Out(data.ArrayLayout(query_scale(config), 2 * config.elements)),
+                "done": Out(1),
+                "score_read_enable": In(1),
+                "score_read_address": In(range(config.score_words)),
+                "score_read_data": Out(score_word(config)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        m.submodules.scores = scores = ScoreBuffer(config)
+        m.submodules.scales = scales = self._scales
+        connect(m, flipped(self.score_write), scores.write)
+        job, start, draining, finished = Signal(softmax_job(config)), Signal(), Signal(), Signal()
+        m.d.comb += [
+            self.score_read_data.eq(scores.read_data),
+            self.query_scales.eq(scales.scales),
+            scales.start.eq(finished),
+            scales.buffer.eq(job.buffer),
+            scales.output_multiplier.eq(job.output_multiplier),
+            scales.output_shift.eq(job.output_shift),
+            self.done.eq(scales.done),
+        ]
+        with m.FSM(name="state"):
+            with m.State("IDLE"):
+                m.d.comb += self.job.ready.eq(1)
+                m.d.sync += job.eq(self.job.payload)
+                with m.If(self.job.valid):
+                    m.next = "START"
+            with m.State("START"):
+                m.d.comb += start.eq(1)
+                m.next = "DRAIN"
+            with m.State("DRAIN"):
+                m.d.comb += draining.eq(1)
+                with m.If(finished):
+                    m.next = "SCALE"
+            with m.State("SCALE"):
+                with m.If(scales.done):
+                    m.next = "IDLE"
+
+        group, issued = self._read_scores(m, scores, job, start, draining)
+        exponentials, valid = self._exponentials(m, scores, job.buffer, group, issued)
+        self._sum(m, exponentials, valid, start, scales.sums)
+        m.d.sync += finished.eq(self._deliver(m, exponentials, valid, job, start))
+        self._check(m, job, draining)
+        return m
+
+    def _read_scores(
+        self, m: Module, scores: ScoreBuffer, job: data.View, start: Signal, draining: Signal
+    ) -> tuple[Signal, Signal]:
+        """Go through keys and groups as far as the FIFO has room; returns the group and whether one was issued."""
+        config = self._config
+        key, group = Signal(range(config.max_tokens + 1)), Signal(range(self._groups))
+        room, issued = Signal(range(_FIFO_DEPTH + 1), init=_FIFO_DEPTH), Signal()
+        m.d.comb += [
+            issued.eq(draining & (key != job.tokens) & (room != 0)),
+            scores.read_enable.eq(issued | self.score_read_enable),
+            scores.read_address.eq(
+                Mux(draining, Cat(key[: exact_log2(config.max_tokens)], job.buffer), self.score_read_address)
+            ),
+        ]
+        m.d.sync += room.eq(room - issued + (self.exponentials.valid & self.exponentials.ready))
+        with m.If(start):
+            m.d.sync += [key.eq(0), group.eq(0)]
+        with m.Elif(issued):
+            self._advance(m, key, group)
+        return group, issued
+
+    def _advance(self, m: Module, key: Signal, group: Signal) -> None:
+        """Next group, or the next key's first."""
+        last = group == self._groups - 1
+        m.d.sync += [group.eq(Mux(last, 0, group + 1)), key.eq(key + last)]
+
+    def _exponentials(
+        self, m: Module, scores: ScoreBuffer, buffer: Value, group: Signal, issued: Signal
+    ) -> tuple[list[Value], Value]:
+        """E exponentials a cycle: select, subtract from the maximum, raise; returns them and whether they are valid."""
+        config = self._config
+        lanes = config.exponential_lanes
+        width = config.numerics.score.width
+        arrived = delay(m, group, MEMORY_LATENCY, name="group_arrived")
+
+        def chosen(word: Value) -> data.View:
+            # An array, not an index into a view: the place of a group that is no power of two wide would be a product.
+            groups = Array(word[i : i + lanes * width] for i in range(0, len(word), lanes * width))
+            return data.View(data.ArrayLayout(width, lanes), groups[arrived])
+
+        selected = chosen(scores.read_data.as_value())
+        largest = chosen(Mux(buffer, *(scores.maxima[b].as_value() for b in (1, 0))))
+
+        valid = delay(m, issued, MEMORY_LATENCY + 2, name="valid")
+        results = []
+        for lane in range(lanes):
+            m.submodules[f"exp2_{lane}"] = exp2 = Exp2(config.numerics, config.numerics.exponential.width)
+            score = Signal(width, name=f"score_{lane}")
+            maximum = Signal(width, name=f"maximum_{lane}")
+            m.d.sync += [
+                score.eq(selected[lane]),
+                maximum.eq(largest[lane]),
+                exp2.argument.payload.eq(maximum.as_signed() - score.as_signed()),
+            ]
+            m.d.comb += exp2.argument.valid.eq(valid)
+            with m.If(valid & ~ResetSignal()):
+                m.d.sync += Assert(~exp2.argument.payload[-1], Format("a score exceeds its query's maximum"))
+            results.append(exp2.result)
+        return [result.payload for result in results], results[0].valid
+
+    def _sum(self, m: Module, exponentials: list[Value], valid: Value, start: Value, total: data.View) -> None:
+        """Add each query's exponentials; the sums travel round a ring, so that each meets its group's without a mux."""
+        lanes = len(exponentials)
+        sums = [Signal(sum_width(self._config), name=f"sum_{element}") for element in range(len(total))]
+        with m.If(start):
+            m.d.sync += [value.eq(0) for value in sums]
+        with m.Elif(valid):
+            added = [value + exponential for value, exponential in zip(sums[:lanes], exponentials, strict=True)]
+            m.d.sync += [value.eq(following) for value, following in zip(sums, sums[lanes:] + added, strict=True)]
+        m.d.comb += [target.eq(value) for target, value in zip(total, sums, strict=True)]
+
+    def _deliver(self, m: Module, exponentials: list[Value], valid: Value, job: data.View, start: Value) -> Value:
+        """Queue the exponentials, give each its place in the banks; returns whether the job's last one is taken."""
+        config, out = self._config, self.exponentials
+        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=len(Cat(*exponentials)), depth=_FIFO_DEPTH)
+        key, group = Signal(range(config.max_tokens + 1)), Signal(range(self._groups))
+        lane_bits = exact_log2(config.lanes)
+        first_word = Mux(job.buffer, *(config.attention_buffer(b) + config.query_words for b in (1, 0)))
+        taken = out.valid & out.ready
+        m.d.comb += [
+            queue.w_en.eq(valid),
+            queue.w_data.eq(Cat(*exponentials)),
+            queue.r_en.eq(out.ready),
+            out.valid.eq(queue.r_rdy),
+            out.payload.data.eq(queue.r_data),
+            out.payload.group.eq(group),
+            out.payload.lane.eq(key[:lane_bits]),
+            out.payload.clear.eq(key[:lane_bits] == 0),
+            out.payload.address.eq(first_word + key[lane_bits:]),
+        ]
+        with m.If(start):
+            m.d.sync += [key.eq(0), group.eq(0)]
+        with m.Elif(taken):
+            self._advance(m, key, group)
+        return taken & (key == job.tokens - 1) & (group == self._groups - 1)
+
+    def _check(self, m: Module, job: data.View, draining: Signal) -> None:
+        """What the engine must keep to."""
+        config, arriving = self._config, self.score_write
+        with m.If(self.job.valid & ~ResetSignal()):
+            tokens = self.job.payload.tokens
+            m.d.sync += Assert((tokens != 0) & (tokens <= config.max_tokens), Format("softmax of {} keys", tokens))
+        with m.If(draining & ~ResetSignal()):
+            overwrites = arriving.valid & arriving.payload.attention & (arriving.payload.buffer == job.buffer)
+            m.d.sync += Assert(~overwrites, Format("scores arrive in buffer {} while it drains", job.buffer))
+            m.d.sync += Assert(~self.score_read_enable, Format("the gate reads scores while softmax does"))
