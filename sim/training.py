@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 
 from golden.config import ModelConfig, TaskConfig
-from golden.integer.random_model import random_image, random_model
 from hw.config import AcceleratorConfig
 from sim.bench import BenchFailure
 from sim.build import Simulator
 from sim.machine import Frame, run_machine
 from sw.compiler import compile_model
+from tests.helpers.random_model import random_image, random_model
 
 GEOMETRY = ModelConfig(
     name="training",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from golden import checkpoint
 from golden.integer import functions
-from golden.seeded_gates import ROUTINGS
+from golden.seeded.gates import ROUTINGS
 from hw.config import preset
 from hw.formats import ACTIVATION_WIDTHS, Format, Numerics
 from sw.models import DEFAULT_ROUTING, SEEDED, find_model

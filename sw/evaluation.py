@@ -18,7 +18,7 @@ from golden.checkpoint import Checkpoint
 from golden.config import ModelConfig
 from golden.integer.model import IntegerModel
 from golden.integer.parameters import QuantisedModel
-from golden.scenes_common import CLASS_NAMES
+from golden.scenes.common import CLASS_NAMES
 from hw.config import AcceleratorConfig
 from program.program import Program
 from sw import prepare

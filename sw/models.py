@@ -12,9 +12,9 @@ from common.files import PROJECT_ROOT, keep_newest
 from golden import checkpoint
 from golden.checkpoint import Checkpoint, CheckpointError
 from golden.config import MODELS
-from golden.scenes import DATA_VERSION
-from golden.seeded import seeded_model
-from golden.seeded_gates import ROUTINGS
+from golden.scenes.scenes import DATA_VERSION
+from golden.seeded.gates import ROUTINGS
+from golden.seeded.seeded import seeded_model
 
 TRAINED_MODELS = PROJECT_ROOT / "models"
 SEEDED = ("m3vit-backbone", "deit-small", "pico")
@@ -79,7 +79,7 @@ def check_routing(found: Checkpoint, routing: str | None) -> None:
 
 
 def _make(name: str, routing: str, progress: Callable[[float], None] | None) -> Path:
-    sources = b"".join(file.read_bytes() for file in sorted((PROJECT_ROOT / "golden").glob("*.py")))
+    sources = b"".join(file.read_bytes() for file in sorted((PROJECT_ROOT / "golden").rglob("*.py")))
     digest = hashlib.sha256(sources + torch.__version__.encode()).hexdigest()[:16]
     path = _MADE / f"{name}-{routing}-{digest}.safetensors"
     if not path.is_file():

@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from golden.config import ModelConfig
 from golden.model import PIXEL_SCALE
-from golden.scenes import HELD_OUT, Scene, generate
+from golden.scenes.scenes import HELD_OUT, Scene, generate
 
 RAW_SUFFIX = ".float32.bin"
 """A raw array of little-endian float32 in C order, without a header: Edge-MoE's tensors and its test picture."""

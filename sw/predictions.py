@@ -11,7 +11,7 @@ import torch
 from golden import metrics
 from golden.config import ModelConfig
 from golden.model import cells_to_map
-from golden.scenes import Scene
+from golden.scenes.scenes import Scene
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from golden.integer import storage
 from golden.integer.model import IntegerModel
 from golden.integer.parameters import QuantisedModel
 from golden.model import VisionTransformer
-from golden.scenes_common import CLASS_NAMES
+from golden.scenes.common import CLASS_NAMES
 from hw.config import AcceleratorConfig
 from hw.config import preset as find_preset
 from hw.formats import Numerics

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from golden.integer.model import IntegerModel
 from golden.integer.parameters import QuantisedModel
 from golden.model import PIXEL_SCALE, VisionTransformer
-from golden.scenes import generate_batch
+from golden.scenes.scenes import generate_batch
 from hw.formats import Numerics
 from sw.quantiser.calibration import Calibration
 from sw.quantiser.layers import LayerQuantiser

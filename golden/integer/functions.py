@@ -2,7 +2,7 @@
 
 Every function takes arrays (or integers) of the stated format and broadcasts. Intermediate products fit 64 bits for
 every legal operand; where they would not (LayerNorm's variance), Python's own integers are used. ``numerics`` is any
-object with the attributes of :class:`golden.integer.numerics.Numerics`.
+object with the attributes of :class:`hw.formats.Numerics`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from golden.integer.numerics import Format, Numerics, PiecewiseTable
+from hw.formats import Format, Numerics
+from hw.tables import PiecewiseTable
 
 Integers = NDArray[np.int64]
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from golden.integer import functions
 from golden.integer.functions import Integers
-from golden.integer.numerics import Format, Numerics
 from golden.integer.parameters import (
     QuantisedAttention,
     QuantisedExperts,
@@ -18,6 +17,7 @@ from golden.integer.parameters import (
     QuantisedMlp,
     QuantisedModel,
 )
+from hw.formats import Format, Numerics
 
 Tensors = dict[str, Any]
 

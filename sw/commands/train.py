@@ -51,8 +51,8 @@ def command(
       tessera train --steps 100 --pool 256 -o build/quick.safetensors
     """
     from common.files import PROJECT_ROOT
-    from golden.recipes import RECIPES, Recipe
-    from golden.training import Progress, train
+    from golden.training.recipes import RECIPES, Recipe
+    from golden.training.training import Progress, train
 
     if model not in MODELS:
         raise ValueError(f"unknown geometry '{model}'; golden/config.py has: {', '.join(MODELS)}")

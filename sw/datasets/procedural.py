@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from golden.scenes import HELD_OUT, generate
-from golden.scenes_common import CLASS_COLOURS, CLASS_NAMES
+from golden.scenes.common import CLASS_COLOURS, CLASS_NAMES
+from golden.scenes.scenes import HELD_OUT, generate
 from sw.datasets.dataset import DEPTH, SEGMENTATION, ClassSet, Item
 
 

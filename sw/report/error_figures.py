@@ -11,7 +11,7 @@ from matplotlib.patheffects import withStroke
 from scipy import ndimage
 
 from golden import metrics
-from golden.scenes_common import DEPTH_CAP
+from golden.scenes.common import DEPTH_CAP
 from sw.pictures import Picture
 from sw.predictions import Prediction
 from sw.report.panels import PANEL_WIDTH, SIMULATED, aspect, blend, class_colours, class_legend, grey, row

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from golden import metrics
-from golden.scenes_common import DEPTH_CAP
+from golden.scenes.common import DEPTH_CAP
 from sw.pictures import Picture
 from sw.predictions import Prediction
 from sw.report.panels import SIMULATED, aspect, class_colours, class_legend, rgb, row

@@ -7,7 +7,7 @@ from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from golden.scenes_common import CLASS_COLOURS, CLASS_NAMES
+from golden.scenes.common import CLASS_COLOURS, CLASS_NAMES
 from sw.pictures import Picture
 
 SIMULATED = "machine (RTL, simulated)"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from golden.config import ModelConfig, TaskConfig
 from golden.integer.parameters import QuantisedModel
 from golden.model import VisionTransformer, seeded
-from golden.scenes import generate_batch
+from golden.scenes.scenes import generate_batch
 from hw.formats import Numerics
 from sw.quantise import quantise
 

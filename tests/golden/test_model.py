@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from golden import scenes
 from golden.config import M3VIT_BACKBONE, NANO, ModelConfig
 from golden.model import VisionTransformer, cells_to_map, seeded
 from golden.moe import balance_loss, route
+from golden.scenes import scenes
 
 SMALL = replace(
     NANO,

@@ -7,8 +7,9 @@ import hashlib
 import numpy as np
 import pytest
 
-from golden import metrics, scenes
-from golden.scenes_common import CLASS_COLOURS, CLASS_NAMES, DEPTH_CAP, PERSON, POLE, ROAD, SKY
+from golden import metrics
+from golden.scenes import scenes
+from golden.scenes.common import CLASS_COLOURS, CLASS_NAMES, DEPTH_CAP, PERSON, POLE, ROAD, SKY
 
 
 @pytest.fixture(scope="module")

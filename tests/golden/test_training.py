@@ -12,11 +12,12 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from golden import checkpoint, scenes
+from golden import checkpoint
 from golden.config import M3VIT_BACKBONE, M3VIT_TINY, NANO, ModelConfig, Router
-from golden.evaluation import evaluate
-from golden.recipes import RECIPES, Recipe
-from golden.training import Progress, segmentation_loss, train
+from golden.scenes import scenes
+from golden.training.evaluation import evaluate
+from golden.training.recipes import RECIPES, Recipe
+from golden.training.training import Progress, segmentation_loss, train
 
 MODELS = Path(__file__).parents[2] / "models"
 SMALL = replace(

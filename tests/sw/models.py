@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from golden.config import ModelConfig, TaskConfig
-from golden.integer.random_model import random_image, random_model
 from hw.config import AcceleratorConfig
+from tests.helpers.random_model import random_image, random_model
 
 __all__ = ["LEAST", "random_geometry", "random_image", "random_model"]
 

@@ -12,7 +12,6 @@ import pytest
 
 from golden.config import ModelConfig, TaskConfig
 from golden.integer.model import IntegerModel
-from golden.integer.random_model import random_image, random_model
 from hw.config import preset
 from hw.isa import REGISTERS
 from hw.link.protocol import Operation
@@ -24,6 +23,7 @@ from sw.driver import errors
 from sw.driver.device import Device
 from sw.driver.link import Link
 from sw.driver.transport import SerialTransport
+from tests.helpers.random_model import random_image, random_model
 from tests.sw.link_model import ModelBoard, Noise
 from tests.sw.models import LEAST
 

@@ -9,8 +9,8 @@ import torch
 
 from golden.config import M3VIT_BACKBONE
 from golden.model import VisionTransformer
-from golden.scenes import HELD_OUT
-from golden.seeded import Statistics, seeded_model
+from golden.scenes.scenes import HELD_OUT
+from golden.seeded.seeded import Statistics, seeded_model
 from hw.config import preset
 from sw.quantise import calibration_images, error_report, quantise
 

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from golden.config import M3VIT_TINY, NANO, ModelConfig, TaskConfig
-from golden.scenes_common import CLASS_COLOURS
+from golden.scenes.common import CLASS_COLOURS
 from sw.outcome import FrameOutcome, same_first_choice
 from sw.pictures import Picture, scene_picture
 from sw.predictions import Prediction

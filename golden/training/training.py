@@ -18,15 +18,16 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from golden import checkpoint, scenes
+from golden import checkpoint
 from golden.config import ModelConfig
-from golden.evaluation import evaluate
 from golden.model import VisionTransformer
 from golden.moe import ExpertMlp
-from golden.recipes import Recipe
-from golden.scene_pool import ScenePool
-from golden.scenes_common import CLASS_NAMES
-from golden.training_state import TrainingState
+from golden.scenes import scenes
+from golden.scenes.common import CLASS_NAMES
+from golden.training.evaluation import evaluate
+from golden.training.recipes import Recipe
+from golden.training.scene_pool import ScenePool
+from golden.training.state import TrainingState
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,6 @@ import math
 import numpy as np
 
 from golden.config import ModelConfig
-from golden.integer.numerics import Numerics
 from golden.integer.parameters import (
     QuantisedAttention,
     QuantisedExperts,
@@ -17,6 +16,7 @@ from golden.integer.parameters import (
     QuantisedMlp,
     QuantisedModel,
 )
+from hw.formats import Numerics
 
 
 def scale(value: float) -> tuple[int, int]:

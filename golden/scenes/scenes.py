@@ -12,18 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from golden import scenes_sprites as sprites
-from golden.scenes_common import (
-    BUILDING,
-    CAMERA_HEIGHT,
-    DEPTH_CAP,
-    GROUND,
-    ROAD,
-    SKY,
-    VEGETATION,
-    Canvas,
-    smooth_noise,
-)
+from golden.scenes import sprites
+from golden.scenes.common import BUILDING, CAMERA_HEIGHT, DEPTH_CAP, GROUND, ROAD, SKY, VEGETATION, Canvas, smooth_noise
 
 DATA_VERSION = 1
 """Raised whenever the same index would give other pixels; recorded in checkpoints."""

@@ -11,7 +11,7 @@ import torch
 from golden import metrics
 from golden.config import ModelConfig
 from golden.model import VisionTransformer
-from golden.scenes import HELD_OUT, generate_batch
+from golden.scenes.scenes import HELD_OUT, generate_batch
 
 CONSTANT_SCENES = 1000
 """Training scenes from which the best constant predictor is made."""

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from golden import metrics, scenes
+from golden import metrics
 from golden.config import ModelConfig
-from golden.scenes_common import CLASS_NAMES
+from golden.scenes import scenes
+from golden.scenes.common import CLASS_NAMES
 
 
 class ScenePool:

@@ -3,7 +3,7 @@
 Layer by layer, weights are drawn and then scaled on the tokens of a few procedural scenes, so that what matters to
 number formats comes out as in trained ViTs: some channels of the residual stream are heavy and grow with it, norms have
 outliers among their gains, attention has rows with structure, weights have tails, biases are not zero, and gates route
-as :mod:`golden.seeded_gates` makes them. Nothing about such a model's predictions means anything.
+as :mod:`golden.seeded.gates` makes them. Nothing about such a model's predictions means anything.
 
 Equal seeds must give equal weights, although a matrix product may round differently from call to call: everything is
 computed in float64, and what is measured on tokens is rounded (:func:`_settled`) before it goes into a weight.
@@ -22,11 +22,11 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor
 
-from golden import seeded_gates
 from golden.config import ModelConfig
 from golden.model import VisionTransformer
 from golden.moe import ExpertMlp
-from golden.scenes import generate_batch
+from golden.scenes.scenes import generate_batch
+from golden.seeded import gates
 
 Floats = NDArray[np.float64]
 
@@ -85,7 +85,7 @@ def seeded_model(
     seed:
         Of all random numbers.
     routing:
-        Loads that the gates give, one of :data:`golden.seeded_gates.ROUTINGS`.
+        Loads that the gates give, one of :data:`golden.seeded.gates.ROUTINGS`.
     statistics:
         Of the weights; by default like a trained model's.
     progress:
@@ -248,11 +248,11 @@ class _Maker:
         streams = [block.norm2(x) for x in self.streams]
         position, kept = config.expert_layers.index(layer), []
         for task, x in enumerate(streams):
-            shares = seeded_gates.loads(
+            shares = gates.loads(
                 self.routing, experts=config.experts, top_k=config.top_k,
                 depth=position / len(config.expert_layers), task=task, generator=generator,
             )  # fmt: skip
-            matrix, chosen = seeded_gates.make_gate(x.numpy(), shares, config.top_k, generator)
+            matrix, chosen = gates.make_gate(x.numpy(), shares, config.top_k, generator)
             self.put(mlp.gate[task].w_gate, _settled(matrix))
             kept.append(_settled(np.square(chosen).sum(axis=-1).mean()))
         # A weighted sum of independent outputs deviates by the root of the sum of squared weights.

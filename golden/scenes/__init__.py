@@ -1,0 +1,1 @@
+"""Procedural street scenes: pictures with exact classes and depths."""

@@ -1,0 +1,1 @@
+"""Models with seeded weights, whose gates are given the loads that a test asks for."""
