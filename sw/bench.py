@@ -52,9 +52,9 @@ def run_bench(
     ------
     ValueError
         For an unknown or unusable model.
-    sim.build.BuildError, common.tools.ToolError
+    sim.verilator.build.BuildError, common.tools.ToolError
         A simulator cannot be built.
-    sim.bench.BenchFailure
+    sim.bench.run.BenchFailure
         A simulation did not come to its end.
     """
     small = SPEED_MODEL if cases is CASES else cases[0].model

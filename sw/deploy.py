@@ -18,7 +18,7 @@ from common.files import folder_aside
 from common.tools import git_id, tool_versions
 from hw.config import PRESETS
 from hw.link.protocol import Identity
-from sim.board import SimulatedBoard
+from sim.board.board import SimulatedBoard
 from sw.driver.device import RUN_SECONDS, Device
 from sw.driver.errors import WrongConfiguration
 from sw.driver.link import answer_seconds

@@ -16,7 +16,7 @@ from golden.model import seeded
 from hw.config import AcceleratorConfig
 from hw.isa import COMMAND_BYTES, ErrorCode, Opcode, StallSource, decode, encode
 from program.program import Command, Tensor
-from sim.machine import Frame, FrameResult, Upset
+from sim.machine.run import Frame, FrameResult, Upset
 from sw.compiler import compile_model
 from sw.quantise import quantise
 from sw.verdict import Mismatch
@@ -117,7 +117,7 @@ class Fault:
     expected:
         Where it must show.
     patches, memory, registers, upsets:
-        The fault itself, as ``sim.machine.Frame`` takes it.
+        The fault itself, as ``sim.machine.run.Frame`` takes it.
     watchdog:
         Cycles without progress before the machine halts.
     reset_after:

@@ -24,8 +24,8 @@ import torch
 
 from common.tools import git_id, tool_versions
 from program.program import Program
-from sim.machine import Frame, FrameResult, MemorySettings, Progress, build_machine, run_machine
-from sim.sdram import SdramSettings
+from sim.machine.run import Frame, FrameResult, MemorySettings, Progress, run_machine
+from sim.machine.sdram import SdramSettings
 from sw import cycles
 from sw.cycle_model.predict import predict, queue_lengths
 from sw.estimate import remember_speed
@@ -35,6 +35,7 @@ from sw.predictions import compare
 from sw.prepare import ACCURACY_SCENES, Prepared, Report, accuracy, prepare, silent
 from sw.quantise import frame_errors
 from sw.quantiser.calibration import Calibration
+from sw.run.profile import machine_simulator
 from sw.verify import verify
 
 Memory = MemorySettings | SdramSettings
@@ -75,16 +76,16 @@ def execute(
 
     Raises
     ------
-    common.tools.ToolError, sim.build.BuildError
+    common.tools.ToolError, sim.verilator.build.BuildError
         No compiler, or it rejected the design.
-    sim.bench.BenchFailure
+    sim.bench.run.BenchFailure
         The simulation did not come to its end.
     """
     began = time.perf_counter()
     program, memory = prepared.program, memory or MemorySettings()
     on_progress("build", 0.0, f"simulator of preset {program.config.name}: minutes the first time, then kept")
     sdram = memory if isinstance(memory, SdramSettings) else None
-    simulator = build_machine(program.config, sdram=sdram, netlist=netlist)
+    simulator = machine_simulator(program.config, sdram=sdram, netlist=netlist)
     on_progress("build", 1.0, "")
     frames = [Frame(task=task, image=picture.image) for picture in pictures for task in tasks]
     follow = _Follower(program, frames, on_progress)

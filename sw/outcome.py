@@ -15,7 +15,7 @@ from sw.predictions import Prediction
 from sw.verdict import Verdict
 
 if TYPE_CHECKING:
-    from sim.machine import FrameResult
+    from sim.machine.run import FrameResult
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from common.tools import git_id, tool_versions
 from hw.accelerator import Accelerator
 from hw.config import preset as find_preset
 from hw.ecp5.platform import Ecp5
-from sim.verilog import collector_paused
+from sim.verilator.verilog import collector_paused
 from sw.synth import OnProgress
 from sw.synthesis.few_pins import CORE, FewPins
 from sw.synthesis.nextpnr import place_and_route, tuned

@@ -17,12 +17,13 @@ from common.files import write_json
 from common.tools import git_id, tool_versions
 from hw.config import preset as find_preset
 from hw.isa import ErrorCode
-from sim.bench import BenchFailure
-from sim.build import Simulator
-from sim.machine import Frame, build_machine, run_machine
+from sim.bench.run import BenchFailure
+from sim.machine.run import Frame, run_machine
+from sim.verilator.build import Simulator
 from sw.fault_kinds import KINDS
 from sw.faults import ASSERTION, MODEL, SEED, Fault, Place, Subject
 from sw.prepare import Report, silent
+from sw.run.profile import machine_simulator
 from sw.verify import verify
 
 NOWHERE = Place()
@@ -130,15 +131,15 @@ def run_selftest(
     ------
     ValueError
         Unknown preset.
-    sim.build.BuildError, common.tools.ToolError
+    sim.verilator.build.BuildError, common.tools.ToolError
         The simulator cannot be built.
-    sim.bench.BenchFailure
+    sim.bench.run.BenchFailure
         A simulation did not come to its end for another reason than an assertion of the hardware.
     """
     began = time.perf_counter()
     config = find_preset(preset)
     on_progress("build", 0.0, f"simulator of preset {preset}: a minute the first time, then kept")
-    simulator = build_machine(config)
+    simulator = machine_simulator(config)
     on_progress("build", 1.0, "")
     subject = Subject(config)
     clean = run_clean(subject, simulator)

@@ -16,7 +16,7 @@ from common.tools import git_id, tool_versions
 from hw.accelerator import Accelerator
 from hw.config import preset as find_preset
 from hw.ecp5.platform import Ecp5
-from sim.verilog import collector_paused
+from sim.verilator.verilog import collector_paused
 from sw.resources.fits import check_fits
 from sw.synthesis.cost import RESOURCES, count, excess
 from sw.synthesis.cost import family as find_family

@@ -13,7 +13,7 @@ import numpy as np
 
 from hw.isa import CycleCause, Opcode, decode
 from program.program import Command, Program
-from sim.activity import Activity
+from sim.machine.activity import Activity
 from sw.breakdown import named
 from sw.outcome import FrameOutcome
 

@@ -1,7 +1,7 @@
 """Units that hold all their registers while they have nothing to do: less power, and less to simulate.
 
 The enable of a sleeping unit is a signal called ``NAME_awake`` beside the unit's instance ``NAME``; the fast simulation
-finds it by that name and stops the unit's clock instead (``sim/simplify.py``). Resets reach a sleeping unit.
+finds it by that name and stops the unit's clock instead (``sim/verilator/simplify.py``). Resets reach a sleeping unit.
 
 A unit does the same awake as asleep, for it has nothing to do. A platform whose wires are slow (``always_awake``)
 leaves all units awake: one signal to every register of a unit is as long a path as there is.

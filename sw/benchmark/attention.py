@@ -7,10 +7,11 @@ from typing import Any
 
 from hw.config import AcceleratorConfig, preset
 from hw.isa import CycleCause
-from sim.machine import Frame, build_machine, run_machine
+from sim.machine.run import Frame, run_machine
 from sw.compiler import compile_model
 from sw.pictures import scene_picture
 from sw.prepare import Report, prepare, silent
+from sw.run.profile import machine_simulator
 
 ELEMENTS = (2, 4, 8, 16)
 
@@ -39,7 +40,7 @@ def measure(model: str = "nano", *, on_progress: Report = silent) -> list[dict[s
         config = machine(elements)
         program = compile_model(quantised, config)
         frame = Frame(task=0, image=scene_picture(program.model).image)
-        result = run_machine(program, [frame], simulator=build_machine(config))[0]
+        result = run_machine(program, [frame], simulator=machine_simulator(config))[0]
         owned = sum(result.causes[command.index] for command in program.commands if command.op == "ATTENTION")
         words, cycles = int(owned[CycleCause.BUSY]), int(owned.sum())
         entries.append({"elements": elements, "words": words, "cycles": cycles, "words_per_cycle": words / cycles})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sim.machine import MemorySettings
+from sim.machine.run import MemorySettings
 from sw import flow
 from sw.breakdown import grouped, named
 from sw.outcome import FrameOutcome

@@ -5,11 +5,12 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from sim.amaranth_machine import cycles_per_second
-from sim.build import Simulator
-from sim.machine import Frame, build_machine, run_machine
+from sim.machine.amaranth_machine import cycles_per_second
+from sim.machine.run import Frame, build_machine, run_machine
+from sim.verilator.build import Simulator
 from sw.pictures import scene_picture
 from sw.prepare import Prepared, Report, silent
+from sw.run.profile import machine_simulator
 
 ROUNDS = 3
 """Alternating runs of the fast and of the stock build."""
@@ -25,7 +26,7 @@ def measure(prepared: Prepared, *, rounds: int = ROUNDS, on_progress: Report = s
     """
     frame = Frame(task=0, image=scene_picture(prepared.program.model).image)
     builds = {
-        "fast": build_machine(prepared.config),
+        "fast": machine_simulator(prepared.config),
         "stock": _stock(prepared, on_progress),
     }
     speeds: dict[str, list[float]] = {name: [] for name in builds}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sim.machine import Frame, build_machine, run_machine
+from sim.machine.run import Frame, run_machine
 from sw.pictures import scene_picture
 from sw.prepare import prepare
+from sw.run.profile import machine_simulator
 
 
 def measure(model: str = "nano", preset: str = "edge") -> dict[str, Any]:
@@ -14,7 +15,7 @@ def measure(model: str = "nano", preset: str = "edge") -> dict[str, Any]:
     prepared = prepare(model, preset)
     program = prepared.program
     image = scene_picture(program.model).image
-    simulator = build_machine(prepared.config)
+    simulator = machine_simulator(prepared.config)
 
     def run(*tasks: int) -> list[tuple[int, int]]:
         results = run_machine(program, [Frame(task=task, image=image) for task in tasks], simulator=simulator)

@@ -26,7 +26,7 @@ def _is_mistake(error: Exception) -> bool:
     if isinstance(error, (ValueError, OSError)):
         return True
     from common.tools import ToolError
-    from sim.build import BuildError
+    from sim.verilator.build import BuildError
     from sw.driver.errors import DriverError
 
     return isinstance(error, (ToolError, BuildError, DriverError))
@@ -46,7 +46,7 @@ def reported(command: Command) -> Command:
         except Exception as error:
             if os.environ.get("TESSERA_TRACEBACK"):
                 raise
-            from sim.bench import BenchFailure
+            from sim.bench.run import BenchFailure
             from sw.driver.errors import MachineHalted, WrongContent
             from sw.synthesis.cost import SynthesisError
 

@@ -20,7 +20,7 @@ from hw.boards.board import BOARDS, Board
 from hw.config import AcceleratorConfig
 from hw.config import preset as find_preset
 from hw.ecp5.platform import Ecp5
-from sim.verilog import collector_paused
+from sim.verilator.verilog import collector_paused
 from sw.bitstream import design as designs
 from sw.resources.configurations import CALIBRATION, HELD_BACK
 from sw.resources.count import count_units

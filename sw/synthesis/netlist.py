@@ -14,7 +14,7 @@ from common.tools import tool_versions
 from hw.accelerator import Accelerator
 from hw.config import AcceleratorConfig
 from hw.ecp5.platform import Ecp5
-from sim.netlist import simulation_source
+from sim.verilator.netlist import simulation_source
 from sw.synthesis.yosys import synthesise, write_verilog
 
 _WORK = PROJECT_ROOT / "build" / "netlist"

@@ -6,7 +6,7 @@ from cocotb.triggers import RisingEdge
 
 from hw.compute.bank import StationaryBanks
 from hw.config import AcceleratorConfig
-from sim.streams import clock_and_reset, parameters, record, rng
+from sim.bench.streams import clock_and_reset, parameters, record, rng
 from tests.hw.port_bits import port_bits, port_values
 
 

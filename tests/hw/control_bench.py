@@ -8,7 +8,7 @@ from cocotbext.axi import AxiLiteBus, AxiLiteMaster
 from hw.control.control import RUN_SETTINGS, SETTING_PORTS
 from hw.control.counters import Watchdog
 from hw.isa import REGISTERS, SHARE_BITS, CycleCause, ErrorCode, StallSource
-from sim.streams import clock_and_reset, parameters, read, rng, wait_cycles
+from sim.bench.streams import clock_and_reset, parameters, read, rng, wait_cycles
 from tests.hw.lite_host import LiteHost
 
 OFFSET = {name: offset for name, (offset, _) in REGISTERS.items()}

@@ -6,7 +6,7 @@ import numpy as np
 from golden.integer.functions import exp2
 from hw.formats import Numerics
 from hw.softmax.exp2 import Exp2
-from sim.streams import StreamDriver, StreamMonitor, assert_interval, assert_latency, clock_and_reset, parameters
+from sim.bench.streams import StreamDriver, StreamMonitor, assert_interval, assert_latency, clock_and_reset, parameters
 
 
 @cocotb.test()

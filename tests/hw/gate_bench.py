@@ -9,7 +9,7 @@ from cocotb.triggers import RisingEdge
 from golden.integer.functions import gate, queues
 from hw.config import AcceleratorConfig
 from hw.interfaces import MEMORY_LATENCY
-from sim.streams import StreamDriver, StreamMonitor, clock_and_reset, cycle, parameters, record, rng, wait_cycles
+from sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, cycle, parameters, record, rng, wait_cycles
 from tests.hw.port_bits import port_bits, port_values
 
 LOWEST, HIGHEST = -(1 << 17), (1 << 17) - 1

@@ -6,7 +6,7 @@ import numpy as np
 from golden.integer.functions import gelu_activation
 from hw.compute.gelu import Gelu
 from hw.config import AcceleratorConfig
-from sim.streams import clock_and_reset, parameters, rng, write
+from sim.bench.streams import clock_and_reset, parameters, rng, write
 from tests.hw.replay import replay
 
 

@@ -6,7 +6,7 @@ from cocotb.triggers import RisingEdge, with_timeout
 from cocotbext.axi import AxiRamRead, AxiReadBus
 
 from hw.isa import ErrorCode
-from sim.streams import StreamDriver, StreamMonitor, clock_and_reset, cycle, parameters, record, rng, wait_cycles
+from sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, cycle, parameters, record, rng, wait_cycles
 from tests.hw.axi_models import ReadMemory, until
 
 SIZE = 1 << 18

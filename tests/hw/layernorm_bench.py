@@ -10,7 +10,7 @@ from cocotb.triggers import RisingEdge
 from golden.integer.functions import layernorm
 from hw.config import AcceleratorConfig
 from hw.interfaces import RESIDUAL_LATENCY
-from sim.streams import StreamDriver, StreamMonitor, clock_and_reset, cycle, parameters, record, rng
+from sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, cycle, parameters, record, rng
 from tests.hw.port_bits import port_bits
 
 BASE, STRIDE_GAP = 100, 3

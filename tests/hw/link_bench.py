@@ -14,7 +14,7 @@ from hw.link.protocol import (
     Request,
     Status,
 )
-from sim.streams import CLOCK_PERIOD_NS, clock_and_reset, cycle, parameters, rng, wait_cycles
+from sim.bench.streams import CLOCK_PERIOD_NS, clock_and_reset, cycle, parameters, rng, wait_cycles
 from tests.hw.axi_models import check_burst
 
 SIZE = 1 << 14

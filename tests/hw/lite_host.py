@@ -5,7 +5,7 @@ from __future__ import annotations
 import cocotb
 from cocotb.triggers import Combine, Lock, RisingEdge
 
-from sim.streams import rng
+from sim.bench.streams import rng
 
 ANSWER_CYCLES = 60
 

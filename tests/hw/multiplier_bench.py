@@ -4,7 +4,7 @@ import cocotb
 import numpy as np
 
 from hw.blocks.multiplier import Multiplier
-from sim.streams import clock_and_reset, parameters, rng
+from sim.bench.streams import clock_and_reset, parameters, rng
 from tests.hw.replay import replay
 
 

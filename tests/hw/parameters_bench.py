@@ -6,7 +6,7 @@ from cocotb.triggers import RisingEdge
 
 from hw.compute.parameters import ParameterStore
 from hw.config import AcceleratorConfig
-from sim.streams import StreamDriver, clock_and_reset, parameters, record, rng
+from sim.bench.streams import StreamDriver, clock_and_reset, parameters, record, rng
 from tests.hw.replay import replay
 
 FIELDS = ("bias", "multiplier", "shift")

@@ -6,7 +6,7 @@ import numpy as np
 from golden.integer.functions import round_shift
 from hw.blocks.piecewise import Piecewise
 from hw.formats import Numerics
-from sim.streams import clock_and_reset, parameters, rng
+from sim.bench.streams import clock_and_reset, parameters, rng
 from tests.hw.replay import replay
 
 

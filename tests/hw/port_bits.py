@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sim.packing import Fields, pack, unpack
+from sim.bench.packing import Fields, pack, unpack
 
 
 @cache

@@ -5,7 +5,15 @@ import numpy as np
 
 from golden.integer import functions
 from hw.formats import Numerics
-from sim.streams import StreamDriver, StreamMonitor, assert_interval, assert_latency, clock_and_reset, parameters, rng
+from sim.bench.streams import (
+    StreamDriver,
+    StreamMonitor,
+    assert_interval,
+    assert_latency,
+    clock_and_reset,
+    parameters,
+    rng,
+)
 
 
 def arguments(width: int) -> list[int]:

@@ -5,7 +5,7 @@ import numpy as np
 from cocotb.triggers import ReadOnly, RisingEdge, Timer
 
 from hw.blocks.register_slice import RegisterSlice
-from sim.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, rng
+from sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, rng
 
 
 @cocotb.test()

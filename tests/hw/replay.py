@@ -7,7 +7,7 @@ from typing import Any
 
 from cocotb.triggers import RisingEdge
 
-from sim.packing import Fields
+from sim.bench.packing import Fields
 from tests.hw.port_bits import port_bits, port_values
 
 

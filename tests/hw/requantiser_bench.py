@@ -6,7 +6,7 @@ import numpy as np
 from golden.integer.functions import requantise, saturate
 from hw.compute.requantiser import Requantiser, Target
 from hw.config import AcceleratorConfig
-from sim.streams import clock_and_reset, parameters, record, rng
+from sim.bench.streams import clock_and_reset, parameters, record, rng
 from tests.hw.replay import replay
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from hw.config import AcceleratorConfig
 from hw.memory.residual import ResidualMemory
 from hw.memory.rows import BEYOND_LATENCY
-from sim.streams import clock_and_reset, parameters, record, rng
+from sim.bench.streams import clock_and_reset, parameters, record, rng
 from tests.hw.replay import replay
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from hw.config import AcceleratorConfig
 from hw.memory.rows import BEYOND_LATENCY
 from hw.memory.scratchpad import Scratchpad
-from sim.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, record, rng
+from sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, record, rng
 from tests.hw.replay import replay
 
 STROBES = ["load__ready", "load_data__valid", "load_data__payload", "broadcast_data"]

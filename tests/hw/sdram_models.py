@@ -7,10 +7,10 @@ from pathlib import Path
 from hw.config import preset
 from hw.sdram.chip import SdramTiming
 from hw.sdram.memory import SdramMemory
-from sim.bench import run_bench
-from sim.build import BuildOptions, Simulator, build_simulator
-from sim.sdram import ROW_TIMES, SOURCE
-from sim.verilog import export_verilog
+from sim.bench.run import run_bench
+from sim.machine.sdram import ROW_TIMES, SOURCE
+from sim.verilator.build import BuildOptions, Simulator, build_simulator
+from sim.verilator.verilog import export_verilog
 
 CLOCK = SOURCE.with_name("machine_main.cpp")
 SYSTEM = Path(__file__).with_name("sdram_system.sv")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from hw.sdram.chip import CHIPS
-from sim.sdram import data_sheet
+from sim.machine.sdram import data_sheet
 from tests.hw.sdram_models import run, system
 
 BURSTS = 500_000

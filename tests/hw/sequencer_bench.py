@@ -12,7 +12,7 @@ from hw.config import preset
 from hw.interfaces import StreamKind
 from hw.isa import COMMAND_BYTES, FIELDS, Destination, ErrorCode, Follow, Opcode, decode, encode
 from hw.sequencer.ledger import ENGINE, FOLLOWERS, GATE, IMAGE, NORM, STORE, STREAM
-from sim.streams import StreamMonitor, clock_and_reset, parameters, read, rng, wait_cycles, write
+from sim.bench.streams import StreamMonitor, clock_and_reset, parameters, read, rng, wait_cycles, write
 from tests.hw.port_bits import port_values
 
 CONFIG = preset(parameters()["preset"])

@@ -3,7 +3,7 @@
 import cocotb
 import numpy as np
 
-from sim.streams import clock_and_reset, rng
+from sim.bench.streams import clock_and_reset, rng
 from tests.hw.replay import replay
 
 

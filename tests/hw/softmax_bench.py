@@ -7,7 +7,7 @@ from cocotb.triggers import RisingEdge
 from golden.integer.functions import attention_exponentials, query_scale
 from hw.config import AcceleratorConfig
 from hw.interfaces import MEMORY_LATENCY
-from sim.streams import (
+from sim.bench.streams import (
     StreamDriver,
     StreamMonitor,
     assert_interval,

@@ -8,7 +8,7 @@ from cocotbext.axi import AxiRamWrite, AxiWriteBus
 from hw.config import AcceleratorConfig
 from hw.interfaces import RESIDUAL_LATENCY
 from hw.isa import ErrorCode
-from sim.streams import StreamDriver, clock_and_reset, parameters, record, rng, wait_cycles
+from sim.bench.streams import StreamDriver, clock_and_reset, parameters, record, rng, wait_cycles
 from tests.hw.axi_models import WriteMemory, until
 
 SIZE = 1 << 17

@@ -8,7 +8,7 @@ from cocotbext.axi import AxiRamRead, AxiReadBus
 from hw.config import AcceleratorConfig
 from hw.interfaces import StreamKind
 from hw.isa import ErrorCode
-from sim.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, record, rng, wait_cycles
+from sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, record, rng, wait_cycles
 from tests.hw.axi_models import ReadMemory, until
 from tests.hw.stream_model import Expected, deliver, random_jobs
 

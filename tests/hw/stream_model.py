@@ -12,7 +12,7 @@ from hw.interfaces import StreamKind
 
 @dataclass
 class Expected:
-    """Everything that leaves the unit, in order; arrays of one entry a beat as ``sim.packing.unpack`` returns them."""
+    """Everything that leaves the unit, in order; arrays of one entry a beat as ``sim.bench.packing`` returns them."""
 
     fill: list = field(default_factory=list)
     parameters: list = field(default_factory=list)

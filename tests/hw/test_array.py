@@ -6,7 +6,7 @@ import pytest
 
 from hw.compute.array import ComputeArray
 from hw.config import AcceleratorConfig
-from sim.bench import run_bench
+from sim.bench.run import run_bench
 from tests.hw.units import or_soak
 
 SIZES = [(2, 4), (4, 4), (8, 16), (16, 16)]

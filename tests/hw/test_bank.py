@@ -6,7 +6,7 @@ import pytest
 
 from hw.compute.bank import StationaryBanks
 from hw.config import AcceleratorConfig
-from sim.bench import run_bench
+from sim.bench.run import run_bench
 from tests.hw.units import simulator
 
 SHAPES = {

@@ -22,9 +22,9 @@ from hw.sdram.chip import ANY_CHIP, CHIPS
 from hw.sdram.interfaces import SdramPads
 from hw.sdram.memory import SdramMemory
 from hw.sdram.pins import EXTRA_LATENCY, SdramPins, chip_clock_delay
-from sim.build import BuildOptions, build_simulator
-from sim.sdram import SOURCE, data_sheet
-from sim.verilog import export_verilog
+from sim.machine.sdram import SOURCE, data_sheet
+from sim.verilator.build import BuildOptions, build_simulator
+from sim.verilator.verilog import export_verilog
 from sw.synthesis.cost import SynthesisError
 from sw.synthesis.yosys import check
 from tests.hw.no_accelerator import NoAccelerator

@@ -6,7 +6,7 @@ import pytest
 
 from hw.config import preset
 from hw.control.control import ControlRegisters, configuration_word
-from sim.bench import run_bench
+from sim.bench.run import run_bench
 from tests.hw.units import simulator
 
 UNITS = 6

@@ -12,7 +12,7 @@ from hw.compute.engine import ComputeEngine
 from hw.compute.lookup import QueueLookup
 from hw.config import AcceleratorConfig
 from hw.isa import Destination
-from sim.bench import run_bench
+from sim.bench.run import run_bench
 from tests.hw.engine_model import blank_job
 from tests.hw.units import or_soak, simulator
 

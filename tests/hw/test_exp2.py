@@ -4,7 +4,7 @@ import pytest
 
 from hw.formats import Numerics
 from hw.softmax.exp2 import Exp2
-from sim.bench import run_bench
+from sim.bench.run import run_bench
 from tests.hw.units import or_soak
 
 

@@ -9,7 +9,7 @@ from hw.config import PRESETS, preset
 from hw.gate.gate import Gate
 from hw.gate.weights import GateWeights
 from hw.interfaces import MEMORY_LATENCY
-from sim.bench import BenchFailure, run_bench
+from sim.bench.run import BenchFailure, run_bench
 from tests.hw.units import or_soak, simulator
 
 BENCH = "tests.hw.gate_bench"

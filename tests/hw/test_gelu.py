@@ -6,7 +6,7 @@ import pytest
 
 from hw.compute.gelu import Gelu
 from hw.config import PRESETS
-from sim.bench import run_bench
+from sim.bench.run import run_bench
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from hw.config import preset
 from hw.image.loader import ImageLoader
-from sim.bench import run_bench
+from sim.bench.run import run_bench
 from tests.hw.on_bus import on_bus
 from tests.hw.units import simulator
 

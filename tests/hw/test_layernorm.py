@@ -9,7 +9,7 @@ from hw.config import PRESETS, preset
 from hw.formats import Numerics
 from hw.layernorm.layernorm import LayerNorm
 from hw.layernorm.row_statistics import RowStatistics
-from sim.bench import BenchFailure, run_bench
+from sim.bench.run import BenchFailure, run_bench
 from tests.hw.units import or_soak, simulator
 
 BENCH = "tests.hw.layernorm_bench"

@@ -12,7 +12,7 @@ from hw.interfaces import Strobe
 from hw.link.link import HostLink
 from hw.link.protocol import Identity
 from hw.link.uart import UartReceiver, UartTransmitter
-from sim.bench import run_bench
+from sim.bench.run import run_bench
 from sw.synth import measure
 
 CLOCK_HZ = 100_000_000

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from common.tools import PROJECT_ROOT
 from hw.blocks.multiplier import Multiplier
 from hw.ecp5.platform import Ecp5
-from sim.bench import run_bench
-from sim.build import BuildOptions
-from sim.verilog import export_verilog
+from sim.bench.run import run_bench
+from sim.models import MODELS
+from sim.verilator.build import BuildOptions
+from sim.verilator.verilog import export_verilog
 
 
 @pytest.mark.parametrize("width", [9, 18, 22])
@@ -18,7 +18,7 @@ def test_products_are_exact(width, platform):
     design = export_verilog(Multiplier(width, 3), platform=platform)
     blocks = 3 if platform and width <= Ecp5.FACTOR_BITS else 0
     assert design.text.count("MULT18X18D") == blocks
-    sources = [PROJECT_ROOT / "sim" / "mult18x18d.v"] if blocks else []
+    sources = [MODELS / "mult18x18d.v"] if blocks else []
     run_bench(
         design,
         "tests.hw.multiplier_bench",

@@ -8,7 +8,7 @@ import pytest
 
 from hw.compute.parameters import ParameterStore
 from hw.config import PRESETS, AcceleratorConfig
-from sim.bench import BenchFailure, run_bench
+from sim.bench.run import BenchFailure, run_bench
 
 BENCH = "tests.hw.parameters_bench"
 SHAPES = {

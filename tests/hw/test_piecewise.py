@@ -7,7 +7,7 @@ import pytest
 from hw.blocks.piecewise import Piecewise
 from hw.formats import Numerics
 from hw.tables import PiecewiseTable
-from sim.bench import run_bench
+from sim.bench.run import run_bench
 
 
 @pytest.mark.parametrize("table", ["exp2", "reciprocal", "reciprocal_square_root", "gelu_delta"])

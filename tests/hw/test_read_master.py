@@ -7,7 +7,7 @@ import pytest
 from hw.bus.bursts import BurstSplitter, longest_burst
 from hw.bus.read_master import ReadMaster
 from hw.config import preset
-from sim.bench import BenchFailure, run_bench
+from sim.bench.run import BenchFailure, run_bench
 from tests.hw.on_bus import OnBus
 from tests.hw.units import simulator
 

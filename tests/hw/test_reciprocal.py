@@ -4,7 +4,7 @@ import pytest
 
 from hw.blocks.reciprocal import Reciprocal, ReciprocalSquareRoot
 from hw.formats import Numerics
-from sim.bench import BenchFailure, run_bench
+from sim.bench.run import BenchFailure, run_bench
 
 BENCH = "tests.hw.reciprocal_bench"
 

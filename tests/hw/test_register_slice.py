@@ -3,7 +3,7 @@
 import pytest
 
 from hw.blocks.register_slice import HalfSlice, RegisterSlice
-from sim.bench import run_bench
+from sim.bench.run import run_bench
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])

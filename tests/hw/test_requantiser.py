@@ -6,7 +6,7 @@ import pytest
 
 from hw.compute.requantiser import Requantiser
 from hw.config import PRESETS
-from sim.bench import BenchFailure, run_bench
+from sim.bench.run import BenchFailure, run_bench
 from tests.hw.units import simulator
 
 BENCH = "tests.hw.requantiser_bench"

@@ -6,8 +6,8 @@ import pytest
 
 from hw.config import AcceleratorConfig
 from hw.memory.residual import ResidualMemory
-from sim.bench import run_bench
-from sim.verilog import export_verilog
+from sim.bench.run import run_bench
+from sim.verilator.verilog import export_verilog
 from tests.hw.units import rows_of
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from hw.config import AcceleratorConfig
 from hw.memory.scratchpad import Scratchpad
-from sim.bench import BenchFailure, run_bench
-from sim.verilog import export_verilog
+from sim.bench.run import BenchFailure, run_bench
+from sim.verilator.verilog import export_verilog
 from tests.hw.units import rows_of, simulator
 
 BENCH = "tests.hw.scratchpad_bench"

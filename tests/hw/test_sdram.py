@@ -10,8 +10,8 @@ from hw.config import preset
 from hw.sdram.chip import ANY_CHIP, CHIPS, SdramTiming
 from hw.sdram.controller import SdramController
 from hw.sdram.memory import SdramMemory
-from sim.bench import BenchFailure
-from sim.sdram import ROW_TIMES, data_sheet
+from sim.bench.run import BenchFailure
+from sim.machine.sdram import ROW_TIMES, data_sheet
 from sw.synth import measure
 from tests.hw.sdram_models import exactly, run, system
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sim.bench import BenchFailure, run_bench
-from sim.build import BuildOptions, build_simulator
-from sim.sdram import SOURCE
+from sim.bench.run import BenchFailure, run_bench
+from sim.machine.sdram import SOURCE
+from sim.verilator.build import BuildOptions, build_simulator
 
 PORTS = "clk cke cs_n ras_n cas_n we_n ba a dqm dq_i dq_i_en dq_o".split()
 CLOSE, REFRESH, MODE = (

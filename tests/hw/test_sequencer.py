@@ -9,7 +9,7 @@ from hw.config import AcceleratorConfig, preset
 from hw.interfaces import engine_job
 from hw.isa import FIELDS, Opcode
 from hw.sequencer.sequencer import Sequencer
-from sim.bench import run_bench
+from sim.bench.run import run_bench
 
 NOT_FOR_UNITS = ("opcode", "task_mask", "stream_address", "stream_bytes")
 

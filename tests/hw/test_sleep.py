@@ -7,10 +7,10 @@ from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
 from hw.blocks.sleep import lasting, sleeping, working
-from sim import simplify
-from sim.bench import run_bench
-from sim.build import BuildOptions
-from sim.verilog import export_verilog
+from sim.bench.run import run_bench
+from sim.verilator import simplify
+from sim.verilator.build import BuildOptions
+from sim.verilator.verilog import export_verilog
 
 
 class _Counter(wiring.Component):

@@ -6,7 +6,7 @@ import pytest
 
 from hw.config import PRESETS, preset
 from hw.softmax.softmax import Softmax
-from sim.bench import BenchFailure, run_bench
+from sim.bench.run import BenchFailure, run_bench
 from tests.hw.units import or_soak, simulator
 
 BENCH = "tests.hw.softmax_bench"

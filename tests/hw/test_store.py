@@ -9,7 +9,7 @@ import pytest
 from hw.bus.write_master import WriteMaster
 from hw.config import preset
 from hw.memory.store import StoreUnit
-from sim.bench import run_bench
+from sim.bench.run import run_bench
 from tests.hw.on_bus import on_bus
 from tests.hw.units import simulator
 

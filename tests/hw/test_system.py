@@ -14,8 +14,8 @@ from hw.config import preset
 from hw.link.protocol import Identity
 from hw.sdram.chip import ANY_CHIP
 from hw.sdram.memory import SdramMemory
-from sim.build import BuildOptions, build_simulator
-from sim.verilog import export_verilog
+from sim.verilator.build import BuildOptions, build_simulator
+from sim.verilator.verilog import export_verilog
 from tests.hw.sdram_models import CLOCK, SYSTEM, run
 
 CONFIG = preset("tiny")

@@ -8,7 +8,7 @@ from hw.config import preset
 from hw.gate.gate import Gate
 from hw.layernorm.layernorm import LayerNorm
 from hw.softmax.softmax import Softmax
-from sim.verilog import export_verilog
+from sim.verilator.verilog import export_verilog
 
 
 @pytest.mark.parametrize(

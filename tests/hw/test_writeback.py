@@ -6,7 +6,7 @@ import pytest
 
 from hw.compute.writeback import Writeback
 from hw.config import AcceleratorConfig
-from sim.bench import BenchFailure, run_bench
+from sim.bench.run import BenchFailure, run_bench
 from tests.hw.units import simulator
 
 BENCH = "tests.hw.writeback_bench"

@@ -9,7 +9,7 @@ from cocotb.triggers import RisingEdge
 from hw.compute.writeback import Writeback
 from hw.config import AcceleratorConfig
 from hw.interfaces import MEMORY_LATENCY, RESIDUAL_LATENCY, StepKind
-from sim.streams import clock_and_reset, parameters, record, rng
+from sim.bench.streams import clock_and_reset, parameters, record, rng
 from tests.hw.port_bits import port_bits, port_values
 from tests.hw.writeback_jobs import KINDS, Job, JobMaker
 

@@ -1,4 +1,4 @@
-"""Runs inside the simulator: traffic against the memory model ``sim/memory.sv``."""
+"""Runs inside the simulator: traffic against the memory model ``sim/models/memory.sv``."""
 
 import random
 
@@ -8,8 +8,8 @@ from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiBus, AxiMaster
 from cocotbext.axi.constants import AxiResp
 
-from sim.memory import MemoryBackdoor
-from sim.streams import parameters
+from sim.bench.backdoor import MemoryBackdoor
+from sim.bench.streams import parameters
 
 WORKERS = 4
 IMAGE_BYTES = 4001

@@ -3,7 +3,7 @@
 import cocotb
 from cocotb.triggers import Timer
 
-from sim.streams import clock_and_reset, read, write
+from sim.bench.streams import clock_and_reset, read, write
 
 
 @cocotb.test()

@@ -2,7 +2,7 @@
 
 import cocotb
 
-from sim.streams import clock_and_reset, rng
+from sim.bench.streams import clock_and_reset, rng
 from tests.hw.replay import replay
 
 EXTREMES = (-256, -255, -1, 0, 1, 255)

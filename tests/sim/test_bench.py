@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sim.bench import BenchFailure, run_bench
-from sim.build import BuildError, BuildOptions, build_simulator
-from sim.verilog import export_verilog
+from sim.bench.run import BenchFailure, run_bench
+from sim.verilator.build import BuildError, BuildOptions, build_simulator
+from sim.verilator.verilog import export_verilog
 from tests.sim.units import Minimum, Scale
 
 SETTINGS = {"stall": 0.0, "beats": 500, "factor": -7, "expected_factor": -7, "latency": Scale.LATENCY}

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from common import tools
-from sim import build
-from sim.bench import BenchFailure, run_bench
-from sim.build import BuildOptions, build_simulator
-from sim.verilog import export_verilog
+from sim.bench.run import BenchFailure, run_bench
+from sim.verilator import build
+from sim.verilator.build import BuildOptions, build_simulator
+from sim.verilator.verilog import export_verilog
 from tests.sim.units import Scale
 
 SOURCES = [Path(__file__).with_name("sources") / name for name in ("wrapped.sv", "twice.cpp")]
@@ -68,7 +68,7 @@ def test_training_runs_before_the_final_build(tmp_path, monkeypatch):
 
     monkeypatch.setattr(build, "BUILD_ROOT", tmp_path)
     monkeypatch.setattr(build, "QUICK_BUILDS", False)
-    options = wrapped_options(optimise=True, training=train)
+    options = wrapped_options(optimise=True, profile=train)
     design = export_verilog(Scale(1), name="scale")
     simulator = build_simulator(design, options)
     assert simulator.executable.stat().st_size < trained[0]
@@ -90,7 +90,7 @@ def test_waves_need_a_debug_build():
 
 def test_callers_in_parallel_share_one_build(tmp_path):
     script = (
-        "import sys, pathlib; from sim import build; build.BUILD_ROOT = pathlib.Path(sys.argv[1]);"
+        "import sys, pathlib; from sim.verilator import build; build.BUILD_ROOT = pathlib.Path(sys.argv[1]);"
         "from tests.sim.units import Scale; print(build.build_simulator(Scale(2)).directory)"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]

@@ -14,8 +14,8 @@ from golden.integer.parameters import QuantisedExperts, QuantisedModel
 from hw.config import AcceleratorConfig, preset
 from hw.isa import FIELDS, CycleCause, ErrorCode, Opcode
 from program.program import Program
-from sim.machine import Frame, FrameResult, MemorySettings, run_machine
-from sim.sdram import SdramSettings
+from sim.machine.run import Frame, FrameResult, MemorySettings, run_machine
+from sim.machine.sdram import SdramSettings
 from sw.compiler import compile_model
 from sw.verify import verify
 from tests.sw.models import LEAST, random_geometry, random_image, random_model

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sim.bench import BenchFailure, run_bench
-from sim.build import BuildOptions, build_simulator
-from sim.memory import SOURCE
+from sim.bench.backdoor import SOURCE
+from sim.bench.run import BenchFailure, run_bench
+from sim.verilator.build import BuildOptions, build_simulator
 
 BENCH = "tests.sim.memory_bench"
 WORDS = 2048

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.packing import pack, unpack
+from sim.bench.packing import pack, unpack
 
 
 def leaf(path="", offset=0, dims=(), strides=(), width=8, signed=False):

@@ -7,11 +7,11 @@ from amaranth.hdl import Module, ResetInserter, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from sim import simplify
-from sim.bench import run_bench
-from sim.build import BuildOptions
-from sim.natural_widths import natural_widths
-from sim.verilog import export_verilog
+from sim.bench.run import run_bench
+from sim.verilator import simplify
+from sim.verilator.build import BuildOptions
+from sim.verilator.natural_widths import natural_widths
+from sim.verilator.verilog import export_verilog
 
 EMPTY = "    if (\\$auto$verilog_backend.cc:2355:dump_module$1 ) begin end\n"
 
@@ -87,7 +87,7 @@ class _Counter(wiring.Component):
 
 def test_every_register_of_a_design_is_recognised():
     text = export_verilog(_Counter()).text
-    assert "always @* begin" in text, "Amaranth's Verilog looks different now: sim.simplify finds nothing"
+    assert "always @* begin" in text, "Amaranth's Verilog looks different now: sim.verilator.simplify finds nothing"
     simplified = simplify.merge_registers(text)
     assert "always @* begin" not in simplified
     assert "if (rst  | clear ) begin" in simplified and "4'h3;" in simplified

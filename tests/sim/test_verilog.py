@@ -9,8 +9,8 @@ from amaranth.hdl import Module
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from sim import verilog
-from sim.verilog import export_cached, export_verilog
+from sim.verilator import verilog
+from sim.verilator.verilog import export_cached, export_verilog
 
 
 class _Add(wiring.Component):

@@ -11,7 +11,7 @@ from golden.config import M3VIT_BACKBONE, ModelConfig, TaskConfig
 from golden.integer.model import IntegerModel
 from hw.config import preset
 from program.program import Program
-from sim.machine import Frame, MemorySettings, run_machine
+from sim.machine.run import Frame, MemorySettings, run_machine
 from sw.compiler import compile_model
 from sw.cycle_model.frame import balanced
 from sw.cycle_model.predict import Prediction, predict, queue_lengths

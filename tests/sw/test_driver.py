@@ -16,8 +16,8 @@ from hw.config import preset
 from hw.isa import REGISTERS
 from hw.link.protocol import Operation
 from hw.sdram.chip import ANY_CHIP
-from sim.board import SimulatedBoard
-from sim.sdram import SdramSettings
+from sim.board.board import SimulatedBoard
+from sim.machine.sdram import SdramSettings
 from sw.compiler import compile_model
 from sw.driver import errors
 from sw.driver.device import Device

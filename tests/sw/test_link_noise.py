@@ -24,7 +24,7 @@ from hw.link.protocol import (
     Request,
     Status,
 )
-from sim.board import SimulatedBoard
+from sim.board.board import SimulatedBoard
 from sw.driver.device import Device
 from sw.driver.transport import SerialTransport
 from tests.sw.link_model import ModelBoard, Noise

@@ -14,9 +14,9 @@ from hw.config import AcceleratorConfig, preset
 from hw.ecp5.platform import Ecp5
 from hw.memory.scratchpad import Scratchpad
 from hw.softmax.softmax import Softmax
-from sim.bench import BenchFailure, run_bench
-from sim.netlist import simulation_source
-from sim.verilog import Design, describe_ports
+from sim.bench.run import BenchFailure, run_bench
+from sim.verilator.netlist import simulation_source
+from sim.verilator.verilog import Design, describe_ports
 from sw.synthesis.yosys import synthesise, write_verilog
 
 

@@ -15,7 +15,7 @@ from hw.accelerator import Accelerator
 from hw.boards.board import board
 from hw.config import PRESETS, AcceleratorConfig, preset
 from hw.ecp5.platform import Ecp5
-from sim.verilog import collector_paused
+from sim.verilator.verilog import collector_paused
 from sw.resources import estimate as estimates
 from sw.resources.calibrate import refitted
 from sw.resources.clock import fmax_mhz

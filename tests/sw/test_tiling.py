@@ -12,7 +12,7 @@ from golden.integer.model import IntegerModel
 from hw.config import AcceleratorConfig, preset
 from hw.isa import COMMAND_BYTES, decode, encode
 from program.program import Program
-from sim.machine import Frame, MemorySettings, run_machine
+from sim.machine.run import Frame, MemorySettings, run_machine
 from sw import cycles, emulator
 from sw.compiler import CapacityError, compile_model
 from sw.compiler.geometry import Geometry, Tiling, tilings

@@ -1,7 +1,7 @@
 """Inside the simulator: a host that loads images, starts frames, shows progress and reads results and counters.
 
-What to do comes as bench parameters from ``sim.machine``; outcomes go back through ``record`` and files in the run's
-directory.
+What to do comes as bench parameters from ``sim.machine.run``; outcomes go back through ``record`` and files in the
+run's directory.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from cocotb.clock import Clock
 from cocotb.triggers import First, RisingEdge, Timer
 
 from hw.isa import REGISTERS, CycleCause
-from sim.memory import MemoryBackdoor
-from sim.streams import CLOCK_PERIOD_NS, parameters, record
+from sim.bench.backdoor import MemoryBackdoor
+from sim.bench.streams import CLOCK_PERIOD_NS, parameters, record
 
 PROGRESS_CYCLES = 16384
 BUSY = 1

@@ -22,7 +22,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import Event, First, RisingEdge, Timer
 from cocotb.utils import get_sim_time
 
-from sim.packing import Fields, pack, unpack
+from sim.bench.packing import Fields, pack, unpack
 
 CLOCK_PERIOD_NS = 10
 

@@ -13,7 +13,7 @@ import numpy as np
 from hw.accelerator import trace_payloads
 from hw.config import AcceleratorConfig
 from program.traces import record_types
-from sim.verilog import Leaf, leaves
+from sim.verilator.verilog import Leaf, leaves
 
 WIDTH_PARAMETERS = {
     "scratchpad": "SCRATCH_BITS",

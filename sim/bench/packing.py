@@ -1,4 +1,4 @@
-"""Arrays to the bits of a port and back, by the port's description in ``ports.json`` (see ``sim.verilog.Leaf``)."""
+"""Arrays to the bits of a port and back, by the port's description in ``ports.json`` (``verilog.Leaf``)."""
 
 from __future__ import annotations
 

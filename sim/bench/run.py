@@ -3,7 +3,7 @@
 A unit has two files. ``tests/hw/test_scale.py`` runs under pytest::
 
     from hw.compute.scale import Scale
-    from sim.bench import run_bench
+    from sim.bench.run import run_bench
 
     def test_scale():
         run_bench(Scale(lanes=16), "tests.hw.scale_bench", parameters={"stall": 0.3}, seed=1)
@@ -13,7 +13,7 @@ it calls ``clock_and_reset``::
 
     import cocotb
     import numpy as np
-    from sim.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, rng, write
+    from sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, rng, write
 
     @cocotb.test()
     async def products_are_exact(dut):
@@ -28,7 +28,7 @@ it calls ``clock_and_reset``::
         assert np.array_equal(y, x * -7)
 
 A payload that is a structure is sent as, and received as, a dictionary from dotted field name to array. The layout
-comes from the component's signature: a bench never states widths. ``sim.streams`` documents the helpers.
+comes from the component's signature: a bench never states widths. ``sim.bench.streams`` documents the helpers.
 
 ``run_bench`` raises ``BenchFailure`` when a test fails, when none ran, or when a hardware assertion stopped the
 simulator. It prints nothing on success. To look at waves: ``run_bench(..., waves=True)`` builds in debug mode and
@@ -55,8 +55,8 @@ import numpy as np
 from amaranth.lib import wiring
 
 from common import tools
-from sim.build import BUILD_ROOT, BuildOptions, Simulator, build_simulator
-from sim.verilog import Design
+from sim.verilator.build import BUILD_ROOT, BuildOptions, Simulator, build_simulator
+from sim.verilator.verilog import Design
 
 LOG_TAIL_LINES = 60
 
@@ -69,7 +69,7 @@ class BenchFailure(AssertionError):
 class BenchResult:
     """What a passed run left.
 
-    Members: ``tests`` names of the tests that passed; ``outputs`` what the bench gave to ``sim.streams.record``;
+    Members: ``tests`` names of the tests that passed; ``outputs`` what the bench gave to ``sim.bench.streams.record``;
     ``log`` the simulator's output; ``directory`` of the run, kept only when waves or ``keep`` were asked for.
     """
 
@@ -172,11 +172,11 @@ def run_bench(
     test_module
         Importable name of the module with the ``cocotb.test`` coroutines.
     parameters
-        What ``sim.streams.parameters()`` returns inside the simulator; NumPy arrays arrive as lists.
+        What ``sim.bench.streams.parameters()`` returns inside the simulator; NumPy arrays arrive as lists.
     seed
-        Seeds Python's ``random``, ``sim.streams.rng`` and every stall pattern.
+        Seeds Python's ``random``, ``sim.bench.streams.rng`` and every stall pattern.
     options
-        How to build; see ``sim.build.BuildOptions``.
+        How to build; see ``sim.verilator.build.BuildOptions``.
     plusargs
         Arguments such as ``+image=file.bin`` for the simulated design.
     test_filter

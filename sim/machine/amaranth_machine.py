@@ -12,7 +12,7 @@ from amaranth.sim import Simulator
 from hw.accelerator import Accelerator
 from hw.isa import REGISTERS
 from program.program import Program
-from sim.machine import Frame, MemorySettings
+from sim.machine.run import Frame, MemorySettings
 
 
 def cycles_per_second(program: Program, frame: Frame, cycles: int) -> float:

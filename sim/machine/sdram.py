@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hw.sdram.chip import ANY_CHIP, SdramChip, SdramTiming
+from sim.models import MODELS
 
-SOURCE = Path(__file__).with_name("sdram_chip.sv")
+SOURCE = MODELS / "sdram_chip.sv"
 CONTROLLER_CYCLES = 12
 """Of a read's way to the chip and back."""
 ROW_TIMES = ("rcd", "rp", "ras", "rc", "rrd", "wr", "rfc")

@@ -23,10 +23,11 @@ from hw.boards.system import CLIENTS, System
 from hw.config import AcceleratorConfig
 from hw.link.protocol import Identity
 from hw.sdram.memory import SdramMemory
-from sim.build import BUILD_ROOT, BuildOptions, Simulator, build_simulator
-from sim.sdram import SOURCE as CHIP
-from sim.sdram import SdramSettings
-from sim.verilog import Design, export_cached
+from sim.machine.sdram import SOURCE as CHIP
+from sim.machine.sdram import SdramSettings
+from sim.models import MODELS
+from sim.verilator.build import BUILD_ROOT, BuildOptions, Simulator, build_simulator
+from sim.verilator.verilog import Design, export_cached
 
 CYCLES_PER_BIT = 8
 """Short bits: simulating the line is what takes the time."""
@@ -38,7 +39,6 @@ BUILD = "simulated"
 REGISTER_CYCLES = 16
 """From an access to the registers to the end of what it sets in motion, but for a run."""
 WAKE_CYCLES = 3
-_HERE = Path(__file__).parent
 
 
 class SleepingAccelerator(wiring.Component):
@@ -109,13 +109,13 @@ def _design(config: AcceleratorConfig, cycles_per_bit: int, on_chip_bytes: int |
 def build_board(
     config: AcceleratorConfig, *, cycles_per_bit: int = CYCLES_PER_BIT, on_chip_bytes: int | None = None
 ) -> Simulator:
-    """Build the board's simulator, or return the cached one; errors as of :func:`sim.build.build_simulator`."""
+    """Build the board's simulator, or return the cached one; errors as :func:`~sim.verilator.build.build_simulator`."""
     options = BuildOptions(
         top="board",
-        sources=(_HERE / "board.sv", *([] if on_chip_bytes else [CHIP])),
+        sources=(MODELS / "board.sv", *([] if on_chip_bytes else [CHIP])),
         defines={"ON_CHIP": 1} if on_chip_bytes else None,
         optimise=True,
-        main=_HERE / "board_main.cpp",
+        main=MODELS / "board_main.cpp",
     )
     return build_simulator(_design(config, cycles_per_bit, on_chip_bytes), options)
 

@@ -5,10 +5,11 @@ Used inside the simulator only.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-SOURCE = Path(__file__).with_name("memory.sv")
+from sim.models import MODELS
+
+SOURCE = MODELS / "memory.sv"
 
 
 class MemoryBackdoor:

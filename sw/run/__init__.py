@@ -1,0 +1,1 @@
+"""A run from checkpoint to verified frames: prepare, execute, and how long it takes."""
