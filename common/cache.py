@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.files import CACHE, PROJECT_ROOT, folder_aside
+from common.files import CACHE, folder_aside
+from common.paths import PROJECT_ROOT
 
 KEPT = {"design": 6, "cells": 4, "blocks": 8, "route": 16, "bit": 16, "netlist": 4}
 """Folders that stay for each step, the latest used; a large netlist takes 100 MB."""
@@ -22,9 +23,14 @@ def digest(parts: Sequence[Any]) -> str:
 
 
 def sources(*patterns: str) -> str:
-    """Digest of the project's files that match a pattern, with their names."""
+    """Digest of the project's files that match a pattern, with their names; a pattern must find one at least."""
     hasher = hashlib.sha256()
-    found = {path for pattern in patterns for path in PROJECT_ROOT.glob(pattern) if path.is_file()}
+    found: set[Path] = set()
+    for pattern in patterns:
+        matches = {path for path in PROJECT_ROOT.glob(pattern) if path.is_file()}
+        if not matches:
+            raise FileNotFoundError(f"no file of the project matches {pattern!r}, on which a cached result depends")
+        found |= matches
     for path in sorted(found):
         hasher.update(f"{path.relative_to(PROJECT_ROOT)}\0{path.read_text()}\0".encode())
     return hasher.hexdigest()

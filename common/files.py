@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-PROJECT_ROOT = Path(__file__).resolve().parents[1]
-CACHE = PROJECT_ROOT / "build" / "cache"
+from common.paths import BUILD, PROJECT_ROOT
+
+CACHE = BUILD / "cache"
 """Results that are expensive and follow from content alone; may be deleted at any time."""
 
 
@@ -71,7 +72,7 @@ def source_digest() -> str:
     """Digest of every source that decides what a quantised model computes, and how it is scored."""
     hasher = hashlib.sha256()
     parts = [*(PROJECT_ROOT / "golden").rglob("*.py"), *(PROJECT_ROOT / "sw" / "quantiser").rglob("*.py")]
-    names = ("sw/quantise.py", "sw/scoring.py", "hw/formats.py", "hw/tables.py", "hw/config.py")
+    names = ("sw/quantiser/quantise.py", "sw/results/scoring.py", "hw/formats.py", "hw/tables.py", "hw/config.py")
     parts += [PROJECT_ROOT / name for name in names]
     for path in sorted(parts):
         hasher.update(f"{path.name}\0{path.read_text()}\0".encode())

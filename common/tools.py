@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-PROJECT_ROOT = Path(__file__).resolve().parents[1]
+from common.paths import PROJECT_ROOT
 
 PYTHON_PACKAGES = (
     "torch",

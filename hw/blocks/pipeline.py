@@ -29,7 +29,7 @@ def delay(
 def copy(m: Module, value: Value, *, name: str) -> Signal:
     """``value`` of a cycle ago, in a register that synthesis leaves apart from equal ones: for readers far from them.
 
-    ``sw.synthesis.yosys`` knows it by its attribute.
+    ``sw.fpga.synthesis.yosys`` knows it by its attribute.
     """
     register = Signal(len(value), name=name, reset_less=True, attrs={"apart": "1"})
     m.d.sync += register.eq(value)

@@ -1,4 +1,4 @@
-"""Traces of the simulated machine: the records that ``trace.cpp`` writes, as the arrays that ``sw.verify`` reads.
+"""Traces of the simulated machine: the records that ``trace.cpp`` writes, as arrays (``program.traces``).
 
 Records hold the trace ports' raw payloads; the layouts of ``hw.interfaces`` say what the bits mean.
 """

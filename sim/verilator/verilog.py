@@ -21,7 +21,7 @@ from typing import Any
 from amaranth.hdl import Elaboratable, Shape, ShapeCastable
 from amaranth.lib import data, wiring
 
-from common.tools import PROJECT_ROOT
+from common.paths import PROJECT_ROOT
 
 _IMPORTED = time.time()
 

@@ -1,1 +1,1 @@
-"""What ``tessera bench`` measures, a file for each subject; ``sw.bench`` runs them and writes the results."""
+"""What ``tessera bench`` measures, a file for each subject; ``sw.benchmark.run`` runs them and writes the results."""

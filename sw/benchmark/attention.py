@@ -8,9 +8,9 @@ from typing import Any
 from hw.config import AcceleratorConfig, preset
 from hw.isa import CycleCause
 from sim.machine.run import Frame, run_machine
-from sw.compiler import compile_model
-from sw.pictures import scene_picture
-from sw.prepare import Report, prepare, silent
+from sw.compiler.compile import compile_model
+from sw.data.pictures import scene_picture
+from sw.run.prepare import Report, prepare, silent
 from sw.run.profile import machine_simulator
 
 ELEMENTS = (2, 4, 8, 16)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sim.machine.run import MemorySettings
-from sw import flow
-from sw.breakdown import grouped, named
-from sw.outcome import FrameOutcome
-from sw.pictures import scene_picture
-from sw.prepare import Prepared, Report, prepare, silent
+from sw.cycles.breakdown import grouped, named
+from sw.data.pictures import scene_picture
+from sw.results.outcome import FrameOutcome
+from sw.run import execute
+from sw.run.prepare import Prepared, Report, prepare, silent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ def measure(case: Case, *, on_progress: Report = silent) -> list[dict[str, Any]]
     model = prepared.program.model
     # Without experts every task but its head is the same.
     tasks = range(len(model.tasks)) if model.expert_layers else range(1)
-    result = flow.execute(prepared, [scene_picture(model)], list(tasks), on_progress=on_progress)
+    result = execute.execute(prepared, [scene_picture(model)], list(tasks), on_progress=on_progress)
     return [entry(prepared, outcome) for outcome in result.frames]
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from sw.pictures import scene_picture
-from sw.prepare import Prepared
+from sw.data.pictures import scene_picture
+from sw.run.prepare import Prepared
 
 RUNS = 5
 

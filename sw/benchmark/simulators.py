@@ -8,8 +8,8 @@ from typing import Any
 from sim.machine.amaranth_machine import cycles_per_second
 from sim.machine.run import Frame, build_machine, run_machine
 from sim.verilator.build import Simulator
-from sw.pictures import scene_picture
-from sw.prepare import Prepared, Report, silent
+from sw.data.pictures import scene_picture
+from sw.run.prepare import Prepared, Report, silent
 from sw.run.profile import machine_simulator
 
 ROUNDS = 3

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sim.machine.run import Frame, run_machine
-from sw.pictures import scene_picture
-from sw.prepare import prepare
+from sw.data.pictures import scene_picture
+from sw.run.prepare import prepare
 from sw.run.profile import machine_simulator
 
 

@@ -33,8 +33,8 @@ def command(
       tessera bench --quick --model nano --preset ecp5-85f
     """
     from common.files import check_folder
-    from sw.bench import run_bench
     from sw.benchmark.frames import CASES, Case
+    from sw.benchmark.run import run_bench
 
     if model is None and (preset is not None or routing is not None):
         raise ValueError("--preset and --routing choose how one model is measured: name it with --model")

@@ -39,8 +39,8 @@ def command(
 
       tessera bitstream --board ecpix5-85f --seeds 1
     """
-    from sw.bitstream.flow import REPORT, TimingMissed, run_bitstream
-    from sw.bitstream.report import tables
+    from sw.fpga.bitstream.build import REPORT, TimingMissed, run_bitstream
+    from sw.fpga.bitstream.report import tables
 
     numbers = tuple(range(1, seeds + 1))
     try:

@@ -40,11 +40,11 @@ def command(
     """
     from common.files import file_aside
     from hw.boards.board import board as find_board
-    from sw import cycles
-    from sw.cycle_model.predict import predict
-    from sw.prepare import compile_file, machine
+    from sw.cycles import bound
+    from sw.cycles.predict import predict
+    from sw.fpga.resources.capacity import check_fits
     from sw.quantiser.calibration import Calibration
-    from sw.resources.fits import check_fits
+    from sw.run.prepare import compile_file, machine
 
     rule = Calibration.named(calibration)
     target = find_board(board) if board else None
@@ -69,7 +69,7 @@ def command(
     table("Memory map", ["", "address", "bytes"], [(name, f"{at:#x}", f"{size:,}") for name, at, size in places])
     balanced = " for balanced experts" if program.model.expert_layers else ""
     for index, task in enumerate(program.model.tasks):
-        work = cycles.total(program, index)
+        work = bound.total(program, index)
         predicted = predict(program, index).cycles
         console.print(
             f"{task.name}: {work.macs:,} multiply-accumulates, {work.ideal_cycles:,} ideal cycles, "

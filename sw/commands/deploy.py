@@ -12,7 +12,7 @@ from sw.commands import options
 from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, verdict
 
 if TYPE_CHECKING:
-    from sw.deploy import Deployed
+    from sw.driver.deploy import Deployed
 
 
 @reported
@@ -53,8 +53,9 @@ def command(
       tessera deploy --port simulated --model nano
     """
     from common.files import check_folder
-    from sw import deploy, flow
-    from sw.prepare import prepare
+    from sw.driver import deploy
+    from sw.run import execute
+    from sw.run.prepare import prepare
 
     check_folder(out)
     with Display() as display, deploy.opened(port, baud, preset, display) as device:
@@ -62,7 +63,7 @@ def command(
         prepared = prepare(model, chosen, routing=routing, on_progress=display)
         device.check(prepared.program)
         tasks = prepared.task_indices(task)
-        pictures = flow.choose_pictures(prepared, image, scene, frames)
+        pictures = execute.choose_pictures(prepared, image, scene, frames)
         result = deploy.execute(prepared, pictures, tasks, device, verify=verify, port=port, on_progress=display)
     _summarise(result)
     files = deploy.write_results(result, out)

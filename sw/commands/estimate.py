@@ -40,10 +40,10 @@ def command(
     from common.files import write_json
     from hw.boards.board import board as find_board
     from hw.config import preset as find_preset
-    from sw.resources.changes import changed
-    from sw.resources.estimate import estimate
-    from sw.resources.fits import shortage
-    from sw.resources.report import estimate_table, remarks
+    from sw.fpga.resources.capacity import shortage
+    from sw.fpga.resources.changes import changed
+    from sw.fpga.resources.estimate import estimate
+    from sw.fpga.resources.report import estimate_table, remarks
 
     target = find_board(board) if board else None
     base = find_preset(preset or (target.preset if target else "ecp5-85f"))

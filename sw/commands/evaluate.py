@@ -56,9 +56,9 @@ def command(
       tessera evaluate --model m3vit.safetensors --data cityscapes --root ~/cityscapes --json cityscapes.json
     """
     from common.files import write_json
-    from sw import prepare
-    from sw.evaluation import choose_data, evaluate
+    from sw.evaluate.evaluate import choose_data, evaluate
     from sw.quantiser.calibration import Calibration
+    from sw.run import prepare
 
     if json.is_dir():
         raise ValueError(f"{json} is a folder; give a file for the numbers")

@@ -28,7 +28,7 @@ def command(
 
       tessera flash --board ulx3s-85f --volatile
     """
-    from sw.bitstream.flash import flash, loader_command
+    from sw.fpga.bitstream.flash import flash, loader_command
 
     arguments = loader_command(board, out, volatile=volatile)
     console.print(" ".join(arguments), soft_wrap=True, highlight=False)

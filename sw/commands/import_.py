@@ -56,7 +56,7 @@ def command(
       tessera import --format timm-deit deit_tiny_patch16_224.pth -o build/deit-tiny.safetensors
     """
     from golden import checkpoint
-    from sw.importer import Options, import_weights, to_checkpoint
+    from sw.models.importer import Options, import_weights, to_checkpoint
 
     if out.suffix != ".safetensors" or out.is_dir():
         raise ValueError(f"the checkpoint is to be called {out}; give the name of a file that ends in .safetensors")

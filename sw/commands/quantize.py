@@ -47,10 +47,10 @@ def command(
 
     from common.files import file_aside, write_json
     from golden.integer import storage
-    from sw import prepare
-    from sw.pictures import load_picture
-    from sw.quantise import calibration_images, error_report
+    from sw.data.pictures import load_picture
     from sw.quantiser.calibration import Calibration
+    from sw.quantiser.quantise import calibration_images, error_report
+    from sw.run import prepare
 
     rule = Calibration.named(calibration)
     config = prepare.machine("tiny", activation_width)

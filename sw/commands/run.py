@@ -14,10 +14,10 @@ from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, tab
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sw.flow import Memory
-    from sw.outcome import RunResult
-    from sw.pictures import Picture
-    from sw.prepare import Prepared
+    from sw.data.pictures import Picture
+    from sw.results.outcome import RunResult
+    from sw.run.execute import Memory
+    from sw.run.prepare import Prepared
 
 
 LATENCY = 60
@@ -73,11 +73,11 @@ def command(
       tessera run --model build/m3vit.safetensors --image weights/image.float32.bin --dump build/tensors.npz
     """
     from common.files import check_folder
-    from sw import flow
-    from sw.dump import dump_tensors
-    from sw.prepare import ACCURACY_SCENES, prepare
     from sw.quantiser.calibration import Calibration
     from sw.report import write_report
+    from sw.run import execute
+    from sw.run.dump import dump_tensors
+    from sw.run.prepare import ACCURACY_SCENES, prepare
 
     check_folder(out)
     rule = Calibration.named(calibration)
@@ -87,10 +87,10 @@ def command(
     with Display() as display:
         prepared = prepare(model, preset, activation_width, routing, calibration=rule, on_progress=display)
     tasks = prepared.task_indices(task)
-    pictures = flow.choose_pictures(prepared, image, scene, frames)
+    pictures = execute.choose_pictures(prepared, image, scene, frames)
     _announce(prepared, tasks, pictures, settings, out)
     with Display() as display:
-        result = flow.execute(
+        result = execute.execute(
             prepared,
             pictures,
             tasks,
@@ -141,11 +141,11 @@ def _flip(text: str | None) -> tuple[int, int] | None:
 
 
 def _announce(prepared: Prepared, tasks: Sequence[int], pictures: Sequence[Picture], memory: Memory, out: Path) -> None:
-    from sw import cycles
-    from sw.estimate import estimate
+    from sw.cycles import bound
+    from sw.run.duration import estimate
 
     model, config = prepared.program.model, prepared.config
-    macs = [cycles.total(prepared.program, task).macs for task in tasks]
+    macs = [bound.total(prepared.program, task).macs for task in tasks]
     expected = estimate(prepared.program, tasks, len(pictures), read_latency=memory.read_latency)
     experts = "no experts"
     if model.expert_layers:

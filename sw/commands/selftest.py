@@ -21,7 +21,7 @@ def command(preset: options.Preset = "tiny", out: options.Out = Path("build/self
 
       tessera selftest --preset tiny
     """
-    from sw.selftest import run_selftest
+    from sw.selftest.selftest import run_selftest
 
     with Display() as display:
         result = run_selftest(preset, out, display)

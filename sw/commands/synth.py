@@ -28,7 +28,7 @@ def command(
 
       tessera synth --preset edge --family xcup
     """
-    from sw.synth import report_name, run_synth, synth_table
+    from sw.fpga.measure import report_name, run_synth, synth_table
 
     with Display() as display:
         result = run_synth(preset, out, family, display)

@@ -48,7 +48,7 @@ def reported(command: Command) -> Command:
                 raise
             from sim.bench.run import BenchFailure
             from sw.driver.errors import MachineHalted, WrongContent
-            from sw.synthesis.cost import SynthesisError
+            from sw.fpga.synthesis.cost import SynthesisError
 
             failed = isinstance(error, (BenchFailure, SynthesisError, MachineHalted, WrongContent))
             if not failed and not _is_mistake(error):

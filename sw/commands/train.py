@@ -50,7 +50,7 @@ def command(
 
       tessera train --steps 100 --pool 256 -o build/quick.safetensors
     """
-    from common.files import PROJECT_ROOT
+    from common.paths import PROJECT_ROOT
     from golden.training.recipes import RECIPES, Recipe
     from golden.training.training import Progress, train
 

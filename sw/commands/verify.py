@@ -12,7 +12,7 @@ from sw.commands import options
 from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, verdict
 
 if TYPE_CHECKING:
-    from sw.outcome import RunResult
+    from sw.results.outcome import RunResult
 
 
 @reported
@@ -51,7 +51,7 @@ def command(
     """
     from common.files import check_folder, write_json
     from sim.machine.run import MemorySettings
-    from sw import flow, prepare
+    from sw.run import execute, prepare
 
     check_folder(out)
     memory = MemorySettings(read_latency=memory_latency, stall=stalls, seed=seed)
@@ -63,16 +63,16 @@ def command(
         console.print(f"[bold]{escape(name)}[/bold], {width}-bit activations", soft_wrap=True)
         with Display() as display:
             prepared = prepare.prepare(model, name, width, routing, on_progress=display)
-            pictures = flow.choose_pictures(prepared, image, scene, images)
+            pictures = execute.choose_pictures(prepared, image, scene, images)
             for notice in dict.fromkeys(notice for picture in pictures for notice in picture.notices):
                 console.print(f"[yellow]notice[/yellow] {escape(notice)}", soft_wrap=True)
             tasks = prepared.task_indices(task)
             cells = None
             if netlist:
-                from sw.synthesis.netlist import netlist as synthesise
+                from sw.fpga.synthesis.netlist import netlist as synthesise
 
                 cells = synthesise(prepared.config, lambda share, stage: display("synthesis", share, stage))
-            frames = flow.execute(prepared, pictures, tasks, memory=memory, netlist=cells, on_progress=display)
+            frames = execute.execute(prepared, pictures, tasks, memory=memory, netlist=cells, on_progress=display)
             results.append(frames)
     good = all(result.bit_exact for result in results)
     write_json(

@@ -9,9 +9,9 @@ import numpy as np
 from golden.integer.parameters import QuantisedAttention, QuantisedLayer, QuantisedLinear
 from hw.isa import Destination, Follow, Opcode, Unit
 from program.program import Tensor
-from sw import cycles
 from sw.compiler.emission import NOTHING, Emitter, suffix
 from sw.compiler.weights import pad_axis, parameter_bytes, spread
+from sw.cycles import bound
 
 
 class AttentionLowering(Emitter):
@@ -81,7 +81,7 @@ class AttentionLowering(Emitter):
             f"{name}.attention{part}",
             *self._attention_tensors(name, heads),
             mixed,
-            work=cycles.attention(self.config, tokens=model.tokens, heads=len(heads), head_dim=model.head_dim),
+            work=bound.attention(self.config, tokens=model.tokens, heads=len(heads), head_dim=model.head_dim),
             after=Unit.ENGINE,
             query_base=q.base,
             query_stride=q.stride,
@@ -186,7 +186,7 @@ class AttentionLowering(Emitter):
             Opcode.LINEAR,
             f"{name}.value{part}",
             value,
-            work=cycles.linear(
+            work=bound.linear(
                 self.config,
                 macs=model.tokens * model.dim * len(heads) * model.head_dim,
                 steps=channels,

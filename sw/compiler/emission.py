@@ -10,11 +10,11 @@ from golden.integer.parameters import QuantisedLayerNorm, QuantisedLinear
 from hw.config import AcceleratorConfig
 from hw.isa import EVERYTHING, Destination, Follow, Opcode, Unit, encode
 from program.program import Command, Tensor
-from sw import cycles
 from sw.compiler.geometry import Geometry
 from sw.compiler.layout import Plan
 from sw.compiler.weights import StreamBuilder, chunked, pad_axis, padded, parameter_bytes, spread, tile_bytes
-from sw.cycles import Work
+from sw.cycles import bound
+from sw.cycles.bound import Work
 
 ALL_TASKS = 0xFFFF
 NOTHING = Unit(0)
@@ -176,7 +176,7 @@ class Emitter:
             Opcode.LINEAR,
             name,
             tensor,
-            work=cycles.linear(self.config, macs=macs, steps=steps, stationary_rows=channels, words=words),
+            work=bound.linear(self.config, macs=macs, steps=steps, stationary_rows=channels, words=words),
             task_mask=task_mask,
             after=after,
             follow=follow,

@@ -14,11 +14,11 @@ from golden.integer.parameters import (
 )
 from hw.isa import Destination, Follow, Opcode, Unit
 from program.program import Output, Tensor
-from sw import cycles
 from sw.compiler.attention import AttentionLowering
 from sw.compiler.emission import NOTHING, suffix
 from sw.compiler.layout import Plan
 from sw.compiler.weights import pad_axis
+from sw.cycles import bound
 
 
 class Lowering(AttentionLowering):
@@ -223,7 +223,7 @@ class Lowering(AttentionLowering):
             hidden,
             updates,
             self.residual(f"{name}.residual", layout="last"),
-            work=cycles.experts(
+            work=bound.experts(
                 self.config, routed=model.tokens * model.top_k, dim=model.dim, hidden=model.expert_hidden
             ),
             after=Unit.GATE,

@@ -38,7 +38,7 @@ class LayerQuantiser:
     Parameters
     ----------
     model, numerics, calibration, headroom:
-        As for :func:`sw.quantise.quantise`.
+        As for :func:`sw.quantiser.quantise.quantise`.
     seen:
         What calibration images made the model's tensors do.
 

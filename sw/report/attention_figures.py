@@ -13,9 +13,9 @@ from matplotlib.patches import Rectangle
 
 from golden import metrics
 from golden.config import ModelConfig
-from sw.pictures import Picture
+from sw.data.pictures import Picture
 from sw.report.panels import PANEL_WIDTH, aspect, blend, grid, rgb
-from sw.rollout import of_head, of_patch
+from sw.results.rollout import of_head, of_patch
 
 _SHARE = 0.75
 

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from hw.isa import CycleCause
-from sw.breakdown import grouped
-from sw.outcome import FrameOutcome
-from sw.roofline import Point, points, roof
+from sw.cycles.breakdown import grouped
+from sw.cycles.roofline import Point, points, roof
+from sw.results.outcome import FrameOutcome
 
 CAUSE_COLOURS = {
     CycleCause.BUSY: "#1f4e79",

@@ -12,9 +12,9 @@ from scipy import ndimage
 
 from golden import metrics
 from golden.scenes.common import DEPTH_CAP
-from sw.pictures import Picture
-from sw.predictions import Prediction
+from sw.data.pictures import Picture
 from sw.report.panels import PANEL_WIDTH, SIMULATED, aspect, blend, class_colours, class_legend, grey, row
+from sw.results.comparison import Prediction
 
 _SHARE = 0.55
 _NAMED = 0.02

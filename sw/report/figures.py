@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from golden import metrics
 from golden.scenes.common import DEPTH_CAP
-from sw.pictures import Picture
-from sw.predictions import Prediction
+from sw.data.pictures import Picture
 from sw.report.panels import SIMULATED, aspect, class_colours, class_legend, rgb, row
+from sw.results.comparison import Prediction
 
 
 def input_figure(picture: Picture) -> Figure:

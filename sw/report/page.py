@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from sw.breakdown import KINDS
+from sw.cycles.breakdown import KINDS
 
 CAUSES = {
     "busy": "array took a beat",

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from golden.scenes.common import CLASS_COLOURS, CLASS_NAMES
-from sw.pictures import Picture
+from sw.data.pictures import Picture
 
 SIMULATED = "machine (RTL, simulated)"
 PANEL_WIDTH = 3.4

@@ -10,10 +10,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from common.files import folder_aside
-from sw.outcome import RunResult
 from sw.report import attention_figures, cycle_figures, error_figures, expert_figures, figures
 from sw.report.page import render
-from sw.timeline import chrome_trace
+from sw.report.timeline import chrome_trace
+from sw.results.outcome import RunResult
 
 
 def make_figures(result: RunResult) -> dict[str, Figure]:

@@ -12,8 +12,8 @@ from hw.config import AcceleratorConfig
 from sim.bench.run import BenchFailure
 from sim.machine.run import Frame, build_machine, run_machine
 from sim.verilator.build import Simulator
-from sw.compiler import compile_model
-from sw.quantise import calibration_images, quantise
+from sw.compiler.compile import compile_model
+from sw.quantiser.quantise import calibration_images, quantise
 
 GEOMETRY = ModelConfig(
     name="profile",

@@ -13,7 +13,7 @@ from golden.integer.parameters import QuantisedModel
 from golden.model import VisionTransformer, seeded
 from golden.scenes.scenes import generate_batch
 from hw.formats import Numerics
-from sw.quantise import quantise
+from sw.quantiser.quantise import quantise
 
 NUMERICS = {
     8: Numerics(activation_width=8, residual_width=18),

@@ -9,7 +9,7 @@ import torch
 from golden.integer.model import IntegerModel, matmul
 from golden.integer.storage import load, save
 from hw.formats import Numerics
-from sw.quantise import error_report
+from sw.quantiser.quantise import error_report
 from tests.golden import integer_reference as reference
 from tests.golden.quantised_models import CONFIGS, NUMERICS, float_model, images, quantised_model
 

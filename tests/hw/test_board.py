@@ -25,8 +25,8 @@ from hw.sdram.pins import EXTRA_LATENCY, SdramPins, chip_clock_delay
 from sim.machine.sdram import SOURCE, data_sheet
 from sim.verilator.build import BuildOptions, build_simulator
 from sim.verilator.verilog import export_verilog
-from sw.synthesis.cost import SynthesisError
-from sw.synthesis.yosys import check
+from sw.fpga.synthesis.cost import SynthesisError
+from sw.fpga.synthesis.yosys import check
 from tests.hw.no_accelerator import NoAccelerator
 from tests.hw.sdram_models import CLOCK, SYSTEM, run
 

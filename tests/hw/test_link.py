@@ -13,7 +13,7 @@ from hw.link.link import HostLink
 from hw.link.protocol import Identity
 from hw.link.uart import UartReceiver, UartTransmitter
 from sim.bench.run import run_bench
-from sw.synth import measure
+from sw.fpga.measure import measure
 
 CLOCK_HZ = 100_000_000
 

@@ -12,7 +12,7 @@ from hw.sdram.controller import SdramController
 from hw.sdram.memory import SdramMemory
 from sim.bench.run import BenchFailure
 from sim.machine.sdram import ROW_TIMES, data_sheet
-from sw.synth import measure
+from sw.fpga.measure import measure
 from tests.hw.sdram_models import exactly, run, system
 
 MHZ = 1_000_000

@@ -16,8 +16,8 @@ from hw.isa import FIELDS, CycleCause, ErrorCode, Opcode
 from program.program import Program
 from sim.machine.run import Frame, FrameResult, MemorySettings, run_machine
 from sim.machine.sdram import SdramSettings
-from sw.compiler import compile_model
-from sw.verify import verify
+from sw.compiler.compile import compile_model
+from sw.verifier.verify import verify
 from tests.sw.models import LEAST, random_geometry, random_image, random_model
 
 MACHINES = [("tiny", 8), ("tiny", 12), ("tiny", 16), ("ecp5-wide", 8), ("edge", 8)]

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from sw import faults_in_machine, faults_in_memory
-from sw.fault_kinds import KINDS
-from sw.faults import Fault, Place
-from sw.selftest import run_selftest
+from sw.selftest import in_machine, in_memory
+from sw.selftest.faults import Fault, Place
+from sw.selftest.kinds import KINDS
+from sw.selftest.selftest import run_selftest
 
 
 def nothing(subject):
@@ -20,14 +20,14 @@ def nothing(subject):
 
 def misplaced(subject):
     """A real fault, expected at another channel."""
-    fault = faults_in_memory.bias(subject)
+    fault = in_memory.bias(subject)
     token, channel = fault.expected.index
     return replace(fault, expected=replace(fault.expected, index=(token, channel + 1)))
 
 
 def unrepaired(subject):
     """A real fault that the next frame still has: its repair is the same broken byte."""
-    fault = faults_in_machine.opcode(subject)
+    fault = in_machine.opcode(subject)
     ((address, data),) = fault.patches
     subject.program.content[address] = data[0]
     return fault

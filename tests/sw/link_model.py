@@ -15,7 +15,7 @@ from hw.control.control import IDENTITY, INTERFACE_VERSION, configuration_word
 from hw.isa import REGISTERS, ErrorCode
 from hw.link.protocol import PAYLOAD_BYTES, REQUEST_MARKER, Identity, Operation, Reply, Status
 from sw.driver.errors import LinkLost
-from sw.emulator import Emulator
+from tests.helpers.emulator import Emulator
 
 _HEADER = struct.Struct("<BBHI")
 

@@ -9,10 +9,10 @@ import pytest
 
 from golden.integer.model import IntegerModel
 from hw.config import preset
-from sw import bench, cycles
-from sw.benchmark import attention, frames, host, simulators, switching
+from sw.benchmark import attention, frames, host, run, simulators, switching
 from sw.benchmark.frames import Case
-from sw.prepare import prepare
+from sw.cycles import bound
+from sw.run.prepare import prepare
 from tests.sw.small_checkpoints import save_small
 
 
@@ -24,7 +24,7 @@ def case(tmp_path_factory):
 
 @pytest.mark.soak
 def test_one_run_measures_everything(case, tmp_path):
-    result = bench.run_bench(tmp_path, quick=True, cases=[case])
+    result = run.run_bench(tmp_path, quick=True, cases=[case])
     assert json.loads((tmp_path / "bench.json").read_text()) == result
     model = prepare(case.model, case.preset).program.model
     assert [frame["task"] for frame in result["frames"]] == [task.name for task in model.tasks]
@@ -63,8 +63,8 @@ def evenly(load):
 def test_the_bound_is_that_of_the_loads_that_were_measured(case):
     program = prepare(case.model, case.preset).program
     for task, frame in enumerate(frames.measure(case)):
-        assert frame["bound_cycles"] == cycles.bound(program, task, frame["expert_load"])
-        assert frame["bound_cycles"] != cycles.bound(program, task, evenly(frame["expert_load"]))
+        assert frame["bound_cycles"] == bound.bound(program, task, frame["expert_load"])
+        assert frame["bound_cycles"] != bound.bound(program, task, evenly(frame["expert_load"]))
 
 
 def test_the_bound_counts_bytes_where_they_are_more(case):
@@ -74,11 +74,11 @@ def test_the_bound_counts_bytes_where_they_are_more(case):
         for command in program.commands
         if command.op == "EXPERTS"
     }
-    one_expert = cycles.bound(program, 0, load)
-    assert one_expert >= cycles.total(program, 0).ideal_cycles
+    one_expert = bound.bound(program, 0, load)
+    assert one_expert >= bound.total(program, 0).ideal_cycles
     none = {name: [0] * len(tokens) for name, tokens in load.items()}
-    assert 0 < cycles.bound(program, 0, none) == cycles.bound(program, 0, {}) < one_expert, "a frame that ended early"
-    assert cycles.bound(program, 0, evenly(load)) > one_expert, "every expert that is chosen is loaded"
+    assert 0 < bound.bound(program, 0, none) == bound.bound(program, 0, {}) < one_expert, "a frame that ended early"
+    assert bound.bound(program, 0, evenly(load)) > one_expert, "every expert that is chosen is loaded"
 
 
 def test_changing_the_task_is_free(case):

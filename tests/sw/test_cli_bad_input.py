@@ -174,6 +174,6 @@ def test_a_defect_of_the_program_keeps_its_stack_trace(tmp_path: Path, monkeypat
     def broken(*_: object, **__: object) -> None:
         raise KeyError("a defect")
 
-    monkeypatch.setattr("sw.prepare.prepare", broken)
+    monkeypatch.setattr("sw.run.prepare.prepare", broken)
     result = CliRunner().invoke(app, ["run"])
     assert isinstance(result.exception, KeyError)

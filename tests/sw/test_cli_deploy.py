@@ -27,7 +27,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def board(monkeypatch: pytest.MonkeyPatch) -> ModelBoard:
     """What is on every port."""
     board = ModelBoard(preset("tiny"))
-    monkeypatch.setattr("sw.deploy.SerialTransport", lambda port, baud: board)
+    monkeypatch.setattr("sw.driver.deploy.SerialTransport", lambda port, baud: board)
     return board
 
 

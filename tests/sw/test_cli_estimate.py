@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from hw.config import PRESETS, AcceleratorConfig
-from sw import synth
 from sw.cli import app
-from sw.resources.changes import changed
-from sw.synthesis.cost import SynthesisError
+from sw.fpga import measure
+from sw.fpga.resources.changes import changed
+from sw.fpga.synthesis.cost import SynthesisError
 
 
 def said(arguments: list[str], status: int, *words: str) -> str:
@@ -77,9 +77,9 @@ def no_synthesis(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*arguments: object, **options: object) -> None:
         pytest.fail("it was synthesised")
 
-    monkeypatch.setattr(synth, "measure", never)
-    monkeypatch.setattr("sw.bitstream.flow.synthesise", never)
-    monkeypatch.setattr("sw.bitstream.design.elaborate", never)
+    monkeypatch.setattr(measure, "measure", never)
+    monkeypatch.setattr("sw.fpga.bitstream.build.synthesise", never)
+    monkeypatch.setattr("sw.fpga.synthesis.design.elaborate", never)
 
 
 def test_synth_refuses_before_it_begins(tmp_path: Path, no_synthesis: None) -> None:
@@ -107,7 +107,7 @@ def test_another_family_is_not_refused(monkeypatch: pytest.MonkeyPatch, tmp_path
     def measured(*arguments: object, **options: object) -> None:
         raise SynthesisError("begun")
 
-    monkeypatch.setattr(synth, "measure", measured)
+    monkeypatch.setattr(measure, "measure", measured)
     said(["synth", "--preset", "edge", "--family", "xcup", "--out", str(tmp_path / "out")], 1, "begun")
 
 

@@ -15,9 +15,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from program.program import Program
-from sw import flow
 from sw.cli import app
-from sw.prepare import compile_file, prepare
+from sw.run import execute
+from sw.run.prepare import compile_file, prepare
 from tests.sw.small_checkpoints import save_small
 
 
@@ -166,7 +166,7 @@ def test_two_pictures_back_to_back_with_stalls(small: Path, tmp_path: Path) -> N
 
 def test_python_interface_does_the_same(small: Path, tmp_path: Path) -> None:
     stages = []
-    result = flow.run(
+    result = execute.run(
         model=small,
         preset="tiny",
         task="depth,segmentation,depth",

@@ -12,12 +12,13 @@ from golden.integer.model import IntegerModel
 from hw.config import PRESETS, preset
 from hw.isa import COMMAND_BYTES, Opcode, decode
 from program.program import Program
-from sw import cycles, emulator
-from sw.compiler import CapacityError, compile_model
+from sw.compiler.compile import CapacityError, compile_model
 from sw.compiler.geometry import Geometry
 from sw.compiler.layout import Buffer, Plan, first_fit
 from sw.compiler.weights import StreamBuilder, parameter_bytes, spread, tile_bytes
-from sw.verify import verify
+from sw.cycles import bound
+from sw.verifier.verify import verify
+from tests.helpers import emulator
 from tests.sw.models import random_geometry, random_image, random_model
 
 
@@ -146,7 +147,7 @@ def test_blocks_start_on_64_bytes():
 def test_macs_and_ideal_cycles_of_the_reference_model():
     config = preset("edge")
     program = compile_model(random_model(M3VIT_BACKBONE, config.numerics, 0), config)
-    work = cycles.total(program, 0)
+    work = bound.total(program, 0)
     assert work.macs == 782_719_488
     # The published bound of this mapping, plus the gates' second pass at half rate and V's padded token tiles.
     assert work.ideal_cycles == 3_111_768 + 6 * 129 * 12 + 12 * 12 * 12 * (144 - 129)

@@ -8,10 +8,10 @@ from amaranth.hdl import Cat, Module
 from amaranth.lib.wiring import Component, In, Out
 
 from hw.ecp5.platform import Ecp5
-from sw.resources import count
-from sw.resources.count import count_units
-from sw.synth import measure
-from sw.synthesis.units import MACHINE, Units
+from sw.fpga.measure import measure
+from sw.fpga.resources import count
+from sw.fpga.resources.count import count_units
+from sw.fpga.synthesis.units import MACHINE, Units
 from tests.sw.test_synth import Pair, Products, Store
 
 

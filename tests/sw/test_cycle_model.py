@@ -12,9 +12,9 @@ from golden.integer.model import IntegerModel
 from hw.config import preset
 from program.program import Program
 from sim.machine.run import Frame, MemorySettings, run_machine
-from sw.compiler import compile_model
-from sw.cycle_model.frame import balanced
-from sw.cycle_model.predict import Prediction, predict, queue_lengths
+from sw.compiler.compile import compile_model
+from sw.cycles.frame import balanced
+from sw.cycles.predict import Prediction, predict, queue_lengths
 from tests.sw.models import random_image, random_model
 
 FRAME, COMMAND = 0.03, 0.10

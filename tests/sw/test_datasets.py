@@ -10,11 +10,11 @@ from PIL import Image
 from scipy.io import savemat
 
 from golden.metrics import IGNORE
-from sw.datasets import DATASETS, DatasetProblems, Item, ProceduralScenes, Request, open_dataset, resized
-from sw.datasets.cityscapes import CLASS_SET, TRAIN_IDS
-from sw.datasets.dataset import voc_colours
-from sw.datasets.nyu40 import NAMES, class_numbers
-from sw.datasets.pascal_context import label_table
+from sw.data.cityscapes import CLASS_SET, TRAIN_IDS
+from sw.data.dataset import voc_colours
+from sw.data.datasets import DATASETS, DatasetProblems, Item, ProceduralScenes, Request, open_dataset, resized
+from sw.data.nyu40 import NAMES, class_numbers
+from sw.data.pascal_context import label_table
 from tests.sw.dataset_folders import (
     SIZE,
     pattern,

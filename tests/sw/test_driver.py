@@ -18,7 +18,7 @@ from hw.link.protocol import Operation
 from hw.sdram.chip import ANY_CHIP
 from sim.board.board import SimulatedBoard
 from sim.machine.sdram import SdramSettings
-from sw.compiler import compile_model
+from sw.compiler.compile import compile_model
 from sw.driver import errors
 from sw.driver.device import Device
 from sw.driver.link import Link

@@ -12,13 +12,13 @@ import torch
 
 from golden import checkpoint
 from golden.integer.model import IntegerModel
-from sw import emulator
-from sw.compiler import compile_model
-from sw.dump import dump_tensors
-from sw.pictures import scene_picture
-from sw.prepare import Prepared, machine
-from sw.quantise import calibration_images, quantise
-from sw.readback import residual_streams
+from sw.compiler.compile import compile_model
+from sw.data.pictures import scene_picture
+from sw.quantiser.quantise import calibration_images, quantise
+from sw.run.dump import dump_tensors
+from sw.run.prepare import Prepared, machine
+from sw.verifier.readback import residual_streams
+from tests.helpers import emulator
 from tests.sw.small_checkpoints import SMALL, save_small
 
 TASKS = ("segmentation", "depth")

@@ -8,9 +8,9 @@ import pytest
 from golden.config import NANO
 from golden.integer.model import IntegerModel
 from hw.config import PRESETS, preset
-from sw import emulator
-from sw.compiler import compile_model
-from sw.verify import verify
+from sw.compiler.compile import compile_model
+from sw.verifier.verify import verify
+from tests.helpers import emulator
 from tests.sw.models import random_geometry, random_image, random_model
 
 CASES = [

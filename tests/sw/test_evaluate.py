@@ -16,11 +16,11 @@ from golden import checkpoint, metrics
 from golden.config import TaskConfig
 from golden.integer.model import IntegerModel
 from golden.model import seeded
-from sw import prepare
 from sw.cli import app
-from sw.datasets import ProceduralScenes, Request, open_dataset, resized
-from sw.evaluation import choose_data
-from sw.scoring import FLOAT, Scorer, Tally, score
+from sw.data.datasets import ProceduralScenes, Request, open_dataset, resized
+from sw.evaluate.evaluate import choose_data
+from sw.results.scoring import FLOAT, Scorer, Tally, score
+from sw.run import prepare
 from tests.golden.quantised_models import NUMERICS, float_model, quantised_model
 from tests.sw.dataset_folders import write_cityscapes, write_nyud_folder, write_pascal_mt
 from tests.sw.small_checkpoints import SMALL, save_small

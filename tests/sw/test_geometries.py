@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 from golden.config import ModelConfig, TaskConfig
 from golden.integer.model import IntegerModel
 from golden.model import seeded
-from sw import emulator
 from sw.cli import app
-from sw.compiler import compile_model
-from sw.prepare import machine
-from sw.quantise import quantise
-from sw.verify import verify
+from sw.compiler.compile import compile_model
+from sw.quantiser.quantise import quantise
+from sw.run.prepare import machine
+from sw.verifier.verify import verify
+from tests.helpers import emulator
 from tests.sw.small_checkpoints import save_small
 
 EVEN = ModelConfig(

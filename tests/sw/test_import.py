@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 from golden import checkpoint
 from golden.config import M3VIT_BACKBONE
 from golden.integer.model import IntegerModel
-from sw import emulator
 from sw.cli import app
-from sw.compiler import compile_model
-from sw.pictures import load_picture
-from sw.prepare import machine
-from sw.quantise import quantise
-from sw.verify import verify
+from sw.compiler.compile import compile_model
+from sw.data.pictures import load_picture
+from sw.quantiser.quantise import quantise
+from sw.run.prepare import machine
+from sw.verifier.verify import verify
+from tests.helpers import emulator
 from tests.sw.edge_moe import SHAPES, forward, path_of, write_directory
 
 

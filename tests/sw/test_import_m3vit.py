@@ -18,8 +18,8 @@ from golden.integer.model import IntegerModel
 from golden.model import seeded
 from hw.formats import Numerics
 from sw.cli import app
-from sw.importer import ImportProblems, Options, import_weights, to_checkpoint
-from sw.quantise import quantise
+from sw.models.importer import ImportProblems, Options, import_weights, to_checkpoint
+from sw.quantiser.quantise import quantise
 from tests.golden.quantised_models import MIXED
 from tests.sw.m3vit import DIM, HEADS, TASKS, forward, state_dict
 from tests.sw.timm_models import resample_abs_pos_embed

@@ -16,12 +16,12 @@ from golden.config import TaskConfig
 from golden.integer.model import IntegerModel
 from golden.model import seeded
 from hw.config import preset
-from sw import emulator
 from sw.cli import app
-from sw.compiler import compile_model
-from sw.importer import ImportProblems, Options, import_weights, to_checkpoint
-from sw.quantise import calibration_images, quantise
-from sw.verify import verify
+from sw.compiler.compile import compile_model
+from sw.models.importer import ImportProblems, Options, import_weights, to_checkpoint
+from sw.quantiser.quantise import calibration_images, quantise
+from sw.verifier.verify import verify
+from tests.helpers import emulator
 from tests.sw.small_checkpoints import SMALL
 from tests.sw.timm_models import VisionTransformer, randomised
 

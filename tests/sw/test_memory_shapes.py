@@ -6,8 +6,8 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import memory
 from amaranth.lib.wiring import Component, In, Out
 
-from sw.resources.memory import Memory
-from sw.synth import measure
+from sw.fpga.measure import measure
+from sw.fpga.resources.block_rams import Memory
 
 SHAPES = (
     (30, 100),

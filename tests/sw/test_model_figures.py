@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 
 from golden.config import M3VIT_TINY, NANO, ModelConfig, TaskConfig
 from golden.scenes.common import CLASS_COLOURS
-from sw.outcome import FrameOutcome, same_first_choice
-from sw.pictures import Picture, scene_picture
-from sw.predictions import Prediction
+from sw.data.pictures import Picture, scene_picture
 from sw.report.attention_figures import rollout_figure
 from sw.report.error_figures import errors_figure
 from sw.report.expert_figures import expert_loads, expert_maps, regions
 from sw.report.panels import expert_colours, readable_on
+from sw.results.comparison import Prediction
+from sw.results.outcome import FrameOutcome, same_first_choice
 
 CLASSES = replace(NANO, tasks=(TaskConfig(name="classes", kind="classification", channels=5, cells=1),))
 

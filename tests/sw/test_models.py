@@ -13,9 +13,10 @@ from golden import checkpoint
 from golden.checkpoint import CheckpointError
 from golden.config import M3VIT_BACKBONE
 from golden.integer.model import IntegerModel
-from sw import models, prepare
 from sw.cli import app
-from sw.models import find_model
+from sw.models import find
+from sw.models.find import find_model
+from sw.run import prepare
 
 SMALL = replace(
     M3VIT_BACKBONE, image_height=32, image_width=64, patch=8, dim=32, heads=2, layers=2, mlp_hidden=48,
@@ -26,10 +27,10 @@ SMALL = replace(
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of trained and one of made models, with a small geometry of the seeded model's name."""
-    monkeypatch.setattr(models, "TRAINED_MODELS", tmp_path / "trained")
-    monkeypatch.setattr(models, "_MADE", tmp_path / "made")
+    monkeypatch.setattr(find, "TRAINED_MODELS", tmp_path / "trained")
+    monkeypatch.setattr(find, "_MADE", tmp_path / "made")
     monkeypatch.setattr(prepare, "CACHE", tmp_path / "cache")
-    monkeypatch.setitem(models.MODELS, "m3vit-backbone", SMALL)
+    monkeypatch.setitem(find.MODELS, "m3vit-backbone", SMALL)
     return tmp_path
 
 
@@ -38,7 +39,7 @@ def test_a_seeded_model_is_made_once_for_each_routing_and_says_what_it_is(here: 
     path = find_model("m3vit-backbone", progress=seen.append)
     assert path.parent == here / "made" and "balanced" in path.name and seen == [0.5, 1.0]
     found = checkpoint.load(path)
-    assert (found.weights, found.routing, found.seed) == ("seeded", "balanced", models.SEED)
+    assert (found.weights, found.routing, found.seed) == ("seeded", "balanced", find.SEED)
     written = path.stat().st_mtime_ns
     assert find_model("m3vit-backbone", "balanced") == path and path.stat().st_mtime_ns == written
     other = find_model("m3vit-backbone", "skewed")
@@ -46,7 +47,7 @@ def test_a_seeded_model_is_made_once_for_each_routing_and_says_what_it_is(here: 
 
 
 def test_only_the_newest_made_models_are_kept(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "_KEPT", 2)
+    monkeypatch.setattr(find, "_KEPT", 2)
     for routing in ("balanced", "skewed", "captured"):
         last = find_model("m3vit-backbone", routing)
     assert len(list((here / "made").iterdir())) == 2 and last.is_file()

@@ -17,7 +17,7 @@ from hw.softmax.softmax import Softmax
 from sim.bench.run import BenchFailure, run_bench
 from sim.verilator.netlist import simulation_source
 from sim.verilator.verilog import Design, describe_ports
-from sw.synthesis.yosys import synthesise, write_verilog
+from sw.fpga.synthesis.yosys import synthesise, write_verilog
 
 
 def cells(unit: wiring.Component, work: Path) -> Design:

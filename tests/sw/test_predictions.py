@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from golden.config import M3VIT_BACKBONE, TaskConfig
-from sw.pictures import Picture
-from sw.predictions import compare, feature_colours
+from sw.data.pictures import Picture
 from sw.report.figures import prediction_figure
+from sw.results.comparison import compare, feature_colours
 
 SMALL = replace(M3VIT_BACKBONE, name="small", image_height=64, image_width=96, dim=24)  # 4 x 6 patches
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from golden.integer.model import IntegerModel
 from golden.model import VisionTransformer
 from hw.formats import Numerics
-from sw.quantise import calibration_images, error_report, quantise
 from sw.quantiser.layers import _value_scales
+from sw.quantiser.quantise import calibration_images, error_report, quantise
 from sw.quantiser.scales import multiplier_and_shift, quantise_linear, quantise_norm, scalar_multiplier
 from tests.golden.quantised_models import NUMERICS, float_model, images, quantised_model
 

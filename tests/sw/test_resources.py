@@ -16,22 +16,22 @@ from hw.boards.board import board
 from hw.config import PRESETS, AcceleratorConfig, preset
 from hw.ecp5.platform import Ecp5
 from sim.verilator.verilog import collector_paused
-from sw.resources import estimate as estimates
-from sw.resources.calibrate import refitted
-from sw.resources.clock import fmax_mhz
-from sw.resources.configurations import CALIBRATION, HELD_BACK
-from sw.resources.errors import BOUNDS, errors, machine_errors
-from sw.resources.estimate import LIMITS, estimate
-from sw.resources.fit import fit, fit_clock
-from sw.resources.fits import check_fits, nearest_preset
-from sw.resources.memories import board_memories, memories
-from sw.resources.memory import Memory, memory_cells
-from sw.resources.multipliers import multipliers
-from sw.resources.record import Machine, Placement, Record
-from sw.resources.report import remarks
-from sw.synth import measure
-from sw.synthesis.cost import SynthesisError
-from sw.synthesis.units import MACHINE
+from sw.fpga.calibrate import refitted
+from sw.fpga.measure import measure
+from sw.fpga.resources import estimate as estimates
+from sw.fpga.resources.block_rams import Memory, memory_cells
+from sw.fpga.resources.calibration import fit, fit_clock
+from sw.fpga.resources.capacity import check_fits, nearest_preset
+from sw.fpga.resources.clock import fmax_mhz
+from sw.fpga.resources.configurations import CALIBRATION, HELD_BACK
+from sw.fpga.resources.errors import BOUNDS, errors, machine_errors
+from sw.fpga.resources.estimate import LIMITS, estimate
+from sw.fpga.resources.inventory import board_memories, memories
+from sw.fpga.resources.multipliers import multipliers
+from sw.fpga.resources.record import Machine, Placement, Record
+from sw.fpga.resources.report import remarks
+from sw.fpga.synthesis.cost import SynthesisError
+from sw.fpga.synthesis.units import MACHINE
 
 RECORD = Record.load()
 MACHINES = {machine.config.name: machine for machine in RECORD.machines}
@@ -248,7 +248,5 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert all(isinstance(machine, Machine) for machine in Record.load(tmp_path / "record.json").machines)
     for text in ("{", "{}", '{"machines": [{}], "boards": [], "placements": []}'):
         (tmp_path / "broken.json").write_text(text)
-        with pytest.raises(
-            ValueError, match=r"broken.json is no calibration of the estimator .*sw.resources.calibrate"
-        ):
+        with pytest.raises(ValueError, match=r"broken.json is no calibration of the estimator .*sw.fpga.calibrate"):
             Record.load(tmp_path / "broken.json")

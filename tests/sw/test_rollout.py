@@ -13,12 +13,13 @@ from golden.config import NANO, TaskConfig
 from golden.integer.model import IntegerModel
 from program.program import Program
 from program.traces import Traces
-from sw import emulator, rollout
-from sw.compiler import compile_model
-from sw.pictures import scene_picture
-from sw.prepare import machine
-from sw.quantise import calibration_images, quantise
-from sw.readback import exponentials, written
+from sw.compiler.compile import compile_model
+from sw.data.pictures import scene_picture
+from sw.quantiser.quantise import calibration_images, quantise
+from sw.results import rollout
+from sw.run.prepare import machine
+from sw.verifier.readback import exponentials, written
+from tests.helpers import emulator
 from tests.sw.small_checkpoints import SMALL, save_small
 
 GRID = replace(NANO, image_height=16, image_width=24)  # 2 x 3 patches, a class token

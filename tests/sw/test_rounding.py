@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from golden.integer.model import IntegerModel
-from sw.quantise import error_report, quantise
 from sw.quantiser.observation import Observation
+from sw.quantiser.quantise import error_report, quantise
 from sw.quantiser.rounding import Moments, round_with_feedback
 from sw.quantiser.scales import quantise_linear
 from tests.golden.quantised_models import NUMERICS, float_model, images, quantised_model

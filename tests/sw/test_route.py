@@ -6,10 +6,10 @@ from amaranth.back import rtlil
 from hw.compute.gelu import Gelu
 from hw.config import preset
 from hw.ecp5.platform import Ecp5
-from sw.synthesis.cost import SynthesisError
-from sw.synthesis.few_pins import CORE, FewPins
-from sw.synthesis.nextpnr import place_and_route, summary
-from sw.synthesis.yosys import NETLIST, synthesise
+from sw.fpga.synthesis.cost import SynthesisError
+from sw.fpga.synthesis.few_pins import CORE, FewPins
+from sw.fpga.synthesis.nextpnr import place_and_route, summary
+from sw.fpga.synthesis.yosys import NETLIST, synthesise
 
 
 def test_a_unit_is_placed_and_routed(tmp_path):

@@ -19,9 +19,9 @@ from hw.sdram.chip import ANY_CHIP
 from hw.sdram.memory import SdramMemory
 from sw.compiler.geometry import Geometry
 from sw.compiler.layout import Plan
-from sw.synth import measure, run_synth, synth_table
-from sw.synthesis.cost import SynthesisError, count, excess, family
-from sw.synthesis.yosys import COLLISION_FREE, LARGEST_REGISTER_FILE, synthesise
+from sw.fpga.measure import measure, run_synth, synth_table
+from sw.fpga.synthesis.cost import SynthesisError, count, excess, family
+from sw.fpga.synthesis.yosys import COLLISION_FREE, LARGEST_REGISTER_FILE, synthesise
 
 
 class Products(Component):

@@ -13,13 +13,14 @@ from hw.config import AcceleratorConfig, preset
 from hw.isa import COMMAND_BYTES, decode, encode
 from program.program import Program
 from sim.machine.run import Frame, MemorySettings, run_machine
-from sw import cycles, emulator
-from sw.compiler import CapacityError, compile_model
+from sw.compiler.compile import CapacityError, compile_model
 from sw.compiler.geometry import Geometry, Tiling, tilings
 from sw.compiler.layout import Allocation, Plan, buffers
-from sw.cycle_model.predict import predict, queue_lengths
-from sw.readback import residual_streams
-from sw.verify import verify
+from sw.cycles import bound
+from sw.cycles.predict import predict, queue_lengths
+from sw.verifier.readback import residual_streams
+from sw.verifier.verify import verify
+from tests.helpers import emulator
 from tests.sw.models import random_image, random_model
 
 BASE = ModelConfig(
@@ -145,7 +146,7 @@ def test_deit_keeps_the_array_busy(name: str, dim: int, tiling: Tiling) -> None:
     model, config = replace(DEIT_SMALL, name="deit", tasks=(classes,), final_norm=True, **sizes), preset(name)
     assert Plan(Geometry(model, config)).tiling == tiling
     program = compile_model(random_model(model, config.numerics, 1), config)
-    macs = cycles.total(program, 0).macs
+    macs = bound.total(program, 0).macs
     assert macs > 0.9 * predict(program, 0).cycles * config.elements * config.lanes
 
 

@@ -14,9 +14,9 @@ from golden.integer.model import IntegerModel
 from hw.config import preset
 from program.program import Program
 from program.traces import Traces
-from sw import emulator
-from sw.compiler import compile_model
-from sw.verify import Verdict, verify
+from sw.compiler.compile import compile_model
+from sw.verifier.verify import Verdict, verify
+from tests.helpers import emulator
 from tests.sw.models import random_image, random_model
 
 MODEL = ModelConfig(

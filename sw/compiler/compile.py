@@ -1,0 +1,84 @@
+"""The compiler: a quantised model becomes a program and a memory image for one configuration."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from golden.integer.parameters import QuantisedModel
+from hw.config import AcceleratorConfig
+from hw.isa import COMMAND_BYTES
+from program.program import MemoryMap, Program
+from sw.compiler.geometry import Geometry
+from sw.compiler.layout import CapacityError, Plan
+from sw.compiler.lowering import Lowering
+from sw.compiler.weights import padded
+
+__all__ = ["CapacityError", "compile_model"]
+
+PAGE = 4096
+
+
+def compile_model(quantised: QuantisedModel, config: AcceleratorConfig) -> Program:
+    """Compile a model for a configuration.
+
+    Parameters
+    ----------
+    quantised:
+        The model; its widths must be the configuration's.
+    config:
+        The machine.
+
+    Returns
+    -------
+    Program
+        Commands, memory image and map, table of tensors; the memory begins at address 0.
+
+    Raises
+    ------
+    CapacityError
+        If the model does not fit; the message lists every limit, every buffer and the nearest preset that would do.
+    ValueError
+        If the model was quantised for other widths or cannot be expressed.
+    """
+    widths = (config.numerics.activation_width, config.numerics.residual_width)
+    if widths != (quantised.activation_width, quantised.residual_width):
+        raise ValueError(
+            f"configuration '{config.name}' has {widths[0]}-bit activations and a {widths[1]}-bit residual, the model "
+            f"was quantised for {quantised.activation_width} and {quantised.residual_width}; quantise it again"
+        )
+    plan = Plan(Geometry(quantised.config, config))
+    plan.check()
+    lowering = Lowering(quantised, plan)
+    lowering.lower()
+    if len(lowering.commands) > config.max_commands:
+        raise CapacityError(
+            f"model '{quantised.config.name}' needs {len(lowering.commands)} commands, configuration '{config.name}' "
+            f"stamps {config.max_commands}; enlarge max_commands"
+        )
+    commands = np.frombuffer(b"".join(lowering.encoded), np.uint8)
+    stream = lowering.stream.content()
+    weights = padded(len(commands), PAGE)
+    image = padded(weights + len(stream), PAGE)
+    output = padded(image + 3 * quantised.config.image_height * quantised.config.image_width, PAGE)
+    output_bytes = max(entry.shape[0] * entry.row_bytes for entry in lowering.outputs)
+    content = np.zeros(image, np.uint8)
+    content[: len(commands)] = commands
+    content[weights : weights + len(stream)] = stream
+    return Program(
+        model=quantised.config,
+        config=config,
+        commands=tuple(lowering.commands),
+        map=MemoryMap(
+            program=0,
+            program_bytes=len(lowering.commands) * COMMAND_BYTES,
+            weights=weights,
+            weights_bytes=len(stream),
+            image=image,
+            image_bytes=3 * quantised.config.image_height * quantised.config.image_width,
+            output=output,
+            output_bytes=output_bytes,
+            limit=padded(output + output_bytes, PAGE),
+        ),
+        content=content,
+        outputs=tuple(lowering.outputs),
+    )

@@ -1,0 +1,204 @@
+"""When the compute engine takes, issues and writes its jobs, tile by tile; rows only where something waits for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hw.blocks.multiplier import Multiplier
+from hw.compute.bank import StationaryBanks
+from hw.compute.engine import ComputeEngine
+from hw.compute.lookup import QueueLookup
+from hw.compute.writeback import Writeback
+from hw.config import AcceleratorConfig
+from hw.interfaces import MEMORY_LATENCY
+from hw.softmax.exp2 import Exp2
+from hw.softmax.softmax import Softmax
+from sw.cycles.stream import DELIVERED, WeightStreamModel
+
+START = 2
+"""From a job's being taken to its start."""
+LISTED = 3
+"""From a job's start to the first cycle in which its first phase can be taken."""
+LOOKED_UP = 1 + QueueLookup.LATENCY
+"""The same when that phase's rows are looked up."""
+SEEN = 1
+"""From a row's being readable to the step that is begun with it."""
+COUNTED = 2
+"""From a pulse (a tile is filled, loaded or raised) to the phase that waits for it."""
+LOAD_BEGINS = 2
+"""From a job's start, or the event that frees an attention buffer, to the first word of the next held tile."""
+
+
+@dataclass(kw_only=True)
+class EngineJob:
+    """What is known of a job: when it was taken, when every row was written, and when all of it was.
+
+    ``rows`` are the cycles in which row r is written (the last tile's); ``reads`` those in which write-back reads the
+    residual memory, empty for other destinations.
+    """
+
+    taken: float
+    last_beat: float = 0.0
+    written: float = 0.0
+    rows: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    reads: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    period: int = 0
+
+
+class EngineModel:
+    """Job after job; at most one linear job has results on their way when the next is taken."""
+
+    def __init__(self, config: AcceleratorConfig, stream: WeightStreamModel) -> None:
+        self._config, self._stream = config, stream
+        self.groups = config.elements // config.requantise_lanes
+        array = StationaryBanks.LATENCY + Multiplier.LATENCY + (config.lanes - 1).bit_length() + 1
+        self.write = array + Writeback.LATENCY + self.groups - 1
+        softmax = Softmax(config)
+        self._overhead = softmax.overhead
+        self._scaling = softmax.overhead - MEMORY_LATENCY - Exp2.LATENCY - 4
+        self._freed = [0.0, 0.0]
+        self._gelu: tuple[int, int] | None = None
+        self.jobs: list[EngineJob] = []
+        self.ready = 0.0
+
+    def tile_chunks(self, words: int) -> int:
+        """Chunks of a streamed tile."""
+        return words * self._config.elements // self._config.words_per_chunk
+
+    def tile(self, words: int) -> float:
+        """The stream delivers the next tile, once the last but one was read; when its last chunk is taken."""
+        return self._stream.chunks(self.tile_chunks(words), self._freed[-2] + 1)
+
+    def _take(self, offered: float) -> EngineJob:
+        job = EngineJob(taken=max(offered, self.ready))
+        self.jobs.append(job)
+        return job
+
+    def linear(
+        self,
+        offered: float,
+        *,
+        steps: int,
+        words: int,
+        tiles: int,
+        parameters: float,
+        ready: np.ndarray | None = None,
+        swapped: bool = False,
+        looked_up: bool = False,
+        residual: bool = False,
+        gelu: tuple[int, int] | None = None,
+        delivered: Sequence[float] = (),
+    ) -> EngineJob:
+        """A linear job, whose parameter sets are there at ``parameters`` and row r of its source at ``ready[r]``.
+
+        The chunks of its first tiles were ``delivered`` already; the others are taken from the stream.
+        """
+        job = self._take(offered)
+        before = self.jobs[-2].written if len(self.jobs) > 1 else 0.0
+        start = max(job.taken + START, parameters)
+        if gelu is not None:
+            if gelu != self._gelu:
+                start = max(start, before + 1)
+            self._gelu = gelu
+        first = start + (LOOKED_UP if looked_up else LISTED)
+        job.period = period = max(words, self.groups)
+        end, begin, first_begin, infinite = first, first, first, float("inf")
+        freed = [start + LOAD_BEGINS, start + LOAD_BEGINS]
+        loads = 0.0
+        rows: np.ndarray | None = None
+        for tile in range(tiles):
+            if swapped:
+                writes = first_begin + period + self.write if tile else infinite
+                loads = shared(max(loads, freed[tile % 2]), words * self._config.elements, period, writes, infinite)
+                available = loads - 1 + MEMORY_LATENCY + COUNTED
+                loads += 1
+            else:
+                taken = delivered[tile] if tile < len(delivered) else self.tile(words)
+                available = taken + DELIVERED + COUNTED
+            begin = max(end, available)
+            first_begin = first_begin if tile else begin
+            if tile == 0 and ready is not None:
+                rows = follow(np.maximum(ready[:steps] + SEEN, begin), period)
+                end = float(rows[-1])
+            else:
+                rows = None
+                end = begin + steps * period
+            if swapped:
+                freed[tile % 2] = end + LOAD_BEGINS
+            else:
+                self._freed = [self._freed[-1], end]
+        if rows is None:
+            rows = begin + period * np.arange(1.0, steps + 1)
+        job.last_beat = end
+        update = Writeback.RESIDUAL_UPDATE if residual else 0
+        job.rows = rows + self.write + update
+        if residual:
+            job.reads = job.rows - RESIDUAL_READ
+        job.written = end + self.write + update
+        self.ready = max(end + ComputeEngine.NEXT_JOB, before + 1)
+        return job
+
+    def attention(self, offered: float, *, tokens: int, heads: int, head_words: int) -> EngineJob:
+        """QK and AV in turns, softmax behind them, queries held ahead."""
+        config = self._config
+        job = self._take(offered)
+        start = job.taken + START
+        per_head = -(-tokens // config.elements)
+        tiles = per_head * heads
+        score = tokens * max(head_words, self.groups)
+        value = head_words * config.lanes * max(-(-tokens // config.lanes), self.groups)
+        lanes = config.elements // config.exponential_lanes
+        drain = tokens * lanes + config.elements + self._overhead
+        freed = [start + LOAD_BEGINS, start + LOAD_BEGINS]
+        held = config.elements * head_words
+        loads, end, raised, drained = 0.0, start + LISTED, 0.0, 0.0
+        for tile in range(tiles + 1):
+            ready = raised
+            if tile < tiles:
+                loads = max(loads, freed[tile % 2]) + held
+                available = loads - 1 + MEMORY_LATENCY + COUNTED
+                loads += 1
+                end = max(end, available) + score
+                freed[tile % 2] = end + LOAD_BEGINS
+                if tile + 2 < tiles:
+                    # Held rows come first at the banks: exponentials of the tile before wait for the tile after next.
+                    begins = max(loads, freed[tile % 2]) + MEMORY_LATENCY
+                    raised += max(0.0, min(begins + held, drained) - max(begins, drained - tokens * lanes))
+                ready = raised
+                taken = max(end + self.write + 1, raised + 1) + 1  # softmax wakes up
+                raised = taken + drain
+                drained = raised - config.elements - self._scaling
+            if tile:
+                end = max(end, ready + COUNTED) + value
+        job.last_beat = end
+        queries = tokens - (per_head - 1) * config.elements
+        job.written = end + self.write + 2 + queries
+        self.ready = job.written + 1
+        return job
+
+
+RESIDUAL_READ = 4
+"""From write-back's read of the residual memory to the write of the sum."""
+
+
+def follow(ready: np.ndarray, period: int) -> np.ndarray:
+    """Last beats of rows that take ``period`` each, one after the other, row r not before ``ready[r]``."""
+    order = np.arange(len(ready))
+    return np.maximum.accumulate(ready - order * period) + (order + 1) * period
+
+
+def shared(start: float, words: int, period: int, begin: float, end: float) -> float:
+    """When ``words`` are through a port, one a cycle from ``start`` on, that write-back takes once a ``period``.
+
+    Write-back comes first, from ``begin`` to ``end``.
+    """
+    before = min(words, max(0.0, begin - start))
+    left = words - before
+    start = start + before
+    if not left or period < 2:
+        return start + left
+    slow = min(left, max(0.0, end - start) * (period - 1) / period)
+    return start + slow * period / (period - 1) + (left - slow)

@@ -1,0 +1,1 @@
+"""Pictures and data sets, each in its own folders and file formats."""

@@ -1,0 +1,79 @@
+"""Published datasets in their own folders and file formats, and procedural scenes, behind one protocol.
+
+``open_dataset`` checks a folder as a whole before anything is read from it and raises one
+:class:`~sw.data.dataset.DatasetProblems` that says what is missing, where to get it and what it should look like.
+A new dataset is a module with an ``open_*`` function and an entry in ``DATASETS``. docs/models.md has the layouts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sw.data import cityscapes, nyud, pascal_context
+from sw.data.dataset import ClassSet, Dataset, DatasetProblems, Item, Request, resized
+from sw.data.procedural import ProceduralScenes
+
+__all__ = [
+    "DATASETS",
+    "PROCEDURAL",
+    "ClassSet",
+    "Dataset",
+    "DatasetProblems",
+    "Item",
+    "ProceduralScenes",
+    "Published",
+    "Request",
+    "open_dataset",
+    "resized",
+]
+
+PROCEDURAL = "procedural"
+"""The project's own scenes: generated, in no folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """One published dataset: how to open its folder, the kinds of tasks it has truth for, its numbers of classes."""
+
+    open: Callable[[Path, Request], Dataset]
+    tasks: tuple[str, ...]
+    classes: tuple[int, ...]
+
+
+DATASETS = {
+    "cityscapes": Published(
+        open=cityscapes.open_cityscapes, tasks=cityscapes.TASKS, classes=(len(cityscapes.CLASS_SET),)
+    ),
+    "nyud": Published(open=nyud.open_nyud, tasks=nyud.TASKS, classes=tuple(nyud.CLASS_SETS)),
+    "pascal-context": Published(
+        open=pascal_context.open_pascal_context, tasks=pascal_context.TASKS, classes=tuple(pascal_context.CLASS_SETS)
+    ),
+}
+
+
+def open_dataset(name: str, root: Path | None, request: Request | None = None) -> Dataset:
+    """Open one of ``DATASETS`` in the folder ``root``.
+
+    Parameters
+    ----------
+    name:
+        Its name on the command line.
+    root:
+        The folder it was unpacked into.
+    request:
+        Split, tasks and classes wanted; see :class:`~sw.data.dataset.Request`.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, without a folder, or for a split, task or number of classes that it does not have.
+    DatasetProblems
+        If anything that was asked for is missing.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"unknown dataset '{name}'; choose one of: {', '.join((PROCEDURAL, *DATASETS))}")
+    if root is None:
+        raise ValueError(f"dataset '{name}' lies in a folder of yours: say which with --root")
+    return DATASETS[name].open(root, request or Request())

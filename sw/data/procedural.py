@@ -1,0 +1,30 @@
+"""The project's own scenes as a dataset: generated at the size asked for, never trained on."""
+
+from __future__ import annotations
+
+from golden.scenes.common import CLASS_COLOURS, CLASS_NAMES
+from golden.scenes.scenes import HELD_OUT, generate
+from sw.data.dataset import DEPTH, SEGMENTATION, ClassSet, Item
+
+
+class ProceduralScenes:
+    """Held-out procedural scenes of ``height`` x ``width`` pixels, the first ``count`` of them."""
+
+    name, split = "procedural", "held-out"
+    tasks = (SEGMENTATION, DEPTH)
+    notices: tuple[str, ...] = ()
+
+    def __init__(self, count: int, height: int, width: int) -> None:
+        if count < 1:
+            raise ValueError(f"scenes is {count}; choose at least 1")
+        self.classes: ClassSet | None = ClassSet(names=CLASS_NAMES, colours=CLASS_COLOURS)
+        self._count, self._height, self._width = count, height, width
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Item:
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        scene = generate(HELD_OUT + index, height=self._height, width=self._width)
+        return Item(name=f"scene {index}", image=scene.image, segmentation=scene.label, depth=scene.depth)

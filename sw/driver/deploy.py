@@ -1,0 +1,260 @@
+"""A model on a board: loaded over the serial port, run, and compared with the golden model bit by bit."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from common.files import folder_aside
+from common.tools import git_id, tool_versions
+from hw.config import PRESETS
+from hw.link.protocol import Identity
+from sim.board.board import SimulatedBoard
+from sw.data.pictures import Picture
+from sw.driver.device import RUN_SECONDS, Device
+from sw.driver.errors import WrongConfiguration
+from sw.driver.link import answer_seconds
+from sw.driver.transport import SerialTransport
+from sw.report.figures import input_figure, prediction_figure
+from sw.results.comparison import Prediction, compare
+from sw.run.prepare import Prepared, Report, machine, silent
+
+SIMULATED = "simulated"
+"""The port of the simulated board."""
+SIMULATED_ANSWER_SECONDS, SIMULATED_RUN_SECONDS = 10.0, 3600.0
+BAUD = 3_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeployedFrame:
+    """One picture under one task.
+
+    Members: ``different`` elements of the output that are not the golden model's, the first of them at ``first`` (row,
+    channel, expected, got), None if there is none; ``seconds`` from sending the picture to having the output.
+    """
+
+    picture: int
+    task: str
+    channels: int
+    elements: int
+    different: int
+    first: tuple[int, int, int, int] | None
+    counters: dict[str, int]
+    prediction: Prediction
+    seconds: float
+
+    @property
+    def bit_exact(self) -> bool:
+        """Whether every element is the golden model's."""
+        return not self.different
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-compatible form."""
+        return {
+            "picture": self.picture,
+            "task": self.task,
+            "bit_exact": self.bit_exact,
+            "elements_compared": self.elements,
+            "elements_different": self.different,
+            "first_mismatch": self.first and dict(zip(("row", "channel", "expected", "got"), self.first, strict=True)),
+            "counters": self.counters,
+            "prediction": {"kind": self.prediction.kind, **self.prediction.scores},
+            "relative_l2": self.prediction.relative_l2,
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployed:
+    """A finished deployment."""
+
+    identity: Identity
+    pictures: list[Picture]
+    frames: list[DeployedFrame]
+    load_bytes: int
+    load_seconds: float
+    facts: dict[str, Any]
+
+    @property
+    def bit_exact(self) -> bool:
+        """Whether every frame is."""
+        return all(frame.bit_exact for frame in self.frames)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Content of deploy.json."""
+        rate = self.load_bytes / max(self.load_seconds, 1e-9)
+        identity = asdict(self.identity) | {"digest": self.identity.digest.hex()}
+        return {
+            **self.facts,
+            "bit_exact": self.bit_exact,
+            "device": identity,
+            "load": {"bytes": self.load_bytes, "seconds": self.load_seconds, "bytes_per_s": rate},
+            "pictures": [{"source": picture.source, "notices": list(picture.notices)} for picture in self.pictures],
+            "frames": [frame.to_dict() for frame in self.frames],
+        }
+
+
+@contextmanager
+def opened(port: str, baud: int, preset: str | None, on_progress: Report = silent) -> Iterator[Device]:
+    """The device on a serial port, or a simulated board of ``preset`` (or tiny).
+
+    Raises
+    ------
+    sw.driver.errors.DriverError
+        See there.
+    ValueError
+        Unknown preset, or a baud rate that is none.
+    """
+    if baud < 1:
+        raise ValueError(f"--baud is {baud}; give the rate that the bitstream was built for, such as {BAUD}")
+    if port != SIMULATED:
+        with Device(SerialTransport(port, baud), answer_seconds=answer_seconds(baud)) as device:
+            yield device
+        return
+    config = machine(preset or "tiny")
+    on_progress("build", 0.0, f"simulator of a board with preset {config.name}: minutes the first time, then kept")
+    with SimulatedBoard(config) as board:
+        on_progress("build", 1.0, "")
+        with Device(SerialTransport(board.port, baud), answer_seconds=SIMULATED_ANSWER_SECONDS) as device:
+            yield device
+
+
+def preset_of(device: Device, preset: str | None) -> str:
+    """The preset to compile for: the device's own unless it is given; WrongConfiguration if it has none we know."""
+    if preset is not None:
+        return preset
+    found = device.identity.preset
+    if found not in PRESETS:
+        raise WrongConfiguration(
+            f"the bitstream (build '{device.identity.build}') is of configuration '{found}', which is no preset of "
+            f"this version ({', '.join(PRESETS)}); load a bitstream of one of them"
+        )
+    return found
+
+
+def execute(
+    prepared: Prepared,
+    pictures: Sequence[Picture],
+    tasks: Sequence[int],
+    device: Device,
+    *,
+    verify: bool = False,
+    port: str = "",
+    on_progress: Report = silent,
+) -> Deployed:
+    """Load a prepared model, run every picture under every task, and compare.
+
+    Parameters
+    ----------
+    prepared, pictures, tasks:
+        What to run.
+    device:
+        Where.
+    verify:
+        Read program and weights back after loading.
+    port:
+        Its name, for the record.
+    on_progress:
+        Called with stage, fraction and detail.
+
+    Raises
+    ------
+    sw.driver.errors.DriverError
+        The device is not right for it, or fails.
+    """
+    program = prepared.program
+    began = time.perf_counter()
+
+    def loaded(done: int, whole: int) -> None:
+        rate = done / max(time.perf_counter() - began, 1e-9) / 1000
+        on_progress("load board", done / whole, f"{done:,} of {whole:,} bytes, {rate:,.0f} kB/s")
+
+    device.load(program, verify=verify, on_bytes=loaded)
+    load_seconds = time.perf_counter() - began
+    frames: list[DeployedFrame] = []
+    for index, picture in enumerate(pictures):
+        for task in tasks:
+            name = program.model.tasks[task].name
+            on_progress("run", len(frames) / (len(pictures) * len(tasks)), name)
+            frames.append(_frame(prepared, index, picture, task, device, port == SIMULATED))
+    on_progress("run", 1.0, "")
+    return Deployed(
+        identity=device.identity,
+        pictures=list(pictures),
+        frames=frames,
+        load_bytes=len(program.content) * (2 if verify else 1),
+        load_seconds=load_seconds,
+        facts={
+            "model": program.model.name,
+            "weights": prepared.checkpoint.weights,
+            "preset": program.config.name,
+            "port": port,
+            "requests_resent": device.link.resent,
+            "tool_versions": tool_versions(),
+            "git": git_id(),
+        },
+    )
+
+
+def _frame(
+    prepared: Prepared, number: int, picture: Picture, task: int, device: Device, simulated: bool
+) -> DeployedFrame:
+    """Run one frame and compare its output with the golden model's."""
+    program, integer = prepared.program, prepared.integer
+    described = program.model.tasks[task]
+    began = time.perf_counter()
+    result = device.run(program, task, picture.image, seconds=SIMULATED_RUN_SECONDS if simulated else RUN_SECONDS)
+    seconds = time.perf_counter() - began
+    features = described.kind == "features"
+    last = f"layer{program.model.layers - 1:02d}.residual"
+    golden = integer.run(picture.image, task)[last if features else "head"]
+    wrong = np.argwhere(result.output != golden)
+    first = None
+    if len(wrong):
+        row, channel = (int(index) for index in wrong[0])
+        first = (row, channel, int(golden[row, channel]), int(result.output[row, channel]))
+    capture: dict[str, Any] = {}
+    with torch.no_grad():
+        output = prepared.checkpoint.model(torch.from_numpy(picture.image[None]), task, capture=capture)
+    reference = capture.get("head", output)[0].double().numpy()
+    values = integer.dequantise(last if features else f"head.{described.name}", result.output)
+    return DeployedFrame(
+        picture=number,
+        task=described.name,
+        channels=described.channels,
+        elements=int(golden.size),
+        different=len(wrong),
+        first=first,
+        counters=result.counters,
+        prediction=compare(program.model, task, reference, values, picture.scene),
+        seconds=seconds,
+    )
+
+
+def write_results(result: Deployed, folder: Path) -> list[Path]:
+    """Write deploy.json, input.png and a PNG for each task of the first picture; returns the files."""
+    simulated = result.facts["port"] == SIMULATED
+    where = "board (simulated)" if simulated else f"board ({result.identity.build})"
+    figures = {"input": input_figure(result.pictures[0])}
+    for frame in result.frames:
+        if frame.picture == 0:
+            channels = frame.channels
+            figures[frame.task] = prediction_figure(frame.prediction, channels, result.pictures[0], machine=where)
+    files = {"deploy.json": (json.dumps(result.to_dict(), indent=1) + "\n").encode()}
+    for name, figure in figures.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        files[f"{name}.png"] = buffer.getvalue()
+    with folder_aside(folder) as aside:
+        for name, content in files.items():
+            (aside / name).write_bytes(content)
+    return [folder / name for name in files]

@@ -1,0 +1,1 @@
+"""Scores of a model over many scenes, in float, integers and RTL."""

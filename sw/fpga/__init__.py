@@ -1,0 +1,1 @@
+"""From the RTL to an FPGA: synthesis, resources, bitstreams."""

@@ -1,0 +1,139 @@
+"""``tessera synth``: what a preset costs on an FPGA, module by module, before place and route."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from amaranth.back import rtlil
+from amaranth.hdl import Elaboratable
+from rich.table import Table
+
+from common.files import write_json
+from common.paths import PROJECT_ROOT
+from common.tools import git_id, tool_versions
+from hw.accelerator import Accelerator
+from hw.config import preset as find_preset
+from hw.ecp5.platform import Ecp5
+from sim.verilator.verilog import collector_paused
+from sw.fpga.resources.capacity import check_fits
+from sw.fpga.synthesis.cost import RESOURCES, count, excess
+from sw.fpga.synthesis.cost import family as find_family
+from sw.fpga.synthesis.table import cells_table
+from sw.fpga.synthesis.yosys import synthesise
+
+OnProgress = Callable[[str, float, str], None]
+"""Called with what is made, the share that is done, and the stage that begins with the seconds so far."""
+
+PLATFORMS: dict[str, Callable[[], object | None]] = {"ecp5": Ecp5, "xcup": lambda: None}
+"""What a design is elaborated with for each family of ``sw.fpga.synthesis.cost``."""
+
+
+def measure(
+    component: Elaboratable,
+    work: Path,
+    *,
+    family: str = "ecp5",
+    label: str = "synth",
+    on_progress: OnProgress | None = None,
+) -> dict[str, Any]:
+    """Synthesise any component and count it.
+
+    Parameters
+    ----------
+    component:
+        What to measure.
+    work:
+        Folder for scripts and logs.
+    family:
+        Name in ``sw.fpga.synthesis.cost.FAMILIES``.
+    label, on_progress:
+        What to call it, and whom to tell.
+
+    Returns
+    -------
+    dict
+        ``lut``, ``ff``, ``dsp``, ``bram``; ``modules`` with the same for each; ``memories``; ``device`` with its
+        limits; ``fits`` and ``excess``, one line for each resource that is short; ``seconds``.
+
+    Raises
+    ------
+    ValueError
+        Unknown family.
+    SynthesisError
+        The design must not be built, or Yosys failed.
+    """
+    target, start = find_family(family), time.monotonic()
+
+    def report(stage: str, share: float) -> None:
+        if on_progress:
+            on_progress(label, share, f"{stage} ({time.monotonic() - start:.0f} s)")
+
+    report("elaborating", 0.0)
+    with collector_paused():
+        design = rtlil.convert(component, name="top", emit_src=False, platform=PLATFORMS[target.name]())
+    statistics, memories = synthesise(design, work, report, family=family)
+    modules = count(statistics, target)
+    total = {name: sum(cost[name] for cost in modules.values()) for name in RESOURCES}
+    missing = excess(total, target)
+    seconds = time.monotonic() - start
+    report("done", 1.0)
+    return {
+        **total,
+        "modules": modules,
+        "memories": memories,
+        "family": family,
+        "device": {"name": target.device, **target.limits},
+        "fits": not missing,
+        "excess": missing,
+        "seconds": round(seconds, 1),
+    }
+
+
+def run_synth(
+    preset: str,
+    out: Path | str = PROJECT_ROOT / "build" / "synth",
+    family: str = "ecp5",
+    on_progress: OnProgress | None = None,
+) -> dict[str, Any]:
+    """Synthesise a preset's whole machine and write ``OUT/NAME.json``; see :func:`measure` for what it holds.
+
+    NAME is the preset's, followed by a dash and the family unless that is ecp5. Also ``configuration``,
+    ``tool_versions`` and ``git``. Scripts and logs stay in ``OUT/NAME``.
+
+    Raises
+    ------
+    ValueError
+        Unknown preset or family.
+    SynthesisError
+        The preset cannot fit an ECP5, which is found before anything is synthesised; the design must not be built, or
+        Yosys failed.
+    """
+    config = find_preset(preset)
+    if find_family(family).name == "ecp5":
+        check_fits(config)
+    out, name = Path(out), report_name(preset, family)
+    cost = measure(Accelerator(config), out / name, family=family, label=name, on_progress=on_progress)
+    result = {
+        "preset": preset,
+        **cost,
+        "configuration": config.to_dict(),
+        "tool_versions": tool_versions(),
+        "git": git_id(),
+    }
+    write_json(out / f"{name}.json", result)
+    return result
+
+
+def report_name(preset: str, family: str) -> str:
+    """What a preset's report is called, without ending."""
+    return preset if family == "ecp5" else f"{preset}-{family}"
+
+
+def synth_table(result: dict[str, Any]) -> Table:
+    """The counts of :func:`run_synth` for the terminal."""
+    device, headings = result["device"], find_family(result["family"]).headings
+    title = f"{result['preset']} on {device['name']} (Yosys, before place and route)"
+    return cells_table(title, result["modules"], device["name"], device, headings)

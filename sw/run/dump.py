@@ -1,0 +1,52 @@
+"""All intermediate tensors of a run in one file, for other programs (docs/formats.md, "Dumped tensors")."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from common.files import file_aside
+from sw.results.outcome import RunResult
+from sw.run.prepare import Prepared
+from sw.verifier.readback import residual_streams
+
+
+def dump_tensors(prepared: Prepared, result: RunResult, path: Path) -> None:
+    """Write the tensors of the first picture's frames to one .npz file.
+
+    ``float/<task>/layerNN``, ``integer/<task>/layerNN`` and ``rtl/<task>/layerNN`` are the residual stream after each
+    layer as real values, float32 (tokens, D). ``<task>/<tensor>`` are the integers of every golden tensor;
+    ``<task>/machine`` is what the machine put out.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    image, model, integer = result.pictures[0].image, prepared.checkpoint.model, prepared.integer
+    for task, outcome in result.tasks().items():
+        golden, traces = integer.run(image, task), outcome.result.traces
+        capture: dict[str, Any] = {}
+        with torch.no_grad():
+            model(torch.from_numpy(image[None]), task, capture=capture)
+        for layer, machine in residual_streams(prepared.program, traces, outcome.result.task):
+            name = f"{layer}.residual"
+            arrays[f"float/{task}/{layer}"] = capture[name][0].numpy().astype(np.float32)
+            for kind, values in (("integer", golden[name]), ("rtl", machine)):
+                arrays[f"{kind}/{task}/{layer}"] = integer.dequantise(name, values).astype(np.float32)
+        for key, value in golden.items():
+            arrays |= _flatten(f"{task}/{key}", value)
+        arrays[f"{task}/machine"] = prepared.program.outputs[outcome.result.task].read(traces.output)
+    with file_aside(path) as aside, aside.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def _flatten(name: str, value: Any) -> dict[str, np.ndarray]:
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        value = value._asdict()
+    if hasattr(value, "__dataclass_fields__"):
+        value = vars(value)
+    if isinstance(value, dict):
+        return {k: v for key, part in value.items() for k, v in _flatten(f"{name}.{key}", part).items()}
+    if isinstance(value, list):
+        return {k: v for number, part in enumerate(value) for k, v in _flatten(f"{name}.{number}", part).items()}
+    return {name: np.asarray(value)}

@@ -1,0 +1,307 @@
+"""The Python API: a checkpoint is loaded, quantised, compiled, run on the simulated machine and verified.
+
+The command line calls the same functions::
+
+    from sw.run.execute import run
+
+    result = run(model="nano", preset="edge", task="segmentation", image="street.png", out="build/run")
+    print(result.bit_exact, result.frames[0].result.cycles)
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from common.tools import git_id, tool_versions
+from program.program import Program
+from sim.machine.run import Frame, FrameResult, MemorySettings, Progress, run_machine
+from sim.machine.sdram import SdramSettings
+from sw.cycles import bound
+from sw.cycles.predict import predict, queue_lengths
+from sw.data.pictures import Picture, load_picture, scene_picture
+from sw.quantiser.calibration import Calibration
+from sw.quantiser.quantise import frame_errors
+from sw.results.comparison import compare
+from sw.results.outcome import FrameOutcome, RunResult, routing
+from sw.run.duration import remember_speed
+from sw.run.prepare import ACCURACY_SCENES, Prepared, Report, accuracy, prepare, silent
+from sw.run.profile import machine_simulator
+from sw.verifier.verify import verify
+
+Memory = MemorySettings | SdramSettings
+"""The simulated DRAM's behaviour, or a board's SDRAM."""
+MODELS_AHEAD = 4
+"""Frames whose tensors are computed while the machine is still being simulated."""
+WINDOW_BEFORE, WINDOW_AFTER = 200, 50
+"""Cycles of waves around a mismatch."""
+
+
+def execute(
+    prepared: Prepared,
+    pictures: Sequence[Picture],
+    tasks: Sequence[int],
+    *,
+    memory: Memory | None = None,
+    netlist: Path | None = None,
+    waves: Path | None = None,
+    accuracy_scenes: int = 0,
+    on_progress: Report = silent,
+) -> RunResult:
+    """Run every picture under every task on one machine, back to back, and verify each frame.
+
+    Parameters
+    ----------
+    prepared, pictures, tasks:
+        What to run.
+    memory:
+        Behaviour of the simulated DRAM, or a board's SDRAM.
+    netlist:
+        Run these cells (:func:`sw.fpga.synthesis.netlist.netlist`) instead of the design as it was written.
+    waves:
+        VCD file for the cycles around the first mismatch, recorded in a second run of the debug build.
+    accuracy_scenes:
+        Held-out scenes to score float and integer model on; 0 for none.
+    on_progress:
+        Called with stage, fraction and detail.
+
+    Raises
+    ------
+    common.tools.ToolError, sim.verilator.build.BuildError
+        No compiler, or it rejected the design.
+    sim.bench.run.BenchFailure
+        The simulation did not come to its end.
+    """
+    began = time.perf_counter()
+    program, memory = prepared.program, memory or MemorySettings()
+    on_progress("build", 0.0, f"simulator of preset {program.config.name}: minutes the first time, then kept")
+    sdram = memory if isinstance(memory, SdramSettings) else None
+    simulator = machine_simulator(program.config, sdram=sdram, netlist=netlist)
+    on_progress("build", 1.0, "")
+    frames = [Frame(task=task, image=picture.image) for picture in pictures for task in tasks]
+    follow = _Follower(program, frames, on_progress)
+    outcomes = []
+    with ThreadPoolExecutor(1) as beside:
+        # The models compute beside the simulation, so many frames ahead as memory should hold.
+        expected = deque(beside.submit(_expect, prepared, frame, memory) for frame in frames[:MODELS_AHEAD])
+        results = run_machine(program, frames, memory_settings=memory, simulator=simulator, on_progress=follow)
+        on_progress("simulate", 1.0, "")
+        for number, (frame, result) in enumerate(zip(frames, results, strict=True)):
+            on_progress("verify", number / len(frames), program.model.tasks[frame.task].name)
+            index = number // len(tasks)
+            outcomes.append(_outcome(prepared, pictures[index], index, frame, result, expected.popleft().result()))
+            expected.extend(
+                beside.submit(_expect, prepared, later, memory) for later in frames[number + MODELS_AHEAD :][:1]
+            )
+    on_progress("verify", 1.0, "")
+    remember_speed(program.config, outcomes)
+    written = waves is not None and _window(program, frames, outcomes, memory, waves, on_progress)
+    scores = None
+    if accuracy_scenes:
+        scores = accuracy(
+            prepared.path,
+            prepared.checkpoint.model,
+            prepared.quantised,
+            scenes=accuracy_scenes,
+            calibration=prepared.calibration,
+            on_progress=on_progress,
+        )
+    return RunResult(
+        program=program,
+        pictures=list(pictures),
+        frames=outcomes,
+        facts=_facts(prepared, memory) | _spent(prepared.seconds + time.perf_counter() - began),
+        accuracy=scores,
+        waves=str(waves) if written else None,
+    )
+
+
+def run(
+    *,
+    model: str | Path = "nano",
+    preset: str = "edge",
+    task: str = "all",
+    image: Path | str | None = None,
+    scene: int = 0,
+    frames: int = 1,
+    activation_width: int = 8,
+    calibration: Calibration = Calibration.MAX,
+    routing: str | None = None,
+    memory: Memory | None = None,
+    waves: bool = False,
+    out: Path | str | None = None,
+    accuracy_scenes: int = ACCURACY_SCENES,
+    on_progress: Report = silent,
+) -> RunResult:
+    """Everything that ``tessera run`` does: see its help for the parameters; ``out`` None writes no report."""
+    prepared = prepare(model, preset, activation_width, routing, calibration=calibration, on_progress=on_progress)
+    pictures = choose_pictures(prepared, image, scene, frames)
+    file = Path(out or "build/run") / "mismatch.vcd" if waves else None
+    result = execute(
+        prepared,
+        pictures,
+        prepared.task_indices(task),
+        memory=memory,
+        waves=file,
+        accuracy_scenes=accuracy_scenes,
+        on_progress=on_progress,
+    )
+    if out is not None:
+        from sw.report import write_report
+
+        on_progress("report", 0.0, str(out))
+        write_report(result, Path(out))
+    return result
+
+
+def choose_pictures(prepared: Prepared, image: Path | str | None, scene: int, frames: int) -> list[Picture]:
+    """The picture file repeated ``frames`` times, or as many held-out scenes from ``scene`` on."""
+    model = prepared.program.model
+    if frames < 1:
+        raise ValueError(f"frames is {frames}; choose at least 1")
+    if image is not None:
+        return [load_picture(image, model)] * frames
+    return [scene_picture(model, scene + number) for number in range(frames)]
+
+
+class _Follower:
+    """Turns the simulator's progress into a fraction of all ideal cycles, by the commands that are finished."""
+
+    def __init__(self, program: Program, frames: Sequence[Frame], report: Report) -> None:
+        self._program, self._frames, self._report = program, frames, report
+        self._whole = [bound.total(program, frame.task).ideal_cycles for frame in frames]
+
+    def __call__(self, progress: Progress) -> None:
+        task = self._frames[progress.frame].task
+        commands = self._program.commands
+        done = sum(c.ideal_cycles for c in commands[: progress.command] if c.runs(task))
+        name = commands[min(progress.command, len(commands) - 1)].name
+        speed = progress.cycle / max(progress.seconds, 1e-9)
+        detail = f"{self._program.model.tasks[task].name} {name}, {speed / 1000:,.0f} kcycles/s"
+        fraction = (sum(self._whole[: progress.frame]) + done) / max(1, sum(self._whole))
+        self._report("simulate", fraction, detail)
+
+
+class _Expected(NamedTuple):
+    """What the models say about a frame.
+
+    Integer tensors, their errors; float outputs, chosen experts by layer; cycles with balanced experts, and routed.
+    """
+
+    golden: dict[str, Any]
+    layer_errors: list[dict[str, Any]]
+    outputs: np.ndarray
+    experts: dict[str, np.ndarray]
+    announced_cycles: int
+    predicted_cycles: int
+
+
+def _expect(prepared: Prepared, frame: Frame, memory: Memory) -> _Expected:
+    capture: dict[str, Any] = {}
+    with torch.no_grad():
+        output = prepared.checkpoint.model(torch.from_numpy(frame.image[None]), frame.task, capture=capture)
+    output = capture.get("head", output)
+    suffix = ".expert_indices"
+    experts = {key.removesuffix(suffix): value[0].numpy() for key, value in capture.items() if key.endswith(suffix)}
+    golden = prepared.integer.run(frame.image, frame.task)
+    errors = frame_errors(capture, prepared.integer, golden, prepared.program.model.tasks[frame.task].name)
+    program, latency = prepared.program, memory.read_latency
+    return _Expected(
+        golden,
+        errors,
+        output[0].double().numpy(),
+        experts,
+        announced_cycles=predict(program, frame.task, read_latency=latency).cycles,
+        predicted_cycles=predict(program, frame.task, loads=queue_lengths(golden), read_latency=latency).cycles,
+    )
+
+
+def _outcome(
+    prepared: Prepared, picture: Picture, number: int, frame: Frame, result: FrameResult, expected: _Expected
+) -> FrameOutcome:
+    program, task = prepared.program, frame.task
+    model, name = program.model, program.model.tasks[task].name
+    values = program.outputs[task].read(result.traces.output)
+    tensor = f"head.{name}" if model.tasks[task].kind != "features" else f"layer{model.layers - 1:02d}.residual"
+    chosen = routing(program, result)
+    changes = [
+        (np.sort(experts, axis=1) != np.sort(expected.experts[layer], axis=1)).any(axis=1).mean()
+        for layer, experts in chosen.items()
+    ]
+    return FrameOutcome(
+        program=program,
+        picture=number,
+        task=name,
+        verdict=verify(program, expected.golden, result.traces, task),
+        result=result,
+        prediction=compare(
+            model,
+            task,
+            expected.outputs,
+            prepared.integer.dequantise(tensor, values),
+            picture.scene,
+        ),
+        routing=chosen,
+        routing_changes=float(np.mean(changes)) if changes else None,
+        layer_errors=expected.layer_errors,
+        announced_cycles=expected.announced_cycles,
+        predicted_cycles=expected.predicted_cycles,
+    )
+
+
+def _window(
+    program: Program,
+    frames: Sequence[Frame],
+    outcomes: Sequence[FrameOutcome],
+    memory: Memory,
+    path: Path,
+    on_progress: Report,
+) -> bool:
+    """Record the waves around the first mismatch, if there is one."""
+    wrong = next((outcome for outcome in outcomes if not outcome.bit_exact), None)
+    if wrong is None:
+        return False
+    result, first = wrong.result, wrong.verdict.first
+    cycle = result.first_cycle + result.cycles
+    if first is not None:
+        cycle = first.cycle if first.cycle is not None else result.first_cycle + int(result.stamps[first.command][1])
+    on_progress("waves", 0.0, f"debug build, cycles {cycle - WINDOW_BEFORE} to {cycle + WINDOW_AFTER}")
+    window = (path, max(1, int(cycle) - WINDOW_BEFORE), int(cycle) + WINDOW_AFTER)
+    run_machine(program, frames, memory_settings=memory, waves=window, trace=False)
+    on_progress("waves", 1.0, str(path))
+    return True
+
+
+def _spent(seconds: float) -> dict[str, Any]:
+    """Measured on the host: time, and the peak of memory of this process or the simulator, whichever is larger."""
+    peaks = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return {"seconds": seconds, "peak_memory_bytes": 1024 * max(peaks)}
+
+
+def _facts(prepared: Prepared, memory: Memory) -> dict[str, Any]:
+    config, origin = prepared.config, prepared.checkpoint
+    return {
+        "model": prepared.program.model.name,
+        "weights": origin.weights,
+        "routing": prepared.routing,
+        "preset": config.name,
+        "activation_width": config.numerics.activation_width,
+        "residual_width": config.numerics.residual_width,
+        "calibration": prepared.calibration,
+        "tool_versions": tool_versions(),
+        "git": git_id(),
+        "geometry": prepared.program.model.to_dict(),
+        "machine": config.to_dict(),
+        "checkpoint": {"seed": origin.seed, "data_version": origin.data_version, "tools": dict(origin.tools)},
+        "memory": memory.to_dict(),
+        "memory_map": vars(replace(prepared.program.map)),
+    }

@@ -1,0 +1,244 @@
+"""From a checkpoint to a program for one machine, and what quantising cost in accuracy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from common.files import CACHE, file_aside, keep_newest, remembered, source_digest
+from golden import checkpoint
+from golden.checkpoint import Checkpoint
+from golden.integer import storage
+from golden.integer.model import IntegerModel
+from golden.integer.parameters import QuantisedModel
+from golden.model import VisionTransformer
+from golden.scenes.common import CLASS_NAMES
+from hw.config import AcceleratorConfig
+from hw.config import preset as find_preset
+from hw.formats import Numerics
+from program.program import Program
+from sw.compiler.compile import compile_model
+from sw.data.procedural import ProceduralScenes
+from sw.models.find import check_routing, find_model
+from sw.quantiser.calibration import Calibration
+from sw.quantiser.quantise import calibration_images, quantise
+from sw.results.scoring import FLOAT, Scorer, score
+
+ACCURACY_SCENES = 100
+"""Held-out scenes of the accuracy that a run reports."""
+
+_KEPT = 12  # quantised models
+
+Report = Callable[[str, float, str], None]
+"""Progress of a run: stage, its fraction done, a few words on where it is."""
+
+
+def silent(stage: str, fraction: float, detail: str) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A model made ready for one machine: checkpoint, quantised and integer model, program; and how long it took.
+
+    ``calibration`` is the rule that chose the ranges of activations.
+    """
+
+    path: Path
+    checkpoint: Checkpoint
+    quantised: QuantisedModel
+    integer: IntegerModel
+    program: Program
+    calibration: Calibration = Calibration.MAX
+    seconds: float = 0.0
+
+    @property
+    def config(self) -> AcceleratorConfig:
+        """The machine."""
+        return self.program.config
+
+    @property
+    def routing(self) -> str:
+        """Where the experts' loads come from: ``model``, a mode of seeded gates, or ``none`` without experts."""
+        return self.checkpoint.routing if self.program.model.expert_layers else "none"
+
+    @property
+    def label(self) -> str:
+        """The model's name, with what one must know of its weights."""
+        name, weights = self.program.model.name, self.checkpoint.weights
+        if weights != "seeded":
+            return name
+        return f"{name} (seeded, not trained" + (f"; {self.routing} routing)" if self.routing != "none" else ")")
+
+    def task_indices(self, task: str) -> list[int]:
+        """Indices of ``all`` tasks, or of the comma-separated names; ValueError lists the known ones."""
+        model = self.program.model
+        if task == "all":
+            return list(range(len(model.tasks)))
+        return [model.task_index(name.strip()) for name in task.split(",")]
+
+
+def machine(preset: str, activation_width: int = 8) -> AcceleratorConfig:
+    """A preset with the given activation width; ValueError lists what there is."""
+    config = find_preset(preset)
+    return config if activation_width == 8 else config.with_activation_width(activation_width)
+
+
+def prepare(
+    model: str | Path = "nano",
+    preset: str = "edge",
+    activation_width: int = 8,
+    routing: str | None = None,
+    *,
+    calibration: Calibration = Calibration.MAX,
+    on_progress: Report = silent,
+) -> Prepared:
+    """Load a checkpoint (or make a seeded model), quantise it for a preset's formats and compile it.
+
+    ``routing`` is for seeded models, see :func:`sw.models.find.find_model`; ``calibration`` chooses ranges.
+
+    Raises
+    ------
+    ValueError
+        For an unknown model, preset, width or routing, an unusable checkpoint (CheckpointError), or a model that does
+        not fit the preset (CapacityError); the message says what to do.
+    """
+    began = time.perf_counter()
+    config = machine(preset, activation_width)
+    path, loaded = load(model, routing, on_progress=on_progress)
+    quantised = quantised_model(path, loaded.model, config.numerics, calibration=calibration, on_progress=on_progress)
+    on_progress("compile", 0.0, "")
+    program = compile_model(quantised, config)
+    on_progress("compile", 1.0, f"{len(program.commands)} commands")
+    integer = IntegerModel(quantised, config.numerics)
+    seconds = time.perf_counter() - began
+    return Prepared(
+        path=path,
+        checkpoint=loaded,
+        quantised=quantised,
+        integer=integer,
+        program=program,
+        calibration=calibration,
+        seconds=seconds,
+    )
+
+
+def load(model: str | Path, routing: str | None = None, *, on_progress: Report = silent) -> tuple[Path, Checkpoint]:
+    """Find a model's file and read it; see :func:`prepare` for parameters and errors."""
+    on_progress("load", 0.0, str(model))
+    path = find_model(model, routing, progress=lambda done: on_progress("load", done, f"making {model}, seeded"))
+    loaded = checkpoint.load(path)
+    check_routing(loaded, routing)
+    on_progress("load", 1.0, str(path))
+    return path, loaded
+
+
+def quantised_model(
+    path: Path,
+    model: VisionTransformer,
+    numerics: Numerics,
+    *,
+    images: NDArray[np.uint8] | None = None,
+    calibration: Calibration = Calibration.MAX,
+    on_progress: Report = silent,
+) -> QuantisedModel:
+    """``model`` quantised for ``numerics``, remembered by the content of the checkpoint at ``path``.
+
+    ``images`` (B, 3, H, W) are what it is calibrated with, by the rule ``calibration``; None for the first procedural
+    training scenes.
+    """
+    pictures = "" if images is None else hashlib.sha256(images.tobytes()).hexdigest()
+    widths = (numerics.activation_width, numerics.residual_width)
+    key = json.dumps([source_digest(), _content(path), *widths, pictures, calibration])
+    kept = CACHE / f"quantised-{hashlib.sha256(key.encode()).hexdigest()[:20]}.safetensors"
+    if kept.is_file():
+        on_progress("quantise", 1.0, "as before")
+        return storage.load(kept)
+    if images is None:
+        images = calibration_images(model)
+    quantised = quantise(
+        model, images, numerics, calibration=calibration, progress=lambda done: on_progress("quantise", done, "")
+    )
+    with file_aside(kept) as aside:
+        storage.save(aside, quantised)
+    keep_newest(CACHE, "quantised-*.safetensors", _KEPT)
+    return quantised
+
+
+def compile_file(
+    model: str | Path,
+    preset: str = "edge",
+    activation_width: int = 8,
+    routing: str | None = None,
+    *,
+    calibration: Calibration = Calibration.MAX,
+    on_progress: Report = silent,
+) -> Program:
+    """Compile a model by name, a checkpoint, or a file of ``tessera quantize``."""
+    path = Path(model)
+    if not (path.is_file() and _is_quantised(path)):
+        return prepare(
+            model, preset, activation_width, routing, calibration=calibration, on_progress=on_progress
+        ).program
+    config = machine(preset, activation_width)
+    if routing is not None:
+        raise ValueError(f"{path} is quantised and has its gates already; leave --routing out")
+    if calibration is not Calibration.MAX:
+        raise ValueError(f"{path} is quantised and has its ranges already; leave --calibration out")
+    return compile_model(storage.load(path), config)
+
+
+def _content(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _is_quantised(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="np") as file:
+            return (file.metadata() or {}).get("format") == storage.FORMAT
+    except (OSError, SafetensorError):
+        return False  # the checkpoint's loader says what is wrong with it
+
+
+def accuracy(
+    path: Path,
+    model: VisionTransformer,
+    quantised: QuantisedModel,
+    *,
+    scenes: int = ACCURACY_SCENES,
+    calibration: Calibration = Calibration.MAX,
+    on_progress: Report = silent,
+) -> dict | None:
+    """Held-out mIoU and depth RMSE of float and integer model, remembered by the content of the checkpoint at ``path``.
+
+    ``calibration`` is what ``quantised`` was made with. None if the tasks are not the scenes' classes and depth.
+    """
+    kinds = {(task.kind, task.channels) for task in model.config.tasks}
+    if not kinds <= {("segmentation", len(CLASS_NAMES)), ("depth", 1)}:
+        return None
+    on_progress("accuracy", 0.0, f"{scenes} held-out scenes, float and integer model")
+    return remembered(
+        "accuracy",
+        [_content(path), quantised.activation_width, quantised.residual_width, scenes, calibration],
+        lambda: float_and_integer(model, quantised, scenes, lambda done: on_progress("accuracy", done, "")),
+    )
+
+
+def float_and_integer(
+    model: VisionTransformer, quantised: QuantisedModel, scenes: int, progress: Callable[[float], None] | None = None
+) -> dict:
+    """Scores on the first held-out scenes: ``scenes``, and ``float`` and ``integer`` as :class:`Scores` gives them."""
+    widths = {"activation_width": quantised.activation_width, "residual_width": quantised.residual_width}
+    data = ProceduralScenes(scenes, model.config.image_height, model.config.image_width)
+    integers = {"integer": IntegerModel(quantised, Numerics(**widths))}
+    scorer = Scorer(model, integers, CLASS_NAMES, range(len(model.config.tasks)))
+    tallies = score(scorer, data, range(scenes), progress=progress)
+    return {"scenes": scenes, **{name: tallies[name].scores.to_dict() for name in (FLOAT, "integer")}}

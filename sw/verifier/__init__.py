@@ -1,0 +1,1 @@
+"""The verifier: what each tensor must be, what the machine wrote, and the first difference."""
