@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # Several processes of NumPy and PyTorch share the machine during tests: one thread each is faster.
 TEST_JOBS ?= 2
 # The reference of its importer, for tests alone; without dependencies, of which torchvision may not load beside a
-# PyTorch for CPUs (tests/sw/timm_models.py stands in for it).
+# PyTorch for CPUs (tests/helpers/timm_models.py stands in for it).
 TIMM := timm>=1.0.31,<2
 MODEL ?= nano
 PRESET ?= edge
@@ -69,7 +69,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 notebook: $(READY)
-	$(BIN)/python -m tests.sw.notebook
+	$(BIN)/python -m tests.docs.notebook
 
 train: $(READY)
 	$(BIN)/tessera train --model $(MODEL)
@@ -97,7 +97,7 @@ selftest: $(READY)
 	$(BIN)/tessera selftest
 
 sdram-soak: $(READY)
-	$(BIN)/python -m tests.hw.sdram_soak
+	$(BIN)/python -m tests.hw.sdram.soak
 
 doctor: $(READY)
 	$(BIN)/tessera doctor

@@ -1,7 +1,7 @@
 """One memory of the machine on an ECP5: whether Yosys makes it of block RAM or of look-up tables, and of how many.
 
 Arithmetic, where Yosys needs minutes: its own choice by cost (``memory_libmap``, with the costs of its library for this
-family), which ``tests/sw/test_memory_shapes.py`` holds against what it chose.
+family), which ``tests/hw/test_memory_shapes.py`` holds against what it chose.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Every memory that the RTL builds for a configuration, unit by unit, and those of a board.
 
-Widths come from the RTL's own layouts where it has one. ``tests/sw/test_resources.py`` compares the list with what the
-RTL declares: a memory that is added or changed there has to be here, too.
+Widths come from the RTL's own layouts where it has one. ``tests/sw/fpga/test_resources.py`` compares the list with what
+the RTL declares: a memory that is added or changed there has to be here, too.
 """
 
 from __future__ import annotations

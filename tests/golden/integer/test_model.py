@@ -1,0 +1,244 @@
+"""The integer model: against an element-by-element reading of the numerics, and against the float model."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from golden.integer.model import IntegerModel, matmul
+from golden.integer.storage import load, save
+from hw.formats import Numerics
+from sw.quantiser.quantise import error_report
+from tests.golden.integer import reference
+from tests.helpers.quantised_models import CONFIGS, NUMERICS, float_model, images, quantised_model
+
+IMAGE = images(1, first=1_000_000)[0]
+
+
+def integer_model(name: str = "mixed", width: int = 8) -> IntegerModel:
+    return IntegerModel(quantised_model(name, width), NUMERICS[width])
+
+
+def test_matmul_is_exact_and_refuses_what_float64_cannot_hold():
+    generator = np.random.default_rng(0)
+    a, b = generator.integers(-(2**20), 2**20, (3, 4, 70)), generator.integers(-(2**24), 2**24, (3, 70, 5))
+    assert (matmul(a, b) == a @ b).all()
+    with pytest.raises(OverflowError, match="53 bits"):
+        matmul(a << 10, b)
+
+
+@pytest.mark.parametrize("width", NUMERICS)
+def test_an_attention_head_element_by_element(width: int):
+    model = integer_model(width=width)
+    tensors, attention, size = model.run(IMAGE, 0), model.model.layers[0].attention, model.config.head_dim
+    head = slice(size, 2 * size)
+    q, k, v = (tensors[f"layer00.{part}"][:, head].tolist() for part in "qkv")
+    for token in (0, 7, model.config.tokens - 1):
+        got = tensors["layer00.attention"][token, head].tolist()
+        assert got == reference.attend(q[token], k, v, attention, model.numerics)
+
+
+@pytest.mark.parametrize("width", NUMERICS)
+def test_linear_layers_and_norms_element_by_element(width: int):
+    model = integer_model(width=width)
+    numerics, tensors, layer = model.numerics, model.run(IMAGE, 0), model.model.layers[0]
+    token = 5
+    row = tensors["residual.embed"][token].tolist()
+    patch = reference.linear(tensors["pixels"][token - 1].tolist(), model.model.patch_embedding)
+    assert row == [a + b for a, b in zip(tensors["residual.init"][token].tolist(), patch, strict=True)]
+    narrow, _ = reference.layernorm(row, layer.norm1, numerics)
+    assert tensors["layer00.norm1"][token].tolist() == narrow
+    for part in "qkv":
+        expected = [
+            reference.clip(y, numerics.activation) for y in reference.linear(narrow, getattr(layer.attention, part))
+        ]
+        assert tensors[f"layer00.{part}"][token].tolist() == expected
+    projected = reference.linear(tensors["layer00.attention"][token].tolist(), layer.attention.projection)
+    row = [a + b for a, b in zip(row, projected, strict=True)]
+    assert tensors["layer00.residual_attention"][token].tolist() == row
+    narrow, _ = reference.layernorm(row, layer.norm2, numerics)
+    output = reference.expert(narrow, layer.mlp, numerics)
+    assert tensors["layer00.residual"][token].tolist() == [a + b for a, b in zip(row, output, strict=True)]
+
+
+@pytest.mark.parametrize("width", NUMERICS)
+def test_an_expert_layer_element_by_element(width: int):
+    model = integer_model(width=width)
+    numerics, tensors, layer = model.numerics, model.run(IMAGE, "depth"), model.model.layers[1]
+    for token in (0, 11):
+        row = tensors["layer01.residual_attention"][token].tolist()
+        narrow, wide = reference.layernorm(row, layer.norm2, numerics)
+        assert tensors["layer01.norm2_wide"][token].tolist() == wide
+        logits = [reference.clip(y, numerics.score) for y in reference.linear(wide, layer.mlp.gates[1])]
+        assert tensors["layer01.gate_scores"][token].tolist() == logits
+        chosen = reference.gate(logits, model.config.top_k, numerics)
+        assert tensors["layer01.expert_indices"][token].tolist() == [expert for expert, _ in chosen]
+        assert tensors["layer01.expert_weights"][token].tolist() == [weight for _, weight in chosen]
+        for expert, weight in chosen:
+            output = reference.expert(narrow, layer.mlp.experts[expert], numerics)
+            row = [a + reference.rs(b * weight, 16) for a, b in zip(row, output, strict=True)]
+        assert tensors["layer01.residual"][token].tolist() == row
+
+
+def test_the_head_normalises_patches_only():
+    model = integer_model()
+    tensors = model.run(IMAGE, "segmentation")
+    narrow, _ = reference.layernorm(tensors["layer02.residual"][1].tolist(), model.model.norm, model.numerics)
+    assert tensors["norm"].shape == (model.config.patches, model.config.dim)
+    assert tensors["norm"][0].tolist() == narrow
+    assert tensors["head"][0].tolist() == reference.linear(narrow, model.model.heads[0])
+
+
+def with_gate_bias(model: IntegerModel, bias: dict[int, int]) -> IntegerModel:
+    """The same model with the given experts' gate biases replaced in layer 1."""
+    layer = model.model.layers[1]
+    gates = []
+    for gate in layer.mlp.gates:
+        values = gate.bias.copy()
+        values[list(bias)] = list(bias.values())
+        gates.append(replace(gate, bias=values))
+    layers = list(model.model.layers)
+    layers[1] = replace(layer, mlp=replace(layer.mlp, gates=tuple(gates)))
+    return IntegerModel(replace(model.model, layers=tuple(layers)), model.numerics)
+
+
+def test_an_expert_chosen_by_every_token_and_one_chosen_by_none():
+    model = with_gate_bias(integer_model(), {2: 2**31 - 1, 4: -(2**31)})
+    tensors = model.run(IMAGE, 0)
+    queues, tokens = tensors["layer01.queues"], model.config.tokens
+    assert queues[2].tokens.tolist() == list(range(tokens)) and len(queues[4].tokens) == 0
+    assert tensors["layer01.expert_hidden"][4].shape == (0, model.config.expert_hidden)
+    assert (tensors["layer01.expert_indices"][:, 0] == 2).all()
+    row = tensors["layer01.residual_attention"][3]
+    for expert, weight in zip(
+        *(tensors[f"layer01.expert_{n}"][3].tolist() for n in ("indices", "weights")), strict=True
+    ):
+        normed = tensors["layer01.norm2"][3].tolist()
+        output = reference.expert(normed, model.model.layers[1].mlp.experts[expert], model.numerics)
+        row = row + [reference.rs(y * weight, 16) for y in output]
+    assert (tensors["layer01.residual"][3] == row).all()
+
+
+def test_the_tasks_share_all_work_before_the_first_gate():
+    model = integer_model()
+    first, second = model.run(IMAGE, 0), model.run(IMAGE, 1)
+    assert (first["layer01.norm2_wide"] == second["layer01.norm2_wide"]).all()
+    assert (first["layer01.gate_scores"] != second["layer01.gate_scores"]).any()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_integer_model_follows_the_float_model(name: str):
+    errors = {}
+    for width in NUMERICS:
+        report = error_report(float_model(name), quantised_model(name, width), images(2, first=1_000_000))
+        worst = [max(layer["relative_l2"] for layer in task["layers"]) for task in report.values()]
+        errors[width] = max(worst)
+        assert not any(task["saturated"] for task in report.values())
+        assert min(layer["cosine"] for task in report.values() for layer in task["layers"]) > 0.99
+        changes = [task["routing_changes"] for task in report.values()]
+        assert changes == [None, None] if name == "dense" else max(changes) < 0.2
+    assert errors[8] < 0.12 and errors[12] < 0.06 and errors[16] < 0.06, errors
+    # Beyond 12 bits of activations the 8-bit weights dominate, and a token that changes its experts can hide the rest.
+    assert errors[12] < errors[8] and errors[16] < 1.2 * errors[12], errors
+
+
+def test_rounding_of_norms_and_linear_layers_shrinks_with_every_width():
+    """Compared with real arithmetic on the same integer weights, so that weight rounding plays no part."""
+    errors = []
+    for width, numerics in NUMERICS.items():
+        quantised = quantised_model("dense", width)
+        attention, norm = quantised.layers[0].attention, quantised.layers[0].norm1
+        tensors = IntegerModel(quantised, numerics).run(IMAGE, 0)
+        normed = tensors["layer00.norm1"].astype(np.float64)
+        q = (normed @ attention.q.weight.T + attention.q.bias) * attention.q.multiplier * 0.5**attention.q.shift
+        x = tensors["residual.embed"].astype(np.float64)
+        centred = x - x.mean(axis=1, keepdims=True)
+        exact = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + norm.epsilon / x.shape[1] ** 2)
+        scale = quantised.scales["layer00.norm1"]
+        norm_error = np.linalg.norm(normed * scale - exact) / np.linalg.norm(exact)
+        errors.append((norm_error, np.linalg.norm(tensors["layer00.q"] - q) / np.linalg.norm(q)))
+    for wider, narrower in zip(errors[1:], errors, strict=False):
+        assert wider[0] < narrower[0] / 3 and wider[1] < narrower[1] / 8, errors
+
+
+def test_predict_gives_real_outputs():
+    with torch.no_grad():
+        expected = float_model("features")(torch.from_numpy(IMAGE[None]), "b")[0].numpy()
+    got = integer_model("features", 12).predict(IMAGE, "b")
+    assert np.linalg.norm(got - expected) < 0.06 * np.linalg.norm(expected)
+
+
+def test_dequantised_hidden_values_are_gelu_s():
+    capture: dict = {}
+    with torch.no_grad():
+        float_model("mixed")(torch.from_numpy(IMAGE[None]), 0, capture=capture)
+    model = integer_model(width=12)
+    got = model.dequantise("layer00.hidden", model.run(IMAGE, 0)["layer00.hidden"])
+    expected = capture["layer00.hidden"][0].numpy()
+    assert np.abs(got - expected).max() < 0.1
+
+
+def test_a_full_accumulator_is_an_error_that_names_the_tensor():
+    class Narrow(Numerics):
+        accumulator_width = 16
+
+    with pytest.raises(OverflowError, match=r"residual\.embed: .*16 bits"):
+        IntegerModel(quantised_model("mixed"), Narrow()).run(IMAGE, 0)
+
+
+def test_a_bias_that_overflows_the_accumulator_is_an_error():
+    class Tight(Numerics):
+        accumulator_width = 24
+
+    model = quantised_model("mixed")
+    layer = model.layers[0]
+    q = replace(layer.attention.q, bias=np.full_like(layer.attention.q.bias, 2**23 - 10))
+    layers = (replace(layer, attention=replace(layer.attention, q=q)), *model.layers[1:])
+    with pytest.raises(OverflowError, match=r"layer00\.q"):
+        IntegerModel(replace(model, layers=layers), Tight()).run(IMAGE, 0)
+
+
+def test_saturation_of_the_residual_is_flagged():
+    model = quantised_model("mixed")
+    assert not IntegerModel(model, NUMERICS[8]).run(IMAGE, 0)["saturated"]
+    full = replace(model, initial_residual=np.full_like(model.initial_residual, 2**17 - 1))
+    tensors = IntegerModel(full, NUMERICS[8]).run(IMAGE, 0)
+    assert tensors["saturated"] and tensors["residual.embed"].max() == 2**17 - 1
+
+
+def test_wrong_widths_images_and_tasks_are_refused():
+    with pytest.raises(ValueError, match="12-bit activations and a 20-bit residual, the model was quantised for 8"):
+        IntegerModel(quantised_model("mixed"), NUMERICS[12])
+    with pytest.raises(ValueError, match=r"image is uint8 \(3, 16, 48\)"):
+        integer_model().run(IMAGE[:, :16], 0)
+    with pytest.raises(ValueError, match="image is float64"):
+        integer_model().run(IMAGE.astype(float), 0)
+    with pytest.raises(ValueError, match="unknown task 'flow'"):
+        integer_model().run(IMAGE, "flow")
+
+
+@pytest.mark.parametrize("name", ["mixed", "features"])
+def test_a_stored_model_computes_the_same(tmp_path, name: str):
+    path = tmp_path / "model.safetensors"
+    save(path, quantised_model(name))
+    loaded = load(path)
+    assert loaded.config == CONFIGS[name] and loaded.scales.keys() == quantised_model(name).scales.keys()
+    expected, got = integer_model(name).run(IMAGE, 1), IntegerModel(loaded, NUMERICS[8]).run(IMAGE, 1)
+    last = f"layer{loaded.config.layers - 1:02d}.residual"
+    assert (got[last] == expected[last]).all() and got.keys() == expected.keys()
+
+
+def test_files_that_are_no_quantised_models_are_refused(tmp_path):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(ValueError, match="no quantised model at"):
+        load(path)
+    save_file({"a": np.zeros(3)}, path)
+    with pytest.raises(ValueError, match="format 'none', expected 'tessera-quantised-1'"):
+        load(path)
+    save(path, quantised_model("mixed"))
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
+        load(path)

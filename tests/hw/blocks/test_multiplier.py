@@ -1,0 +1,34 @@
+"""Multiplier: exact, one a cycle, and the same when it is made of the ECP5's blocks."""
+
+from __future__ import annotations
+
+import pytest
+
+from hw.blocks.multiplier import Multiplier
+from hw.ecp5.platform import Ecp5
+from sim.bench.run import run_bench
+from sim.models import MODELS
+from sim.verilator.build import BuildOptions
+from sim.verilator.verilog import export_verilog
+
+
+@pytest.mark.parametrize("width", [9, 18, 22])
+@pytest.mark.parametrize("platform", [None, Ecp5()], ids=["portable", "ecp5"])
+def test_products_are_exact(width, platform):
+    design = export_verilog(Multiplier(width, 3), platform=platform)
+    blocks = 3 if platform and width <= Ecp5.FACTOR_BITS else 0
+    assert design.text.count("MULT18X18D") == blocks
+    sources = [MODELS / "mult18x18d.v"] if blocks else []
+    run_bench(
+        design,
+        "tests.hw.blocks.multiplier_bench",
+        parameters={"width": width, "elements": 3},
+        options=BuildOptions(top="top", sources=sources),
+        seed=width,
+        timeout_s=60,
+    )
+
+
+def test_a_width_without_room_for_a_sign_is_refused():
+    with pytest.raises(ValueError, match="operand width is 1; a signed operand has at least 2 bits"):
+        Multiplier(1, 4)

@@ -1,0 +1,21 @@
+"""Piecewise: every table, and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+
+from hw.blocks.piecewise import Piecewise
+from hw.formats import Numerics
+from hw.tables import PiecewiseTable
+from sim.bench.run import run_bench
+
+
+@pytest.mark.parametrize("table", ["exp2", "reciprocal", "reciprocal_square_root", "gelu_delta"])
+def test_values_are_exact(table):
+    component = Piecewise(getattr(Numerics().tables, table))
+    run_bench(component, "tests.hw.blocks.piecewise_bench", parameters={"table": table}, seed=11)
+
+
+def test_negative_table_is_refused():
+    with pytest.raises(ValueError, match=r"reaches -1; values must be 0 or more: add an offset"):
+        Piecewise(PiecewiseTable((4, 1), (-3, -2), 4))

@@ -1,0 +1,113 @@
+"""Sleeping units: registers and memories hold still, in the plain build and with the fast build's stopped clocks."""
+
+import pytest
+from amaranth.hdl import Module, ResetInserter, Signal
+from amaranth.lib import memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.sim import Simulator
+
+from hw.blocks.sleep import lasting, sleeping, working
+from sim.bench.run import run_bench
+from sim.verilator import simplify
+from sim.verilator.build import BuildOptions
+from sim.verilator.verilog import export_verilog
+
+
+class _Counter(wiring.Component):
+    """Counts steps, and notes at each count what comes after it."""
+
+    step: In(1)
+    count: Out(4, init=3)
+    word: Out(4)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.memory = notes = memory.Memory(shape=4, depth=16, init=[])
+        write, read = notes.write_port(), notes.read_port()
+        m.d.sync += self.count.eq(self.count + self.step)
+        m.d.comb += [
+            write.en.eq(1),
+            write.addr.eq(self.count),
+            write.data.eq(self.count + self.step),
+            read.addr.eq(self.count),
+            self.word.eq(read.data),
+        ]
+        return m
+
+
+class _Sleeper(wiring.Component):
+    awake: In(1)
+    clear: In(1)
+    step: In(1)
+    count: Out(4)
+    word: Out(4)
+
+    def elaborate(self, platform):
+        m = Module()
+        counter = _Counter()
+        m.submodules.counter = ResetInserter(self.clear)(sleeping(m, platform, "counter", counter, self.awake))
+        m.d.comb += [counter.step.eq(self.step), self.count.eq(counter.count), self.word.eq(counter.word)]
+        return m
+
+
+@pytest.mark.parametrize("optimise", [False, True])
+def test_a_sleeping_unit_holds_still(optimise: bool) -> None:
+    run_bench(_Sleeper(), "tests.hw.blocks.sleep_bench", options=BuildOptions(top="top", optimise=optimise), seed=3)
+
+
+def test_the_fast_build_stops_its_clock() -> None:
+    text = simplify.stop_clocks(export_verilog(_Sleeper()).text)
+    assert "always @(negedge clk) counter_open <= awake | clear | rst;" in text
+    assert ".clk(counter_clk)" in text and text.count("_clk = clk & ") == 1
+
+
+class _Periods(wiring.Component):
+    event: In(1)
+    active: Out(1)
+    working: Out(1)
+
+    class Unit:
+        """What ``working`` looks at of a unit."""
+
+        def __init__(self) -> None:
+            self.job = stream.Signature(4).flip().create()
+            self.done = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unit = self.Unit()
+        self.offered = stream.Signature(4).create()
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.comb += [
+            self.active.eq(lasting(m, self.event, 3, name="event")),
+            self.working.eq(working(m, self.unit, self.offered, name="unit")),
+            self.unit.job.ready.eq(1),
+        ]
+        return m
+
+
+def test_periods_of_work() -> None:
+    dut = _Periods()
+    seen: list[tuple[int, int]] = []
+    #        event, offered, done
+    inputs = [(0, 0, 0), (1, 1, 0), (0, 1, 0), (1, 0, 0), (0, 0, 0), (0, 1, 1), (0, 0, 0), (0, 0, 1), (0, 0, 0)]
+
+    async def drive(ctx):
+        for event, offered, done in inputs:
+            ctx.set(dut.event, event)
+            ctx.set(dut.offered.valid, offered)
+            ctx.set(dut.unit.done, done)
+            seen.append((ctx.get(dut.active), ctx.get(dut.working)))
+            assert (
+                ctx.get(dut.unit.job.valid) == ctx.get(dut.offered.ready & dut.offered.valid) == (offered & seen[-1][1])
+            )
+            await ctx.tick()
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(drive)
+    simulator.run()
+    # A job offered with the pulse of the one before is work like any other.
+    assert seen == [(0, 0), (1, 0), (1, 1), (1, 1), (1, 1), (1, 1), (1, 1), (0, 1), (0, 0)]

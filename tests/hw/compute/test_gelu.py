@@ -1,0 +1,22 @@
+"""Gelu: every argument, at several output scales."""
+
+from __future__ import annotations
+
+import pytest
+
+from hw.compute.gelu import Gelu
+from hw.config import PRESETS
+from sim.bench.run import run_bench
+
+
+@pytest.mark.parametrize(
+    ("width", "scales"),
+    [
+        (8, [(41236, 25), (65536, 17)]),  # the second saturates early
+        (16, [(65536, 16), (1, 0)]),  # nothing and everything of the rounding is lost
+    ],
+)
+def test_every_argument_is_exact(width, scales):
+    config = PRESETS["tiny"].with_activation_width(width)
+    settings = {"config": config.to_dict(), "scales": scales}
+    run_bench(Gelu(config), "tests.hw.compute.gelu_bench", parameters=settings, seed=5)

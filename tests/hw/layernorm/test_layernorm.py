@@ -1,0 +1,73 @@
+"""LayerNorm: both outputs of rows of all shapes, and the cycles it takes."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from hw.config import PRESETS, preset
+from hw.formats import Numerics
+from hw.layernorm.layernorm import LayerNorm
+from hw.layernorm.row_statistics import RowStatistics
+from sim.bench.run import BenchFailure, run_bench
+from tests.helpers.units import or_soak, simulator
+
+BENCH = "tests.hw.layernorm.layernorm_bench"
+CONFIGS = {
+    **PRESETS,
+    "a12": preset("ecp5-wide").with_activation_width(12),
+    "a16": preset("edge").with_activation_width(16),
+    "widest": replace(preset("tiny"), numerics=Numerics(activation_width=8, residual_width=24)),
+    "one-lane": replace(preset("tiny"), layernorm_lanes=1),
+    "half-word": replace(preset("ecp5-wide"), layernorm_lanes=8),
+    "tiny-buffer": replace(preset("tiny"), layernorm_row_buffer=True),
+    "edge-no-buffer": replace(preset("edge"), layernorm_row_buffer=False),
+}
+STALLS = [(0.0, 0.0), (0.3, 0.3), (0.9, 0.0), (0.0, 0.9)]
+# Every stall on the presets, which differ in lanes and row buffer; elsewhere the mixed one and, in turn, another.
+# The LayerNorm of edge-large is that of edge.
+USUAL = [(name, stalls) for name in PRESETS if name != "edge-large" for stalls in STALLS]
+USUAL += [
+    (name, stalls)
+    for index, name in enumerate(name for name in CONFIGS if name not in PRESETS)
+    for stalls in (STALLS[1], STALLS[(0, 2, 3)[index % 3]])
+]
+CASES = or_soak(product(CONFIGS, STALLS), lambda case: case in USUAL)
+SHAPES = [(1, 1), (3, 2), (1, 64), (20, 17), (9, 192), (5, 1024)]
+
+
+@pytest.mark.parametrize(("name", "stalls"), CASES)
+def test_rows_are_exact(name, stalls):
+    """Rows become readable late, reads are refused, words not taken."""
+    config, shapes = CONFIGS[name], SHAPES[:4] if 0.9 in stalls else SHAPES
+    parameters = {"config": config.to_dict(), "shapes": shapes, "stalls": stalls}
+    run_bench(simulator(LayerNorm, config), BENCH, parameters=parameters, seed=3)
+
+
+@pytest.mark.parametrize("channels", [16, 64, 192])
+@pytest.mark.parametrize("name", ["ecp5-wide", "edge", "edge-no-buffer"])
+def test_every_lane_is_used_every_cycle(name, channels):
+    config, rows = CONFIGS[name], 128
+    settings = {"config": config.to_dict(), "shapes": [(rows, channels)]}
+    spent = run_bench(simulator(LayerNorm, config), BENCH, parameters=settings).outputs
+    words = channels // config.lanes
+    cycles = words * config.lanes // config.layernorm_lanes
+    interval = RowStatistics(config).interval
+    for output, passes in (("narrow", cycles), ("wide", cycles + max(cycles, 2 * words))):
+        row = passes if config.layernorm_row_buffer else cycles + passes
+        most = rows * max(interval, row) + LayerNorm.OVERHEAD + cycles * config.layernorm_row_buffer
+        assert spent[output] <= most, f"{output}: {spent[output]} cycles, at most {most}"
+
+
+def test_another_activation_width_is_noticed():
+    other = preset("tiny").with_activation_width(8)
+    other = replace(other, numerics=Numerics(activation_width=8, residual_width=19))
+    with pytest.raises(BenchFailure, match="rows_are_exact"):
+        run_bench(
+            simulator(LayerNorm, preset("tiny")), BENCH, parameters={"config": other.to_dict(), "shapes": [(9, 192)]}
+        )
+
+
+def test_wide_words_are_refused():
+    with pytest.raises(ValueError, match="lanes is 2048; LayerNorm takes rows of at most 1024 channels"):
+        LayerNorm(replace(preset("tiny"), elements=256, lanes=2048, requantise_lanes=256))

@@ -1,0 +1,19 @@
+"""Exp2: every distance, for each width of the result."""
+
+import pytest
+
+from hw.formats import Numerics
+from hw.softmax.exp2 import Exp2
+from sim.bench.run import run_bench
+from tests.helpers.units import or_soak
+
+
+@pytest.mark.parametrize("width", or_soak([8, 12, 16], lambda width: width != 12))
+def test_every_distance(width):
+    run_bench(Exp2(Numerics(), width), "tests.hw.softmax.exp2_bench", parameters={"width": width})
+
+
+@pytest.mark.parametrize("width", [7, 17])
+def test_width_is_checked(width):
+    with pytest.raises(ValueError, match=f"width is {width}; choose 8 to 16"):
+        Exp2(Numerics(), width)

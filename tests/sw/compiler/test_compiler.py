@@ -1,0 +1,213 @@
+"""Layout, capacity checks, packing and the program file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from golden.config import M3VIT_BACKBONE, NANO, TaskConfig
+from golden.integer.model import IntegerModel
+from hw.config import PRESETS, preset
+from hw.isa import COMMAND_BYTES, Opcode, decode
+from program.program import Program
+from sw.compiler.compile import CapacityError, compile_model
+from sw.compiler.geometry import Geometry
+from sw.compiler.layout import Buffer, Plan, first_fit
+from sw.compiler.weights import StreamBuilder, parameter_bytes, spread, tile_bytes
+from sw.cycles import bound
+from sw.verifier.verify import verify
+from tests.helpers import emulator
+from tests.helpers.models import random_geometry, random_image, random_model
+
+
+@pytest.mark.parametrize(
+    "model, name",
+    [(NANO, "tiny"), (NANO, "ecp5-wide"), (NANO, "edge"), (M3VIT_BACKBONE, "ecp5-85f"), (M3VIT_BACKBONE, "edge")],
+)
+def test_models_fit_their_presets(model, name):
+    assert Plan(Geometry(model, preset(name))).problems() == []
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("seed", range(5))
+def test_live_buffers_do_not_overlap(name, seed):
+    plan = Plan(Geometry(random_geometry(seed, preset(name)), preset(name)))
+    table = list(plan.buffers.values())
+    for i, a in enumerate(table):
+        for b in table[:i]:
+            if a.overlaps(b):
+                apart = (
+                    plan.bases[a.name] + a.words <= plan.bases[b.name]
+                    or plan.bases[b.name] + b.words <= plan.bases[a.name]
+                )
+                assert apart, f"seed {seed}: {a} {b}"
+
+
+def test_first_fit_sees_buffers_hidden_behind_larger_ones():
+    wall = Buffer(name="wall", words=10, start=0, end=0)
+    low = Buffer(name="low", words=2, start=1, end=1)
+    high = Buffer(name="high", words=2, start=1, end=1)
+    both = Buffer(name="both", words=3, start=0, end=1)
+    assert first_fit([wall, low, high, both]) == {"wall": 0, "low": 0, "high": 2, "both": 10}
+
+
+def test_allocation_reuses_memory():
+    plan = Plan(Geometry(M3VIT_BACKBONE, preset("ecp5-wide")))
+    assert plan.peak < sum(buffer.words for buffer in plan.buffers.values()) / 10
+    alive = {t: sum(b.words for b in plan.buffers.values() if b.start <= t <= b.end) for t in range(130)}
+    assert plan.peak <= 1.1 * max(alive.values())
+
+
+def test_a_model_too_large_is_refused_with_a_way_out():
+    with pytest.raises(CapacityError) as error:
+        compile_model(random_model(M3VIT_BACKBONE, preset("tiny").numerics, 0), preset("tiny"))
+    message = str(error.value)
+    for part in (
+        "scratchpad words: needs",
+        "residual stream in words: needs 6192, has 4096",
+        "norm2_wide: 12384 words",
+    ):
+        assert part in message
+    assert "nearest preset that fits: 'ecp5-85f'" in message
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"max_tokens": 64}, "tokens: needs 129, has 64"),
+        ({"max_experts": 4}, "experts: needs 8, has 4"),
+        ({"max_top_k": 1}, "experts a token: needs 2, has 1"),
+        ({"parameter_entries": 256}, "parameter sets of fc1: needs 384, has 256"),
+        ({"residual_words": 512}, "residual stream in words: needs 774, has 512"),
+        ({"scratchpad_words": 2000}, "scratchpad words: needs"),
+        ({"bank_words": 64}, "hidden reduction in words: needs 24, has 16"),
+        ({"bank_words": 64}, "held token in words (V): needs 6, has 4"),
+    ],
+)
+def test_every_limit_is_named(changes, message):
+    with pytest.raises(CapacityError) as error:
+        Plan(Geometry(NANO, replace(preset("edge"), **changes))).check()
+    assert message in str(error.value)
+
+
+def test_impossible_models_are_refused():
+    config = preset("tiny")
+    odd = replace(NANO, patch=12, image_height=48, image_width=96)
+    assert any("power of two" in line for line in Plan(Geometry(odd, config)).problems())
+    narrow = replace(NANO, patch=2, image_height=8, image_width=18)
+    assert any("bus width" in line for line in Plan(Geometry(narrow, config)).problems())
+    huge = replace(NANO, dim=96 * 64)
+    with pytest.raises(CapacityError, match="no preset fits"):
+        Plan(Geometry(huge, config)).check()
+    with pytest.raises(ValueError, match="quantise it again"):
+        compile_model(random_model(NANO, config.with_activation_width(12).numerics, 0), config)
+    with pytest.raises(CapacityError, match="max_commands"):
+        compile_model(random_model(NANO, config.numerics, 0), replace(config, max_commands=16))
+    with pytest.raises(ValueError, match="final norm"):
+        compile_model(random_model(replace(NANO, final_norm=False), config.numerics, 0), config)
+
+
+def test_tiles_hold_words_of_all_elements_in_turn():
+    config = preset("ecp5-wide")
+    weight = np.arange(16 * 32).reshape(16, 32).astype(np.int8)
+    data = tile_bytes(weight, config).view(np.int8)
+    tile, word, element, lane = 1, 1, 5, 3
+    position = ((tile * 2 + word) * config.elements + element) * config.lanes + lane
+    assert data[position] == weight[tile * config.elements + element, word * config.lanes + lane]
+
+
+def test_wide_weights_take_two_lanes_low_byte_first():
+    config = preset("ecp5-wide")
+    weight = np.arange(8 * 16).reshape(8, 16).astype("<i2") * -321
+    data = tile_bytes(weight, config)
+    assert data[config.lanes * 3 + 4] == weight[3, 2] & 0xFF and data[config.lanes * 3 + 5] == weight[3, 2] >> 8 & 0xFF
+
+
+def test_parameter_sets_are_packed_and_checked():
+    data = parameter_bytes(np.array([-2]), np.array([65536]), np.array([63])).tobytes()
+    assert int.from_bytes(data, "little") == 0xFFFFFFFE | 65536 << 32 | 63 << 56
+    for values, name in (((2**31, 1, 1), "bias"), ((0, 65537, 1), "multiplier"), ((0, 1, 64), "shift")):
+        with pytest.raises(ValueError, match=name):
+            parameter_bytes(*(np.array([value]) for value in values))
+
+
+def test_heads_are_spread_apart():
+    assert spread(np.arange(1, 7), 0, 3, 4).tolist() == [1, 2, 3, 0, 4, 5, 6, 0]
+
+
+def test_blocks_start_on_64_bytes():
+    stream = StreamBuilder()
+    assert stream.append(np.ones(3, np.uint8)) == 0
+    assert stream.append(np.ones(65, np.uint8)) == 64
+    assert stream.append(np.ones(1, np.uint8)) == 192 and stream.size == len(stream.content()) == 193
+
+
+def test_macs_and_ideal_cycles_of_the_reference_model():
+    config = preset("edge")
+    program = compile_model(random_model(M3VIT_BACKBONE, config.numerics, 0), config)
+    work = bound.total(program, 0)
+    assert work.macs == 782_719_488
+    # The published bound of this mapping, plus the gates' second pass at half rate and V's padded token tiles.
+    assert work.ideal_cycles == 3_111_768 + 6 * 129 * 12 + 12 * 12 * 12 * (144 - 129)
+
+
+def test_commands_are_well_formed_and_named():
+    config = preset("ecp5-wide")
+    program = compile_model(random_model(NANO, config.numerics, 0), config)
+    assert program.map.program_bytes == COMMAND_BYTES * len(program.commands)
+    for command in program.commands:
+        opcode, fields = decode(program.command_bytes(command.index))
+        assert opcode.name == command.op and fields["task_mask"] == command.task_mask
+        if "stream_address" in fields:
+            assert fields["stream_address"] % 64 == 0 and fields["stream_bytes"] % config.chunk_bytes == 0
+            assert fields["stream_address"] + command.stream_bytes <= program.map.weights_bytes
+        if opcode == Opcode.EXPERTS:
+            assert fields["first_bytes"] % config.chunk_bytes == 0 and fields["experts"] == NANO.experts
+    names = [command.name for command in program.commands]
+    assert len(set(names)) == len(names) and names[-1] == "end" and "layer03.attention" in names
+    gates = [c for c in program.commands if c.name.startswith("layer01.gate")]
+    assert [c.task_mask for c in gates] == [1, 2] and gates[1].runs(1) and not gates[1].runs(0)
+
+
+def test_heads_that_do_not_fit_are_stored_in_passes():
+    config = replace(preset("ecp5-wide"), residual_words=800)
+    model = replace(NANO, tasks=(TaskConfig(name="fine", kind="segmentation", channels=8, cells=4),))
+    quantised = random_model(model, config.numerics, 2)
+    program = compile_model(quantised, config)
+    assert sum(command.name == "store.fine" for command in program.commands) == 2
+    image = random_image(model, 3)
+    golden = IntegerModel(quantised, config.numerics).run(image, 0)
+    result = emulator.run(program, image, 0)
+    assert verify(program, golden, result.traces, 0).passed
+    assert np.array_equal(program.output(result.memory, 0), golden["head"])
+
+
+def test_a_program_survives_the_disk(tmp_path):
+    config = preset("tiny").with_activation_width(12)
+    model = random_geometry(4, config)
+    program = compile_model(random_model(model, config.numerics, 4), config)
+    path = tmp_path / "program.safetensors"
+    program.save(path)
+    loaded = Program.load(path)
+    assert np.array_equal(loaded.content, program.content)
+    assert loaded.commands == program.commands and loaded.map == program.map and loaded.outputs == program.outputs
+    assert loaded.model == program.model and loaded.config == program.config
+
+
+def test_a_foreign_file_is_refused(tmp_path):
+    from safetensors.numpy import save_file
+
+    save_file({"x": np.zeros(3)}, str(tmp_path / "x.safetensors"))
+    with pytest.raises(ValueError, match="tessera compile"):
+        Program.load(tmp_path / "x.safetensors")
+
+
+def test_wrong_images_and_tasks_are_refused():
+    config = preset("tiny")
+    program = compile_model(random_model(NANO, config.numerics, 0), config)
+    with pytest.raises(ValueError, match="takes uint8"):
+        program.memory(np.zeros((3, 8, 8), np.uint8))
+    with pytest.raises(ValueError, match="tasks 0 to 1"):
+        program.registers(2)

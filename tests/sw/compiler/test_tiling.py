@@ -1,0 +1,176 @@
+"""Models that do not fit on chip at once: cut by heads and tokens, still bit by bit the golden model's tensors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from golden.config import DEIT_SMALL, ModelConfig, TaskConfig
+from golden.integer.model import IntegerModel
+from hw.config import AcceleratorConfig, preset
+from hw.isa import COMMAND_BYTES, decode, encode
+from program.program import Program
+from sim.machine.run import Frame, MemorySettings, run_machine
+from sw.compiler.compile import CapacityError, compile_model
+from sw.compiler.geometry import Geometry, Tiling, tilings
+from sw.compiler.layout import Allocation, Plan, buffers
+from sw.cycles import bound
+from sw.cycles.predict import predict, queue_lengths
+from sw.verifier.readback import residual_streams
+from sw.verifier.verify import verify
+from tests.helpers import emulator
+from tests.helpers.models import random_image, random_model
+
+BASE = ModelConfig(
+    name="base",
+    image_height=24,
+    image_width=32,
+    patch=4,
+    dim=45,
+    heads=3,
+    layers=3,
+    mlp_hidden=20,
+    expert_layers=(1,),
+    experts=4,
+    expert_hidden=12,
+    top_k=2,
+    tasks=(
+        TaskConfig(name="depth", kind="depth", channels=1, cells=2),
+        TaskConfig(name="classes", kind="classification", channels=5, cells=1),
+    ),
+)
+"""49 tokens, so that a last block is smaller; heads of 15 channels, so that words have padding."""
+HIDDEN = replace(BASE, name="hidden", dim=12, heads=1, mlp_hidden=330)
+HEADS = replace(BASE, name="heads", dim=50, heads=5, expert_layers=())
+PIXELS = replace(BASE, name="pixels", patch=8, image_height=56, image_width=64, dim=24, expert_layers=())
+EVERYTHING = replace(PIXELS, name="everything", dim=45, mlp_hidden=260, expert_layers=(1,))
+
+CASES = [
+    (HIDDEN, Tiling(token_blocks=2)),
+    (HIDDEN, Tiling(token_blocks=4)),
+    (HEADS, Tiling(head_groups=2)),
+    (HEADS, Tiling(head_groups=5)),
+    (PIXELS, Tiling(pixels_apart=True)),
+    (EVERYTHING, Tiling(head_groups=3, token_blocks=3, pixels_apart=True)),
+]
+
+
+def narrowed(model: ModelConfig, config: AcceleratorConfig, tiling: Tiling) -> AcceleratorConfig:
+    """The configuration with no more scratchpad than the model, cut so, takes."""
+    geometry = Geometry(model, config)
+    return replace(config, scratchpad_words=Allocation.of(buffers(geometry, tiling), tiling).peak)
+
+
+def checked(program: Program, model: IntegerModel, image: np.ndarray) -> None:
+    for task in range(len(program.model.tasks)):
+        result, golden = emulator.run(program, image, task), model.run(image, task)
+        verdict = verify(program, golden, result.traces, task)
+        assert verdict.passed, str(verdict)
+        assert np.array_equal(program.output(result.memory, task), golden["head"])
+        for layer, rows in residual_streams(program, result.traces, task):
+            assert np.array_equal(rows, golden[f"{layer}.residual"])
+
+
+@pytest.mark.parametrize("name", ["tiny", "ecp5-wide", "edge"])
+@pytest.mark.parametrize(("model", "tiling"), CASES, ids=lambda value: getattr(value, "name", ""))
+def test_every_cut_is_bit_exact(model: ModelConfig, tiling: Tiling, name: str) -> None:
+    config = narrowed(model, preset(name), tiling)
+    assert Plan(Geometry(model, config)).tiling == tiling
+    quantised = random_model(model, config.numerics, 1)
+    checked(compile_model(quantised, config), IntegerModel(quantised, config.numerics), random_image(model, 2))
+
+
+def test_a_heads_result_in_anothers_place_is_found() -> None:
+    """Heads lie side by side in the rows of one buffer: what is between a group's words is not its own."""
+    model, tiling = CASES[-1]
+    config = narrowed(model, preset("tiny"), tiling)
+    quantised, image = random_model(model, config.numerics, 1), random_image(model, 2)
+    program = compile_model(quantised, config)
+    command = next(command for command in program.commands if command.name == "layer00.attention.head1")
+    opcode, fields = decode(program.command_bytes(command.index))
+    del fields["opcode"]
+    fields["destination_base"] -= 1
+    at = program.map.program + command.index * COMMAND_BYTES
+    program.content[at : at + COMMAND_BYTES] = np.frombuffer(encode(opcode, **fields), np.uint8)
+    golden = IntegerModel(quantised, config.numerics).run(image, 0)
+    verdict = verify(program, golden, emulator.run(program, image, 0).traces, 0)
+    assert verdict.first is not None and verdict.first.command == command.index
+    assert verdict.first.reason == "a write outside the command's tensors"
+
+
+def test_blocks_of_tokens_read_the_same_weights() -> None:
+    model, tiling = CASES[0]
+    config = narrowed(model, preset("tiny"), tiling)
+    quantised = random_model(model, config.numerics, 1)
+    program, whole = compile_model(quantised, config), compile_model(quantised, preset("tiny"))
+    assert program.map.weights_bytes == whole.map.weights_bytes
+    read = [sum(command.stream_bytes for command in made.commands) for made in (program, whole)]
+    assert read[0] > read[1]
+
+
+@pytest.mark.parametrize("stall", [0, 30])
+def test_the_machine_does_so_in_the_cycles_predicted(stall: int) -> None:
+    """Compiled for less scratchpad than the machine has, on whose simulator other tests run too."""
+    model, tiling = CASES[-1]
+    machine = preset("tiny")
+    config = narrowed(model, machine, tiling)
+    quantised = random_model(model, config.numerics, 1)
+    program = replace(compile_model(quantised, config), config=machine)
+    image, integer = random_image(model, 2), IntegerModel(quantised, config.numerics)
+    frames = [Frame(task=task, image=image) for task in range(len(model.tasks))]
+    settings = MemorySettings(stall=stall)
+    for task, result in enumerate(run_machine(program, frames, memory_settings=settings)):
+        golden = integer.run(image, task)
+        verdict = verify(program, golden, result.traces, task)
+        assert verdict.passed, str(verdict)
+        if not stall:
+            expected = predict(program, task, loads=queue_lengths(golden))
+            assert expected.cycles == pytest.approx(result.cycles, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "dim", "tiling"),
+    [
+        ("edge", 192, Tiling()),
+        ("ecp5-wide", 192, Tiling(head_groups=3, token_blocks=2, pixels_apart=True)),
+        ("ecp5-85f", 192, Tiling(head_groups=3, token_blocks=2, pixels_apart=True)),
+        ("edge", 384, Tiling(head_groups=6, token_blocks=2)),
+    ],
+)
+def test_deit_keeps_the_array_busy(name: str, dim: int, tiling: Tiling) -> None:
+    """DeiT-Tiny and DeiT-Small with their heads, by the cycle model."""
+    classes = TaskConfig(name="classes", kind="classification", channels=1000, cells=1)
+    sizes = {"dim": dim, "heads": dim // 64, "mlp_hidden": 4 * dim}
+    model, config = replace(DEIT_SMALL, name="deit", tasks=(classes,), final_norm=True, **sizes), preset(name)
+    assert Plan(Geometry(model, config)).tiling == tiling
+    program = compile_model(random_model(model, config.numerics, 1), config)
+    macs = bound.total(program, 0).macs
+    assert macs > 0.9 * predict(program, 0).cycles * config.elements * config.lanes
+
+
+def test_what_fits_is_not_cut() -> None:
+    for model in (BASE, HIDDEN, HEADS, PIXELS, EVERYTHING):
+        assert Plan(Geometry(model, preset("tiny"))).tiling == Tiling()
+
+
+def test_parts_cover_everything_once() -> None:
+    geometry = Geometry(replace(HEADS, mlp_hidden=40), preset("tiny"))
+    for tiling in tilings(geometry):
+        for parts, count, number in (
+            (tiling.heads(geometry), 5, tiling.head_groups),
+            (tiling.tokens(geometry), 49, tiling.token_blocks),
+        ):
+            assert [item for part in parts for item in part] == list(range(count)) and len(parts) == number
+            assert max(map(len, parts)) == len(parts[0])
+
+
+def test_what_fits_in_no_tiling_is_refused_with_its_smallest_parts() -> None:
+    config = replace(preset("edge"), scratchpad_words=300)
+    with pytest.raises(CapacityError) as error:
+        compile_model(random_model(EVERYTHING, config.numerics, 1), config)
+    message = str(error.value)
+    assert "scratchpad words: needs 684, has 300 (scratchpad_words)" in message, message
+    assert "buffers with heads in 3 and the dense MLP's tokens in 57 parts" in message
+    assert "hidden: 17 words" in message
