@@ -32,7 +32,7 @@ help:
 	@echo "  make bitstream make the bitstream of a board with Yosys and nextpnr (BOARD=$(BOARD), or ecpix5-85f); build/bitstream"
 	@echo "  make flash     load it onto the board with openFPGALoader"
 	@echo "  make train     train the demonstration model on procedural scenes"
-	@echo "  make lint      check style and types"
+	@echo "  make lint      check style, types and who imports whom"
 	@echo "  make notebook  run docs/tutorial.ipynb again and keep what it shows"
 	@echo "  make doctor    check the tools of this machine"
 	@echo "  make clean     remove build/ (the environment in $(VENV) stays)"
@@ -67,6 +67,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 notebook: $(READY)
 	$(BIN)/python -m tests.docs.notebook

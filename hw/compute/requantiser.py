@@ -13,7 +13,7 @@ from hw.blocks.pipeline import delay, occupancy
 from hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
 from hw.config import AcceleratorConfig
 
-_PIECE = 17
+PIECE_BITS = 17
 """Accumulators are multiplied in pieces of 17 bits, which suit 18 x 18 multipliers signed or unsigned."""
 
 
@@ -121,12 +121,12 @@ class Requantiser(wiring.Component):
         multiplied = Signal.like(self.multiplier[lane], name=f"multiplied_{lane}", reset_less=True)
         with m.If(moves[0]):
             m.d.sync += [summed.eq(full), multiplied.eq(self.multiplier[lane])]
-        lows = range(0, width, _PIECE)
-        m.submodules[f"multiplier_{lane}"] = multiplier = Multiplier(_PIECE + 1, len(lows))
+        lows = range(0, width, PIECE_BITS)
+        m.submodules[f"multiplier_{lane}"] = multiplier = Multiplier(PIECE_BITS + 1, len(lows))
         m.d.comb += multiplier.broadcast.eq(multiplied)
         for factor, low in zip(multiplier.stationary, lows, strict=True):
-            piece = summed[low : low + _PIECE]
-            m.d.comb += factor.eq(piece.as_signed() if low + _PIECE >= width else piece)
+            piece = summed[low : low + PIECE_BITS]
+            m.d.comb += factor.eq(piece.as_signed() if low + PIECE_BITS >= width else piece)
         products = [partial << low for partial, low in zip(multiplier.product, lows, strict=True)]
         product = Signal(signed(width + self._config.numerics.multiplier_width), name=f"product_{lane}")
         combined = products[0]

@@ -28,7 +28,7 @@ from hw.interfaces import (
     step,
 )
 
-_WAIT_CYCLES = 64
+WAIT_CYCLES = 64
 """Longest time a step waits for its values to be assembled: the array's latency and the drain's."""
 
 
@@ -161,7 +161,7 @@ class Writeback(wiring.Component):
             with m.If(updated & ~ResetSignal()):
                 m.d.sync += Assert(~written, "the results of two jobs overtake each other")
 
-        pending, written = Signal(range(2 * _WAIT_CYCLES)), delay(m, direct, 1, name="written")
+        pending, written = Signal(range(2 * WAIT_CYCLES)), delay(m, direct, 1, name="written")
         m.d.sync += [
             pending.eq(pending + self.step.valid - written - residual.write.valid),
             self.idle.eq((pending == 0) & ~self.step.valid & ~transposer.busy & ~self.scratch_write.valid),
@@ -171,7 +171,7 @@ class Writeback(wiring.Component):
     def _queue(self, m: Module, name: str, layout: data.StructLayout, take: Value) -> data.View:
         """Keep fields of every step until ``take``; returns those of the oldest."""
         config = self._config
-        depth = max(4, _WAIT_CYCLES * config.requantise_lanes // config.elements)
+        depth = max(4, WAIT_CYCLES * config.requantise_lanes // config.elements)
         m.submodules[name] = queue = SyncFIFO(width=layout.size, depth=depth)
         fields = Signal(layout, name=f"{name}_fields")
         m.d.comb += [

@@ -22,7 +22,7 @@ from hw.softmax.exp2 import Exp2
 from hw.softmax.query_scales import QueryScales, sum_width
 from hw.softmax.score_buffer import ScoreBuffer
 
-_FIFO_DEPTH = 32
+FIFO_DEPTH = 32
 """More than the cycles from a score's issue to its exponential's departure: it reserves a place all the way."""
 
 
@@ -140,7 +140,7 @@ class Softmax(wiring.Component):
         """Go through keys and groups as far as the FIFO has room; returns the group and whether one was issued."""
         config = self._config
         key, group = Signal(range(config.max_tokens + 1)), Signal(range(self._groups))
-        room, issued = Signal(range(_FIFO_DEPTH + 1), init=_FIFO_DEPTH), Signal()
+        room, issued = Signal(range(FIFO_DEPTH + 1), init=FIFO_DEPTH), Signal()
         m.d.comb += [
             issued.eq(draining & (key != job.tokens) & (room != 0)),
             scores.read_enable.eq(issued | self.score_read_enable),
@@ -208,7 +208,7 @@ class Softmax(wiring.Component):
     def _deliver(self, m: Module, exponentials: list[Value], valid: Value, job: data.View, start: Value) -> Value:
         """Queue the exponentials, give each its place in the banks; returns whether the job's last one is taken."""
         config, out = self._config, self.exponentials
-        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=len(Cat(*exponentials)), depth=_FIFO_DEPTH)
+        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=len(Cat(*exponentials)), depth=FIFO_DEPTH)
         key, group = Signal(range(config.max_tokens + 1)), Signal(range(self._groups))
         lane_bits = exact_log2(config.lanes)
         first_word = Mux(job.buffer, *(config.attention_buffer(b) + config.query_words for b in (1, 0)))

@@ -121,7 +121,7 @@ class LayerQuantiser:
         product = float((q_range * k_range).max()) / top**2
         q_scale, k_scale = np.sqrt(product * q_range / k_range), np.sqrt(product * k_range / q_range)
         columns = np.square(array(block.attn.proj.weight)).sum(axis=0)
-        v_scale, ratio = _value_scales(v_range / top, self._range(f"{name}.attention") / top, columns)
+        v_scale, ratio = value_scales(v_range / top, self._range(f"{name}.attention") / top, columns)
         output_multiplier, output_shift = scalar_multiplier(1 / ratio)
         attention_scale = v_scale * 2.0**output_shift / output_multiplier
         octaves = math.log2(math.e) / math.sqrt(self.model.config.head_dim) * 2.0**self.numerics.score.fraction
@@ -258,7 +258,7 @@ class LayerQuantiser:
         self.scales[name] = np.asarray(scale, np.float64)
 
 
-def _value_scales(values: Floats, attention: Floats, columns: Floats) -> tuple[Floats, float]:
+def value_scales(values: Floats, attention: Floats, columns: Floats) -> tuple[Floats, float]:
     """Scales of the values, and the common ratio of attention outputs' scales to them.
 
     Both must hold their ranges, ``values`` and ``attention`` being the finest scales that do; ``columns`` are the sums

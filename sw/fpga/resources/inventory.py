@@ -12,7 +12,7 @@ from hw.bus.read_master import ReadMaster
 from hw.bus.write_master import WriteMaster
 from hw.compute.drain import recipe
 from hw.compute.lookup import QueueLookup, looked_up
-from hw.compute.writeback import _WAIT_CYCLES, destination
+from hw.compute.writeback import WAIT_CYCLES, destination
 from hw.config import AcceleratorConfig
 from hw.ecp5.platform import Ecp5
 from hw.formats import Numerics
@@ -29,7 +29,7 @@ from hw.memory.blocks import block
 from hw.memory.store import ResidualReader
 from hw.sdram.chip import WORD_BITS
 from hw.sequencer.fetch import RING_COMMANDS
-from hw.softmax.softmax import _FIFO_DEPTH
+from hw.softmax.softmax import FIFO_DEPTH
 from hw.stream.weight_stream import WeightStream
 from hw.tables import PiecewiseTable
 from sw.fpga.resources.block_rams import Memory
@@ -82,7 +82,7 @@ def _compute(config: AcceleratorConfig) -> list[Memory]:
     """Of array, requantiser parameters, engine and write-back."""
     numerics, r, sets = config.numerics, config.requantise_lanes, config.entries_per_chunk
     kept = numerics.bias.width + numerics.multiplier_width + numerics.shift_width
-    steps = max(4, _WAIT_CYCLES * r // config.elements)
+    steps = max(4, WAIT_CYCLES * r // config.elements)
     return [
         Memory(unit="array", name="bank", words=config.bank_words, width=lanes(config).size, count=config.elements),
         Memory(
@@ -106,7 +106,7 @@ def _nonlinear(config: AcceleratorConfig) -> list[Memory]:
     shift_bits, words = Numerics.channel_shift_width, MAX_CHANNELS // config.lanes
     found = [
         Memory(unit="softmax", name="scores", words=config.score_words, width=score_word(config).size),
-        Memory(unit="softmax", name="queue", words=_FIFO_DEPTH - 1, width=config.exponential_lanes * lane_bits),
+        Memory(unit="softmax", name="queue", words=FIFO_DEPTH - 1, width=config.exponential_lanes * lane_bits),
         _table("softmax", "reciprocal", tables.reciprocal),
         _table("softmax", "exp2", tables.exp2, count=config.exponential_lanes),
         Memory(unit="gate", name="queues", words=config.max_experts * tokens, width=queue_entry(config).size),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hw.compute.requantiser import _PIECE
+from hw.compute.requantiser import PIECE_BITS
 from hw.config import AcceleratorConfig
 from hw.ecp5.platform import Ecp5
 from sw.fpga.synthesis.yosys import NARROW_OPERAND
@@ -12,7 +12,7 @@ def multipliers(config: AcceleratorConfig) -> dict[str, int]:
     """Blocks of each unit that has any, on an ECP5."""
     numerics, r = config.numerics, config.requantise_lanes
     residual = numerics.residual_width
-    pieces = -(-numerics.accumulator_width // _PIECE)
+    pieces = -(-numerics.accumulator_width // PIECE_BITS)
     # Rows are normalised and summed by the same lanes, or by lanes of their own.
     norm_lanes = config.layernorm_lanes * (2 if config.layernorm_row_buffer else 1)
     token_bits = (config.max_tokens - 1).bit_length()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from golden.integer.model import IntegerModel
 from golden.model import VisionTransformer
 from hw.formats import Numerics
-from sw.quantiser.layers import _value_scales
+from sw.quantiser.layers import value_scales
 from sw.quantiser.quantise import calibration_images, error_report, quantise
 from sw.quantiser.scales import multiplier_and_shift, quantise_linear, quantise_norm, scalar_multiplier
 from tests.helpers.quantised_models import NUMERICS, float_model, images, quantised_model
@@ -258,8 +258,8 @@ def test_scales_of_values_and_attention_hold_both_ranges():
     values = np.exp(generator.normal(0, 0.5, 40))
     attention = values * generator.uniform(0.05, 1.0, 40)
     for columns in (np.ones(40), np.exp(generator.normal(0, 2, 40))):
-        scale, ratio = _value_scales(values, attention, columns)
+        scale, ratio = value_scales(values, attention, columns)
         assert (scale >= values).all() and (scale * ratio >= attention * (1 - 1e-12)).all()
         plain = (columns * values**2).sum() * ((attention / values).max() ** 2 + 0.1)
         assert (columns * scale**2).sum() * (ratio**2 + 0.1) < plain
-    assert _value_scales(values, values * 2, np.ones(40))[1] == 1.0
+    assert value_scales(values, values * 2, np.ones(40))[1] == 1.0
