@@ -9,23 +9,15 @@ import numpy as np
 from cocotb.triggers import RisingEdge
 
 from hw.config import preset
-from hw.interfaces import StreamKind
 from hw.isa import COMMAND_BYTES, FIELDS, Destination, ErrorCode, Follow, Opcode, decode, encode
 from hw.sequencer.ledger import ENGINE, FOLLOWERS, GATE, IMAGE, NORM, STORE, STREAM
 from sim.bench.streams import StreamMonitor, clock_and_reset, parameters, read, rng, wait_cycles, write
 from tests.helpers.port_bits import port_values
+from tests.hw.sequencer.expected_jobs import DELIVERIES, UNITS, ExpectedJobs
 
 CONFIG = preset(parameters()["preset"])
 PROGRAM_ADDRESS = 0x1000
 WEIGHT_ADDRESS = 0x8000
-UNITS = {
-    Opcode.LINEAR: "engine",
-    Opcode.ATTENTION: "engine",
-    Opcode.LAYERNORM: "layernorm",
-    Opcode.GATE: "gate",
-    Opcode.LOAD_IMAGE: "image",
-    Opcode.STORE: "store",
-}
 UNIT_NUMBERS = {"engine": ENGINE, "layernorm": NORM, "gate": GATE, "image": IMAGE, "store": STORE, "stream": STREAM}
 ROW_PORTS = {"layernorm": "norm_rows", "image": "image_rows"}
 FOLLOWER_PORTS = {
@@ -210,7 +202,7 @@ class Harness:
             for unit in self.units.values():
                 unit.observe()
             opcode = self.program[int(dut.index.value) * COMMAND_BYTES :][:1]
-            if dut.started.value == 1 and opcode and opcode[0] in (Opcode.STAGE, Opcode.LOAD_RESIDUAL):
+            if dut.started.value == 1 and opcode and opcode[0] in DELIVERIES:
                 self.take("block")
             if dut.error__valid.value == 1:
                 payload = int(dut.error__payload.value)
@@ -250,74 +242,6 @@ class Harness:
         raise AssertionError(f"no end; the log holds {len(self.log)} entries")
 
 
-def expected(program: bytes, task: int, counts: list[int]) -> tuple[list[tuple], list[dict]]:
-    """The jobs and the stream blocks of a program, in order."""
-    log: list[tuple] = []
-    blocks: list[dict] = []
-    for index in range(len(program) // COMMAND_BYTES):
-        opcode, c = decode(program[index * COMMAND_BYTES :][:COMMAND_BYTES])
-        if opcode == Opcode.END:
-            break
-        if not c["task_mask"] >> task & 1:
-            continue
-        tiles = -(-c.get("stationary_rows", 0) // CONFIG.elements)
-        at = WEIGHT_ADDRESS + c.get("stream_address", 0)
-        if opcode == Opcode.LINEAR:
-            blocks.append(
-                {"kind": StreamKind.WEIGHTS, "address": at, "bytes": c["stream_bytes"], "channels": c["channels"],
-                 "tiles": 0 if c["swapped"] else tiles, "words": c["words"], "wide": c["wide"]}
-            )  # fmt: skip
-        elif opcode == Opcode.LAYERNORM:
-            channels = c["words"] * CONFIG.lanes
-            blocks.append({"kind": StreamKind.SHIFTS, "address": at, "bytes": c["stream_bytes"], "channels": channels})
-        elif opcode in (Opcode.STAGE, Opcode.LOAD_RESIDUAL):
-            kind = StreamKind.STAGE if opcode == Opcode.STAGE else StreamKind.RESIDUAL
-            block = {"kind": kind, "address": at, "bytes": c["stream_bytes"], "words": c["words"]}
-            blocks.append({**block, "base": c["destination_base"]})
-        if opcode in (Opcode.STAGE, Opcode.LOAD_RESIDUAL):
-            log.append(("block", index))
-        if opcode in UNITS:
-            log.append((UNITS[opcode], {**c, "attention": int(opcode == Opcode.ATTENTION)}))
-        if opcode == Opcode.EXPERTS:
-            for expert in range(c["experts"]):
-                if counts[expert]:
-                    common = {"expert": expert, "steps": counts[expert], "attention": 0}
-                    log.append(
-                        (
-                            "engine",
-                            {
-                                **common,
-                                "gather": 1,
-                                "scatter": 0,
-                                "gelu": 1,
-                                "words": c["source_words"],
-                                "broadcast_base": c["source_base"],
-                                "channels": c["hidden_channels"],
-                            },
-                        )
-                    )
-                    log.append(
-                        (
-                            "engine",
-                            {
-                                **common,
-                                "gather": 0,
-                                "scatter": 1,
-                                "gelu": 0,
-                                "words": c["hidden_words"],
-                                "destination": 1,
-                                "broadcast_unsigned": 1,
-                                "channels": c["channels"],
-                            },
-                        )
-                    )
-                    block = at + expert * c["stream_bytes"]
-                    second = c["stream_bytes"] - c["first_bytes"]
-                    blocks.append({"address": block, "bytes": c["first_bytes"], "words": c["source_words"]})
-                    blocks.append({"address": block + c["first_bytes"], "bytes": second, "channels": c["channels"]})
-    return log, blocks
-
-
 def assert_contains(got: dict, want: dict, where: str) -> None:
     """Every field that both know must agree."""
     for name, value in want.items():
@@ -341,7 +265,8 @@ async def programs_lead_to_their_jobs(dut):
         harness.log.clear()
         await harness.run(program, task=run % 2)
         assert not harness.errors, harness.errors
-        log, blocks = expected(program, run % 2, counts)
+        expected = ExpectedJobs(CONFIG, WEIGHT_ADDRESS, counts).run(program, run % 2)
+        log, blocks = expected.log, expected.blocks
         assert len(harness.log) == len(log), (run, harness.log, log)
         for position, ((name, got), (unit, want)) in enumerate(zip(harness.log, log, strict=True)):
             assert name == unit, f"program {run}, job {position}: went to {name}, expected {unit}"
