@@ -1,4 +1,7 @@
-"""Files written aside and then renamed, so that nobody ever finds half of one; results remembered by content."""
+"""The one way to write a result: aside, then renamed, so that nobody ever finds half of one.
+
+A file aside lies beside its target. Both are then on one file system, where a rename happens at once or not at all.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,9 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +23,13 @@ CACHE = BUILD / "cache"
 
 @contextmanager
 def file_aside(path: Path | str) -> Iterator[Path]:
-    """Yield a path beside ``path`` that takes its place when the block ends without an exception."""
+    """Yield a path beside ``path`` that takes its place when the block ends without an exception.
+
+    The path has the suffix of ``path``, because some writers choose the format by it.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
+    aside = path.with_name(aside_name(path))
     try:
         yield aside
         os.replace(aside, path)
@@ -33,27 +39,47 @@ def file_aside(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def folder_aside(folder: Path | str) -> Iterator[Path]:
-    """Yield an empty folder whose files move into ``folder`` when the block ends without an exception.
+    """Yield an empty folder whose files appear in ``folder`` when the block ends without an exception.
 
-    Files of the same name are replaced, others stay.
+    A new ``folder`` appears as a whole. In one that exists already, files of the same name are replaced, others stay.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    # An existing folder may be on another file system than its parent, so the new files wait inside it.
+    aside = (folder if folder.is_dir() else folder.parent) / aside_name(folder)
+    aside.mkdir()
     try:
         yield aside
-        folder.mkdir(exist_ok=True)
+        if not folder.exists():
+            with suppress(OSError):  # another writer was first
+                aside.rename(folder)
+                return
         for path in sorted(aside.iterdir()):
             os.replace(path, folder / path.name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def keep_newest(folder: Path, pattern: str, count: int) -> None:
-    """Remove all but the ``count`` newest of the files in ``folder`` that match ``pattern``."""
-    files = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in files[count:]:
-        path.unlink(missing_ok=True)
+def aside_name(path: Path) -> str:
+    """Name for what is to become ``path``: hidden, and never given twice."""
+    return f".{uuid.uuid4().hex[:12]}.{path.name}"
+
+
+def move_file(source: Path | str, target: Path | str) -> None:
+    """Let a finished file take the place of ``target``, from another file system too."""
+    with file_aside(target) as aside:
+        shutil.move(source, aside)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write ``text``, whole or not at all."""
+    with file_aside(path) as aside:
+        aside.write_text(text)
+
+
+def write_json(path: Path | str, value: Any, indent: int = 1) -> None:
+    """Write ``value`` as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=indent) + "\n")
 
 
 def check_folder(folder: Path) -> None:
@@ -62,10 +88,11 @@ def check_folder(folder: Path) -> None:
         raise ValueError(f"{folder} is a file; give a folder for the results")
 
 
-def write_json(path: Path | str, value: Any) -> None:
-    """Write ``value`` as indented JSON, whole or not at all."""
-    with file_aside(path) as aside:
-        aside.write_text(json.dumps(value, indent=1) + "\n")
+def keep_newest(folder: Path, pattern: str, count: int) -> None:
+    """Remove all but the ``count`` newest of the files in ``folder`` that match ``pattern``."""
+    files = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in files[count:]:
+        path.unlink(missing_ok=True)
 
 
 def source_digest() -> str:

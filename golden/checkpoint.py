@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
 
+from common.files import file_aside
 from golden.config import ModelConfig
 from golden.model import VisionTransformer
 
@@ -73,9 +73,6 @@ def save(path: str | Path, checkpoint: Checkpoint, *, half: bool = False) -> Non
 
     ``half`` stores half precision; the model should have been rounded to it. Loading gives float32 in either case.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     metadata = {
         "format": FORMAT,
         "config": json.dumps(checkpoint.config.to_dict()),
@@ -90,11 +87,8 @@ def save(path: str | Path, checkpoint: Checkpoint, *, half: bool = False) -> Non
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.model.state_dict().items()}
     if half:
         tensors = {name: value.half() for name, value in tensors.items()}
-    try:
+    with file_aside(path) as aside:
         aside.write_bytes(serialise(tensors, metadata=metadata))
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def build(config: ModelConfig, tensors: Mapping[str, Tensor], *, source: str) -> VisionTransformer:

@@ -14,6 +14,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from common.files import file_aside
 from golden.config import ModelConfig
 from hw.config import AcceleratorConfig
 from hw.isa import COMMAND_BYTES
@@ -283,7 +284,7 @@ class Program:
         return self.outputs[task].read(memory[self.map.output : self.map.output + self.map.output_bytes])
 
     def save(self, path: Path | str) -> None:
-        """Write everything to one safetensors file."""
+        """Write everything to one safetensors file, whole or not at all."""
         header = {
             "model": self.model.to_dict(),
             "config": self.config.to_dict(),
@@ -291,7 +292,8 @@ class Program:
             "map": asdict(self.map),
             "outputs": [asdict(output) for output in self.outputs],
         }
-        save_file({"content": self.content}, str(path), metadata={"tessera_program": json.dumps(header)})
+        with file_aside(path) as aside:
+            save_file({"content": self.content}, str(aside), metadata={"tessera_program": json.dumps(header)})
 
     @classmethod
     def load(cls, path: Path | str) -> Program:

@@ -11,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from common.files import file_aside
 from golden.config import ModelConfig
 from golden.integer import parameters
 from golden.integer.parameters import QuantisedModel
@@ -32,11 +33,11 @@ _CLASSES = {
 
 
 def save(path: str | Path, model: QuantisedModel) -> None:
-    """Write ``model`` to ``path``."""
+    """Write ``model`` to ``path``, whole or not at all."""
     arrays: dict[str, np.ndarray] = {}
     structure = _pack(model, "model", arrays)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    save_file(arrays, path, metadata={"format": FORMAT, "structure": json.dumps(structure)})
+    with file_aside(path) as aside:
+        save_file(arrays, aside, metadata={"format": FORMAT, "structure": json.dumps(structure)})
 
 
 def load(path: str | Path) -> QuantisedModel:

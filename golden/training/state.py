@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.files import file_aside
 from golden.model import VisionTransformer
 
 
@@ -50,12 +50,8 @@ class TrainingState:
             "noise": torch.get_rng_state(),
             "device_noise": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
         }
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
+        with file_aside(path) as aside:
             torch.save(content, aside)
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
 
     def load(self, path: Path, purpose: dict[str, Any]) -> None:
         """Take over a saved state.

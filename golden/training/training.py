@@ -6,7 +6,6 @@ Noisy top-k gating and the load-balancing loss are M3ViT's (NeurIPS 2022); they 
 from __future__ import annotations
 
 import csv
-import json
 import math
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from common.files import file_aside, write_json
 from golden import checkpoint
 from golden.config import ModelConfig
 from golden.model import VisionTransformer
@@ -128,7 +128,7 @@ def train(
     result["minutes"] = round((time.monotonic() - began) / 60, 1)
     checkpoint.save(out, checkpoint.Checkpoint(model=model, metrics=result, **origin), half=recipe.half)
     _write_curve(out.with_suffix(".csv"), state.curve)
-    out.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
+    write_json(out.with_suffix(".json"), result, indent=2)
     out.with_suffix(".resume").unlink(missing_ok=True)
     return result
 
@@ -191,7 +191,7 @@ def _optimise(
 
 
 def _write_curve(path: Path, curve: list[dict[str, float]]) -> None:
-    with path.open("w", newline="") as file:
+    with file_aside(path) as aside, aside.open("w", newline="") as file:
         writer = csv.DictWriter(file, ["step", "segmentation", "depth", "balance", "rate"])
         writer.writeheader()
         writer.writerows({k: v if k == "step" else f"{v:.6g}" for k, v in row.items()} for row in curve)

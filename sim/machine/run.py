@@ -8,7 +8,6 @@ be stopped or snapshot to be verified.
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from common.files import move_file
 from hw.accelerator import Accelerator
 from hw.boards.system import CLIENTS
 from hw.config import AcceleratorConfig
@@ -318,8 +318,7 @@ def run_machine(
                 simulator, "sim.machine.testbench", parameters=parameters, plusargs=plusargs, timeout_s=timeout_s
             )
         if waves:
-            waves[0].parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(work / "waves.vcd", waves[0])
+            move_file(work / "waves.vcd", waves[0])
         outcomes = bench.outputs["frames"]
         return [
             _result(program, frame, job, outcome, work if trace else None)

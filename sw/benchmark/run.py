@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.files import file_aside, write_json
+from common.files import write_json, write_text
 from common.tools import git_id, tool_versions
 from sw.benchmark import attention, frames, host, simulators, switching
 from sw.benchmark.frames import CASES, Case
@@ -79,6 +79,5 @@ def run_bench(
     result |= {"tool_versions": tool_versions(), "git": git_id()}
     out = Path(out)
     write_json(out / "bench.json", result)
-    with file_aside(out / "bench.md") as aside:
-        aside.write_text(to_markdown(result))
+    write_text(out / "bench.md", to_markdown(result))
     return result

@@ -38,7 +38,6 @@ def command(
 
       tessera compile --model m3vit-tiny --board ulx3s-85f
     """
-    from common.files import file_aside
     from hw.boards.board import board as find_board
     from sw.cycles import bound
     from sw.cycles.predict import predict
@@ -53,8 +52,7 @@ def command(
         check_fits(machine(name, activation_width), target)
     with Display() as display:
         program = compile_file(model, name, activation_width, routing, calibration=rule, on_progress=display)
-        with file_aside(out) as aside:
-            program.save(aside)
+        program.save(out)
     kinds = Counter(command.op for command in program.commands)
     table(
         f"{program.model.name} for {program.config.name}: {len(program.commands)} commands",

@@ -45,7 +45,7 @@ def command(
     """
     import numpy as np
 
-    from common.files import file_aside, write_json
+    from common.files import write_json
     from golden.integer import storage
     from sw.data.pictures import load_picture
     from sw.quantiser.calibration import Calibration
@@ -77,8 +77,7 @@ def command(
         "errors": layers,
         "accuracy": scores,
     }
-    with file_aside(out) as aside:
-        storage.save(aside, quantised)
+    storage.save(out, quantised)
     write_json(out.with_suffix(".json"), report)
     _show(report)
     console.print(f"Quantised model: {out}, numbers: {out.with_suffix('.json')}", soft_wrap=True)

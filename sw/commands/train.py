@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
@@ -50,6 +49,7 @@ def command(
 
       tessera train --steps 100 --pool 256 -o build/quick.safetensors
     """
+    from common.files import move_file
     from common.paths import PROJECT_ROOT
     from golden.training.recipes import RECIPES, Recipe
     from golden.training.training import Progress, train
@@ -82,9 +82,8 @@ def command(
             display(progress.stage, progress.fraction, loss)
 
         metrics = train(config, out=aside, seed=seed, recipe=recipe, device=where, resume=resume, report=report)
-    target.parent.mkdir(parents=True, exist_ok=True)
     for suffix in (".json", ".csv", ".safetensors"):
-        os.replace(aside.with_suffix(suffix), target.with_suffix(suffix))
+        move_file(aside.with_suffix(suffix), target.with_suffix(suffix))
     rows = [
         ("mIoU", f"{metrics['held_out']['mean_iou']:.4f}", f"{metrics['constant']['mean_iou']:.4f}"),
         ("depth RMSE in m", f"{metrics['held_out']['depth_rmse_m']:.3f}", f"{metrics['constant']['depth_rmse_m']:.3f}"),

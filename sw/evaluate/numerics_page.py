@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from common.files import file_aside, write_text
 from common.paths import PROJECT_ROOT
 from golden import checkpoint
 from golden.integer import functions
@@ -238,8 +239,8 @@ def draw(path: Path) -> None:
         norm.hist(layernorm_error(width), bins=120, histtype="step", log=True, label=f"A = {width}")
     norm.set(title="LayerNorm of 192 channels", xlabel="error (steps of the activation)", ylabel="values")
     norm.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with file_aside(path) as aside:
+        figure.savefig(aside, dpi=110)
 
 
 def generated(document: str, name: str) -> str:
@@ -272,7 +273,7 @@ def main() -> None:
         document = replace_generated(document, "quantisation", table)
     if options.seeded:
         document = replace_generated(document, "seeded", seeded_table(SEEDED[0], print))
-    DOCUMENT.write_text(document)
+    write_text(DOCUMENT, document)
     draw(FIGURE)
     print(f"wrote {DOCUMENT} and {FIGURE}")
 

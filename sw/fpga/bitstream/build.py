@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cache import Cache, digest, sources
-from common.files import check_folder, file_aside, write_json
+from common.files import check_folder, file_aside, move_file, write_json
 from common.paths import PROJECT_ROOT
 from common.tools import git_id, tool_versions
 from hw.boards.board import Board
@@ -201,7 +201,7 @@ def _synthesise(rtlil: str, work: Path, into: Path, told: OnProgress) -> None:
     modules = count(statistics, FAMILIES["ecp5"])
     total = {name: sum(cost[name] for cost in modules.values()) for name in RESOURCES}
     write_json(into / _CELLS, {"total": total, "modules": modules, "memories": memories})
-    shutil.move(work / NETLIST, into / NETLIST)
+    move_file(work / NETLIST, into / NETLIST)
 
 
 def _check_fit(total: dict[str, int], device: Family, config: AcceleratorConfig, board: Board) -> None:

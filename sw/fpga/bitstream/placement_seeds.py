@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cache import Cache, digest
-from common.files import write_json
+from common.files import move_file, write_json
 from sw.fpga.synthesis.cost import SynthesisError
 from sw.fpga.synthesis.nextpnr import ROUTER, STARTS, place_and_route, settings, tuned
 from sw.fpga.synthesis.yosys import NETLIST
@@ -92,7 +91,7 @@ def route_seeds(
                 name=name,
                 progress=lambda stage, share: told(seed, f"{stage} {share:.0%}", share),
             )
-            shutil.move(work / f"{name}.txt", folder / CONFIGURATION)
+            move_file(work / f"{name}.txt", folder / CONFIGURATION)
             write_json(folder / RESULT, result)
 
         try:

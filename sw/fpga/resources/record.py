@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.files import file_aside
+from common.files import write_text
 from hw.config import AcceleratorConfig
 
 FILE = Path(__file__).with_name("calibration.json")
@@ -86,8 +86,7 @@ class Record:
 
     def save(self, file: Path = FILE) -> None:
         """Write it, a machine's unit or a coefficient's unit a line."""
-        with file_aside(file) as aside:
-            aside.write_text(_indented(asdict(self), depth=4) + "\n")
+        write_text(file, _indented(asdict(self), depth=4) + "\n")
 
     @classmethod
     def load(cls, file: Path = FILE) -> Record:

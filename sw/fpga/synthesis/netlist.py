@@ -9,7 +9,7 @@ from pathlib import Path
 from amaranth.back import rtlil
 
 from common.cache import Cache, digest, sources
-from common.files import file_aside
+from common.files import write_text
 from common.paths import PROJECT_ROOT
 from common.tools import tool_versions
 from hw.accelerator import Accelerator
@@ -51,7 +51,6 @@ def netlist(config: AcceleratorConfig, report: Callable[[float, str], None]) -> 
         shutil.copy(work / _FILE, into)
 
     made = Cache().get("netlist", key, make) / _FILE
-    with file_aside(_WORK / f"{config.name}.v") as path:
-        path.write_text(simulation_source(made.read_text()))
+    write_text(_WORK / f"{config.name}.v", simulation_source(made.read_text()))
     report(1.0, "")
     return _WORK / f"{config.name}.v"

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from common.files import file_aside
+from common.files import write_text
 from sw.fpga.synthesis.cost import SynthesisError
 from sw.fpga.synthesis.yosys import NETLIST
 
@@ -81,8 +81,7 @@ def tuned(netlist: Path, into: Path) -> None:
     for module in design["modules"].values():
         if module.get("attributes", {}).get("top"):
             module["settings"] = ROUTER
-    with file_aside(into) as aside:
-        aside.write_text(json.dumps(design))
+    write_text(into, json.dumps(design))
 
 
 def place_and_route(
