@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from golden.integer.parameters import QuantisedLayerNorm
 from hw.formats import Format, Numerics
 from hw.tables import PiecewiseTable
 
@@ -201,46 +202,31 @@ class Normalised(NamedTuple):
     wide: Integers
 
 
-def layernorm(
-    x: ArrayLike,
-    *,
-    mean_multiplier: int,
-    mean_shift: int,
-    epsilon: int,
-    scale_multiplier: int,
-    shift: int,
-    wide_shift: int,
-    channel_shift: ArrayLike,
-    numerics: Numerics,
-) -> Normalised:
+def layernorm(x: ArrayLike, norm: QuantisedLayerNorm, numerics: Numerics) -> Normalised:
     """Normalise rows of the residual stream; gain and offset belong to the next weights.
 
     Parameters
     ----------
     x:
         (..., D) integers in the residual's format.
-    mean_multiplier, mean_shift:
-        ``1 / D`` as a multiplier and a right shift.
-    epsilon:
-        LayerNorm's epsilon times D**2, in squared units of the residual.
-    scale_multiplier, shift, wide_shift:
-        ``D / scale`` of the outputs, as a multiplier and a right shift for each output.
-    channel_shift:
-        (D,) extra precision bits of each activation channel, 0 to 7.
+    norm:
+        Constants of the norm.
+    numerics:
+        Number formats of the machine.
     """
     x = np.asarray(x, np.int64)
     channels, total = x.shape[-1], x.sum(axis=-1)
     squares, totals = (x * x).sum(axis=-1).astype(object), total.astype(object)
-    variance = np.maximum(channels * squares - totals * totals + int(epsilon), 1)
+    variance = np.maximum(channels * squares - totals * totals + int(norm.epsilon), 1)
     inverse = reciprocal_square_root(variance, numerics)
-    mean = round_shift(total * mean_multiplier, mean_shift)
-    scale = round_shift(inverse.mantissa * scale_multiplier, _MANTISSA)[..., None]
+    mean = round_shift(total * norm.mean_multiplier, norm.mean_shift)
+    scale = round_shift(inverse.mantissa * norm.scale_multiplier, _MANTISSA)[..., None]
     product = saturate(x - mean[..., None], numerics.residual) * scale
     exponent = inverse.exponent[..., None]
-    narrow_shift = np.clip(shift + exponent - np.asarray(channel_shift, np.int64), 0, MAXIMUM_SHIFT)
+    narrow_shift = np.clip(norm.shift + exponent - np.asarray(norm.channel_shift, np.int64), 0, MAXIMUM_SHIFT)
     return Normalised(
         saturate(round_shift(product, narrow_shift), numerics.activation),
-        saturate(round_shift(product, np.clip(wide_shift + exponent, 0, MAXIMUM_SHIFT)), numerics.wide),
+        saturate(round_shift(product, np.clip(norm.wide_shift + exponent, 0, MAXIMUM_SHIFT)), numerics.wide),
     )
 
 

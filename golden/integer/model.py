@@ -206,7 +206,7 @@ class IntegerModel:
         return functions.gelu_activation(y, mlp.gelu_multiplier, mlp.gelu_shift, self.numerics)
 
     def _normalise(self, x: Integers, norm: QuantisedLayerNorm) -> functions.Normalised:
-        return functions.layernorm(x, numerics=self.numerics, **vars(norm))
+        return functions.layernorm(x, norm, self.numerics)
 
     def _linear(self, x: NDArray, linear: QuantisedLinear, name: str, format: Format | None = None) -> Integers:
         sums = self._fits(matmul(x, linear.weight.T), name)

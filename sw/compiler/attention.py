@@ -9,12 +9,12 @@ import numpy as np
 from golden.integer.parameters import QuantisedAttention, QuantisedLayer, QuantisedLinear
 from hw.isa import Destination, Follow, Opcode, Unit
 from program.program import Tensor
-from sw.compiler.emission import NOTHING, Emitter, suffix
+from sw.compiler.emission import NOTHING, Emitter, Order, Product, suffix
 from sw.compiler.weights import pad_axis, parameter_bytes, spread
 from sw.cycles import bound
 
 
-class AttentionLowering(Emitter):
+class AttentionLowering:
     """Emits the attention of each layer; its tensors take turns in the scratchpad as the plan says.
 
     Q follows LayerNorm, which follows what it normalises. V's weights are staged while Q and K are computed: the engine
@@ -23,66 +23,78 @@ class AttentionLowering(Emitter):
     Where not all heads fit on chip they go through Q, K, V and attention in groups, each in the place of the one
     before: when the engine takes a product it has read all that the command before needed. V's weights of the next
     group are staged while the attention of this one is computed, which needs none.
+
+    Parameters
+    ----------
+    emitter:
+        Collector of the commands.
     """
 
-    def attend(self, layer: QuantisedLayer, name: str, *, after: Unit, follow: Follow) -> None:
-        """Emit one layer's attention, from LayerNorm (``after`` and ``follow`` are its) to the residual stream."""
-        g, model, projection = self.geometry, self.model, layer.attention.projection
-        normed = self.tensor(f"{name}.norm1", model.tokens, model.dim)
-        self.norm(layer.norm1, normed, after=after, follow=follow)
+    def __init__(self, emitter: Emitter) -> None:
+        self._emitter = emitter
+        self._geometry, self._config, self._model = emitter.geometry, emitter.config, emitter.model
+
+    def attend(self, layer: QuantisedLayer, name: str, order: Order) -> None:
+        """Emit one layer's attention, from LayerNorm, which runs in this ``order``, to the residual stream."""
+        emitter, g, model, projection = self._emitter, self._geometry, self._model, layer.attention.projection
+        normed = emitter.tensor(f"{name}.norm1", model.tokens, model.dim)
+        emitter.norm(layer.norm1, normed, order=order)
         rows = Follow.NORM
-        for heads in self.plan.tiling.heads(g):
+        for heads in emitter.plan.tiling.heads(g):
             self._mix(layer.attention, normed, name, heads, follow=rows)
             rows = Follow.NOTHING
-        columns = spread(projection.weight, 1, model.head_dim, g.head_words * self.config.lanes)
-        self.linear(
+        columns = spread(projection.weight, 1, model.head_dim, g.head_words * self._config.lanes)
+        emitter.linear(
             f"{name}.projection",
-            QuantisedLinear(**{**vars(projection), "weight": columns}),
-            self.residual(f"{name}.residual_attention"),
-            source=self.plan.bases[f"{name}.attention"],
-            words=g.heads_words,
-            steps=model.tokens,
-            destination=Destination.RESIDUAL_ADD,
-            after=Unit.ENGINE,
+            Product(
+                linear=QuantisedLinear(**{**vars(projection), "weight": columns}),
+                tensor=emitter.residual(f"{name}.residual_attention"),
+                source=emitter.plan.bases[f"{name}.attention"],
+                words=g.heads_words,
+                steps=model.tokens,
+                destination=Destination.RESIDUAL_ADD,
+            ),
+            Order(after=Unit.ENGINE),
         )
 
     def _mix(self, attention: QuantisedAttention, normed: Tensor, name: str, heads: range, *, follow: Follow) -> None:
         """Q, K, V and attention of some heads; ``follow`` is of the first product."""
-        g, model = self.geometry, self.model
+        emitter, g, model = self._emitter, self._geometry, self._model
         part = suffix("head", heads, model.heads)
-        q, k = (self.heads(f"{name}.{kind}", heads) for kind in ("q", "k"))
+        q, k = (emitter.heads(f"{name}.{kind}", heads) for kind in ("q", "k"))
         # The first group's weights come beside Q and K, the others' beside the attention before.
         weights = None if follow else self._stage(attention.v, name, heads, part)
         for label, linear, tensor, rows in (
             ("query", attention.q, q, follow),
             ("key", attention.k, k, Follow.NOTHING),
         ):
-            self.linear(
+            emitter.linear(
                 f"{name}.{label}{part}",
-                self._of_heads(linear, heads),
-                tensor,
-                source=normed.base,
-                words=g.dim_words,
-                steps=model.tokens,
-                destination=Destination.ACTIVATION,
-                channels=len(heads) * g.head_words * self.config.lanes,
-                heads=True,
-                after=NOTHING,
-                follow=rows,
+                Product(
+                    linear=self._of_heads(linear, heads),
+                    tensor=tensor,
+                    source=normed.base,
+                    words=g.dim_words,
+                    steps=model.tokens,
+                    destination=Destination.ACTIVATION,
+                    channels=len(heads) * g.head_words * self._config.lanes,
+                    heads=True,
+                ),
+                Order(after=NOTHING, follow=rows),
             )
         weights = weights or self._stage(attention.v, name, heads, part)
         value = self._value(attention.v, normed, weights, name, heads, part)
-        mixed = self.heads(f"{name}.attention", heads)
+        mixed = emitter.heads(f"{name}.attention", heads)
         base, stride = mixed.base + heads.start * g.head_words, g.heads_words
         extent = (model.tokens - 1) * stride + mixed.stride
         mixed = Tensor(**{**vars(mixed), "base": base, "stride": stride, "extent": extent})
-        self.emit(
+        emitter.emit(
             Opcode.ATTENTION,
             f"{name}.attention{part}",
             *self._attention_tensors(name, heads),
             mixed,
-            work=bound.attention(self.config, tokens=model.tokens, heads=len(heads), head_dim=model.head_dim),
-            after=Unit.ENGINE,
+            work=bound.attention(self._config, tokens=model.tokens, heads=len(heads), head_dim=model.head_dim),
+            order=Order(after=Unit.ENGINE),
             query_base=q.base,
             query_stride=q.stride,
             key_base=k.base,
@@ -102,13 +114,13 @@ class AttentionLowering(Emitter):
 
     def _of_heads(self, linear: QuantisedLinear, heads: range) -> QuantisedLinear:
         """The output channels of some heads."""
-        size = self.model.head_dim
+        size = self._model.head_dim
         channels = slice(heads.start * size, heads.stop * size)
         return QuantisedLinear(**{name: np.asarray(values)[channels] for name, values in vars(linear).items()})
 
     def _attention_tensors(self, name: str, heads: range) -> tuple[Tensor, ...]:
         """Scores, exponentials and query scales: tiles of P queries through double buffers."""
-        c, model = self.config, self.model
+        c, model = self._config, self._model
         shape = (len(heads), model.tokens, model.tokens)
         common: dict[str, Any] = {
             "shape": shape,
@@ -132,7 +144,7 @@ class AttentionLowering(Emitter):
             layout="exponentials",
             base=c.attention_buffer(0) + c.query_words,
             room=room,
-            extent=room + self.geometry.token_words,
+            extent=room + self._geometry.token_words,
             lanes=c.lanes,
             signed=False,
             **common,
@@ -155,19 +167,19 @@ class AttentionLowering(Emitter):
 
     def _stage(self, linear: QuantisedLinear, name: str, heads: range, part: str) -> Tensor:
         """Stage V's weights of some heads."""
-        g = self.geometry
+        g = self._geometry
         if np.any(linear.bias):
             raise ValueError(f"{name}.v has a bias; fold it into the projection's, as attention weights sum to 1")
-        channels = len(heads) * g.head_words * self.config.lanes
-        linear = self.pad_outputs(self._of_heads(linear, heads), channels, heads=True)
-        weights = self.tensor(f"{name}.v_weights", channels, self.model.dim)
-        matrix = self.narrow(pad_axis(linear.weight, 1, g.dim_words * self.config.lanes))
-        self.emit(
+        channels = len(heads) * g.head_words * self._config.lanes
+        linear = self._emitter.pad_outputs(self._of_heads(linear, heads), channels, heads=True)
+        weights = self._emitter.tensor(f"{name}.v_weights", channels, self._model.dim)
+        matrix = self._emitter.narrow(pad_axis(linear.weight, 1, g.dim_words * self._config.lanes))
+        self._emitter.emit(
             Opcode.STAGE,
             f"{weights.name}{part}",
             weights,
-            after=NOTHING,
-            **self.block(matrix.view(np.uint8).reshape(-1)),
+            order=Order(after=NOTHING),
+            **self._emitter.block(matrix.view(np.uint8).reshape(-1)),
             destination_base=weights.base,
             words=channels * g.dim_words,
         )
@@ -177,24 +189,24 @@ class AttentionLowering(Emitter):
         self, linear: QuantisedLinear, normed: Tensor, weights: Tensor, name: str, heads: range, part: str
     ) -> Tensor:
         """Multiply with the staged weights, roles swapped, so that V is written transposed."""
-        g, model, channels = self.geometry, self.model, weights.shape[0]
-        linear = self.pad_outputs(self._of_heads(linear, heads), channels, heads=True)
-        value = self.heads(f"{name}.v", heads)
+        g, model, channels = self._geometry, self._model, weights.shape[0]
+        linear = self._emitter.pad_outputs(self._of_heads(linear, heads), channels, heads=True)
+        value = self._emitter.heads(f"{name}.v", heads)
         changes = {"layout": "transposed", "stride": g.token_words, "extent": channels * g.token_words}
         value = Tensor(**{**vars(value), **changes})
-        self.emit(
+        self._emitter.emit(
             Opcode.LINEAR,
             f"{name}.value{part}",
             value,
             work=bound.linear(
-                self.config,
+                self._config,
                 macs=model.tokens * model.dim * len(heads) * model.head_dim,
                 steps=channels,
                 stationary_rows=model.tokens,
                 words=g.dim_words,
             ),
-            after=Unit.STREAM,
-            **self.block(parameter_bytes(linear.bias, linear.multiplier, linear.shift)),
+            order=Order(after=Unit.STREAM),
+            **self._emitter.block(parameter_bytes(linear.bias, linear.multiplier, linear.shift)),
             broadcast_base=weights.base,
             broadcast_stride=g.dim_words,
             steps=channels,

@@ -50,13 +50,14 @@ def compile_model(quantised: QuantisedModel, config: AcceleratorConfig) -> Progr
     plan.check()
     lowering = Lowering(quantised, plan)
     lowering.lower()
-    if len(lowering.commands) > config.max_commands:
+    emitter = lowering.emitter
+    if len(emitter.commands) > config.max_commands:
         raise CapacityError(
-            f"model '{quantised.config.name}' needs {len(lowering.commands)} commands, configuration '{config.name}' "
+            f"model '{quantised.config.name}' needs {len(emitter.commands)} commands, configuration '{config.name}' "
             f"stamps {config.max_commands}; enlarge max_commands"
         )
-    commands = np.frombuffer(b"".join(lowering.encoded), np.uint8)
-    stream = lowering.stream.content()
+    commands = np.frombuffer(b"".join(emitter.encoded), np.uint8)
+    stream = emitter.stream.content()
     weights = padded(len(commands), PAGE)
     image = padded(weights + len(stream), PAGE)
     output = padded(image + 3 * quantised.config.image_height * quantised.config.image_width, PAGE)
@@ -67,10 +68,10 @@ def compile_model(quantised: QuantisedModel, config: AcceleratorConfig) -> Progr
     return Program(
         model=quantised.config,
         config=config,
-        commands=tuple(lowering.commands),
+        commands=tuple(emitter.commands),
         map=MemoryMap(
             program=0,
-            program_bytes=len(lowering.commands) * COMMAND_BYTES,
+            program_bytes=len(emitter.commands) * COMMAND_BYTES,
             weights=weights,
             weights_bytes=len(stream),
             image=image,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,72 @@ def suffix(kind: str, part: range, count: int) -> str:
     return f".{kind}{part.start}" if len(part) == 1 else f".{kind}s{part.start}-{part.stop - 1}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """When a command runs.
+
+    Parameters
+    ----------
+    task_mask:
+        Tasks that run the command, bit t for task t.
+    after:
+        Units that must be idle before the command starts.
+    follow:
+        Unit whose rows the command reads while that unit writes them.
+    """
+
+    task_mask: int = ALL_TASKS
+    after: Unit = EVERYTHING
+    follow: Follow = Follow.NOTHING
+
+
+ALONE = Order()
+"""The command runs for every task, and nothing runs beside it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """A LINEAR command with streamed weights.
+
+    Parameters
+    ----------
+    linear:
+        Weights and constants of the layer.
+    tensor:
+        Result.
+    source:
+        Word address of the input's first row.
+    words:
+        Words per input row.
+    steps:
+        Input rows.
+    destination:
+        Memory that takes the result.
+    channels:
+        Output channels with padding; by default as few as whole words hold.
+    heads:
+        Whether every head is padded to whole words, instead of the last channel.
+    gelu:
+        Multiplier and shift of the GELU behind the product; None for no GELU.
+    wide:
+        Whether inputs and weights have 16 bits.
+    unsigned:
+        Whether inputs are unsigned.
+    """
+
+    linear: QuantisedLinear
+    tensor: Tensor
+    source: int
+    words: int
+    steps: int
+    destination: Destination
+    channels: int | None = None
+    heads: bool = False
+    gelu: tuple[int, int] | None = None
+    wide: bool = False
+    unsigned: bool = False
+
+
 class Emitter:
     """Collects commands, stream blocks and tensors.
 
@@ -52,22 +119,20 @@ class Emitter:
         opcode: Opcode,
         name: str,
         *tensors: Tensor,
+        order: Order = ALONE,
         work: Work | None = None,
-        task_mask: int = ALL_TASKS,
-        after: Unit = EVERYTHING,
-        follow: Follow = Follow.NOTHING,
         **fields: int,
     ) -> None:
-        """Append one command; ``fields`` are those of the opcode. Without ``after`` it runs alone."""
+        """Append one command; ``fields`` are those of the opcode."""
         work = work or Work()
-        self.encoded.append(encode(opcode, task_mask=task_mask, after=after, follow=follow, **fields))
+        self.encoded.append(encode(opcode, **vars(order), **fields))
         self.commands.append(
             Command(
                 index=len(self.commands),
                 name=name,
                 op=opcode.name,
                 layer=self.layer,
-                task_mask=task_mask,
+                task_mask=order.task_mask,
                 macs=work.macs,
                 ideal_cycles=work.ideal_cycles,
                 stream_bytes=fields.get("stream_bytes", 0) * fields.get("experts", 1),
@@ -145,58 +210,46 @@ class Emitter:
         return narrow
 
     def linear(
-        self,
-        name: str,
-        linear: QuantisedLinear,
-        tensor: Tensor,
-        *,
-        source: int,
-        words: int,
-        steps: int,
-        destination: Destination,
-        channels: int | None = None,
-        gelu: tuple[int, int] | None = None,
-        heads: bool = False,
-        task_mask: int = ALL_TASKS,
-        after: Unit = EVERYTHING,
-        follow: Follow = Follow.NOTHING,
-        block: dict[str, Any] | None = None,
-        **flags: int,
+        self, name: str, product: Product, order: Order = ALONE, *, block: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """One LINEAR with streamed weights; ``flags`` are ``wide`` and ``broadcast_unsigned``.
+        """Append one LINEAR with streamed weights.
 
         Returns where its block of the weight stream lies, for a later LINEAR to read it again as its ``block``.
         """
-        macs = steps * linear.weight.size
-        channels = padded(len(linear.weight), self.config.lanes) if channels is None else channels
-        wide = bool(flags.get("wide"))
+        linear, tensor, words, steps = product.linear, product.tensor, product.words, product.steps
+        channels = padded(len(linear.weight), self.config.lanes) if product.channels is None else product.channels
         if block is None:
-            block = self.block(self.linear_block(self.pad_outputs(linear, channels, heads), words, wide))
+            outputs = self.pad_outputs(linear, channels, product.heads)
+            block = self.block(self.linear_block(outputs, words, product.wide))
+        # Scores have a memory of their own, which their tile addresses.
+        addressed = product.destination != Destination.SCORE
+        gelu_multiplier, gelu_shift = product.gelu or (0, 0)
         self.emit(
             Opcode.LINEAR,
             name,
             tensor,
-            work=bound.linear(self.config, macs=macs, steps=steps, stationary_rows=channels, words=words),
-            task_mask=task_mask,
-            after=after,
-            follow=follow,
+            order=order,
+            work=bound.linear(
+                self.config, macs=steps * linear.weight.size, steps=steps, stationary_rows=channels, words=words
+            ),
             **block,
-            broadcast_base=source,
+            broadcast_base=product.source,
             broadcast_stride=words,
+            broadcast_unsigned=int(product.unsigned),
             steps=steps,
             words=words,
             stationary_base=0,
             stationary_stride=0,
             stationary_rows=channels,
             channels=channels,
-            destination_base=0 if destination == Destination.SCORE else tensor.base,
-            destination_stride=0 if destination == Destination.SCORE else tensor.stride,
-            destination=destination,
-            gelu=int(gelu is not None),
+            destination_base=tensor.base if addressed else 0,
+            destination_stride=tensor.stride if addressed else 0,
+            destination=product.destination,
             swapped=0,
-            **{"wide": 0, "broadcast_unsigned": 0, **flags},
-            gelu_multiplier=gelu[0] if gelu else 0,
-            gelu_shift=gelu[1] if gelu else 0,
+            wide=int(product.wide),
+            gelu=int(product.gelu is not None),
+            gelu_multiplier=gelu_multiplier,
+            gelu_shift=gelu_shift,
         )
         return block
 
@@ -206,21 +259,17 @@ class Emitter:
         tensor: Tensor,
         wide: Tensor | None = None,
         *,
+        order: Order = ALONE,
         skip: int = 0,
-        task_mask: int = ALL_TASKS,
-        after: Unit = EVERYTHING,
-        follow: Follow = Follow.NOTHING,
     ) -> None:
-        """One LAYERNORM of the residual rows from ``skip`` on, with its channel shifts."""
+        """Append one LAYERNORM of the residual rows from ``skip`` on, with its channel shifts."""
         words = self.geometry.dim_words
         shifts = pad_axis(np.asarray(norm.channel_shift, np.uint8), 0, words * self.config.lanes)
         self.emit(
             Opcode.LAYERNORM,
             tensor.name,
             *([tensor] if wide is None else [tensor, wide]),
-            task_mask=task_mask,
-            after=after,
-            follow=follow,
+            order=order,
             **self.block(shifts),
             source_base=skip * words,
             source_stride=words,

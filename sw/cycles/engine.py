@@ -48,6 +48,37 @@ class EngineJob:
     period: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class LinearShape:
+    """What a linear job computes.
+
+    Parameters
+    ----------
+    steps:
+        Input rows.
+    words:
+        Words per input row.
+    tiles:
+        Tiles of weights, or of held rows if ``swapped``.
+    swapped:
+        Whether the scratchpad holds the tiles, and not the weight stream.
+    looked_up:
+        Whether an expert's queue says which rows are read.
+    residual:
+        Whether results go to the residual memory.
+    gelu:
+        Multiplier and shift of the GELU behind the product; None for no GELU.
+    """
+
+    steps: int
+    words: int
+    tiles: int
+    swapped: bool = False
+    looked_up: bool = False
+    residual: bool = False
+    gelu: tuple[int, int] | None = None
+
+
 class EngineModel:
     """Job after job; at most one linear job has results on their way when the next is taken."""
 
@@ -80,22 +111,28 @@ class EngineModel:
     def linear(
         self,
         offered: float,
+        shape: LinearShape,
         *,
-        steps: int,
-        words: int,
-        tiles: int,
         parameters: float,
         ready: np.ndarray | None = None,
-        swapped: bool = False,
-        looked_up: bool = False,
-        residual: bool = False,
-        gelu: tuple[int, int] | None = None,
         delivered: Sequence[float] = (),
     ) -> EngineJob:
-        """A linear job, whose parameter sets are there at ``parameters`` and row r of its source at ``ready[r]``.
+        """Run a linear job.
 
-        The chunks of its first tiles were ``delivered`` already; the others are taken from the stream.
+        Parameters
+        ----------
+        offered:
+            Cycle from which the engine can take the job.
+        shape:
+            Size and kind of the job.
+        parameters:
+            Cycle in which the parameter sets are there.
+        ready:
+            Cycle in which each row of the source is there; None if all are.
+        delivered:
+            Cycles in which the chunks of the first tiles were taken; the others are taken from the stream.
         """
+        steps, words, gelu, swapped = shape.steps, shape.words, shape.gelu, shape.swapped
         job = self._take(offered)
         before = self.jobs[-2].written if len(self.jobs) > 1 else 0.0
         start = max(job.taken + START, parameters)
@@ -103,13 +140,13 @@ class EngineModel:
             if gelu != self._gelu:
                 start = max(start, before + 1)
             self._gelu = gelu
-        first = start + (LOOKED_UP if looked_up else LISTED)
+        first = start + (LOOKED_UP if shape.looked_up else LISTED)
         job.period = period = max(words, self.groups)
         end, begin, first_begin, infinite = first, first, first, float("inf")
         freed = [start + LOAD_BEGINS, start + LOAD_BEGINS]
         loads = 0.0
         rows: np.ndarray | None = None
-        for tile in range(tiles):
+        for tile in range(shape.tiles):
             if swapped:
                 writes = first_begin + period + self.write if tile else infinite
                 loads = shared(max(loads, freed[tile % 2]), words * self._config.elements, period, writes, infinite)
@@ -133,9 +170,9 @@ class EngineModel:
         if rows is None:
             rows = begin + period * np.arange(1.0, steps + 1)
         job.last_beat = end
-        update = Writeback.RESIDUAL_UPDATE if residual else 0
+        update = Writeback.RESIDUAL_UPDATE if shape.residual else 0
         job.rows = rows + self.write + update
-        if residual:
+        if shape.residual:
             job.reads = job.rows - RESIDUAL_READ
         job.written = end + self.write + update
         self.ready = max(end + ComputeEngine.NEXT_JOB, before + 1)

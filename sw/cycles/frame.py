@@ -14,7 +14,7 @@ from hw.sequencer.dispatch import UNIT_OF
 from hw.sequencer.fetch import RING_COMMANDS
 from program.program import Command, Program
 from sw.cycles.bus import Bus
-from sw.cycles.engine import EngineJob, EngineModel, shared
+from sw.cycles.engine import EngineJob, EngineModel, LinearShape, shared
 from sw.cycles.image import ImageModel
 from sw.cycles.stream import WeightStreamModel
 from sw.cycles.units import GateModel, NormModel, StoreModel
@@ -169,15 +169,17 @@ class FrameModel:
         source = self._followed(Follow(fields["follow"]), taken)
         job = self._engine.linear(
             taken,
-            steps=fields["steps"],
-            words=fields["words"],
-            tiles=tiles,
+            LinearShape(
+                steps=fields["steps"],
+                words=fields["words"],
+                tiles=tiles,
+                swapped=bool(fields["swapped"]),
+                residual=fields["destination"] in (Destination.RESIDUAL_ADD, Destination.RESIDUAL_SET),
+                gelu=(fields["gelu_multiplier"], fields["gelu_shift"]) if fields["gelu"] else None,
+            ),
             parameters=parameters,
             delivered=delivered,
             ready=source,
-            swapped=bool(fields["swapped"]),
-            residual=fields["destination"] in (Destination.RESIDUAL_ADD, Destination.RESIDUAL_SET),
-            gelu=(fields["gelu_multiplier"], fields["gelu_shift"]) if fields["gelu"] else None,
         )
         self._stream.end()
         self._written(job, fields["channels"])
@@ -269,14 +271,16 @@ class FrameModel:
                 parameters = self._stream.parameters(channels)
                 job = self._engine.linear(
                     taken,
-                    steps=count,
-                    words=fields["hidden_words" if second else "source_words"],
-                    tiles=-(-channels // config.elements),
+                    LinearShape(
+                        steps=count,
+                        words=fields["hidden_words" if second else "source_words"],
+                        tiles=-(-channels // config.elements),
+                        looked_up=True,
+                        residual=second,
+                        gelu=None if second else gelu,
+                    ),
                     parameters=parameters,
                     ready=self._followed(Follow.ENGINE, taken) if second else None,
-                    looked_up=True,
-                    residual=second,
-                    gelu=None if second else gelu,
                 )
                 self._stream.end()
                 self._written(job, channels)

@@ -20,6 +20,7 @@ from common.files import file_aside, write_text
 from common.paths import PROJECT_ROOT
 from golden import checkpoint
 from golden.integer import functions
+from golden.integer.parameters import QuantisedLayerNorm
 from golden.seeded.gates import ROUTINGS
 from hw.config import preset
 from hw.formats import ACTIVATION_WIDTHS, Format, Numerics
@@ -119,8 +120,7 @@ def layernorm_error(width: int) -> Floats:
     multiplier, shift = scalar_multiplier(_CHANNELS / scale / 2**extra)
     mean_multiplier, mean_shift = scalar_multiplier(1 / _CHANNELS)
     epsilon = round(1e-6 * _CHANNELS**2 * 4.0**numerics.residual.fraction)
-    got = functions.layernorm(
-        x,
+    norm = QuantisedLayerNorm(
         mean_multiplier=mean_multiplier,
         mean_shift=mean_shift,
         epsilon=epsilon,
@@ -128,8 +128,8 @@ def layernorm_error(width: int) -> Floats:
         shift=shift,
         wide_shift=0,
         channel_shift=np.full(_CHANNELS, extra),
-        numerics=numerics,
-    ).activation
+    )
+    got = functions.layernorm(x, norm, numerics).activation
     centred = x - x.mean(axis=1, keepdims=True)
     exact = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + epsilon / _CHANNELS**2) / scale
     inside = np.abs(exact) < numerics.activation.maximum

@@ -24,7 +24,7 @@ from hw.formats import Format, Numerics
 from sw.quantiser.calibration import Calibration
 from sw.quantiser.observation import Observation, array, bias_offsets, is_routed
 from sw.quantiser.rounding import Moments
-from sw.quantiser.scales import Norm, mean_error, quantise_linear, quantise_norm, scalar_multiplier
+from sw.quantiser.scales import LinearInput, Norm, mean_error, quantise_linear, quantise_norm, scalar_multiplier
 
 Floats = NDArray[np.float64]
 
@@ -142,11 +142,13 @@ class LayerQuantiser:
             projection=quantise_linear(
                 array(projection.weight),
                 array(projection.bias) + array(projection.weight) @ offset,
-                input_scale=attention_scale,
+                LinearInput(
+                    form=self.numerics.activation,
+                    scale=attention_scale,
+                    moments=self.seen.moments(f"{name}.attention"),
+                ),
                 output_scale=self.residual_scale,
-                input_format=self.numerics.activation,
                 numerics=self.numerics,
-                moments=self.seen.moments(f"{name}.attention"),
             ),
             score_multiplier=score_multiplier,
             score_shift=score_shift,
@@ -174,9 +176,8 @@ class LayerQuantiser:
         return quantise_linear(
             weight[:, : config.dim] * array(block.norm2.weight),
             bias,
-            input_scale=norm.wide_scale,
+            LinearInput(form=self.numerics.wide, scale=norm.wide_scale),
             output_scale=math.log(2) / 2.0**self.numerics.score.fraction,
-            input_format=self.numerics.wide,
             weight_format=self.numerics.wide,
             numerics=self.numerics,
         )
@@ -195,12 +196,14 @@ class LayerQuantiser:
             quantise_linear(
                 weight,
                 bias,
-                input_scale=2.0 ** (shift - output) / multiplier,
+                LinearInput(
+                    form=self.numerics.unsigned_activation,
+                    scale=2.0 ** (shift - output) / multiplier,
+                    zero_point=self.numerics.gelu_zero_point / 2.0**output,
+                    moments=self.seen.moments(source),
+                ),
                 output_scale=self.residual_scale,
-                input_format=self.numerics.unsigned_activation,
-                zero_point=self.numerics.gelu_zero_point / 2.0**output,
                 numerics=self.numerics,
-                moments=self.seen.moments(source),
             )
             for weight, bias, source in zip(weights2, biases2, hidden, strict=True)
         )
@@ -234,11 +237,9 @@ class LayerQuantiser:
         return quantise_linear(
             weight * array(layer_norm.weight),
             bias + weight @ array(layer_norm.bias) if constant else bias,
-            input_scale=norm.scale,
+            LinearInput(form=self.numerics.activation, scale=norm.scale, moments=moments),
             output_scale=output_scale,
-            input_format=self.numerics.activation,
             numerics=self.numerics,
-            moments=moments,
             correct_mean=constant,
         )
 

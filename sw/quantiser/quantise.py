@@ -22,7 +22,7 @@ from sw.quantiser.calibration import Calibration
 from sw.quantiser.layers import LayerQuantiser
 from sw.quantiser.observation import Observation, array
 from sw.quantiser.rounding import Moments
-from sw.quantiser.scales import mean_error, quantise_linear
+from sw.quantiser.scales import LinearInput, mean_error, quantise_linear
 
 HEADROOM = 1.1
 """Ranges that hold everything are the largest magnitudes seen on the calibration images times this."""
@@ -81,11 +81,9 @@ def quantise(
     embedding = quantise_linear(
         filters,
         0.0,
-        input_scale=PIXEL_SCALE,
+        LinearInput(form=numerics.pixel, scale=PIXEL_SCALE, moments=pixels),
         output_scale=residual,
-        input_format=numerics.pixel,
         numerics=numerics,
-        moments=pixels,
         correct_mean=False,
     )
     initial[1:] += array(model.patch_embed.proj.bias) + mean_error(embedding, filters, pixels, PIXEL_SCALE, residual)

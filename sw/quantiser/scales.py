@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -47,41 +48,63 @@ def scalar_multiplier(ratio: float) -> tuple[int, int]:
     return int(multiplier), int(shift)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LinearInput:
+    """What a linear layer reads.
+
+    Parameters
+    ----------
+    form:
+        Format of the integers.
+    scale:
+        Real value of one step: a scalar, or one for each input.
+    zero_point:
+        Real value that the input carries on top; the bias takes it off again.
+    moments:
+        Statistics of the real inputs, if they are known.
+    """
+
+    form: Format
+    scale: float | Floats
+    zero_point: float = 0.0
+    moments: Moments | None = None
+
+
 def quantise_linear(
     weight: Floats,
     bias: ArrayLike,
+    source: LinearInput,
     *,
-    input_scale: float | Floats,
     output_scale: float | Floats,
-    input_format: Format,
     numerics: Numerics,
     weight_format: Format | None = None,
-    zero_point: float = 0.0,
-    moments: Moments | None = None,
     correct_mean: bool = True,
 ) -> QuantisedLinear:
     """Quantise one linear layer; weights get a scale for each output channel by their largest magnitude.
 
-    Where needed the scale grows until no input whatsoever can overflow the accumulator, nor the bias its 32 bits.
+    The scale grows, where it must, until no input can overflow the accumulator, and the bias fits its 32 bits.
 
     Parameters
     ----------
     weight, bias:
-        (outputs, inputs) and (outputs,), real.
-    input_scale, output_scale:
-        Real value of one step: a scalar, or one for each input or output.
-    zero_point:
-        Real value that the input carries on top; taken off again through the bias.
-    moments:
-        Of the real inputs: weights are rounded with feedback then, and the bias takes up what that adds on average,
-        if ``correct_mean``.
+        Real weights (outputs, inputs) and biases (outputs,).
+    source:
+        Input of the layer. If its moments are known, weights are rounded with feedback.
+    output_scale:
+        Real value of one step: a scalar, or one for each output.
+    numerics:
+        Number formats of the machine.
+    weight_format:
+        Format of the weights; by default that of ``numerics``.
+    correct_mean:
+        Whether the bias takes up what rounding with feedback adds on average.
     """
-    form = weight_format or numerics.weight
-    scaled = weight * np.asarray(input_scale)  # real output of one input step
+    form, moments = weight_format or numerics.weight, source.moments
+    scaled = weight * np.asarray(source.scale)  # real output of one input step
     bias = np.broadcast_to(np.asarray(bias, np.float64), len(scaled))
-    zero_steps = zero_point / np.asarray(input_scale, np.float64)
+    zero_steps = source.zero_point / np.asarray(source.scale, np.float64)
     constant = np.abs(bias) + np.abs((scaled * zero_steps).sum(axis=1))
-    largest_input = max(-input_format.minimum, input_format.maximum)
+    largest_input = max(-source.form.minimum, source.form.maximum)
     room = (1 << (numerics.accumulator_width - 1)) - scaled.shape[1] * largest_input - 2
     bounds = (
         np.abs(scaled).max(axis=1) / form.maximum,
@@ -93,7 +116,7 @@ def quantise_linear(
     if moments is None:
         integers = np.rint(scaled / step[:, None])
     else:
-        real = np.broadcast_to(np.asarray(input_scale, np.float64), scaled.shape[1])
+        real = np.broadcast_to(np.asarray(source.scale, np.float64), scaled.shape[1])
         integers = round_with_feedback(scaled / step[:, None], moments.covariance / np.outer(real, real), form.maximum)
         if correct_mean:
             bias = bias + (weight - integers * step[:, None] / real) @ moments.mean

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from golden.integer import functions
+from golden.integer.parameters import QuantisedLayerNorm
 from hw.config import AcceleratorConfig
 from hw.isa import COMMAND_BYTES, Destination, Opcode, decode
 from program.program import Program
@@ -261,7 +262,8 @@ class Emulator:
         x = self.residual[f["source_base"] + rows * f["source_stride"] + words].reshape(f["rows"], -1)[:, :channels]
         shifts = self._stream(f["stream_address"], size)[:channels].astype(np.int64)
         names = ("mean_multiplier", "mean_shift", "epsilon", "scale_multiplier", "shift", "wide_shift")
-        y = functions.layernorm(x, **{name: f[name] for name in names}, channel_shift=shifts, numerics=n)
+        norm = QuantisedLayerNorm(**{name: f[name] for name in names}, channel_shift=shifts)
+        y = functions.layernorm(x, norm, n)
         narrow = np.pad(y.activation, ((0, 0), (0, size - channels)))
         self._write_words("scratchpad", f["destination_base"] + rows * f["destination_stride"] + words, narrow)
         if f["wide"]:

@@ -1,8 +1,8 @@
 """The vectorised arithmetic against its definition element by element, and against float64."""
 
 import math
+from dataclasses import replace
 from fractions import Fraction
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from golden.integer import functions
+from golden.integer.parameters import QuantisedLayerNorm
 from hw.formats import ACTIVATION_WIDTHS, Numerics
 from tests.golden.integer import reference
 
@@ -141,17 +142,17 @@ def test_attention_exponentials_are_relative_to_each_query_s_maximum():
     assert functions.attention_exponentials(scores, N).tolist() == [[0, 255, 128], [255, 255, 181]]
 
 
-def _norm_parameters(channels: int, numerics: Numerics) -> dict:
+def _norm_parameters(channels: int, numerics: Numerics) -> QuantisedLayerNorm:
     generator = np.random.default_rng(channels)
-    return {
-        "mean_multiplier": round(2**22 / channels),
-        "mean_shift": 22,
-        "epsilon": round(1e-6 * channels**2 * 4**numerics.residual.fraction),
-        "scale_multiplier": 49152,
-        "shift": 14 - numerics.activation_width // 2,
-        "wide_shift": 1,
-        "channel_shift": generator.integers(0, 8, channels),
-    }
+    return QuantisedLayerNorm(
+        mean_multiplier=round(2**22 / channels),
+        mean_shift=22,
+        epsilon=round(1e-6 * channels**2 * 4**numerics.residual.fraction),
+        scale_multiplier=49152,
+        shift=14 - numerics.activation_width // 2,
+        wide_shift=1,
+        channel_shift=generator.integers(0, 8, channels),
+    )
 
 
 @pytest.mark.parametrize("width", ACTIVATION_WIDTHS)
@@ -164,14 +165,14 @@ def test_layernorm_equals_its_definition(width: int, channels: int):
     rows += [generator.integers(-(2**b), 2**b, channels) for b in (1, 4, 10, numerics.residual_width - 1)]
     rows += [np.where(generator.random(channels) < 0.5, *bounds)]
     x, parameters = np.array(rows, np.int64), _norm_parameters(channels, numerics)
-    got = functions.layernorm(x, numerics=numerics, **parameters)
+    got = functions.layernorm(x, parameters, numerics)
     for row, narrow, wide in zip(x.tolist(), got.activation.tolist(), got.wide.tolist(), strict=True):
-        assert (narrow, wide) == reference.layernorm(row, SimpleNamespace(**parameters), numerics)
+        assert (narrow, wide) == reference.layernorm(row, parameters, numerics)
 
 
 def test_layernorm_survives_a_constant_row_without_epsilon():
-    parameters = _norm_parameters(8, N) | {"epsilon": 0}
-    assert not functions.layernorm(np.full((1, 8), -777), numerics=N, **parameters).activation.any()
+    parameters = replace(_norm_parameters(8, N), epsilon=0)
+    assert not functions.layernorm(np.full((1, 8), -777), parameters, N).activation.any()
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -8,6 +8,7 @@ import numpy as np
 from cocotb.triggers import RisingEdge
 
 from golden.integer.functions import layernorm
+from golden.integer.parameters import QuantisedLayerNorm
 from hw.config import AcceleratorConfig
 from hw.interfaces import RESIDUAL_LATENCY
 from sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, cycle, parameters, record, rng
@@ -116,9 +117,9 @@ def padded(values: np.ndarray, words: int, config: AcceleratorConfig) -> np.ndar
 
 def expected_writes(x, job, shifts, config) -> tuple[np.ndarray, np.ndarray]:
     """Addresses and data (lanes) of all words of a job, in order; a row's narrow words come first."""
-    constants = ("channels", "mean_multiplier", "mean_shift", "epsilon", "scale_multiplier", "shift", "wide_shift")
-    arguments = {name: job[name] for name in constants if name != "channels"}
-    outputs = layernorm(x, **arguments, channel_shift=shifts, numerics=config.numerics)
+    constants = ("mean_multiplier", "mean_shift", "epsilon", "scale_multiplier", "shift", "wide_shift")
+    norm = QuantisedLayerNorm(**{name: job[name] for name in constants}, channel_shift=shifts)
+    outputs = layernorm(x, norm, config.numerics)
     mask = (1 << config.numerics.activation_width) - 1
     parts = [(job["destination_base"], job["destination_stride"], outputs.activation & mask, job["words"])]
     if job["wide"]:

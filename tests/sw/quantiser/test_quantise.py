@@ -16,7 +16,7 @@ from golden.model import VisionTransformer
 from hw.formats import Numerics
 from sw.quantiser.layers import value_scales
 from sw.quantiser.quantise import calibration_images, error_report, quantise
-from sw.quantiser.scales import multiplier_and_shift, quantise_linear, quantise_norm, scalar_multiplier
+from sw.quantiser.scales import LinearInput, multiplier_and_shift, quantise_linear, quantise_norm, scalar_multiplier
 from tests.helpers.quantised_models import NUMERICS, float_model, images, quantised_model
 
 N = NUMERICS[8]
@@ -46,9 +46,12 @@ def test_multipliers_of_extreme_ratios():
         multiplier_and_shift([1.0, 70000.0])
 
 
-def linear(weight, bias, **options):
-    defaults = {"input_scale": 0.02, "output_scale": 0.05, "input_format": N.activation, "numerics": N}
-    return quantise_linear(np.asarray(weight, float), bias, **(defaults | options))
+INPUT = LinearInput(form=N.activation, scale=0.02)
+
+
+def linear(weight, bias, source=INPUT, **options):
+    defaults = {"output_scale": 0.05, "numerics": N}
+    return quantise_linear(np.asarray(weight, float), bias, source, **(defaults | options))
 
 
 def test_weights_use_each_channel_s_range_and_outputs_come_close():
@@ -65,7 +68,7 @@ def test_weights_use_each_channel_s_range_and_outputs_come_close():
 def test_a_zero_point_leaves_no_trace():
     weight = np.random.default_rng(2).normal(size=(6, 30)) + 0.5
     zero = 2786 / 2**14
-    layer = linear(weight, 0.0, input_scale=zero / 40, zero_point=zero, input_format=N.unsigned_activation)
+    layer = linear(weight, 0.0, LinearInput(form=N.unsigned_activation, scale=zero / 40, zero_point=zero))
     assert (np.full(30, 40) @ layer.weight.T + layer.bias == 0).all()
 
 
@@ -87,9 +90,13 @@ def test_no_input_overflows_the_accumulator_and_no_bias_its_field(width: int, in
         (numerics.wide, numerics.wide),
     ):
         layer = linear(
-            weight, [0.0, 1e3, -1e6, 1e7], numerics=numerics, input_format=form, weight_format=weight_form,
-            input_scale=1e-4, output_scale=1.0,
-        )  # fmt: skip
+            weight,
+            [0.0, 1e3, -1e6, 1e7],
+            LinearInput(form=form, scale=1e-4),
+            output_scale=1.0,
+            numerics=numerics,
+            weight_format=weight_form,
+        )
         largest = max(-form.minimum, form.maximum)
         total = np.abs(layer.weight.astype(np.int64)).sum(axis=1) * largest + np.abs(layer.bias)
         assert (total < 2 ** (numerics.accumulator_width - 1)).all()

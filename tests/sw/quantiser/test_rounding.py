@@ -8,7 +8,7 @@ from golden.integer.model import IntegerModel
 from sw.quantiser.observation import Observation
 from sw.quantiser.quantise import error_report, quantise
 from sw.quantiser.rounding import Moments, round_with_feedback
-from sw.quantiser.scales import quantise_linear
+from sw.quantiser.scales import LinearInput, quantise_linear
 from tests.helpers.quantised_models import NUMERICS, float_model, images, quantised_model
 
 N = NUMERICS[12]
@@ -54,7 +54,11 @@ def test_the_bias_takes_up_what_rounding_adds_on_average():
     errors = []
     for known in (None, moments(rows)):
         layer = quantise_linear(
-            weight, bias, input_scale=scale, output_scale=0.01, input_format=N.activation, numerics=N, moments=known
+            weight,
+            bias,
+            LinearInput(form=N.activation, scale=scale, moments=known),
+            output_scale=0.01,
+            numerics=N,
         )
         got = (inputs @ layer.weight.T + layer.bias) * layer.multiplier * 0.5**layer.shift * 0.01
         errors.append(got - (rows @ weight.T + bias))
@@ -67,9 +71,12 @@ def test_a_zero_point_does_not_count_as_the_inputs_mean():
     rows = np.abs(correlated(3000, 40, 4)) * 0.1
     weight, scale, zero = generator.normal(size=(10, 40)), 0.01, 0.17
     layer = quantise_linear(
-        weight, 0.0, input_scale=scale, output_scale=0.01, input_format=N.unsigned_activation, numerics=N,
-        zero_point=zero, moments=moments(rows),
-    )  # fmt: skip
+        weight,
+        0.0,
+        LinearInput(form=N.unsigned_activation, scale=scale, zero_point=zero, moments=moments(rows)),
+        output_scale=0.01,
+        numerics=N,
+    )
     inputs = np.rint((rows + zero) / scale)
     error = (inputs @ layer.weight.T + layer.bias) * layer.multiplier * 0.5**layer.shift * 0.01 - rows @ weight.T
     assert np.abs(error.mean(axis=0)).max() < 0.02 < np.abs((rows @ weight.T).mean(axis=0)).min() + 0.02
