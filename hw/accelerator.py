@@ -33,21 +33,17 @@ from hw.config import AcceleratorConfig
 from hw.control.control import ControlRegisters
 from hw.gate.gate import Gate, queue_write
 from hw.image.loader import ImageLoader
-from hw.interfaces import (
+from hw.interfaces.axi import Axi4Lite, Axi4Read, Axi4Write, read_request_layout
+from hw.interfaces.compute import query_scale_layout
+from hw.interfaces.jobs import place_layout, run_state_layout
+from hw.interfaces.memory import (
     MEMORY_LATENCY,
-    Axi4Lite,
-    Axi4Read,
-    Axi4Write,
-    Strobe,
-    bank_exponentials,
-    place,
-    query_scale,
-    read_request,
-    residual_write,
-    run_state,
-    score_write,
-    scratch_write,
+    bank_exponentials_layout,
+    residual_write_layout,
+    score_write_layout,
+    scratch_write_layout,
 )
+from hw.interfaces.strobe import Strobe
 from hw.isa import CycleCause, ErrorCode, StallSource
 from hw.layernorm.layernorm import LayerNorm
 from hw.memory.residual import ResidualMemory
@@ -68,13 +64,15 @@ FETCH, PIXELS, WEIGHTS = range(3)
 def trace_payloads(config: AcceleratorConfig) -> dict[str, data.Layout]:
     """Payloads of the trace ports: one for each memory that commands write, and the weight stream's requests."""
     return {
-        "scratchpad": scratch_write(config),
-        "residual": residual_write(config),
-        "score": score_write(config),
-        "exponential": bank_exponentials(config),
+        "scratchpad": scratch_write_layout(config),
+        "residual": residual_write_layout(config),
+        "score": score_write_layout(config),
+        "exponential": bank_exponentials_layout(config),
         "queue": queue_write(config),
-        "query": data.StructLayout({"address": 1, "scales": data.ArrayLayout(query_scale(config), config.elements)}),
-        "stream": read_request(config),
+        "query": data.StructLayout(
+            {"address": 1, "scales": data.ArrayLayout(query_scale_layout(config), config.elements)}
+        ),
+        "stream": read_request_layout(config),
     }
 
 
@@ -101,12 +99,12 @@ class Accelerator(wiring.Component):
     read, write: Out(Axi4Read), Out(Axi4Write)
         Memory: program, weights, image; results.
     state:
-        Whether it is busy, and what became of the latest run; see :func:`hw.interfaces.run_state`.
+        Whether it is busy, and what became of the latest run; see :func:`hw.interfaces.jobs.run_state_layout`.
     interrupt:
         Level, until cleared by the host.
     trace_MEMORY: Out(Strobe), trace_MEMORY_place
-        Payloads of :func:`trace_payloads`; and whose write it is (``hw.interfaces.place``): command, its expert << 16,
-        second expert matrix << 31.
+        Payloads of :func:`trace_payloads`; and whose write it is (``hw.interfaces.jobs.place_layout``): command, its
+        expert << 16, second expert matrix << 31.
     trace_place:
         Place of the engine's latest job.
     """
@@ -118,7 +116,7 @@ class Accelerator(wiring.Component):
             "control": In(Axi4Lite()),
             "read": Out(Axi4Read(config)),
             "write": Out(Axi4Write(config)),
-            "state": Out(run_state()),
+            "state": Out(run_state_layout()),
             "interrupt": Out(1),
         }
         if trace:
@@ -267,7 +265,7 @@ class Accelerator(wiring.Component):
         # Range errors are reported a little after the access; of a write and a read the write's.
         readers = {"scratchpad": sequencer.engine_place, "residual": self._residual_reader}
         for name, memory in (("residual", residual), ("scratchpad", scratchpad)):
-            user = Signal(place(self._config), name=f"{name}_user")
+            user = Signal(place_layout(self._config), name=f"{name}_user")
             m.d.comb += user.eq(Mux(memory.write.valid, self._writers[name], readers[name]))
             user = delay(m, user, BEYOND_LATENCY, name=f"{name}_user")
             with m.If(memory.range_error.valid):
@@ -370,8 +368,8 @@ class Accelerator(wiring.Component):
         config, places = self._config, self._sequencer.places
         scratchpad, residual, writeback = self._scratchpad, self._residual, self._writeback
         sources = ((self._layernorm, NORM), (self._image, IMAGE), (self._stream, STREAM))
-        scratch = WriteArbiter(config, scratch_write(config), len(sources))
-        loaded = WriteArbiter(config, residual_write(config), 1)
+        scratch = WriteArbiter(config, scratch_write_layout(config), len(sources))
+        loaded = WriteArbiter(config, residual_write_layout(config), 1)
         m.submodules.scratch_arbiter, m.submodules.residual_arbiter = scratch, loaded
         connect(m, writeback.scratch_write, scratch.urgent)
         connect(m, writeback.residual_write, loaded.urgent)
@@ -403,7 +401,7 @@ class Accelerator(wiring.Component):
             (self._store.read_enable, self._store.read_address, STORE),
         )
         # A register between readers and memory: RESIDUAL_LATENCY has it.
-        reader = Signal(place(self._config))
+        reader = Signal(place_layout(self._config))
         m.d.sync += residual.read_enable.eq(Cat(*(enable for enable, _, _ in readers)).any())
         m.d.comb += [
             layernorm.residual_read_ready.eq(~self._writeback.residual_read_enable),

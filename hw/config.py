@@ -7,6 +7,9 @@ from typing import Any
 
 from hw.formats import Numerics
 
+MAX_CHANNELS = 1024
+"""Channels of the longest padded row that LayerNorm takes, in every build."""
+
 
 def _power_of_two(value: int) -> bool:
     return value > 0 and value & (value - 1) == 0

@@ -7,7 +7,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import Strobe, place
+from hw.interfaces.jobs import place_layout
+from hw.interfaces.strobe import Strobe
 
 
 class WriteArbiter(wiring.Component):
@@ -36,11 +37,11 @@ class WriteArbiter(wiring.Component):
         super().__init__(
             {
                 "urgent": In(Strobe(payload)),
-                "urgent_place": In(place(config)),
+                "urgent_place": In(place_layout(config)),
                 "waiting": In(stream.Signature(payload)).array(patient),
-                "waiting_place": In(place(config)).array(patient),
+                "waiting_place": In(place_layout(config)).array(patient),
                 "write": Out(Strobe(payload)),
-                "writer": Out(place(config)),
+                "writer": Out(place_layout(config)),
             }
         )
 

@@ -3,36 +3,9 @@
 from __future__ import annotations
 
 from amaranth.hdl import Module, Signal, ValueLike
-from amaranth.lib import data
 
 BLINK_SECONDS = 0.05
 """How long an event shows on a light."""
-
-
-def lights() -> data.StructLayout:
-    """One bit a light, light 0 first.
-
-    Members
-    -------
-    heartbeat:
-        Half a second on, half a second off: the clock runs and nothing is held in reset.
-    initialised:
-        The memory may be used.
-    link_activity:
-        A good frame came over the serial line.
-    link_error:
-        Something that came over the serial line was not right.
-    busy:
-        The accelerator computes.
-    done:
-        The latest run reached its end.
-    failed:
-        It was halted by an error.
-    saturated:
-        A residual value saturated in it.
-    """
-    names = "heartbeat initialised link_activity link_error busy done failed saturated"
-    return data.StructLayout({name: 1 for name in names.split()})
 
 
 def shown(m: Module, event: ValueLike, cycles: int, *, name: str) -> Signal:

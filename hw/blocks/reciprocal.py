@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from amaranth.hdl import Assert, Cat, Const, Format, Module, ResetSignal, Signal, Value
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.blocks.piecewise import Piecewise
 from hw.blocks.pipeline import delay
 from hw.formats import Numerics
-from hw.interfaces import Strobe
+from hw.interfaces.arithmetic import scaled_mantissa_layout
+from hw.interfaces.strobe import Strobe
 from hw.tables import PiecewiseTable
-
-
-def scaled_mantissa(exponents: int) -> data.StructLayout:
-    """``mantissa * 2**-16 * 2**-exponent``: mantissa of 17 bits in (32768, 65536], exponent 0 to ``exponents - 1``."""
-    return data.StructLayout({"mantissa": Numerics.mantissa_fraction + 1, "exponent": range(max(2, exponents))})
 
 
 class Normaliser(wiring.Component):
@@ -76,7 +72,9 @@ class _ScaledLookup(wiring.Component):
         self._normaliser = Normaliser(-(-width // digit) * digit, digit)
         self._exponents = -(-width // digit)
         self.latency = self._normaliser.latency + Piecewise.LATENCY
-        super().__init__({"argument": In(Strobe(width)), "result": Out(Strobe(scaled_mantissa(self._exponents)))})
+        super().__init__(
+            {"argument": In(Strobe(width)), "result": Out(Strobe(scaled_mantissa_layout(self._exponents)))}
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

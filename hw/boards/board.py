@@ -44,7 +44,7 @@ class Board:
     reset:
         Button that holds the machine in reset.
     lights:
-        Pins of the lights, in the order of :func:`hw.blocks.lights.lights`; may be fewer.
+        Pins of the lights, in the order of :func:`hw.interfaces.link.lights_layout`; may be fewer.
     memory:
         The SDRAM chip, or bytes of block RAM.
     loader:

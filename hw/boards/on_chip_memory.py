@@ -8,10 +8,18 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import BLOCK_LATENCY, Axi4Read, Axi4Write, Strobe
+from hw.interfaces.axi import Axi4Read, Axi4Write
+from hw.interfaces.memory import BLOCK_LATENCY
+from hw.interfaces.sdram import (
+    SIZE_BYTES,
+    WORD_BITS,
+    finished_word_layout,
+    read_word_layout,
+    row_run_layout,
+    write_word_layout,
+)
+from hw.interfaces.strobe import Strobe
 from hw.sdram.bridge import MemoryBridge
-from hw.sdram.chip import SIZE_BYTES, WORD_BITS
-from hw.sdram.interfaces import finished_word, read_word, row_run, write_word
 
 LEAST_BYTES = 4096
 
@@ -39,14 +47,14 @@ class WordStore(wiring.Component):
     def __init__(self, size_bytes: int, clients: int) -> None:
         self._words = 8 * size_bytes // WORD_BITS
         self._clients = clients
-        finished = finished_word(clients)
+        finished = finished_word_layout(clients)
         super().__init__(
             {
-                "run": In(stream.Signature(row_run(clients))),
-                "write_data": In(stream.Signature(write_word())),
+                "run": In(stream.Signature(row_run_layout(clients))),
+                "write_data": In(stream.Signature(write_word_layout())),
                 "writer": Out(finished["client"].shape),
                 "written": Out(Strobe(finished)),
-                "read": Out(Strobe(read_word(clients))),
+                "read": Out(Strobe(read_word_layout(clients))),
             }
         )
 
@@ -54,7 +62,7 @@ class WordStore(wiring.Component):
         """Keep one run and walk it."""
         m = Module()
         run = self.run
-        current, address, active = Signal(row_run(self._clients)), Signal(exact_log2(self._words)), Signal()
+        current, address, active = Signal(row_run_layout(self._clients)), Signal(exact_log2(self._words)), Signal()
         access, last = Signal(), Signal()
         m.d.comb += [
             run.ready.eq(~active),
@@ -99,7 +107,7 @@ class WordStore(wiring.Component):
 
     def _note(self, m: Module, asked: Signal, origin: Cat) -> None:
         """Whose word it is travels along with it."""
-        note = data.StructLayout({"valid": 1, "origin": finished_word(self._clients)})
+        note = data.StructLayout({"valid": 1, "origin": finished_word_layout(self._clients)})
         earlier = Signal(note)
         m.d.comb += [earlier.valid.eq(asked), earlier.origin.eq(origin)]
         for step in range(BLOCK_LATENCY):

@@ -9,12 +9,13 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.accelerator import Accelerator
-from hw.blocks.lights import BLINK_SECONDS, lights, shown
+from hw.blocks.lights import BLINK_SECONDS, shown
 from hw.boards.on_chip_memory import OnChipMemory
 from hw.bus.axi_slices import connect_sliced
 from hw.config import AcceleratorConfig
+from hw.interfaces.link import lights_layout
 from hw.link.link import IDLE_SECONDS, HostLink
-from hw.link.protocol import Identity
+from hw.protocol import Identity
 from hw.sdram.memory import SdramMemory
 
 CLIENTS = 2
@@ -51,7 +52,7 @@ class System(wiring.Component):
     rx, tx:
         Serial line, as the device sees it; ``rx`` synchronised to the clock.
     lights:
-        :func:`hw.blocks.lights.lights`, from registers.
+        :func:`hw.interfaces.link.lights_layout`, from registers.
     pads:
         To the SDRAM chip, as of the memory; absent if that has none.
 
@@ -78,7 +79,7 @@ class System(wiring.Component):
         self._memory, self._clock_hz = memory, identity.clock_hz
         self._accelerator = accelerator or Accelerator(config)
         self._link = HostLink(config, baud=baud, identity=identity, idle_seconds=idle_seconds)
-        members = {"rx": In(1, init=1), "tx": Out(1, init=1), "lights": Out(lights())}
+        members = {"rx": In(1, init=1), "tx": Out(1, init=1), "lights": Out(lights_layout())}
         if isinstance(memory, SdramMemory):
             members["pads"] = memory.signature.members["pads"]
         super().__init__(members)

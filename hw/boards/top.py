@@ -14,7 +14,7 @@ from hw.boards.board import Board, Pin
 from hw.boards.system import System
 from hw.config import AcceleratorConfig
 from hw.ecp5.pll import Pll
-from hw.link.protocol import Identity
+from hw.protocol import Identity
 from hw.sdram.chip import SdramChip
 from hw.sdram.pins import SdramPins, chip_clock_delay
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.blocks.register_slice import RegisterSlice
 from hw.config import AcceleratorConfig
-from hw.interfaces import read_request
+from hw.interfaces.axi import beat_run_layout, read_request_layout
 
 PAGE_BYTES = 4096
 """AXI4 (section A3.4.1): a burst must not cross a boundary of this many bytes."""
@@ -19,11 +19,6 @@ def longest_burst(config: AcceleratorConfig, wanted: int = 256) -> int:
     """Largest power of two of beats that is at most ``wanted``, allowed by AXI and within a page."""
     beats = min(wanted, 256, PAGE_BYTES // config.memory_bytes)
     return 1 << (beats.bit_length() - 1)
-
-
-def beat_run() -> data.StructLayout:
-    """A run of beats in memory: first byte address (a multiple of the bus width) and length, any number of bursts."""
-    return data.StructLayout({"address": 32, "beats_minus_one": 32})
 
 
 class BurstSplitter(wiring.Component):
@@ -63,8 +58,8 @@ class BurstSplitter(wiring.Component):
         self._burst_beats = burst_beats
         super().__init__(
             {
-                "run": In(stream.Signature(beat_run())),
-                "burst": Out(stream.Signature(read_request(config))),
+                "run": In(stream.Signature(beat_run_layout())),
+                "burst": Out(stream.Signature(read_request_layout(config))),
                 "busy": Out(1),
             }
         )

@@ -7,9 +7,10 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.bus.bursts import BurstSplitter, beat_run
+from hw.bus.bursts import BurstSplitter
 from hw.config import AcceleratorConfig
-from hw.interfaces import Strobe, read_request
+from hw.interfaces.axi import beat_run_layout, read_request_layout
+from hw.interfaces.strobe import Strobe
 
 
 class Prefetcher(wiring.Component):
@@ -27,7 +28,7 @@ class Prefetcher(wiring.Component):
     Members
     -------
     run:
-        Runs of beats; :func:`hw.bus.bursts.beat_run`.
+        Runs of beats; :func:`hw.interfaces.axi.beat_run_layout`.
     request, response:
         Client port of the read master.
     beat:
@@ -46,8 +47,8 @@ class Prefetcher(wiring.Component):
         self._burst_beats = burst_beats
         super().__init__(
             {
-                "run": In(stream.Signature(beat_run())),
-                "request": Out(stream.Signature(read_request(config))),
+                "run": In(stream.Signature(beat_run_layout())),
+                "request": Out(stream.Signature(read_request_layout(config))),
                 "response": In(Strobe(8 * config.memory_bytes)),
                 "beat": Out(stream.Signature(8 * config.memory_bytes)),
             }

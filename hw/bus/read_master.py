@@ -10,9 +10,11 @@ from amaranth.utils import exact_log2
 
 from hw.blocks.register_slice import RegisterSlice
 from hw.bus.bursts import PAGE_BYTES
-from hw.bus.window import burst_end, error_report, outside_window
+from hw.bus.window import burst_end, outside_window
 from hw.config import AcceleratorConfig
-from hw.interfaces import Axi4Read, Strobe, read_request
+from hw.interfaces.axi import Axi4Read, read_request_layout
+from hw.interfaces.errors import error_record_layout
+from hw.interfaces.strobe import Strobe
 from hw.isa import ErrorCode
 
 INCREMENTING = 1
@@ -66,13 +68,13 @@ class ReadMaster(wiring.Component):
         self._clients = clients
         super().__init__(
             {
-                "request": In(stream.Signature(read_request(config))).array(clients),
+                "request": In(stream.Signature(read_request_layout(config))).array(clients),
                 "response": Out(Strobe(8 * config.memory_bytes)).array(clients),
                 "bus": Out(Axi4Read(config)),
                 "window_base": In(32),
                 "window_limit": In(32),
                 "halt": In(1),
-                "error": Out(Strobe(error_report())),
+                "error": Out(Strobe(error_record_layout())),
                 "quiescent": Out(1),
                 "beat": Out(1),
             }

@@ -9,11 +9,6 @@ from amaranth.utils import exact_log2
 from hw.config import AcceleratorConfig
 
 
-def error_report() -> data.StructLayout:
-    """Why the machine halts (an ``hw.isa.ErrorCode``) and which address it concerns."""
-    return data.StructLayout({"code": 8, "address": 32})
-
-
 def burst_end(config: AcceleratorConfig, burst: data.View) -> Value:
     """First byte address beyond a ``read_request`` burst: 33 bits, so that it cannot wrap."""
     return burst.address + Cat(Const(0, exact_log2(config.memory_bytes)), burst.beats_minus_one) + config.memory_bytes

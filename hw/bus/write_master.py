@@ -8,11 +8,13 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
-from hw.bus.bursts import BurstSplitter, beat_run, longest_burst
+from hw.bus.bursts import BurstSplitter, longest_burst
 from hw.bus.read_master import INCREMENTING
-from hw.bus.window import burst_end, error_report, outside_window
+from hw.bus.window import burst_end, outside_window
 from hw.config import AcceleratorConfig
-from hw.interfaces import Axi4Write, Strobe
+from hw.interfaces.axi import Axi4Write, beat_run_layout
+from hw.interfaces.errors import error_record_layout
+from hw.interfaces.strobe import Strobe
 from hw.isa import ErrorCode
 
 
@@ -27,7 +29,7 @@ class WriteMaster(wiring.Component):
     Members
     -------
     run:
-        Where to write; :func:`hw.bus.bursts.beat_run`.
+        Where to write; :func:`hw.interfaces.axi.beat_run_layout`.
     beat:
         What to write: the beats of all runs, in order.
     bus:
@@ -53,13 +55,13 @@ class WriteMaster(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "run": In(stream.Signature(beat_run())),
+                "run": In(stream.Signature(beat_run_layout())),
                 "beat": In(stream.Signature(8 * config.memory_bytes)),
                 "bus": Out(Axi4Write(config)),
                 "window_base": In(32),
                 "window_limit": In(32),
                 "halt": In(1),
-                "error": Out(Strobe(error_report())),
+                "error": Out(Strobe(error_record_layout())),
                 "idle": Out(1),
                 "quiescent": Out(1),
                 "transferred": Out(1),

@@ -11,7 +11,15 @@ from hw.blocks.multiplier import Multiplier
 from hw.blocks.pipeline import copy
 from hw.compute.bank import StationaryBanks
 from hw.config import AcceleratorConfig
-from hw.interfaces import MEMORY_LATENCY, Strobe, accumulators, bank_exponentials, bank_fill, bank_hold, beat, lanes
+from hw.interfaces.compute import accumulators_layout, beat_layout
+from hw.interfaces.memory import (
+    MEMORY_LATENCY,
+    bank_exponentials_layout,
+    bank_fill_layout,
+    bank_hold_layout,
+    lanes_layout,
+)
+from hw.interfaces.strobe import Strobe
 
 
 class ComputeArray(wiring.Component):
@@ -53,12 +61,12 @@ class ComputeArray(wiring.Component):
         self.LATENCY = StationaryBanks.LATENCY + Multiplier.LATENCY + (config.lanes - 1).bit_length() + 1
         super().__init__(
             {
-                "beat": In(Strobe(beat(config))),
-                "broadcast": In(lanes(config)),
-                "fill": In(stream.Signature(bank_fill(config))),
-                "hold": In(Strobe(bank_hold(config))),
-                "exponentials": In(stream.Signature(bank_exponentials(config))),
-                "result": Out(Strobe(accumulators(config))),
+                "beat": In(Strobe(beat_layout(config))),
+                "broadcast": In(lanes_layout(config)),
+                "fill": In(stream.Signature(bank_fill_layout(config))),
+                "hold": In(Strobe(bank_hold_layout(config))),
+                "exponentials": In(stream.Signature(bank_exponentials_layout(config))),
+                "result": Out(Strobe(accumulators_layout(config))),
             }
         )
 

@@ -9,7 +9,15 @@ from amaranth.lib.wiring import In, Out
 
 from hw.blocks.pipeline import copy, delay
 from hw.config import AcceleratorConfig
-from hw.interfaces import BLOCK_LATENCY, MEMORY_LATENCY, Strobe, bank_exponentials, bank_fill, bank_hold, lanes
+from hw.interfaces.memory import (
+    BLOCK_LATENCY,
+    MEMORY_LATENCY,
+    bank_exponentials_layout,
+    bank_fill_layout,
+    bank_hold_layout,
+    lanes_layout,
+)
+from hw.interfaces.strobe import Strobe
 
 
 class StationaryBanks(wiring.Component):
@@ -51,12 +59,12 @@ class StationaryBanks(wiring.Component):
         self._words = max(config.exponential_lanes, config.words_per_chunk)
         super().__init__(
             {
-                "fill": In(stream.Signature(bank_fill(config))),
-                "hold": In(Strobe(bank_hold(config))),
-                "exponentials": In(stream.Signature(bank_exponentials(config))),
+                "fill": In(stream.Signature(bank_fill_layout(config))),
+                "hold": In(Strobe(bank_hold_layout(config))),
+                "exponentials": In(stream.Signature(bank_exponentials_layout(config))),
                 "read_enable": In(1),
                 "read_address": In(range(config.bank_words)),
-                "read_data": Out(data.ArrayLayout(lanes(config), config.elements)),
+                "read_data": Out(data.ArrayLayout(lanes_layout(config), config.elements)),
             }
         )
 
@@ -88,7 +96,7 @@ class StationaryBanks(wiring.Component):
         m.d.sync += takes.eq(Cat(hold.valid, exponentials.valid & exponentials.ready, fill.valid & fill.ready))
         extended = self._gather(m, raised, takes[1])
         # Elements that are written at once get words of their own; others may see the same one.
-        words = [Signal(lanes(self.config).size, name=f"word_{j}", reset_less=True) for j in range(self._words)]
+        words = [Signal(lanes_layout(self.config).size, name=f"word_{j}", reset_less=True) for j in range(self._words)]
         target = Signal.like(address, name="target", reset_less=True)
         with m.If(takes.any()):
             m.d.sync += target.eq(address)
@@ -124,7 +132,7 @@ class StationaryBanks(wiring.Component):
         """
         stream, config = self.exponentials, self.config
         width = config.numerics.activation_width
-        chosen, keep = Signal(config.lanes), Signal(lanes(config).size)
+        chosen, keep = Signal(config.lanes), Signal(lanes_layout(config).size)
         stays = ~(chosen | taken.clear.replicate(config.lanes))
         m.d.comb += [
             chosen.eq(1 << taken.lane),

@@ -11,21 +11,17 @@ from hw.blocks.sleep import lasting, sleeping
 from hw.compute.gelu import Gelu
 from hw.compute.requantiser import Requantiser, Target
 from hw.config import AcceleratorConfig
-from hw.interfaces import (
-    MEMORY_LATENCY,
+from hw.interfaces.compute import (
     ParameterMode,
     StepKind,
-    Strobe,
-    accumulators,
-    job_constants,
-    parameter_set,
-    query_scale,
+    accumulators_layout,
+    job_constants_layout,
+    parameter_set_layout,
+    query_scale_layout,
+    recipe_layout,
 )
-
-
-def recipe(config: AcceleratorConfig) -> data.StructLayout:
-    """What the drain needs to know of a step; fields as in ``hw.interfaces.step``."""
-    return data.StructLayout({"kind": 3, "gelu": 1, "mode": 2, "parameter_index": 16, "buffer": 1})
+from hw.interfaces.memory import MEMORY_LATENCY
+from hw.interfaces.strobe import Strobe
 
 
 class Drain(wiring.Component):
@@ -79,12 +75,12 @@ class Drain(wiring.Component):
         group = data.StructLayout({"value": data.ArrayLayout(signed(config.numerics.residual_width), lanes), "last": 1})
         super().__init__(
             {
-                "result": In(Strobe(accumulators(config))),
-                "recipe": In(recipe(config)),
-                "constants": In(job_constants(config)),
+                "result": In(Strobe(accumulators_layout(config))),
+                "recipe": In(recipe_layout(config)),
+                "constants": In(job_constants_layout(config)),
                 "parameter_index": Out(16),
-                "parameters": In(data.ArrayLayout(parameter_set(config), lanes)),
-                "query_scales": In(data.ArrayLayout(query_scale(config), 2 * config.elements)),
+                "parameters": In(data.ArrayLayout(parameter_set_layout(config), lanes)),
+                "query_scales": In(data.ArrayLayout(query_scale_layout(config), 2 * config.elements)),
                 "group": Out(Strobe(group)),
                 "clipped": Out(1),
             }
@@ -170,7 +166,7 @@ class Drain(wiring.Component):
         lanes, width = config.requantise_lanes, config.numerics.accumulator_width
         moves = occupancy(m, tag.valid, MEMORY_LATENCY)
         accumulator = delay(m, accumulator, MEMORY_LATENCY, name="fetched", enables=moves)
-        scale_bits = query_scale(config).size
+        scale_bits = query_scale_layout(config).size
         before = self._later(m, tag, MEMORY_LATENCY - 1, "fetching")
         scales = Signal(lanes * scale_bits)
         with m.If(moves[-2]):
@@ -179,8 +175,8 @@ class Drain(wiring.Component):
             m.d.sync += scales.eq(Array(held[i : i + size] for i in range(0, len(held), size))[before.scale])
         tag = self._later(m, before, 1, "fetched")
         for lane in range(lanes):
-            source = Signal(parameter_set(config), name=f"source_{lane}")
-            scale = data.View(query_scale(config), scales.word_select(lane, scale_bits))
+            source = Signal(parameter_set_layout(config), name=f"source_{lane}")
+            scale = data.View(query_scale_layout(config), scales.word_select(lane, scale_bits))
             with m.Switch(tag.mode):
                 with m.Case(ParameterMode.ELEMENT):
                     m.d.comb += source.eq(self.parameters[lane])

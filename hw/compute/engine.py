@@ -11,20 +11,13 @@ from hw.compute.issuer import BeatIssuer
 from hw.compute.job_control import JobControl
 from hw.compute.loader import RowLoader
 from hw.compute.lookup import QueueLookup
-from hw.compute.phase import AttentionPhases, LinearPhases, Wait, phase
+from hw.compute.phase import AttentionPhases, LinearPhases, Wait
 from hw.config import AcceleratorConfig
-from hw.interfaces import (
-    Strobe,
-    bank_hold,
-    beat,
-    engine_job,
-    job_constants,
-    lanes,
-    queue_address,
-    queue_entry,
-    softmax_job,
-    step,
-)
+from hw.interfaces.compute import beat_layout, job_constants_layout, phase_layout, step_layout
+from hw.interfaces.gate import queue_address_layout, queue_entry_layout
+from hw.interfaces.jobs import engine_job_layout, softmax_job_layout
+from hw.interfaces.memory import bank_hold_layout, lanes_layout
+from hw.interfaces.strobe import Strobe
 
 
 class ComputeEngine(wiring.Component):
@@ -90,23 +83,23 @@ class ComputeEngine(wiring.Component):
         self.config = config
         super().__init__(
             {
-                "job": In(stream.Signature(engine_job(config))),
+                "job": In(stream.Signature(engine_job_layout(config))),
                 "rows_ready": In(16),
                 "job_written": In(1),
                 "done": Out(1),
-                "beat": Out(Strobe(beat(config))),
+                "beat": Out(Strobe(beat_layout(config))),
                 "broadcast_address": Out(16),
                 "broadcast_enable": Out(1),
-                "step": Out(Strobe(step(config))),
-                "constants": Out(job_constants(config)),
+                "step": Out(Strobe(step_layout(config))),
+                "constants": Out(job_constants_layout(config)),
                 "load": Out(stream.Signature(16)),
-                "load_data": In(Strobe(lanes(config))),
-                "hold": Out(Strobe(bank_hold(config))),
+                "load_data": In(Strobe(lanes_layout(config))),
+                "hold": Out(Strobe(bank_hold_layout(config))),
                 "tile_filled": In(1),
                 "tile_freed": Out(1),
-                "queue_address": Out(queue_address(config)),
-                "queue_entry": In(queue_entry(config)),
-                "softmax": Out(stream.Signature(softmax_job(config))),
+                "queue_address": Out(queue_address_layout(config)),
+                "queue_entry": In(queue_entry_layout(config)),
+                "softmax": Out(stream.Signature(softmax_job_layout(config))),
                 "softmax_done": In(1),
                 "score_written": In(1),
                 "writeback_idle": In(1),
@@ -132,7 +125,7 @@ class ComputeEngine(wiring.Component):
         lookup = QueueLookup(config)
         m.submodules.lookup = ResetInserter(~control.running)(lookup)
         m.submodules.issuer = issuer = BeatIssuer(config)
-        m.submodules.next_phase = next_phase = HalfSlice(phase(config))
+        m.submodules.next_phase = next_phase = HalfSlice(phase_layout(config))
         listed = next_phase.source
         connect(m, next_phase.target, issuer.phases)
         for unit in (linear, attention, loader, lookup, issuer):

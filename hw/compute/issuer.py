@@ -6,10 +6,11 @@ from amaranth.hdl import Assert, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.compute.lookup import looked_up
-from hw.compute.phase import Wait, phase
+from hw.compute.phase import Wait
 from hw.config import AcceleratorConfig
-from hw.interfaces import StepKind, Strobe, beat, engine_job, step
+from hw.interfaces.compute import StepKind, beat_layout, looked_up_layout, phase_layout, step_layout
+from hw.interfaces.jobs import engine_job_layout
+from hw.interfaces.strobe import Strobe
 
 
 class BeatIssuer(wiring.Component):
@@ -46,14 +47,14 @@ class BeatIssuer(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
-                "job": In(engine_job(config)),
-                "phases": In(stream.Signature(phase(config))),
-                "rows": In(stream.Signature(looked_up(config))),
+                "job": In(engine_job_layout(config)),
+                "phases": In(stream.Signature(phase_layout(config))),
+                "rows": In(stream.Signature(looked_up_layout(config))),
                 "rows_ready": In(16),
                 "available": In(3),
-                "beat": Out(Strobe(beat(config))),
+                "beat": Out(Strobe(beat_layout(config))),
                 "broadcast_address": Out(16),
-                "step": Out(Strobe(step(config))),
+                "step": Out(Strobe(step_layout(config))),
                 "started": Out(3),
                 "ended": Out(3),
                 "active": Out(1),
@@ -65,7 +66,7 @@ class BeatIssuer(wiring.Component):
         """Decide; then the address registers of beats and the fields of steps."""
         m = Module()
         config, job, following = self.config, self.job, self.phases.payload
-        current = Signal(phase(config))
+        current = Signal(phase_layout(config))
         holding, words_left, steps_left, drain = Signal(), Signal(16), Signal(16), Signal(range(config.elements))
         issue, ends, free = Signal(), Signal(), Signal()
         # What decides in a cycle about hundreds of registers is itself a register: no word or no step is left, the

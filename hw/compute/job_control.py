@@ -7,7 +7,9 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import Strobe, engine_job, job_constants
+from hw.interfaces.compute import job_constants_layout
+from hw.interfaces.jobs import engine_job_layout
+from hw.interfaces.strobe import Strobe
 
 LINEAR_FLAGS = ("gelu", "swapped", "wide", "broadcast_unsigned", "gather", "scatter")
 
@@ -49,15 +51,15 @@ class JobControl(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "next": In(stream.Signature(engine_job(config))),
-                "job": Out(engine_job(config)),
+                "next": In(stream.Signature(engine_job_layout(config))),
+                "job": Out(engine_job_layout(config)),
                 "start": Out(1),
                 "running": Out(1),
                 "issuing": In(1),
                 "job_written": In(1),
                 "writeback_idle": In(1),
                 "done": Out(1),
-                "constants": Out(job_constants(config)),
+                "constants": Out(job_constants_layout(config)),
                 "parameters_level": In(16),
                 "parameters_release": Out(Strobe(16)),
                 "parameter_base": Out(16),

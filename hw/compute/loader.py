@@ -10,12 +10,14 @@ from hw.blocks.pipeline import delay
 from hw.blocks.register_slice import RegisterSlice
 from hw.compute.phase import TileCounter
 from hw.config import AcceleratorConfig
-from hw.interfaces import MEMORY_LATENCY, Strobe, bank_hold, engine_job, lanes
+from hw.interfaces.jobs import engine_job_layout
+from hw.interfaces.memory import MEMORY_LATENCY, bank_hold_layout, lanes_layout
+from hw.interfaces.strobe import Strobe
 
 
 def _request(config: AcceleratorConfig) -> data.StructLayout:
     """A scratchpad word, and where it goes: ``zero`` in its place; the tile's ``last``."""
-    place = bank_hold(config).members
+    place = bank_hold_layout(config).members
     return data.StructLayout(
         {"source": 16, "element": place["element"], "address": place["address"], "zero": 1, "last": 1}
     )
@@ -52,10 +54,10 @@ class RowLoader(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
-                "job": In(engine_job(config)),
+                "job": In(engine_job_layout(config)),
                 "load": Out(stream.Signature(16)),
-                "load_data": In(Strobe(lanes(config))),
-                "hold": Out(Strobe(bank_hold(config))),
+                "load_data": In(Strobe(lanes_layout(config))),
+                "hold": Out(Strobe(bank_hold_layout(config))),
                 "loaded": Out(1),
                 "freed": In(1),
             }

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from amaranth.hdl import Assert, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.blocks.register_slice import RegisterSlice
 from hw.config import AcceleratorConfig
-from hw.interfaces import MEMORY_LATENCY, engine_job, queue_address, queue_entry
-
-
-def looked_up(config: AcceleratorConfig) -> data.StructLayout:
-    """Address of a token's row (gather) or its words from the tensor's base (scatter), and its gate weight."""
-    return data.StructLayout({"offset": 16, "weight": 16})
+from hw.interfaces.compute import looked_up_layout
+from hw.interfaces.gate import queue_address_layout, queue_entry_layout
+from hw.interfaces.jobs import engine_job_layout
+from hw.interfaces.memory import MEMORY_LATENCY
 
 
 class QueueLookup(wiring.Component):
@@ -46,10 +44,10 @@ class QueueLookup(wiring.Component):
         super().__init__(
             {
                 "run": In(1),
-                "job": In(engine_job(config)),
-                "queue_address": Out(queue_address(config)),
-                "queue_entry": In(queue_entry(config)),
-                "rows": Out(stream.Signature(looked_up(config))),
+                "job": In(engine_job_layout(config)),
+                "queue_address": Out(queue_address_layout(config)),
+                "queue_entry": In(queue_entry_layout(config)),
+                "rows": Out(stream.Signature(looked_up_layout(config))),
             }
         )
 
@@ -57,8 +55,8 @@ class QueueLookup(wiring.Component):
         """Position counter, memory, multiplier, buffer; credits keep the buffer from overflowing."""
         m = Module()
         job = self.job
-        m.submodules.buffer = buffer = SyncFIFOBuffered(width=looked_up(self.config).size, depth=self.DEPTH)
-        m.submodules.following = following = RegisterSlice(looked_up(self.config))
+        m.submodules.buffer = buffer = SyncFIFOBuffered(width=looked_up_layout(self.config).size, depth=self.DEPTH)
+        m.submodules.following = following = RegisterSlice(looked_up_layout(self.config))
         connect(m, following.target, flipped(self.rows))
         position, credits = Signal(16), Signal(range(self.DEPTH + 1), init=self.DEPTH)
         request, taken = Signal(), Signal()
@@ -73,7 +71,7 @@ class QueueLookup(wiring.Component):
             m.d.sync += position.eq(Mux(position == job.steps - 1, 0, position + 1))
         arriving = Signal(MEMORY_LATENCY + 2)
         m.d.sync += arriving.eq((arriving << 1) | request)
-        product, row = Signal(looked_up(self.config)), Signal(looked_up(self.config))
+        product, row = Signal(looked_up_layout(self.config)), Signal(looked_up_layout(self.config))
         m.d.sync += [
             product.offset.eq(self.queue_entry.token * Mux(job.gather, job.broadcast_stride, job.destination_stride)),
             product.weight.eq(self.queue_entry.weight),

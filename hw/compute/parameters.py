@@ -9,7 +9,9 @@ from amaranth.lib.wiring import In, Out
 from hw.blocks.pipeline import delay
 from hw.config import AcceleratorConfig
 from hw.formats import Numerics
-from hw.interfaces import BLOCK_LATENCY, MEMORY_LATENCY, Strobe, parameter_set
+from hw.interfaces.compute import parameter_set_layout
+from hw.interfaces.memory import BLOCK_LATENCY, MEMORY_LATENCY
+from hw.interfaces.strobe import Strobe
 
 
 def _stored(numerics: Numerics) -> data.StructLayout:
@@ -61,11 +63,11 @@ class ParameterStore(wiring.Component):
             )
         super().__init__(
             {
-                "write": In(stream.Signature(data.ArrayLayout(parameter_set(config), config.entries_per_chunk))),
+                "write": In(stream.Signature(data.ArrayLayout(parameter_set_layout(config), config.entries_per_chunk))),
                 "release": In(Strobe(16)),
                 "level": Out(16),
                 "read_index": In(16),
-                "read_data": Out(data.ArrayLayout(parameter_set(config), group)),
+                "read_data": Out(data.ArrayLayout(parameter_set_layout(config), group)),
             }
         )
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import ParameterMode, StepKind, engine_job
+from hw.interfaces.compute import ParameterMode, StepKind, phase_layout
+from hw.interfaces.jobs import engine_job_layout
 from hw.isa import Destination
 
 
@@ -17,34 +18,6 @@ class Wait:
     WEIGHTS = 0  # the next streamed weight tile
     ROWS = 1  # the next held tile: queries, or tokens when roles are swapped
     EXPONENTIALS = 2  # softmax's output for the next query tile
-
-
-def phase(config: AcceleratorConfig) -> data.StructLayout:
-    """One tile against ``steps`` broadcast rows of ``words`` words, starting at scratchpad word ``row``.
-
-    ``stationary`` is the tile's first bank word. The remaining fields fill in ``hw.interfaces.step``: ``address`` is
-    the first step's word and ``address_stride`` what is added a step (kind ATTENTION: 1 whenever a word's lanes are
-    full). ``last`` marks a linear job's last phase.
-    """
-    return data.StructLayout(
-        {
-            "wait": 2,
-            "row": 16,
-            "row_stride": 16,
-            "steps": 16,
-            "words": 16,
-            "stationary": range(config.bank_words),
-            "kind": 3,
-            "mode": 2,
-            "parameter_index": 16,
-            "address": 16,
-            "address_stride": 16,
-            "column": range(max(2, config.columns)),
-            "buffer": 1,
-            "rows": range(config.elements + 1),
-            "last": 1,
-        }
-    )
 
 
 class LinearPhases(wiring.Component):
@@ -69,9 +42,9 @@ class LinearPhases(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
-                "job": In(engine_job(config)),
+                "job": In(engine_job_layout(config)),
                 "parameter_base": In(16),
-                "phases": Out(stream.Signature(phase(config))),
+                "phases": Out(stream.Signature(phase_layout(config))),
             }
         )
 
@@ -170,7 +143,11 @@ class AttentionPhases(wiring.Component):
     def __init__(self, config: AcceleratorConfig) -> None:
         self.config = config
         super().__init__(
-            {"start": In(1), "job": In(engine_job(config)), "phases": Out(stream.Signature(phase(config)))}
+            {
+                "start": In(1),
+                "job": In(engine_job_layout(config)),
+                "phases": Out(stream.Signature(phase_layout(config))),
+            }
         )
 
     def elaborate(self, platform):

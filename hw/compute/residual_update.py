@@ -10,7 +10,8 @@ from hw.blocks.arithmetic import exceeds, saturate
 from hw.blocks.pipeline import delay
 from hw.compute.assembler import GroupAssembler
 from hw.config import AcceleratorConfig
-from hw.interfaces import RESIDUAL_LATENCY, Strobe, residual_lanes, residual_write
+from hw.interfaces.memory import RESIDUAL_LATENCY, residual_lanes_layout, residual_write_layout
+from hw.interfaces.strobe import Strobe
 
 _READ = max(1, GroupAssembler.LATENCY - RESIDUAL_LATENCY)
 """Cycles from a request to its read, which leaves from a register."""
@@ -55,8 +56,8 @@ class ResidualUpdate(wiring.Component):
                 "values": In(data.ArrayLayout(self._shape, config.elements)),
                 "read_enable": Out(1),
                 "read_address": Out(16),
-                "read_data": In(residual_lanes(config)),
-                "write": Out(Strobe(residual_write(config))),
+                "read_data": In(residual_lanes_layout(config)),
+                "write": Out(Strobe(residual_write_layout(config))),
                 "saturated": Out(1),
             }
         )

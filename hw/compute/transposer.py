@@ -7,7 +7,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import Strobe, scratch_write
+from hw.interfaces.memory import scratch_write_layout
+from hw.interfaces.strobe import Strobe
 
 
 class Transposer(wiring.Component):
@@ -48,7 +49,7 @@ class Transposer(wiring.Component):
         super().__init__(
             {
                 "channel": In(Strobe(channel)),
-                "write": Out(Strobe(scratch_write(config))),
+                "write": Out(Strobe(scratch_write_layout(config))),
                 "busy": Out(1),
             }
         )

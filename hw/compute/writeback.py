@@ -10,33 +10,25 @@ from amaranth.lib.wiring import In, Out
 from hw.blocks.pipeline import delay
 from hw.blocks.sleep import lasting, sleeping
 from hw.compute.assembler import GroupAssembler
-from hw.compute.drain import Drain, recipe
+from hw.compute.drain import Drain
 from hw.compute.residual_update import ResidualUpdate
 from hw.compute.transposer import Transposer
 from hw.config import AcceleratorConfig
-from hw.interfaces import (
+from hw.interfaces.compute import (
     StepKind,
-    Strobe,
-    accumulators,
-    job_constants,
-    parameter_set,
-    query_scale,
-    residual_lanes,
-    residual_write,
-    score_write,
-    scratch_write,
-    step,
+    accumulators_layout,
+    destination_layout,
+    job_constants_layout,
+    parameter_set_layout,
+    query_scale_layout,
+    recipe_layout,
+    step_layout,
 )
+from hw.interfaces.memory import residual_lanes_layout, residual_write_layout, score_write_layout, scratch_write_layout
+from hw.interfaces.strobe import Strobe
 
 WAIT_CYCLES = 64
 """Longest time a step waits for its values to be assembled: the array's latency and the drain's."""
-
-
-def destination(config: AcceleratorConfig) -> data.StructLayout:
-    """Where a step's values go; fields as in ``hw.interfaces.step``."""
-    members = step(config).members
-    names = "kind address column weighted gate_weight attention buffer first flush rows row_stride row_last job_last"
-    return data.StructLayout({name: members[name] for name in names.split()})
 
 
 class Writeback(wiring.Component):
@@ -88,18 +80,18 @@ class Writeback(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "step": In(Strobe(step(config))),
-                "result": In(Strobe(accumulators(config))),
-                "constants": In(job_constants(config)),
+                "step": In(Strobe(step_layout(config))),
+                "result": In(Strobe(accumulators_layout(config))),
+                "constants": In(job_constants_layout(config)),
                 "parameter_index": Out(16),
-                "parameters": In(data.ArrayLayout(parameter_set(config), config.requantise_lanes)),
-                "query_scales": In(data.ArrayLayout(query_scale(config), 2 * config.elements)),
-                "scratch_write": Out(Strobe(scratch_write(config))),
+                "parameters": In(data.ArrayLayout(parameter_set_layout(config), config.requantise_lanes)),
+                "query_scales": In(data.ArrayLayout(query_scale_layout(config), 2 * config.elements)),
+                "scratch_write": Out(Strobe(scratch_write_layout(config))),
                 "residual_read_enable": Out(1),
                 "residual_read_address": Out(16),
-                "residual_read_data": In(residual_lanes(config)),
-                "residual_write": Out(Strobe(residual_write(config))),
-                "score_write": Out(Strobe(score_write(config))),
+                "residual_read_data": In(residual_lanes_layout(config)),
+                "residual_write": Out(Strobe(residual_write_layout(config))),
+                "score_write": Out(Strobe(score_write_layout(config))),
                 "row_written": Out(1),
                 "job_written": Out(1),
                 "idle": Out(1),
@@ -121,8 +113,8 @@ class Writeback(wiring.Component):
         group = drain.group
         leaves = Signal()
         m.d.comb += leaves.eq(group.valid & group.payload.last)
-        drained = self._queue(m, "recipes", recipe(config), self.result.valid)
-        target = self._queue(m, "destinations", destination(config), leaves)
+        drained = self._queue(m, "recipes", recipe_layout(config), self.result.valid)
+        target = self._queue(m, "destinations", destination_layout(config), leaves)
         m.d.comb += [
             drain.result.valid.eq(self.result.valid),
             drain.result.payload.eq(self.result.payload),
@@ -151,7 +143,9 @@ class Writeback(wiring.Component):
         ]
         m.d.sync += self.saturated.eq(drain.clipped | residual.saturated)
 
-        at = data.View(destination(config), delay(m, target.as_value(), GroupAssembler.LATENCY, name="destination"))
+        at = data.View(
+            destination_layout(config), delay(m, target.as_value(), GroupAssembler.LATENCY, name="destination")
+        )
         direct = delay(m, leaves & ~to_residual, GroupAssembler.LATENCY, name="assembled")
         self._write_directly(m, at, direct, assembler.values, transposer)
         for name, pulse in (("row_last", self.row_written), ("job_last", self.job_written)):

@@ -9,12 +9,14 @@ from amaranth.utils import exact_log2
 
 from hw.blocks.pipeline import delay
 from hw.blocks.sleep import lasting, sleeping
-from hw.bus.window import error_report
 from hw.config import AcceleratorConfig
 from hw.control.counters import BEATS, COUNTERS, Counters, Watchdog
 from hw.control.registers import RegisterFile, register_width
 from hw.control.stamps import CommandStamps
-from hw.interfaces import Axi4Lite, Strobe, run_state
+from hw.interfaces.axi import Axi4Lite
+from hw.interfaces.errors import error_record_layout
+from hw.interfaces.jobs import run_state_layout
+from hw.interfaces.strobe import Strobe
 from hw.isa import CycleCause, ErrorCode
 
 IDENTITY = 0x54455353
@@ -79,7 +81,7 @@ class ControlRegisters(wiring.Component):
     saturated:
         Pulse or level: a residual value saturated; sticky in status until the next start.
     error:
-        Array of strobes (``hw.bus.window.error_report``); with the value of ``command_index`` at that time.
+        Array of strobes of ``hw.interfaces.errors.error_record_layout``; with the ``command_index`` of that time.
     command_index:
         Command in progress.
     progress, stalled_on:
@@ -104,7 +106,7 @@ class ControlRegisters(wiring.Component):
         super().__init__(
             {
                 "bus": In(Axi4Lite()),
-                "state": Out(run_state()),
+                "state": Out(run_state_layout()),
                 "interrupt": Out(1),
                 "start": Out(1),
                 **{SETTING_PORTS.get(name, name): Out(register_width(name)) for name in RUN_SETTINGS},
@@ -114,7 +116,7 @@ class ControlRegisters(wiring.Component):
                 "clear": Out(1),
                 "finished": In(1),
                 "saturated": In(1),
-                "error": In(Strobe(error_report())).array(error_sources),
+                "error": In(Strobe(error_record_layout())).array(error_sources),
                 "command_index": In(16),
                 "progress": In(1),
                 "stalled_on": In(3),

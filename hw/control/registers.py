@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.interfaces import Axi4Lite
+from hw.interfaces.axi import Axi4Lite
 from hw.isa import REGISTERS
 
 _WIDTHS = {"task": 4, "interrupt_enable": 2, "stamp_select": 16}

@@ -8,7 +8,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import Strobe
+from hw.interfaces.strobe import Strobe
 from hw.isa import SHARE_BITS, CycleCause
 
 

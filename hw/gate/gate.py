@@ -10,16 +10,19 @@ from amaranth.utils import exact_log2
 from hw.blocks.pipeline import delay
 from hw.blocks.sleep import sleeping
 from hw.config import AcceleratorConfig
-from hw.gate.token_queues import TokenQueues, queue_write
-from hw.gate.top_k import TopK, candidate
+from hw.gate.token_queues import TokenQueues
+from hw.gate.top_k import TopK
 from hw.gate.weights import GateWeights
-from hw.interfaces import MEMORY_LATENCY, Strobe, queue_address, queue_entry, score_word
-from hw.sequencer.schedule import queue_counts
-
-
-def gate_job() -> data.StructLayout:
-    """The fields of a GATE command that concern the unit."""
-    return data.StructLayout({"tokens": 16, "experts": 8, "top_k": 8})
+from hw.interfaces.gate import (
+    candidate_layout,
+    queue_address_layout,
+    queue_counts_layout,
+    queue_entry_layout,
+    queue_write_layout,
+)
+from hw.interfaces.jobs import gate_job_layout
+from hw.interfaces.memory import MEMORY_LATENCY, score_word_layout
+from hw.interfaces.strobe import Strobe
 
 
 class Gate(wiring.Component):
@@ -64,15 +67,15 @@ class Gate(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "job": In(stream.Signature(gate_job())),
+                "job": In(stream.Signature(gate_job_layout())),
                 "rows_ready": In(16),
                 "score_read_enable": Out(1),
                 "score_read_address": Out(range(config.score_words)),
-                "score_read_data": In(score_word(config)),
-                "queue_address": In(queue_address(config)),
-                "queue_entry": Out(queue_entry(config)),
-                "counts": Out(queue_counts(config)),
-                "queue_write": Out(Strobe(queue_write(config))),
+                "score_read_data": In(score_word_layout(config)),
+                "queue_address": In(queue_address_layout(config)),
+                "queue_entry": Out(queue_entry_layout(config)),
+                "counts": Out(queue_counts_layout(config)),
+                "queue_write": Out(Strobe(queue_write_layout(config))),
                 "done": Out(1),
             }
         )
@@ -85,7 +88,7 @@ class Gate(wiring.Component):
         m.submodules.weights = sleeping(m, platform, "weights", weights, awake)
         m.submodules.queues = queues = TokenQueues(config)
         connect(m, weights.append, queues.append)
-        job, start, begun, scanning = Signal(gate_job()), Signal(), Signal(), Signal()
+        job, start, begun, scanning = Signal(gate_job_layout()), Signal(), Signal(), Signal()
         m.d.sync += begun.eq(start)
         m.d.comb += [
             start.eq(self.job.valid & self.job.ready),
@@ -123,7 +126,7 @@ class Gate(wiring.Component):
         token = Signal(range(config.max_tokens + 1))
         slot = Signal(range(max(config.max_experts + 1, GateWeights.INTERVAL)))
         first_word = Signal(range(config.score_words))
-        issued, last, wanted, waits = Signal(), Signal(), Signal(candidate(config)), Signal()
+        issued, last, wanted, waits = Signal(), Signal(), Signal(candidate_layout(config)), Signal()
         # What a job allows is worked out a cycle before it is looked at; tokens never overtake their limit.
         limit, last_slot, last_expert = Signal.like(token), Signal.like(slot), Signal.like(slot)
         reading, slot_last, within = Signal(), Signal(), Signal(init=1)

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 from amaranth.hdl import Array, Assert, Cat, Format, Module, ResetSignal, Signal
-from amaranth.lib import data, memory, wiring
+from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.blocks.pipeline import delay
 from hw.config import AcceleratorConfig
-from hw.interfaces import BLOCK_LATENCY, MEMORY_LATENCY, Strobe, queue_address, queue_entry
-from hw.sequencer.schedule import queue_counts
-
-
-def queue_append(config: AcceleratorConfig) -> data.StructLayout:
-    """A token that chose an expert, and its gate weight (unsigned, 16 fraction bits)."""
-    return data.StructLayout({"expert": range(config.max_experts), "token": range(config.max_tokens), "weight": 16})
-
-
-def queue_write(config: AcceleratorConfig) -> data.StructLayout:
-    """The same with its place in the queue: what is written, for tracing."""
-    return data.StructLayout(
-        {
-            "expert": range(config.max_experts),
-            "position": range(config.max_tokens),
-            "token": range(config.max_tokens),
-            "weight": 16,
-        }
-    )
+from hw.interfaces.gate import (
+    queue_address_layout,
+    queue_append_layout,
+    queue_counts_layout,
+    queue_entry_layout,
+    queue_write_layout,
+)
+from hw.interfaces.memory import BLOCK_LATENCY, MEMORY_LATENCY
+from hw.interfaces.strobe import Strobe
 
 
 class TokenQueues(wiring.Component):
@@ -58,11 +48,11 @@ class TokenQueues(wiring.Component):
         super().__init__(
             {
                 "clear": In(1),
-                "append": In(Strobe(queue_append(config))),
-                "address": In(queue_address(config)),
-                "entry": Out(queue_entry(config)),
-                "counts": Out(queue_counts(config)),
-                "written": Out(Strobe(queue_write(config))),
+                "append": In(Strobe(queue_append_layout(config))),
+                "address": In(queue_address_layout(config)),
+                "entry": Out(queue_entry_layout(config)),
+                "counts": Out(queue_counts_layout(config)),
+                "written": Out(Strobe(queue_write_layout(config))),
             }
         )
 
@@ -70,7 +60,7 @@ class TokenQueues(wiring.Component):
         m = Module()
         config, written = self._config, self.written.payload
         depth = config.max_experts * config.max_tokens
-        m.submodules.entries = entries = memory.Memory(shape=queue_entry(config), depth=depth, init=[])
+        m.submodules.entries = entries = memory.Memory(shape=queue_entry_layout(config), depth=depth, init=[])
         write, read = entries.write_port(), entries.read_port()
         address = Cat(self.address.position, self.address.expert)
         count = Signal(range(config.max_tokens + 1))

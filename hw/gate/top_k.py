@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, signed
-from amaranth.lib import data, wiring
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import Strobe
-
-
-def candidate(config: AcceleratorConfig) -> data.StructLayout:
-    """A score of one expert; ``first`` starts a new sequence."""
-    return data.StructLayout(
-        {"score": signed(config.numerics.score.width), "expert": range(config.max_experts), "first": 1}
-    )
-
-
-def ranking(config: AcceleratorConfig) -> data.ArrayLayout:
-    """Scores and experts, best first."""
-    entry = data.StructLayout({"score": signed(config.numerics.score.width), "expert": range(config.max_experts)})
-    return data.ArrayLayout(entry, config.max_top_k)
+from hw.interfaces.gate import candidate_layout, ranking_layout
+from hw.interfaces.strobe import Strobe
 
 
 class TopK(wiring.Component):
@@ -43,12 +31,12 @@ class TopK(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
-        super().__init__({"candidate": In(Strobe(candidate(config))), "ranking": Out(ranking(config))})
+        super().__init__({"candidate": In(Strobe(candidate_layout(config))), "ranking": Out(ranking_layout(config))})
 
     def elaborate(self, platform: object) -> Module:
         """Compare with the list as it will be once the score before is in it; insert a cycle later."""
         m = Module()
-        new, held, valid = self.candidate.payload, Signal(candidate(self._config)), Signal()
+        new, held, valid = self.candidate.payload, Signal(candidate_layout(self._config)), Signal()
         filled, ahead, beaten = (Signal(len(self.ranking), name=name) for name in ("filled", "ahead", "beaten"))
         for place, entry in enumerate(self.ranking):
             m.d.comb += ahead[place].eq(~filled[place] | (new.score > entry.score))

@@ -8,27 +8,14 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.blocks.arithmetic import saturate
+from hw.blocks.exp2 import Exp2
 from hw.blocks.multiplier import Multiplier
 from hw.blocks.pipeline import delay
 from hw.blocks.reciprocal import Reciprocal
 from hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
 from hw.config import AcceleratorConfig
-from hw.gate.token_queues import queue_append
-from hw.gate.top_k import ranking
-from hw.interfaces import Strobe
-from hw.softmax.exp2 import Exp2
-
-
-def gate_score(config: AcceleratorConfig) -> data.StructLayout:
-    """A token's score of one expert; ``buffer`` alternates from token to token."""
-    return data.StructLayout(
-        {"buffer": 1, "expert": range(config.max_experts), "score": signed(config.numerics.score.width)}
-    )
-
-
-def ranked_token(config: AcceleratorConfig) -> data.StructLayout:
-    """A token's best experts; its scores are in ``buffer``."""
-    return data.StructLayout({"buffer": 1, "ranking": ranking(config)})
+from hw.interfaces.gate import gate_score_layout, queue_append_layout, ranked_token_layout
+from hw.interfaces.strobe import Strobe
 
 
 class GateWeights(wiring.Component):
@@ -70,12 +57,12 @@ class GateWeights(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "score": In(Strobe(gate_score(config))),
-                "ranked": In(Strobe(ranked_token(config))),
+                "score": In(Strobe(gate_score_layout(config))),
+                "ranked": In(Strobe(ranked_token_layout(config))),
                 "experts": In(8),
                 "top_k": In(8),
                 "clear": In(1),
-                "append": Out(Strobe(queue_append(config))),
+                "append": Out(Strobe(queue_append_layout(config))),
                 "token_last": Out(1),
             }
         )
@@ -105,7 +92,7 @@ class GateWeights(wiring.Component):
         shape = signed(config.numerics.score.width)
         m.submodules.scores = scores = memory.Memory(shape=shape, depth=2 * config.max_experts, init=[])
         write, read = scores.write_port(), scores.read_port()
-        current, expert, running = Signal(ranked_token(config)), Signal(range(config.max_experts)), Signal()
+        current, expert, running = Signal(ranked_token_layout(config)), Signal(range(config.max_experts)), Signal()
         last = expert == self.experts - 1
         m.d.comb += [
             write.en.eq(self.score.valid),

@@ -12,8 +12,12 @@ from hw.bus.bursts import longest_burst
 from hw.bus.prefetch import Prefetcher
 from hw.config import AcceleratorConfig
 from hw.image.packer import PatchPacker
-from hw.image.walk import PatchWalker, image_job, run_tag
-from hw.interfaces import Strobe, read_request, scratch_write
+from hw.image.walk import PatchWalker
+from hw.interfaces.axi import read_request_layout
+from hw.interfaces.image import run_tag_layout
+from hw.interfaces.jobs import image_job_layout
+from hw.interfaces.memory import scratch_write_layout
+from hw.interfaces.strobe import Strobe
 
 
 class ImageLoader(wiring.Component):
@@ -57,10 +61,10 @@ class ImageLoader(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "job": In(stream.Signature(image_job(config))),
-                "request": Out(stream.Signature(read_request(config))),
+                "job": In(stream.Signature(image_job_layout(config))),
+                "request": Out(stream.Signature(read_request_layout(config))),
                 "response": In(Strobe(8 * config.memory_bytes)),
-                "scratch_write": Out(stream.Signature(scratch_write(config))),
+                "scratch_write": Out(stream.Signature(scratch_write_layout(config))),
                 "rows_done": Out(16),
                 "done": Out(1),
             }
@@ -75,7 +79,7 @@ class ImageLoader(wiring.Component):
         m.submodules.prefetcher = prefetcher = Prefetcher(
             config, depth=self.BEATS_AHEAD, burst_beats=longest_burst(config, self.BURST_BEATS)
         )
-        m.submodules.tags = tags = SyncFIFO(width=run_tag(config).size, depth=self.RUNS_AHEAD)
+        m.submodules.tags = tags = SyncFIFO(width=run_tag_layout(config).size, depth=self.RUNS_AHEAD)
         connect(m, prefetcher.request, flipped(self.request))
         connect(m, flipped(self.response), prefetcher.response)
         connect(m, prefetcher.beat, packer.beat)
@@ -98,7 +102,7 @@ class ImageLoader(wiring.Component):
 
     def _sequence(self, m: Module, walker: PatchWalker, packer: PatchPacker) -> None:
         """Take a job, start on it, count its patches."""
-        job, written = Signal(image_job(self._config)), Signal()
+        job, written = Signal(image_job_layout(self._config)), Signal()
         m.d.comb += [
             walker.job.eq(job),
             packer.job.eq(job),

@@ -9,8 +9,9 @@ from amaranth.utils import exact_log2
 
 from hw.blocks.register_slice import RegisterSlice
 from hw.config import AcceleratorConfig
-from hw.image.walk import BLOCK_COLUMNS, image_job, run_tag
-from hw.interfaces import scratch_write
+from hw.interfaces.image import BLOCK_COLUMNS, run_tag_layout
+from hw.interfaces.jobs import image_job_layout
+from hw.interfaces.memory import scratch_write_layout
 
 
 class PatchPacker(wiring.Component):
@@ -52,10 +53,10 @@ class PatchPacker(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
-                "job": In(image_job(config)),
-                "tag": In(stream.Signature(run_tag(config))),
+                "job": In(image_job_layout(config)),
+                "tag": In(stream.Signature(run_tag_layout(config))),
                 "beat": In(stream.Signature(8 * config.memory_bytes)),
-                "scratch_write": Out(stream.Signature(scratch_write(config))),
+                "scratch_write": Out(stream.Signature(scratch_write_layout(config))),
                 "patch_last": Out(1),
                 "image_last": Out(1),
             }
@@ -86,7 +87,7 @@ class PatchPacker(wiring.Component):
             step.eq(Mux(self.job.patch < most, self.job.patch, most)),
             self._last_across.eq(self.job.patch - step),
         ]
-        written = Signal(data.StructLayout({"write": scratch_write(config), "patch_last": 1, "image_last": 1}))
+        written = Signal(data.StructLayout({"write": scratch_write_layout(config), "patch_last": 1, "image_last": 1}))
         m.submodules.leaving = leaving = RegisterSlice(written.shape())
         m.d.comb += [
             proceed.eq(leaving.source.ready),
@@ -115,7 +116,7 @@ class PatchPacker(wiring.Component):
         piece_last, run_last, beat_last, takes = Signal(), Signal(), Signal(), Signal()
         # Block RAM and LUT RAM are read into registers first.
         beat, has_beat = Signal(8 * width), Signal()
-        tag, has_tag = Signal(run_tag(self._config)), Signal()
+        tag, has_tag = Signal(run_tag_layout(self._config)), Signal()
         m.d.comb += [
             takes.eq(has_beat & has_tag & proceed),
             self.beat.ready.eq(~has_beat | (takes & beat_last)),

@@ -10,47 +10,14 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.bus.bursts import beat_run
 from hw.config import AcceleratorConfig
+from hw.interfaces.axi import beat_run_layout
+from hw.interfaces.image import BLOCK_COLUMNS, run_tag_layout
+from hw.interfaces.jobs import image_job_layout
 
 COLOURS = 3
 
 LARGEST_PATCH = 128
-
-BLOCK_COLUMNS = 16
-"""Patches beside each other of which one line is read at once."""
-
-
-def image_job(config: AcceleratorConfig) -> data.StructLayout:
-    """Fields of LOAD_IMAGE, and the image's address."""
-    return data.StructLayout(
-        {
-            "destination_base": 16,
-            "destination_stride": 16,
-            "patch": 8,
-            "grid_rows": 16,
-            "grid_columns": 16,
-            "row_bytes": 32,
-            "plane_bytes": 32,
-            "image_base": 32,
-        }
-    )
-
-
-def run_tag(config: AcceleratorConfig) -> data.StructLayout:
-    """What the packer must know of a run of beats.
-
-    ``offset`` is the first pixel's place in the first beat. The run holds a line of ``columns_minus_one + 1`` patches,
-    with ``patch_last`` their last one, with ``image_last`` the image's.
-    """
-    return data.StructLayout(
-        {
-            "offset": range(max(2, config.memory_bytes)),
-            "columns_minus_one": range(BLOCK_COLUMNS),
-            "patch_last": 1,
-            "image_last": 1,
-        }
-    )
 
 
 class PatchWalker(wiring.Component):
@@ -69,7 +36,7 @@ class PatchWalker(wiring.Component):
     start, job:
         Begin with this job, stable until the last run was taken.
     line:
-        ``run`` of beats (:func:`hw.bus.bursts.beat_run`) and its ``tag``. Order: grid row, block, colour, line.
+        ``run`` of beats (``hw.interfaces.axi``) and its ``tag``. Order: grid row, block, colour, line.
 
     Timing: the first run ``LATENCY`` cycles after ``start``; one run a cycle.
     """
@@ -78,11 +45,11 @@ class PatchWalker(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
-        line = data.StructLayout({"run": beat_run(), "tag": run_tag(config)})
+        line = data.StructLayout({"run": beat_run_layout(), "tag": run_tag_layout(config)})
         super().__init__(
             {
                 "start": In(1),
-                "job": In(image_job(config)),
+                "job": In(image_job_layout(config)),
                 "line": Out(stream.Signature(line)),
             }
         )

@@ -11,39 +11,17 @@ from hw.blocks.multiplier import Multiplier
 from hw.blocks.pipeline import delay
 from hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
 from hw.config import AcceleratorConfig
-from hw.interfaces import Strobe, residual_lanes
-from hw.layernorm.row_statistics import MAX_CHANNELS, row_scale, row_sums
+from hw.interfaces.layernorm import (
+    lane_constants_layout,
+    layernorm_beat_layout,
+    row_scale_layout,
+    row_sums_layout,
+    wide_channels,
+)
+from hw.interfaces.memory import residual_lanes_layout
+from hw.interfaces.strobe import Strobe
 
 _LARGEST_SHIFT = 63
-
-
-def wide_channels(config: AcceleratorConfig) -> int:
-    """Channels a beat takes for the wide output: no more than fill one wide word."""
-    return min(config.layernorm_lanes, config.lanes // 2)
-
-
-def layernorm_beat(config: AcceleratorConfig) -> data.StructLayout:
-    """Some channels of a row: ``part`` of its word, ``channel`` the first one's number.
-
-    ``statistics`` beats are summed from ``first`` to ``last`` of a row; the others are normalised, with 16 bits when
-    ``wide``. ``emit`` marks the beat that completes an output word.
-    """
-    return data.StructLayout(
-        {
-            "statistics": 1,
-            "wide": 1,
-            "part": range(max(2, config.lanes // wide_channels(config))),
-            "channel": range(MAX_CHANNELS),
-            "first": 1,
-            "last": 1,
-            "emit": 1,
-        }
-    )
-
-
-def lane_constants() -> data.StructLayout:
-    """Constants of a job, named as in ``hw.isa``'s LAYERNORM."""
-    return data.StructLayout({"channels": range(MAX_CHANNELS + 1), "shift": 6, "wide_shift": 6})
 
 
 class LayerNormLanes(wiring.Component):
@@ -81,15 +59,15 @@ class LayerNormLanes(wiring.Component):
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
         lanes = config.layernorm_lanes
-        beat = layernorm_beat(config)
+        beat = layernorm_beat_layout(config)
         super().__init__(
             {
                 "beat": In(Strobe(beat)),
-                "word": In(residual_lanes(config)),
-                "row": In(row_scale(config)),
+                "word": In(residual_lanes_layout(config)),
+                "row": In(row_scale_layout(config)),
                 "channel_shifts": In(data.ArrayLayout(config.numerics.channel_shift_width, lanes)),
-                "constants": In(lane_constants()),
-                "sums": Out(Strobe(row_sums(config))),
+                "constants": In(lane_constants_layout()),
+                "sums": Out(Strobe(row_sums_layout(config))),
                 "result": Out(Strobe(beat)),
                 "values": Out(data.ArrayLayout(signed(config.numerics.wide.width), lanes)),
             }

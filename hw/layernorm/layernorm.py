@@ -8,13 +8,15 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
 from hw.blocks.pipeline import delay
-from hw.config import AcceleratorConfig
-from hw.interfaces import BLOCK_LATENCY, RESIDUAL_LATENCY, Strobe, residual_lanes, scratch_write
+from hw.config import MAX_CHANNELS, AcceleratorConfig
+from hw.interfaces.jobs import layernorm_job_layout
+from hw.interfaces.layernorm import row_scale_layout, shift_write_layout
+from hw.interfaces.memory import BLOCK_LATENCY, RESIDUAL_LATENCY, residual_lanes_layout, scratch_write_layout
+from hw.interfaces.strobe import Strobe
 from hw.layernorm.lanes import LayerNormLanes
 from hw.layernorm.output import LayerNormOutput
-from hw.layernorm.row_statistics import MAX_CHANNELS, RowStatistics, row_scale
-from hw.layernorm.walk import RowWalk, layernorm_job
-from hw.stream.weight_stream import shift_write
+from hw.layernorm.row_statistics import RowStatistics
+from hw.layernorm.walk import RowWalk
 
 _AHEAD = RESIDUAL_LATENCY - BLOCK_LATENCY
 """Cycles by which a residual word must be asked for before what lies in tables of this unit."""
@@ -88,14 +90,14 @@ class LayerNorm(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "job": In(stream.Signature(layernorm_job())),
-                "shift_write": In(Strobe(shift_write(config))),
+                "job": In(stream.Signature(layernorm_job_layout())),
+                "shift_write": In(Strobe(shift_write_layout(config))),
                 "rows_ready": In(16),
                 "residual_read_enable": Out(1),
                 "residual_read_address": Out(16),
                 "residual_read_ready": In(1),
-                "residual_read_data": In(residual_lanes(config)),
-                "scratch_write": Out(stream.Signature(scratch_write(config))),
+                "residual_read_data": In(residual_lanes_layout(config)),
+                "scratch_write": Out(stream.Signature(scratch_write_layout(config))),
                 "rows_done": Out(16),
                 "done": Out(1),
             }
@@ -109,7 +111,7 @@ class LayerNorm(wiring.Component):
         m.submodules.output = output = LayerNormOutput(config)
         m.submodules.walk = walk = RowWalk(config, statistics.interval)
         connect(m, output.scratch_write, flipped(self.scratch_write))
-        job, start = Signal(layernorm_job()), Signal()
+        job, start = Signal(layernorm_job_layout()), Signal()
         if config.layernorm_row_buffer:
             m.submodules.summing_walk = summing_walk = RowWalk(config, statistics.interval)
             m.submodules.summing_lanes = summing_lanes = LayerNormLanes(config)
@@ -158,7 +160,7 @@ class LayerNorm(wiring.Component):
         config = self._config
         words = MAX_CHANNELS // config.lanes
         m.submodules.buffer = buffer = memory.Memory(
-            shape=residual_lanes(config), depth=self.ROWS_AHEAD * words, init=[]
+            shape=residual_lanes_layout(config), depth=self.ROWS_AHEAD * words, init=[]
         )
         write, read = buffer.write_port(), buffer.read_port()
         lane_bits, beat = exact_log2(config.lanes), summing_walk.beat.payload
@@ -205,7 +207,7 @@ class LayerNorm(wiring.Component):
         self, m: Module, statistics: RowStatistics, walk: RowWalk, lanes: LayerNormLanes, start: Signal
     ) -> None:
         """The table of rows: filled by the statistics, read beside the residual."""
-        m.submodules.rows = rows = memory.Memory(shape=row_scale(self._config), depth=self.ROWS_AHEAD, init=[])
+        m.submodules.rows = rows = memory.Memory(shape=row_scale_layout(self._config), depth=self.ROWS_AHEAD, init=[])
         write, read = rows.write_port(), rows.read_port()
         m.d.comb += [
             write.en.eq(statistics.result.valid),

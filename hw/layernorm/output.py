@@ -9,9 +9,11 @@ from amaranth.lib.wiring import In, Out
 
 from hw.blocks.register_slice import RegisterSlice
 from hw.config import AcceleratorConfig
-from hw.interfaces import RESIDUAL_LATENCY, Strobe, lanes, scratch_write
-from hw.layernorm.lanes import LayerNormLanes, layernorm_beat, wide_channels
-from hw.layernorm.walk import layernorm_job
+from hw.interfaces.jobs import layernorm_job_layout
+from hw.interfaces.layernorm import layernorm_beat_layout, wide_channels
+from hw.interfaces.memory import RESIDUAL_LATENCY, lanes_layout, scratch_write_layout
+from hw.interfaces.strobe import Strobe
+from hw.layernorm.lanes import LayerNormLanes
 
 LATENCY = 3
 """Cycles from a word's last channels to the output of the slice behind the queue of words."""
@@ -58,12 +60,12 @@ class LayerNormOutput(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
-                "job": In(layernorm_job()),
+                "job": In(layernorm_job_layout()),
                 "room": Out(1),
                 "reserve": In(1),
-                "result": In(Strobe(layernorm_beat(config))),
+                "result": In(Strobe(layernorm_beat_layout(config))),
                 "values": In(values),
-                "scratch_write": Out(stream.Signature(scratch_write(config))),
+                "scratch_write": Out(stream.Signature(scratch_write_layout(config))),
                 "row_written": Out(1),
             }
         )
@@ -80,7 +82,7 @@ class LayerNormOutput(wiring.Component):
             pairs.append(pair)
         wide = Cat(*pairs)
 
-        queued = Signal(data.StructLayout({"address": 16, "data": lanes(config), "row_last": 1}))
+        queued = Signal(data.StructLayout({"address": 16, "data": lanes_layout(config), "row_last": 1}))
         queued_valid = Signal()
         narrow_base, wide_base, word = Signal(16), Signal(16), Signal(16)
         complete, word_bits = self.result.valid & beat.emit, queued.data.as_value()

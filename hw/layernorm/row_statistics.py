@@ -14,46 +14,18 @@ from hw.blocks.pipeline import delay
 from hw.blocks.reciprocal import ReciprocalSquareRoot
 from hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
 from hw.config import AcceleratorConfig
-from hw.interfaces import Strobe
+from hw.interfaces.layernorm import (
+    CHANNEL_BITS,
+    row_constants_layout,
+    row_scale_layout,
+    row_square_sum_width,
+    row_sum_width,
+    row_sums_layout,
+)
+from hw.interfaces.strobe import Strobe
 
-MAX_CHANNELS = 1024
-"""Largest padded row."""
-_CHANNEL_BITS = MAX_CHANNELS.bit_length()
 _LIMB = 17
 """Unsigned bits that a signed 18-bit multiplier input holds."""
-
-
-def sum_width(config: AcceleratorConfig) -> int:
-    """Bits of a row's signed sum."""
-    return config.numerics.residual.width + _CHANNEL_BITS - 1
-
-
-def square_sum_width(config: AcceleratorConfig) -> int:
-    """Bits of a row's unsigned sum of squares."""
-    return 2 * (config.numerics.residual.width - 1) + _CHANNEL_BITS
-
-
-def row_sums(config: AcceleratorConfig) -> data.StructLayout:
-    """Sum (signed) and sum of squares (unsigned) of a row of residual integers."""
-    return data.StructLayout({"total": signed(sum_width(config)), "squares": square_sum_width(config)})
-
-
-def row_constants() -> data.StructLayout:
-    """Constants of a job, named as in ``hw.isa``'s LAYERNORM."""
-    return data.StructLayout(
-        {
-            "channels": _CHANNEL_BITS,
-            "mean_multiplier": 17,
-            "mean_shift": 6,
-            "epsilon": 32,
-            "scale_multiplier": 17,
-        }
-    )
-
-
-def row_scale(config: AcceleratorConfig) -> data.StructLayout:
-    """What normalises a row: its mean (a bit wider than the residual) and ``scale * 2**-exponent`` (1 / deviation)."""
-    return data.StructLayout({"mean": signed(config.numerics.residual.width + 1), "scale": 17, "exponent": 6})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,15 +66,15 @@ class RowStatistics(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
-        self._root = ReciprocalSquareRoot(config.numerics, square_sum_width(config) + _CHANNEL_BITS - 1)
-        self._square_limbs = -(-square_sum_width(config) // _LIMB)
+        self._root = ReciprocalSquareRoot(config.numerics, row_square_sum_width(config) + CHANNEL_BITS - 1)
+        self._square_limbs = -(-row_square_sum_width(config) // _LIMB)
         self.interval = self._square_limbs + 5
         self.latency = self.interval + 5 + self._root.latency + 2
         super().__init__(
             {
-                "sums": In(Strobe(row_sums(config))),
-                "constants": In(row_constants()),
-                "result": Out(Strobe(row_scale(config))),
+                "sums": In(Strobe(row_sums_layout(config))),
+                "constants": In(row_constants_layout()),
+                "result": Out(Strobe(row_scale_layout(config))),
             }
         )
 
@@ -124,7 +96,7 @@ class RowStatistics(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.root = root = self._root
-        held = Signal(row_sums(self._config))
+        held = Signal(row_sums_layout(self._config))
         products = self._products(held)
         step, running = Signal(range(len(products))), Signal()
         last = step == len(products) - 1
@@ -172,7 +144,7 @@ class RowStatistics(wiring.Component):
         """Accumulate the products; returns variance and weighted total, complete two cycles after the last product."""
         # Modulo its own width: intermediate sums may overflow, the final variance does not.
         variance = Signal(len(self._root.argument.payload))
-        weighted_total = Signal(signed(sum_width(self._config) + 17))
+        weighted_total = Signal(signed(row_sum_width(self._config) + 17))
         totals = {False: variance, True: weighted_total}
         # Each product at its place, then each sum: a register each.
         addends = {mean: Signal(total.shape(), name=f"addend_{mean:d}") for mean, total in totals.items()}

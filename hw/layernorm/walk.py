@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import Strobe
-from hw.isa import FIELDS, Opcode
-from hw.layernorm.lanes import layernorm_beat, wide_channels
-
-_SEQUENCER_FIELDS = ("opcode", "after", "follow", "task_mask", "stream_address", "stream_bytes")
-
-
-def layernorm_job() -> data.StructLayout:
-    """The fields of a LAYERNORM command that concern the unit."""
-    fields = FIELDS[Opcode.LAYERNORM]
-    return data.StructLayout({field.name: field.width for field in fields if field.name not in _SEQUENCER_FIELDS})
+from hw.interfaces.jobs import layernorm_job_layout
+from hw.interfaces.layernorm import layernorm_beat_layout, wide_channels
+from hw.interfaces.strobe import Strobe
 
 
 class RowWalk(wiring.Component):
@@ -62,7 +54,7 @@ class RowWalk(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
-                "job": In(layernorm_job()),
+                "job": In(layernorm_job_layout()),
                 "rows_ready": In(16),
                 "scaled": In(range(config.max_tokens + 1)),
                 "room": In(1),
@@ -70,7 +62,7 @@ class RowWalk(wiring.Component):
                 "address": Out(16),
                 "grant": In(1),
                 "row": Out(range(config.max_tokens)),
-                "beat": Out(Strobe(layernorm_beat(config))),
+                "beat": Out(Strobe(layernorm_beat_layout(config))),
             }
         )
 

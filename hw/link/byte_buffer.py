@@ -8,8 +8,8 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.interfaces import Strobe
-from hw.link.protocol import PAYLOAD_BYTES
+from hw.interfaces.strobe import Strobe
+from hw.protocol import PAYLOAD_BYTES
 
 
 class ByteBuffer(wiring.Component):

@@ -8,12 +8,11 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import Strobe
+from hw.interfaces.link import BytePort, received_frame_layout, reply_header_layout
+from hw.interfaces.strobe import Strobe
 from hw.link.byte_buffer import ByteBuffer
-from hw.link.frame_receiver import SLOTS, received_frame
-from hw.link.frame_transmitter import reply_header
-from hw.link.ports import BytePort
-from hw.link.protocol import IDENTITY_BYTES, PAYLOAD_BYTES, REGISTER_SPACE, Identity, Operation, Status
+from hw.link.frame_receiver import SLOTS
+from hw.protocol import IDENTITY_BYTES, PAYLOAD_BYTES, REGISTER_SPACE, Identity, Operation, Status
 
 
 class Executor(wiring.Component):
@@ -46,12 +45,12 @@ class Executor(wiring.Component):
         address = range(SLOTS * PAYLOAD_BYTES)
         super().__init__(
             {
-                "frame": In(stream.Signature(received_frame())),
+                "frame": In(stream.Signature(received_frame_layout())),
                 "release": Out(Strobe(1)),
                 "write": In(Strobe(data.StructLayout({"address": address, "data": 8}))),
                 "registers": Out(BytePort()),
                 "memory": Out(BytePort()),
-                "reply": Out(stream.Signature(reply_header())),
+                "reply": Out(stream.Signature(reply_header_layout())),
                 "payload": Out(stream.Signature(8)),
             }
         )
@@ -59,7 +58,7 @@ class Executor(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Take a frame, check it, run it, reply."""
         m = Module()
-        frame, on_memory, is_write = Signal(received_frame()), Signal(), Signal()
+        frame, on_memory, is_write = Signal(received_frame_layout()), Signal(), Signal()
         status, repeated = Signal(Status), Signal()
         identify = Signal()
         given, taken = self._buffers(m, on_memory)

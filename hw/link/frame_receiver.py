@@ -9,22 +9,13 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.interfaces import Strobe
-from hw.link.protocol import CRC_BYTES, PAYLOAD_BYTES, REQUEST_HEADER_BYTES, REQUEST_MARKER, Status
+from hw.interfaces.link import received_frame_layout, request_header_layout
+from hw.interfaces.strobe import Strobe
+from hw.protocol import CRC_BYTES, PAYLOAD_BYTES, REQUEST_HEADER_BYTES, REQUEST_MARKER, Status
 
 SLOTS = 2
 """Payloads held: one is executed while the next arrives."""
 SLOT_BITS = exact_log2(PAYLOAD_BYTES)
-
-
-def request_header() -> data.StructLayout:
-    """Header of a request, as it arrives."""
-    return data.StructLayout({"sequence": 8, "operation": 8, "length": 16, "address": 32})
-
-
-def received_frame() -> data.StructLayout:
-    """A request: ``status`` is OK, BAD_CRC or BAD_LENGTH; ``check`` its CRC; its payload lies in buffer ``slot``."""
-    return data.StructLayout({**dict(request_header().members), "check": 32, "slot": 1, "status": 3})
 
 
 class FrameReceiver(wiring.Component):
@@ -62,7 +53,7 @@ class FrameReceiver(wiring.Component):
             {
                 "byte": In(Strobe(8)),
                 "write": Out(Strobe(data.StructLayout({"address": address, "data": 8}))),
-                "frame": Out(stream.Signature(received_frame())),
+                "frame": Out(stream.Signature(received_frame_layout())),
                 "release": In(Strobe(1)),
                 "good": Out(1),
                 "bad": Out(1),
@@ -72,10 +63,10 @@ class FrameReceiver(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """The queue of requests, the slots of their payloads, and the search for frames."""
         m = Module()
-        header, check = Signal(request_header()), Signal(8 * CRC_BYTES)
+        header, check = Signal(request_header_layout()), Signal(8 * CRC_BYTES)
         index, slot, occupied = Signal(SLOT_BITS), Signal(), Signal(SLOTS)
         found, status, lost = Signal(), Signal(Status), Signal()
-        m.submodules.queue = queue = SyncFIFO(width=received_frame().size, depth=self.QUEUE)
+        m.submodules.queue = queue = SyncFIFO(width=received_frame_layout().size, depth=self.QUEUE)
         m.d.comb += [
             queue.w_data.eq(Cat(header, check, slot, status)),
             queue.w_en.eq(found),

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.crc import catalog
 from amaranth.lib.wiring import In, Out
 
-from hw.link.protocol import CRC_BYTES, REPLY_HEADER_BYTES, REPLY_MARKER
+from hw.interfaces.link import reply_header_layout
+from hw.protocol import CRC_BYTES, REPLY_HEADER_BYTES, REPLY_MARKER
 
 _MARKER = int.from_bytes(REPLY_MARKER, "little")
 _HEAD_BYTES = len(REPLY_MARKER) + REPLY_HEADER_BYTES
-
-
-def reply_header() -> data.StructLayout:
-    """Header of a reply, as it leaves."""
-    return data.StructLayout({"sequence": 8, "operation": 8, "status": 8, "length": 16})
 
 
 class FrameTransmitter(wiring.Component):
@@ -34,7 +30,7 @@ class FrameTransmitter(wiring.Component):
     def __init__(self) -> None:
         super().__init__(
             {
-                "reply": In(stream.Signature(reply_header())),
+                "reply": In(stream.Signature(reply_header_layout())),
                 "payload": In(stream.Signature(8)),
                 "byte": Out(stream.Signature(8)),
             }

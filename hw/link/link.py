@@ -10,20 +10,20 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.blocks.lights import BLINK_SECONDS, shown
 from hw.config import AcceleratorConfig
-from hw.interfaces import Axi4Lite, Axi4Read, Axi4Write
+from hw.interfaces.axi import Axi4Lite, Axi4Read, Axi4Write
 from hw.link.executor import Executor
 from hw.link.frame_receiver import FrameReceiver
 from hw.link.frame_transmitter import FrameTransmitter
 from hw.link.ports import MemoryPort, RegisterPort
-from hw.link.protocol import IDLE_BYTES, Identity
 from hw.link.uart import BITS_PER_BYTE, UartReceiver, UartTransmitter
+from hw.protocol import IDLE_BYTES, Identity
 
 IDLE_SECONDS = 0.010
 """Silence that ends an unfinished frame: a host's USB may pause for milliseconds within one."""
 
 
 class HostLink(wiring.Component):
-    """Carries out what the host asks for over a serial line; protocol in :mod:`hw.link.protocol`.
+    """Carries out what the host asks for over a serial line; protocol in :mod:`hw.protocol`.
 
     ::
 

@@ -3,49 +3,19 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.bus.bursts import BurstSplitter, longest_burst
 from hw.bus.read_master import INCREMENTING
 from hw.config import AcceleratorConfig
-from hw.interfaces import Axi4Lite, Axi4Read, Axi4Write
-from hw.link.protocol import PAYLOAD_BYTES
+from hw.interfaces.axi import Axi4Lite, Axi4Read, Axi4Write
+from hw.interfaces.link import BytePort
+from hw.protocol import PAYLOAD_BYTES
 
 BURST_BYTES = 256
 """Most of a burst: others on the bus should not wait long for a payload that comes byte by byte."""
-
-
-def access() -> data.StructLayout:
-    """Write or read ``length`` bytes from ``address`` on, both whole words of what is accessed."""
-    return data.StructLayout({"write": 1, "address": 32, "length": range(PAYLOAD_BYTES + 1)})
-
-
-class BytePort(wiring.Signature):
-    """Accesses as bytes, from the side that asks.
-
-    Members
-    -------
-    access:
-        One at a time: the next only after ``done``.
-    given, taken:
-        Bytes written, and bytes read.
-    done, failed:
-        Pulse at the end; with it, whether the bus answered any of it with an error.
-    """
-
-    def __init__(self) -> None:
-        byte = stream.Signature(8)
-        super().__init__(
-            {
-                "access": Out(stream.Signature(access())),
-                "given": Out(byte),
-                "taken": In(byte),
-                "done": In(1),
-                "failed": In(1),
-            }
-        )
 
 
 class RegisterPort(wiring.Component):

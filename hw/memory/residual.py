@@ -7,7 +7,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import MEMORY_LATENCY, Strobe, residual_lanes, residual_write
+from hw.interfaces.memory import MEMORY_LATENCY, residual_lanes_layout, residual_write_layout
+from hw.interfaces.strobe import Strobe
 from hw.memory.rows import Port, large_memory, report_beyond
 
 
@@ -44,8 +45,8 @@ class ResidualMemory(wiring.Component):
             {
                 "read_enable": In(1),
                 "read_address": In(16),
-                "read_data": Out(residual_lanes(config)),
-                "write": In(Strobe(residual_write(config))),
+                "read_data": Out(residual_lanes_layout(config)),
+                "write": In(Strobe(residual_write_layout(config))),
                 "range_error": Out(Strobe(16)),
             }
         )
@@ -55,7 +56,7 @@ class ResidualMemory(wiring.Component):
         config = self._config
         words = config.residual_words
         write = self.write
-        column = data.ArrayLayout(residual_lanes(config).elem_shape, config.elements)
+        column = data.ArrayLayout(residual_lanes_layout(config).elem_shape, config.elements)
         port_a = Port(
             name="write",
             address=write.payload.address,

@@ -8,7 +8,8 @@ from amaranth.lib.wiring import In, Out
 
 from hw.blocks.pipeline import delay
 from hw.config import AcceleratorConfig
-from hw.interfaces import MEMORY_LATENCY, Strobe, lanes, scratch_write
+from hw.interfaces.memory import MEMORY_LATENCY, lanes_layout, scratch_write_layout
+from hw.interfaces.strobe import Strobe
 from hw.memory.rows import Port, large_memory, report_beyond
 
 
@@ -53,12 +54,12 @@ class Scratchpad(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "write": In(Strobe(scratch_write(config))),
+                "write": In(Strobe(scratch_write_layout(config))),
                 "load": In(stream.Signature(16)),
-                "load_data": Out(Strobe(lanes(config))),
+                "load_data": Out(Strobe(lanes_layout(config))),
                 "broadcast_enable": In(1),
                 "broadcast_address": In(16),
-                "broadcast_data": Out(lanes(config)),
+                "broadcast_data": Out(lanes_layout(config)),
                 "range_error": Out(Strobe(16)),
             }
         )
@@ -71,7 +72,7 @@ class Scratchpad(wiring.Component):
         m.d.comb += load.ready.eq(~write.valid)
         loads = Signal()
         m.d.comb += loads.eq(load.valid & ~write.valid)
-        address, column = Signal(16), data.ArrayLayout(lanes(config).elem_shape, config.elements)
+        address, column = Signal(16), data.ArrayLayout(lanes_layout(config).elem_shape, config.elements)
         m.d.comb += address.eq(Mux(write.valid, write.payload.address, load.payload))
 
         port_a = Port(

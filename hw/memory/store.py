@@ -9,17 +9,13 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
 from hw.blocks.register_slice import RegisterSlice
-from hw.bus.window import error_report
 from hw.bus.write_master import WriteMaster
 from hw.config import AcceleratorConfig
-from hw.interfaces import RESIDUAL_LATENCY, Axi4Write, Strobe, residual_lanes
-
-
-def store_job(config: AcceleratorConfig) -> data.StructLayout:
-    """Fields of STORE, and the output base address."""
-    return data.StructLayout(
-        {"source_base": 16, "source_stride": 16, "rows": 16, "words": 16, "offset": 32, "output_base": 32}
-    )
+from hw.interfaces.axi import Axi4Write
+from hw.interfaces.errors import error_record_layout
+from hw.interfaces.jobs import store_job_layout
+from hw.interfaces.memory import RESIDUAL_LATENCY, residual_lanes_layout
+from hw.interfaces.strobe import Strobe
 
 
 class ResidualReader(wiring.Component):
@@ -47,10 +43,10 @@ class ResidualReader(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
-                "job": In(store_job(config)),
+                "job": In(store_job_layout(config)),
                 "read_enable": Out(1),
                 "read_address": Out(16),
-                "read_data": In(residual_lanes(config)),
+                "read_data": In(residual_lanes_layout(config)),
                 "beat": Out(stream.Signature(8 * config.memory_bytes)),
             }
         )
@@ -64,7 +60,7 @@ class ResidualReader(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Read ahead into a few words; serialise the oldest."""
         m = Module()
-        layout = residual_lanes(self._config)
+        layout = residual_lanes_layout(self._config)
         beats = 4 * self._config.lanes // self._config.memory_bytes
         depth = self.places(self._config)
         if depth == 2:
@@ -149,16 +145,16 @@ class StoreUnit(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "job": In(stream.Signature(store_job(config))),
+                "job": In(stream.Signature(store_job_layout(config))),
                 "read_enable": Out(1),
                 "read_address": Out(16),
-                "read_data": In(residual_lanes(config)),
+                "read_data": In(residual_lanes_layout(config)),
                 "bus": Out(Axi4Write(config)),
                 "window_base": In(32),
                 "window_limit": In(32),
                 "halt": In(1),
                 "done": Out(1),
-                "error": Out(Strobe(error_report())),
+                "error": Out(Strobe(error_record_layout())),
                 "quiescent": Out(1),
                 "transferred": Out(1),
             }
@@ -174,7 +170,7 @@ class StoreUnit(wiring.Component):
         m.submodules.beats = beats = RegisterSlice(reader.beat.payload.shape())
         connect(m, reader.beat, beats.source)
         connect(m, beats.target, master.beat)
-        job = Signal(store_job(self._config))
+        job = Signal(store_job_layout(self._config))
         m.d.comb += [
             master.window_base.eq(self.window_base),
             master.window_limit.eq(self.window_limit),

@@ -6,8 +6,9 @@ from amaranth.hdl import Assert, Cat, Format, Module, ResetSignal, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.interfaces import Strobe
-from hw.sdram.chip import BANK_BITS, BANKS, ROW_BITS, SdramTiming
+from hw.interfaces.sdram import BANK_BITS, BANKS, ROW_BITS
+from hw.interfaces.strobe import Strobe
+from hw.sdram.chip import SdramTiming
 from hw.sdram.elapsed import Elapsed
 
 

@@ -7,9 +7,17 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import Axi4Read, Axi4Write, Strobe
-from hw.sdram.chip import COLUMN_BITS, SIZE_BYTES
-from hw.sdram.interfaces import burst_request, finished_word, read_word, row_run, write_word
+from hw.interfaces.axi import Axi4Read, Axi4Write
+from hw.interfaces.sdram import (
+    COLUMN_BITS,
+    SIZE_BYTES,
+    burst_request_layout,
+    finished_word_layout,
+    read_word_layout,
+    row_run_layout,
+    write_word_layout,
+)
+from hw.interfaces.strobe import Strobe
 from hw.sdram.read_port import ReadPort
 from hw.sdram.write_port import WritePort
 
@@ -45,16 +53,16 @@ class MemoryBridge(wiring.Component):
             raise ValueError("readers and writers are both 0; a memory needs at least one client")
         self._config, self._size_bytes = config, size_bytes
         self._count = clients = readers + writers
-        finished = finished_word(clients)
+        finished = finished_word_layout(clients)
         super().__init__(
             {
                 "readers": In(Axi4Read(config)).array(readers),
                 "writers": In(Axi4Write(config)).array(writers),
-                "run": Out(stream.Signature(row_run(clients))),
-                "write_data": Out(stream.Signature(write_word())),
+                "run": Out(stream.Signature(row_run_layout(clients))),
+                "write_data": Out(stream.Signature(write_word_layout())),
                 "writer": In(finished["client"].shape),
                 "written": In(Strobe(finished)),
-                "read": In(Strobe(read_word(clients))),
+                "read": In(Strobe(read_word_layout(clients))),
             }
         )
 
@@ -88,7 +96,7 @@ class MemoryBridge(wiring.Component):
 
     def _turns(self, m: Module, ports: list[ReadPort | WritePort]) -> None:
         """Give the chip to the next port that wants it, and hand on its burst row by row."""
-        layout = burst_request(self._config)
+        layout = burst_request_layout(self._config)
         burst = Signal(data.StructLayout({"request": layout, "write": 1, "client": range(max(2, self._count))}))
         waiting, free = Signal(), Signal()
         wanting, later, chosen = (Signal(self._count, name=name) for name in ("wanting", "later", "chosen"))

@@ -5,23 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-WORD_BITS = 16
-BANK_BITS = 2
-ROW_BITS = 13
-COLUMN_BITS = 9
-ADDRESS_BITS = ROW_BITS + BANK_BITS + COLUMN_BITS
-"""Of a word: row, bank, column from the top, so that a sequential stream goes through the banks."""
-
-SIZE_BYTES = WORD_BITS // 8 << ADDRESS_BITS
-
-ROW_WORDS = 1 << COLUMN_BITS
-BANKS = 1 << BANK_BITS
-
 POWER_UP_REFRESHES = 8
 """Refreshes before the mode register is set: all data sheets ask for 2, older chips for 8."""
-
-BURST_LENGTH = 1
-"""Words a READ or WRITE command moves. With one, every word has its own command: it can stop after any of them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,21 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.interfaces import Strobe
+from hw.interfaces.sdram import (
+    BANK_BITS,
+    ROW_BITS,
+    WORD_BITS,
+    SdramPads,
+    finished_word_layout,
+    read_word_layout,
+    row_run_layout,
+    write_word_layout,
+)
+from hw.interfaces.strobe import Strobe
 from hw.sdram.banks import Banks
-from hw.sdram.chip import BANK_BITS, ROW_BITS, WORD_BITS, SdramTiming
+from hw.sdram.chip import SdramTiming
 from hw.sdram.elapsed import Elapsed
-from hw.sdram.interfaces import ALL_BANKS, Command, SdramPads, finished_word, read_word, row_run, write_word
+from hw.sdram.interfaces import ALL_BANKS, Command
 from hw.sdram.refresh import RefreshSequencer
 
 
@@ -56,14 +66,14 @@ class SdramController(wiring.Component):
         self._timing = timing
         self._clients = clients
         self._extra_latency = extra_latency
-        finished = finished_word(clients)
+        finished = finished_word_layout(clients)
         super().__init__(
             {
-                "run": In(stream.Signature(row_run(clients))),
-                "write_data": In(stream.Signature(write_word())),
+                "run": In(stream.Signature(row_run_layout(clients))),
+                "write_data": In(stream.Signature(write_word_layout())),
                 "writer": Out(finished["client"].shape),
                 "written": Out(Strobe(finished)),
-                "read": Out(Strobe(read_word(clients))),
+                "read": Out(Strobe(read_word_layout(clients))),
                 "pads": Out(SdramPads()),
                 "initialised": Out(1),
             }
@@ -74,7 +84,7 @@ class SdramController(wiring.Component):
         m = Module()
         m.submodules.banks = self._banks = banks = Banks(self._timing)
         m.submodules.refresh = self._refresh = refresh = RefreshSequencer(self._timing)
-        self._next, self._current = (Signal(row_run(self._clients), name=name) for name in ("next", "current"))
+        self._next, self._current = (Signal(row_run_layout(self._clients), name=name) for name in ("next", "current"))
         # A run is compared with its bank's row before anything is done for it.
         self._waiting, self._compared, self._matches = Signal(), Signal(), Signal()
         self._active, self._last, self._able = Signal(), Signal(), Signal()
@@ -231,7 +241,7 @@ class SdramController(wiring.Component):
             masked.eq(Mux(self.initialised, Mux(writes, word.mask, 0), -1)),
             arrived.eq(pads.dq_i),
         ]
-        note = data.StructLayout({"valid": 1, "origin": finished_word(self._clients)})
+        note = data.StructLayout({"valid": 1, "origin": finished_word_layout(self._clients)})
         asked = Signal(note)
         m.d.comb += [
             asked.valid.eq(self._access & ~current.write),

@@ -7,11 +7,11 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import Axi4Read, Axi4Write
+from hw.interfaces.axi import Axi4Read, Axi4Write
+from hw.interfaces.sdram import SdramPads
 from hw.sdram.bridge import MemoryBridge
 from hw.sdram.chip import SdramTiming
 from hw.sdram.controller import SdramController
-from hw.sdram.interfaces import SdramPads
 
 
 class SdramMemory(wiring.Component):

@@ -8,10 +8,10 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import Axi4Read, Strobe
+from hw.interfaces.axi import Axi4Read
+from hw.interfaces.sdram import SIZE_BYTES, WORD_BITS, burst_request_layout, words_per_beat
+from hw.interfaces.strobe import Strobe
 from hw.sdram.buffer import BeatBuffer
-from hw.sdram.chip import SIZE_BYTES, WORD_BITS
-from hw.sdram.interfaces import burst_request, words_per_beat
 
 OKAY, DECERR = 0b00, 0b11
 """AXI responses: done, and no memory there."""
@@ -48,7 +48,7 @@ class ReadPort(wiring.Component):
         super().__init__(
             {
                 "bus": In(Axi4Read(config)),
-                "request": Out(stream.Signature(burst_request(config))),
+                "request": Out(stream.Signature(burst_request_layout(config))),
                 "word": In(Strobe(data.StructLayout({"data": WORD_BITS, "last": 1}))),
             }
         )

@@ -8,10 +8,9 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import Axi4Write
+from hw.interfaces.axi import Axi4Write
+from hw.interfaces.sdram import SIZE_BYTES, WORD_BITS, burst_request_layout, words_per_beat, write_word_layout
 from hw.sdram.buffer import BeatBuffer
-from hw.sdram.chip import SIZE_BYTES, WORD_BITS
-from hw.sdram.interfaces import burst_request, words_per_beat, write_word
 from hw.sdram.read_port import DECERR, OKAY
 
 
@@ -51,8 +50,8 @@ class WritePort(wiring.Component):
         super().__init__(
             {
                 "bus": In(Axi4Write(config)),
-                "request": Out(stream.Signature(burst_request(config))),
-                "word": Out(stream.Signature(write_word())),
+                "request": Out(stream.Signature(burst_request_layout(config))),
+                "word": Out(stream.Signature(write_word_layout())),
                 "finished": In(1),
             }
         )

@@ -9,14 +9,16 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.bus.window import error_report
 from hw.config import AcceleratorConfig
-from hw.interfaces import Strobe, place
+from hw.interfaces.errors import error_record_layout
+from hw.interfaces.gate import queue_counts_layout
+from hw.interfaces.jobs import place_layout
+from hw.interfaces.strobe import Strobe
 from hw.isa import Destination, ErrorCode, Follow, Opcode, StallSource
 from hw.sequencer.command import DECODED_BITS, view
 from hw.sequencer.ledger import ENGINE, FOLLOWERS, GATE, IMAGE, NORM, STORE, STREAM, UNITS, Ledger
 from hw.sequencer.rules import violations
-from hw.sequencer.schedule import occupied, queue_counts
+from hw.sequencer.schedule import occupied
 
 JOB_UNITS = {"engine": ENGINE, "layernorm": NORM, "gate": GATE, "image": IMAGE, "store": STORE}
 """Units that take jobs, by the name of their ports. STAGE and LOAD_RESIDUAL are blocks that the stream may deliver."""
@@ -60,7 +62,7 @@ def dispatcher_members(
         "output_base": In(32),
         "command": In(stream.Signature(unsigned(DECODED_BITS))),
         **units,
-        "counts": In(queue_counts(config)),
+        "counts": In(queue_counts_layout(config)),
         "stream_permit": Out(1),
         "stream_done": In(1),
         "row_written": In(1),
@@ -71,13 +73,13 @@ def dispatcher_members(
         "experts_active": Out(1),
         "started": Out(1),
         "ended": Out(len(UNITS)),
-        "places": Out(place(config)).array(len(UNITS)),
-        "engine_place": Out(place(config)),
+        "places": Out(place_layout(config)).array(len(UNITS)),
+        "engine_place": Out(place_layout(config)),
         "unit_busy": Out(len(UNITS)),
         "waiting_for": Out(len(UNITS)),
         "busy": Out(1),
         "finished": Out(1),
-        "error": Out(Strobe(error_report())),
+        "error": Out(Strobe(error_record_layout())),
         "stalled_on": Out(unsigned(3)),
     }
 

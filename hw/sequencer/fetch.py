@@ -9,7 +9,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import Strobe, read_request
+from hw.interfaces.axi import read_request_layout
+from hw.interfaces.strobe import Strobe
 from hw.isa import COMMAND_BITS, COMMAND_BYTES, Opcode
 from hw.sequencer.command import DECODED_BITS
 
@@ -114,7 +115,7 @@ class CommandFetch(wiring.Component):
             {
                 "start": In(1),
                 "program_address": In(32),
-                "request": Out(stream.Signature(read_request(config))),
+                "request": Out(stream.Signature(read_request_layout(config))),
                 "response": In(Strobe(8 * config.memory_bytes)),
                 "execute": Out(stream.Signature(unsigned(DECODED_BITS))),
                 "schedule": Out(stream.Signature(unsigned(DECODED_BITS))),

@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import place
+from hw.interfaces.jobs import place_layout
 from hw.isa import Follow, Unit
 
 UNITS = tuple(Unit)
@@ -57,7 +57,7 @@ class Ledger(wiring.Component):
         super().__init__(
             {
                 "taken": In(count),
-                "where": In(place(config)),
+                "where": In(place_layout(config)),
                 "follow": In(2),
                 "looping": In(1),
                 "done": In(count),
@@ -67,8 +67,8 @@ class Ledger(wiring.Component):
                 "busy": Out(count),
                 "ended": Out(count),
                 "rows_ready": Out(16).array(len(FOLLOWERS)),
-                "oldest": Out(place(config)).array(count),
-                "latest": Out(place(config)),
+                "oldest": Out(place_layout(config)).array(count),
+                "latest": Out(place_layout(config)),
             }
         )
 

@@ -6,9 +6,8 @@ from amaranth.hdl import Value
 from amaranth.lib import data
 from amaranth.utils import exact_log2
 
-from hw.config import AcceleratorConfig
+from hw.config import MAX_CHANNELS, AcceleratorConfig
 from hw.isa import Destination, Follow, Opcode, fields
-from hw.layernorm.layernorm import MAX_CHANNELS
 
 
 def _outside(value: Value, largest: int) -> Value:

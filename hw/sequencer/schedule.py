@@ -8,14 +8,10 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import StreamKind, stream_job
+from hw.interfaces.gate import queue_counts_layout
+from hw.interfaces.jobs import StreamKind, stream_job_layout
 from hw.isa import Opcode
 from hw.sequencer.command import DECODED_BITS, view
-
-
-def queue_counts(config: AcceleratorConfig) -> data.ArrayLayout:
-    """Tokens on each expert's queue."""
-    return data.ArrayLayout(unsigned(config.max_tokens.bit_length()), config.max_experts)
 
 
 def occupied(m: Module, counts: data.View) -> Signal:
@@ -59,10 +55,10 @@ class StreamScheduler(wiring.Component):
                 "command": In(stream.Signature(unsigned(DECODED_BITS))),
                 "task_index": In(4),
                 "weight_address": In(32),
-                "counts": In(queue_counts(config)),
+                "counts": In(queue_counts_layout(config)),
                 "dispatch_index": In(16),
                 "dispatch_experts": In(1),
-                "job": Out(stream.Signature(stream_job(config))),
+                "job": Out(stream.Signature(stream_job_layout(config))),
             }
         )
 

@@ -10,7 +10,9 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.blocks.register_slice import RegisterSlice
 from hw.config import AcceleratorConfig
-from hw.interfaces import Strobe, read_request, stream_job
+from hw.interfaces.axi import read_request_layout
+from hw.interfaces.jobs import stream_job_layout
+from hw.interfaces.strobe import Strobe
 from hw.sequencer.dispatch import Dispatcher, dispatcher_members
 from hw.sequencer.fetch import CommandFetch
 from hw.sequencer.schedule import StreamScheduler
@@ -51,9 +53,9 @@ class Sequencer(wiring.Component):
                 "task_index": In(4),
                 "program_address": In(32),
                 "weight_address": In(32),
-                "request": Out(stream.Signature(read_request(config))),
+                "request": Out(stream.Signature(read_request_layout(config))),
                 "response": In(Strobe(8 * config.memory_bytes)),
-                "stream_job": Out(stream.Signature(stream_job(config))),
+                "stream_job": Out(stream.Signature(stream_job_layout(config))),
                 **self._passed,
             }
         )
@@ -66,7 +68,7 @@ class Sequencer(wiring.Component):
         m.submodules.dispatcher = dispatcher = Dispatcher(self._config, self._layouts)
         connect(m, flipped(self.request), fetch.request)
         connect(m, flipped(self.response), fetch.response)
-        m.submodules.scheduled = scheduled = RegisterSlice(stream_job(self._config))
+        m.submodules.scheduled = scheduled = RegisterSlice(stream_job_layout(self._config))
         connect(m, scheduler.job, scheduled.source)
         connect(m, scheduled.target, flipped(self.stream_job))
         connect(m, fetch.execute, dispatcher.command)

@@ -10,7 +10,7 @@ from amaranth.utils import exact_log2
 from hw.blocks.arithmetic import round_shift
 from hw.blocks.reciprocal import Reciprocal
 from hw.config import AcceleratorConfig
-from hw.interfaces import query_scale
+from hw.interfaces.compute import query_scale_layout
 
 _LARGEST_SHIFT = 63
 
@@ -57,7 +57,7 @@ class QueryScales(wiring.Component):
                 "buffer": In(1),
                 "output_multiplier": In(17),
                 "output_shift": In(6),
-                "scales": Out(data.ArrayLayout(query_scale(config), 2 * config.elements)),
+                "scales": Out(data.ArrayLayout(query_scale_layout(config), 2 * config.elements)),
                 "done": Out(1),
             }
         )
@@ -87,7 +87,7 @@ class QueryScales(wiring.Component):
             product.eq(inverse.payload.mantissa * self.output_multiplier),
             shift.eq(self.output_shift + inverse.payload.exponent),
         ]
-        stored = Signal(query_scale(config))
+        stored = Signal(query_scale_layout(config))
         written = Signal.like(element)
         m.d.comb += [
             stored.multiplier.eq(round_shift(product, numerics.mantissa_fraction)),

@@ -8,7 +8,8 @@ from amaranth.lib.wiring import In, Out
 
 from hw.blocks.pipeline import delay
 from hw.config import AcceleratorConfig
-from hw.interfaces import BLOCK_LATENCY, MEMORY_LATENCY, Strobe, score_word, score_write
+from hw.interfaces.memory import BLOCK_LATENCY, MEMORY_LATENCY, score_word_layout, score_write_layout
+from hw.interfaces.strobe import Strobe
 
 
 class ScoreBuffer(wiring.Component):
@@ -37,18 +38,18 @@ class ScoreBuffer(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "write": In(Strobe(score_write(config))),
+                "write": In(Strobe(score_write_layout(config))),
                 "read_enable": In(1),
                 "read_address": In(range(config.score_words)),
-                "read_data": Out(score_word(config)),
-                "maxima": Out(data.ArrayLayout(score_word(config), 2)),
+                "read_data": Out(score_word_layout(config)),
+                "maxima": Out(data.ArrayLayout(score_word_layout(config), 2)),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config, scores = self._config, self.write.payload
-        m.submodules.words = words = memory.Memory(shape=score_word(config), depth=config.score_words, init=[])
+        m.submodules.words = words = memory.Memory(shape=score_word_layout(config), depth=config.score_words, init=[])
         write, read = words.write_port(), words.read_port()
         m.d.comb += [
             write.en.eq(self.write.valid),

@@ -7,18 +7,13 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
+from hw.blocks.exp2 import Exp2
 from hw.blocks.pipeline import delay
 from hw.config import AcceleratorConfig
-from hw.interfaces import (
-    MEMORY_LATENCY,
-    Strobe,
-    bank_exponentials,
-    query_scale,
-    score_word,
-    score_write,
-    softmax_job,
-)
-from hw.softmax.exp2 import Exp2
+from hw.interfaces.compute import query_scale_layout
+from hw.interfaces.jobs import softmax_job_layout
+from hw.interfaces.memory import MEMORY_LATENCY, bank_exponentials_layout, score_word_layout, score_write_layout
+from hw.interfaces.strobe import Strobe
 from hw.softmax.query_scales import QueryScales, sum_width
 from hw.softmax.score_buffer import ScoreBuffer
 
@@ -83,14 +78,14 @@ class Softmax(wiring.Component):
         self.overhead = MEMORY_LATENCY + 3 + Exp2.LATENCY + 3 + self._scales.latency
         super().__init__(
             {
-                "score_write": In(Strobe(score_write(config))),
-                "job": In(stream.Signature(softmax_job(config))),
-                "exponentials": Out(stream.Signature(bank_exponentials(config))),
-                "query_scales": Out(data.ArrayLayout(query_scale(config), 2 * config.elements)),
+                "score_write": In(Strobe(score_write_layout(config))),
+                "job": In(stream.Signature(softmax_job_layout(config))),
+                "exponentials": Out(stream.Signature(bank_exponentials_layout(config))),
+                "query_scales": Out(data.ArrayLayout(query_scale_layout(config), 2 * config.elements)),
                 "done": Out(1),
                 "score_read_enable": In(1),
                 "score_read_address": In(range(config.score_words)),
-                "score_read_data": Out(score_word(config)),
+                "score_read_data": Out(score_word_layout(config)),
             }
         )
 
@@ -100,7 +95,7 @@ class Softmax(wiring.Component):
         m.submodules.scores = scores = ScoreBuffer(config)
         m.submodules.scales = scales = self._scales
         connect(m, flipped(self.score_write), scores.write)
-        job, start, draining, finished = Signal(softmax_job(config)), Signal(), Signal(), Signal()
+        job, start, draining, finished = Signal(softmax_job_layout(config)), Signal(), Signal(), Signal()
         m.d.comb += [
             self.score_read_data.eq(scores.read_data),
             self.query_scales.eq(scales.scales),

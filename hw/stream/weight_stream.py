@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -13,32 +13,25 @@ from hw.blocks.register_slice import HalfSlice, RegisterSlice
 from hw.bus.bursts import longest_burst
 from hw.bus.prefetch import Prefetcher
 from hw.config import AcceleratorConfig
-from hw.interfaces import (
-    Strobe,
-    bank_fill,
-    parameter_set,
-    read_request,
-    residual_write,
-    scratch_write,
-    stream_job,
-)
-from hw.memory.blocks import BlockWalker, ChunkKind, block, chunk_tag, chunks_per_residual_word
-
-
-def shift_write(config: AcceleratorConfig) -> data.StructLayout:
-    """One chunk of LayerNorm's channel shifts: ``address`` counts chunks, channel = address * chunk_bytes + index."""
-    return data.StructLayout({"address": 16, "shifts": data.ArrayLayout(unsigned(3), config.chunk_bytes)})
+from hw.interfaces.axi import read_request_layout
+from hw.interfaces.compute import parameter_set_layout
+from hw.interfaces.jobs import stream_job_layout
+from hw.interfaces.layernorm import shift_write_layout
+from hw.interfaces.memory import bank_fill_layout, residual_write_layout, scratch_write_layout
+from hw.interfaces.stream import block_layout, chunk_tag_layout, chunks_per_residual_word
+from hw.interfaces.strobe import Strobe
+from hw.stream.blocks import BlockWalker, ChunkKind
 
 
 def _delivery_members(config: AcceleratorConfig) -> dict[str, wiring.Member]:
     """Ports through which chunks leave."""
-    entries = data.ArrayLayout(parameter_set(config), config.entries_per_chunk)
+    entries = data.ArrayLayout(parameter_set_layout(config), config.entries_per_chunk)
     return {
-        "fill": Out(stream.Signature(bank_fill(config))),
+        "fill": Out(stream.Signature(bank_fill_layout(config))),
         "parameters": Out(stream.Signature(entries)),
-        "scratch_write": Out(stream.Signature(scratch_write(config))),
-        "residual_write": Out(stream.Signature(residual_write(config))),
-        "shift_write": Out(Strobe(shift_write(config))),
+        "scratch_write": Out(stream.Signature(scratch_write_layout(config))),
+        "residual_write": Out(stream.Signature(residual_write_layout(config))),
+        "shift_write": Out(Strobe(shift_write_layout(config))),
         "tile_filled": Out(1),
         "done": Out(1),
     }
@@ -70,7 +63,7 @@ class ChunkWriter(wiring.Component):
         super().__init__(
             {
                 "chunk": In(stream.Signature(8 * config.chunk_bytes)),
-                "tag": In(stream.Signature(chunk_tag(config))),
+                "tag": In(stream.Signature(chunk_tag_layout(config))),
                 **_delivery_members(config),
             }
         )
@@ -79,7 +72,7 @@ class ChunkWriter(wiring.Component):
         """Hold a chunk with its tag and offer it everywhere; only valid bits differ, one for each kind."""
         m = Module()
         held = data.StructLayout(
-            {"kinds": len(ChunkKind), "tag": chunk_tag(self._config), "chunk": 8 * self._config.chunk_bytes}
+            {"kinds": len(ChunkKind), "tag": chunk_tag_layout(self._config), "chunk": 8 * self._config.chunk_bytes}
         )
         # A chunk of several beats takes long enough to come for half a slice, whose registers load whatever leaves.
         slice_kind = HalfSlice if self._config.chunk_bytes > self._config.memory_bytes else RegisterSlice
@@ -220,7 +213,7 @@ class WeightStream(wiring.Component):
     Members
     -------
     job:
-        Blocks in order of use (``hw.interfaces.stream_job``). ``bytes`` is a multiple of the chunk size and covers the
+        Blocks in order of use (``stream_job_layout``). ``bytes`` is a multiple of the chunk size and covers the
         contents; more is padding, which is read and dropped. A block of no whole chunk is dropped.
     permit:
         Level: a STAGE, RESIDUAL or SHIFTS block may be delivered. Must be 0 in the cycle after ``done`` unless the next
@@ -257,9 +250,9 @@ class WeightStream(wiring.Component):
         self._burst_beats = longest_burst(config, min(self.BURST_BEATS, config.stream_beats // 4))
         super().__init__(
             {
-                "job": In(stream.Signature(stream_job(config))),
+                "job": In(stream.Signature(stream_job_layout(config))),
                 "permit": In(1),
-                "request": Out(stream.Signature(read_request(config))),
+                "request": Out(stream.Signature(read_request_layout(config))),
                 "response": In(Strobe(8 * config.memory_bytes)),
                 **_delivery_members(config),
                 "tile_freed": In(1),
@@ -275,10 +268,10 @@ class WeightStream(wiring.Component):
             config, depth=config.stream_beats, burst_beats=self._burst_beats
         )
         m.submodules.gearbox = gearbox = Gearbox(config)
-        m.submodules.blocks = blocks = SyncFIFO(width=block(config).size, depth=self.JOBS_AHEAD - 1)
+        m.submodules.blocks = blocks = SyncFIFO(width=block_layout(config).size, depth=self.JOBS_AHEAD - 1)
         m.submodules.walker = walker = BlockWalker(config)
         m.submodules.writer = writer = ChunkWriter(config)
-        m.submodules.described = described = HalfSlice(block(config))
+        m.submodules.described = described = HalfSlice(block_layout(config))
         connect(m, described.target, walker.block)
         # The walker looks at it two cycles after a block is done, so a register fits in.
         permit = Signal()
@@ -298,7 +291,7 @@ class WeightStream(wiring.Component):
         connect(m, prefetcher.request, flipped(self.request))
         connect(m, flipped(self.response), prefetcher.response)
         m.submodules.beats = beats = RegisterSlice(prefetcher.beat.payload.shape())
-        m.submodules.tags = tags = RegisterSlice(chunk_tag(config))
+        m.submodules.tags = tags = RegisterSlice(chunk_tag_layout(config))
         connect(m, prefetcher.beat, beats.source)
         connect(m, beats.target, gearbox.beat)
         connect(m, walker.tag, tags.source)
@@ -313,7 +306,7 @@ class WeightStream(wiring.Component):
         config = self._config
         beats_per_chunk = config.chunk_bytes // config.memory_bytes
         job = self.job
-        contents = Signal(block(config))
+        contents = Signal(block_layout(config))
         wanted = Signal()
         m.d.comb += [
             contents[name].eq(job.payload[name]) for name in ("kind", "channels", "tiles", "words", "base", "wide")

@@ -21,7 +21,7 @@ from hw.blocks.sleep import lasting, sleeping
 from hw.boards.on_chip_memory import OnChipMemory
 from hw.boards.system import CLIENTS, System
 from hw.config import AcceleratorConfig
-from hw.link.protocol import Identity
+from hw.protocol import Identity
 from hw.sdram.memory import SdramMemory
 from sim.machine.sdram import SOURCE as CHIP
 from sim.machine.sdram import SdramSettings

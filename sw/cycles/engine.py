@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hw.blocks.exp2 import Exp2
 from hw.blocks.multiplier import Multiplier
 from hw.compute.bank import StationaryBanks
 from hw.compute.engine import ComputeEngine
 from hw.compute.lookup import QueueLookup
 from hw.compute.writeback import Writeback
 from hw.config import AcceleratorConfig
-from hw.interfaces import MEMORY_LATENCY
-from hw.softmax.exp2 import Exp2
+from hw.interfaces.memory import MEMORY_LATENCY
 from hw.softmax.softmax import Softmax
 from sw.cycles.stream import DELIVERED, WeightStreamModel
 

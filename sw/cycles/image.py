@@ -13,7 +13,8 @@ from hw.bus.read_master import ReadMaster
 from hw.config import AcceleratorConfig
 from hw.image.loader import ImageLoader
 from hw.image.packer import PatchPacker
-from hw.image.walk import BLOCK_COLUMNS, COLOURS, PatchWalker
+from hw.image.walk import COLOURS, PatchWalker
+from hw.interfaces.image import BLOCK_COLUMNS
 
 START = 1 + PatchWalker.LATENCY + RegisterSlice.LATENCY
 """From the job's being taken to the first line."""

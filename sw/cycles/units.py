@@ -7,16 +7,17 @@ from collections import deque
 
 import numpy as np
 
+from hw.blocks.exp2 import Exp2
 from hw.blocks.reciprocal import Reciprocal
 from hw.bus.bursts import longest_burst
 from hw.config import AcceleratorConfig
 from hw.gate.weights import GateWeights
-from hw.interfaces import MEMORY_LATENCY, RESIDUAL_LATENCY
-from hw.layernorm.lanes import LayerNormLanes, wide_channels
+from hw.interfaces.layernorm import wide_channels
+from hw.interfaces.memory import MEMORY_LATENCY, RESIDUAL_LATENCY
+from hw.layernorm.lanes import LayerNormLanes
 from hw.layernorm.layernorm import LayerNorm
 from hw.layernorm.output import LATENCY as OUTPUT_LATENCY
 from hw.layernorm.row_statistics import RowStatistics
-from hw.softmax.exp2 import Exp2
 
 LOOKED_AT = 1
 """From rows' being ready to the cycle in which LayerNorm or gate may choose them."""

@@ -17,7 +17,7 @@ import torch
 from common.files import folder_aside
 from common.tools import git_id, tool_versions
 from hw.config import PRESETS
-from hw.link.protocol import Identity
+from hw.protocol import Identity
 from sim.board.board import SimulatedBoard
 from sw.data.pictures import Picture
 from sw.driver.device import RUN_SECONDS, Device

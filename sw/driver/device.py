@@ -10,7 +10,7 @@ import numpy as np
 
 from hw.control.control import IDENTITY, INTERFACE_VERSION, configuration_word
 from hw.isa import REGISTERS, CycleCause, ErrorCode
-from hw.link.protocol import PAYLOAD_BYTES, VERSION, Identity, Operation, Request, configuration_digest
+from hw.protocol import PAYLOAD_BYTES, VERSION, Identity, Operation, Request, configuration_digest
 from program.program import Program
 from sw.driver.errors import (
     LinkLost,

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from hw.link.protocol import PAYLOAD_BYTES, READ_WINDOW, WRITE_WINDOW, Operation, Reply, ReplyParser, Request, Status
+from hw.protocol import PAYLOAD_BYTES, READ_WINDOW, WRITE_WINDOW, Operation, Reply, ReplyParser, Request, Status
 from sw.driver.errors import DriverError, LinkLost, NoAnswer, RequestRefused
 from sw.driver.transport import Transport
 

@@ -13,7 +13,7 @@ import numpy as np
 from hw.config import AcceleratorConfig
 from hw.control.control import IDENTITY, INTERFACE_VERSION, configuration_word
 from hw.isa import REGISTERS, ErrorCode
-from hw.link.protocol import PAYLOAD_BYTES, REQUEST_MARKER, Identity, Operation, Reply, Status
+from hw.protocol import PAYLOAD_BYTES, REQUEST_MARKER, Identity, Operation, Reply, Status
 from sw.driver.errors import LinkLost
 from tests.helpers.emulator import Emulator
 

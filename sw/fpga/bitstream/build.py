@@ -20,7 +20,7 @@ from hw.boards.board import board as find_board
 from hw.boards.top import CORE_CLOCK
 from hw.config import AcceleratorConfig
 from hw.config import preset as find_preset
-from hw.link.protocol import Identity
+from hw.protocol import Identity
 from sw.fpga.bitstream.pack import FLASH_MHZ, pack
 from sw.fpga.bitstream.placement_seeds import Placement, best, route_seeds
 from sw.fpga.bitstream.report import critical_path

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from hw.link.protocol import Identity
+from hw.protocol import Identity
 from sw.fpga.synthesis.cost import SynthesisError
 
 _BLOCK = re.compile(r"^\.bram_init \d+\n((?:[0-9a-f]{3}[ \n]+)+)", re.MULTILINE)

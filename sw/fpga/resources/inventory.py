@@ -10,24 +10,26 @@ from hw.boards.board import Board
 from hw.boards.system import CLIENTS
 from hw.bus.read_master import ReadMaster
 from hw.bus.write_master import WriteMaster
-from hw.compute.drain import recipe
-from hw.compute.lookup import QueueLookup, looked_up
-from hw.compute.writeback import WAIT_CYCLES, destination
-from hw.config import AcceleratorConfig
+from hw.compute.lookup import QueueLookup
+from hw.compute.writeback import WAIT_CYCLES
+from hw.config import MAX_CHANNELS, AcceleratorConfig
 from hw.ecp5.platform import Ecp5
 from hw.formats import Numerics
 from hw.image.loader import ImageLoader
-from hw.image.walk import BLOCK_COLUMNS, run_tag
-from hw.interfaces import lanes, queue_entry, read_request, residual_lanes, score_word
+from hw.interfaces.axi import read_request_layout
+from hw.interfaces.compute import destination_layout, looked_up_layout, recipe_layout
+from hw.interfaces.gate import queue_entry_layout
+from hw.interfaces.image import BLOCK_COLUMNS, run_tag_layout
+from hw.interfaces.layernorm import row_scale_layout
+from hw.interfaces.memory import lanes_layout, residual_lanes_layout, score_word_layout
+from hw.interfaces.sdram import WORD_BITS
+from hw.interfaces.stream import block_layout
 from hw.isa import COMMAND_BITS, SHARE_BITS, CycleCause
 from hw.layernorm.layernorm import LayerNorm
 from hw.layernorm.output import queue_depth
-from hw.layernorm.row_statistics import MAX_CHANNELS, row_scale
 from hw.link.frame_receiver import SLOTS
-from hw.link.protocol import PAYLOAD_BYTES
-from hw.memory.blocks import block
 from hw.memory.store import ResidualReader
-from hw.sdram.chip import WORD_BITS
+from hw.protocol import PAYLOAD_BYTES
 from hw.sequencer.fetch import RING_COMMANDS
 from hw.softmax.softmax import FIFO_DEPTH
 from hw.stream.weight_stream import WeightStream
@@ -84,18 +86,22 @@ def _compute(config: AcceleratorConfig) -> list[Memory]:
     kept = numerics.bias.width + numerics.multiplier_width + numerics.shift_width
     steps = max(4, WAIT_CYCLES * r // config.elements)
     return [
-        Memory(unit="array", name="bank", words=config.bank_words, width=lanes(config).size, count=config.elements),
+        Memory(
+            unit="array", name="bank", words=config.bank_words, width=lanes_layout(config).size, count=config.elements
+        ),
         Memory(
             unit="array",
             name="gathered",
             words=config.elements // config.exponential_lanes,
-            width=config.exponential_lanes * lanes(config).size,
+            width=config.exponential_lanes * lanes_layout(config).size,
             asynchronous=True,
         ),
         Memory(unit="parameters", name="part", words=config.parameter_entries // r, width=kept * sets, count=r // sets),
-        Memory(unit="engine", name="lookup", words=QueueLookup.DEPTH - 1, width=looked_up(config).size),
-        Memory(unit="writeback", name="recipes", words=steps, width=recipe(config).size, asynchronous=True),
-        Memory(unit="writeback", name="destinations", words=steps, width=destination(config).size, asynchronous=True),
+        Memory(unit="engine", name="lookup", words=QueueLookup.DEPTH - 1, width=looked_up_layout(config).size),
+        Memory(unit="writeback", name="recipes", words=steps, width=recipe_layout(config).size, asynchronous=True),
+        Memory(
+            unit="writeback", name="destinations", words=steps, width=destination_layout(config).size, asynchronous=True
+        ),
         _table("writeback", "gelu", numerics.tables.gelu_delta, count=r),
     ]
 
@@ -105,11 +111,11 @@ def _nonlinear(config: AcceleratorConfig) -> list[Memory]:
     tables, lane_bits, tokens = config.numerics.tables, config.numerics.activation_width, config.max_tokens
     shift_bits, words = Numerics.channel_shift_width, MAX_CHANNELS // config.lanes
     found = [
-        Memory(unit="softmax", name="scores", words=config.score_words, width=score_word(config).size),
+        Memory(unit="softmax", name="scores", words=config.score_words, width=score_word_layout(config).size),
         Memory(unit="softmax", name="queue", words=FIFO_DEPTH - 1, width=config.exponential_lanes * lane_bits),
         _table("softmax", "reciprocal", tables.reciprocal),
         _table("softmax", "exp2", tables.exp2, count=config.exponential_lanes),
-        Memory(unit="gate", name="queues", words=config.max_experts * tokens, width=queue_entry(config).size),
+        Memory(unit="gate", name="queues", words=config.max_experts * tokens, width=queue_entry_layout(config).size),
         Memory(unit="gate", name="scores", words=2 * config.max_experts, width=Numerics.score.width),
         _table("gate", "reciprocal", tables.reciprocal),
         _table("gate", "exp2", tables.exp2),
@@ -119,13 +125,13 @@ def _nonlinear(config: AcceleratorConfig) -> list[Memory]:
             words=MAX_CHANNELS // config.chunk_bytes,
             width=shift_bits * config.chunk_bytes,
         ),
-        Memory(unit="layernorm", name="rows", words=LayerNorm.ROWS_AHEAD, width=row_scale(config).size),
+        Memory(unit="layernorm", name="rows", words=LayerNorm.ROWS_AHEAD, width=row_scale_layout(config).size),
         # With a word: its address, and whether it is a row's last.
-        Memory(unit="layernorm", name="output", words=queue_depth(config) - 1, width=lanes(config).size + 17),
+        Memory(unit="layernorm", name="output", words=queue_depth(config) - 1, width=lanes_layout(config).size + 17),
         _table("layernorm", "root", tables.reciprocal_square_root),
     ]
     if config.layernorm_row_buffer:
-        width = residual_lanes(config).size
+        width = residual_lanes_layout(config).size
         found.append(Memory(unit="layernorm", name="buffer", words=LayerNorm.ROWS_AHEAD * words, width=width))
     return found
 
@@ -135,15 +141,15 @@ def _traffic(config: AcceleratorConfig) -> list[Memory]:
     bus_bits, queues = 8 * config.memory_bytes, []
     stored_words = ResidualReader.places(config)
     for unit, name, words, width in (
-        ("stream", "blocks", WeightStream.JOBS_AHEAD - 1, block(config).size),
-        ("image", "tags", ImageLoader.RUNS_AHEAD, run_tag(config).size),
+        ("stream", "blocks", WeightStream.JOBS_AHEAD - 1, block_layout(config).size),
+        ("image", "tags", ImageLoader.RUNS_AHEAD, run_tag_layout(config).size),
         ("image", "begun", BLOCK_COLUMNS, 8 * config.lanes),
         # Two places are registers.
-        *([("store", "words", stored_words, residual_lanes(config).size)] if stored_words > 2 else []),
+        *([("store", "words", stored_words, residual_lanes_layout(config).size)] if stored_words > 2 else []),
         ("store", "lengths", WriteMaster.OUTSTANDING, 8),
         ("store", "unanswered", WriteMaster.OUTSTANDING, 32),
         # Which of three clients asked.
-        ("read_master", "issued", ReadMaster.OUTSTANDING, 2 + read_request(config).size),
+        ("read_master", "issued", ReadMaster.OUTSTANDING, 2 + read_request_layout(config).size),
     ):
         queues.append(Memory(unit=unit, name=name, words=words, width=width, asynchronous=True))
     return [

@@ -8,7 +8,7 @@ from hw.boards.board import Board
 from hw.boards.top import BoardTop, board_platform
 from hw.config import AcceleratorConfig
 from hw.ecp5.platform import Ecp5
-from hw.link.protocol import Identity
+from hw.protocol import Identity
 
 ACCELERATOR = "top.system.accelerator"
 """Module that holds the machine's units."""

@@ -15,11 +15,11 @@ from hw.boards.board import BOARDS, board
 from hw.boards.top import BoardTop, board_platform
 from hw.config import preset
 from hw.ecp5.platform import NETWORK_SITES, Ecp5
-from hw.interfaces import Axi4Read, Axi4Write
-from hw.link.protocol import Identity
+from hw.interfaces.axi import Axi4Read, Axi4Write
+from hw.interfaces.sdram import SdramPads
+from hw.protocol import Identity
 from hw.sdram import pins as sdram_pins
 from hw.sdram.chip import ANY_CHIP, CHIPS
-from hw.sdram.interfaces import SdramPads
 from hw.sdram.memory import SdramMemory
 from hw.sdram.pins import EXTRA_LATENCY, SdramPins, chip_clock_delay
 from sim.machine.sdram import SOURCE, data_sheet

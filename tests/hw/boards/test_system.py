@@ -11,7 +11,7 @@ from hw.accelerator import Accelerator
 from hw.boards.on_chip_memory import OnChipMemory
 from hw.boards.system import System
 from hw.config import preset
-from hw.link.protocol import Identity
+from hw.protocol import Identity
 from hw.sdram.chip import ANY_CHIP
 from hw.sdram.memory import SdramMemory
 from sim.verilator.build import BuildOptions, build_simulator

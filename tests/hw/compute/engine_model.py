@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import ParameterMode, StepKind, engine_job
+from hw.interfaces.compute import ParameterMode, StepKind
+from hw.interfaces.jobs import engine_job_layout
 from hw.isa import Destination
 
 WRAP = 0xFFFF
@@ -18,8 +19,8 @@ Queues = Sequence[Sequence[tuple[int, int]]]
 class Beat:
     """One expected beat.
 
-    Members: ``fields`` of ``hw.interfaces.beat``; ``broadcast`` scratchpad word; ``step`` fields of
-    ``hw.interfaces.step`` on the last beat; ``rows`` the scratchpad word that each element must hold at the stationary
+    Members: ``fields`` of ``beat_layout``; ``broadcast`` scratchpad word; ``step`` fields of
+    ``step_layout`` on the last beat; ``rows`` the scratchpad word that each element must hold at the stationary
     address (None: zeros), for held rows; ``tile`` the weight tile's or the query tile's number otherwise.
     """
 
@@ -32,7 +33,7 @@ class Beat:
 
 def blank_job(config: AcceleratorConfig, **fields: int) -> dict[str, int]:
     """Every field of a job, zero unless given."""
-    return dict.fromkeys(engine_job(config).members, 0) | fields
+    return dict.fromkeys(engine_job_layout(config).members, 0) | fields
 
 
 def tiles(job: Mapping[str, int], config: AcceleratorConfig) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from golden.integer import functions as golden
 from hw.config import AcceleratorConfig
-from hw.interfaces import ParameterMode, StepKind
+from hw.interfaces.compute import ParameterMode, StepKind
 
 LINEAR = ("activation", "swapped", "gelu", "residual_add", "weighted", "residual_set", "gate")
 KINDS = (*LINEAR, "attention")

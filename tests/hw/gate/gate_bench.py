@@ -8,7 +8,7 @@ from cocotb.triggers import RisingEdge
 
 from golden.integer.functions import gate, queues
 from hw.config import AcceleratorConfig
-from hw.interfaces import MEMORY_LATENCY
+from hw.interfaces.memory import MEMORY_LATENCY
 from sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, cycle, parameters, record, rng, wait_cycles
 from tests.helpers.port_bits import port_bits, port_values
 

@@ -8,7 +8,7 @@ import pytest
 from hw.config import PRESETS, preset
 from hw.gate.gate import Gate
 from hw.gate.weights import GateWeights
-from hw.interfaces import MEMORY_LATENCY
+from hw.interfaces.memory import MEMORY_LATENCY
 from sim.bench.run import BenchFailure, run_bench
 from tests.helpers.units import or_soak, simulator
 

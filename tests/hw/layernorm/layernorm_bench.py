@@ -10,7 +10,7 @@ from cocotb.triggers import RisingEdge
 from golden.integer.functions import layernorm
 from golden.integer.parameters import QuantisedLayerNorm
 from hw.config import AcceleratorConfig
-from hw.interfaces import RESIDUAL_LATENCY
+from hw.interfaces.memory import RESIDUAL_LATENCY
 from sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, cycle, parameters, record, rng
 from tests.helpers.port_bits import port_bits
 

@@ -4,7 +4,7 @@ import cocotb
 from cocotb.triggers import FallingEdge, RisingEdge, Timer
 
 from hw.config import preset
-from hw.link.protocol import (
+from hw.protocol import (
     IDENTITY_BYTES,
     REPLY_OVERHEAD,
     REQUEST_OVERHEAD,

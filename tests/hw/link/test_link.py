@@ -8,10 +8,10 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import preset
-from hw.interfaces import Strobe
+from hw.interfaces.strobe import Strobe
 from hw.link.link import HostLink
-from hw.link.protocol import Identity
 from hw.link.uart import UartReceiver, UartTransmitter
+from hw.protocol import Identity
 from sim.bench.run import run_bench
 from sw.fpga.measure import measure
 

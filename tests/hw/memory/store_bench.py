@@ -6,7 +6,7 @@ from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiRamWrite, AxiWriteBus
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import RESIDUAL_LATENCY
+from hw.interfaces.memory import RESIDUAL_LATENCY
 from hw.isa import ErrorCode
 from sim.bench.streams import StreamDriver, clock_and_reset, parameters, record, rng, wait_cycles
 from tests.helpers.axi_models import WriteMemory, until

@@ -6,7 +6,7 @@ import pytest
 from amaranth.lib.data import StructLayout
 
 from hw.config import AcceleratorConfig, preset
-from hw.interfaces import engine_job
+from hw.interfaces.jobs import engine_job_layout
 from hw.isa import FIELDS, Opcode
 from hw.sequencer.sequencer import Sequencer
 from sim.bench.run import run_bench
@@ -21,7 +21,7 @@ def job_layouts(config: AcceleratorConfig) -> dict[str, StructLayout]:
         return StructLayout({f.name: f.width for f in FIELDS[opcode] if f.name not in NOT_FOR_UNITS} | extra)
 
     return {
-        "engine": engine_job(config),
+        "engine": engine_job_layout(config),
         "layernorm": fields(Opcode.LAYERNORM),
         "gate": fields(Opcode.GATE),
         "image": fields(Opcode.LOAD_IMAGE, image_base=32),

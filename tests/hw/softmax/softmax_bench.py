@@ -6,7 +6,7 @@ from cocotb.triggers import RisingEdge
 
 from golden.integer.functions import attention_exponentials, query_scale
 from hw.config import AcceleratorConfig
-from hw.interfaces import MEMORY_LATENCY
+from hw.interfaces.memory import MEMORY_LATENCY
 from sim.bench.streams import (
     StreamDriver,
     StreamMonitor,

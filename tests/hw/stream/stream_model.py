@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import StreamKind
+from hw.interfaces.jobs import StreamKind
 
 
 @dataclass

@@ -6,7 +6,7 @@ from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiRamRead, AxiReadBus
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import StreamKind
+from hw.interfaces.jobs import StreamKind
 from hw.isa import ErrorCode
 from sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, record, rng, wait_cycles
 from tests.helpers.axi_models import ReadMemory, until

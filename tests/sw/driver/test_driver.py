@@ -14,7 +14,7 @@ from golden.config import ModelConfig, TaskConfig
 from golden.integer.model import IntegerModel
 from hw.config import preset
 from hw.isa import REGISTERS
-from hw.link.protocol import Operation
+from hw.protocol import Operation
 from hw.sdram.chip import ANY_CHIP
 from sim.board.board import SimulatedBoard
 from sim.machine.sdram import SdramSettings

@@ -13,7 +13,7 @@ import pytest
 
 from hw.config import preset
 from hw.isa import REGISTERS
-from hw.link.protocol import (
+from hw.protocol import (
     IDENTITY_BYTES,
     REPLY_OVERHEAD,
     REQUEST_MARKER,

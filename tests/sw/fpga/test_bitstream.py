@@ -15,7 +15,7 @@ from common import cache
 from common.cache import KEPT, Cache
 from hw.boards.board import board
 from hw.config import preset
-from hw.link.protocol import Identity
+from hw.protocol import Identity
 from sw.cli import app
 from sw.fpga.bitstream import build, placement_seeds
 from sw.fpga.bitstream.build import TimingMissed, run_bitstream

@@ -10,7 +10,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
-from hw.interfaces import StreamKind
+from hw.interfaces.jobs import StreamKind
+from hw.interfaces.stream import block_layout, chunk_tag_layout, chunks_per_residual_word
 
 
 class ChunkKind(IntEnum):
@@ -22,46 +23,6 @@ class ChunkKind(IntEnum):
     SHIFTS = int(StreamKind.SHIFTS)
     PARAMETERS = 4
     PADDING = 5
-
-
-def chunks_per_residual_word(config: AcceleratorConfig) -> int:
-    """Chunks that hold one residual word of T 4-byte lanes."""
-    return 4 * config.lanes // config.chunk_bytes
-
-
-def block(config: AcceleratorConfig) -> data.StructLayout:
-    """A block of the weight stream, without its address; ``chunks`` is its length."""
-    return data.StructLayout(
-        {
-            "kind": 2,
-            "chunks": 32 - exact_log2(config.chunk_bytes),
-            "channels": 16,
-            "tiles": 16,
-            "words": 16,
-            "base": 16,
-            "wide": 1,
-        }
-    )
-
-
-def chunk_tag(config: AcceleratorConfig) -> data.StructLayout:
-    """Destination of one chunk.
-
-    ``part`` is the group of elements (FILL) or the part of the word (RESIDUAL); ``words`` how many words of a STAGE
-    chunk count; ``tile_last`` and ``block_last`` mark the last chunk of a tile, and of a block that reports when done.
-    """
-    parts = max(2, config.elements // config.words_per_chunk, chunks_per_residual_word(config))
-    return data.StructLayout(
-        {
-            "kind": 3,
-            "part": range(parts),
-            "address": 16,
-            "words": range(config.words_per_chunk + 1),
-            "wide": 1,
-            "tile_last": 1,
-            "block_last": 1,
-        }
-    )
 
 
 def _chunks_of(count: Value, per_chunk: int) -> Value:
@@ -97,18 +58,18 @@ class BlockWalker(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "block": In(stream.Signature(block(config))),
+                "block": In(stream.Signature(block_layout(config))),
                 "permit": In(1),
                 "tile_freed": In(1),
                 "done": In(1),
-                "tag": Out(stream.Signature(chunk_tag(config))),
+                "tag": Out(stream.Signature(chunk_tag_layout(config))),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         """Load a block, walk it, wait until a reporting one is done."""
         m = Module()
-        current = Signal(block(self._config))
+        current = Signal(block_layout(self._config))
         free, begun = Signal(2, init=2), Signal()
         m.d.sync += free.eq(free + self.tile_freed - begun)
         with m.If(self.tile_freed & ~ResetSignal()):

@@ -4,8 +4,8 @@ import cocotb
 import numpy as np
 
 from golden.integer.functions import exp2
+from hw.blocks.exp2 import Exp2
 from hw.formats import Numerics
-from hw.softmax.exp2 import Exp2
 from sim.bench.streams import StreamDriver, StreamMonitor, assert_interval, assert_latency, clock_and_reset, parameters
 
 

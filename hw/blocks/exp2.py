@@ -10,7 +10,7 @@ from hw.blocks.arithmetic import round_shift
 from hw.blocks.piecewise import Piecewise
 from hw.blocks.pipeline import delay
 from hw.formats import Numerics
-from hw.interfaces import Strobe
+from hw.interfaces.strobe import Strobe
 
 _FRACTION = Numerics.score.fraction
 _MANTISSA = Numerics.mantissa_fraction
