@@ -31,10 +31,11 @@ from hw.compute.parameters import ParameterStore
 from hw.compute.writeback import Writeback
 from hw.config import AcceleratorConfig
 from hw.control.control import ControlRegisters
-from hw.gate.gate import Gate, queue_write
+from hw.gate.gate import Gate
 from hw.image.loader import ImageLoader
 from hw.interfaces.axi import Axi4Lite, Axi4Read, Axi4Write, read_request_layout
 from hw.interfaces.compute import query_scale_layout
+from hw.interfaces.gate import queue_write_layout
 from hw.interfaces.jobs import place_layout, run_state_layout
 from hw.interfaces.memory import (
     MEMORY_LATENCY,
@@ -68,7 +69,7 @@ def trace_payloads(config: AcceleratorConfig) -> dict[str, data.Layout]:
         "residual": residual_write_layout(config),
         "score": score_write_layout(config),
         "exponential": bank_exponentials_layout(config),
-        "queue": queue_write(config),
+        "queue": queue_write_layout(config),
         "query": data.StructLayout(
             {"address": 1, "scales": data.ArrayLayout(query_scale_layout(config), config.elements)}
         ),

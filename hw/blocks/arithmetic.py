@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, ValueLike, signed, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, ValueLike, signed, unsigned
 
 from hw.formats import Format
 
@@ -36,6 +36,15 @@ def saturate(value: Value, target: Format) -> Value:
     clipped = Mux(value > target.maximum, high, Mux(value < target.minimum, low, value[: target.width]))
     bits = clipped[: target.width]
     return bits.as_signed() if target.signed else bits
+
+
+def pick(values: Iterable[ValueLike], index: ValueLike) -> Value:
+    """The value at ``index``, as one multiplexer; an index beyond the last value is undefined.
+
+    Beside a variable part select (``Value.word_select``) it needs no product for the place of a word whose width is no
+    power of two.
+    """
+    return Array(values)[index]
 
 
 def exceeds(value: Value, target: Format) -> Value:

@@ -55,6 +55,7 @@ import numpy as np
 from amaranth.lib import wiring
 
 from common import tools
+from common.paths import PROJECT_ROOT
 from sim.verilator.build import BUILD_ROOT, BuildOptions, Simulator, build_simulator
 from sim.verilator.verilog import Design
 
@@ -105,7 +106,7 @@ def _environment(
         "GPI_USERS": f"{tools.libpython()};{cocotb_tools.config.pygpi_entry_point()}",
         "PYGPI_PYTHON_BIN": sys.executable,
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # cocotb only wants assertions explained; plugins cost a second
-        "PYTHONPATH": os.pathsep.join([str(tools.PROJECT_ROOT), *(path for path in sys.path if path)]),
+        "PYTHONPATH": os.pathsep.join([str(PROJECT_ROOT), *(path for path in sys.path if path)]),
         "TESSERA_BENCH_RUN": str(run),
         "TESSERA_BENCH_PORTS": str(simulator.ports_file),
     }

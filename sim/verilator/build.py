@@ -33,12 +33,13 @@ import cocotb_tools.config
 from amaranth.lib import wiring
 
 from common import tools
+from common.paths import PROJECT_ROOT
 from sim.models import MODELS
 from sim.verilator import simplify
 from sim.verilator.natural_widths import natural_widths
 from sim.verilator.verilog import Design, export_verilog
 
-BUILD_ROOT = tools.PROJECT_ROOT / "build" / "sim"
+BUILD_ROOT = PROJECT_ROOT / "build" / "sim"
 
 # Generated C++ up to this size compiles fastest as a single translation unit (bytes): every unit reads Verilator's
 # headers again, which takes as long as half a megabyte of model.
