@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hw.config import AcceleratorConfig
-from hw.interfaces.jobs import (StreamKind)
+from hw.interfaces.jobs import StreamKind
 from hw.isa import COMMAND_BYTES, Opcode, decode
 
 UNITS = {
