@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from common.tools import git_id, tool_versions
+from golden import metrics
 from golden.config import layer_name
 from program.program import Program
 from sim.machine.run import Frame, FrameResult, MemorySettings, Progress, run_machine
@@ -235,10 +236,7 @@ def _outcome(
     values = program.outputs[task].read(result.traces.output)
     tensor = f"head.{name}" if model.tasks[task].kind != "features" else f"{layer_name(model.layers - 1)}.residual"
     chosen = routing(program, result)
-    changes = [
-        (np.sort(experts, axis=1) != np.sort(expected.experts[layer], axis=1)).any(axis=1).mean()
-        for layer, experts in chosen.items()
-    ]
+    changes = [metrics.changed_sets(experts, expected.experts[layer]).mean() for layer, experts in chosen.items()]
     return FrameOutcome(
         program=program,
         picture=number,
