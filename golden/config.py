@@ -10,6 +10,11 @@ Router = Literal["multi_gate", "task_conditioned"]
 HeadKind = Literal["segmentation", "depth", "classification", "features"]
 
 
+def layer_name(layer: int) -> str:
+    """Name of a layer, ``layer03``: the first part of its tensors' names, and its key in JSON."""
+    return f"layer{layer:02d}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskConfig:
     """One task and its linear head.

@@ -1,6 +1,6 @@
-"""Held-out metrics of the two tasks, and what the depth head's output means in metres.
+"""How good predictions are, and how far values and routing of one arithmetic are from those of another.
 
-All scores are taken over full-resolution pixels: predicted cells are enlarged by nearest neighbour.
+All scores against the truth are taken over full-resolution pixels: predicted cells are enlarged by nearest neighbour.
 """
 
 from __future__ import annotations
@@ -119,6 +119,53 @@ class Scores:
             "depth_rmse_m": self.depth_rmse,
             "depth_abs_rel": self.depth_abs_rel,
         }
+
+
+@dataclass(kw_only=True)
+class Deviation:
+    """How far values are from a reference, over all pairs that were added.
+
+    ``sums`` are the squares of the difference, of the reference and of the values, and the products of the two.
+    """
+
+    sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(4))
+
+    def add(self, values: NDArray, reference: NDArray) -> None:
+        """Count real ``values`` beside a ``reference`` of the same shape."""
+        difference = values - reference
+        pairs = ((difference, difference), (reference, reference), (values, values), (reference, values))
+        self.sums += [(a * b).sum(dtype=np.float64) for a, b in pairs]
+
+    def include(self, other: Deviation) -> None:
+        """Count everything that ``other`` has counted."""
+        self.sums += other.sums
+
+    @property
+    def relative_l2(self) -> float:
+        """Norm of the difference, divided by the norm of the reference; 0 for a reference of zeros."""
+        difference, reference = self.sums[:2]
+        return float(np.sqrt(difference / reference)) if reference else 0.0
+
+    @property
+    def cosine(self) -> float:
+        """Cosine of the angle between values and reference; 0 if either is all zeros."""
+        _, reference, values, product = self.sums
+        return float(product / np.sqrt(reference * values)) if reference and values else 0.0
+
+
+def row_relative_l2(values: NDArray, reference: NDArray) -> NDArray[np.float64]:
+    """Relative L2 error of each row of ``values`` (rows, channels)."""
+    return np.linalg.norm(values - reference, axis=1) / np.maximum(np.linalg.norm(reference, axis=1), 1e-12)
+
+
+def changed_sets(chosen: NDArray, reference: NDArray) -> NDArray[np.bool_]:
+    """Tokens (N,) whose set of experts differs from the reference; both arguments are (N, top_k)."""
+    return (np.sort(chosen, axis=1) != np.sort(reference, axis=1)).any(axis=1)
+
+
+def changed_choices(chosen: NDArray, reference: NDArray) -> NDArray[np.bool_]:
+    """Choices (N, top_k) of experts that the reference did not make for the same token."""
+    return ~(chosen[:, :, None] == reference[:, None, :]).any(axis=2)
 
 
 def constant_predictor(training: Scene) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from golden.config import ModelConfig
+from golden.config import ModelConfig, layer_name
 from golden.moe import ExpertMlp
 
 LAYER_NORM_EPSILON = 1e-6
@@ -84,7 +84,7 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.prefix = f"layer{layer:02d}"
+        self.prefix = layer_name(layer)
         self.norm1 = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPSILON)
         self.attn = Attention(config)
         self.norm2 = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPSILON)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
@@ -18,174 +18,11 @@ from common.files import file_aside
 from golden.config import ModelConfig
 from hw.config import AcceleratorConfig
 from hw.isa import COMMAND_BYTES
+from program.commands import Command, CommandKind, Label, Phase, Span
+from program.tensors import Tensor
 
-Space = Literal["scratchpad", "residual", "score", "exponential", "query", "queue", "memory"]
-Layout = Literal[
-    "rows",
-    "last",
-    "wide",
-    "transposed",
-    "scores",
-    "logits",
-    "exponentials",
-    "queries",
-    "positions",
-    "accumulated",
-    "queue",
-]
-
-
-@dataclass(frozen=True)
-class Location:
-    """Where the elements of a tensor lie: arrays of the tensor's shape.
-
-    ``word`` and ``lane`` address the space; ``occurrence`` counts the writes of that place within the command: the
-    element is what the ``occurrence``-th of them leaves (buffers are used several times in a command).
-    """
-
-    word: np.ndarray
-    lane: np.ndarray
-    occurrence: np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tensor:
-    """A tensor that a command writes, and the rule from logical index to (word, lane).
-
-    Parameters
-    ----------
-    name:
-        Name of the golden tensor. ``first_row`` and ``first_channel`` are the golden indices of what is row 0 (for
-        ``scores``, ``exponentials`` and ``queries``: head 0) and channel 0 here.
-    space:
-        Memory that is written.
-    shape:
-        Logical shape of the written part, without padding.
-    layout:
-        ``rows``: (row, channel), a row every ``stride`` words. ``last``: the same, written several times, the last
-        write counts. ``wide``: a value in two lanes. ``transposed``: (row, channel) with rows along the lanes, a
-        channel every ``stride`` words. ``scores``, ``exponentials``: (head, query, key). ``queries``: (head, query).
-        ``logits``: (token, expert) in the score buffer. ``positions``: (queue entry, channel), a row every queue
-        position. ``accumulated``: rows, written once for each expert of a token. ``queue``: (token, rank) entries of
-        queues. For ``positions`` and ``accumulated`` routing decides the places: ``shape`` is the largest there may be.
-    base, stride:
-        First word and words from one row (or channel) to the next.
-    lanes:
-        Elements of a word: T, or P for the score buffer.
-    block, block_words:
-        Channels of a block that starts at a word of its own (one attention head), and the words it takes.
-    elements:
-        P, for the layouts that work in tiles of P queries or experts.
-    room:
-        Words between the two halves of a double buffer (``scores``, ``exponentials``, ``queries``).
-    extent:
-        Words from ``base`` on that belong to the tensor, padding included.
-    padding:
-        What padding lanes hold if they are written; None if it does not matter.
-    signed:
-        Whether lanes hold two's complement.
-    """
-
-    name: str
-    space: Space
-    shape: tuple[int, ...]
-    layout: Layout = "rows"
-    base: int = 0
-    stride: int = 0
-    lanes: int
-    block: int = 0
-    block_words: int = 0
-    elements: int = 0
-    room: int = 0
-    first_row: int = 0
-    first_channel: int = 0
-    extent: int = 0
-    padding: int | None = 0
-    signed: bool = True
-
-    def _channel(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Word offset and lane of channels, each block from a word of its own."""
-        if self.block:
-            index = index // self.block * self.block_words * self.lanes + index % self.block
-        return index // self.lanes, index % self.lanes
-
-    def locate(self) -> Location:
-        """Word, lane and occurrence of every element (of its low half for ``wide``)."""
-        index = np.indices(self.shape, sparse=True)
-        zero = np.zeros(self.shape, np.int64)
-        if self.layout in ("rows", "last"):
-            return self.locate_rows(index[0], index[1])
-        if self.layout == "wide":
-            return self.locate_rows(index[0], 2 * index[1])
-        if self.layout == "transposed":
-            offset, lane = self._channel(index[1])
-            channel = offset * self.lanes + lane
-            word = self.base + channel * self.stride + index[0] // self.lanes
-            return Location(zero + word, zero + index[0] % self.lanes, zero)
-        if self.layout == "logits":
-            word = index[1] // self.elements * self.shape[0] + index[0]
-            return Location(zero + word, zero + index[1] % self.elements, zero)
-        if self.layout in ("scores", "exponentials", "queries"):
-            head, query = index[:2]
-            key = index[2] if len(index) > 2 else np.int64(0)
-            job = head * -(-self.shape[1] // self.elements) + query // self.elements
-            word, lane = self.base + job % 2 * self.room + key, query % self.elements
-            if self.layout == "exponentials":
-                word = self.base + job % 2 * self.room + key // self.lanes
-                lane = key % self.lanes * self.elements + lane
-            return Location(zero + word, zero + lane, zero + job // 2)
-        raise ValueError(f"tensor '{self.name}' with layout '{self.layout}' has no fixed place")
-
-    def locate_rows(self, rows: np.ndarray, channels: np.ndarray, occurrence: np.ndarray | int = 0) -> Location:
-        """Places of ``channels`` of token-major ``rows``; arguments broadcast."""
-        offset, lane = self._channel(channels)
-        word = self.base + rows * self.stride + offset
-        return Location(*np.broadcast_arrays(word, lane, occurrence))
-
-    @property
-    def row_words(self) -> int:
-        """Words of one of its ``rows``; the stride is larger where other tensors' rows lie between them."""
-        return int(self._channel(np.array(self.shape[1] - 1))[0]) + 1
-
-    @property
-    def width(self) -> int:
-        """Elements of a word as :meth:`locate` counts lanes."""
-        return self.lanes * self.elements if self.layout == "exponentials" else self.lanes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """What is known about one command beyond its bytes.
-
-    Parameters
-    ----------
-    index, name, op, layer:
-        Position in the program, a name such as ``layer03.attention``, the opcode's name, the layer or None.
-    task_mask:
-        Tasks that run it.
-    macs:
-        Useful multiply-accumulates, without padding.
-    ideal_cycles:
-        Beats of the array for this mapping, with padding; for EXPERTS the sum over all routed tokens.
-    stream_bytes:
-        Bytes of weight stream (EXPERTS: of all experts).
-    tensors:
-        Tensors it writes.
-    """
-
-    index: int
-    name: str
-    op: str
-    layer: int | None
-    task_mask: int
-    macs: int
-    ideal_cycles: int
-    stream_bytes: int
-    tensors: tuple[Tensor, ...]
-
-    def runs(self, task: int) -> bool:
-        """Whether the command runs when ``task`` is selected."""
-        return bool(self.task_mask >> task & 1)
+FORMAT = 2
+"""Version of the program file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,6 +123,7 @@ class Program:
     def save(self, path: Path | str) -> None:
         """Write everything to one safetensors file, whole or not at all."""
         header = {
+            "format": FORMAT,
             "model": self.model.to_dict(),
             "config": self.config.to_dict(),
             "commands": [asdict(command) for command in self.commands],
@@ -304,6 +142,8 @@ class Program:
                 raise ValueError(f"{path} is not a compiled program; make one with `tessera compile`")
             header: dict[str, Any] = json.loads(metadata["tessera_program"])
             content = file.get_tensor("content")
+        if header.get("format") != FORMAT:
+            raise ValueError(f"{path} is a program of another version; make it again with `tessera compile`")
         return cls(
             model=ModelConfig.from_dict(header["model"]),
             config=AcceleratorConfig.from_dict(header["config"]),
@@ -315,5 +155,11 @@ class Program:
 
 
 def _command(entry: dict[str, Any]) -> Command:
+    label, span = entry["label"], entry["label"]["span"]
     tensors = tuple(Tensor(**{**tensor, "shape": tuple(tensor["shape"])}) for tensor in entry["tensors"])
-    return Command(**{**entry, "tensors": tensors})
+    typed = {
+        "label": Label(CommandKind(label["kind"]), span=Span(**span) if span else None, task=label["task"]),
+        "phase": Phase(entry["phase"]),
+        "tensors": tensors,
+    }
+    return Command(**{**entry, **typed})

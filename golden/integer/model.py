@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from golden.config import layer_name
 from golden.integer import functions
 from golden.integer.functions import Integers
 from golden.integer.parameters import (
@@ -63,6 +64,8 @@ class IntegerModel:
             )
         self.model, self.numerics = model, numerics
         self.config = model.config
+        layers = map(layer_name, range(self.config.layers))
+        self._gelu_outputs = {f"{layer}.{part}" for layer in layers for part in ("hidden", "expert_hidden")}
 
     def run(self, image: NDArray[np.uint8], task: str | int) -> Tensors:
         """Compute one frame.
@@ -100,7 +103,7 @@ class IntegerModel:
         tensors: Tensors = {"saturated": False}
         x = self._embed(image, tensors)
         for number, layer in enumerate(self.model.layers):
-            name = f"layer{number:02d}"
+            name = layer_name(number)
             x = self._attend(x, layer.norm1, layer.attention, name, tensors)
             if isinstance(layer.mlp, QuantisedExperts):
                 x = self._route(x, layer.norm2, layer.mlp, index, name, tensors)
@@ -121,7 +124,7 @@ class IntegerModel:
     def dequantise(self, name: str, tensor: NDArray) -> NDArray[np.float64]:
         """Real values of one of the tensors of :meth:`run`; the name of a head's output is ``head.{task}``."""
         offset = 0.0
-        if name.endswith("hidden"):
+        if name in self._gelu_outputs:
             offset = self.numerics.gelu_zero_point / (1 << self.numerics.gelu_output.fraction)
         return tensor * self.model.scales[name] - offset
 
@@ -134,7 +137,7 @@ class IntegerModel:
         """What :meth:`predict` gives, from the tensors of a run of task ``index``."""
         if "head" in tensors:
             return self.dequantise(f"head.{self.config.tasks[index].name}", tensors["head"])
-        name = f"layer{self.config.layers - 1:02d}.residual"
+        name = f"{layer_name(self.config.layers - 1)}.residual"
         return self.dequantise(name, tensors[name])
 
     def _embed(self, image: NDArray[np.uint8], tensors: Tensors) -> Integers:

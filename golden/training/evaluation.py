@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from golden import metrics
-from golden.config import ModelConfig
+from golden.config import ModelConfig, layer_name
 from golden.model import VisionTransformer
 from golden.scenes.scenes import HELD_OUT, generate_batch
 
@@ -71,6 +71,6 @@ def evaluate(
 
 def _no_choices(config: ModelConfig) -> dict[str, dict[str, np.ndarray]]:
     return {
-        f"layer{layer:02d}": {task.name: np.zeros(config.experts, np.int64) for task in config.tasks[:2]}
+        layer_name(layer): {task.name: np.zeros(config.experts, np.int64) for task in config.tasks[:2]}
         for layer in config.expert_layers
     }

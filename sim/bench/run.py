@@ -1,15 +1,15 @@
 """Run cocotb tests against an Amaranth component (or any build) from an ordinary pytest function.
 
-A unit has two files. ``tests/hw/test_scale.py`` runs under pytest::
+A unit has two files. ``tests/hw/compute/test_scale.py`` runs under pytest::
 
     from hw.compute.scale import Scale
-    from sim.bench.run import run_bench
+    from sim.bench.run import run_testbench
 
     def test_scale():
-        run_bench(Scale(lanes=16), "tests.hw.scale_bench", parameters={"stall": 0.3}, seed=1)
+        run_testbench(Scale(lanes=16), "tests.hw.compute.scale_bench", parameters={"stall": 0.3}, seed=1)
 
-``tests/hw/scale_bench.py`` runs inside the simulator; every ``cocotb.test`` in it is run, each after a fresh reset if
-it calls ``clock_and_reset``::
+``tests/hw/compute/scale_bench.py`` runs inside the simulator. Every ``cocotb.test`` in it runs; one that calls
+``clock_and_reset`` starts from a fresh reset::
 
     import cocotb
     import numpy as np
@@ -23,16 +23,16 @@ it calls ``clock_and_reset``::
         monitor = StreamMonitor(dut, "o", stall=stall)          # ports o__valid, o__ready, o__payload
         x = rng().integers(-128, 128, (1000, 16))
         write(dut.k, -7)                                        # a plain port, signed or not
-        driver.send(x)                                          # one row a beat; returns at once
+        driver.send(x)                                          # one row per beat; returns at once
         y = await monitor.receive(len(x))                       # int64 array, signedness from the component
         assert np.array_equal(y, x * -7)
 
-A payload that is a structure is sent as, and received as, a dictionary from dotted field name to array. The layout
-comes from the component's signature: a bench never states widths. ``sim.bench.streams`` documents the helpers.
+A payload that is a structure is a dictionary from dotted field name to array. The layout comes from the component's
+signature, so a bench never states widths. ``sim.bench.streams`` documents the helpers.
 
-``run_bench`` raises ``BenchFailure`` when a test fails, when none ran, or when a hardware assertion stopped the
-simulator. It prints nothing on success. To look at waves: ``run_bench(..., waves=True)`` builds in debug mode and
-leaves ``waves.vcd`` in the directory that the result names.
+``run_testbench`` raises ``BenchFailure`` when a test fails, when no test ran, or when a hardware assertion stopped the
+simulator. It prints nothing on success. ``BenchOptions(waves=True)`` records waves: the build is a debug build, and
+the run leaves ``waves.vcd`` in the directory that the result names.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -63,15 +63,45 @@ LOG_TAIL_LINES = 60
 
 
 class BenchFailure(AssertionError):
-    """A simulation did not end with all its tests passed; the message has the reason and the end of the log."""
+    """A simulation did not end with all its tests passed. The message has the reason and the end of the log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """How to run a bench.
+
+    Parameters
+    ----------
+    plusargs
+        Arguments such as ``+image=file.bin`` for the simulated design.
+    waves
+        Whether to build in debug mode and record ``waves.vcd``.
+    keep
+        Whether to keep the run's directory after success. A failure always keeps it.
+    timeout_s
+        Seconds of real time after which the simulator is killed.
+    """
+
+    plusargs: Sequence[str] = ()
+    waves: bool = False
+    keep: bool = False
+    timeout_s: float = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchResult:
     """What a passed run left.
 
-    Members: ``tests`` names of the tests that passed; ``outputs`` what the bench gave to ``sim.bench.streams.record``;
-    ``log`` the simulator's output; ``directory`` of the run, kept only when waves or ``keep`` were asked for.
+    Members
+    -------
+    tests
+        Names of the tests that passed.
+    outputs
+        Values that the bench gave to ``sim.bench.streams.record``.
+    log
+        Output of the simulator.
+    directory
+        Directory of the run; it still exists only if the options asked for waves or said ``keep``.
     """
 
     tests: tuple[str, ...]
@@ -92,7 +122,7 @@ def _plain(value: Any) -> Any:
 def _environment(
     simulator: Simulator, test_module: str, run: Path, seed: int, test_filter: str | None
 ) -> dict[str, str]:
-    """Return the environment that cocotb's own runner would set, without anything inherited from an outer run."""
+    """Return the environment that cocotb's own runner would set. It inherits nothing from an outer run."""
     own = ("COCOTB_", "GPI_", "PYGPI_", "TESSERA_BENCH")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     environment |= {
@@ -105,7 +135,7 @@ def _environment(
         "TOPLEVEL_LANG": "verilog",
         "GPI_USERS": f"{tools.libpython()};{cocotb_tools.config.pygpi_entry_point()}",
         "PYGPI_PYTHON_BIN": sys.executable,
-        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # cocotb only wants assertions explained; plugins cost a second
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # cocotb needs pytest to explain assertions only; plugins cost a second
         "PYTHONPATH": os.pathsep.join([str(PROJECT_ROOT), *(path for path in sys.path if path)]),
         "TESSERA_BENCH_RUN": str(run),
         "TESSERA_BENCH_PORTS": str(simulator.ports_file),
@@ -119,7 +149,7 @@ def _environment(
 def _simulate(command: Sequence[str], environment: Mapping[str, str], run: Path, timeout_s: float) -> str:
     """Run the simulator to its end and return what went wrong, or an empty string."""
     with (run / "simulation.log").open("wb") as log:
-        # A session of its own, so that a time-out also ends what the bench may have started.
+        # The simulator gets its own session, so that a timeout also kills the processes that the bench started.
         process = subprocess.Popen(
             command, cwd=run, env=dict(environment), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -151,64 +181,49 @@ def _verdict(results: Path) -> tuple[list[str], list[str]]:
     return passed, failed
 
 
-def run_bench(
+def run_testbench(
     target: wiring.Component | Design | Simulator,
     test_module: str,
     *,
     parameters: Mapping[str, Any] | None = None,
     seed: int = 1,
-    options: BuildOptions | None = None,
-    plusargs: Sequence[str] = (),
     test_filter: str | None = None,
-    waves: bool = False,
-    keep: bool = False,
-    timeout_s: float = 300.0,
+    options: BenchOptions | None = None,
 ) -> BenchResult:
-    """Build what is given, run a module's cocotb tests against it, and raise unless all of them passed.
+    """Run a module's cocotb tests against a target, and raise unless all of them passed.
 
     Parameters
     ----------
     target
-        A component or exported design to build, or a simulator already built.
+        Simulator, or a component or exported design of which one is built first, with default ``BuildOptions``.
     test_module
         Importable name of the module with the ``cocotb.test`` coroutines.
     parameters
-        What ``sim.bench.streams.parameters()`` returns inside the simulator; NumPy arrays arrive as lists.
+        Values that ``sim.bench.streams.parameters()`` returns inside the simulator; NumPy arrays arrive as lists.
     seed
-        Seeds Python's ``random``, ``sim.bench.streams.rng`` and every stall pattern.
-    options
-        How to build; see ``sim.verilator.build.BuildOptions``.
-    plusargs
-        Arguments such as ``+image=file.bin`` for the simulated design.
+        Seed of Python's ``random``, of ``sim.bench.streams.rng`` and of every stall pattern.
     test_filter
         Regular expression; only tests whose name matches run.
-    waves
-        Build in debug mode and record ``waves.vcd``.
-    keep
-        Keep the run's directory after success (it is always kept after a failure).
-    timeout_s
-        Real time after which the simulator is ended.
+    options
+        Options of the run.
 
     Raises
     ------
     BenchFailure
         A test failed, no test ran, an assertion of the hardware fired, or time ran out.
     """
-    if isinstance(target, Simulator):
-        simulator = target
-        if waves and not simulator.debug:
-            raise ValueError("waves=True needs a simulator built with BuildOptions(debug=True)")
-    else:
-        options = options or BuildOptions()
-        simulator = build_simulator(target, replace(options, debug=True) if waves else options)
+    options = options or BenchOptions()
+    simulator = target if isinstance(target, Simulator) else build_simulator(target, BuildOptions(debug=options.waves))
+    if options.waves and not simulator.debug:
+        raise ValueError("waves=True needs a simulator built with BuildOptions(debug=True)")
     runs = BUILD_ROOT / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     run = Path(tempfile.mkdtemp(prefix=f"{test_module.rpartition('.')[2]}-", dir=runs))
     (run / "parameters.json").write_text(json.dumps(dict(parameters or {}), default=_plain))
 
-    command = [str(simulator.executable), *plusargs]
-    command += ["--trace", "--trace-file", str(run / "waves.vcd")] if waves else []
-    trouble = _simulate(command, _environment(simulator, test_module, run, seed, test_filter), run, timeout_s)
+    command = [str(simulator.executable), *options.plusargs]
+    command += ["--trace", "--trace-file", str(run / "waves.vcd")] if options.waves else []
+    trouble = _simulate(command, _environment(simulator, test_module, run, seed, test_filter), run, options.timeout_s)
     passed, failed = _verdict(run / "results.xml")
     if failed:
         trouble = f"failed tests: {', '.join(failed)}" + (f"; {trouble}" if trouble else "")
@@ -222,6 +237,6 @@ def run_bench(
         raise BenchFailure(f"{test_module}, seed {seed}: {trouble}\nrun kept in {run}\n{tail}")
     recorded = run / "record.json"
     outputs = json.loads(recorded.read_text()) if recorded.is_file() else {}
-    if not (waves or keep):
+    if not (options.waves or options.keep):
         rmtree(run)
     return BenchResult(tests=tuple(passed), outputs=outputs, log=log, directory=run)

@@ -28,7 +28,7 @@ CLOCK_PERIOD_NS = 10
 
 
 def parameters() -> dict[str, Any]:
-    """Return the parameters that ``run_bench`` was given; a new copy each time."""
+    """Return the parameters that ``run_testbench`` was given; a new copy each time."""
     return json.loads((Path(os.environ["TESSERA_BENCH_RUN"]) / "parameters.json").read_text())
 
 

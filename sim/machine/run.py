@@ -27,7 +27,7 @@ from hw.sdram.memory import SdramMemory
 from program.program import Program
 from program.traces import Traces
 from sim.bench import backdoor
-from sim.bench.run import run_bench
+from sim.bench.run import BenchOptions, run_testbench
 from sim.machine.activity import Activity, read_activity
 from sim.machine.sdram import SOURCE as CHIP
 from sim.machine.sdram import SdramSettings
@@ -314,8 +314,11 @@ def run_machine(
             "own_clock": simulator.own_clock,
         }
         with _following(work / "progress.jsonl", on_progress):
-            bench = run_bench(
-                simulator, "sim.machine.testbench", parameters=parameters, plusargs=plusargs, timeout_s=timeout_s
+            bench = run_testbench(
+                simulator,
+                "sim.machine.testbench",
+                parameters=parameters,
+                options=BenchOptions(plusargs=plusargs, timeout_s=timeout_s),
             )
         if waves:
             move_file(work / "waves.vcd", waves[0])

@@ -49,7 +49,7 @@ def command(
     from golden.integer import storage
     from sw.data.pictures import load_picture
     from sw.quantiser.calibration import Calibration
-    from sw.quantiser.quantise import calibration_images, error_report
+    from sw.quantiser.quantise import calibration_images, layer_errors
     from sw.run import prepare
 
     rule = Calibration.named(calibration)
@@ -64,7 +64,7 @@ def command(
             unseen = np.stack([picture.image for picture in pictures])
         else:
             unseen = calibration_images(loaded.model, range(REPORT_SCENES, REPORT_SCENES + errors))
-        layers = error_report(loaded.model, quantised, unseen, progress=lambda done: display("errors", done))
+        layers = layer_errors(loaded.model, quantised, unseen, progress=lambda done: display("errors", done))
         scores = prepare.accuracy(path, loaded.model, quantised, scenes=scenes, calibration=rule, on_progress=display)
     report: dict[str, Any] = {
         "model": loaded.config.name,

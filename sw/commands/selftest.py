@@ -30,8 +30,7 @@ def command(preset: options.Preset = "tiny", out: options.Out = Path("build/self
     rows = []
     for fault in result["faults"]:
         # The verifier's counts say nothing about a fault; the first difference says where it is.
-        place = fault["reported"]["text"].rpartition("first: ")[2]
-        rows.append((fault["kind"], verdict(fault["passed"]), fault["verdict"], escape(place)))
+        rows.append((fault["kind"], verdict(fault["passed"]), fault["verdict"], escape(fault["reported"]["place"])))
     title = f"{result['caught']} of {result['total']} faults caught and placed on {preset}"
     table(title, ["fault", "good", "verdict", "reported at"], rows, texts=4)
     console.print(f"Numbers: {out / 'selftest.json'}", soft_wrap=True)

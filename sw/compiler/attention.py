@@ -8,8 +8,9 @@ import numpy as np
 
 from golden.integer.parameters import QuantisedAttention, QuantisedLayer, QuantisedLinear
 from hw.isa import Destination, Follow, Opcode, Unit
-from program.program import Tensor
-from sw.compiler.emission import NOTHING, Emitter, Order, Product, suffix
+from program.commands import CommandKind, Label, Phase, Span
+from program.tensors import Tensor
+from sw.compiler.emission import NOTHING, Emitter, Order, Product, span_of
 from sw.compiler.weights import pad_axis, parameter_bytes, spread
 from sw.cycles import bound
 
@@ -37,15 +38,16 @@ class AttentionLowering:
     def attend(self, layer: QuantisedLayer, name: str, order: Order) -> None:
         """Emit one layer's attention, from LayerNorm, which runs in this ``order``, to the residual stream."""
         emitter, g, model, projection = self._emitter, self._geometry, self._model, layer.attention.projection
+        emitter.phase = Phase.ATTENTION
         normed = emitter.tensor(f"{name}.norm1", model.tokens, model.dim)
-        emitter.norm(layer.norm1, normed, order=order)
+        emitter.norm(CommandKind.NORM1, layer.norm1, normed, order=order)
         rows = Follow.NORM
         for heads in emitter.plan.tiling.heads(g):
             self._mix(layer.attention, normed, name, heads, follow=rows)
             rows = Follow.NOTHING
         columns = spread(projection.weight, 1, model.head_dim, g.head_words * self._config.lanes)
         emitter.linear(
-            f"{name}.projection",
+            Label(CommandKind.PROJECTION),
             Product(
                 linear=QuantisedLinear(**{**vars(projection), "weight": columns}),
                 tensor=emitter.residual(f"{name}.residual_attention"),
@@ -60,16 +62,16 @@ class AttentionLowering:
     def _mix(self, attention: QuantisedAttention, normed: Tensor, name: str, heads: range, *, follow: Follow) -> None:
         """Q, K, V and attention of some heads; ``follow`` is of the first product."""
         emitter, g, model = self._emitter, self._geometry, self._model
-        part = suffix("head", heads, model.heads)
+        span = span_of("head", heads, model.heads)
         q, k = (emitter.heads(f"{name}.{kind}", heads) for kind in ("q", "k"))
         # The first group's weights come beside Q and K, the others' beside the attention before.
-        weights = None if follow else self._stage(attention.v, name, heads, part)
-        for label, linear, tensor, rows in (
-            ("query", attention.q, q, follow),
-            ("key", attention.k, k, Follow.NOTHING),
+        weights = None if follow else self._stage(attention.v, name, heads, span)
+        for kind, linear, tensor, rows in (
+            (CommandKind.QUERY, attention.q, q, follow),
+            (CommandKind.KEY, attention.k, k, Follow.NOTHING),
         ):
             emitter.linear(
-                f"{name}.{label}{part}",
+                Label(kind, span),
                 Product(
                     linear=self._of_heads(linear, heads),
                     tensor=tensor,
@@ -82,15 +84,15 @@ class AttentionLowering:
                 ),
                 Order(after=NOTHING, follow=rows),
             )
-        weights = weights or self._stage(attention.v, name, heads, part)
-        value = self._value(attention.v, normed, weights, name, heads, part)
+        weights = weights or self._stage(attention.v, name, heads, span)
+        value = self._value(attention.v, normed, weights, name, heads, span)
         mixed = emitter.heads(f"{name}.attention", heads)
         base, stride = mixed.base + heads.start * g.head_words, g.heads_words
         extent = (model.tokens - 1) * stride + mixed.stride
         mixed = Tensor(**{**vars(mixed), "base": base, "stride": stride, "extent": extent})
         emitter.emit(
             Opcode.ATTENTION,
-            f"{name}.attention{part}",
+            Label(CommandKind.ATTENTION, span),
             *self._attention_tensors(name, heads),
             mixed,
             work=bound.attention(self._config, tokens=model.tokens, heads=len(heads), head_dim=model.head_dim),
@@ -165,7 +167,7 @@ class AttentionLowering:
         )
         return scores, exponentials, *scales
 
-    def _stage(self, linear: QuantisedLinear, name: str, heads: range, part: str) -> Tensor:
+    def _stage(self, linear: QuantisedLinear, name: str, heads: range, span: Span | None) -> Tensor:
         """Stage V's weights of some heads."""
         g = self._geometry
         if np.any(linear.bias):
@@ -176,7 +178,7 @@ class AttentionLowering:
         matrix = self._emitter.narrow(pad_axis(linear.weight, 1, g.dim_words * self._config.lanes))
         self._emitter.emit(
             Opcode.STAGE,
-            f"{weights.name}{part}",
+            Label(CommandKind.VALUE_WEIGHTS, span),
             weights,
             order=Order(after=NOTHING),
             **self._emitter.block(matrix.view(np.uint8).reshape(-1)),
@@ -186,7 +188,7 @@ class AttentionLowering:
         return weights
 
     def _value(
-        self, linear: QuantisedLinear, normed: Tensor, weights: Tensor, name: str, heads: range, part: str
+        self, linear: QuantisedLinear, normed: Tensor, weights: Tensor, name: str, heads: range, span: Span | None
     ) -> Tensor:
         """Multiply with the staged weights, roles swapped, so that V is written transposed."""
         g, model, channels = self._geometry, self._model, weights.shape[0]
@@ -196,7 +198,7 @@ class AttentionLowering:
         value = Tensor(**{**vars(value), **changes})
         self._emitter.emit(
             Opcode.LINEAR,
-            f"{name}.value{part}",
+            Label(CommandKind.VALUE, span),
             value,
             work=bound.linear(
                 self._config,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from golden.integer.parameters import QuantisedLayerNorm, QuantisedLinear
 from hw.config import AcceleratorConfig
 from hw.isa import EVERYTHING, Destination, Follow, Opcode, Unit, encode
-from program.program import Command, Tensor
+from program.commands import Command, CommandKind, Label, Phase, Span
+from program.tensors import Tensor
 from sw.compiler.geometry import Geometry
 from sw.compiler.layout import Plan
 from sw.compiler.weights import StreamBuilder, chunked, pad_axis, padded, parameter_bytes, spread, tile_bytes
@@ -22,11 +23,9 @@ NOTHING = Unit(0)
 """A command after nothing starts as soon as its unit takes it."""
 
 
-def suffix(kind: str, part: range, count: int) -> str:
-    """What tells the commands for ``part`` of ``count`` heads or tokens from those for the others; empty for all."""
-    if len(part) == count:
-        return ""
-    return f".{kind}{part.start}" if len(part) == 1 else f".{kind}s{part.start}-{part.stop - 1}"
+def span_of(of: Literal["head", "token"], part: range, count: int) -> Span | None:
+    """The heads or tokens of ``part``; None if they are all ``count``."""
+    return None if len(part) == count else Span(of, part.start, part.stop - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,12 +111,13 @@ class Emitter:
         self.stream = StreamBuilder()
         self.encoded: list[bytes] = []
         self.commands: list[Command] = []
+        self.phase = Phase.EMBED
         self.layer: int | None = None
 
     def emit(
         self,
         opcode: Opcode,
-        name: str,
+        label: Label,
         *tensors: Tensor,
         order: Order = ALONE,
         work: Work | None = None,
@@ -129,9 +129,10 @@ class Emitter:
         self.commands.append(
             Command(
                 index=len(self.commands),
-                name=name,
-                op=opcode.name,
+                label=label,
+                phase=self.phase,
                 layer=self.layer,
+                op=opcode.name,
                 task_mask=order.task_mask,
                 macs=work.macs,
                 ideal_cycles=work.ideal_cycles,
@@ -210,7 +211,7 @@ class Emitter:
         return narrow
 
     def linear(
-        self, name: str, product: Product, order: Order = ALONE, *, block: dict[str, Any] | None = None
+        self, label: Label, product: Product, order: Order = ALONE, *, block: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """Append one LINEAR with streamed weights.
 
@@ -226,7 +227,7 @@ class Emitter:
         gelu_multiplier, gelu_shift = product.gelu or (0, 0)
         self.emit(
             Opcode.LINEAR,
-            name,
+            label,
             tensor,
             order=order,
             work=bound.linear(
@@ -255,6 +256,7 @@ class Emitter:
 
     def norm(
         self,
+        kind: CommandKind,
         norm: QuantisedLayerNorm,
         tensor: Tensor,
         wide: Tensor | None = None,
@@ -267,7 +269,7 @@ class Emitter:
         shifts = pad_axis(np.asarray(norm.channel_shift, np.uint8), 0, words * self.config.lanes)
         self.emit(
             Opcode.LAYERNORM,
-            tensor.name,
+            Label(kind),
             *([tensor] if wide is None else [tensor, wide]),
             order=order,
             **self.block(shifts),

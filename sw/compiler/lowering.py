@@ -13,9 +13,11 @@ from golden.integer.parameters import (
     QuantisedModel,
 )
 from hw.isa import Destination, Follow, Opcode, Unit
-from program.program import Output, Tensor
+from program.commands import CommandKind, Label, Phase
+from program.program import Output
+from program.tensors import Tensor
 from sw.compiler.attention import AttentionLowering
-from sw.compiler.emission import NOTHING, Emitter, Order, Product, suffix
+from sw.compiler.emission import NOTHING, Emitter, Order, Product, span_of
 from sw.compiler.layout import Plan
 from sw.compiler.weights import pad_axis
 from sw.cycles import bound
@@ -62,6 +64,7 @@ class Lowering:
                 self._mlp(layer.norm2, layer.mlp, f"layer{index:02d}")
                 rows = Follow.ENGINE
         self.emitter.layer = None
+        self.emitter.phase = Phase.OUTPUT
         self._finish()
 
     def _embed(self) -> None:
@@ -69,7 +72,7 @@ class Lowering:
         pixels = self.emitter.tensor("pixels", model.patches, model.patch_inputs, signed=False)
         self.emitter.emit(
             Opcode.LOAD_IMAGE,
-            "image",
+            Label(CommandKind.IMAGE),
             pixels,
             order=Order(after=NOTHING),
             destination_base=pixels.base,
@@ -83,7 +86,7 @@ class Lowering:
         initial = pad_axis(self._quantised.initial_residual, 1, g.dim_words * self._config.lanes)
         self.emitter.emit(
             Opcode.LOAD_RESIDUAL,
-            "residual.init",
+            Label(CommandKind.INITIAL_RESIDUAL),
             self.emitter.residual("residual.init"),
             order=Order(after=NOTHING),
             **self.emitter.block(initial.astype("<i4").reshape(-1).view(np.uint8)),
@@ -91,7 +94,7 @@ class Lowering:
             words=model.tokens * g.dim_words,
         )
         self.emitter.linear(
-            "embed",
+            Label(CommandKind.EMBED),
             Product(
                 linear=self._quantised.patch_embedding,
                 tensor=self.emitter.residual("residual.embed", rows=range(1, model.tokens)),
@@ -114,11 +117,12 @@ class Lowering:
         The next LayerNorm, of all tokens, follows the rows of the last block: others were finished before.
         """
         g, model = self._geometry, self._model
+        self.emitter.phase = Phase.MLP
         normed = self.emitter.tensor(f"{name}.norm2", model.tokens, model.dim)
-        self.emitter.norm(norm, normed, order=Order(after=NOTHING, follow=Follow.ENGINE))
+        self.emitter.norm(CommandKind.NORM2, norm, normed, order=Order(after=NOTHING, follow=Follow.ENGINE))
         first = second = None
         for rows in self._plan.tiling.tokens(g):
-            part = suffix("token", rows, model.tokens)
+            span = span_of("token", rows, model.tokens)
             hidden = self.emitter.tensor(
                 f"{name}.hidden",
                 len(rows),
@@ -128,7 +132,7 @@ class Lowering:
                 first_row=rows.start,
             )
             first = self.emitter.linear(
-                f"{name}.fc1{part}",
+                Label(CommandKind.FC1, span),
                 Product(
                     linear=mlp.first,
                     tensor=hidden,
@@ -146,7 +150,7 @@ class Lowering:
                 block=first,
             )
             second = self.emitter.linear(
-                f"{name}.fc2{part}",
+                Label(CommandKind.FC2, span),
                 Product(
                     linear=mlp.second,
                     tensor=self.emitter.residual(f"{name}.residual", rows=rows),
@@ -162,6 +166,7 @@ class Lowering:
 
     def _route(self, norm: QuantisedLayerNorm, mlp: QuantisedExperts, name: str) -> None:
         g, model, c = self._geometry, self._model, self._config
+        self.emitter.phase = Phase.EXPERTS
         normed = self.emitter.tensor(f"{name}.norm2", model.tokens, model.dim)
         wide = self.emitter.tensor(
             f"{name}.norm2_wide",
@@ -171,7 +176,7 @@ class Lowering:
             stride=2 * g.dim_words,
             extent=model.tokens * 2 * g.dim_words,
         )
-        self.emitter.norm(norm, normed, wide, order=Order(after=NOTHING, follow=Follow.ENGINE))
+        self.emitter.norm(CommandKind.NORM2, norm, normed, wide, order=Order(after=NOTHING, follow=Follow.ENGINE))
         tiles = g.tiles(model.experts)
         scores = Tensor(
             name=f"{name}.gate_scores",
@@ -184,7 +189,7 @@ class Lowering:
         )
         for task, gate in enumerate(mlp.gates):
             self.emitter.linear(
-                f"{name}.gate.{model.tasks[task].name}",
+                Label(CommandKind.GATE, task=model.tasks[task].name),
                 Product(
                     linear=gate,
                     tensor=scores,
@@ -200,7 +205,7 @@ class Lowering:
         choices = (model.tokens, model.top_k)
         self.emitter.emit(
             Opcode.GATE,
-            f"{name}.route",
+            Label(CommandKind.ROUTE),
             *(
                 Tensor(name=f"{name}.{part}", space="queue", shape=choices, layout="queue", lanes=1, signed=False)
                 for part in ("expert_indices", "expert_weights", "queues")
@@ -234,7 +239,7 @@ class Lowering:
         each = len(blocks[0]) + len(blocks[1])
         self.emitter.emit(
             Opcode.EXPERTS,
-            f"{name}.experts",
+            Label(CommandKind.EXPERTS),
             hidden,
             updates,
             self.emitter.residual(f"{name}.residual", layout="last"),
@@ -272,7 +277,9 @@ class Lowering:
         for read, mask in masks.items():
             assert self._quantised.norm is not None
             normed = self.emitter.tensor("norm", len(read), self._model.dim)
-            self.emitter.norm(self._quantised.norm, normed, order=Order(task_mask=mask), skip=read.start)
+            self.emitter.norm(
+                CommandKind.NORM, self._quantised.norm, normed, order=Order(task_mask=mask), skip=read.start
+            )
         for task, head in enumerate(self._quantised.heads):
             if head is None:
                 name = f"layer{self._model.layers - 1:02d}.residual"
@@ -283,7 +290,8 @@ class Lowering:
                 shape = (len(self._geometry.head_tokens(task)), len(head.weight))
             row_bytes = 4 * self._geometry.output_words(task) * self._config.lanes
             self.outputs.append(Output(task=self._model.tasks[task].name, shape=shape, row_bytes=row_bytes))
-        self.emitter.emit(Opcode.END, "end")
+        self.emitter.phase = Phase.CONTROL
+        self.emitter.emit(Opcode.END, Label(CommandKind.END))
 
     def _head(self, task: int, head: QuantisedLinear, normed: Tensor) -> None:
         """Logits of as many tokens at a time as the residual memory holds."""
@@ -293,7 +301,7 @@ class Lowering:
             rows = min(room, tokens - first)
             logits = self.emitter.tensor("head", rows, len(head.weight), base=0, space="residual", first_row=first)
             self.emitter.linear(
-                f"head.{self._model.tasks[task].name}",
+                Label(CommandKind.HEAD, task=self._model.tasks[task].name),
                 Product(
                     linear=head,
                     tensor=logits,
@@ -312,7 +320,7 @@ class Lowering:
         width = self._model.dim if channels is None else len(channels.weight)
         self.emitter.emit(
             Opcode.STORE,
-            f"store.{self._model.tasks[task].name}",
+            Label(CommandKind.STORE, task=self._model.tasks[task].name),
             self.emitter.tensor(name, rows, width, base=first * words, space="memory", first_row=first),
             order=Order(task_mask=1 << task),
             source_base=0,

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from hw.isa import CycleCause
-from program.program import Command, Program
+from program.commands import CommandKind, Phase
+from program.program import Program
 
 CAUSES = tuple(cause.name.lower() for cause in CycleCause)
 """Names of the causes, in their order."""
@@ -17,29 +18,27 @@ CAUSES = tuple(cause.name.lower() for cause in CycleCause)
 KINDS = ("embed", "norm", "Q, K, V", "QK, AV", "projection", "MLP", "gate", "experts", "head", "store", "control")
 """Kinds of work, in the order of a frame. ``control`` is END and passing over other tasks' commands."""
 
-_ATTENTION, _MLP = "attention", "MLP"
-_PARTS = {
-    "norm1": (_ATTENTION, "norm"),
-    "query": (_ATTENTION, "Q, K, V"),
-    "key": (_ATTENTION, "Q, K, V"),
-    "v_weights": (_ATTENTION, "Q, K, V"),
-    "value": (_ATTENTION, "Q, K, V"),
-    "attention": (_ATTENTION, "QK, AV"),
-    "projection": (_ATTENTION, "projection"),
-    "norm2": (_MLP, "norm"),
-    "fc1": (_MLP, "MLP"),
-    "fc2": (_MLP, "MLP"),
-    "gate": (_MLP, "gate"),
-    "route": (_MLP, "gate"),
-    "experts": (_MLP, "experts"),
-}
-_WHOLE = {
-    "image": ("embed", "embed"),
-    "residual": ("embed", "embed"),
-    "embed": ("embed", "embed"),
-    "norm": ("output", "norm"),
-    "head": ("output", "head"),
-    "store": ("output", "store"),
+_KINDS = {
+    CommandKind.IMAGE: "embed",
+    CommandKind.INITIAL_RESIDUAL: "embed",
+    CommandKind.EMBED: "embed",
+    CommandKind.NORM1: "norm",
+    CommandKind.QUERY: "Q, K, V",
+    CommandKind.KEY: "Q, K, V",
+    CommandKind.VALUE_WEIGHTS: "Q, K, V",
+    CommandKind.VALUE: "Q, K, V",
+    CommandKind.ATTENTION: "QK, AV",
+    CommandKind.PROJECTION: "projection",
+    CommandKind.NORM2: "norm",
+    CommandKind.FC1: "MLP",
+    CommandKind.FC2: "MLP",
+    CommandKind.GATE: "gate",
+    CommandKind.ROUTE: "gate",
+    CommandKind.EXPERTS: "experts",
+    CommandKind.NORM: "norm",
+    CommandKind.HEAD: "head",
+    CommandKind.STORE: "store",
+    CommandKind.END: "control",
 }
 
 
@@ -47,8 +46,8 @@ _WHOLE = {
 class Share:
     """What one command, or several of a sort, did and took.
 
-    ``phase`` is "embed", "attention", "MLP" (or "experts"), "output" or "control"; ``kind`` one of ``KINDS``;
-    ``weight_bytes`` came from the weight stream; ``causes`` are the owned cycles in the order of CycleCause.
+    ``phase`` is a :class:`program.commands.Phase`, ``kind`` one of ``KINDS``. ``weight_bytes`` came from the weight
+    stream. ``causes`` are the owned cycles in the order of CycleCause.
     """
 
     layer: int | None
@@ -81,31 +80,20 @@ def named(causes: np.ndarray) -> dict[str, int]:
     return dict(zip(CAUSES, map(int, causes), strict=True))
 
 
-def _sort(command: Command, program: Program) -> tuple[str, str]:
-    """Phase and kind of a command that runs."""
-    if command.op == "END":
-        return "control", "control"
-    if command.layer is None:
-        return _WHOLE[command.name.partition(".")[0]]
-    phase, kind = _PARTS[command.name.split(".")[1]]
-    routed = phase == _MLP and command.layer in program.model.expert_layers
-    return "experts" if routed else phase, kind
-
-
 def shares(program: Program, task: int, causes: np.ndarray, load: Mapping[str, Iterable[int]]) -> list[Share]:
     """One share for each command, in order; ``load`` is the tokens of each expert by layer (``layer03``)."""
     found = []
     for command in program.commands:
         owned = causes[command.index]
         if not command.runs(task):
-            phase, kind, macs, ideal, weights = "control", "control", 0, 0, 0
+            phase, kind, macs, ideal, weights = Phase.CONTROL, _KINDS[CommandKind.END], 0, 0, 0
         else:
-            phase, kind = _sort(command, program)
+            phase, kind = command.phase, _KINDS[command.kind]
             macs, ideal, weights = command.macs, command.ideal_cycles, command.stream_bytes
             if command.op == "EXPERTS":
                 used = sum(1 for tokens in load.get(f"layer{command.layer:02d}", ()) if tokens)
                 weights = weights * used // program.model.experts
-        layer = None if phase == "control" else command.layer
+        layer = None if phase == Phase.CONTROL else command.layer
         found.append(
             Share(
                 layer=layer, phase=phase, kind=kind, macs=macs, ideal_cycles=ideal, weight_bytes=weights, causes=owned

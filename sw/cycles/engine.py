@@ -15,7 +15,7 @@ from hw.compute.lookup import QueueLookup
 from hw.compute.writeback import Writeback
 from hw.config import AcceleratorConfig
 from hw.interfaces.memory import MEMORY_LATENCY
-from hw.softmax.softmax import Softmax
+from sw.cycles.latencies import unit_latencies
 from sw.cycles.stream import DELIVERED, WeightStreamModel
 
 START = 2
@@ -87,9 +87,8 @@ class EngineModel:
         self.groups = config.elements // config.requantise_lanes
         array = StationaryBanks.LATENCY + Multiplier.LATENCY + (config.lanes - 1).bit_length() + 1
         self.write = array + Writeback.LATENCY + self.groups - 1
-        softmax = Softmax(config)
-        self._overhead = softmax.overhead
-        self._scaling = softmax.overhead - MEMORY_LATENCY - Exp2.LATENCY - 4
+        self._overhead = unit_latencies(config).softmax_overhead
+        self._scaling = self._overhead - MEMORY_LATENCY - Exp2.LATENCY - 4
         self._freed = [0.0, 0.0]
         self._gelu: tuple[int, int] | None = None
         self.jobs: list[EngineJob] = []

@@ -12,7 +12,8 @@ from hw.isa import Destination, Follow, Opcode, Unit, decode
 from hw.sequencer.command import DECODED_BITS
 from hw.sequencer.dispatch import UNIT_OF
 from hw.sequencer.fetch import RING_COMMANDS
-from program.program import Command, Program
+from program.commands import Command
+from program.program import Program
 from sw.cycles.bus import Bus
 from sw.cycles.engine import EngineJob, EngineModel, LinearShape, shared
 from sw.cycles.image import ImageModel

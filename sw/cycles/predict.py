@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from golden.config import ModelConfig, layer_name
 from program.program import Program
 from sw.cycles.frame import FrameModel
 
@@ -49,10 +50,9 @@ def predict(
     return Prediction(cycles=frame.run(), commands=frame.stamps)
 
 
-def queue_lengths(golden: Mapping[str, Any]) -> dict[str, list[int]]:
+def queue_lengths(model: ModelConfig, golden: Mapping[str, Any]) -> dict[str, list[int]]:
     """Loads as the integer golden model routes: from its tensors, without a simulation."""
     return {
-        name.partition(".")[0]: [len(queue.tokens) for queue in queues]
-        for name, queues in golden.items()
-        if name.endswith(".queues")
+        layer_name(layer): [len(queue.tokens) for queue in golden[f"{layer_name(layer)}.queues"]]
+        for layer in model.expert_layers
     }

@@ -8,7 +8,6 @@ from collections import deque
 import numpy as np
 
 from hw.blocks.exp2 import Exp2
-from hw.blocks.reciprocal import Reciprocal
 from hw.bus.bursts import longest_burst
 from hw.config import AcceleratorConfig
 from hw.gate.weights import GateWeights
@@ -17,7 +16,7 @@ from hw.interfaces.memory import MEMORY_LATENCY, RESIDUAL_LATENCY
 from hw.layernorm.lanes import LayerNormLanes
 from hw.layernorm.layernorm import LayerNorm
 from hw.layernorm.output import LATENCY as OUTPUT_LATENCY
-from hw.layernorm.row_statistics import RowStatistics
+from sw.cycles.latencies import unit_latencies
 
 LOOKED_AT = 1
 """From rows' being ready to the cycle in which LayerNorm or gate may choose them."""
@@ -30,12 +29,12 @@ class NormModel:
     """From the job's being taken to the first choice of a pass."""
 
     def __init__(self, config: AcceleratorConfig) -> None:
-        statistics = RowStatistics(config)
+        latencies = unit_latencies(config)
         depth = (config.layernorm_lanes - 1).bit_length()
-        self._interval = statistics.interval
+        self._interval = latencies.row_interval
         self._buffered = config.layernorm_row_buffer
         # Residual memory, three stages of the lanes, their tree, the register of sums; then the table of rows.
-        self._scaled = RESIDUAL_LATENCY + 3 + depth + 1 + statistics.latency + 1
+        self._scaled = RESIDUAL_LATENCY + 3 + depth + 1 + latencies.row_statistics + 1
         # Residual memory, lanes, the word, its queue.
         self._written = RESIDUAL_LATENCY + LayerNormLanes.LATENCY + OUTPUT_LATENCY + 1
         self._parts = config.lanes // config.layernorm_lanes
@@ -121,8 +120,7 @@ class GateModel:
     """The gate, token by token."""
 
     def __init__(self, config: AcceleratorConfig) -> None:
-        width = config.numerics.gate_weight.width + (config.max_experts - 1).bit_length()
-        self._reciprocal = Reciprocal(config.numerics, width).latency
+        self._reciprocal = unit_latencies(config).gate_reciprocal
 
     def run(self, taken: float, *, tokens: int, experts: int, top_k: int, ready: np.ndarray) -> float:
         """When the queues are complete."""

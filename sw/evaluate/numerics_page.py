@@ -25,7 +25,7 @@ from golden.seeded.gates import ROUTINGS
 from hw.config import preset
 from hw.formats import ACTIVATION_WIDTHS, Format, Numerics
 from sw.models.find import DEFAULT_ROUTING, SEEDED, find_model
-from sw.quantiser.quantise import calibration_images, error_report, quantise
+from sw.quantiser.quantise import calibration_images, layer_errors, quantise
 from sw.quantiser.scales import scalar_multiplier
 from sw.run.prepare import float_and_integer
 
@@ -175,7 +175,7 @@ def quantisation_table(path: Path, scenes: int, report: Callable[[str], None]) -
         report(f"{model.config.name}: {width} bits, {scenes} scenes")
         numerics = numerics_of(width)
         quantised = quantise(model, calibration, numerics)
-        errors = error_report(model, quantised, images)
+        errors = layer_errors(model, quantised, images)
         scores = float_and_integer(model, quantised, scenes)
         if width == ACTIVATION_WIDTHS[0]:
             rows.append(f"| float | | | | {_scores(scores['float'])}")
@@ -199,7 +199,7 @@ def seeded_table(name: str, report: Callable[[str], None]) -> str:
         for width in ACTIVATION_WIDTHS if routing == DEFAULT_ROUTING else ACTIVATION_WIDTHS[:1]:
             report(f"{name}, {routing}: {width} bits")
             numerics = numerics_of(width)
-            errors = error_report(model, quantise(model, calibration, numerics), images).values()
+            errors = layer_errors(model, quantise(model, calibration, numerics), images).values()
             last = " / ".join(f"{task['layers'][-1]['relative_l2']:.2%}" for task in errors)
             mean = " / ".join(f"{task['routing_changes']:.2%}" for task in errors)
             worst = " / ".join(

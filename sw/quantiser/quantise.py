@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from golden import metrics
 from golden.integer.model import IntegerModel
 from golden.integer.parameters import QuantisedModel
 from golden.model import PIXEL_SCALE, VisionTransformer
@@ -123,7 +124,7 @@ def calibration_images(model: VisionTransformer, indices: range = CALIBRATION_SC
     return np.ascontiguousarray(generate_batch(indices, **size).image.transpose(0, 3, 1, 2))
 
 
-def error_report(
+def layer_errors(
     model: VisionTransformer, quantised: QuantisedModel, images: NDArray[np.uint8], *, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Compare the residual stream and the routing of integer and float model, layer by layer.
@@ -154,56 +155,50 @@ def error_report(
 def frame_errors(
     capture: dict[str, Any], integer: IntegerModel, tensors: dict[str, Any], task: str
 ) -> list[dict[str, Any]]:
-    """The list ``layers`` of :func:`error_report` for one frame: what the float model captured, and integer tensors."""
+    """The list ``layers`` of :func:`layer_errors` for one frame: what the float model captured, and integer tensors."""
     sums = _Comparison(integer.config.layers)
     sums.add(capture, integer, tensors, task)
     return sums.to_dict()["layers"]
 
 
 class _Comparison:
-    """Sums over images: squares of float, integer and difference, and products."""
+    """Deviations of the integer model from the float model, over images."""
 
     def __init__(self, layers: int) -> None:
-        self.squares = np.zeros((layers + 1, 4))  # difference, float, integer, product; the last row is the head
+        self.residuals = [metrics.Deviation() for _ in range(layers)]
+        self.head: metrics.Deviation | None = None
         self.changes: dict[int, list[float]] = {}
         self.saturated = 0
 
     def add(self, capture: dict[str, Any], integer: IntegerModel, tensors: dict[str, Any], task: str) -> None:
-        for layer in range(len(self.squares) - 1):
+        for layer, deviation in enumerate(self.residuals):
             name = f"layer{layer:02d}"
             got = integer.dequantise(f"{name}.residual", tensors[f"{name}.residual"])
-            self._accumulate(layer, capture[f"{name}.residual"][0].double().numpy(), got)
+            deviation.add(got, capture[f"{name}.residual"][0].double().numpy())
             if f"{name}.expert_indices" in tensors:
-                expected = np.sort(capture[f"{name}.expert_indices"][0].numpy(), axis=1)
-                changed = (np.sort(tensors[f"{name}.expert_indices"], axis=1) != expected).any(axis=1)
+                expected = capture[f"{name}.expert_indices"][0].numpy()
+                changed = metrics.changed_sets(tensors[f"{name}.expert_indices"], expected)
                 self.changes.setdefault(layer, []).append(float(changed.mean()))
         if "head" in tensors:
-            got = integer.dequantise(f"head.{task}", tensors["head"])
-            self._accumulate(-1, capture["head"][0].double().numpy(), got)
+            self.head = self.head or metrics.Deviation()
+            self.head.add(integer.dequantise(f"head.{task}", tensors["head"]), capture["head"][0].double().numpy())
         self.saturated += tensors["saturated"]
-
-    def _accumulate(self, row: int, expected: NDArray, got: NDArray) -> None:
-        difference = got - expected
-        self.squares[row] += [
-            (a * b).sum() for a, b in ((difference, difference), (expected, expected), (got, got), (expected, got))
-        ]
 
     def to_dict(self) -> dict[str, Any]:
         layers = []
-        for layer, (difference, expected, got, product) in enumerate(self.squares[:-1]):
+        for layer, deviation in enumerate(self.residuals):
             changes = self.changes.get(layer)
             layers.append(
                 {
                     "layer": layer,
-                    "relative_l2": float(np.sqrt(difference / expected)),
-                    "cosine": float(product / np.sqrt(expected * got)),
+                    "relative_l2": deviation.relative_l2,
+                    "cosine": deviation.cosine,
                     "routing_changes": float(np.mean(changes)) if changes else None,
                 }
             )
-        head = self.squares[-1]
         return {
             "layers": layers,
-            "head_relative_l2": float(np.sqrt(head[0] / head[1])) if head[1] else None,
+            "head_relative_l2": None if self.head is None else self.head.relative_l2,
             "routing_changes": float(np.mean(list(self.changes.values()))) if self.changes else None,
             "saturated": int(self.saturated),
         }

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from hw.isa import CycleCause, Opcode, decode
-from program.program import Command, Program
+from program.commands import Command
+from program.program import Program
 from sim.machine.activity import Activity
 from sw.cycles.breakdown import named
 from sw.results.outcome import FrameOutcome
@@ -163,22 +164,23 @@ def _blocks(program: Program) -> tuple[np.ndarray, list[str]]:
 
     One that several commands read, each for its tokens, has the name of the first without the tokens.
     """
-    found = []
+    found: list[tuple[int, str, str]] = []
     for command in program.commands:
         opcode, fields = decode(program.command_bytes(command.index))
         if "stream_address" not in fields:
             continue
         base = program.map.weights + fields["stream_address"]
         if opcode != Opcode.EXPERTS:
-            found.append((base, command.name))
+            found.append((base, command.name, command.whole))
             continue
         for expert in range(fields["experts"]):
             start = base + expert * fields["stream_bytes"]
-            found.append((start, f"{command.name}: expert {expert}, first matrix"))
-            found.append((start + fields["first_bytes"], f"{command.name}: expert {expert}, second matrix"))
+            for address, matrix in ((start, "first"), (start + fields["first_bytes"], "second")):
+                name = f"{command.name}: expert {expert}, {matrix} matrix"
+                found.append((address, name, name))
     names: dict[int, str] = {}
-    for address, name in sorted(found, key=lambda block: block[0]):
-        names[address] = names[address].partition(".token")[0] if address in names else name
+    for address, name, shared in sorted(found, key=lambda block: block[0]):
+        names[address] = shared if address in names else name
     return np.array(list(names), np.int64), list(names.values())
 
 

@@ -62,13 +62,13 @@ def compare(
     With ``scene``, both are also scored against its exact labels or depth.
     """
     kind = model.tasks[task].kind
-    norms = float(np.linalg.norm(reference)), float(np.linalg.norm(machine))
+    deviation = metrics.Deviation()
+    deviation.add(machine, reference)
     scores: dict[str, float] = {}
     token_errors = None
     if kind == "features":
         maps = feature_colours(reference, machine, model.grid)
-        sizes = np.maximum(np.linalg.norm(reference, axis=1), 1e-12)
-        token_errors = (np.linalg.norm(machine - reference, axis=1) / sizes)[1:].reshape(model.grid)
+        token_errors = metrics.row_relative_l2(machine, reference)[1:].reshape(model.grid)
         scores["worst_token_relative_l2"] = float(token_errors.max())
     else:
         maps = interpret(reference, model, task), interpret(machine, model, task)
@@ -83,8 +83,8 @@ def compare(
         values=machine,
         reference=maps[0],
         machine=maps[1],
-        relative_l2=float(np.linalg.norm(machine - reference)) / norms[0] if norms[0] else 0.0,
-        cosine=float((machine * reference).sum()) / (norms[0] * norms[1]) if all(norms) else 0.0,
+        relative_l2=deviation.relative_l2,
+        cosine=deviation.cosine,
         scores=scores,
         token_errors=token_errors,
     )

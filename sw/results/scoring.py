@@ -37,15 +37,15 @@ class Tally:
     """What one arithmetic made of some pictures.
 
     ``scores`` are against the truth. The rest is against the float model: ``choices``, for each task and expert layer
-    the expert choices that differ and all of them; ``outputs``, for each task the sums of squares of the difference, of
-    the float outputs and of these, and of products. ``saturated`` counts frames whose residual stream clipped.
+    the expert choices that differ and all of them; ``outputs``, the deviation of each task's outputs. ``saturated``
+    counts frames whose residual stream clipped.
     """
 
     scores: metrics.Scores
     pictures: int = 0
     saturated: int = 0
     choices: dict[str, dict[str, NDArray[np.int64]]] = field(default_factory=dict)
-    outputs: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    outputs: dict[str, metrics.Deviation] = field(default_factory=dict)
 
     def add(self, other: Tally) -> None:
         """Count everything that ``other`` has counted."""
@@ -56,8 +56,8 @@ class Tally:
             ours = self.choices.setdefault(task, {})
             for layer, counts in layers.items():
                 ours[layer] = ours.get(layer, 0) + counts
-        for task, sums in other.outputs.items():
-            self.outputs[task] = self.outputs.get(task, 0) + sums
+        for task, deviation in other.outputs.items():
+            self.outputs.setdefault(task, metrics.Deviation()).include(deviation)
 
     def add_prediction(self, kind: str, output: NDArray, item: Item) -> None:
         """Score a task's map (channels, cells down, cells across) against the truth of a picture, where it has any."""
@@ -70,14 +70,12 @@ class Tally:
         """Count which of a task's choices the float model did not make."""
         layers = self.choices.setdefault(task, {})
         for layer, chosen in ours.items():
-            same = (chosen[:, :, None] == reference[layer][:, None, :]).any(axis=2)
-            layers[layer] = layers.get(layer, 0) + np.array([(~same).sum(), same.size])
+            changed = metrics.changed_choices(chosen, reference[layer])
+            layers[layer] = layers.get(layer, 0) + np.array([changed.sum(), changed.size])
 
     def add_outputs(self, task: str, ours: NDArray, reference: NDArray) -> None:
         """Compare a task's real outputs with the float model's."""
-        pairs = ((ours - reference,) * 2, (reference,) * 2, (ours,) * 2, (ours, reference))
-        sums = np.array([float((a * b).sum(dtype=np.float64)) for a, b in pairs])
-        self.outputs[task] = self.outputs.get(task, 0) + sums
+        self.outputs.setdefault(task, metrics.Deviation()).add(ours, reference)
 
     @property
     def routing_changes(self) -> float | None:
@@ -103,11 +101,8 @@ class Tally:
                 for task, layers in self.choices.items()
             },
             "outputs": {
-                task: {
-                    "relative_l2": float(np.sqrt(difference / reference)),
-                    "cosine": float(product / np.sqrt(reference * ours)),
-                }
-                for task, (difference, reference, ours, product) in self.outputs.items()
+                task: {"relative_l2": deviation.relative_l2, "cosine": deviation.cosine}
+                for task, deviation in self.outputs.items()
             },
             "saturated": self.saturated,
         }

@@ -23,6 +23,8 @@ import numpy as np
 import torch
 
 from common.tools import git_id, tool_versions
+from golden import metrics
+from golden.config import layer_name
 from program.program import Program
 from sim.machine.run import Frame, FrameResult, MemorySettings, Progress, run_machine
 from sim.machine.sdram import SdramSettings
@@ -210,18 +212,19 @@ def _expect(prepared: Prepared, frame: Frame, memory: Memory) -> _Expected:
     with torch.no_grad():
         output = prepared.checkpoint.model(torch.from_numpy(frame.image[None]), frame.task, capture=capture)
     output = capture.get("head", output)
-    suffix = ".expert_indices"
-    experts = {key.removesuffix(suffix): value[0].numpy() for key, value in capture.items() if key.endswith(suffix)}
-    golden = prepared.integer.run(frame.image, frame.task)
-    errors = frame_errors(capture, prepared.integer, golden, prepared.program.model.tasks[frame.task].name)
     program, latency = prepared.program, memory.read_latency
+    layers = map(layer_name, program.model.expert_layers)
+    experts = {layer: capture[f"{layer}.expert_indices"][0].numpy() for layer in layers}
+    golden = prepared.integer.run(frame.image, frame.task)
+    errors = frame_errors(capture, prepared.integer, golden, program.model.tasks[frame.task].name)
+    loads = queue_lengths(program.model, golden)
     return _Expected(
         golden,
         errors,
         output[0].double().numpy(),
         experts,
         announced_cycles=predict(program, frame.task, read_latency=latency).cycles,
-        predicted_cycles=predict(program, frame.task, loads=queue_lengths(golden), read_latency=latency).cycles,
+        predicted_cycles=predict(program, frame.task, loads=loads, read_latency=latency).cycles,
     )
 
 
@@ -231,12 +234,9 @@ def _outcome(
     program, task = prepared.program, frame.task
     model, name = program.model, program.model.tasks[task].name
     values = program.outputs[task].read(result.traces.output)
-    tensor = f"head.{name}" if model.tasks[task].kind != "features" else f"layer{model.layers - 1:02d}.residual"
+    tensor = f"head.{name}" if model.tasks[task].kind != "features" else f"{layer_name(model.layers - 1)}.residual"
     chosen = routing(program, result)
-    changes = [
-        (np.sort(experts, axis=1) != np.sort(expected.experts[layer], axis=1)).any(axis=1).mean()
-        for layer, experts in chosen.items()
-    ]
+    changes = [metrics.changed_sets(experts, expected.experts[layer]).mean() for layer, experts in chosen.items()]
     return FrameOutcome(
         program=program,
         picture=number,

@@ -15,7 +15,8 @@ from golden.integer.parameters import QuantisedModel
 from golden.model import seeded
 from hw.config import AcceleratorConfig
 from hw.isa import COMMAND_BYTES, ErrorCode, Opcode, StallSource, decode, encode
-from program.program import Command, Tensor
+from program.commands import Command
+from program.tensors import Tensor
 from sim.machine.run import Frame, FrameResult, Upset
 from sw.compiler.compile import compile_model
 from sw.quantiser.quantise import quantise

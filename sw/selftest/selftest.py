@@ -24,6 +24,7 @@ from sw.run.prepare import Report, silent
 from sw.run.profile import machine_simulator
 from sw.selftest.faults import ASSERTION, MODEL, SEED, Fault, Place, Subject
 from sw.selftest.kinds import KINDS
+from sw.verifier.verdict import Mismatch
 from sw.verifier.verify import verify
 
 NOWHERE = Place()
@@ -55,6 +56,7 @@ def try_fault(subject: Subject, fault: Fault, simulator: Simulator) -> dict[str,
         upsets=fault.upsets,
     )
     recovered: bool | None = None
+    first_mismatch: Mismatch | None = None
     try:
         results = run_machine(
             subject.program, [broken, subject.repaired(fault)], simulator=simulator, watchdog=fault.watchdog
@@ -71,7 +73,8 @@ def try_fault(subject: Subject, fault: Fault, simulator: Simulator) -> dict[str,
             text = f"the machine halted: {reported}"
         else:
             verdict = verify(subject.program, subject.reference, first.traces, subject.task)
-            reported = NOWHERE if verdict.first is None else Place.of(verdict.first)
+            first_mismatch = verdict.first
+            reported = NOWHERE if first_mismatch is None else Place.of(first_mismatch)
             text = str(verdict)
         after = verify(subject.program, subject.golden(subject.other_task), second.traces, subject.other_task)
         recovered = second.error == ErrorCode.NONE and after.passed
@@ -81,7 +84,7 @@ def try_fault(subject: Subject, fault: Fault, simulator: Simulator) -> dict[str,
         "kind": fault.kind,
         "injected": fault.injected,
         "expected": fault.expected.to_dict(),
-        "reported": {**reported.to_dict(), "text": text},
+        "reported": {**reported.to_dict(), "text": text, "place": str(first_mismatch or text)},
         "caught": caught,
         "placed": placed,
         "recovered": recovered,

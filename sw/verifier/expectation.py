@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hw.config import AcceleratorConfig
-from program.program import Location, Tensor
+from program.tensors import Location, Tensor
 
 REPEATED = ("scores", "exponentials", "queries", "positions", "accumulated")
 """Layouts whose places are written several times in a command, each time with another element."""

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from hw.config import AcceleratorConfig
-from program.program import Program, Tensor
+from program.program import Program
+from program.tensors import Tensor
 from program.traces import Traces
 from sw.verifier.expectation import REPEATED, raw_width, writes
 

@@ -13,7 +13,9 @@ import numpy as np
 
 from golden.integer.functions import Queue
 from hw.isa import Opcode, decode
-from program.program import Command, Program, Tensor
+from program.commands import Command
+from program.program import Program
+from program.tensors import Tensor
 from program.traces import SPACES, Traces
 from sw.verifier.expectation import Comparison, Expectation, Writes, output_writes, writes
 from sw.verifier.verdict import Mismatch, TensorVerdict, Verdict

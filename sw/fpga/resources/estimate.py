@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import gc
-import warnings
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from typing import Any
 
-from amaranth.hdl import UnusedElaboratable
-
+from common.elaboration import unelaborated
 from hw.boards.board import Board
 from hw.compute.parameters import ParameterStore
 from hw.config import AcceleratorConfig
@@ -130,12 +127,9 @@ def _fmax_mhz(used: float) -> float | None:
 
 def _check_units(config: AcceleratorConfig) -> None:
     """Rules of units that the configuration does not know; nothing is elaborated."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnusedElaboratable)
+    with unelaborated():
         for unit in (Softmax, ParameterStore, LayerNorm, WeightStream):
             unit(config)
-        # They warn when they go, which must not be later: their parts refer to each other.
-        gc.collect()
 
 
 def _outside(config: AcceleratorConfig) -> tuple[str, ...]:

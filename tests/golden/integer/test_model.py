@@ -9,7 +9,7 @@ import torch
 from golden.integer.model import IntegerModel, matmul
 from golden.integer.storage import load, save
 from hw.formats import Numerics
-from sw.quantiser.quantise import error_report
+from sw.quantiser.quantise import layer_errors
 from tests.golden.integer import reference
 from tests.helpers.quantised_models import CONFIGS, NUMERICS, float_model, images, quantised_model
 
@@ -131,7 +131,7 @@ def test_the_tasks_share_all_work_before_the_first_gate():
 def test_the_integer_model_follows_the_float_model(name: str):
     errors = {}
     for width in NUMERICS:
-        report = error_report(float_model(name), quantised_model(name, width), images(2, first=1_000_000))
+        report = layer_errors(float_model(name), quantised_model(name, width), images(2, first=1_000_000))
         worst = [max(layer["relative_l2"] for layer in task["layers"]) for task in report.values()]
         errors[width] = max(worst)
         assert not any(task["saturated"] for task in report.values())

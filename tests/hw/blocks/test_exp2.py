@@ -4,13 +4,13 @@ import pytest
 
 from hw.blocks.exp2 import Exp2
 from hw.formats import Numerics
-from sim.bench.run import run_bench
+from sim.bench.run import run_testbench
 from tests.helpers.units import or_soak
 
 
 @pytest.mark.parametrize("width", or_soak([8, 12, 16], lambda width: width != 12))
 def test_every_distance(width):
-    run_bench(Exp2(Numerics(), width), "tests.hw.blocks.exp2_bench", parameters={"width": width})
+    run_testbench(Exp2(Numerics(), width), "tests.hw.blocks.exp2_bench", parameters={"width": width})
 
 
 @pytest.mark.parametrize("width", [7, 17])

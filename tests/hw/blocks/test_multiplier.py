@@ -6,9 +6,9 @@ import pytest
 
 from hw.blocks.multiplier import Multiplier
 from hw.ecp5.platform import Ecp5
-from sim.bench.run import run_bench
+from sim.bench.run import BenchOptions, run_testbench
 from sim.models import MODELS
-from sim.verilator.build import BuildOptions
+from sim.verilator.build import BuildOptions, build_simulator
 from sim.verilator.verilog import export_verilog
 
 
@@ -19,13 +19,12 @@ def test_products_are_exact(width, platform):
     blocks = 3 if platform and width <= Ecp5.FACTOR_BITS else 0
     assert design.text.count("MULT18X18D") == blocks
     sources = [MODELS / "mult18x18d.v"] if blocks else []
-    run_bench(
-        design,
+    run_testbench(
+        build_simulator(design, BuildOptions(sources=sources)),
         "tests.hw.blocks.multiplier_bench",
         parameters={"width": width, "elements": 3},
-        options=BuildOptions(top="top", sources=sources),
         seed=width,
-        timeout_s=60,
+        options=BenchOptions(timeout_s=60),
     )
 
 

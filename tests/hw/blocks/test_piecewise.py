@@ -7,13 +7,13 @@ import pytest
 from hw.blocks.piecewise import Piecewise
 from hw.formats import Numerics
 from hw.tables import PiecewiseTable
-from sim.bench.run import run_bench
+from sim.bench.run import run_testbench
 
 
 @pytest.mark.parametrize("table", ["exp2", "reciprocal", "reciprocal_square_root", "gelu_delta"])
 def test_values_are_exact(table):
     component = Piecewise(getattr(Numerics().tables, table))
-    run_bench(component, "tests.hw.blocks.piecewise_bench", parameters={"table": table}, seed=11)
+    run_testbench(component, "tests.hw.blocks.piecewise_bench", parameters={"table": table}, seed=11)
 
 
 def test_negative_table_is_refused():

@@ -4,7 +4,7 @@ import pytest
 
 from hw.blocks.reciprocal import Reciprocal, ReciprocalSquareRoot
 from hw.formats import Numerics
-from sim.bench.run import BenchFailure, run_bench
+from sim.bench.run import BenchFailure, run_testbench
 
 BENCH = "tests.hw.blocks.reciprocal_bench"
 
@@ -12,20 +12,22 @@ BENCH = "tests.hw.blocks.reciprocal_bench"
 @pytest.mark.parametrize("width", [2, 16, 20, 24])
 def test_reciprocal(width):
     unit = Reciprocal(Numerics(), width)
-    run_bench(unit, BENCH, parameters={"width": width, "function": "reciprocal", "latency": unit.latency})
+    run_testbench(unit, BENCH, parameters={"width": width, "function": "reciprocal", "latency": unit.latency})
 
 
 @pytest.mark.parametrize("width", [3, 55, 67])
 def test_reciprocal_square_root(width):
     unit = ReciprocalSquareRoot(Numerics(), width)
-    run_bench(unit, BENCH, parameters={"width": width, "function": "reciprocal_square_root", "latency": unit.latency})
+    run_testbench(
+        unit, BENCH, parameters={"width": width, "function": "reciprocal_square_root", "latency": unit.latency}
+    )
 
 
 def test_a_wrong_function_is_noticed():
     unit = Reciprocal(Numerics(), 16)
     settings = {"width": 16, "function": "reciprocal_square_root", "latency": unit.latency}
     with pytest.raises(BenchFailure, match="edges_and_random_numbers"):
-        run_bench(unit, BENCH, parameters=settings)
+        run_testbench(unit, BENCH, parameters=settings)
 
 
 @pytest.mark.parametrize(("unit", "width"), [(Reciprocal, 1), (ReciprocalSquareRoot, 2)])

@@ -3,11 +3,11 @@
 import pytest
 
 from hw.blocks.register_slice import HalfSlice, RegisterSlice
-from sim.bench.run import run_bench
+from sim.bench.run import run_testbench
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
 @pytest.mark.parametrize(("slice_", "interval"), [(RegisterSlice, 1), (HalfSlice, 2)])
 def test_register_slice(slice_, interval, stall):
     settings = {"stall": stall, "interval": interval}
-    run_bench(slice_(8), "tests.hw.blocks.register_slice_bench", parameters=settings, seed=4)
+    run_testbench(slice_(8), "tests.hw.blocks.register_slice_bench", parameters=settings, seed=4)

@@ -7,9 +7,9 @@ from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
 from hw.blocks.sleep import lasting, sleeping, working
-from sim.bench.run import run_bench
+from sim.bench.run import run_testbench
 from sim.verilator import simplify
-from sim.verilator.build import BuildOptions
+from sim.verilator.build import BuildOptions, build_simulator
 from sim.verilator.verilog import export_verilog
 
 
@@ -52,7 +52,8 @@ class _Sleeper(wiring.Component):
 
 @pytest.mark.parametrize("optimise", [False, True])
 def test_a_sleeping_unit_holds_still(optimise: bool) -> None:
-    run_bench(_Sleeper(), "tests.hw.blocks.sleep_bench", options=BuildOptions(top="top", optimise=optimise), seed=3)
+    simulator = build_simulator(_Sleeper(), BuildOptions(optimise=optimise))
+    run_testbench(simulator, "tests.hw.blocks.sleep_bench", seed=3)
 
 
 def test_the_fast_build_stops_its_clock() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hw.bus.bursts import BurstSplitter, longest_burst
 from hw.bus.read_master import ReadMaster
 from hw.config import preset
-from sim.bench.run import BenchFailure, run_bench
+from sim.bench.run import BenchFailure, run_testbench
 from tests.helpers.on_bus import OnBus
 from tests.helpers.units import simulator
 
@@ -21,12 +21,12 @@ def master(name):
 @pytest.mark.parametrize("stall", [0.0, 0.4])
 @pytest.mark.parametrize("name", ["tiny", "ecp5-wide", "edge"])
 def test_read_master(name, stall):
-    run_bench(simulator(master, name), BENCH, parameters={"stall": stall}, seed=5, test_filter="^(?!.*crosses)")
+    run_testbench(simulator(master, name), BENCH, parameters={"stall": stall}, seed=5, test_filter="^(?!.*crosses)")
 
 
 def test_crossing_a_page_is_caught():
     with pytest.raises(BenchFailure, match="crosses a 4 KiB boundary"):
-        run_bench(simulator(master, "tiny"), BENCH, parameters={"stall": 0.0}, test_filter="crosses_a_page")
+        run_testbench(simulator(master, "tiny"), BENCH, parameters={"stall": 0.0}, test_filter="crosses_a_page")
 
 
 def test_no_clients_is_refused():

@@ -6,7 +6,7 @@ import pytest
 
 from hw.compute.array import ComputeArray
 from hw.config import AcceleratorConfig
-from sim.bench.run import run_bench
+from sim.bench.run import run_testbench
 from tests.helpers.units import or_soak
 
 SIZES = [(2, 4), (4, 4), (8, 16), (16, 16)]
@@ -20,5 +20,5 @@ def test_dot_products_are_exact(elements, lanes, width):
     array = ComputeArray(config.with_activation_width(width))
     assert array.LATENCY == 8 + (lanes - 1).bit_length()
     settings = {"config": array.config.to_dict(), "steps": 300, "latency": array.LATENCY}
-    result = run_bench(array, "tests.hw.compute.array_bench", parameters=settings, seed=elements + width)
+    result = run_testbench(array, "tests.hw.compute.array_bench", parameters=settings, seed=elements + width)
     assert result.outputs["steps"] == 300

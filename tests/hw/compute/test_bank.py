@@ -6,7 +6,7 @@ import pytest
 
 from hw.compute.bank import StationaryBanks
 from hw.config import AcceleratorConfig
-from sim.bench.run import run_bench
+from sim.bench.run import run_testbench
 from tests.helpers.units import simulator
 
 SHAPES = {
@@ -28,7 +28,7 @@ def test_every_write_lands_once(shape, seed):
     config = AcceleratorConfig(name="bank", bank_words=64, **SHAPES[shape])
     config = config.with_activation_width(16 if shape == "16 bits" else 8)
     settings = {"config": config.to_dict(), "cycles": 3000}
-    result = run_bench(
+    result = run_testbench(
         simulator(StationaryBanks, config), "tests.hw.compute.bank_bench", parameters=settings, seed=seed
     )
     assert min(result.outputs["refused"][name] for name in ("fill", "exponentials")) > 100

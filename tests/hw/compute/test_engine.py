@@ -12,7 +12,7 @@ from hw.compute.engine import ComputeEngine
 from hw.compute.lookup import QueueLookup
 from hw.config import AcceleratorConfig
 from hw.isa import Destination
-from sim.bench.run import run_bench
+from sim.bench.run import run_testbench
 from tests.helpers.units import or_soak, simulator
 from tests.hw.compute.engine_model import blank_job
 
@@ -62,7 +62,7 @@ def run(config: AcceleratorConfig, jobs: list[dict[str, int]], *, stall: float, 
     """Run jobs one after the other; returns what was seen of their timing."""
     queues = random_queues(config, np.random.default_rng(seed))
     settings = {"config": config.to_dict(), "jobs": jobs, "queues": queues, "stall": stall}
-    return run_bench(
+    return run_testbench(
         simulator(ComputeEngine, config), "tests.hw.compute.engine_bench", parameters=settings, seed=seed
     ).outputs["timing"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from hw.compute.gelu import Gelu
 from hw.config import PRESETS
-from sim.bench.run import run_bench
+from sim.bench.run import run_testbench
 
 
 @pytest.mark.parametrize(
@@ -19,4 +19,4 @@ from sim.bench.run import run_bench
 def test_every_argument_is_exact(width, scales):
     config = PRESETS["tiny"].with_activation_width(width)
     settings = {"config": config.to_dict(), "scales": scales}
-    run_bench(Gelu(config), "tests.hw.compute.gelu_bench", parameters=settings, seed=5)
+    run_testbench(Gelu(config), "tests.hw.compute.gelu_bench", parameters=settings, seed=5)

@@ -8,7 +8,7 @@ import pytest
 
 from hw.compute.parameters import ParameterStore
 from hw.config import PRESETS, AcceleratorConfig
-from sim.bench.run import BenchFailure, run_bench
+from sim.bench.run import BenchFailure, run_testbench
 
 BENCH = "tests.hw.compute.parameters_bench"
 SHAPES = {
@@ -28,7 +28,7 @@ def configuration(shape: str) -> AcceleratorConfig:
 def test_jobs_see_their_own_sets(shape, stall):
     config = configuration(shape)
     settings = {"config": config.to_dict(), "jobs": 60, "stall": stall}
-    result = run_bench(
+    result = run_testbench(
         ParameterStore(config), BENCH, parameters=settings, seed=19, test_filter="jobs_see_their_own_sets"
     )
     assert result.outputs["full"] > 5
@@ -38,7 +38,7 @@ def test_excess_release_is_asserted():
     config = configuration("two parts")
     with pytest.raises(BenchFailure, match=r"(?s)a hardware assertion fired.*sets released of"):
         settings = {"config": config.to_dict()}
-        run_bench(ParameterStore(config), BENCH, parameters=settings, test_filter="excess_release_is_asserted")
+        run_testbench(ParameterStore(config), BENCH, parameters=settings, test_filter="excess_release_is_asserted")
 
 
 @pytest.mark.parametrize("wrong", [{"requantise_lanes": 3, "elements": 3}, {"parameter_entries": 1}])

@@ -6,7 +6,7 @@ import pytest
 
 from hw.compute.requantiser import Requantiser
 from hw.config import PRESETS
-from sim.bench.run import BenchFailure, run_bench
+from sim.bench.run import BenchFailure, run_testbench
 from tests.helpers.units import simulator
 
 BENCH = "tests.hw.compute.requantiser_bench"
@@ -17,7 +17,7 @@ BENCH = "tests.hw.compute.requantiser_bench"
 def test_results_are_exact(width, seed):
     config = PRESETS["tiny"].with_activation_width(width)
     settings = {"config": config.to_dict(), "groups": 20_000}
-    result = run_bench(
+    result = run_testbench(
         simulator(Requantiser, config), BENCH, parameters=settings, seed=seed, test_filter="results_are_exact"
     )
     assert result.outputs["ties"] > 1000
@@ -26,6 +26,6 @@ def test_results_are_exact(width, seed):
 def test_overflow_is_asserted():
     config = PRESETS["tiny"]
     with pytest.raises(BenchFailure, match=r"(?s)a hardware assertion fired.*overflows with its bias"):
-        run_bench(
+        run_testbench(
             Requantiser(config), BENCH, parameters={"config": config.to_dict()}, test_filter="overflow_is_asserted"
         )

@@ -6,7 +6,7 @@ import pytest
 
 from hw.compute.transposer import Transposer
 from hw.config import AcceleratorConfig
-from sim.bench.run import run_bench
+from sim.bench.run import run_testbench
 from tests.helpers.units import simulator
 
 SHAPES = {
@@ -21,4 +21,4 @@ SHAPES = {
 def test_words_come_out_transposed(shape, stall):
     config = AcceleratorConfig(name="transposer", **SHAPES[shape])
     settings = {"config": config.to_dict(), "words": 300, "stall": stall}
-    run_bench(simulator(Transposer, config), "tests.hw.compute.transposer_bench", parameters=settings, seed=7)
+    run_testbench(simulator(Transposer, config), "tests.hw.compute.transposer_bench", parameters=settings, seed=7)

@@ -6,7 +6,7 @@ import pytest
 
 from hw.compute.writeback import Writeback
 from hw.config import AcceleratorConfig
-from sim.bench.run import BenchFailure, run_bench
+from sim.bench.run import BenchFailure, run_testbench
 from tests.helpers.units import simulator
 
 BENCH = "tests.hw.compute.writeback_bench"
@@ -28,7 +28,7 @@ def configuration(shape: str) -> AcceleratorConfig:
 def test_every_write_is_exact(shape, seed):
     config = configuration(shape)
     settings = {"config": config.to_dict(), "jobs": 60}
-    result = run_bench(
+    result = run_testbench(
         simulator(Writeback, config), BENCH, parameters=settings, seed=seed, test_filter="every_write_is_exact"
     )
     assert min(result.outputs.values()) > 0, result.outputs
@@ -46,10 +46,10 @@ def test_misuse_is_asserted(name, gap, message):
     config = configuration("square")
     settings = {"config": config.to_dict(), "gap": gap}
     with pytest.raises(BenchFailure, match=f"(?s)a hardware assertion fired.*{message}"):
-        run_bench(simulator(Writeback, config), BENCH, parameters=settings, test_filter=f"{name}_(is|are)_asserted")
+        run_testbench(simulator(Writeback, config), BENCH, parameters=settings, test_filter=f"{name}_(is|are)_asserted")
 
 
 def test_additions_eight_cycles_apart_are_no_hazard():
     config = configuration("square")
     settings = {"config": config.to_dict(), "gap": 8}
-    run_bench(simulator(Writeback, config), BENCH, parameters=settings, test_filter="hazard_is_asserted")
+    run_testbench(simulator(Writeback, config), BENCH, parameters=settings, test_filter="hazard_is_asserted")

@@ -6,7 +6,7 @@ import pytest
 
 from hw.config import preset
 from hw.control.control import ControlRegisters, configuration_word
-from sim.bench.run import run_bench
+from sim.bench.run import run_testbench
 from tests.helpers.units import simulator
 
 UNITS = 6
@@ -16,7 +16,7 @@ UNITS = 6
 @pytest.mark.parametrize("name", ["tiny", "edge"])
 def test_control(name, stall):
     config = preset(name)
-    run_bench(
+    run_testbench(
         simulator(ControlRegisters, config, 3, UNITS),
         "tests.hw.control.control_bench",
         parameters={

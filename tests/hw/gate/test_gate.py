@@ -9,7 +9,7 @@ from hw.config import PRESETS, preset
 from hw.gate.gate import Gate
 from hw.gate.weights import GateWeights
 from hw.interfaces.memory import MEMORY_LATENCY
-from sim.bench.run import BenchFailure, run_bench
+from sim.bench.run import BenchFailure, run_testbench
 from tests.helpers.units import or_soak, simulator
 
 BENCH = "tests.hw.gate.gate_bench"
@@ -35,25 +35,25 @@ def test_queues_are_exact(name, interval):
     """Logits of all tokens there at once, or becoming readable faster or slower than the gate takes them."""
     config = CONFIGS[name]
     parameters = {"config": config.to_dict(), "jobs": jobs(config), "interval": interval}
-    run_bench(simulator(Gate, config), BENCH, parameters=parameters, seed=5)
+    run_testbench(simulator(Gate, config), BENCH, parameters=parameters, seed=5)
 
 
 @pytest.mark.parametrize("experts", [2, 16])
 def test_a_token_costs_its_experts(experts):
     config, tokens = preset("ecp5-wide"), 200
     settings = {"config": config.to_dict(), "jobs": [("usual", tokens, experts, 2)]}
-    spent = run_bench(simulator(Gate, config), BENCH, parameters=settings).outputs["spent"]
+    spent = run_testbench(simulator(Gate, config), BENCH, parameters=settings).outputs["spent"]
     assert spent <= tokens * max(experts + 1, GateWeights.INTERVAL) + 46 + 2 * MEMORY_LATENCY
 
 
 def test_the_gate_hides_behind_slower_logits():
     config, tokens, interval = preset("edge"), 200, 24
     settings = {"config": config.to_dict(), "jobs": [("usual", tokens, 16, 2)], "interval": interval, "regular": True}
-    spent = run_bench(simulator(Gate, config), BENCH, parameters=settings).outputs["spent"]
+    spent = run_testbench(simulator(Gate, config), BENCH, parameters=settings).outputs["spent"]
     assert spent <= tokens * interval + 70
 
 
 def test_a_command_that_asks_too_much_is_noticed():
     settings = {"config": preset("tiny").to_dict(), "jobs": [("usual", 3, 2, 3)]}
     with pytest.raises(BenchFailure, match="gate chooses 3 of 2 experts"):
-        run_bench(simulator(Gate, preset("tiny")), BENCH, parameters=settings)
+        run_testbench(simulator(Gate, preset("tiny")), BENCH, parameters=settings)

@@ -8,7 +8,7 @@ import pytest
 
 from hw.config import preset
 from hw.image.loader import ImageLoader
-from sim.bench.run import run_bench
+from sim.bench.run import run_testbench
 from tests.helpers.on_bus import on_bus
 from tests.helpers.units import simulator
 
@@ -16,7 +16,7 @@ BENCH = "tests.hw.image.loader_bench"
 
 
 def run(config, *, stall=0.0, seed=1, shapes=(), test_filter="^(?!.*bandwidth)"):
-    return run_bench(
+    return run_testbench(
         simulator(on_bus, config, ImageLoader),
         BENCH,
         parameters={"stall": stall, "lanes": config.lanes, "columns": config.columns, "shapes": shapes},

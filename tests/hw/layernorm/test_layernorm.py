@@ -9,7 +9,7 @@ from hw.config import PRESETS, preset
 from hw.formats import Numerics
 from hw.layernorm.layernorm import LayerNorm
 from hw.layernorm.row_statistics import RowStatistics
-from sim.bench.run import BenchFailure, run_bench
+from sim.bench.run import BenchFailure, run_testbench
 from tests.helpers.units import or_soak, simulator
 
 BENCH = "tests.hw.layernorm.layernorm_bench"
@@ -41,7 +41,7 @@ def test_rows_are_exact(name, stalls):
     """Rows become readable late, reads are refused, words not taken."""
     config, shapes = CONFIGS[name], SHAPES[:4] if 0.9 in stalls else SHAPES
     parameters = {"config": config.to_dict(), "shapes": shapes, "stalls": stalls}
-    run_bench(simulator(LayerNorm, config), BENCH, parameters=parameters, seed=3)
+    run_testbench(simulator(LayerNorm, config), BENCH, parameters=parameters, seed=3)
 
 
 @pytest.mark.parametrize("channels", [16, 64, 192])
@@ -49,7 +49,7 @@ def test_rows_are_exact(name, stalls):
 def test_every_lane_is_used_every_cycle(name, channels):
     config, rows = CONFIGS[name], 128
     settings = {"config": config.to_dict(), "shapes": [(rows, channels)]}
-    spent = run_bench(simulator(LayerNorm, config), BENCH, parameters=settings).outputs
+    spent = run_testbench(simulator(LayerNorm, config), BENCH, parameters=settings).outputs
     words = channels // config.lanes
     cycles = words * config.lanes // config.layernorm_lanes
     interval = RowStatistics(config).interval
@@ -63,7 +63,7 @@ def test_another_activation_width_is_noticed():
     other = preset("tiny").with_activation_width(8)
     other = replace(other, numerics=Numerics(activation_width=8, residual_width=19))
     with pytest.raises(BenchFailure, match="rows_are_exact"):
-        run_bench(
+        run_testbench(
             simulator(LayerNorm, preset("tiny")), BENCH, parameters={"config": other.to_dict(), "shapes": [(9, 192)]}
         )
 

@@ -12,7 +12,7 @@ from hw.interfaces.strobe import Strobe
 from hw.link.link import HostLink
 from hw.link.uart import UartReceiver, UartTransmitter
 from hw.protocol import Identity
-from sim.bench.run import run_bench
+from sim.bench.run import run_testbench
 from sw.fpga.measure import measure
 
 CLOCK_HZ = 100_000_000
@@ -48,7 +48,9 @@ class Uart(wiring.Component):
 
 @pytest.mark.parametrize("cycles_per_bit", [8.0, 50 / 3])
 def test_uart(cycles_per_bit):
-    run_bench(Uart(cycles_per_bit), "tests.hw.link.uart_bench", parameters={"cycles_per_bit": cycles_per_bit}, seed=3)
+    run_testbench(
+        Uart(cycles_per_bit), "tests.hw.link.uart_bench", parameters={"cycles_per_bit": cycles_per_bit}, seed=3
+    )
 
 
 def test_bits_that_are_too_short_are_refused():
@@ -64,7 +66,7 @@ def link(name, **options):
 
 @pytest.mark.parametrize(("name", "stall"), [("ecp5-wide", 0.0), ("ecp5-wide", 0.4), ("edge", 0.4)])
 def test_link(name, stall):
-    run_bench(link(name), "tests.hw.link.link_bench", parameters={"stall": stall, "preset": name}, seed=4)
+    run_testbench(link(name), "tests.hw.link.link_bench", parameters={"stall": stall, "preset": name}, seed=4)
 
 
 def test_link_fits_beside_the_machine(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from hw.config import AcceleratorConfig
 from hw.memory.residual import ResidualMemory
-from sim.bench.run import run_bench
+from sim.bench.run import run_testbench
 from sim.verilator.verilog import export_verilog
 from tests.helpers.units import rows_of
 
@@ -18,7 +18,7 @@ def test_every_access_is_exact(elements, lanes, words, width):
         name="residual", elements=elements, lanes=lanes, memory_bytes=4, residual_words=words
     ).with_activation_width(width)
     settings = {"config": config.to_dict(), "cycles": 4000}
-    result = run_bench(ResidualMemory(config), "tests.hw.memory.residual_bench", parameters=settings, seed=17)
+    result = run_testbench(ResidualMemory(config), "tests.hw.memory.residual_bench", parameters=settings, seed=17)
     assert result.outputs["compared"] > 5000 and result.outputs["both"] > 20
 
 
@@ -27,5 +27,5 @@ def test_rows_of_block_ram():
     config = AcceleratorConfig(name="residual", elements=2, lanes=4, memory_bytes=4, residual_words=100)
     settings = {"config": config.to_dict(), "cycles": 4000}
     design = export_verilog(ResidualMemory(config), platform=rows_of(32))
-    result = run_bench(design, "tests.hw.memory.residual_bench", parameters=settings, seed=18)
+    result = run_testbench(design, "tests.hw.memory.residual_bench", parameters=settings, seed=18)
     assert result.outputs["compared"] > 5000

@@ -8,7 +8,7 @@ import pytest
 
 from hw.config import AcceleratorConfig
 from hw.memory.scratchpad import Scratchpad
-from sim.bench.run import BenchFailure, run_bench
+from sim.bench.run import BenchFailure, run_testbench
 from sim.verilator.verilog import export_verilog
 from tests.helpers.units import rows_of, simulator
 
@@ -31,7 +31,7 @@ def test_every_access_is_exact(shape, words, width, pressure):
     config = configuration(shape, words, width)
     settings = {"config": config.to_dict(), "cycles": 4000, "write_pressure": pressure}
     names = "every_access_is_exact|loads_keep_order|addresses_beyond_are_reported"
-    result = run_bench(simulator(Scratchpad, config), BENCH, parameters=settings, seed=13, test_filter=names)
+    result = run_testbench(simulator(Scratchpad, config), BENCH, parameters=settings, seed=13, test_filter=names)
     assert len(result.tests) == 3
     assert min(result.outputs.values()) > 200
 
@@ -44,13 +44,13 @@ def test_rows_of_block_ram(words, rows):
     assert len(re.findall(r"reg \[15:0\] column_\w+ \[", design.text)) == rows * config.columns
     settings = {"config": config.to_dict(), "cycles": 4000, "write_pressure": 0.3}
     names = "every_access_is_exact|addresses_beyond_are_reported"
-    assert len(run_bench(design, BENCH, parameters=settings, seed=14, test_filter=names).tests) == 2
+    assert len(run_testbench(design, BENCH, parameters=settings, seed=14, test_filter=names).tests) == 2
 
 
 def test_collision_is_asserted():
     config = configuration("four columns")
     with pytest.raises(BenchFailure, match=r"(?s)a hardware assertion fired.*word +1 is written and broadcast at once"):
-        run_bench(
+        run_testbench(
             simulator(Scratchpad, config),
             BENCH,
             parameters={"config": config.to_dict()},

@@ -9,7 +9,7 @@ import pytest
 from hw.bus.write_master import WriteMaster
 from hw.config import preset
 from hw.memory.store import StoreUnit
-from sim.bench.run import run_bench
+from sim.bench.run import run_testbench
 from tests.helpers.on_bus import on_bus
 from tests.helpers.units import simulator
 
@@ -17,7 +17,7 @@ BENCH = "tests.hw.memory.store_bench"
 
 
 def run(config, *, stall=0.0, seed=1, test_filter="^(?!.*bandwidth)"):
-    return run_bench(
+    return run_testbench(
         simulator(on_bus, config, StoreUnit),
         BENCH,
         parameters={"config": config.to_dict(), "stall": stall},
@@ -46,6 +46,6 @@ def test_bandwidth(name):
 @pytest.mark.parametrize("name", ["tiny", "edge"])
 def test_write_master_alone(name, stall):
     config = preset(name)
-    run_bench(
+    run_testbench(
         simulator(on_bus, config, WriteMaster), "tests.hw.bus.write_master_bench", parameters={"stall": stall}, seed=3
     )

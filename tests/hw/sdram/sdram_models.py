@@ -7,7 +7,7 @@ from pathlib import Path
 from hw.config import preset
 from hw.sdram.chip import SdramTiming
 from hw.sdram.memory import SdramMemory
-from sim.bench.run import run_bench
+from sim.bench.run import BenchOptions, run_testbench
 from sim.machine.sdram import ROW_TIMES, SOURCE
 from sim.verilator.build import BuildOptions, Simulator, build_simulator
 from sim.verilator.verilog import export_verilog
@@ -45,4 +45,5 @@ def run(simulator: Simulator, settings: dict[str, int], seed: int = 1, timeout_s
     """Let the traffic of ``sdram_system.sv`` run; returns what it counted."""
     plusargs = [f"+sdram_{name}={value}" for name, value in settings.items()]
     plusargs += [f"+{name}={value}" for name, value in traffic.items()] + [f"+seed={seed}"]
-    return run_bench(simulator, "tests.hw.sdram.sdram_bench", plusargs=plusargs, timeout_s=timeout_s).outputs
+    options = BenchOptions(plusargs=plusargs, timeout_s=timeout_s)
+    return run_testbench(simulator, "tests.hw.sdram.sdram_bench", options=options).outputs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sim.bench.run import BenchFailure, run_bench
+from sim.bench.run import BenchFailure, BenchOptions, run_testbench
 from sim.machine.sdram import SOURCE
 from sim.verilator.build import BuildOptions, build_simulator
 
@@ -21,11 +21,11 @@ WRITE = {"command": "write", "drive": 1}
 
 def give(script):
     options = BuildOptions(top="sdram_chip", sources=[SOURCE], public=[("sdram_chip", name) for name in PORTS])
-    run_bench(
+    run_testbench(
         build_simulator(options=options),
         "tests.hw.sdram.chip_bench",
         parameters={"script": script},
-        plusargs=["+sdram_powerup=0"],
+        options=BenchOptions(plusargs=["+sdram_powerup=0"]),
     )
 
 

@@ -9,7 +9,7 @@ from hw.config import AcceleratorConfig, preset
 from hw.interfaces.jobs import engine_job_layout
 from hw.isa import FIELDS, Opcode
 from hw.sequencer.sequencer import Sequencer
-from sim.bench.run import run_bench
+from sim.bench.run import run_testbench
 
 NOT_FOR_UNITS = ("opcode", "task_mask", "stream_address", "stream_bytes")
 
@@ -33,4 +33,4 @@ def job_layouts(config: AcceleratorConfig) -> dict[str, StructLayout]:
 def test_sequencer(name: str) -> None:
     config = preset(name)
     component = Sequencer(config, job_layouts(config))
-    run_bench(component, "tests.hw.sequencer.sequencer_bench", parameters={"preset": name, "programs": 12}, seed=7)
+    run_testbench(component, "tests.hw.sequencer.sequencer_bench", parameters={"preset": name, "programs": 12}, seed=7)

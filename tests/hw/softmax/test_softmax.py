@@ -6,7 +6,7 @@ import pytest
 
 from hw.config import PRESETS, preset
 from hw.softmax.softmax import Softmax
-from sim.bench.run import BenchFailure, run_bench
+from sim.bench.run import BenchFailure, run_testbench
 from tests.helpers.units import or_soak, simulator
 
 BENCH = "tests.hw.softmax.softmax_bench"
@@ -29,7 +29,7 @@ def settings(config, stall):
 
 @pytest.mark.parametrize(("name", "stall"), or_soak(CASES, lambda case: case[0] not in AS_EDGE))
 def test_tiles_are_exact(name, stall):
-    run_bench(
+    run_testbench(
         simulator(Softmax, CONFIGS[name]), BENCH, parameters=settings(CONFIGS[name], stall), test_filter="tiles", seed=7
     )
 
@@ -37,13 +37,13 @@ def test_tiles_are_exact(name, stall):
 @pytest.mark.parametrize("name", ["tiny", "ecp5-wide", "one-group"])
 def test_throughput_and_gate_port(name):
     config = CONFIGS[name]
-    run_bench(simulator(Softmax, config), BENCH, parameters=settings(config, 0.0), test_filter="beat|gate")
+    run_testbench(simulator(Softmax, config), BENCH, parameters=settings(config, 0.0), test_filter="beat|gate")
 
 
 def test_other_numerics_are_noticed():
     other = preset("tiny").with_activation_width(12)
     with pytest.raises(BenchFailure, match="tiles_are_exact"):
-        run_bench(simulator(Softmax, preset("tiny")), BENCH, parameters=settings(other, 0.0), test_filter="tiles")
+        run_testbench(simulator(Softmax, preset("tiny")), BENCH, parameters=settings(other, 0.0), test_filter="tiles")
 
 
 def test_room_in_the_banks_is_checked():

@@ -8,7 +8,7 @@ import pytest
 
 from hw.config import AcceleratorConfig, preset
 from hw.stream.weight_stream import WeightStream
-from sim.bench.run import run_bench
+from sim.bench.run import run_testbench
 from tests.helpers.on_bus import on_bus
 from tests.helpers.units import simulator
 
@@ -17,7 +17,7 @@ CASES = [("tiny", 8), ("ecp5-wide", 12), ("edge", 16), ("edge", 8), ("tiny", 16)
 
 
 def run(config: AcceleratorConfig, *, stall=0.0, seed=1, test_filter="^(?!.*bandwidth)"):
-    return run_bench(
+    return run_testbench(
         simulator(on_bus, config, WeightStream),
         BENCH,
         parameters={"config": config.to_dict(), "stall": stall},

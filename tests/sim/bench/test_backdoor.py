@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sim.bench.backdoor import SOURCE
-from sim.bench.run import BenchFailure, run_bench
+from sim.bench.run import BenchFailure, BenchOptions, run_testbench
 from sim.verilator.build import BuildOptions, build_simulator
 
 BENCH = "tests.sim.bench.backdoor_bench"
@@ -32,11 +32,11 @@ def image(tmp_path):
 @pytest.mark.parametrize("width", [32, 256])
 @pytest.mark.parametrize("plusargs", [[], [*ALL_STALLS, "+read_latency=2", "+write_latency=2"]])
 def test_random_traffic(width, plusargs, image):
-    run_bench(
+    run_testbench(
         memory(width, aligned=0),
         BENCH,
         parameters={"image": list(image.read_bytes()), "operations": 12, "pauses": 0.3 if plusargs else 0.0},
-        plusargs=[f"+memory_image={image}", *plusargs],
+        options=BenchOptions(plusargs=[f"+memory_image={image}", *plusargs]),
         test_filter="random_traffic",
         seed=11,
     )
@@ -44,19 +44,19 @@ def test_random_traffic(width, plusargs, image):
 
 @pytest.mark.parametrize("latency", [2, 3, 60])
 def test_latency_and_bandwidth(latency):
+    options = BenchOptions(plusargs=[f"+read_latency={latency}"])
     parameters = {"latency": latency, "size": 4}
-    run_bench(
-        memory(128), BENCH, parameters=parameters, plusargs=[f"+read_latency={latency}"], test_filter="latency_and"
-    )
+    run_testbench(memory(128), BENCH, parameters=parameters, test_filter="latency_and", options=options)
 
 
 @pytest.mark.parametrize("name", ["errors_are", "flipped_bit", "dropped_beat", "stalls_happen", "requests_beyond"])
 def test_behaviour(name, image):
-    run_bench(memory(128), BENCH, parameters={"size": 4}, plusargs=[f"+memory_image={image}"], test_filter=name)
+    options = BenchOptions(plusargs=[f"+memory_image={image}"])
+    run_testbench(memory(128), BENCH, parameters={"size": 4}, test_filter=name, options=options)
 
 
 def test_back_door():
-    run_bench(memory(128, aligned=0), BENCH, test_filter="back_door")
+    run_testbench(memory(128, aligned=0), BENCH, test_filter="back_door")
 
 
 LEGAL = {"araddr": 0, "arlen": 0, "arsize": 4, "arburst": 1}
@@ -73,24 +73,27 @@ LEGAL = {"araddr": 0, "arlen": 0, "arsize": 4, "arburst": 1}
 )
 def test_illegal_request_stops_the_simulation(change, message):
     with pytest.raises(BenchFailure, match=f"(?s)hardware assertion fired.*axi_memory: AR.*{message}"):
-        run_bench(memory(128), BENCH, parameters={"request": LEGAL | change}, test_filter="illegal_request")
+        run_testbench(memory(128), BENCH, parameters={"request": LEGAL | change}, test_filter="illegal_request")
 
 
 def test_request_that_changes_before_it_is_accepted_stops_the_simulation():
+    stalled = BenchOptions(plusargs=["+stall_ar=255"])
     with pytest.raises(BenchFailure, match="AR changed before it was accepted"):
-        run_bench(
-            memory(128), BENCH, parameters={"request": LEGAL}, plusargs=["+stall_ar=255"], test_filter="illegal_request"
-        )
+        run_testbench(memory(128), BENCH, parameters={"request": LEGAL}, test_filter="illegal_request", options=stalled)
 
 
 def test_legal_request_passes_where_illegal_ones_fail():
-    run_bench(memory(128), BENCH, parameters={"request": LEGAL}, test_filter="illegal_request")
+    run_testbench(memory(128), BENCH, parameters={"request": LEGAL}, test_filter="illegal_request")
 
 
 def test_missing_and_oversized_images_are_refused(tmp_path):
+    def load(path):
+        options = BenchOptions(plusargs=[f"+memory_image={path}"])
+        run_testbench(memory(128), BENCH, test_filter="illegal_request", options=options)
+
     with pytest.raises(BenchFailure, match="cannot open the image"):
-        run_bench(memory(128), BENCH, plusargs=[f"+memory_image={tmp_path}/none"], test_filter="illegal_request")
+        load(tmp_path / "none")
     big = tmp_path / "big.bin"
     big.write_bytes(bytes(WORDS * 16 + 1))
     with pytest.raises(BenchFailure, match="exceeds 32768 bytes"):
-        run_bench(memory(128), BENCH, plusargs=[f"+memory_image={big}"], test_filter="illegal_request")
+        load(big)

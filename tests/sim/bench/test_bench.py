@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sim.bench.run import BenchFailure, run_bench
+from sim.bench.run import BenchFailure, BenchOptions, run_testbench
 from sim.verilator.build import BuildError, BuildOptions, build_simulator
 from sim.verilator.verilog import export_verilog
 from tests.sim.bench.units import Minimum, Scale
@@ -15,49 +15,49 @@ BENCH = "tests.sim.bench.scale_bench"
 
 @pytest.mark.parametrize("stall", [0.0, 0.3, 0.8])
 def test_right_design_passes(stall):
-    result = run_bench(Scale(4), BENCH, parameters=SETTINGS | {"stall": stall}, seed=3)
+    result = run_testbench(Scale(4), BENCH, parameters=SETTINGS | {"stall": stall}, seed=3)
     assert result.tests == ("products_are_exact",)
     assert result.outputs["beats"] == 500
     assert not result.directory.exists()
 
 
 def test_component_without_clock():
-    run_bench(Minimum(), "tests.sim.bench.minimum_bench")
+    run_testbench(Minimum(), "tests.sim.bench.minimum_bench")
 
 
 def test_seed_decides_the_stimulus():
-    runs = [run_bench(Scale(4), BENCH, parameters=SETTINGS, seed=seed).outputs for seed in (1, 1, 2)]
+    runs = [run_testbench(Scale(4), BENCH, parameters=SETTINGS, seed=seed).outputs for seed in (1, 1, 2)]
     assert runs[0] == runs[1] != runs[2]
 
 
 @pytest.mark.parametrize("wrong", [{"expected_factor": -6}, {"latency": 2}])
 def test_failed_test_is_reported(wrong):
     with pytest.raises(BenchFailure, match=r"seed 5: failed tests: products_are_exact"):
-        run_bench(Scale(4), BENCH, parameters=SETTINGS | wrong, seed=5)
+        run_testbench(Scale(4), BENCH, parameters=SETTINGS | wrong, seed=5)
 
 
 def test_hardware_assertion_is_reported():
     with pytest.raises(BenchFailure, match=r"(?s)a hardware assertion fired.*factor -256 overflows"):
-        run_bench(Scale(4), BENCH, parameters=SETTINGS | {"factor": -256})
+        run_testbench(Scale(4), BENCH, parameters=SETTINGS | {"factor": -256})
 
 
 def test_filter_that_leaves_no_test_is_a_failure():
     with pytest.raises(BenchFailure, match="no test ran|status"):
-        run_bench(Scale(4), BENCH, parameters=SETTINGS, test_filter="nothing_has_this_name")
+        run_testbench(Scale(4), BENCH, parameters=SETTINGS, test_filter="nothing_has_this_name")
 
 
 def test_module_that_does_not_exist_is_a_failure():
     with pytest.raises(BenchFailure, match="No module named 'tests.sim.absent_bench'"):
-        run_bench(Scale(4), "tests.sim.absent_bench")
+        run_testbench(Scale(4), "tests.sim.absent_bench")
 
 
 def test_endless_simulation_is_ended():
     with pytest.raises(BenchFailure, match=r"still running after 0\.01 s"):
-        run_bench(Scale(4), BENCH, parameters=SETTINGS, timeout_s=0.01)
+        run_testbench(Scale(4), BENCH, parameters=SETTINGS, options=BenchOptions(timeout_s=0.01))
 
 
 def test_waves_are_recorded():
-    result = run_bench(Scale(4), BENCH, parameters=SETTINGS, waves=True)
+    result = run_testbench(Scale(4), BENCH, parameters=SETTINGS, options=BenchOptions(waves=True))
     assert "$enddefinitions" in (result.directory / "waves.vcd").read_text()
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from common import tools
-from sim.bench.run import BenchFailure, run_bench
+from sim.bench.run import BenchFailure, BenchOptions, run_testbench
 from sim.verilator import build
 from sim.verilator.build import BuildOptions, build_simulator
 from sim.verilator.verilog import export_verilog
 from tests.sim.bench.units import Scale
 
 SOURCES = [Path(__file__).with_name("sources") / name for name in ("wrapped.sv", "twice.cpp")]
+WRAPPED = "tests.sim.verilator.wrapped_bench"
 
 
 def wrapped_options(**changes):
@@ -27,7 +28,7 @@ def wrapped_options(**changes):
 @pytest.mark.parametrize("options", [{}, {"optimise": True}, {"debug": True}, {"coverage": True}], ids=str)
 def test_top_of_ones_own(options):
     simulator = build_simulator(export_verilog(Scale(1), name="scale"), wrapped_options(**options))
-    result = run_bench(simulator, "tests.sim.verilator.wrapped_bench", parameters={"cycles": 1000}, keep=True)
+    result = run_testbench(simulator, WRAPPED, parameters={"cycles": 1000}, options=BenchOptions(keep=True))
     assert (result.directory / "coverage.dat").is_file() == options.get("coverage", False)
 
 
@@ -39,7 +40,7 @@ def test_big_design_compiles_in_parts(tmp_path, monkeypatch):
         build, "_compile", lambda jobs, *more, **where: [compiled.append(jobs), compile_them(jobs, *more, **where)]
     )
     simulator = build_simulator(export_verilog(Scale(1), name="scale"), wrapped_options())
-    run_bench(simulator, "tests.sim.verilator.wrapped_bench", parameters={"cycles": 1})
+    run_testbench(simulator, WRAPPED, parameters={"cycles": 1})
     levels = {source.name: level for jobs in compiled for source, _, level in jobs}
     assert levels["slow_0.cpp"] == "-O0" and levels["fast_0.cpp"] == levels["main_0.cpp"] == "-O1"
 
@@ -63,7 +64,7 @@ def test_training_runs_before_the_final_build(tmp_path, monkeypatch):
 
     def train(simulator):
         trained.append(simulator.executable.stat().st_size)
-        run_bench(simulator, "tests.sim.verilator.wrapped_bench", parameters={"cycles": 100})
+        run_testbench(simulator, WRAPPED, parameters={"cycles": 100})
         assert list((simulator.directory / "generated").glob("*.gcda")), "the instrumented build counted nothing"
 
     monkeypatch.setattr(build, "BUILD_ROOT", tmp_path)
@@ -72,20 +73,20 @@ def test_training_runs_before_the_final_build(tmp_path, monkeypatch):
     design = export_verilog(Scale(1), name="scale")
     simulator = build_simulator(design, options)
     assert simulator.executable.stat().st_size < trained[0]
-    run_bench(simulator, "tests.sim.verilator.wrapped_bench", parameters={"cycles": 1000})
+    run_testbench(simulator, WRAPPED, parameters={"cycles": 1000})
     assert simulator == build_simulator(design, options) and len(trained) == 1
 
 
 def test_only_what_is_public_can_be_seen():
     simulator = build_simulator(export_verilog(Scale(1), name="scale"), wrapped_options(public=[("wrapped", "clk")]))
     with pytest.raises(BenchFailure, match="contains no child object named rst"):
-        run_bench(simulator, "tests.sim.verilator.wrapped_bench", parameters={"cycles": 1})
+        run_testbench(simulator, WRAPPED, parameters={"cycles": 1})
 
 
 def test_waves_need_a_debug_build():
     simulator = build_simulator(export_verilog(Scale(1), name="scale"), wrapped_options())
     with pytest.raises(ValueError, match="debug=True"):
-        run_bench(simulator, "tests.sim.verilator.wrapped_bench", waves=True)
+        run_testbench(simulator, WRAPPED, options=BenchOptions(waves=True))
 
 
 def test_callers_in_parallel_share_one_build(tmp_path):

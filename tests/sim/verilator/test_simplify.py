@@ -7,9 +7,9 @@ from amaranth.hdl import Module, ResetInserter, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from sim.bench.run import run_bench
+from sim.bench.run import run_testbench
 from sim.verilator import simplify
-from sim.verilator.build import BuildOptions
+from sim.verilator.build import BuildOptions, build_simulator
 from sim.verilator.natural_widths import natural_widths
 from sim.verilator.verilog import export_verilog
 
@@ -134,7 +134,8 @@ def test_signed_registers_get_natural_widths_where_nothing_can_tell():
 
 @pytest.mark.parametrize("optimise", [False, True])
 def test_natural_widths_change_no_value(optimise: bool) -> None:
-    run_bench(_Sums(), "tests.sim.verilator.sums_bench", options=BuildOptions(top="top", optimise=optimise), seed=1)
+    simulator = build_simulator(_Sums(), BuildOptions(optimise=optimise))
+    run_testbench(simulator, "tests.sim.verilator.sums_bench", seed=1)
 
 
 def test_nets_of_instances_are_declared_in_their_order():

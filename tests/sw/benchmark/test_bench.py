@@ -24,7 +24,7 @@ def case(tmp_path_factory):
 
 @pytest.mark.soak
 def test_one_run_measures_everything(case, tmp_path):
-    result = run.run_bench(tmp_path, quick=True, cases=[case])
+    result = run.run_testbench(tmp_path, quick=True, cases=[case])
     assert json.loads((tmp_path / "bench.json").read_text()) == result
     model = prepare(case.model, case.preset).program.model
     assert [frame["task"] for frame in result["frames"]] == [task.name for task in model.tasks]

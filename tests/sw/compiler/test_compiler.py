@@ -204,6 +204,16 @@ def test_a_foreign_file_is_refused(tmp_path):
         Program.load(tmp_path / "x.safetensors")
 
 
+def test_a_program_of_another_version_is_refused(tmp_path, monkeypatch):
+    config = preset("tiny")
+    path = tmp_path / "program.safetensors"
+    monkeypatch.setattr("program.program.FORMAT", 1)
+    compile_model(random_model(NANO, config.numerics, 4), config).save(path)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="another version; make it again with `tessera compile`"):
+        Program.load(path)
+
+
 def test_wrong_images_and_tasks_are_refused():
     config = preset("tiny")
     program = compile_model(random_model(NANO, config.numerics, 0), config)

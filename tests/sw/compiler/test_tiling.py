@@ -126,7 +126,7 @@ def test_the_machine_does_so_in_the_cycles_predicted(stall: int) -> None:
         verdict = verify(program, golden, result.traces, task)
         assert verdict.passed, str(verdict)
         if not stall:
-            expected = predict(program, task, loads=queue_lengths(golden))
+            expected = predict(program, task, loads=queue_lengths(model, golden))
             assert expected.cycles == pytest.approx(result.cycles, rel=0.03)
 
 

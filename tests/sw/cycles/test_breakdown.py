@@ -12,6 +12,7 @@ import pytest
 from golden.config import M3VIT_BACKBONE, NANO
 from hw.config import preset
 from hw.isa import CycleCause
+from program.commands import CommandKind
 from program.program import Program
 from sw.compiler.compile import compile_model
 from sw.cycles import breakdown, roofline
@@ -66,6 +67,18 @@ def test_kinds_are_what_their_names_say(program: Program) -> None:
     assert macs["norm"] == macs["control"] == 0
     others = [share for share, command in zip(found, program.commands, strict=True) if not command.runs(0)]
     assert others and all(share.kind == "control" and share.layer is None for share in others)
+
+
+def test_every_kind_of_command_has_a_kind_of_work(program: Program) -> None:
+    causes, load = invent(program, 0)
+    work: dict[CommandKind, set[tuple[str, str]]] = {}
+    for share, command in zip(breakdown.shares(program, 0, causes, load), program.commands, strict=True):
+        if command.runs(0):
+            work.setdefault(command.kind, set()).add((share.phase, share.kind))
+    headless = program.model.tasks[0].kind == "features"
+    assert work.keys() == set(CommandKind) - ({CommandKind.NORM, CommandKind.HEAD} if headless else set())
+    assert work[CommandKind.NORM2] == {("MLP", "norm"), ("experts", "norm")}
+    assert work[CommandKind.GATE] == {("experts", "gate")} and work[CommandKind.VALUE] == {("attention", "Q, K, V")}
 
 
 def test_roofline_by_hand() -> None:

@@ -74,7 +74,7 @@ def test_every_frame_and_every_command(name: str, model: ModelConfig, latency: i
     frames = [Frame(task=task, image=image) for task in tasks]
     settings = MemorySettings(read_latency=latency)
     for task, result in zip(tasks, run_machine(program, frames, memory_settings=settings, trace=False), strict=True):
-        loads = queue_lengths(golden.run(image, task))
+        loads = queue_lengths(program.model, golden.run(image, task))
         expected = predict(program, task, loads=loads, read_latency=latency)
         assert expected.cycles == pytest.approx(result.cycles, rel=FRAME)
         ran = [command.index for command in program.commands if command.runs(task) and command.op != "END"]

@@ -12,7 +12,7 @@ from golden.model import VisionTransformer
 from golden.scenes.scenes import HELD_OUT
 from golden.seeded.seeded import Statistics, seeded_model
 from hw.config import preset
-from sw.quantiser.quantise import calibration_images, error_report, quantise
+from sw.quantiser.quantise import calibration_images, layer_errors, quantise
 
 OUTLIERS = Statistics(heavy_energy=0.8, gain_outliers=0.05, tail=3.5, rows=0.6, columns=0.5)
 
@@ -63,7 +63,7 @@ def model(name: str) -> VisionTransformer:
 def test_error_after_the_last_layer_and_routing_changes_of_each(name: str, width: int, error: float, changes: float):
     machine = preset("edge") if width == 8 else preset("edge").with_activation_width(width)
     quantised = quantise(model(name), calibration_images(model(name)), machine.numerics)
-    report = error_report(model(name), quantised, calibration_images(model(name), range(HELD_OUT, HELD_OUT + 2)))
+    report = layer_errors(model(name), quantised, calibration_images(model(name), range(HELD_OUT, HELD_OUT + 2)))
     for task in report.values():
         assert not task["saturated"]
         assert task["layers"][-1]["relative_l2"] <= error

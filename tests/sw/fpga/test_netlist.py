@@ -14,7 +14,7 @@ from hw.config import AcceleratorConfig, preset
 from hw.ecp5.platform import Ecp5
 from hw.memory.scratchpad import Scratchpad
 from hw.softmax.softmax import Softmax
-from sim.bench.run import BenchFailure, run_bench
+from sim.bench.run import BenchFailure, run_testbench
 from sim.verilator.netlist import simulation_source
 from sim.verilator.verilog import Design, describe_ports
 from sw.fpga.synthesis.yosys import synthesise, write_verilog
@@ -37,7 +37,7 @@ def test_block_ram_with_two_ports(tmp_path: Path) -> None:
     assert design.text.count("  DP16KD #") > 4
     names = "every_access_is_exact|loads_keep_order|addresses_beyond_are_reported"
     settings = {"config": config.to_dict(), "cycles": 4000, "write_pressure": 0.5}
-    run_bench(design, "tests.hw.memory.scratchpad_bench", parameters=settings, seed=13, test_filter=names)
+    run_testbench(design, "tests.hw.memory.scratchpad_bench", parameters=settings, seed=13, test_filter=names)
 
 
 def test_tables_multipliers_and_carries(tmp_path: Path) -> None:
@@ -48,9 +48,9 @@ def test_tables_multipliers_and_carries(tmp_path: Path) -> None:
     assert all(f"  {cell} " in design.text for cell in ("MULT18X18D", "DP16KD", "CCU2C", "TRELLIS_FF", "LUT4"))
     settings = {"config": config.to_dict(), "stall": 0.4, "overhead": unit.overhead}
     bench = {"parameters": settings, "test_filter": "tiles", "seed": 7}
-    run_bench(design, "tests.hw.softmax.softmax_bench", **bench)
+    run_testbench(design, "tests.hw.softmax.softmax_bench", **bench)
     wrong = re.sub(r"(?<=INITVAL_0.\(320'h)\w+", lambda found: found[0].replace("7", "6"), design.text)
     assert wrong != design.text
     broken = replace(design, text=wrong)
     with pytest.raises(BenchFailure):
-        run_bench(broken, "tests.hw.softmax.softmax_bench", **bench)
+        run_testbench(broken, "tests.hw.softmax.softmax_bench", **bench)

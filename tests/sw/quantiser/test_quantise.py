@@ -15,7 +15,7 @@ from golden.integer.model import IntegerModel
 from golden.model import VisionTransformer
 from hw.formats import Numerics
 from sw.quantiser.layers import value_scales
-from sw.quantiser.quantise import calibration_images, error_report, quantise
+from sw.quantiser.quantise import calibration_images, layer_errors, quantise
 from sw.quantiser.scales import LinearInput, multiplier_and_shift, quantise_linear, quantise_norm, scalar_multiplier
 from tests.helpers.quantised_models import NUMERICS, float_model, images, quantised_model
 
@@ -159,7 +159,7 @@ def test_the_value_bias_moves_into_the_projection():
         model.blocks[0].attn.qkv.bias[96:] += 3.0
 
     model = changed("dense", shift_values)
-    report = error_report(model, quantise(model, images(8), NUMERICS[12]), images(1, first=99))
+    report = layer_errors(model, quantise(model, images(8), NUMERICS[12]), images(1, first=99))
     assert max(layer["relative_l2"] for layer in report["depth"]["layers"]) < 0.06
 
 
@@ -181,7 +181,7 @@ def test_logits_beyond_the_residual_s_range_are_scaled_by_a_power_of_two():
     ratio = quantised.scales["head.depth"] * 2**13
     assert ratio > 1 and np.log2(ratio) == round(np.log2(ratio))
     assert quantised.scales["head.segmentation"] * 2**13 == 1
-    report = error_report(model, quantised, images(1, first=99))
+    report = layer_errors(model, quantised, images(1, first=99))
     assert report["depth"]["head_relative_l2"] < 0.2 and not report["depth"]["saturated"]
 
 
@@ -233,7 +233,7 @@ def test_quantising_is_deterministic():
 
 @cache
 def report() -> dict:
-    return error_report(float_model("mixed"), quantised_model("mixed"), images(2, first=70))
+    return layer_errors(float_model("mixed"), quantised_model("mixed"), images(2, first=70))
 
 
 def test_the_report_has_every_layer_and_task():
@@ -247,7 +247,7 @@ def test_the_report_has_every_layer_and_task():
 def test_the_report_notices_a_damaged_model():
     quantised = copy.deepcopy(quantised_model("mixed"))
     quantised.layers[1].mlp.gates[0].bias[:] += np.arange(5) * 10**7
-    damaged = error_report(float_model("mixed"), quantised, images(2, first=70))
+    damaged = layer_errors(float_model("mixed"), quantised, images(2, first=70))
     assert damaged["segmentation"]["routing_changes"] > 2 * report()["segmentation"]["routing_changes"]
     assert (
         damaged["segmentation"]["layers"][2]["relative_l2"] > 2 * report()["segmentation"]["layers"][2]["relative_l2"]
