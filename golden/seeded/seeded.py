@@ -12,7 +12,6 @@ computed in float64, and what is measured on tokens is rounded (:func:`_settled`
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor
 
+from common.progress import Progress, silent
 from golden.config import ModelConfig
 from golden.model import VisionTransformer
 from golden.moe import ExpertMlp
@@ -74,7 +74,7 @@ def seeded_model(
     routing: str = "balanced",
     *,
     statistics: Statistics | None = None,
-    progress: Callable[[float], None] | None = None,
+    on_progress: Progress = silent,
 ) -> VisionTransformer:
     """Make a model of a geometry; equal arguments give equal weights on equal software.
 
@@ -88,8 +88,8 @@ def seeded_model(
         Loads that the gates give, one of :data:`golden.seeded.gates.ROUTINGS`.
     statistics:
         Of the weights; by default like a trained model's.
-    progress:
-        Called with the fraction done.
+    on_progress:
+        Callback for the stage ``layers``.
     """
     if config.expert_layers and config.router != "multi_gate":
         raise ValueError(f"model '{config.name}' has one gate for all tasks; seeded gates need router 'multi_gate'")
@@ -98,8 +98,7 @@ def seeded_model(
         maker.embed()
         for layer in range(config.layers):
             maker.block(layer)
-            if progress is not None:
-                progress((layer + 1) / config.layers)
+            on_progress("layers", (layer + 1) / config.layers, "")
         maker.heads()
     return maker.model.float()
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
+from common.progress import Progress, silent
 from golden import metrics
 from golden.config import ModelConfig, layer_name
 from golden.model import VisionTransformer
@@ -17,9 +17,7 @@ CONSTANT_SCENES = 1000
 """Training scenes from which the best constant predictor is made."""
 
 
-def evaluate(
-    model: VisionTransformer, *, scenes: int = 500, report: Callable[[float], None] | None = None
-) -> dict[str, Any]:
+def evaluate(model: VisionTransformer, *, scenes: int = 500, on_progress: Progress = silent) -> dict[str, Any]:
     """Score ``model`` on the first ``scenes`` held-out scenes.
 
     Parameters
@@ -28,8 +26,8 @@ def evaluate(
         A model whose tasks 0 and 1 are segmentation of the scenes' classes and depth.
     scenes:
         How many held-out scenes.
-    report:
-        Called with the fraction done.
+    on_progress:
+        Callback for the stage ``evaluation``.
 
     Returns
     -------
@@ -56,8 +54,7 @@ def evaluate(
         for layer, by_task in counts.items():
             for indices, task in zip(capture[f"{layer}.expert_indices"].chunk(2), by_task, strict=True):
                 by_task[task] += np.bincount(indices.flatten().numpy(), minlength=config.experts)
-        if report is not None:
-            report(min(start + chunk, scenes) / scenes)
+        on_progress("evaluation", min(start + chunk, scenes) / scenes, "")
     routing = {
         layer: {task: (count / count.sum()).round(5).tolist() for task, count in by_task.items()}
         for layer, by_task in counts.items()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
+from common.progress import Progress
 from golden import metrics
 from golden.config import ModelConfig
 from golden.scenes import scenes
@@ -16,7 +15,7 @@ from golden.scenes.common import CLASS_NAMES
 class ScenePool:
     """Scenes 0 to ``size`` - 1: images, labels, and depth averaged over each cell as the head's target.
 
-    ``report`` is called with the fraction made; ``device`` is where the batches shall be.
+    ``on_progress`` is the callback for the stage ``scenes``; ``device`` is where the batches shall be.
     """
 
     def __init__(
@@ -24,7 +23,7 @@ class ScenePool:
         config: ModelConfig,
         size: int,
         cell: int,
-        report: Callable[[float], None],
+        on_progress: Progress,
         device: torch.device | str = "cpu",
     ) -> None:
         height, width = config.image_height, config.image_width
@@ -39,7 +38,7 @@ class ScenePool:
             mean = scene.depth.reshape(height // cell, cell, width // cell, cell).mean(axis=(1, 3))
             self.depths[index, 0] = torch.from_numpy(metrics.depth_to_output(mean))
             if index % 64 == 63 or index == size - 1:
-                report((index + 1) / size)
+                on_progress("scenes", (index + 1) / size, "")
 
     def __len__(self) -> int:
         """Number of scenes."""

@@ -9,7 +9,7 @@ import csv
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from common.files import file_aside, write_json
+from common.progress import Progress, silent, throttled
 from golden import checkpoint
 from golden.config import ModelConfig
 from golden.model import VisionTransformer
@@ -28,19 +29,6 @@ from golden.training.evaluation import evaluate
 from golden.training.recipes import Recipe
 from golden.training.scene_pool import ScenePool
 from golden.training.state import TrainingState
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """What a progress display needs: stage name, its fraction done, latest loss, estimated seconds left in it."""
-
-    stage: str
-    fraction: float
-    loss: float | None
-    seconds_left: float | None
-
-
-Report = Callable[[Progress], None]
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
@@ -59,7 +47,7 @@ def train(
     recipe: Recipe | None = None,
     device: str = "cpu",
     resume: bool = False,
-    report: Report | None = None,
+    on_progress: Progress = silent,
 ) -> dict[str, Any]:
     """Train ``config`` and write ``out`` (.safetensors), its metrics (.json) and loss curve (.csv).
 
@@ -81,8 +69,9 @@ def train(
         PyTorch's name of the device. On ``cuda`` matrix products run in bfloat16, on the CPU all is float32.
     resume:
         Go on from the state beside ``out`` instead of beginning anew.
-    report:
-        Called with :class:`Progress` a few times a second at most.
+    on_progress:
+        Callback for the stages ``scenes``, ``training`` (with the loss) and ``evaluation``, a few times a second at
+        most.
 
     Returns
     -------
@@ -97,7 +86,7 @@ def train(
     """
     recipe, out = recipe or Recipe(), Path(out)
     cell = _check_tasks(config)
-    show = _throttle(report)
+    on_progress = throttled(on_progress)
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(seed)
     model = VisionTransformer(config).to(device)
@@ -107,7 +96,7 @@ def train(
     if resume:
         state.load(out.with_suffix(".resume"), purpose)
     began = time.monotonic() - 60 * state.minutes
-    pool = ScenePool(config, recipe.pool, cell, lambda fraction: show("scenes", fraction, None), device)
+    pool = ScenePool(config, recipe.pool, cell, on_progress, device)
 
     def save_now() -> None:
         state.minutes = (time.monotonic() - began) / 60
@@ -116,7 +105,7 @@ def train(
         _write_curve(out.with_suffix(".csv"), state.curve)
         state.save(out.with_suffix(".resume"), purpose)
 
-    _optimise(state, pool, recipe, save_now, lambda f, loss: show("training", f, loss))
+    _optimise(state, pool, recipe, save_now, on_progress)
     model = model.cpu().eval()
     if recipe.half:
         with torch.no_grad():
@@ -124,7 +113,7 @@ def train(
                 parameter.copy_(parameter.half())
     result: dict[str, Any] = {"model": config.name, **origin, "recipe": asdict(recipe)}
     result |= {"device": device if device == "cpu" else torch.cuda.get_device_name(device)}
-    result |= evaluate(model, scenes=recipe.held_out, report=lambda fraction: show("evaluation", fraction, None))
+    result |= evaluate(model, scenes=recipe.held_out, on_progress=on_progress)
     result["minutes"] = round((time.monotonic() - began) / 60, 1)
     checkpoint.save(out, checkpoint.Checkpoint(model=model, metrics=result, **origin), half=recipe.half)
     _write_curve(out.with_suffix(".csv"), state.curve)
@@ -157,7 +146,7 @@ def _optimise(
     pool: ScenePool,
     recipe: Recipe,
     save_now: Callable[[], None],
-    show: Callable[[float, float], None],
+    on_progress: Progress,
 ) -> None:
     model, optimiser = state.model.train(), state.optimiser
     mixtures = [module for module in model.modules() if isinstance(module, ExpertMlp)]
@@ -185,7 +174,7 @@ def _optimise(
         state.step = step + 1
         if step % 10 == 0 or step == recipe.steps - 1:
             state.curve.append({"step": step, "rate": rate, **{k: float(v.detach()) for k, v in losses.items()}})
-            show((step + 1) / recipe.steps, float(loss.detach()))
+            on_progress("training", (step + 1) / recipe.steps, f"loss {float(loss.detach()):.4f}")
         if (step + 1) % recipe.save_every == 0:
             save_now()
 
@@ -195,21 +184,3 @@ def _write_curve(path: Path, curve: list[dict[str, float]]) -> None:
         writer = csv.DictWriter(file, ["step", "segmentation", "depth", "balance", "rate"])
         writer.writeheader()
         writer.writerows({k: v if k == "step" else f"{v:.6g}" for k, v in row.items()} for row in curve)
-
-
-def _throttle(report: Report | None) -> Callable[[str, float, float | None], None]:
-    """Wrap ``report``: at most four calls a second and one at each stage's end, with the time left in the stage."""
-    begun: dict[str, tuple[float, float]] = {}
-    last = 0.0
-
-    def show(stage: str, fraction: float, loss: float | None) -> None:
-        nonlocal last
-        now = time.monotonic()
-        start, done = begun.setdefault(stage, (now, 0.0 if fraction < 1 else fraction))
-        if report is None or (fraction < 1 and now - last < 0.25):
-            return
-        last = now
-        left = (now - start) * (1 - fraction) / (fraction - done) if fraction > done and now > start else None
-        report(Progress(stage=stage, fraction=fraction, loss=loss, seconds_left=0.0 if fraction >= 1 else left))
-
-    return show

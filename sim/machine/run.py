@@ -8,7 +8,6 @@ be stopped or snapshot to be verified.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from common.files import move_file
+from common.progress import Progress, silent
 from hw.accelerator import Accelerator
 from hw.boards.system import CLIENTS
 from hw.config import AcceleratorConfig
@@ -29,6 +29,7 @@ from program.traces import Traces
 from sim.bench import backdoor
 from sim.bench.run import BenchOptions, run_testbench
 from sim.machine.activity import Activity, read_activity
+from sim.machine.follow import followed
 from sim.machine.sdram import SOURCE as CHIP
 from sim.machine.sdram import SdramSettings
 from sim.machine.trace_reader import WIDTH_PARAMETERS, read_records
@@ -151,16 +152,6 @@ class FrameResult:
         return self.counters["cycles"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Where a running simulation is: frame number, cycle, command index, seconds since the frame's start."""
-
-    frame: int
-    cycle: int
-    command: int
-    seconds: float
-
-
 @lru_cache(maxsize=16)
 def export_machine(config: AcceleratorConfig) -> Design:
     """The accelerator with trace ports, as Verilog; kept in ``build/verilog`` because elaboration takes long."""
@@ -262,7 +253,7 @@ def run_machine(
     waves: tuple[Path, int, int] | None = None,
     watchdog: int = WATCHDOG_CYCLES,
     limit: int | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Progress = silent,
     timeout_s: float = 3600.0,
 ) -> list[FrameResult]:
     """Run frames one after the other on one machine, without a reset between them.
@@ -287,7 +278,7 @@ def run_machine(
         Cycles without progress before the machine halts itself, and cycles after which the test bench gives up on a
         frame.
     on_progress:
-        Called every few thousand cycles.
+        Callback for the stage ``simulate``, called every few thousand cycles.
 
     Raises
     ------
@@ -313,7 +304,8 @@ def run_machine(
             "last_cycle": waves[2] if waves else None,
             "own_clock": simulator.own_clock,
         }
-        with _following(work / "progress.jsonl", on_progress):
+        tasks = [frame.task for frame in frames]
+        with followed(work / "progress.jsonl", program, tasks, on_progress):
             bench = run_testbench(
                 simulator,
                 "sim.machine.testbench",
@@ -383,35 +375,3 @@ def _causes(commands: int, chain: list[list[int]]) -> np.ndarray:
         causes[command] = (np.array(totals) - before) % (1 << SHARE_BITS)
         before = np.array(totals)
     return causes
-
-
-class _following:  # noqa: N801 - reads as a statement
-    """Hands progress lines to a callback while the simulator writes them."""
-
-    def __init__(self, path: Path, callback: Callable[[Progress], None] | None) -> None:
-        self._path, self._callback = path, callback
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-
-    def _follow(self) -> None:
-        position = 0
-        while not self._stop.wait(0.2):
-            if not self._path.is_file():
-                continue
-            with self._path.open() as file:
-                file.seek(position)
-                for line in iter(file.readline, ""):
-                    if not line.endswith("\n"):
-                        break
-                    position += len(line)
-                    assert self._callback is not None
-                    self._callback(Progress(**json.loads(line)))
-
-    def __enter__(self) -> None:
-        if self._callback:
-            self._thread.start()
-
-    def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        if self._callback:
-            self._thread.join()

@@ -81,7 +81,7 @@ class Registers:
         return value
 
 
-class Progress:
+class ProgressFile:
     """One JSON line every ``PROGRESS_CYCLES``, for whoever follows the file."""
 
     def __init__(self, path: str) -> None:
@@ -134,7 +134,12 @@ async def _owners(host: Registers, last: int) -> list[list[int]]:
 
 
 async def _frame(
-    dut: Any, host: Registers, memory: MemoryBackdoor, frame: dict[str, Any], progress: Progress, last_cycle: int | None
+    dut: Any,
+    host: Registers,
+    memory: MemoryBackdoor,
+    frame: dict[str, Any],
+    progress: ProgressFile,
+    last_cycle: int | None,
 ) -> dict | None:
     """Run one frame to its end or its error; returns what the host can read of it, or None beyond ``last_cycle``."""
     number = frame["number"]
@@ -192,7 +197,7 @@ async def frames(dut: Any) -> None:
         Clock(dut.clk, CLOCK_PERIOD_NS, unit="ns").start(start_high=False)
     await _reset(dut)
     host, memory = Registers(dut), MemoryBackdoor(dut.memory)
-    progress = Progress(settings["progress_file"])
+    progress = ProgressFile(settings["progress_file"])
     results: list[dict] = []
     record(frames=results)
     for frame in settings["frames"]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from common.progress import Progress, silent
 from hw.config import AcceleratorConfig, preset
 from hw.isa import CycleCause
 from sim.machine.run import Frame, run_machine
 from sw.compiler.compile import compile_model
 from sw.data.pictures import scene_picture
-from sw.run.prepare import Report, prepare, silent
+from sw.run.prepare import prepare
 from sw.run.profile import machine_simulator
 
 ELEMENTS = (2, 4, 8, 16)
@@ -28,7 +29,7 @@ def machine(elements: int) -> AcceleratorConfig:
     )
 
 
-def measure(model: str = "nano", *, on_progress: Report = silent) -> list[dict[str, Any]]:
+def measure(model: str = "nano", *, on_progress: Progress = silent) -> list[dict[str, Any]]:
     """Words that the broadcast side reads in a cycle of attention, for each P (simulated).
 
     Every beat of the array reads one word from the scratchpad's broadcast port, so words are cycles with a beat.

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from common.progress import Progress, silent
 from sim.machine.run import MemorySettings
 from sw.cycles.breakdown import grouped, named
 from sw.data.pictures import scene_picture
 from sw.results.outcome import FrameOutcome
 from sw.run import execute
-from sw.run.prepare import Prepared, Report, prepare, silent
+from sw.run.prepare import Prepared, prepare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ CASES = (
 dense geometry that nothing was tuned on."""
 
 
-def measure(case: Case, *, on_progress: Report = silent) -> list[dict[str, Any]]:
+def measure(case: Case, *, on_progress: Progress = silent) -> list[dict[str, Any]]:
     """One frame a task, back to back on one machine, verified."""
     prepared = prepare(case.model, case.preset, routing=case.routing, on_progress=on_progress)
     model = prepared.program.model

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from common.files import write_json, write_text
+from common.progress import Progress, silent
 from common.tools import git_id, tool_versions
 from sw.benchmark import attention, frames, host, simulators, switching
 from sw.benchmark.frames import CASES, Case
 from sw.benchmark.quoted import QUOTED
 from sw.benchmark.tables import to_markdown
-from sw.run.prepare import Report, prepare, silent
+from sw.run.prepare import prepare
 
 SPEED_MODEL = "nano"
 """Whose frame the simulators run, when no model was asked for."""
@@ -25,7 +26,7 @@ SPEED_MODEL = "nano"
 def run_bench(
     out: Path = Path("build/bench"),
     quick: bool = False,
-    on_progress: Report = silent,
+    on_progress: Progress = silent,
     *,
     cases: Sequence[Case] = CASES,
 ) -> dict[str, Any]:

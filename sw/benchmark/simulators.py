@@ -5,11 +5,12 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
+from common.progress import Progress, silent
 from sim.machine.amaranth_machine import cycles_per_second
 from sim.machine.run import Frame, build_machine, run_machine
 from sim.verilator.build import Simulator
 from sw.data.pictures import scene_picture
-from sw.run.prepare import Prepared, Report, silent
+from sw.run.prepare import Prepared
 from sw.run.profile import machine_simulator
 
 ROUNDS = 3
@@ -18,7 +19,7 @@ AMARANTH_CYCLES = 400
 """Cycles on Amaranth's simulator: enough to be past the start, little enough to wait for."""
 
 
-def measure(prepared: Prepared, *, rounds: int = ROUNDS, on_progress: Report = silent) -> dict[str, Any]:
+def measure(prepared: Prepared, *, rounds: int = ROUNDS, on_progress: Progress = silent) -> dict[str, Any]:
     """Cycles a second of each simulator, in turns on the same frame: medians, and ratios to the stock build.
 
     The stock build has every signal public, as cocotb's own runner builds it, and no waves; RTL, test bench and traces
@@ -51,6 +52,6 @@ def measure(prepared: Prepared, *, rounds: int = ROUNDS, on_progress: Report = s
     }
 
 
-def _stock(prepared: Prepared, on_progress: Report) -> Simulator:
+def _stock(prepared: Prepared, on_progress: Progress) -> Simulator:
     on_progress("simulation speed", 0.0, "building the stock simulator: minutes the first time, then kept")
     return build_machine(prepared.config, stock=True)

@@ -71,7 +71,7 @@ def command(
     )
     began = time.perf_counter()
     with Display() as display:
-        imported = import_weights(format, path, lambda fraction, detail: display("read", fraction, detail), options)
+        imported = import_weights(format, path, display, options)
         display("write", 0.0, str(out))
         checkpoint.save(out, to_checkpoint(imported))
     seconds = time.perf_counter() - began

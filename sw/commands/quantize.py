@@ -64,7 +64,7 @@ def command(
             unseen = np.stack([picture.image for picture in pictures])
         else:
             unseen = calibration_images(loaded.model, range(REPORT_SCENES, REPORT_SCENES + errors))
-        layers = layer_errors(loaded.model, quantised, unseen, progress=lambda done: display("errors", done))
+        layers = layer_errors(loaded.model, quantised, unseen, on_progress=display)
         scores = prepare.accuracy(path, loaded.model, quantised, scenes=scenes, calibration=rule, on_progress=display)
     report: dict[str, Any] = {
         "model": loaded.config.name,

@@ -52,7 +52,7 @@ def command(
     from common.files import move_file
     from common.paths import PROJECT_ROOT
     from golden.training.recipes import RECIPES, Recipe
-    from golden.training.training import Progress, train
+    from golden.training.training import train
 
     if model not in MODELS:
         raise ValueError(f"unknown geometry '{model}'; golden/config.py has: {', '.join(MODELS)}")
@@ -76,12 +76,7 @@ def command(
         f"Training {config.name} with seed {seed} on {where} into {target} (unfinished: {aside})", soft_wrap=True
     )
     with Display() as display:
-
-        def report(progress: Progress) -> None:
-            loss = "" if progress.loss is None else f"loss {progress.loss:.4f}"
-            display(progress.stage, progress.fraction, loss)
-
-        metrics = train(config, out=aside, seed=seed, recipe=recipe, device=where, resume=resume, report=report)
+        metrics = train(config, out=aside, seed=seed, recipe=recipe, device=where, resume=resume, on_progress=display)
     for suffix in (".json", ".csv", ".safetensors"):
         move_file(aside.with_suffix(suffix), target.with_suffix(suffix))
     rows = [

@@ -71,7 +71,7 @@ def command(
             if netlist:
                 from sw.fpga.synthesis.netlist import netlist as synthesise
 
-                cells = synthesise(prepared.config, lambda share, stage: display("synthesis", share, stage))
+                cells = synthesise(prepared.config, display)
             frames = execute.execute(prepared, pictures, tasks, memory=memory, netlist=cells, on_progress=display)
             results.append(frames)
     good = all(result.bit_exact for result in results)

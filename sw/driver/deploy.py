@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from common.files import folder_aside
+from common.progress import Progress, silent
 from common.tools import git_id, tool_versions
 from hw.config import PRESETS
 from hw.protocol import Identity
@@ -26,7 +27,7 @@ from sw.driver.link import answer_seconds
 from sw.driver.transport import SerialTransport
 from sw.report.figures import input_figure, prediction_figure
 from sw.results.comparison import Prediction, compare
-from sw.run.prepare import Prepared, Report, machine, silent
+from sw.run.prepare import Prepared, machine
 
 SIMULATED = "simulated"
 """The port of the simulated board."""
@@ -104,7 +105,7 @@ class Deployed:
 
 
 @contextmanager
-def opened(port: str, baud: int, preset: str | None, on_progress: Report = silent) -> Iterator[Device]:
+def opened(port: str, baud: int, preset: str | None, on_progress: Progress = silent) -> Iterator[Device]:
     """The device on a serial port, or a simulated board of ``preset`` (or tiny).
 
     Raises
@@ -149,7 +150,7 @@ def execute(
     *,
     verify: bool = False,
     port: str = "",
-    on_progress: Report = silent,
+    on_progress: Progress = silent,
 ) -> Deployed:
     """Load a prepared model, run every picture under every task, and compare.
 
@@ -173,12 +174,7 @@ def execute(
     """
     program = prepared.program
     began = time.perf_counter()
-
-    def loaded(done: int, whole: int) -> None:
-        rate = done / max(time.perf_counter() - began, 1e-9) / 1000
-        on_progress("load board", done / whole, f"{done:,} of {whole:,} bytes, {rate:,.0f} kB/s")
-
-    device.load(program, verify=verify, on_bytes=loaded)
+    device.load(program, verify=verify, on_progress=on_progress)
     load_seconds = time.perf_counter() - began
     frames: list[DeployedFrame] = []
     for index, picture in enumerate(pictures):

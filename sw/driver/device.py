@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from common.progress import Progress, silent, within
 from hw.control.control import IDENTITY, INTERFACE_VERSION, configuration_word
 from hw.isa import REGISTERS, CycleCause, ErrorCode
 from hw.protocol import PAYLOAD_BYTES, VERSION, Identity, Operation, Request, configuration_digest
@@ -30,9 +31,6 @@ WATCHDOG_CYCLES = 1_000_000
 _START, _ABORT = 1, 2
 _BUSY, _DONE, _ERROR = 1, 2, 4
 _LAST_REGISTER = max(offset for offset, _ in REGISTERS.values())
-
-OnBytes = Callable[[int, int], None]
-"""Called with bytes done and bytes in all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +141,7 @@ class Device:
                 f"{identity.preset}, or load a bitstream of {config.name}"
             )
 
-    def read(self, address: int, length: int, on_bytes: OnBytes | None = None) -> bytes:
+    def read(self, address: int, length: int, on_progress: Progress = silent) -> bytes:
         """Bytes from the board's memory, of any alignment.
 
         Raises
@@ -155,10 +153,10 @@ class Device:
         """
         first = address // self._width * self._width
         end = -(-(address + length) // self._width) * self._width
-        parts = self._transfer(Operation.READ_MEMORY, first, end - first, b"", on_bytes)
+        parts = self._transfer(Operation.READ_MEMORY, first, end - first, b"", on_progress)
         return b"".join(parts)[address - first :][:length]
 
-    def write(self, address: int, content: bytes, on_bytes: OnBytes | None = None) -> None:
+    def write(self, address: int, content: bytes, on_progress: Progress = silent) -> None:
         """Bytes into the board's memory, of any alignment; errors as of :meth:`read`."""
         before = address % self._width
         after = -(address + len(content)) % self._width
@@ -166,10 +164,10 @@ class Device:
             content = self.read(address - before, before) + content
         if after:
             content += self.read(address - before + len(content), after)
-        self._transfer(Operation.WRITE_MEMORY, address - before, len(content), content, on_bytes)
+        self._transfer(Operation.WRITE_MEMORY, address - before, len(content), content, on_progress)
 
     def _transfer(
-        self, operation: Operation, first: int, length: int, content: bytes, on_bytes: OnBytes | None
+        self, operation: Operation, first: int, length: int, content: bytes, on_progress: Progress
     ) -> list[bytes]:
         """Cut at multiples of a frame's payload, so that no request crosses a page."""
         starts = [first, *range(first // PAYLOAD_BYTES * PAYLOAD_BYTES + PAYLOAD_BYTES, first + length, PAYLOAD_BYTES)]
@@ -184,8 +182,7 @@ class Device:
         def count(request: Request) -> None:
             nonlocal done
             done += request.length
-            if on_bytes is not None:
-                on_bytes(done, length)
+            on_progress("transfer", done / length, "")
 
         try:
             return list(self.link.exchange(requests, count))
@@ -195,7 +192,7 @@ class Device:
                 "answers again, start over: nothing that was begun has to be undone"
             ) from None
 
-    def load(self, program: Program, *, verify: bool = False, on_bytes: OnBytes | None = None) -> None:
+    def load(self, program: Program, *, verify: bool = False, on_progress: Progress = silent) -> None:
         """Bring a program and its weights into the board's memory.
 
         Parameters
@@ -204,8 +201,8 @@ class Device:
             Compiled for this board's configuration.
         verify:
             Read everything back and compare. Every frame has a CRC anyway; this also checks the memory.
-        on_bytes:
-            Progress, of both ways together.
+        on_progress:
+            Callback for the stage ``load board``, of both ways together; the detail has bytes and kB/s.
 
         Raises
         ------
@@ -217,10 +214,17 @@ class Device:
         self.check(program)
         content = program.content.tobytes()
         whole = len(content) * (2 if verify else 1)
-        self.write(0, content, on_bytes and (lambda done, _: on_bytes(done, whole)))
+        began = time.perf_counter()
+
+        def told(stage: str, fraction: float, detail: str) -> None:
+            done = round(fraction * whole)
+            rate = done / max(time.perf_counter() - began, 1e-9) / 1000
+            on_progress("load board", fraction, f"{done:,} of {whole:,} bytes, {rate:,.0f} kB/s")
+
+        self.write(0, content, within(told, "write", stop=len(content) / whole))
         if not verify:
             return
-        found = self.read(0, len(content), on_bytes and (lambda done, _: on_bytes(len(content) + done, whole)))
+        found = self.read(0, len(content), within(told, "read back", start=0.5))
         if found != content:
             differing = np.flatnonzero(np.frombuffer(found, np.uint8) != program.content)
             at = int(differing[0])

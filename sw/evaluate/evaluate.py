@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from common.progress import Progress, silent, within
 from golden.checkpoint import Checkpoint
 from golden.config import ModelConfig
 from golden.integer.model import IntegerModel
@@ -29,7 +30,7 @@ from sw.quantiser.calibration import Calibration
 from sw.quantiser.quantise import CALIBRATION_SCENES
 from sw.results.scoring import FLOAT, Scorer, Tally, as_map, float_outputs, score
 from sw.run import prepare
-from sw.run.prepare import Prepared, Report, silent
+from sw.run.prepare import Prepared
 
 if TYPE_CHECKING:
     from sw.results.outcome import RunResult
@@ -149,7 +150,7 @@ def evaluate(
     rtl_samples: int = 0,
     preset: str = "edge",
     jobs: int = 1,
-    on_progress: Report = silent,
+    on_progress: Progress = silent,
 ) -> dict[str, Any]:
     """Score a model in float, in integers of several widths, and on the simulated machine.
 
@@ -209,17 +210,15 @@ def evaluate(
     integers = {name: form.integer for name, form in forms.items()}
     scorer = Scorer(checkpoint.model, integers, classes, tuple(data.tasks.values()))
 
+    words, whole = f"{count:,} pictures, {len(forms)} integer forms", max(count, 1)
+
     def part(numbers: range) -> dict[str, Tally]:
         return score(
             scorer,
             data.dataset,
             numbers,
             jobs=jobs,
-            progress=lambda done: on_progress(
-                "score",
-                (numbers.start + done * len(numbers)) / count,
-                f"{count:,} pictures, {len(forms)} integer forms",
-            ),
+            on_progress=within(on_progress, "score", numbers.start / whole, numbers.stop / whole, detail=words),
         )
 
     tallies = part(range(sample))
@@ -298,7 +297,7 @@ def _program(quantised: QuantisedModel, machine: AcceleratorConfig) -> Program:
         raise ValueError(f"{error}\n--rtl-samples 0 leaves the simulated machine out") from error
 
 
-def _on_machine(prepared: Prepared, scorer: Scorer, data: Data, sample: int, on_progress: Report) -> dict[str, Any]:
+def _on_machine(prepared: Prepared, scorer: Scorer, data: Data, sample: int, on_progress: Progress) -> dict[str, Any]:
     """Run the first pictures under every task on the simulated machine and score what it left in memory."""
     from sw.run import execute
 

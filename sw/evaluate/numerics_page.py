@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from common.files import file_aside, write_text
 from common.paths import PROJECT_ROOT
+from common.progress import Progress
 from golden import checkpoint
 from golden.integer import functions
 from golden.integer.parameters import QuantisedLayerNorm
@@ -162,7 +162,7 @@ def functions_table() -> str:
     return "\n".join(rows)
 
 
-def quantisation_table(path: Path, scenes: int, report: Callable[[str], None]) -> str:
+def quantisation_table(path: Path, scenes: int, on_progress: Progress) -> str:
     """Errors and scores of a checkpoint quantised for every activation width, as a Markdown table."""
     model = checkpoint.load(path).model
     calibration = calibration_images(model)
@@ -171,8 +171,8 @@ def quantisation_table(path: Path, scenes: int, report: Callable[[str], None]) -
         "| model | residual error after the last layer | head error | routing changes | mIoU | depth RMSE |",
         "|---|---|---|---|---|---|",
     ]
-    for width in ACTIVATION_WIDTHS:
-        report(f"{model.config.name}: {width} bits, {scenes} scenes")
+    for number, width in enumerate(ACTIVATION_WIDTHS):
+        on_progress(model.config.name, number / len(ACTIVATION_WIDTHS), f"{width} bits, {scenes} scenes")
         numerics = numerics_of(width)
         quantised = quantise(model, calibration, numerics)
         errors = layer_errors(model, quantised, images)
@@ -187,7 +187,7 @@ def quantisation_table(path: Path, scenes: int, report: Callable[[str], None]) -
     return "\n".join(rows)
 
 
-def seeded_table(name: str, report: Callable[[str], None]) -> str:
+def seeded_table(name: str, on_progress: Progress) -> str:
     """Errors of a seeded model, as a Markdown table: every width, and every routing at the smallest."""
     rows = [
         "| routing | widths | residual error after the last layer | routing changes, mean | in the worst layer |",
@@ -196,8 +196,9 @@ def seeded_table(name: str, report: Callable[[str], None]) -> str:
     for routing in ROUTINGS:
         model = checkpoint.load(find_model(name, routing)).model
         calibration, images = calibration_images(model), calibration_images(model, _SEEDED_SCENES)
-        for width in ACTIVATION_WIDTHS if routing == DEFAULT_ROUTING else ACTIVATION_WIDTHS[:1]:
-            report(f"{name}, {routing}: {width} bits")
+        widths = ACTIVATION_WIDTHS if routing == DEFAULT_ROUTING else ACTIVATION_WIDTHS[:1]
+        for number, width in enumerate(widths):
+            on_progress(f"{name}, {routing}", number / len(widths), f"{width} bits")
             numerics = numerics_of(width)
             errors = layer_errors(model, quantise(model, calibration, numerics), images).values()
             last = " / ".join(f"{task['layers'][-1]['relative_l2']:.2%}" for task in errors)
@@ -258,6 +259,10 @@ def replace_generated(document: str, name: str, text: str) -> str:
     return re.sub(pattern, lambda found: found[1] + text + found[2], document, flags=re.DOTALL)
 
 
+def _told(stage: str, fraction: float, detail: str) -> None:
+    print(f"{stage}: {detail}")
+
+
 def main() -> None:
     """Rewrite the generated parts of the document, and the figure."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -269,10 +274,10 @@ def main() -> None:
     document = replace_generated(document, "formats", formats_table())
     document = replace_generated(document, "functions", functions_table())
     if options.checkpoint:
-        table = quantisation_table(options.checkpoint, options.scenes, print)
+        table = quantisation_table(options.checkpoint, options.scenes, _told)
         document = replace_generated(document, "quantisation", table)
     if options.seeded:
-        document = replace_generated(document, "seeded", seeded_table(SEEDED[0], print))
+        document = replace_generated(document, "seeded", seeded_table(SEEDED[0], _told))
     write_text(DOCUMENT, document)
     draw(FIGURE)
     print(f"wrote {DOCUMENT} and {FIGURE}")

@@ -73,8 +73,8 @@ def _placements() -> list[Placement]:
     return Record.load().placements if FILE.is_file() else []
 
 
-def _told(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+def _told(stage: str, fraction: float, detail: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {stage}: {detail}", flush=True)
 
 
 def _count_machine(config: AcceleratorConfig, leave_out: Collection[str] = ()) -> Cells:

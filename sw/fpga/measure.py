@@ -13,6 +13,7 @@ from rich.table import Table
 
 from common.files import write_json
 from common.paths import PROJECT_ROOT
+from common.progress import Progress, silent, within
 from common.tools import git_id, tool_versions
 from hw.accelerator import Accelerator
 from hw.config import preset as find_preset
@@ -24,9 +25,6 @@ from sw.fpga.synthesis.cost import family as find_family
 from sw.fpga.synthesis.table import cells_table
 from sw.fpga.synthesis.yosys import synthesise
 
-OnProgress = Callable[[str, float, str], None]
-"""Called with what is made, the share that is done, and the stage that begins with the seconds so far."""
-
 PLATFORMS: dict[str, Callable[[], object | None]] = {"ecp5": Ecp5, "xcup": lambda: None}
 """What a design is elaborated with for each family of ``sw.fpga.synthesis.cost``."""
 
@@ -37,7 +35,7 @@ def measure(
     *,
     family: str = "ecp5",
     label: str = "synth",
-    on_progress: OnProgress | None = None,
+    on_progress: Progress = silent,
 ) -> dict[str, Any]:
     """Synthesise any component and count it.
 
@@ -50,7 +48,7 @@ def measure(
     family:
         Name in ``sw.fpga.synthesis.cost.FAMILIES``.
     label, on_progress:
-        What to call it, and whom to tell.
+        Name of the stage, and its callback. The detail is the step of Yosys, with the seconds so far.
 
     Returns
     -------
@@ -67,19 +65,19 @@ def measure(
     """
     target, start = find_family(family), time.monotonic()
 
-    def report(stage: str, share: float) -> None:
-        if on_progress:
-            on_progress(label, share, f"{stage} ({time.monotonic() - start:.0f} s)")
+    def with_seconds(stage: str, share: float, detail: str) -> None:
+        on_progress(stage, share, f"{detail} ({time.monotonic() - start:.0f} s)")
 
-    report("elaborating", 0.0)
+    told = within(with_seconds, label)
+    told("elaborating", 0.0, "")
     with collector_paused():
         design = rtlil.convert(component, name="top", emit_src=False, platform=PLATFORMS[target.name]())
-    statistics, memories = synthesise(design, work, report, family=family)
+    statistics, memories = synthesise(design, work, told, family=family)
     modules = count(statistics, target)
     total = {name: sum(cost[name] for cost in modules.values()) for name in RESOURCES}
     missing = excess(total, target)
     seconds = time.monotonic() - start
-    report("done", 1.0)
+    told("done", 1.0, "")
     return {
         **total,
         "modules": modules,
@@ -96,7 +94,7 @@ def run_synth(
     preset: str,
     out: Path | str = PROJECT_ROOT / "build" / "synth",
     family: str = "ecp5",
-    on_progress: OnProgress | None = None,
+    on_progress: Progress = silent,
 ) -> dict[str, Any]:
     """Synthesise a preset's whole machine and write ``OUT/NAME.json``; see :func:`measure` for what it holds.
 

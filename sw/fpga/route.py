@@ -9,12 +9,12 @@ from amaranth.back import rtlil
 
 from common.files import write_json
 from common.paths import PROJECT_ROOT
+from common.progress import Progress, silent, within
 from common.tools import git_id, tool_versions
 from hw.accelerator import Accelerator
 from hw.config import preset as find_preset
 from hw.ecp5.platform import Ecp5
 from sim.verilator.verilog import collector_paused
-from sw.fpga.measure import OnProgress
 from sw.fpga.synthesis.few_pins import CORE, FewPins
 from sw.fpga.synthesis.nextpnr import place_and_route, tuned
 from sw.fpga.synthesis.yosys import NETLIST, synthesise
@@ -26,7 +26,7 @@ def run_route(
     *,
     frequency_mhz: float = 100.0,
     seeds: tuple[int, ...] = (1,),
-    on_progress: OnProgress | None = None,
+    on_progress: Progress = silent,
 ) -> dict[str, Any]:
     """Synthesise a preset once, place and route it for each seed, and write ``OUT/PRESET.json``.
 
@@ -45,21 +45,16 @@ def run_route(
     """
     out = Path(out)
     work = out / preset
-
-    def report(stage: str, share: float) -> None:
-        if on_progress:
-            on_progress(preset, share, stage)
-
     top = FewPins(Accelerator(find_preset(preset)))
     with collector_paused():
         design = rtlil.convert(top, name="top", emit_src=False, platform=Ecp5())
-    synthesise(design, work, lambda stage, share: report(stage, share / 2), core=f"top.{CORE}", netlist=True)
+    synthesise(design, work, within(on_progress, preset, stop=0.5), core=f"top.{CORE}", netlist=True)
     tuned(work / NETLIST, work / NETLIST)
     routes = []
     for number, seed in enumerate(seeds):
-        report(f"place and route, seed {seed}", 0.5 + 0.5 * number / len(seeds))
+        on_progress(preset, 0.5 + 0.5 * number / len(seeds), f"place and route, seed {seed}")
         routes.append(place_and_route(work, frequency_mhz=frequency_mhz, seed=seed, name=f"route_{seed}"))
-    report("done", 1.0)
+    on_progress(preset, 1.0, "done")
     result = {
         "preset": preset,
         "fmax_mhz": max(min(route["clocks"].values()) for route in routes),

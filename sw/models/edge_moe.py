@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from common.progress import Progress
 from golden.config import M3VIT_BACKBONE, ModelConfig
 from sw.data.pictures import RAW_SUFFIX, read_raw
-from sw.models.imported import Imported, ImportProblems, Progress
+from sw.models.imported import Imported, ImportProblems
 from sw.models.vision import Options
 
 NAME = "edge-moe"
@@ -95,7 +96,7 @@ def read(folder: Path, options: Options, on_progress: Progress) -> Imported:
     unusable = []
     for number, file in enumerate(files):
         if file.name in found:
-            on_progress(number / len(files), file.name)
+            on_progress("read", number / len(files), file.name)
             try:
                 tensors[file.target] = _tensor(folder / f"{file.name}{RAW_SUFFIX}", file)
             except (OSError, ValueError) as error:

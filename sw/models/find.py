@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from common.files import keep_newest
 from common.paths import PROJECT_ROOT
+from common.progress import Progress, silent, within
 from golden import checkpoint
 from golden.checkpoint import Checkpoint, CheckpointError
 from golden.config import MODELS
@@ -28,9 +28,7 @@ _MADE = PROJECT_ROOT / "build" / "models"
 _KEPT = 6  # files of seeded models
 
 
-def find_model(
-    model: str | Path, routing: str | None = None, *, progress: Callable[[float], None] | None = None
-) -> Path:
+def find_model(model: str | Path, routing: str | None = None, *, on_progress: Progress = silent) -> Path:
     """The file of a model: ``nano`` is ``models/nano.safetensors``, anything like a path is a path.
 
     A seeded model is made first, in seconds, unless a trained one has its name.
@@ -42,8 +40,8 @@ def find_model(
     routing:
         Loads that the gates of a seeded model are to give; None for its default. Others have gates of their own, and
         :func:`check_routing` says so.
-    progress:
-        Called with the fraction done while a model is made.
+    on_progress:
+        Callback for the stage ``load`` while a model is made.
 
     Raises
     ------
@@ -61,7 +59,7 @@ def find_model(
     if path.is_file():
         return path
     if text in SEEDED:
-        return _make(text, routing or DEFAULT_ROUTING, progress)
+        return _make(text, routing or DEFAULT_ROUTING, on_progress)
     trained = ", ".join(sorted(file.stem for file in TRAINED_MODELS.glob("*.safetensors"))) or "none (run `make train`)"
     raise CheckpointError(
         f"unknown model '{text}'; trained models: {trained}; seeded models: {', '.join(SEEDED)}; "
@@ -79,12 +77,13 @@ def check_routing(found: Checkpoint, routing: str | None) -> None:
         )
 
 
-def _make(name: str, routing: str, progress: Callable[[float], None] | None) -> Path:
+def _make(name: str, routing: str, on_progress: Progress) -> Path:
     sources = b"".join(file.read_bytes() for file in sorted((PROJECT_ROOT / "golden").rglob("*.py")))
     digest = hashlib.sha256(sources + torch.__version__.encode()).hexdigest()[:16]
     path = _MADE / f"{name}-{routing}-{digest}.safetensors"
     if not path.is_file():
-        made = seeded_model(MODELS[name], SEED, routing, progress=progress)
+        told = within(on_progress, "load", detail=f"making {name}, seeded")
+        made = seeded_model(MODELS[name], SEED, routing, on_progress=told)
         checkpoint.save(
             path, Checkpoint(model=made, seed=SEED, data_version=DATA_VERSION, weights="seeded", routing=routing)
         )

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from common.progress import Progress
 from golden.config import ModelConfig
-from sw.models.state_dict import Progress
 from sw.models.vision import Options
 
 __all__ = ["Format", "ImportProblems", "Imported", "Progress"]

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from common.progress import Progress, silent
 from golden import checkpoint
 from golden.checkpoint import Checkpoint
 from sw.models import edge_moe, m3vit, timm_vit
-from sw.models.imported import Format, Imported, ImportProblems, Progress
+from sw.models.imported import Format, Imported, ImportProblems
 from sw.models.vision import Options
 
 __all__ = ["FORMATS", "ImportProblems", "Imported", "Options", "import_weights", "to_checkpoint"]
@@ -33,10 +34,10 @@ FORMATS = {
 def import_weights(
     format: str,
     path: Path,
-    on_progress: Progress = lambda fraction, detail: None,
+    on_progress: Progress = silent,
     options: Options | None = None,
 ) -> Imported:
-    """Read the weights at ``path``; ``options`` say what they do not.
+    """Read the weights at ``path``; ``options`` say what they do not, ``on_progress`` is told of the stage ``read``.
 
     Raises
     ------

@@ -17,9 +17,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as functional
 
+from common.progress import Progress
 from golden.config import ModelConfig, TaskConfig
 from golden.model import LAYER_NORM_EPSILON, VisionTransformer
-from sw.models.imported import Imported, ImportProblems, Progress
+from sw.models.imported import Imported, ImportProblems
 from sw.models.state_dict import Tensors, Unsupported, axis, common, problems, read_state_dict
 from sw.models.vision import SIZES, UNSUPPORTED, Options, at_size, fill_biases, fit_positions, patches, take_bytes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from common.progress import Progress
+
 Tensors = dict[str, Tensor]
-Progress = Callable[[float, str], None]
-"""Called with the fraction done and a few words on what is being read."""
 
 PREFIXES = ("module.", "backbone.", "_orig_mod.")
 """What wrappers put in front of every name: data parallelism, multi-task models, compilation."""
@@ -52,7 +52,7 @@ def read_state_dict(path: Path, on_progress: Progress) -> Tensors:
         raise ValueError(f"no checkpoint at {path}; give a .pth, .pt, .bin or .safetensors file")
     merged: Tensors = {}
     for number, file in enumerate(ranks):
-        on_progress(number / len(ranks), file.name)
+        on_progress("read", number / len(ranks), file.name)
         for name, tensor in without_prefixes(_read(file)).items():
             if number == 0:
                 merged[name] = tensor

@@ -11,9 +11,10 @@ import re
 from functools import partial
 from pathlib import Path
 
+from common.progress import Progress
 from golden.config import ModelConfig, TaskConfig
 from golden.model import VisionTransformer
-from sw.models.imported import Imported, ImportProblems, Progress
+from sw.models.imported import Imported, ImportProblems
 from sw.models.state_dict import Tensors, axis, common, problems, read_state_dict
 from sw.models.vision import SIZES, UNSUPPORTED, Options, at_size, fill_biases, fit_positions, patches, take_bytes
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from common.progress import Progress, silent
 from golden.config import ModelConfig
 from golden.model import LAYER_NORM_EPSILON, VisionTransformer
 from golden.moe import ExpertMlp
@@ -33,7 +34,7 @@ class Observation:
         The float model.
     images:
         (B, 3, H, W) bytes.
-    progress:
+    on_progress:
         Called with the fraction done.
     histograms:
         Whether to count magnitudes, for rules that the largest does not suffice.
@@ -54,7 +55,7 @@ class Observation:
         self,
         model: VisionTransformer,
         images: NDArray[np.uint8],
-        progress: Callable[[float], None] | None = None,
+        on_progress: Progress = silent,
         *,
         histograms: bool = False,
     ) -> None:
@@ -67,8 +68,7 @@ class Observation:
         generator = np.random.default_rng(len(images))
         for start in range(0, len(images), _BATCH):
             self._observe(torch.from_numpy(images[start : start + _BATCH]), generator)
-            if progress is not None:
-                progress(min(start + _BATCH, len(images)) / len(images))
+            on_progress("observe", min(start + _BATCH, len(images)) / len(images), "")
 
     @property
     def samples(self) -> Mapping[str, Floats]:

@@ -6,13 +6,13 @@ point, the pixels' 1/256 and the embedding of a task-conditioned router (see doc
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from common.progress import Progress, silent, within
 from golden import metrics
 from golden.integer.model import IntegerModel
 from golden.integer.parameters import QuantisedModel
@@ -31,8 +31,6 @@ HEADROOM = 1.1
 CALIBRATION_SCENES = range(32)
 """Training scenes to calibrate with unless told otherwise."""
 
-Progress = Callable[[float], None]
-
 
 def quantise(
     model: VisionTransformer,
@@ -41,7 +39,7 @@ def quantise(
     *,
     calibration: Calibration = Calibration.MAX,
     headroom: float = HEADROOM,
-    progress: Progress | None = None,
+    on_progress: Progress = silent,
 ) -> QuantisedModel:
     """Quantise ``model`` for a machine with ``numerics``.
 
@@ -57,8 +55,8 @@ def quantise(
         How the range of an activation is chosen.
     headroom:
         Factor from the largest magnitude seen to a range that holds everything, at least 1.
-    progress:
-        Called with the fraction done.
+    on_progress:
+        Callback for the stage ``quantise``.
 
     Raises
     ------
@@ -70,7 +68,8 @@ def quantise(
     if headroom < 1:
         raise ValueError(f"headroom is {headroom}; choose at least 1, or calibrated values saturate")
     config = model.config
-    seen = Observation(model, images, progress, histograms=calibration.needs_histogram)
+    told = within(on_progress, "quantise", detail="")
+    seen = Observation(model, images, told, histograms=calibration.needs_histogram)
     layers = LayerQuantiser(model, seen, numerics, calibration, headroom)
     quantised_layers = tuple(layers.layer(number) for number in range(config.layers))
     norm, heads = layers.heads()
@@ -125,7 +124,7 @@ def calibration_images(model: VisionTransformer, indices: range = CALIBRATION_SC
 
 
 def layer_errors(
-    model: VisionTransformer, quantised: QuantisedModel, images: NDArray[np.uint8], *, progress: Progress | None = None
+    model: VisionTransformer, quantised: QuantisedModel, images: NDArray[np.uint8], *, on_progress: Progress = silent
 ) -> dict[str, Any]:
     """Compare the residual stream and the routing of integer and float model, layer by layer.
 
@@ -146,8 +145,7 @@ def layer_errors(
             with torch.no_grad():
                 model(torch.from_numpy(image[None]), index, capture=capture)
             sums.add(capture, integer, integer.run(image, index), task.name)
-            if progress is not None:
-                progress((index + (number + 1) / len(images)) / len(config.tasks))
+            on_progress("errors", (index + (number + 1) / len(images)) / len(config.tasks), "")
         report[task.name] = sums.to_dict()
     return report
 

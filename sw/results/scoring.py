@@ -7,7 +7,7 @@ added in the order of the pictures, so the result does not depend on the number 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from common.progress import Progress, silent
 from golden import metrics
 from golden.config import ModelConfig
 from golden.integer.model import IntegerModel
@@ -186,7 +187,7 @@ def score(
     numbers: range,
     *,
     jobs: int = 1,
-    progress: Callable[[float], None] | None = None,
+    on_progress: Progress = silent,
 ) -> dict[str, Tally]:
     """Score the pictures ``numbers`` of ``dataset``, ``jobs`` processes side by side.
 
@@ -207,8 +208,7 @@ def score(
         for name, tally in tallies.items():
             totals[name].add(tally)
         done += pictures
-        if progress is not None:
-            progress(done / len(numbers))
+        on_progress("score", done / len(numbers), "")
     return totals
 
 

@@ -22,13 +22,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from common.progress import Progress, silent
 from common.tools import git_id, tool_versions
 from golden import metrics
 from golden.config import layer_name
 from program.program import Program
-from sim.machine.run import Frame, FrameResult, MemorySettings, Progress, run_machine
+from sim.machine.run import Frame, FrameResult, MemorySettings, run_machine
 from sim.machine.sdram import SdramSettings
-from sw.cycles import bound
 from sw.cycles.predict import predict, queue_lengths
 from sw.data.pictures import Picture, load_picture, scene_picture
 from sw.quantiser.calibration import Calibration
@@ -36,7 +36,7 @@ from sw.quantiser.quantise import frame_errors
 from sw.results.comparison import compare
 from sw.results.outcome import FrameOutcome, RunResult, routing
 from sw.run.duration import remember_speed
-from sw.run.prepare import ACCURACY_SCENES, Prepared, Report, accuracy, prepare, silent
+from sw.run.prepare import ACCURACY_SCENES, Prepared, accuracy, prepare
 from sw.run.profile import machine_simulator
 from sw.verifier.verify import verify
 
@@ -57,7 +57,7 @@ def execute(
     netlist: Path | None = None,
     waves: Path | None = None,
     accuracy_scenes: int = 0,
-    on_progress: Report = silent,
+    on_progress: Progress = silent,
 ) -> RunResult:
     """Run every picture under every task on one machine, back to back, and verify each frame.
 
@@ -90,12 +90,11 @@ def execute(
     simulator = machine_simulator(program.config, sdram=sdram, netlist=netlist)
     on_progress("build", 1.0, "")
     frames = [Frame(task=task, image=picture.image) for picture in pictures for task in tasks]
-    follow = _Follower(program, frames, on_progress)
     outcomes = []
     with ThreadPoolExecutor(1) as beside:
         # The models compute beside the simulation, so many frames ahead as memory should hold.
         expected = deque(beside.submit(_expect, prepared, frame, memory) for frame in frames[:MODELS_AHEAD])
-        results = run_machine(program, frames, memory_settings=memory, simulator=simulator, on_progress=follow)
+        results = run_machine(program, frames, memory_settings=memory, simulator=simulator, on_progress=on_progress)
         on_progress("simulate", 1.0, "")
         for number, (frame, result) in enumerate(zip(frames, results, strict=True)):
             on_progress("verify", number / len(frames), program.model.tasks[frame.task].name)
@@ -142,7 +141,7 @@ def run(
     waves: bool = False,
     out: Path | str | None = None,
     accuracy_scenes: int = ACCURACY_SCENES,
-    on_progress: Report = silent,
+    on_progress: Progress = silent,
 ) -> RunResult:
     """Everything that ``tessera run`` does: see its help for the parameters; ``out`` None writes no report."""
     prepared = prepare(model, preset, activation_width, routing, calibration=calibration, on_progress=on_progress)
@@ -173,24 +172,6 @@ def choose_pictures(prepared: Prepared, image: Path | str | None, scene: int, fr
     if image is not None:
         return [load_picture(image, model)] * frames
     return [scene_picture(model, scene + number) for number in range(frames)]
-
-
-class _Follower:
-    """Turns the simulator's progress into a fraction of all ideal cycles, by the commands that are finished."""
-
-    def __init__(self, program: Program, frames: Sequence[Frame], report: Report) -> None:
-        self._program, self._frames, self._report = program, frames, report
-        self._whole = [bound.total(program, frame.task).ideal_cycles for frame in frames]
-
-    def __call__(self, progress: Progress) -> None:
-        task = self._frames[progress.frame].task
-        commands = self._program.commands
-        done = sum(c.ideal_cycles for c in commands[: progress.command] if c.runs(task))
-        name = commands[min(progress.command, len(commands) - 1)].name
-        speed = progress.cycle / max(progress.seconds, 1e-9)
-        detail = f"{self._program.model.tasks[task].name} {name}, {speed / 1000:,.0f} kcycles/s"
-        fraction = (sum(self._whole[: progress.frame]) + done) / max(1, sum(self._whole))
-        self._report("simulate", fraction, detail)
 
 
 class _Expected(NamedTuple):
@@ -264,7 +245,7 @@ def _window(
     outcomes: Sequence[FrameOutcome],
     memory: Memory,
     path: Path,
-    on_progress: Report,
+    on_progress: Progress,
 ) -> bool:
     """Record the waves around the first mismatch, if there is one."""
     wrong = next((outcome for outcome in outcomes if not outcome.bit_exact), None)

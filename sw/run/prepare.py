@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from common.files import CACHE, file_aside, keep_newest, remembered, source_digest
+from common.progress import Progress, silent, within
 from golden import checkpoint
 from golden.checkpoint import Checkpoint
 from golden.integer import storage
@@ -36,13 +36,6 @@ ACCURACY_SCENES = 100
 """Held-out scenes of the accuracy that a run reports."""
 
 _KEPT = 12  # quantised models
-
-Report = Callable[[str, float, str], None]
-"""Progress of a run: stage, its fraction done, a few words on where it is."""
-
-
-def silent(stage: str, fraction: float, detail: str) -> None:
-    """Report nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +92,7 @@ def prepare(
     routing: str | None = None,
     *,
     calibration: Calibration = Calibration.MAX,
-    on_progress: Report = silent,
+    on_progress: Progress = silent,
 ) -> Prepared:
     """Load a checkpoint (or make a seeded model), quantise it for a preset's formats and compile it.
 
@@ -131,10 +124,10 @@ def prepare(
     )
 
 
-def load(model: str | Path, routing: str | None = None, *, on_progress: Report = silent) -> tuple[Path, Checkpoint]:
+def load(model: str | Path, routing: str | None = None, *, on_progress: Progress = silent) -> tuple[Path, Checkpoint]:
     """Find a model's file and read it; see :func:`prepare` for parameters and errors."""
     on_progress("load", 0.0, str(model))
-    path = find_model(model, routing, progress=lambda done: on_progress("load", done, f"making {model}, seeded"))
+    path = find_model(model, routing, on_progress=on_progress)
     loaded = checkpoint.load(path)
     check_routing(loaded, routing)
     on_progress("load", 1.0, str(path))
@@ -148,7 +141,7 @@ def quantised_model(
     *,
     images: NDArray[np.uint8] | None = None,
     calibration: Calibration = Calibration.MAX,
-    on_progress: Report = silent,
+    on_progress: Progress = silent,
 ) -> QuantisedModel:
     """``model`` quantised for ``numerics``, remembered by the content of the checkpoint at ``path``.
 
@@ -164,9 +157,7 @@ def quantised_model(
         return storage.load(kept)
     if images is None:
         images = calibration_images(model)
-    quantised = quantise(
-        model, images, numerics, calibration=calibration, progress=lambda done: on_progress("quantise", done, "")
-    )
+    quantised = quantise(model, images, numerics, calibration=calibration, on_progress=on_progress)
     with file_aside(kept) as aside:
         storage.save(aside, quantised)
     keep_newest(CACHE, "quantised-*.safetensors", _KEPT)
@@ -180,7 +171,7 @@ def compile_file(
     routing: str | None = None,
     *,
     calibration: Calibration = Calibration.MAX,
-    on_progress: Report = silent,
+    on_progress: Progress = silent,
 ) -> Program:
     """Compile a model by name, a checkpoint, or a file of ``tessera quantize``."""
     path = Path(model)
@@ -215,7 +206,7 @@ def accuracy(
     *,
     scenes: int = ACCURACY_SCENES,
     calibration: Calibration = Calibration.MAX,
-    on_progress: Report = silent,
+    on_progress: Progress = silent,
 ) -> dict | None:
     """Held-out mIoU and depth RMSE of float and integer model, remembered by the content of the checkpoint at ``path``.
 
@@ -228,17 +219,17 @@ def accuracy(
     return remembered(
         "accuracy",
         [_content(path), quantised.activation_width, quantised.residual_width, scenes, calibration],
-        lambda: float_and_integer(model, quantised, scenes, lambda done: on_progress("accuracy", done, "")),
+        lambda: float_and_integer(model, quantised, scenes, within(on_progress, "accuracy", detail="")),
     )
 
 
 def float_and_integer(
-    model: VisionTransformer, quantised: QuantisedModel, scenes: int, progress: Callable[[float], None] | None = None
+    model: VisionTransformer, quantised: QuantisedModel, scenes: int, on_progress: Progress = silent
 ) -> dict:
     """Scores on the first held-out scenes: ``scenes``, and ``float`` and ``integer`` as :class:`Scores` gives them."""
     widths = {"activation_width": quantised.activation_width, "residual_width": quantised.residual_width}
     data = ProceduralScenes(scenes, model.config.image_height, model.config.image_width)
     integers = {"integer": IntegerModel(quantised, Numerics(**widths))}
     scorer = Scorer(model, integers, CLASS_NAMES, range(len(model.config.tasks)))
-    tallies = score(scorer, data, range(scenes), progress=progress)
+    tallies = score(scorer, data, range(scenes), on_progress=on_progress)
     return {"scenes": scenes, **{name: tallies[name].scores.to_dict() for name in (FLOAT, "integer")}}

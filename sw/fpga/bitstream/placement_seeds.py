@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from common.cache import Cache, digest
 from common.files import move_file, write_json
+from common.progress import Progress
 from sw.fpga.synthesis.cost import SynthesisError
 from sw.fpga.synthesis.nextpnr import ROUTER, STARTS, place_and_route, settings, tuned
 from sw.fpga.synthesis.yosys import NETLIST
@@ -22,9 +23,6 @@ PINS, CONFIGURATION, RESULT = "pins.lpf", "configuration.txt", "route.json"
 MARGIN = 1.02
 """What nextpnr is asked for over what is needed: its router's view of the delays is a little kinder than the last word
 (79.8 MHz when it had nothing left to do for 80)."""
-
-OnRoutes = Callable[[float, str], None]
-"""Called with the share of all seeds' work that is done, and a word on each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +50,9 @@ class Placement:
 
 
 def route_seeds(
-    placement: Placement, seeds: Sequence[int], jobs: int, work: Path, cache: Cache, report: OnRoutes
+    placement: Placement, seeds: Sequence[int], jobs: int, work: Path, cache: Cache, on_progress: Progress
 ) -> list[dict[str, Any]]:
-    """Place and route for each seed, ``jobs`` at once.
+    """Place and route for each seed, ``jobs`` at once; ``on_progress`` is told of the stage ``routing``.
 
     Returns
     -------
@@ -70,16 +68,16 @@ def route_seeds(
     """
     shares, stages, lock = dict.fromkeys(seeds, 0.0), dict.fromkeys(seeds, "waiting"), threading.Lock()
 
-    def told(seed: int, stage: str, share: float) -> None:
-        with lock:
-            # Another start begins anew; a bar should not go back.
-            stages[seed], shares[seed] = stage, max(shares[seed], share)
-            words = ", ".join(f"seed {number}: {word}" for number, word in stages.items())
-            report(sum(shares.values()) / len(shares), words)
-
     def route(seed: int) -> dict[str, Any]:
+        def told(stage: str, share: float, detail: str) -> None:
+            with lock:
+                # Another start begins anew; a bar should not go back.
+                stages[seed], shares[seed] = f"{stage} {detail}".rstrip(), max(shares[seed], share)
+                words = ", ".join(f"seed {number}: {word}" for number, word in stages.items())
+                on_progress("routing", sum(shares.values()) / len(shares), words)
+
         def make(folder: Path) -> None:
-            told(seed, "reading", 0.0)
+            told("reading", 0.0, "")
             name = f"seed_{seed}"
             result = place_and_route(
                 work,
@@ -89,7 +87,7 @@ def route_seeds(
                 device=placement.device,
                 options=("--lpf", PINS, "--textcfg", f"{name}.txt"),
                 name=name,
-                progress=lambda stage, share: told(seed, f"{stage} {share:.0%}", share),
+                on_progress=told,
             )
             move_file(work / f"{name}.txt", folder / CONFIGURATION)
             write_json(folder / RESULT, result)
@@ -97,9 +95,9 @@ def route_seeds(
         try:
             folder = cache.get("route", placement.route_key(seed), make)
         except SynthesisError as error:
-            told(seed, "failed", 1.0)
+            told("failed", 1.0, "")
             return {"seed": seed, "met": False, "error": str(error)}
-        told(seed, "done", 1.0)
+        told("done", 1.0, "")
         result = json.loads((folder / RESULT).read_text())
         result["constraints"] = {n: min(mhz, placement.frequency_mhz) for n, mhz in result["constraints"].items()}
         met = all(result["clocks"][name] >= wanted for name, wanted in result["constraints"].items())

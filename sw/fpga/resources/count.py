@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 
 from common.cache import digest, sources
 from common.files import CACHE, write_json
 from common.paths import PROJECT_ROOT
+from common.progress import Progress, silent
 from common.tools import tool_versions
 from sw.fpga.synthesis.cost import FAMILIES, RESOURCES, count
 from sw.fpga.synthesis.units import MACHINE, TOP, Units
@@ -30,7 +31,7 @@ _RESET = "_reset"
 def count_units(
     design: str,
     name: str,
-    told: Callable[[str], None],
+    on_progress: Progress,
     *,
     units: Units = MACHINE,
     leave_out: Collection[str] = (),
@@ -43,8 +44,8 @@ def count_units(
         RTLIL, elaborated for the ECP5, with a module ``top``.
     name:
         Of the folder that scripts and logs stay in.
-    told:
-        Called with what begins and how long it took.
+    on_progress:
+        Callback; the stage is ``name``, the detail what begins and how long it took.
     units, leave_out:
         Which modules are units, and units that need not be counted.
 
@@ -63,16 +64,16 @@ def count_units(
     }
     missing = [unit for unit, file in files.items() if not file.is_file()]
     if missing:
-        told(f"{name}: {len(missing)} of {len(files)} units to map")
+        on_progress(name, 0.0, f"{len(missing)} of {len(files)} units to map")
         known = {unit for unit in texts if unit not in missing and unit != TOP}
         _count(units, units.without(design, known), _WORK / name, known, files)
-        told(f"{name}: done in {time.monotonic() - start:.0f} s")
+        on_progress(name, 1.0, f"done in {time.monotonic() - start:.0f} s")
     return _without_resets({unit: json.loads(file.read_text()) for unit, file in files.items()})
 
 
 def _count(units: Units, design: str, work: Path, known: set[str], files: dict[str, Path]) -> None:
     """Map a design of which some units are boxes, and remember the cells of the others."""
-    statistics, _ = synthesise(design, work, lambda stage, share: None, core=units.core, apart=units.apart)
+    statistics, _ = synthesise(design, work, silent, core=units.core, apart=units.apart)
     counted = count(units.without_boxes(statistics, known), FAMILIES["ecp5"])
     for module, cells in counted.items():
         write_json(files[module.rpartition(".")[2]], cells)

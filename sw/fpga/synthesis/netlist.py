@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from amaranth.back import rtlil
@@ -11,6 +10,7 @@ from amaranth.back import rtlil
 from common.cache import Cache, digest, sources
 from common.files import write_text
 from common.paths import PROJECT_ROOT
+from common.progress import Progress, silent, within
 from common.tools import tool_versions
 from hw.accelerator import Accelerator
 from hw.config import AcceleratorConfig
@@ -22,7 +22,7 @@ _WORK = PROJECT_ROOT / "build" / "netlist"
 _FILE = "netlist.v"
 
 
-def netlist(config: AcceleratorConfig, report: Callable[[float, str], None]) -> Path:
+def netlist(config: AcceleratorConfig, on_progress: Progress = silent) -> Path:
     """Synthesise a machine for the ECP5 and return its cells as Verilog, with models of the cells.
 
     The machine has its trace ports, so that every tensor can be looked at; they are outputs of what is there anyhow.
@@ -31,8 +31,8 @@ def netlist(config: AcceleratorConfig, report: Callable[[float, str], None]) -> 
     ----------
     config:
         Sizes of the machine.
-    report:
-        Called with the share that is done and the stage that begins.
+    on_progress:
+        Callback for the stage ``synthesis``.
 
     Raises
     ------
@@ -43,14 +43,14 @@ def netlist(config: AcceleratorConfig, report: Callable[[float, str], None]) -> 
     key = digest([sources("hw/**/*.py", "sw/fpga/synthesis/*"), config.to_dict(), tool])
 
     def make(into: Path) -> None:
-        report(0.0, "elaborating")
+        on_progress("synthesis", 0.0, "elaborating")
         design = rtlil.convert(Accelerator(config, trace=True), name="top", emit_src=False, platform=Ecp5())
         work = _WORK / config.name
-        synthesise(design, work, lambda stage, share: report(share, stage), netlist=True)
+        synthesise(design, work, within(on_progress, "synthesis"), netlist=True)
         write_verilog(work, "accelerator", _FILE)
         shutil.copy(work / _FILE, into)
 
     made = Cache().get("netlist", key, make) / _FILE
     write_text(_WORK / f"{config.name}.v", simulation_source(made.read_text()))
-    report(1.0, "")
+    on_progress("synthesis", 1.0, "")
     return _WORK / f"{config.name}.v"

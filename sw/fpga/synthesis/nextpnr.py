@@ -8,20 +8,18 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from common.files import write_text
+from common.progress import Progress, silent
 from sw.fpga.synthesis.cost import SynthesisError
 from sw.fpga.synthesis.yosys import NETLIST
 
 DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")
 """The LFE5U-85F of the ULX3S, slowest speed grade."""
-
-Progress = Callable[[str, float], None]
-"""Called with the stage and the share of the work that is done."""
 
 PATIENCE = 100
 """Rounds without progress after which the router is stopped; routes that came to an end took 41 to 195 in all."""
@@ -93,7 +91,7 @@ def place_and_route(
     device: Sequence[str] = DEVICE,
     options: Sequence[str] = (),
     name: str = "route",
-    progress: Progress | None = None,
+    on_progress: Progress = silent,
 ) -> dict[str, Any]:
     """Place and route ``work/netlist.json`` (``sw.fpga.synthesis.yosys.synthesise(..., netlist=True)``).
 
@@ -116,8 +114,8 @@ def place_and_route(
         any pins are taken.
     name:
         Of log and report. The log of a start that was given up is kept with the start behind the name.
-    progress:
-        Told how far it is.
+    on_progress:
+        Callback for the steps of nextpnr. Their fractions are of the whole job; the detail is the same in percent.
 
     Returns
     -------
@@ -140,7 +138,7 @@ def place_and_route(
         start, last = seed + number * APART, number == starts - 1
         chosen = settings(frequency_mhz=frequency_mhz, seed=start, device=device, judged=not last)
         try:
-            _run(work, name, (*chosen, "--report", report.name, *options), progress, judged=not last)
+            _run(work, name, (*chosen, "--report", report.name, *options), on_progress, judged=not last)
             break
         except _Unpromising as reason:
             given_up.append({"start": start, "why": str(reason)})
@@ -151,7 +149,7 @@ def place_and_route(
     return {**result, "seed": seed, "start": start, "given_up": given_up, "seconds": seconds}
 
 
-def _run(work: Path, name: str, arguments: Sequence[str], progress: Progress | None, *, judged: bool) -> None:
+def _run(work: Path, name: str, arguments: Sequence[str], on_progress: Progress, *, judged: bool) -> None:
     """Run nextpnr on ``work/netlist.json``; raises SynthesisError with its errors when it fails.
 
     If it is ``judged``, a start that does not look promising is given up (raises _Unpromising).
@@ -173,8 +171,8 @@ def _run(work: Path, name: str, arguments: Sequence[str], progress: Progress | N
         try:
             for line in process.stdout:
                 last = [*last[-4:], line.strip()]
-                if steps.read(line) and progress:
-                    progress(steps.stage, steps.share)
+                if steps.read(line):
+                    on_progress(steps.stage, steps.share, f"{steps.share:.0%}")
                 if judged and steps.objection:
                     raise _Unpromising(steps.objection)
                 if steps.vain:

@@ -18,11 +18,12 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from common.progress import Progress, silent
 from sw.fpga.synthesis.cost import SynthesisError, unit_name
 from sw.fpga.synthesis.recipes import FLOWS, Flow
 
@@ -55,9 +56,6 @@ _COMPARISONS = "comparisons.v"
 NETLIST = "netlist.json"
 """File that nextpnr reads."""
 
-Progress = Callable[[str, float], None]
-"""Called with the stage that begins and the share of the work that is done."""
-
 _ABC9_PACE = 10
 """Progress in the last stage: each module brings a tenth of what is left; how many there are is not known."""
 
@@ -73,8 +71,8 @@ class MemoryUse:
     kind: str
 
 
-def _run(work: Path, name: str, script: Sequence[str], progress: Progress) -> None:
-    """Run a script in ``work``; lines that begin with @ report progress. Raises SynthesisError when Yosys fails.
+def _run(work: Path, name: str, script: Sequence[str], on_progress: Progress) -> None:
+    """Run a script in ``work``; lines that begin with @ name a stage. Raises SynthesisError when Yosys fails.
 
     The last stage is the longest; in it, every module that goes to ABC9 is reported too.
     """
@@ -90,10 +88,10 @@ def _run(work: Path, name: str, script: Sequence[str], progress: Progress) -> No
             if line.startswith("@"):
                 first, _, stage = line[1:].strip().partition(" ")
                 share = float(first)
-                progress(stage, share)
+                on_progress(stage, share, "")
             elif found := re.match(r"Extracted .* from module `(\S+)'", line):
                 share += (1 - share) / _ABC9_PACE
-                progress(f"{stage}: {unit_name(found[1])}", share)
+                on_progress(stage, share, unit_name(found[1]))
     if process.returncode:
         log = (work / f"{name}.log").read_text().splitlines() if (work / f"{name}.log").is_file() else []
         errors = [line for line in log if "ERROR" in line] or log[-5:]
@@ -203,11 +201,11 @@ def _misplaced(memories: Sequence[MemoryUse]) -> list[str]:
     ]
 
 
-def check(design: str, work: Path, progress: Progress, family: str = "ecp5") -> None:
+def check(design: str, work: Path, on_progress: Progress, family: str = "ecp5") -> None:
     """Refuse a design that must not be built: the first part of :func:`synthesise`, with its arguments and errors."""
     work.mkdir(parents=True, exist_ok=True)
     (work / "design.il").write_text(design)
-    _run(work, "check", _checks(FLOWS[family]), progress)
+    _run(work, "check", _checks(FLOWS[family]), on_progress)
     if faults := _faults(work):
         raise SynthesisError("the design must not be built:\n" + "\n".join(f"  {fault}" for fault in faults))
 
@@ -215,7 +213,7 @@ def check(design: str, work: Path, progress: Progress, family: str = "ecp5") -> 
 def synthesise(
     design: str,
     work: Path,
-    progress: Progress,
+    on_progress: Progress,
     *,
     family: str = "ecp5",
     core: str = "top",
@@ -231,8 +229,8 @@ def synthesise(
         Yosys reads this in a hundredth of the time.
     work:
         Folder for scripts, logs and intermediate designs.
-    progress:
-        Told what begins.
+    on_progress:
+        Callback for the steps of Yosys. Their fractions are of the whole job.
     family:
         Name in ``FLOWS``.
     core:
@@ -253,11 +251,11 @@ def synthesise(
         Dividers, latches, combinational loops, undriven or doubly driven wires, or memories in flip-flops; or a failure
         of Yosys.
     """
-    check(design, work, progress, family)
+    check(design, work, on_progress, family)
     flow = FLOWS[family]
     modules = re.findall(r"^module \\(\S+)", design, re.MULTILINE)
     (work / _COMPARISONS).write_bytes((Path(__file__).parent / _COMPARISONS).read_bytes())
-    _run(work, "map", _mapping(flow, modules, core, apart, netlist), progress)
+    _run(work, "map", _mapping(flow, modules, core, apart, netlist), on_progress)
     memories = _memories(work, flow)
     if misplaced := _misplaced(memories):
         raise SynthesisError("the design must not be built:\n" + "\n".join(f"  {line}" for line in misplaced))
@@ -267,7 +265,7 @@ def synthesise(
 def write_verilog(work: Path, name: str, file: str) -> None:
     """Write the ``NETLIST`` in ``work`` as Verilog into ``work/file``; its top module is called ``name`` there."""
     script = [f"read_json {NETLIST}", f"rename top {name}", f"write_verilog -noattr {file}"]
-    _run(work, "verilog", script, lambda stage, share: None)
+    _run(work, "verilog", script, silent)
 
 
 def _statistics(work: Path) -> dict[str, Any]:

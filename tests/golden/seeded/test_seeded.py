@@ -49,9 +49,9 @@ def test_equal_seeds_give_equal_weights_and_others_do_not() -> None:
 
 
 def test_progress_reaches_the_end() -> None:
-    seen: list[float] = []
-    seeded_model(replace(SMALL, layers=2, expert_layers=()), progress=seen.append)
-    assert seen == [0.5, 1.0]
+    seen: list[tuple[str, float, str]] = []
+    seeded_model(replace(SMALL, layers=2, expert_layers=()), on_progress=lambda *step: seen.append(step))
+    assert [fraction for _, fraction, _ in seen] == [0.5, 1.0]
 
 
 def test_a_router_without_a_gate_a_task_is_refused() -> None:

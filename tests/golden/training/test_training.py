@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from golden.config import M3VIT_BACKBONE, M3VIT_TINY, NANO, ModelConfig, Router
 from golden.scenes import scenes
 from golden.training.evaluation import evaluate
 from golden.training.recipes import RECIPES, Recipe
-from golden.training.training import Progress, segmentation_loss, train
+from golden.training.training import segmentation_loss, train
 
 MODELS = PROJECT_ROOT / "models"
 SMALL = replace(
@@ -37,9 +38,9 @@ QUICK = Recipe(steps=80, batch=8, pool=40, rate=5e-3, warmup=5, held_out=10, sav
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[Progress]]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[tuple[str, float, str]]]:
     out, seen = tmp_path_factory.mktemp("training") / "small.safetensors", []
-    return out, train(SMALL, out=out, seed=2, recipe=QUICK, report=seen.append), seen
+    return out, train(SMALL, out=out, seed=2, recipe=QUICK, on_progress=lambda *step: seen.append(step)), seen
 
 
 def curve(out: Path) -> list[dict[str, float]]:
@@ -47,13 +48,13 @@ def curve(out: Path) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
-def test_losses_fall(run: tuple[Path, dict[str, Any], list[Progress]]) -> None:
+def test_losses_fall(run: tuple[Path, dict[str, Any], list[tuple[str, float, str]]]) -> None:
     rows = curve(run[0])
     assert rows[-1]["segmentation"] < 0.8 * rows[0]["segmentation"]
     assert rows[-1]["depth"] < 0.5 * rows[0]["depth"]
 
 
-def test_writes_checkpoint_and_metrics(run: tuple[Path, dict[str, Any], list[Progress]]) -> None:
+def test_writes_checkpoint_and_metrics(run: tuple[Path, dict[str, Any], list[tuple[str, float, str]]]) -> None:
     out, result, _ = run
     loaded = checkpoint.load(out)
     assert loaded.config == SMALL and loaded.seed == 2 and loaded.data_version == scenes.DATA_VERSION
@@ -64,12 +65,12 @@ def test_writes_checkpoint_and_metrics(run: tuple[Path, dict[str, Any], list[Pro
             assert len(shares) == SMALL.experts and sum(shares) == pytest.approx(1, abs=1e-4)
 
 
-def test_reports_progress(run: tuple[Path, dict[str, Any], list[Progress]]) -> None:
+def test_reports_progress(run: tuple[Path, dict[str, Any], list[tuple[str, float, str]]]) -> None:
     seen = run[2]
-    last = {progress.stage: progress for progress in seen}
+    last = {stage: (fraction, detail) for stage, fraction, detail in seen}
     assert list(last) == ["scenes", "training", "evaluation"]
-    assert all(progress.fraction == 1 for progress in last.values())
-    assert last["training"].loss is not None and last["training"].seconds_left == 0
+    assert all(fraction == 1 for fraction, _ in last.values())
+    assert re.fullmatch(r"loss \d+\.\d{4}", last["training"][1])
 
 
 class _CutOff(Exception):
@@ -77,16 +78,16 @@ class _CutOff(Exception):
 
 
 def test_training_repeats_exactly_even_resumed(
-    run: tuple[Path, dict[str, Any], list[Progress]], tmp_path: Path
+    run: tuple[Path, dict[str, Any], list[tuple[str, float, str]]], tmp_path: Path
 ) -> None:
     out = tmp_path / "cut.safetensors"
 
-    def cut(progress: Progress) -> None:
-        if progress.stage == "training" and progress.fraction > 0.7:  # past the state after 50 of 80 steps
+    def cut(stage: str, fraction: float, detail: str) -> None:
+        if stage == "training" and fraction > 0.7:  # past the state after 50 of 80 steps
             raise _CutOff
 
     with pytest.raises(_CutOff):
-        train(SMALL, out=out, seed=2, recipe=QUICK, report=cut)
+        train(SMALL, out=out, seed=2, recipe=QUICK, on_progress=cut)
     assert checkpoint.load(out).metrics["unfinished"] and out.with_suffix(".resume").is_file()
     for changed in ({"recipe": replace(QUICK, rate=1e-3)}, {"seed": 3}):
         with pytest.raises(ValueError, match=r"left by another training \((rate|seed) .* there, .* here\)"):

@@ -11,6 +11,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import io, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from common.progress import silent
 from hw.boards.board import BOARDS, board
 from hw.boards.top import BoardTop, board_platform
 from hw.config import preset
@@ -47,7 +48,7 @@ def test_tops_are_designs_without_faults(name, tmp_path):
     """Nothing undriven or driven twice, no loop, no latch; each pin has a site, the oscillator a frequency."""
     target = board(name)
     design, constraints = files(target)
-    check(design, tmp_path, lambda stage, share: None)
+    check(design, tmp_path, silent)
     top = design[: design.index("module \\top.")]
     ports = set(re.findall(r"wire width \d+ (?:input|output|inout) \d+ +\\(\S+)", top))
     located = set(re.findall(r'LOCATE COMP "([^"\[]+)', constraints))
@@ -74,7 +75,7 @@ def test_a_clock_without_a_driver_would_be_seen(tmp_path):
     broken = re.sub(r"connect \\CLKOS \S+.*\n", "", design)
     assert broken != design
     with pytest.raises(SynthesisError, match="has no driver"):
-        check(broken, tmp_path, lambda stage, share: None)
+        check(broken, tmp_path, silent)
 
 
 def test_unknown_board():

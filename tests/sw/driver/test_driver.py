@@ -78,8 +78,11 @@ def expected(task: int, image: np.ndarray) -> np.ndarray:
 
 def test_a_picture_is_bit_exact(device):
     progress = []
-    device.load(PROGRAM, verify=True, on_bytes=lambda done, whole: progress.append((done, whole)))
-    assert progress == sorted(progress) and progress[-1] == (2 * len(PROGRAM.content),) * 2
+    device.load(PROGRAM, verify=True, on_progress=lambda *step: progress.append(step))
+    assert progress == sorted(progress, key=lambda step: step[1])
+    stage, fraction, detail = progress[-1]
+    whole = 2 * len(PROGRAM.content)
+    assert (stage, fraction) == ("load board", 1.0) and detail.startswith(f"{whole:,} of {whole:,} bytes, ")
     for seed, task in ((1, 0), (2, 1), (3, 0)):
         image = random_image(GEOMETRY, seed=seed)
         result = device.run(PROGRAM, task, image)
@@ -298,14 +301,14 @@ def test_a_port_that_goes_away_while_it_is_used():
         device = Device(SerialTransport(board.port, 3_000_000), answer_seconds=SIMULATED_SECONDS)
         pulled = []
 
-        def pull(done: int, whole: int) -> None:
+        def pull(stage: str, fraction: float, detail: str) -> None:
             if not pulled:
-                pulled.append(done)
+                pulled.append(int(detail.split()[0].replace(",", "")))
                 board.kill()
 
         began = time.monotonic()
         with pytest.raises(errors.LinkLost) as caught:
-            device.load(PROGRAM, on_bytes=pull)
+            device.load(PROGRAM, on_progress=pull)
         said = re.search(r"([\d,]+) of [\d,]+ bytes were written", str(caught.value))
         assert said and int(said[1].replace(",", "")) >= pulled[0] and board.port in str(caught.value)
         assert time.monotonic() - began < 10

@@ -78,8 +78,8 @@ def test_both_models_are_scored_and_progress_is_reported() -> None:
     integer = IntegerModel(quantised_model("mixed", 12), NUMERICS[12])
     data = ProceduralScenes(6, model.config.image_height, model.config.image_width)
     scorer = Scorer(model, {"integer": integer}, data.classes.names, (0, 1))  # type: ignore[union-attr]
-    found = score(scorer, data, range(6), progress=seen.append)
-    assert seen == [pytest.approx(4 / 6), 1.0] and found["integer"].pictures == 6
+    found = score(scorer, data, range(6), on_progress=lambda *step: seen.append(step))
+    assert [fraction for _, fraction, _ in seen] == [pytest.approx(4 / 6), 1.0] and found["integer"].pictures == 6
     ours, reference = found["integer"].scores, found[FLOAT].scores
     assert abs(reference.mean_iou - ours.mean_iou) < 0.05 and abs(reference.depth_rmse - ours.depth_rmse) < 2.0
     assert 0 < found["integer"].routing_changes < 0.1  # type: ignore[operator]

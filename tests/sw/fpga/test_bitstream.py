@@ -80,18 +80,18 @@ class Tools:
         self.calls.append("elaborate")
         return designs.BoardDesign(rtlil=f"{target.name} {config.name} {clock_hz}", constraints="LOCATE")
 
-    def synthesise(self, design, work, progress, **options):
+    def synthesise(self, design, work, on_progress, **options):
         self.calls.append("synthesise")
         work.mkdir(parents=True, exist_ok=True)
         netlist = {"modules": {"top": {"attributes": {"top": "1", "of": design}}, "LUT4": {}}}
         (work / "netlist.json").write_text(json.dumps(netlist))
         return {"modules": {"\\top": {"num_cells_by_type": self.cells}}}, []
 
-    def place_and_route(self, work, *, frequency_mhz, seed, starts, device, options, name, progress):
+    def place_and_route(self, work, *, frequency_mhz, seed, starts, device, options, name, on_progress):
         self.calls.append(f"route {seed}")
         if self.speed[seed] is None:
             raise SynthesisError("nextpnr failed: ERROR: Failed to route")
-        progress("placing", 0.5)
+        on_progress("placing", 0.5, "50%")
         modules = json.loads((work / "netlist.json").read_text())["modules"]
         assert (modules["top"]["settings"], modules["LUT4"]) == (ROUTER, {})
         target = next(target for target in preset_order() if target in modules["top"]["attributes"]["of"])

@@ -7,6 +7,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Cat, Module
 from amaranth.lib.wiring import Component, In, Out
 
+from common.progress import silent
 from hw.ecp5.platform import Ecp5
 from sw.fpga.measure import measure
 from sw.fpga.resources import count
@@ -58,10 +59,6 @@ def mapped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
     monkeypatch.setattr(count, "synthesise", noted)
     return designs
-
-
-def silent(text: str) -> None:
-    """Nobody is told."""
 
 
 def test_units_are_counted_as_in_the_whole_and_only_once(mapped: list[str], tmp_path: Path) -> None:

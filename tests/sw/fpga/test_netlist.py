@@ -10,6 +10,7 @@ import pytest
 from amaranth.back import rtlil
 from amaranth.lib import wiring
 
+from common.progress import silent
 from hw.config import AcceleratorConfig, preset
 from hw.ecp5.platform import Ecp5
 from hw.memory.scratchpad import Scratchpad
@@ -23,7 +24,7 @@ from sw.fpga.synthesis.yosys import synthesise, write_verilog
 def cells(unit: wiring.Component, work: Path) -> Design:
     """What Yosys makes of a unit, with the models of its cells."""
     design = rtlil.convert(unit, name="top", emit_src=False, platform=Ecp5())
-    synthesise(design, work, lambda stage, share: None, netlist=True)
+    synthesise(design, work, silent, netlist=True)
     write_verilog(work, "top", "netlist.v")
     text = simulation_source((work / "netlist.v").read_text())
     return Design(top="top", text=text, ports=describe_ports(unit))

@@ -3,6 +3,7 @@
 import pytest
 from amaranth.back import rtlil
 
+from common.progress import silent
 from hw.compute.gelu import Gelu
 from hw.config import preset
 from hw.ecp5.platform import Ecp5
@@ -15,7 +16,7 @@ from sw.fpga.synthesis.yosys import NETLIST, synthesise
 def test_a_unit_is_placed_and_routed(tmp_path):
     top = FewPins(Gelu(preset("tiny")))
     design = rtlil.convert(top, name="top", emit_src=False, platform=Ecp5())
-    synthesise(design, tmp_path, lambda stage, share: None, core=f"top.{CORE}", netlist=True)
+    synthesise(design, tmp_path, silent, core=f"top.{CORE}", netlist=True)
     route = place_and_route(tmp_path, frequency_mhz=50.0)
     assert route["clocks"].keys() == {"clk"} and route["clocks"]["clk"] > 50.0
     assert route["utilisation"]["MULT18X18D"]["used"] == 2 and route["utilisation"]["DP16KD"]["used"] == 1

@@ -10,6 +10,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 from rich.console import Console
 
+from common.progress import silent
 from golden.config import M3VIT_BACKBONE, NANO
 from hw.accelerator import Accelerator
 from hw.boards.on_chip_memory import OnChipMemory
@@ -220,7 +221,7 @@ UNKNOWN = """
 def test_what_amaranth_would_not_write_is_refused_too(content, words, tmp_path):
     wires = "wire input 1 \\a\nwire input 2 \\b\nwire output 3 \\out\nwire \\between\n"
     with pytest.raises(SynthesisError, match=words):
-        synthesise(f"module \\top\n{wires}{content}end\n", tmp_path, lambda stage, share: None)
+        synthesise(f"module \\top\n{wires}{content}end\n", tmp_path, silent)
 
 
 def test_cells_are_weighed():

@@ -35,9 +35,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_seeded_model_is_made_once_for_each_routing_and_says_what_it_is(here: Path) -> None:
-    seen: list[float] = []
-    path = find_model("m3vit-backbone", progress=seen.append)
-    assert path.parent == here / "made" and "balanced" in path.name and seen == [0.5, 1.0]
+    seen: list[tuple[str, float, str]] = []
+    path = find_model("m3vit-backbone", on_progress=lambda *step: seen.append(step))
+    assert path.parent == here / "made" and "balanced" in path.name
+    assert seen == [("load", done, "making m3vit-backbone, seeded") for done in (0.5, 1.0)]
     found = checkpoint.load(path)
     assert (found.weights, found.routing, found.seed) == ("seeded", "balanced", find.SEED)
     written = path.stat().st_mtime_ns
