@@ -12,7 +12,7 @@ import numpy as np
 from golden.config import ModelConfig, TaskConfig
 from golden.integer.model import IntegerModel
 from golden.integer.parameters import QuantisedModel
-from golden.model import seeded
+from golden.seeded.seeded import seeded_model
 from hw.config import AcceleratorConfig
 from hw.isa import COMMAND_BYTES, ErrorCode, Opcode, StallSource, decode, encode
 from program.commands import Command
@@ -152,7 +152,7 @@ class Subject:
         generator = np.random.default_rng(SEED)
         images = generator.integers(0, 256, (4, 3, MODEL.image_height, MODEL.image_width), dtype=np.uint8)
         self.image = images[0]
-        self.quantised = quantise(seeded(MODEL, SEED), images, config.numerics)
+        self.quantised = quantise(seeded_model(MODEL, SEED), images, config.numerics)
         self.program = compile_model(self.quantised, config)
         self._clean: FrameResult | None = None
 

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from golden.config import ModelConfig, TaskConfig
 from golden.integer.parameters import QuantisedModel
-from golden.model import VisionTransformer, seeded
+from golden.model import VisionTransformer
 from golden.scenes.scenes import generate_batch
 from hw.formats import Numerics
 from sw.quantiser.quantise import quantise
+from tests.helpers.random_weights import random_weights
 
 NUMERICS = {
     8: Numerics(activation_width=8, residual_width=18),
@@ -62,7 +63,7 @@ def images(count: int, first: int = 0) -> NDArray[np.uint8]:
 @cache
 def float_model(name: str, seed: int = 0) -> VisionTransformer:
     """A seeded model; shared, so not to be changed."""
-    return seeded(CONFIGS[name], seed)
+    return random_weights(CONFIGS[name], seed)
 
 
 @cache

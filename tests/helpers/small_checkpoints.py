@@ -7,7 +7,7 @@ from pathlib import Path
 
 from golden import checkpoint
 from golden.config import ModelConfig, TaskConfig
-from golden.model import seeded
+from tests.helpers.random_weights import random_weights
 
 SMALL = ModelConfig(
     name="small",
@@ -32,5 +32,5 @@ SMALL = ModelConfig(
 def save_small(path: Path, **changes: object) -> Path:
     """Write the model, with some of its geometry changed."""
     config = replace(SMALL, **changes)  # type: ignore[arg-type]
-    checkpoint.save(path, checkpoint.Checkpoint(model=seeded(config, 1), seed=1, data_version=1))
+    checkpoint.save(path, checkpoint.Checkpoint(model=random_weights(config, 1), seed=1, data_version=1))
     return path

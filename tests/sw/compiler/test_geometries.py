@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 
 from golden.config import ModelConfig, TaskConfig
 from golden.integer.model import IntegerModel
-from golden.model import seeded
 from sw.cli import app
 from sw.compiler.compile import compile_model
 from sw.quantiser.quantise import quantise
 from sw.run.prepare import machine
 from sw.verifier.verify import verify
 from tests.helpers import emulator
+from tests.helpers.random_weights import random_weights
 from tests.helpers.small_checkpoints import save_small
 
 EVEN = ModelConfig(
@@ -61,7 +61,7 @@ UNEVEN: dict[str, dict[str, int]] = {
 @pytest.mark.parametrize("preset", ["tiny", "ecp5-wide", "edge"])
 @pytest.mark.parametrize("kind", UNEVEN)
 def test_every_uneven_dimension_is_padded(kind: str, preset: str) -> None:
-    config, model = machine(preset), seeded(replace(EVEN, **UNEVEN[kind]), 3)  # type: ignore[arg-type]
+    config, model = machine(preset), random_weights(replace(EVEN, **UNEVEN[kind]), 3)  # type: ignore[arg-type]
     shape = (2, 3, model.config.image_height, model.config.image_width)
     images = np.random.default_rng(8).integers(0, 256, shape, np.uint8)
     quantised = quantise(model, images, config.numerics)

@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 from golden import checkpoint, metrics
 from golden.config import TaskConfig
 from golden.integer.model import IntegerModel
-from golden.model import seeded
 from sw.cli import app
 from sw.data.datasets import ProceduralScenes, Request, open_dataset, resized
 from sw.evaluate.evaluate import choose_data
@@ -23,6 +22,7 @@ from sw.results.scoring import FLOAT, Scorer, Tally, score
 from sw.run import prepare
 from tests.helpers.dataset_folders import write_cityscapes, write_nyud_folder, write_pascal_mt
 from tests.helpers.quantised_models import NUMERICS, float_model, quantised_model
+from tests.helpers.random_weights import random_weights
 from tests.helpers.small_checkpoints import SMALL, save_small
 
 FEATURES = TaskConfig(name="features", kind="features", channels=0, cells=0)
@@ -222,7 +222,7 @@ def test_a_broken_picture_is_named_and_nothing_is_written(tmp_path: Path, jobs: 
 
 def test_a_seeded_model_of_cityscapes_is_no_accident() -> None:
     """The reference of the test above must not be trivial: classes differ from pixel to pixel."""
-    net = seeded(replace(SMALL, tasks=STREETS), 1)
+    net = random_weights(replace(SMALL, tasks=STREETS), 1)
     image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, 16, 32), dtype=np.uint8))
     with torch.no_grad():
         assert len(np.unique(net(image, 0)[0].numpy().argmax(axis=0))) > 3

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 from golden import checkpoint
 from golden.config import TaskConfig
 from golden.integer.model import IntegerModel
-from golden.model import seeded
 from hw.config import preset
 from sw.cli import app
 from sw.compiler.compile import compile_model
@@ -22,6 +21,7 @@ from sw.models.importer import ImportProblems, Options, import_weights, to_check
 from sw.quantiser.quantise import calibration_images, quantise
 from sw.verifier.verify import verify
 from tests.helpers import emulator
+from tests.helpers.random_weights import random_weights
 from tests.helpers.small_checkpoints import SMALL
 from tests.helpers.timm_models import VisionTransformer, randomised
 
@@ -131,7 +131,7 @@ def test_programs_classify_bit_by_bit(mixed: bool) -> None:
     """The class token's head alone, and beside heads that read the patches."""
     tasks = TaskConfig(name="classes", kind="classification", channels=11, cells=1)
     config = replace(SMALL, tasks=(*SMALL.tasks, tasks, replace(tasks, name="more", channels=7)) if mixed else (tasks,))
-    model = seeded(config, 2)
+    model = random_weights(config, 2)
     pixels = np.random.default_rng(6).integers(0, 256, (4, 3, 16, 32), dtype=np.uint8)
     for name in ("tiny", "edge"):
         machine = preset(name)
