@@ -17,6 +17,7 @@ from torch import Tensor
 from common.files import file_aside
 from golden.config import ModelConfig
 from golden.model import VisionTransformer
+from golden.tensor_files import ordered
 
 FORMAT = "tessera-checkpoint-1"
 
@@ -71,7 +72,8 @@ def tool_versions() -> dict[str, str]:
 def save(path: str | Path, checkpoint: Checkpoint, *, half: bool = False) -> None:
     """Write ``checkpoint`` to ``path``: written aside, then renamed, so that readers never see half a file.
 
-    ``half`` stores half precision; the model should have been rounded to it. Loading gives float32 in either case.
+    Equal checkpoints give equal bytes. ``half`` stores half precision; the model should have been rounded to it.
+    Loading gives float32 in either case.
     """
     metadata = {
         "format": FORMAT,
@@ -88,7 +90,7 @@ def save(path: str | Path, checkpoint: Checkpoint, *, half: bool = False) -> Non
     if half:
         tensors = {name: value.half() for name, value in tensors.items()}
     with file_aside(path) as aside:
-        aside.write_bytes(serialise(tensors, metadata=metadata))
+        aside.write_bytes(ordered(serialise(tensors, metadata=metadata)))
 
 
 def build(config: ModelConfig, tensors: Mapping[str, Tensor], *, source: str) -> VisionTransformer:

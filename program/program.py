@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as serialise
 
 from common.files import file_aside
 from golden.config import ModelConfig
+from golden.tensor_files import ordered
 from hw.config import AcceleratorConfig
 from hw.isa import COMMAND_BYTES
 from program.commands import Command, CommandKind, Label, Phase, Span
@@ -121,7 +122,7 @@ class Program:
         return self.outputs[task].read(memory[self.map.output : self.map.output + self.map.output_bytes])
 
     def save(self, path: Path | str) -> None:
-        """Write everything to one safetensors file, whole or not at all."""
+        """Write everything to one safetensors file, whole or not at all; equal programs give equal bytes."""
         header = {
             "format": FORMAT,
             "model": self.model.to_dict(),
@@ -130,8 +131,9 @@ class Program:
             "map": asdict(self.map),
             "outputs": [asdict(output) for output in self.outputs],
         }
+        metadata = {"tessera_program": json.dumps(header)}
         with file_aside(path) as aside:
-            save_file({"content": self.content}, str(aside), metadata={"tessera_program": json.dumps(header)})
+            aside.write_bytes(ordered(serialise({"content": self.content}, metadata=metadata)))
 
     @classmethod
     def load(cls, path: Path | str) -> Program:

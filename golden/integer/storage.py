@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as serialise
 
 from common.files import file_aside
 from golden.config import ModelConfig
 from golden.integer import parameters
 from golden.integer.parameters import QuantisedModel
+from golden.tensor_files import ordered
 
 FORMAT = "tessera-quantised-1"
 
@@ -33,11 +34,12 @@ _CLASSES = {
 
 
 def save(path: str | Path, model: QuantisedModel) -> None:
-    """Write ``model`` to ``path``, whole or not at all."""
+    """Write ``model`` to ``path``, whole or not at all; equal models give equal bytes."""
     arrays: dict[str, np.ndarray] = {}
     structure = _pack(model, "model", arrays)
+    metadata = {"format": FORMAT, "structure": json.dumps(structure)}
     with file_aside(path) as aside:
-        save_file(arrays, aside, metadata={"format": FORMAT, "structure": json.dumps(structure)})
+        aside.write_bytes(ordered(serialise(arrays, metadata=metadata)))
 
 
 def load(path: str | Path) -> QuantisedModel:

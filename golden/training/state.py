@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,10 @@ class TrainingState:
         return rows, bool(self._generator.random() < 0.5)
 
     def save(self, path: Path, purpose: dict[str, Any]) -> None:
-        """Write the state; ``purpose`` (model, recipe, seed, tools) must be equal for whoever resumes."""
+        """Write the state; ``purpose`` (model, recipe, seed, tools) must be equal for whoever resumes.
+
+        Equal states give equal bytes: PyTorch would put the name of a file into it, and a buffer has none.
+        """
         content = {
             "purpose": purpose,
             "model": self.model.state_dict(),
@@ -50,8 +54,11 @@ class TrainingState:
             "noise": torch.get_rng_state(),
             "device_noise": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
         }
+        # Through a buffer: PyTorch writes the name of a file that it opens itself into the archive.
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
         with file_aside(path) as aside:
-            torch.save(content, aside)
+            aside.write_bytes(buffer.getbuffer())
 
     def load(self, path: Path, purpose: dict[str, Any]) -> None:
         """Take over a saved state.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,9 +79,13 @@ def command(
         "accuracy": scores,
     }
     storage.save(out, quantised)
+    report["quantised_sha256"] = hashlib.sha256(out.read_bytes()).hexdigest()
     write_json(out.with_suffix(".json"), report)
     _show(report)
-    console.print(f"Quantised model: {out}, numbers: {out.with_suffix('.json')}", soft_wrap=True)
+    console.print(
+        f"Quantised model: {out} (sha256 {report['quantised_sha256'][:12]}), numbers: {out.with_suffix('.json')}",
+        soft_wrap=True,
+    )
 
 
 def _show(report: dict[str, Any]) -> None:
