@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -27,6 +28,9 @@ _DISBELIEF = 0.125  # tokens an input that say as much as the assumption that in
 
 class Observation:
     """Magnitudes, moments and samples by tensor name.
+
+    A copy of the model computes in float64. Instruction sets differ in the last digits of a result, and in float32
+    these digits decide some of the rounded weights.
 
     Parameters
     ----------
@@ -59,7 +63,7 @@ class Observation:
         *,
         histograms: bool = False,
     ) -> None:
-        self.model = model
+        self.model = copy.deepcopy(model).double()
         self.magnitudes: dict[str, Magnitudes] = {}
         self._histograms = histograms
         self._sums: dict[str, tuple[Any, ...]] = {}  # number of rows, their sum, the sum of their products
@@ -121,7 +125,7 @@ class Observation:
         centred = rows - rows.mean(axis=-1, keepdims=True)
         normal = centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + LAYER_NORM_EPSILON)
         self._magnitudes(name, normal)
-        self._moments(name, torch.from_numpy(normal).float())
+        self._moments(name, torch.from_numpy(normal))
         self._samples[name].append(normal[generator.choice(len(normal), min(_SAMPLES, len(normal)), replace=False)])
 
     def _hidden(self, name: str, source: str, values: Tensor) -> None:

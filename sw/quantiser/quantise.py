@@ -111,10 +111,10 @@ def quantise(
 def _pixel_moments(model: VisionTransformer, images: NDArray[np.uint8]) -> Moments:
     config, (rows, columns) = model.config, model.config.grid
     parts = images.reshape(len(images), 3, rows, config.patch, columns, config.patch).transpose(0, 2, 4, 1, 3, 5)
-    pixels = parts.reshape(-1, config.patch_inputs).astype(np.float32) * PIXEL_SCALE
-    mean = pixels.mean(axis=0, dtype=np.float64)
-    centred = pixels - mean.astype(np.float32)
-    return Moments(mean, (centred.T @ centred).astype(np.float64) / len(pixels))
+    pixels = parts.reshape(-1, config.patch_inputs).astype(np.float64) * PIXEL_SCALE
+    mean = pixels.mean(axis=0)
+    centred = pixels - mean
+    return Moments(mean, centred.T @ centred / len(pixels))
 
 
 def calibration_images(model: VisionTransformer, indices: range = CALIBRATION_SCENES) -> NDArray[np.uint8]:

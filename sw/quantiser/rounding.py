@@ -1,7 +1,8 @@
 """Rounding of weights with feedback: what rounding one column adds to an output, later columns take off again.
 
 This is GPTQ (Frantar et al., ICLR 2023). Inputs of a layer are correlated, so errors of weights can cancel. What
-rounding adds on average is left to the bias.
+rounding adds on average is left to the bias. All of it is in float64: float32 rounds differently by instruction set,
+and would decide weights that lie near the middle of two integers.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ def round_with_feedback(values: Floats, covariance: Floats, limit: int) -> Float
     order = np.argsort(-variance, kind="stable")  # large inputs first, while many are left to make up for them
     damped = covariance[np.ix_(order, order)] + _DAMPING * variance.mean() * np.eye(len(order))
     # Row n of the upper factor of the inverse: how the inputs after n make up for an error of weight n.
-    answers = np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
-    answers /= np.diag(answers)[:, None]
-    left = values.T[order].astype(np.float32)  # (inputs, outputs)
+    answers = np.linalg.cholesky(np.linalg.inv(damped)).T
+    answers = answers / np.diag(answers)[:, None]
+    left = values.T[order]  # (inputs, outputs)
     result = np.empty(left.shape)
     for start in range(0, len(order), _BLOCK):
         stop = min(start + _BLOCK, len(order))
