@@ -5,6 +5,7 @@ The accelerator sees only the bytes; the table of tensors is for the verifier, t
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,6 +81,28 @@ class Program:
     map: MemoryMap
     content: np.ndarray
     outputs: tuple[Output, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal digits, of all that decides what the machine computes.
+
+        That is :attr:`content`, the number formats, the memory map, which the registers follow from, and the places of
+        the outputs. Names and the table of tensors decide nothing, so they have no part. Equal digests mean equal
+        results for the same picture.
+        """
+        rest = {
+            "formats": asdict(self.config.numerics),
+            "map": asdict(self.map),
+            "outputs": [(output.shape, output.row_bytes) for output in self.outputs],
+        }
+        hasher = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
+        hasher.update(self.content.tobytes())
+        return hasher.hexdigest()
+
+    @property
+    def short_digest(self) -> str:
+        """The first 12 digits of :attr:`digest`, for people to compare."""
+        return self.digest[:12]
 
     def picture(self, image: np.ndarray) -> np.ndarray:
         """The bytes of ``image``, uint8 (3, H, W), as they lie in the image region; ValueError if it is another."""

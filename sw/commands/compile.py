@@ -74,4 +74,4 @@ def command(
             f"{predicted:,} cycles predicted{balanced}",
             soft_wrap=True,
         )
-    console.print(f"Program: {out}", soft_wrap=True)
+    console.print(f"Program: {out}, digest {program.short_digest}", soft_wrap=True)

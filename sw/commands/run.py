@@ -197,6 +197,7 @@ def _summarise(result: RunResult) -> None:
         rows.append((f"{scores['scenes']} scenes: float", [_score(frame, scores["float"]) for frame in frames]))
         rows.append((f"{scores['scenes']} scenes: integer", [_score(frame, scores["integer"]) for frame in frames]))
     table("Verified against the integer golden model", ["", *heads], [(name, *cells) for name, cells in rows])
+    console.print(f"Program: digest {result.program.short_digest}")
     for frame in frames:
         if frame.trouble:
             console.print(

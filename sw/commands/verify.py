@@ -91,6 +91,7 @@ def _entry(result: RunResult) -> dict[str, Any]:
         "weights",
         "routing",
         "preset",
+        "program_digest",
         "activation_width",
         "residual_width",
         "git",

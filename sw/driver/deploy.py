@@ -193,6 +193,7 @@ def execute(
             "model": program.model.name,
             "weights": prepared.checkpoint.weights,
             "preset": program.config.name,
+            "program_digest": program.digest,
             "port": port,
             "requests_resent": device.link.resent,
             "tool_versions": tool_versions(),

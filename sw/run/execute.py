@@ -275,6 +275,7 @@ def _facts(prepared: Prepared, memory: Memory) -> dict[str, Any]:
         "weights": origin.weights,
         "routing": prepared.routing,
         "preset": config.name,
+        "program_digest": prepared.program.digest,
         "activation_width": config.numerics.activation_width,
         "residual_width": config.numerics.residual_width,
         "calibration": prepared.calibration,
