@@ -101,11 +101,15 @@ class Tally:
                 task: {layer: float(counts[0] / counts[1]) for layer, counts in layers.items()}
                 for task, layers in self.choices.items()
             },
-            "outputs": {
-                task: {"relative_l2": deviation.relative_l2, "cosine": deviation.cosine}
-                for task, deviation in self.outputs.items()
-            },
+            "outputs": self.outputs_to_dict(),
             "saturated": self.saturated,
+        }
+
+    def outputs_to_dict(self) -> dict[str, dict[str, float]]:
+        """Relative L2 error and cosine of each task's outputs against float, over all pictures."""
+        return {
+            task: {"relative_l2": deviation.relative_l2, "cosine": deviation.cosine}
+            for task, deviation in self.outputs.items()
         }
 
 

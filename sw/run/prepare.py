@@ -226,10 +226,18 @@ def accuracy(
 def float_and_integer(
     model: VisionTransformer, quantised: QuantisedModel, scenes: int, on_progress: Progress = silent
 ) -> dict:
-    """Scores on the first held-out scenes: ``scenes``, and ``float`` and ``integer`` as :class:`Scores` gives them."""
+    """Scores on the first held-out scenes.
+
+    Returns
+    -------
+    dict
+        ``scenes``; ``float`` and ``integer`` as :class:`Scores` gives them; ``outputs``, the integer model's error
+        against float over all scenes, by task.
+    """
     widths = {"activation_width": quantised.activation_width, "residual_width": quantised.residual_width}
     data = ProceduralScenes(scenes, model.config.image_height, model.config.image_width)
     integers = {"integer": IntegerModel(quantised, Numerics(**widths))}
     scorer = Scorer(model, integers, CLASS_NAMES, range(len(model.config.tasks)))
     tallies = score(scorer, data, range(scenes), on_progress=on_progress)
-    return {"scenes": scenes, **{name: tallies[name].scores.to_dict() for name in (FLOAT, "integer")}}
+    scores = {name: tallies[name].scores.to_dict() for name in (FLOAT, "integer")}
+    return {"scenes": scenes, **scores, "outputs": tallies["integer"].outputs_to_dict()}
