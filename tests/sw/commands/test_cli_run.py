@@ -68,6 +68,9 @@ def test_run_json_has_what_is_promised(finished: tuple[Path, str]) -> None:
         assert 1 <= attention["patches"] <= 8 and 0 < attention["own"] < 1 and 0 < attention["distance"] < 4
     assert 0 <= run["same_first_choice"]["layer01"] <= 1
     assert run["accuracy"]["scenes"] == 100
+    assert all(0 < run["accuracy"]["outputs"][task]["relative_l2"] < 0.5 for task in run["tasks"])
+    assert f"Program: digest {run['program_digest'][:12]}" in finished[1]
+    assert run["program_digest"] in (finished[0] / "report.html").read_text()
 
 
 def test_run_says_what_it_does_and_what_came_out(finished: tuple[Path, str]) -> None:
