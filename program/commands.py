@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from golden.config import layer_name
 from program.tensors import Tensor
@@ -127,6 +127,21 @@ class Command:
         """Name without the span: what the commands for other heads or tokens have in common with it."""
         layer = None if self.layer is None else layer_name(self.layer)
         return ".".join(part for part in (layer, self.kind, self.label.task) if part is not None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-compatible form."""
+        return {**vars(self), "label": asdict(self.label), "tensors": [tensor.to_dict() for tensor in self.tensors]}
+
+    @classmethod
+    def from_dict(cls, entry: dict[str, Any]) -> Command:
+        """The command that :meth:`to_dict` wrote."""
+        label, span = entry["label"], entry["label"]["span"]
+        typed = {
+            "label": Label(CommandKind(label["kind"]), span=Span(**span) if span else None, task=label["task"]),
+            "phase": Phase(entry["phase"]),
+            "tensors": tuple(Tensor.from_dict(tensor) for tensor in entry["tensors"]),
+        }
+        return cls(**{**entry, **typed})
 
     def runs(self, task: int) -> bool:
         """Whether the command runs when ``task`` is selected."""

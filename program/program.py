@@ -20,8 +20,7 @@ from golden.config import ModelConfig
 from golden.tensor_files import ordered
 from hw.config import AcceleratorConfig
 from hw.isa import COMMAND_BYTES
-from program.commands import Command, CommandKind, Label, Phase, Span
-from program.tensors import Tensor
+from program.commands import Command
 
 FORMAT = 2
 """Version of the program file."""
@@ -150,7 +149,7 @@ class Program:
             "format": FORMAT,
             "model": self.model.to_dict(),
             "config": self.config.to_dict(),
-            "commands": [asdict(command) for command in self.commands],
+            "commands": [command.to_dict() for command in self.commands],
             "map": asdict(self.map),
             "outputs": [asdict(output) for output in self.outputs],
         }
@@ -172,19 +171,8 @@ class Program:
         return cls(
             model=ModelConfig.from_dict(header["model"]),
             config=AcceleratorConfig.from_dict(header["config"]),
-            commands=tuple(_command(entry) for entry in header["commands"]),
+            commands=tuple(Command.from_dict(entry) for entry in header["commands"]),
             map=MemoryMap(**header["map"]),
             content=content,
             outputs=tuple(Output(**{**entry, "shape": tuple(entry["shape"])}) for entry in header["outputs"]),
         )
-
-
-def _command(entry: dict[str, Any]) -> Command:
-    label, span = entry["label"], entry["label"]["span"]
-    tensors = tuple(Tensor(**{**tensor, "shape": tuple(tensor["shape"])}) for tensor in entry["tensors"])
-    typed = {
-        "label": Label(CommandKind(label["kind"]), span=Span(**span) if span else None, task=label["task"]),
-        "phase": Phase(entry["phase"]),
-        "tensors": tensors,
-    }
-    return Command(**{**entry, **typed})

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from hw.config import AcceleratorConfig
+from program.tensors import Space
 
-SPACES = ("scratchpad", "residual", "score", "exponential", "query", "queue")
+SPACES: tuple[Space, ...] = ("scratchpad", "residual", "score", "exponential", "query", "queue")
 
 
 def record_types(config: AcceleratorConfig) -> dict[str, np.dtype]:

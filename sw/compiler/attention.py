@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from golden.integer.parameters import QuantisedAttention, QuantisedLayer, QuantisedLinear
 from hw.isa import Destination, Follow, Opcode, Unit
 from program.commands import CommandKind, Label, Phase, Span
-from program.tensors import Tensor
+from program.layouts.rows import Rows, RowsOf, Transposed
+from program.layouts.tiles import ExponentialTiles, QueryScales, ScoreTiles
+from program.tensors import Tensor, tensor_name
 from sw.compiler.emission import NOTHING, Emitter, Order, Product, span_of
 from sw.compiler.weights import pad_axis, parameter_bytes, spread
 from sw.cycles import bound
@@ -35,23 +35,23 @@ class AttentionLowering:
         self._emitter = emitter
         self._geometry, self._config, self._model = emitter.geometry, emitter.config, emitter.model
 
-    def attend(self, layer: QuantisedLayer, name: str, order: Order) -> None:
+    def attend(self, layer: QuantisedLayer, order: Order) -> None:
         """Emit one layer's attention, from LayerNorm, which runs in this ``order``, to the residual stream."""
         emitter, g, model, projection = self._emitter, self._geometry, self._model, layer.attention.projection
         emitter.phase = Phase.ATTENTION
-        normed = emitter.tensor(f"{name}.norm1", model.tokens, model.dim)
+        normed = emitter.rows("norm1", model.tokens, model.dim)
         emitter.norm(CommandKind.NORM1, layer.norm1, normed, order=order)
         rows = Follow.NORM
         for heads in emitter.plan.tiling.heads(g):
-            self._mix(layer.attention, normed, name, heads, follow=rows)
+            self._mix(layer.attention, normed.layout, heads, follow=rows)
             rows = Follow.NOTHING
         columns = spread(projection.weight, 1, model.head_dim, g.head_words * self._config.lanes)
         emitter.linear(
             Label(CommandKind.PROJECTION),
             Product(
                 linear=QuantisedLinear(**{**vars(projection), "weight": columns}),
-                tensor=emitter.residual(f"{name}.residual_attention"),
-                source=emitter.plan.bases[f"{name}.attention"],
+                tensor=emitter.residual("residual_attention"),
+                source=emitter.base("attention"),
                 words=g.heads_words,
                 steps=model.tokens,
                 destination=Destination.RESIDUAL_ADD,
@@ -59,13 +59,13 @@ class AttentionLowering:
             Order(after=Unit.ENGINE),
         )
 
-    def _mix(self, attention: QuantisedAttention, normed: Tensor, name: str, heads: range, *, follow: Follow) -> None:
+    def _mix(self, attention: QuantisedAttention, normed: Rows, heads: range, *, follow: Follow) -> None:
         """Q, K, V and attention of some heads; ``follow`` is of the first product."""
         emitter, g, model = self._emitter, self._geometry, self._model
         span = span_of("head", heads, model.heads)
-        q, k = (emitter.heads(f"{name}.{kind}", heads) for kind in ("q", "k"))
+        q, k = (emitter.heads(part, heads) for part in ("q", "k"))
         # The first group's weights come beside Q and K, the others' beside the attention before.
-        weights = None if follow else self._stage(attention.v, name, heads, span)
+        weights = None if follow else self._stage(attention.v, heads, span)
         for kind, linear, tensor, rows in (
             (CommandKind.QUERY, attention.q, q, follow),
             (CommandKind.KEY, attention.k, k, Follow.NOTHING),
@@ -84,27 +84,24 @@ class AttentionLowering:
                 ),
                 Order(after=NOTHING, follow=rows),
             )
-        weights = weights or self._stage(attention.v, name, heads, span)
-        value = self._value(attention.v, normed, weights, name, heads, span)
-        mixed = emitter.heads(f"{name}.attention", heads)
-        base, stride = mixed.base + heads.start * g.head_words, g.heads_words
-        extent = (model.tokens - 1) * stride + mixed.stride
-        mixed = Tensor(**{**vars(mixed), "base": base, "stride": stride, "extent": extent})
+        weights = weights or self._stage(attention.v, heads, span)
+        value = self._value(attention.v, normed, weights, heads, span)
+        mixed = emitter.heads("attention", heads, beside=True)
         emitter.emit(
             Opcode.ATTENTION,
             Label(CommandKind.ATTENTION, span),
-            *self._attention_tensors(name, heads),
+            *self._attention_tensors(heads),
             mixed,
             work=bound.attention(self._config, tokens=model.tokens, heads=len(heads), head_dim=model.head_dim),
             order=Order(after=Unit.ENGINE),
-            query_base=q.base,
-            query_stride=q.stride,
-            key_base=k.base,
-            key_stride=k.stride,
+            query_base=q.layout.base,
+            query_stride=q.layout.stride,
+            key_base=k.layout.base,
+            key_stride=k.layout.stride,
             value_base=value.base,
             value_stride=value.stride,
-            destination_base=mixed.base,
-            destination_stride=mixed.stride,
+            destination_base=mixed.layout.base,
+            destination_stride=mixed.layout.stride,
             tokens=model.tokens,
             heads=len(heads),
             head_words=g.head_words,
@@ -120,61 +117,34 @@ class AttentionLowering:
         channels = slice(heads.start * size, heads.stop * size)
         return QuantisedLinear(**{name: np.asarray(values)[channels] for name, values in vars(linear).items()})
 
-    def _attention_tensors(self, name: str, heads: range) -> tuple[Tensor, ...]:
+    def _attention_tensors(self, heads: range) -> tuple[Tensor, ...]:
         """Scores, exponentials and query scales: tiles of P queries through double buffers."""
         c, model = self._config, self._model
-        shape = (len(heads), model.tokens, model.tokens)
-        common: dict[str, Any] = {
-            "shape": shape,
-            "elements": c.elements,
-            "padding": None,
-            "first_row": heads.start,
-        }
-        scores = Tensor(
-            name=f"{name}.scores",
-            space="score",
-            layout="scores",
-            room=c.max_tokens,
-            extent=c.max_tokens + model.tokens,
-            lanes=c.elements,
-            **common,
-        )
-        room = c.attention_buffer(1) - c.attention_buffer(0)
-        exponentials = Tensor(
-            name=f"{name}.exponentials",
-            space="exponential",
-            layout="exponentials",
-            base=c.attention_buffer(0) + c.query_words,
-            room=room,
-            extent=room + self._geometry.token_words,
-            lanes=c.lanes,
-            signed=False,
-            **common,
+        tiles = {"elements": c.elements, "first_head": heads.start}
+        pairs = (len(heads), model.tokens, model.tokens)
+        halves = c.attention_buffer(0), c.attention_buffer(1)
+        exponentials = ExponentialTiles(
+            shape=pairs, lanes=c.lanes, base=halves[0] + c.query_words, room=halves[1] - halves[0], **tiles
         )
         scales = (
-            Tensor(
-                name=f"{name}.{part}",
-                space="query",
-                layout="queries",
-                base=2 * index,
-                room=1,
-                extent=2,
-                lanes=c.elements,
-                signed=False,
-                **{**common, "shape": shape[:2]},
-            )
+            self._emitter.tensor(part, "query", QueryScales(shape=pairs[:2], base=2 * index, **tiles))
             for index, part in enumerate(("query_multiplier", "query_shift"))
         )
-        return scores, exponentials, *scales
+        return (
+            self._emitter.tensor("scores", "score", ScoreTiles(shape=pairs, room=c.max_tokens, **tiles)),
+            self._emitter.tensor("exponentials", "exponential", exponentials),
+            *scales,
+        )
 
-    def _stage(self, linear: QuantisedLinear, name: str, heads: range, span: Span | None) -> Tensor:
+    def _stage(self, linear: QuantisedLinear, heads: range, span: Span | None) -> Rows:
         """Stage V's weights of some heads."""
         g = self._geometry
         if np.any(linear.bias):
-            raise ValueError(f"{name}.v has a bias; fold it into the projection's, as attention weights sum to 1")
+            name = tensor_name("v", self._emitter.layer)
+            raise ValueError(f"{name} has a bias; fold it into the projection's, as attention weights sum to 1")
         channels = len(heads) * g.head_words * self._config.lanes
         linear = self._emitter.pad_outputs(self._of_heads(linear, heads), channels, heads=True)
-        weights = self._emitter.tensor(f"{name}.v_weights", channels, self._model.dim)
+        weights = self._emitter.rows("v_weights", channels, self._model.dim, of=RowsOf.OUTPUTS)
         matrix = self._emitter.narrow(pad_axis(linear.weight, 1, g.dim_words * self._config.lanes))
         self._emitter.emit(
             Opcode.STAGE,
@@ -182,24 +152,29 @@ class AttentionLowering:
             weights,
             order=Order(after=NOTHING),
             **self._emitter.block(matrix.view(np.uint8).reshape(-1)),
-            destination_base=weights.base,
+            destination_base=weights.layout.base,
             words=channels * g.dim_words,
         )
-        return weights
+        return weights.layout
 
     def _value(
-        self, linear: QuantisedLinear, normed: Tensor, weights: Tensor, name: str, heads: range, span: Span | None
-    ) -> Tensor:
+        self, linear: QuantisedLinear, normed: Rows, weights: Rows, heads: range, span: Span | None
+    ) -> Transposed:
         """Multiply with the staged weights, roles swapped, so that V is written transposed."""
         g, model, channels = self._geometry, self._model, weights.shape[0]
         linear = self._emitter.pad_outputs(self._of_heads(linear, heads), channels, heads=True)
-        value = self._emitter.heads(f"{name}.v", heads)
-        changes = {"layout": "transposed", "stride": g.token_words, "extent": channels * g.token_words}
-        value = Tensor(**{**vars(value), **changes})
+        value = Transposed(
+            shape=(model.tokens, len(heads) * model.head_dim),
+            lanes=self._config.lanes,
+            stride=g.token_words,
+            base=self._emitter.base("v"),
+            block=model.head_dim,
+            first_channel=heads.start * model.head_dim,
+        )
         self._emitter.emit(
             Opcode.LINEAR,
             Label(CommandKind.VALUE, span),
-            value,
+            self._emitter.tensor("v", "scratchpad", value),
             work=bound.linear(
                 self._config,
                 macs=model.tokens * model.dim * len(heads) * model.head_dim,

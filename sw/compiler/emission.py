@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -11,13 +11,16 @@ from golden.integer.parameters import QuantisedLayerNorm, QuantisedLinear
 from hw.config import AcceleratorConfig
 from hw.isa import EVERYTHING, Destination, Follow, Opcode, Unit, encode
 from program.commands import Command, CommandKind, Label, Phase, Span
-from program.tensors import Tensor
+from program.layouts.base import Layout
+from program.layouts.rows import Rows, WideRows
+from program.tensors import Space, Tensor, tensor_name
 from sw.compiler.geometry import Geometry
 from sw.compiler.layout import Plan
 from sw.compiler.weights import StreamBuilder, chunked, pad_axis, padded, parameter_bytes, spread, tile_bytes
 from sw.cycles import bound
 from sw.cycles.bound import Work
 
+Placed = TypeVar("Placed", bound=Layout)
 ALL_TASKS = 0xFFFF
 NOTHING = Unit(0)
 """A command after nothing starts as soon as its unit takes it."""
@@ -146,46 +149,48 @@ class Emitter:
         block = chunked(block, self.config)
         return {"stream_address": self.stream.append(block), "stream_bytes": len(block)}
 
-    def tensor(self, name: str, rows: int, channels: int, *, base: int | None = None, **changes: Any) -> Tensor:
-        """Token-major tensor in the scratchpad, in the buffer of its name."""
-        words = self.geometry.words(channels)
-        fields: dict[str, Any] = {
-            "name": name,
-            "space": "scratchpad",
-            "shape": (rows, channels),
-            "base": self.plan.bases[name] if base is None else base,
-            "stride": words,
-            "extent": rows * words,
-            "lanes": self.config.lanes,
-        }
-        return Tensor(**{**fields, **changes})
+    def base(self, part: str) -> int:
+        """First scratchpad word of a tensor of the current layer."""
+        return self.plan.bases[tensor_name(part, self.layer)]
 
-    def residual(self, name: str, *, rows: range | None = None, **changes: Any) -> Tensor:
-        """The residual stream, or some ``rows`` of it."""
+    def tensor(self, part: str, space: Space, layout: Placed) -> Tensor[Placed]:
+        """A tensor of the current layer."""
+        return Tensor(part=part, layer=self.layer, space=space, layout=layout)
+
+    def rows(self, part: str, rows: int, channels: int, **fields: Any) -> Tensor[Rows]:
+        """Rows one after another in the scratchpad, in the buffer of their name."""
+        stride, lanes = self.geometry.words(channels), self.config.lanes
+        layout = Rows(shape=(rows, channels), lanes=lanes, stride=stride, base=self.base(part), **fields)
+        return self.tensor(part, "scratchpad", layout)
+
+    def residual(self, part: str, rows: range | None = None, kind: type[Rows] = Rows) -> Tensor[Rows]:
+        """The residual stream, or some ``rows`` of it, in a ``kind`` of layout."""
         words = self.geometry.dim_words
         rows = range(self.model.tokens) if rows is None else rows
-        return self.tensor(
-            name,
-            len(rows),
-            self.model.dim,
-            base=rows.start * words,
-            **{"space": "residual", "first_row": rows.start, **changes},
-        )
-
-    def heads(self, name: str, heads: range) -> Tensor:
-        """Q, K or the attention output of some ``heads``: every head starts at a word."""
-        g = self.geometry
-        words = len(heads) * g.head_words
-        return self.tensor(
-            name,
-            self.model.tokens,
-            len(heads) * self.model.head_dim,
+        layout = kind(
+            shape=(len(rows), self.model.dim),
+            lanes=self.config.lanes,
             stride=words,
-            extent=self.model.tokens * words,
+            base=rows.start * words,
+            first_row=rows.start,
+        )
+        return self.tensor(part, "residual", layout)
+
+    def heads(self, part: str, heads: range, *, beside: bool = False) -> Tensor[Rows]:
+        """Q, K or the attention output of some ``heads``: every head starts at a word.
+
+        With ``beside`` their rows hold the other heads, too; without, rows of these heads follow each other.
+        """
+        words = self.geometry.head_words
+        layout = Rows(
+            shape=(self.model.tokens, len(heads) * self.model.head_dim),
+            lanes=self.config.lanes,
+            stride=self.geometry.heads_words if beside else len(heads) * words,
+            base=self.base(part) + (heads.start * words if beside else 0),
             block=self.model.head_dim,
-            block_words=g.head_words,
             first_channel=heads.start * self.model.head_dim,
         )
+        return self.tensor(part, "scratchpad", layout)
 
     def pad_outputs(self, linear: QuantisedLinear, channels: int, heads: bool = False) -> QuantisedLinear:
         """Zero output channels appended, at the end or to every head."""
@@ -217,18 +222,19 @@ class Emitter:
 
         Returns where its block of the weight stream lies, for a later LINEAR to read it again as its ``block``.
         """
-        linear, tensor, words, steps = product.linear, product.tensor, product.words, product.steps
+        linear, words, steps = product.linear, product.words, product.steps
         channels = padded(len(linear.weight), self.config.lanes) if product.channels is None else product.channels
         if block is None:
             outputs = self.pad_outputs(linear, channels, product.heads)
             block = self.block(self.linear_block(outputs, words, product.wide))
         # Scores have a memory of their own, which their tile addresses.
-        addressed = product.destination != Destination.SCORE
+        layout = product.tensor.layout
+        base, stride = (layout.base, layout.stride) if isinstance(layout, Rows) else (0, 0)
         gelu_multiplier, gelu_shift = product.gelu or (0, 0)
         self.emit(
             Opcode.LINEAR,
             label,
-            tensor,
+            product.tensor,
             order=order,
             work=bound.linear(
                 self.config, macs=steps * linear.weight.size, steps=steps, stationary_rows=channels, words=words
@@ -243,8 +249,8 @@ class Emitter:
             stationary_stride=0,
             stationary_rows=channels,
             channels=channels,
-            destination_base=tensor.base if addressed else 0,
-            destination_stride=tensor.stride if addressed else 0,
+            destination_base=base,
+            destination_stride=stride,
             destination=product.destination,
             swapped=0,
             wide=int(product.wide),
@@ -258,8 +264,8 @@ class Emitter:
         self,
         kind: CommandKind,
         norm: QuantisedLayerNorm,
-        tensor: Tensor,
-        wide: Tensor | None = None,
+        tensor: Tensor[Rows],
+        wide: Tensor[WideRows] | None = None,
         *,
         order: Order = ALONE,
         skip: int = 0,
@@ -275,11 +281,11 @@ class Emitter:
             **self.block(shifts),
             source_base=skip * words,
             source_stride=words,
-            destination_base=tensor.base,
-            destination_stride=tensor.stride,
-            wide_base=wide.base if wide else 0,
-            wide_stride=wide.stride if wide else 0,
-            rows=tensor.shape[0],
+            destination_base=tensor.layout.base,
+            destination_stride=tensor.layout.stride,
+            wide_base=wide.layout.base if wide else 0,
+            wide_stride=wide.layout.stride if wide else 0,
+            rows=tensor.layout.shape[0],
             words=words,
             channels=self.model.dim,
             wide=int(wide is not None),

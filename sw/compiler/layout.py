@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import accumulate
 
 from hw.config import PRESETS
+from program.tensors import tensor_name
 from sw.compiler.geometry import Geometry, Tiling, tilings
 
 
@@ -16,12 +17,18 @@ class CapacityError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Buffer:
-    """A scratchpad region that is alive from phase ``start`` to phase ``end``, both included."""
+    """The scratchpad region of a tensor, alive from phase ``start`` to phase ``end``, both included."""
 
-    name: str
+    part: str
+    layer: int | None = None
     words: int
     start: int
     end: int
+
+    @property
+    def name(self) -> str:
+        """Name of the tensor."""
+        return tensor_name(self.part, self.layer)
 
     def overlaps(self, other: Buffer) -> bool:
         """Whether both are alive at some time."""
@@ -38,39 +45,40 @@ def buffers(geometry: Geometry, tiling: Tiling) -> list[Buffer]:
     Groups of heads go through phases 1 to 3 one after the other, blocks of tokens through 6 and 7, the last through 8.
     """
     model, g = geometry.model, geometry
-    table = [Buffer(name="pixels", words=model.patches * g.patch_words, start=0, end=1)]
+    table = [Buffer(part="pixels", words=model.patches * g.patch_words, start=0, end=1)]
     heads, tokens = len(tiling.heads(g)[0]), len(tiling.tokens(g)[0])
     grouped, blocked = heads < model.heads, tokens < model.tokens
     normed = 0 if tiling.pixels_apart else 7 - PHASES
 
-    def add(name: str, words: int, start: int, end: int) -> None:
-        table.append(Buffer(name=name, words=words, start=first + start, end=first + end))
+    def add(part: str, words: int, start: int, end: int) -> None:
+        table.append(Buffer(part=part, layer=layer, words=words, start=first + start, end=first + end))
 
+    layer: int | None
     for layer in range(model.layers):
-        first, prefix = layer * PHASES + 2, f"layer{layer:02d}"
+        first = layer * PHASES + 2
         channels = heads * g.head_words * g.config.lanes
-        add(f"{prefix}.norm1", model.tokens * g.dim_words, normed, 3 if grouped else 2)
-        add(f"{prefix}.q", model.tokens * heads * g.head_words, 1, 3)
-        add(f"{prefix}.k", model.tokens * heads * g.head_words, 1, 3)
+        add("norm1", model.tokens * g.dim_words, normed, 3 if grouped else 2)
+        add("q", model.tokens * heads * g.head_words, 1, 3)
+        add("k", model.tokens * heads * g.head_words, 1, 3)
         # The next group's weights come while this one's attention is computed.
-        add(f"{prefix}.v_weights", channels * g.dim_words, *((1, 3) if grouped else (2, 2)))
-        add(f"{prefix}.v", channels * g.token_words, 2, 3)
-        add(f"{prefix}.attention", model.tokens * g.heads_words, 1 if grouped else 3, 4)
+        add("v_weights", channels * g.dim_words, *((1, 3) if grouped else (2, 2)))
+        add("v", channels * g.token_words, 2, 3)
+        add("attention", model.tokens * g.heads_words, 1 if grouped else 3, 4)
         normed = 7 - PHASES
         if layer in model.expert_layers:
-            add(f"{prefix}.norm2", model.tokens * g.dim_words, 4, 7)
-            add(f"{prefix}.norm2_wide", model.tokens * 2 * g.dim_words, 4, 6)
-            add(f"{prefix}.expert_hidden", model.tokens * g.expert_words, 7, 7)
+            add("norm2", model.tokens * g.dim_words, 4, 7)
+            add("norm2_wide", model.tokens * 2 * g.dim_words, 4, 6)
+            add("expert_hidden", model.tokens * g.expert_words, 7, 7)
         elif blocked:
-            add(f"{prefix}.norm2", model.tokens * g.dim_words, 4, 7)
-            add(f"{prefix}.hidden", tokens * g.hidden_words, 6, 8)
+            add("norm2", model.tokens * g.dim_words, 4, 7)
+            add("hidden", tokens * g.hidden_words, 6, 8)
             normed = 8 - PHASES
         else:
-            add(f"{prefix}.norm2", model.tokens * g.dim_words, 4, 6)
-            add(f"{prefix}.hidden", model.tokens * g.hidden_words, 6, 7)
+            add("norm2", model.tokens * g.dim_words, 4, 6)
+            add("hidden", model.tokens * g.hidden_words, 6, 7)
     read = [len(g.head_tokens(task)) for task, entry in enumerate(model.tasks) if entry.kind != "features"]
     if read:
-        first = model.layers * PHASES + 2
+        first, layer = model.layers * PHASES + 2, None
         add("norm", max(read) * g.dim_words, 0, 1)
     return table
 
@@ -227,7 +235,7 @@ class Plan:
         if not problems:
             return
         g, config = self.geometry, self.geometry.config
-        kinds = {(buffer.name.rpartition(".")[2], buffer.words) for buffer in self.buffers.values()}
+        kinds = {(buffer.part, buffer.words) for buffer in self.buffers.values()}
         listing = [f"  {name}: {words} words" for name, words in sorted(kinds, key=lambda kind: (-kind[1], kind[0]))]
         cuts = f" {self.tiling.describe()}" if self.tiling != Tiling() else ""
         raise CapacityError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from golden.config import layer_name
 from golden.integer import functions
 from golden.integer.parameters import (
     QuantisedExperts,
@@ -14,6 +15,9 @@ from golden.integer.parameters import (
 )
 from hw.isa import Destination, Follow, Opcode, Unit
 from program.commands import CommandKind, Label, Phase
+from program.layouts.routed import Accumulated, QueueEntries, QueuePositions
+from program.layouts.rows import LastRows, Rows, RowsOf, WideRows
+from program.layouts.tiles import GateLogits
 from program.program import Output
 from program.tensors import Tensor
 from sw.compiler.attention import AttentionLowering
@@ -56,12 +60,12 @@ class Lowering:
             self.emitter.layer = index
             # Experts finish the rows of the residual stream in no order; and pixels may lie in LayerNorm's place.
             order = Order(after=NOTHING if rows else Unit.ENGINE, follow=rows)
-            self._attention.attend(layer, f"layer{index:02d}", order)
+            self._attention.attend(layer, order)
             if isinstance(layer.mlp, QuantisedExperts):
-                self._route(layer.norm2, layer.mlp, f"layer{index:02d}")
+                self._route(layer.norm2, layer.mlp)
                 rows = Follow.NOTHING
             else:
-                self._mlp(layer.norm2, layer.mlp, f"layer{index:02d}")
+                self._mlp(layer.norm2, layer.mlp)
                 rows = Follow.ENGINE
         self.emitter.layer = None
         self.emitter.phase = Phase.OUTPUT
@@ -69,14 +73,14 @@ class Lowering:
 
     def _embed(self) -> None:
         g, model = self._geometry, self._model
-        pixels = self.emitter.tensor("pixels", model.patches, model.patch_inputs, signed=False)
+        pixels = self.emitter.rows("pixels", model.patches, model.patch_inputs, signed=False, of=RowsOf.PATCHES)
         self.emitter.emit(
             Opcode.LOAD_IMAGE,
             Label(CommandKind.IMAGE),
             pixels,
             order=Order(after=NOTHING),
-            destination_base=pixels.base,
-            destination_stride=pixels.stride,
+            destination_base=pixels.layout.base,
+            destination_stride=pixels.layout.stride,
             patch=model.patch,
             grid_rows=model.grid[0],
             grid_columns=model.grid[1],
@@ -98,7 +102,7 @@ class Lowering:
             Product(
                 linear=self._quantised.patch_embedding,
                 tensor=self.emitter.residual("residual.embed", rows=range(1, model.tokens)),
-                source=pixels.base,
+                source=pixels.layout.base,
                 words=g.patch_words,
                 steps=model.patches,
                 destination=Destination.RESIDUAL_ADD,
@@ -111,20 +115,20 @@ class Lowering:
         """What GELU makes of a padded channel: the zero point."""
         return int(functions.gelu_activation(0, mlp.gelu_multiplier, mlp.gelu_shift, self._config.numerics))
 
-    def _mlp(self, norm: QuantisedLayerNorm, mlp: QuantisedMlp, name: str) -> None:
+    def _mlp(self, norm: QuantisedLayerNorm, mlp: QuantisedMlp) -> None:
         """The dense MLP, in blocks of tokens where its hidden layer does not fit on chip.
 
         The next LayerNorm, of all tokens, follows the rows of the last block: others were finished before.
         """
         g, model = self._geometry, self._model
         self.emitter.phase = Phase.MLP
-        normed = self.emitter.tensor(f"{name}.norm2", model.tokens, model.dim)
+        normed = self.emitter.rows("norm2", model.tokens, model.dim)
         self.emitter.norm(CommandKind.NORM2, norm, normed, order=Order(after=NOTHING, follow=Follow.ENGINE))
         first = second = None
         for rows in self._plan.tiling.tokens(g):
             span = span_of("token", rows, model.tokens)
-            hidden = self.emitter.tensor(
-                f"{name}.hidden",
+            hidden = self.emitter.rows(
+                "hidden",
                 len(rows),
                 model.mlp_hidden,
                 signed=False,
@@ -136,7 +140,7 @@ class Lowering:
                 Product(
                     linear=mlp.first,
                     tensor=hidden,
-                    source=normed.base + rows.start * g.dim_words,
+                    source=normed.layout.base + rows.start * g.dim_words,
                     words=g.dim_words,
                     steps=len(rows),
                     destination=Destination.ACTIVATION,
@@ -153,8 +157,8 @@ class Lowering:
                 Label(CommandKind.FC2, span),
                 Product(
                     linear=mlp.second,
-                    tensor=self.emitter.residual(f"{name}.residual", rows=rows),
-                    source=hidden.base,
+                    tensor=self.emitter.residual("residual", rows),
+                    source=hidden.layout.base,
                     words=g.hidden_words,
                     steps=len(rows),
                     destination=Destination.RESIDUAL_ADD,
@@ -164,36 +168,23 @@ class Lowering:
                 block=second,
             )
 
-    def _route(self, norm: QuantisedLayerNorm, mlp: QuantisedExperts, name: str) -> None:
+    def _route(self, norm: QuantisedLayerNorm, mlp: QuantisedExperts) -> None:
         g, model, c = self._geometry, self._model, self._config
         self.emitter.phase = Phase.EXPERTS
-        normed = self.emitter.tensor(f"{name}.norm2", model.tokens, model.dim)
-        wide = self.emitter.tensor(
-            f"{name}.norm2_wide",
-            model.tokens,
-            model.dim,
-            layout="wide",
-            stride=2 * g.dim_words,
-            extent=model.tokens * 2 * g.dim_words,
-        )
+        normed = self.emitter.rows("norm2", model.tokens, model.dim)
+        rows = (model.tokens, model.dim)
+        halves = WideRows(shape=rows, lanes=c.lanes, stride=2 * g.dim_words, base=self.emitter.base("norm2_wide"))
+        wide = self.emitter.tensor("norm2_wide", "scratchpad", halves)
         self.emitter.norm(CommandKind.NORM2, norm, normed, wide, order=Order(after=NOTHING, follow=Follow.ENGINE))
-        tiles = g.tiles(model.experts)
-        scores = Tensor(
-            name=f"{name}.gate_scores",
-            space="score",
-            shape=(model.tokens, model.experts),
-            layout="logits",
-            extent=tiles * model.tokens,
-            lanes=c.elements,
-            elements=c.elements,
-        )
+        logits = GateLogits(shape=(model.tokens, model.experts), elements=c.elements)
+        scores = self.emitter.tensor("gate_scores", "score", logits)
         for task, gate in enumerate(mlp.gates):
             self.emitter.linear(
                 Label(CommandKind.GATE, task=model.tasks[task].name),
                 Product(
                     linear=gate,
                     tensor=scores,
-                    source=wide.base,
+                    source=wide.layout.base,
                     words=2 * g.dim_words,
                     steps=model.tokens,
                     destination=Destination.SCORE,
@@ -202,47 +193,49 @@ class Lowering:
                 ),
                 Order(task_mask=1 << task, after=NOTHING, follow=Follow.NORM),
             )
+        fields = {"expert_indices": ("expert",), "expert_weights": ("weight",), "queues": ("position", "token")}
         choices = (model.tokens, model.top_k)
         self.emitter.emit(
             Opcode.GATE,
             Label(CommandKind.ROUTE),
             *(
-                Tensor(name=f"{name}.{part}", space="queue", shape=choices, layout="queue", lanes=1, signed=False)
-                for part in ("expert_indices", "expert_weights", "queues")
+                self.emitter.tensor(part, "queue", QueueEntries(shape=choices, fields=names))
+                for part, names in fields.items()
             ),
             order=Order(after=NOTHING, follow=Follow.ENGINE),
             tokens=model.tokens,
             experts=model.experts,
             top_k=model.top_k,
         )
-        self._experts(mlp, normed, name)
+        self._experts(mlp, normed.layout)
 
-    def _experts(self, mlp: QuantisedExperts, normed: Tensor, name: str) -> None:
+    def _experts(self, mlp: QuantisedExperts, normed: Rows) -> None:
         g, model, lanes = self._geometry, self._model, self._config.lanes
         gelu = {(expert.gelu_multiplier, expert.gelu_shift) for expert in mlp.experts}
         if len(gelu) != 1:
+            name = layer_name(self.emitter.layer or 0)
             raise ValueError(f"{name}: experts have {len(gelu)} GELU scales; quantise them with one for the layer")
         blocks = []
         for expert in mlp.experts:
             first = self.emitter.pad_outputs(expert.first, g.expert_words * lanes)
             second = self.emitter.pad_outputs(expert.second, g.dim_words * lanes)
             blocks += [self.emitter.linear_block(first, g.dim_words), self.emitter.linear_block(second, g.expert_words)]
-        hidden = self.emitter.tensor(
-            f"{name}.expert_hidden",
-            model.tokens,
-            model.expert_hidden,
-            layout="positions",
-            signed=False,
+        hidden = QueuePositions(
+            shape=(model.tokens, model.expert_hidden),
+            lanes=lanes,
+            stride=g.expert_words,
+            base=self.emitter.base("expert_hidden"),
             padding=self._hidden_padding(mlp.experts[0]),
+            signed=False,
         )
-        updates = self.emitter.residual(f"{name}.expert_residual", layout="accumulated")
+        updates = Accumulated(shape=(model.tokens, model.dim), lanes=lanes, stride=g.dim_words)
         each = len(blocks[0]) + len(blocks[1])
         self.emitter.emit(
             Opcode.EXPERTS,
             Label(CommandKind.EXPERTS),
-            hidden,
-            updates,
-            self.emitter.residual(f"{name}.residual", layout="last"),
+            self.emitter.tensor("expert_hidden", "scratchpad", hidden),
+            self.emitter.tensor("expert_residual", "residual", updates),
+            self.emitter.residual("residual", kind=LastRows),
             work=bound.experts(
                 self._config, routed=model.tokens * model.top_k, dim=model.dim, hidden=model.expert_hidden
             ),
@@ -276,35 +269,34 @@ class Lowering:
             masks[read] = masks.get(read, 0) | 1 << task
         for read, mask in masks.items():
             assert self._quantised.norm is not None
-            normed = self.emitter.tensor("norm", len(read), self._model.dim)
+            normed = self.emitter.rows("norm", len(read), self._model.dim, of=RowsOf.PATCHES)
             self.emitter.norm(
                 CommandKind.NORM, self._quantised.norm, normed, order=Order(task_mask=mask), skip=read.start
             )
         for task, head in enumerate(self._quantised.heads):
             if head is None:
-                name = f"layer{self._model.layers - 1:02d}.residual"
-                self._store(task, name, self._model.tokens, 0)
+                self._store(task, self._model.tokens, 0)
                 shape = (self._model.tokens, self._model.dim)
             else:
-                self._head(task, head, normed)
+                self._head(task, head, normed.layout)
                 shape = (len(self._geometry.head_tokens(task)), len(head.weight))
             row_bytes = 4 * self._geometry.output_words(task) * self._config.lanes
             self.outputs.append(Output(task=self._model.tasks[task].name, shape=shape, row_bytes=row_bytes))
         self.emitter.phase = Phase.CONTROL
         self.emitter.emit(Opcode.END, Label(CommandKind.END))
 
-    def _head(self, task: int, head: QuantisedLinear, normed: Tensor) -> None:
+    def _head(self, task: int, head: QuantisedLinear, normed: Rows) -> None:
         """Logits of as many tokens at a time as the residual memory holds."""
         words, room = self._geometry.dim_words, self._geometry.head_rows(task)
         tokens = len(self._geometry.head_tokens(task))
         for first in range(0, tokens, room):
             rows = min(room, tokens - first)
-            logits = self.emitter.tensor("head", rows, len(head.weight), base=0, space="residual", first_row=first)
+            logits = self._result(task, rows, first, 0)
             self.emitter.linear(
                 Label(CommandKind.HEAD, task=self._model.tasks[task].name),
                 Product(
                     linear=head,
-                    tensor=logits,
+                    tensor=self.emitter.tensor("head", "residual", logits),
                     source=normed.base + first * words,
                     words=words,
                     steps=rows,
@@ -312,16 +304,29 @@ class Lowering:
                 ),
                 Order(task_mask=1 << task),
             )
-            self._store(task, "head", rows, first)
+            self._store(task, rows, first)
 
-    def _store(self, task: int, name: str, rows: int, first: int) -> None:
+    def _result(self, task: int, rows: int, first: int, base: int) -> Rows:
+        """Some rows of a task's result, from token ``first`` of those on that its head reads, at a word ``base``."""
+        head = self._quantised.heads[task]
+        return Rows(
+            shape=(rows, self._model.dim if head is None else len(head.weight)),
+            lanes=self._config.lanes,
+            stride=self._geometry.output_words(task),
+            base=base,
+            first_row=first,
+            of=RowsOf.TOKENS if head is None else RowsOf.PATCHES,
+        )
+
+    def _store(self, task: int, rows: int, first: int) -> None:
         words = self._geometry.output_words(task)
-        channels = self._quantised.heads[task]
-        width = self._model.dim if channels is None else len(channels.weight)
+        features = self._quantised.heads[task] is None
+        part, layer = ("residual", self._model.layers - 1) if features else ("head", None)
+        layout = self._result(task, rows, first, first * words)
         self.emitter.emit(
             Opcode.STORE,
             Label(CommandKind.STORE, task=self._model.tasks[task].name),
-            self.emitter.tensor(name, rows, width, base=first * words, space="memory", first_row=first),
+            Tensor(part=part, layer=layer, space="memory", layout=layout),
             order=Order(task_mask=1 << task),
             source_base=0,
             source_stride=words,

@@ -147,13 +147,14 @@ def _softmax(program: Program, activity: Activity) -> Iterator[Event]:
     """Tiles of scores turned into exponentials, in the order of (head, queries)."""
     model, tile = program.model, program.config.elements
     tiles = -(-model.tokens // tile)
-    first_heads = {c.index: c.tensors[0].first_row for c in program.commands if c.op == "ATTENTION"}
+    heads = {command.index: command.label.span for command in program.commands}
     number, last_command = 0, None
     for span in activity.softmax:
         command = int(span["command"])
         number = 0 if command != last_command else number + 1
         last_command = command
-        head, first = first_heads[command] + number // tiles, number % tiles * tile
+        part = heads[command]
+        head, first = (part.first if part else 0) + number // tiles, number % tiles * tile
         args = {"head": head, "first_query": first, "command": command}
         name = f"head {head}, queries {first} to {min(first + tile, model.tokens) - 1}"
         yield Event(track=SOFTMAX, name=name, start=int(span["first"]), end=int(span["last"]) + 1, args=args)

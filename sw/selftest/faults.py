@@ -16,7 +16,8 @@ from golden.seeded.seeded import seeded_model
 from hw.config import AcceleratorConfig
 from hw.isa import COMMAND_BYTES, ErrorCode, Opcode, StallSource, decode, encode
 from program.commands import Command
-from program.tensors import Tensor
+from program.layouts.rows import Rows
+from program.tensors import Space, raw_width
 from sim.machine.run import Frame, FrameResult, Upset
 from sw.compiler.compile import compile_model
 from sw.quantiser.quantise import quantise
@@ -186,9 +187,13 @@ class Subject:
         """A command by name."""
         return next(command for command in self.program.commands if command.name == name)
 
-    def tensor(self, name: str) -> Tensor:
-        """The table's entry of a tensor."""
-        return next(t for command in self.program.commands for t in command.tensors if t.name == name)
+    def written(self, tensor: str) -> tuple[Command, Space, Rows]:
+        """The command that writes a tensor by rows, the memory that it writes and the rows' places."""
+        for command in self.program.commands:
+            for found in command.tensors:
+                if found.name == tensor and isinstance(found.layout, Rows):
+                    return command, found.space, found.layout
+        raise ValueError(f"no command writes a tensor '{tensor}' by rows")
 
     # Changing what lies in memory ------------------------------------------------------------------------------------
 
@@ -272,13 +277,12 @@ class Subject:
         mine = records[records["command"] == self.command(command).index]
         return int(mine["cycle"].max()) - self.clean.first_cycle + 2
 
-    def place_of(self, tensor: Tensor, row: int, channel: int) -> tuple[str, int, int]:
+    def place_of(self, tensor: str, token: int, channel: int) -> tuple[str, int, int]:
         """On-chip memory, word, and first bit of an element's lane."""
-        location = tensor.locate_rows(np.array(row), np.array(channel))
+        _, space, rows = self.written(tensor)
+        location = rows.place(np.array(token - rows.first_row), np.array(channel))
         column, lane = divmod(int(location.lane), self.config.elements)
-        numerics = self.config.numerics
-        width = numerics.residual_width if tensor.space == "residual" else numerics.activation_width
-        return f"{tensor.space}.column_{column}", int(location.word), lane * width
+        return f"{space}.column_{column}", int(location.word), lane * raw_width(space, self.config)
 
 
 def with_layer(model: QuantisedModel, number: int, **changes: Any) -> QuantisedModel:

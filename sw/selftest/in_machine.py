@@ -32,12 +32,12 @@ def gelu_shift(s: Subject) -> Fault:
 
 def destination(s: Subject) -> Fault:
     """A LINEAR command that writes one row too far."""
-    tensor = s.tensor("layer00.k")
+    _, _, rows = s.written("layer00.k")
     return Fault(
         kind="command: destination",
-        injected=f"destination_base of layer00.key is {tensor.base + tensor.stride}",
+        injected=f"destination_base of layer00.key is {rows.base + rows.stride}",
         expected=Place(command="layer00.key", tensor="layer00.k", index=(1, None), error="NONE"),
-        patches=s.field_patch("layer00.key", destination_base=tensor.base + tensor.stride),
+        patches=s.field_patch("layer00.key", destination_base=rows.base + rows.stride),
     )
 
 
@@ -112,14 +112,13 @@ def expert_share(s: Subject) -> Fault:
 
 def _upset(s: Subject, kind: str, source: str, bit: int, at: tuple[int, int], shows: tuple[str, str]) -> Fault:
     """A bit of a tensor on chip, after its command; ``shows``: command and tensor that read it next."""
-    tensor = s.tensor(source)
-    command = next(c.name for c in s.program.commands if tensor in c.tensors)
-    memory, word, lsb = s.place_of(tensor, at[0] - tensor.first_row, at[1])
+    command, space, _ = s.written(source)
+    memory, word, lsb = s.place_of(source, *at)
     return Fault(
         kind=kind,
         injected=f"bit {bit} of {source} token {at[0]}, channel {at[1]}: {memory} word {word}, bit {lsb + bit}",
         expected=Place(command=shows[0], tensor=shows[1], index=(at[0], None), error="NONE"),
-        upsets=[Upset(cycle=s.after(command, tensor.space), memory=memory, word=word, mask=1 << lsb + bit)],
+        upsets=[Upset(cycle=s.after(command.name, space), memory=memory, word=word, mask=1 << lsb + bit)],
     )
 
 

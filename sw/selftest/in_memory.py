@@ -70,7 +70,8 @@ def staged_weight(s: Subject) -> Fault:
     ((address, _),) = s.difference(broken)
     # Heads start at words of their own, so staged rows are padded per head.
     head, channel = divmod(at[0], s.program.model.head_dim)
-    rows = s.tensor("layer00.v_weights").shape[0] // s.program.model.heads
+    _, _, layout = s.written("layer00.v_weights")
+    rows = layout.shape[0] // s.program.model.heads
     return Fault(
         kind="staged weight bit",
         injected=f"bit 2 of layer00.value weight {at} reads inverted, byte {address:#x}",

@@ -6,43 +6,43 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from golden.config import layer_name
 from hw.config import AcceleratorConfig
+from program.layouts.base import FixedLayout, Rewrites
 from program.program import Program
-from program.tensors import Tensor
+from program.tensors import LAYOUTS, Space, Tensor, raw_width
 from program.traces import Traces
-from sw.verifier.expectation import REPEATED, raw_width, writes
-
-_LAYOUTS = ("rows", "last", "transposed", "scores", "exponentials")
+from sw.verifier.writes import writes
 
 
 def written(tensor: Tensor, records: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
     """Elements of ``tensor`` as a command's writes leave them: float64 of the tensor's shape, NaN where there was none.
 
-    ``records`` are the command's in the tensor's space. Of several writes to a place the last one counts, but in the
+    ``records`` are the command's in the tensor's space. Of several writes to a place the last one counts. In the
     attention's double buffers, whose places hold one element after another, each counts for its own.
 
     Raises
     ------
     ValueError
-        For a layout whose places depend on routing, or that takes two lanes a value.
+        For a layout whose places depend on routing.
     """
-    if tensor.layout not in _LAYOUTS:
-        raise ValueError(f"tensor '{tensor.name}' has layout '{tensor.layout}'; choose one of: {', '.join(_LAYOUTS)}")
+    layout = tensor.layout
+    if not isinstance(layout, FixedLayout):
+        fixed = ", ".join(known.tag for known in LAYOUTS if issubclass(known, FixedLayout))
+        raise ValueError(f"tensor '{tensor.name}' has layout '{layout.tag}'; choose one of: {fixed}")
+    count = int(layout.locate().occurrence.max()) + 1
     found = writes(tensor.space, records, config)
-    cells = tensor.width // found.unit
-    first = tensor.base * cells
-    found = found.select((found.cell >= first) & (found.cell < first + tensor.extent * cells))
-    place = tensor.locate()
-    if tensor.layout in REPEATED:
+    found = found.select(found.inside(layout))
+    if layout.rewrites == Rewrites.NEXT:
         rank = found.ranks()
-        found, rank = found.select(rank <= place.occurrence.max()), rank[rank <= place.occurrence.max()]
+        found, rank = found.select(rank < count), rank[rank < count]
     else:
         found = found.last()
         rank = np.zeros(len(found.cell), np.int64)
-    bits = raw_width(tensor.space, config)
-    memory = np.full((int(place.occurrence.max()) + 1, tensor.extent * cells, found.unit), np.nan)
-    memory[rank, found.cell - first] = found.data - ((found.data >> (bits - 1) << bits) if tensor.signed else 0)
-    return memory.reshape(len(memory), -1, tensor.width)[place.occurrence, place.word - tensor.base, place.lane]
+    cells = found.cells(layout)
+    words = np.full((count, layout.extent * cells, found.unit), -1, np.int64)
+    words[rank, found.cell - layout.base * cells] = found.data
+    return layout.read_back(words.reshape(count, layout.extent, layout.width), raw_width(tensor.space, config))
 
 
 def residual_streams(program: Program, traces: Traces, task: int) -> Iterator[tuple[str, np.ndarray]]:
@@ -61,14 +61,15 @@ def exponentials(program: Program, traces: Traces, task: int) -> Iterator[tuple[
     yield from _of_layers(program, traces, task, "exponential", "exponentials")
 
 
-def _of_layers(program: Program, traces: Traces, task: int, space: str, part: str) -> Iterator[tuple[str, np.ndarray]]:
+def _of_layers(
+    program: Program, traces: Traces, task: int, space: Space, part: str
+) -> Iterator[tuple[str, np.ndarray]]:
     """Tensor ``part`` of every layer; where several commands each write some of its rows, these one after another."""
     records = traces.records[space]
-    parts: dict[str, list[np.ndarray]] = {}
+    parts: dict[int, list[np.ndarray]] = {}
     for command in program.commands:
         for tensor in command.tensors if command.runs(task) else ():
-            layer, _, name = tensor.name.rpartition(".")
-            if tensor.space == space and layer.startswith("layer") and name == part:
+            if tensor.layer is not None and (tensor.space, tensor.part) == (space, part):
                 found = written(tensor, records[records["command"] == command.index], program.config)
-                parts.setdefault(layer, []).append(found)
-    yield from ((layer, np.concatenate(found)) for layer, found in parts.items())
+                parts.setdefault(tensor.layer, []).append(found)
+    yield from ((layer_name(layer), np.concatenate(found)) for layer, found in parts.items())

@@ -1,7 +1,8 @@
 """The verifier: every tensor that the machine writes against the integer golden model, bit for bit.
 
-``verify`` walks the commands of a program; ``sw.verifier.expectation`` knows where tensors lie,
-``sw.verifier.verdict`` holds the result.
+:func:`verify` walks the commands of a program and the tensors of each. The tensor's layout says what must lie where,
+:mod:`sw.verifier.writes` what was written, :mod:`sw.verifier.differences` finds the difference and
+:mod:`sw.verifier.verdict` holds the result.
 """
 
 from __future__ import annotations
@@ -11,25 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from golden.integer.functions import Queue
 from hw.isa import Opcode, decode
 from program.commands import Command
+from program.layouts.base import FixedLayout, Queues, Rewrites, WordLayout
+from program.layouts.routed import QueueEntries, RoutedRows
 from program.program import Program
-from program.tensors import Tensor
+from program.tensors import Space, Tensor, raw_width, tensor_name
 from program.traces import SPACES, Traces
-from sw.verifier.expectation import Comparison, Expectation, Writes, output_writes, writes
+from sw.verifier.differences import differences
 from sw.verifier.verdict import Mismatch, TensorVerdict, Verdict
-
-_AXES = {
-    "scores": ("head", "query", "key"),
-    "exponentials": ("head", "query", "key"),
-    "queries": ("head", "query"),
-    "logits": ("token", "expert"),
-    "positions": ("expert", "position", "channel"),
-    "accumulated": ("expert", "position", "channel"),
-    "queue": ("token", "rank"),
-}
-_QUEUE_FIELDS = {"expert_indices": ("expert",), "expert_weights": ("weight",), "queues": ("position", "token")}
+from sw.verifier.writes import Writes, output_writes, writes
 
 
 def verify(program: Program, golden: Mapping[str, Any], traces: Traces, task: int) -> Verdict:
@@ -124,35 +116,38 @@ class _CommandCheck:
             )
         )
 
+    def _count(self, tensor: Tensor, elements: int, wrong: int, missing: int) -> None:
+        self.verdict.tensors.append(
+            TensorVerdict(
+                command=self.command.index,
+                name=tensor.name,
+                space=tensor.space,
+                elements=elements,
+                wrong=wrong,
+                missing=missing,
+            )
+        )
+
     def stray(self, space: str, records: np.ndarray) -> None:
         """Records that should not exist."""
         address = None if space == "queue" else int(records[0]["address"])
         self._add("a write that does not belong to the command", space, cycle=records[0]["cycle"], address=address)
 
-    def _value(self, tensor: Tensor) -> Any:
-        """Golden value; staged weights are checked against the memory that they come from."""
-        if self.command.op != Opcode.STAGE.name:
-            return self.golden[tensor.name]
-        _, fields = decode(self.program.command_bytes(self.command.index))
-        start = self.program.map.weights + fields["stream_address"]
-        staged = self.program.content[start : start + fields["words"] * tensor.lanes].view(np.int8)
-        return staged.reshape(tensor.shape[0], -1)[:, : tensor.shape[1]]
-
-    def space(self, space: str, records: np.ndarray) -> None:
+    def space(self, space: Space, records: np.ndarray) -> None:
         """Check one space's records against the tensors that lie there."""
-        tensors = [tensor for tensor in self.tensors if tensor.space == space]
+        tensors = [(tensor, tensor.layout) for tensor in self.tensors if tensor.space == space]
         if not tensors:
             if len(records):
                 self.stray(space, records)
             return
         written = writes(space, records, self.program.config)
         claimed = np.zeros(len(written.cell), bool)
-        for tensor in tensors:
-            expectation = Expectation(tensor, self.golden, self._value(tensor), self.program.config)
-            inside = expectation.inside(written)
+        for tensor, layout in tensors:
+            assert isinstance(layout, WordLayout)
+            inside = written.inside(layout)
             claimed |= inside
-            self._compare(expectation, written.select(inside))
-        cells = tensors[0].width // written.unit
+            self._compare(tensor, layout, written.select(inside))
+            cells = written.cells(layout)
         for at in np.flatnonzero(~claimed)[:1]:
             address = int(written.cell[at]) // cells
             self._add("a write outside the command's tensors", space, cycle=written.cycle[at], address=address)
@@ -174,139 +169,114 @@ class _CommandCheck:
         """Check the result in memory."""
         for tensor in self.tensors:
             if tensor.space == "memory":
-                expectation = Expectation(tensor, self.golden, self.golden[tensor.name], self.program.config)
-                self._compare(expectation, output_writes(output, tensor))
+                assert isinstance(tensor.layout, WordLayout)
+                self._compare(tensor, tensor.layout, output_writes(output, tensor.layout))
 
-    def _compare(self, expectation: Expectation, written: Writes) -> None:
-        tensor = expectation.tensor
-        if tensor.layout == "last":
-            # Its writes are compared one by one as another tensor; when the last one ought to come is not known.
+    def _compare(self, tensor: Tensor, layout: WordLayout, written: Writes) -> None:
+        bits = raw_width(tensor.space, self.program.config)
+        queues = self._queues(tensor) if isinstance(layout, RoutedRows) else []
+        expected = layout.expected_words(self._values(tensor, layout), bits, queues)
+        if layout.rewrites == Rewrites.LAST:
+            # Its writes are compared one by one as another tensor.
             written = written.last()
-            written = Writes(np.full(len(written.cell), -1), written.cell, written.data)
-        result = expectation.compare(written)
-        self.verdict.tensors.append(
-            TensorVerdict(
-                command=self.command.index,
-                name=tensor.name,
-                space=tensor.space,
-                elements=expectation.values.size,
-                wrong=len(result.bad),
-                missing=len(result.missing),
+        found = differences(layout, expected, written)
+        self._count(tensor, expected.values.size, len(found.bad), len(found.missing))
+        cells = written.cells(layout)
+        if len(found.wrong):
+            first = int(found.wrong[0])
+            element = int(found.element[0])
+            self._add(
+                "wrong value in padding" if element < 0 else "wrong value",
+                tensor.space,
+                cycle=written.cycle[first],
+                address=int(written.cell[first]) // cells,
+                got=layout.read(written.data[first], int(found.lane[0]), bits),
+                expected=layout.padding if element < 0 else int(expected.values.reshape(-1)[element]),
+                **({"tensor": tensor.name} if element < 0 else _place(tensor, layout, element, queues)),
             )
-        )
-        cells = tensor.width // written.unit
-        if len(result.wrong):
-            self._report(expectation, written, result, cells)
-        if len(result.stray):
-            at = result.stray[0]
-            address = int(written.cell[at]) // cells
+        if len(found.stray):
+            at = found.stray[0]
             self._add(
                 "a place written too often, or beyond the tensor",
                 tensor.space,
                 tensor=tensor.name,
                 cycle=written.cycle[at],
-                address=address,
+                address=int(written.cell[at]) // cells,
             )
-        if len(result.missing):
-            element = int(result.missing[0])
+        if len(found.missing):
+            element = int(found.missing[0])
             self._add(
-                f"{len(result.missing)} elements never written",
+                f"{len(found.missing)} elements never written",
                 tensor.space,
-                expected=int(expectation.values.reshape(-1)[element]),
-                **self._place(expectation, element),
+                expected=int(expected.values.reshape(-1)[element]),
+                **_place(tensor, layout, element, queues),
             )
 
-    def _report(self, expectation: Expectation, written: Writes, result: Comparison, cells: int) -> None:
-        """The earliest wrong write."""
-        first = int(result.wrong[0])
-        lane, element = int(result.lane[0]), int(result.element[0])
-        details: dict[str, Any] = {
-            "cycle": written.cycle[first],
-            "address": int(written.cell[first]) // cells,
-            "got": expectation.read(written.data[first], lane),
-        }
-        if element < 0:
-            reason = "wrong value in padding"
-            details |= {"tensor": expectation.tensor.name, "expected": expectation.tensor.padding}
-        else:
-            reason = "wrong value"
-            details |= self._place(expectation, element)
-            details["expected"] = int(expectation.values.reshape(-1)[element])
-        self._add(reason, expectation.tensor.space, **details)
+    def _values(self, tensor: Tensor, layout: WordLayout) -> np.ndarray:
+        """Golden values of the tensor's elements; staged weights are those of the memory that they come from."""
+        if self.command.op == Opcode.STAGE.name:
+            _, fields = decode(self.program.command_bytes(self.command.index))
+            start = self.program.map.weights + fields["stream_address"]
+            staged = self.program.content[start : start + fields["words"] * layout.width].view(np.int8)
+            return staged.reshape(layout.shape[0], -1)[:, : layout.shape[1]]
+        golden = self.golden[tensor.name]
+        if isinstance(layout, RoutedRows):
+            return np.concatenate(golden)
+        whole = np.asarray(golden)
+        values = layout.part(whole)
+        if isinstance(layout, FixedLayout) and values.shape != layout.shape:
+            raise ValueError(
+                f"golden tensor '{tensor.name}' has shape {whole.shape}; "
+                f"the program writes {layout.shape} from row {layout.first[0]}, channel {layout.first[1]}"
+            )
+        return values
 
-    def _place(self, expectation: Expectation, element: int) -> dict[str, Any]:
-        tensor, index = expectation.tensor, expectation.index(element)
-        token: int | None = index[1] if tensor.layout in ("scores", "exponentials", "queries") else index[0]
-        axes = _AXES.get(tensor.layout, ("token", "channel"))
-        if expectation.queues is not None:
-            token = int(expectation.queues[index[0]][index[1]])
-        elif tensor.name in ("pixels", "norm", "head"):
-            axes, token = ("patch", "channel"), index[0] + 1
-        elif tensor.name.endswith("v_weights"):
-            axes, token = ("output", "input"), None
-        return {"tensor": tensor.name, "axes": axes, "index": index, "token": token}
+    def _queues(self, tensor: Tensor) -> list[np.ndarray]:
+        """Tokens of each expert in the tensor's layer."""
+        return [queue.tokens for queue in self.golden[tensor_name("queues", tensor.layer)]]
 
     def queue(self, records: np.ndarray) -> None:
         """Entries must come in token order, best expert first, each at the end of its expert's queue."""
-        tensors = [tensor for tensor in self.tensors if tensor.space == "queue"]
-        if not tensors:
-            if len(records):
-                self.stray("queue", records)
-            return
-        prefix = tensors[0].name.rpartition(".")[0]
-        expected = _queue_entries(self.golden, prefix)
-        for tensor in tensors:
-            self._entries(tensor, expected[tensor.name.rpartition(".")[2]], records)
-        if len(records) > tensors[0].shape[0] * tensors[0].shape[1]:
-            self.stray("queue", records[tensors[0].shape[0] * tensors[0].shape[1] :])
+        entries = 0
+        for tensor in self.tensors:
+            if isinstance(tensor.layout, QueueEntries):
+                entries = int(np.prod(tensor.layout.shape))
+                self._entries(tensor, tensor.layout, records)
+        if len(records) > entries:
+            self.stray("queue", records[entries:])
 
-    def _entries(self, tensor: Tensor, values: np.ndarray, records: np.ndarray) -> None:
-        """Compare the fields of queue entries that are ``tensor``'s, ``values`` (entries, fields)."""
-        names = _QUEUE_FIELDS[tensor.name.rpartition(".")[2]]
+    def _entries(self, tensor: Tensor, layout: QueueEntries, records: np.ndarray) -> None:
+        """Compare the fields of queue entries that are ``tensor``'s."""
+        experts, weights = (
+            np.asarray(self.golden[tensor_name(part, tensor.layer)], np.int64)
+            for part in ("expert_indices", "expert_weights")
+        )
+        values = layout.expected_entries(experts, weights, self._queues(tensor))
         count = min(len(records), len(values))
-        got = np.stack([records[name][:count].astype(np.int64) for name in names], axis=1)
+        got = np.stack([records[field][:count].astype(np.int64) for field in layout.fields], axis=1)
         wrong = np.flatnonzero((got != values[:count]).any(axis=1))
         missing = len(values) - count
-        self.verdict.tensors.append(
-            TensorVerdict(
-                command=self.command.index,
-                name=tensor.name,
-                space="queue",
-                elements=len(values),
-                wrong=len(wrong),
-                missing=missing,
-            )
-        )
-        common: dict[str, Any] = {"tensor": tensor.name, "axes": _AXES["queue"]}
+        self._count(tensor, len(values), len(wrong), missing)
+        common: dict[str, Any] = {"tensor": tensor.name, "axes": layout.axes}
         if len(wrong):
             at = int(wrong[0])
             field = int((got[at] != values[at]).argmax())
             self._add(
-                f"wrong {names[field]} of a queue entry",
+                f"wrong {layout.fields[field]} of a queue entry",
                 "queue",
-                index=divmod(at, tensor.shape[1]),
-                token=at // tensor.shape[1],
+                index=divmod(at, layout.shape[1]),
+                token=at // layout.shape[1],
                 expected=int(values[at][field]),
                 got=int(got[at][field]),
                 cycle=records[at]["cycle"],
                 **common,
             )
         if missing:
-            index = divmod(count, tensor.shape[1])
+            index = divmod(count, layout.shape[1])
             self._add(f"{missing} queue entries missing", "queue", index=index, token=index[0], **common)
 
 
-def _queue_entries(golden: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
-    """Expected fields of the queue writes in order; positions and tokens come from the queues themselves."""
-    indices = np.asarray(golden[f"{prefix}.expert_indices"], np.int64)
-    queues: list[Queue] = golden[f"{prefix}.queues"]
-    entries = []
-    for token, chosen in enumerate(indices):
-        for expert in chosen:
-            position = int(np.searchsorted(queues[expert].tokens, token))
-            entries.append((position, int(queues[expert].tokens[position])))
-    return {
-        "expert_indices": indices.reshape(-1, 1),
-        "expert_weights": np.asarray(golden[f"{prefix}.expert_weights"], np.int64).reshape(-1, 1),
-        "queues": np.array(entries, np.int64),
-    }
+def _place(tensor: Tensor, layout: WordLayout, element: int, queues: Queues) -> dict[str, Any]:
+    """Fields of a mismatch that say which element it is."""
+    index = layout.index(element, queues)
+    return {"tensor": tensor.name, "axes": layout.axes, "index": index, "token": layout.token(index, queues)}

@@ -46,10 +46,10 @@ def test_live_buffers_do_not_overlap(name, seed):
 
 
 def test_first_fit_sees_buffers_hidden_behind_larger_ones():
-    wall = Buffer(name="wall", words=10, start=0, end=0)
-    low = Buffer(name="low", words=2, start=1, end=1)
-    high = Buffer(name="high", words=2, start=1, end=1)
-    both = Buffer(name="both", words=3, start=0, end=1)
+    wall = Buffer(part="wall", words=10, start=0, end=0)
+    low = Buffer(part="low", words=2, start=1, end=1)
+    high = Buffer(part="high", words=2, start=1, end=1)
+    both = Buffer(part="both", words=3, start=0, end=1)
     assert first_fit([wall, low, high, both]) == {"wall": 0, "low": 0, "high": 2, "both": 10}
 
 

@@ -11,6 +11,7 @@ import pytest
 from golden import checkpoint
 from golden.config import NANO, TaskConfig
 from golden.integer.model import IntegerModel
+from program.layouts.routed import QueuePositions
 from program.program import Program
 from program.traces import Traces
 from sw.compiler.compile import compile_model
@@ -69,7 +70,7 @@ def test_attention_follows_the_machines_writes_and_no_model(ran: tuple[Program, 
 
 def test_a_tensor_without_a_fixed_place_cannot_be_read(ran: tuple[Program, dict, Traces]) -> None:
     program, _, traces = ran
-    tensor = next(t for command in program.commands for t in command.tensors if t.layout == "positions")
+    tensor = next(t for command in program.commands for t in command.tensors if isinstance(t.layout, QueuePositions))
     with pytest.raises(ValueError, match=f"tensor '{tensor.name}' has layout 'positions'; choose one of: rows, last"):
         written(tensor, traces.records["scratchpad"], program.config)
 

@@ -12,6 +12,7 @@ import torch
 
 from golden import checkpoint
 from golden.integer.model import IntegerModel
+from program.layouts.rows import LastRows
 from sw.compiler.compile import compile_model
 from sw.data.pictures import scene_picture
 from sw.quantiser.quantise import calibration_images, quantise
@@ -87,7 +88,7 @@ def test_the_machines_values_come_from_its_writes(prepared: Prepared, image: np.
     before = dict(residual_streams(program, traces, 1))
     command = next(command.index for command in program.commands if command.name == "layer01.experts")
     records = traces.records["residual"]
-    place = next(tensor for tensor in program.commands[command].tensors if tensor.layout == "last").locate()
+    place = next(t.layout for t in program.commands[command].tensors if isinstance(t.layout, LastRows)).locate()
     here = (records["command"] == command) & (records["address"] == place.word[5, 3])
     column = place.lane[5, 3] // program.config.elements
     writes = np.flatnonzero(here & (records["columns"] >> column & 1 == 1))

@@ -12,6 +12,7 @@ import pytest
 from golden.config import ModelConfig, TaskConfig
 from golden.integer.model import IntegerModel
 from hw.config import preset
+from program.layouts.rows import WideRows
 from program.program import Program
 from program.traces import Traces
 from sw.compiler.compile import compile_model
@@ -131,7 +132,8 @@ def test_a_wrong_element_is_placed(run, space, command, tensor):
 
 def test_both_halves_of_a_wide_value_count(run):
     records, mine = run.records("scratchpad", "layer01.norm2")
-    wide = next(t for t in run.program.commands[run.command("layer01.norm2")].tensors if t.layout == "wide")
+    tensors = run.program.commands[run.command("layer01.norm2")].tensors
+    wide = next(tensor.layout for tensor in tensors if isinstance(tensor.layout, WideRows))
     at = next(i for i in mine if records[i]["address"] == wide.base and records[i]["columns"] == 1)
     records[at]["data"][3] ^= 0x80
     first = run.verify("scratchpad", records).first
