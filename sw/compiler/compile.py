@@ -7,7 +7,8 @@ import numpy as np
 from golden.integer.parameters import QuantisedModel
 from hw.config import AcceleratorConfig
 from hw.isa import COMMAND_BYTES
-from program.program import MemoryMap, Program
+from program.memory_map import MemoryMap
+from program.program import Program
 from sw.compiler.geometry import Geometry
 from sw.compiler.layout import CapacityError, Plan
 from sw.compiler.lowering import Lowering

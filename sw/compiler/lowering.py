@@ -18,7 +18,7 @@ from program.commands import CommandKind, Label, Phase
 from program.layouts.routed import Accumulated, QueueEntries, QueuePositions
 from program.layouts.rows import LastRows, Rows, RowsOf, WideRows
 from program.layouts.tiles import GateLogits
-from program.program import Output
+from program.memory_map import Output
 from program.tensors import Tensor
 from sw.compiler.attention import AttentionLowering
 from sw.compiler.emission import NOTHING, Emitter, Order, Product, span_of
