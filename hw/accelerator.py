@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import data, wiring
@@ -44,6 +44,7 @@ from hw.interfaces.memory import (
     score_write_layout,
     scratch_write_layout,
 )
+from hw.interfaces.sequencer import in_unit_order
 from hw.interfaces.strobe import Strobe
 from hw.isa import CycleCause, ErrorCode, StallSource
 from hw.layernorm.layernorm import LayerNorm
@@ -51,7 +52,7 @@ from hw.memory.residual import ResidualMemory
 from hw.memory.rows import BEYOND_LATENCY
 from hw.memory.scratchpad import Scratchpad
 from hw.memory.store import StoreUnit
-from hw.sequencer.ledger import ENGINE, FOLLOWERS, GATE, IMAGE, NORM, STORE, STREAM, UNITS
+from hw.sequencer.ledger import UNITS
 from hw.sequencer.sequencer import Sequencer
 from hw.softmax.softmax import Softmax
 from hw.stream.weight_stream import WeightStream
@@ -146,9 +147,7 @@ class Accelerator(wiring.Component):
             "gate": Gate(config),
             "layernorm": LayerNorm(config),
         }
-        job_units = ("engine", "layernorm", "gate", "image", "store")
-        layouts = {name: self._units[name].job.payload.shape() for name in job_units}
-        self._units["sequencer"] = Sequencer(config, layouts)
+        self._units["sequencer"] = Sequencer(config)
         for name, unit in self._units.items():
             setattr(self, f"_{name}", unit)
         awake = self._awake(m)
@@ -162,7 +161,7 @@ class Accelerator(wiring.Component):
             m.submodules[name] = cleared(held)
 
         self._wire_memory(m)
-        self._wire_jobs(m, job_units)
+        self._wire_jobs(m)
         self._wire_compute(m)
         self._wire_nonlinear(m)
         self._wire_on_chip(m)
@@ -177,9 +176,9 @@ class Accelerator(wiring.Component):
         # All of these are registers, so that they reach every register of a unit within a cycle.
         asked = layernorm.shift_write.valid, softmax.score_write.valid | softmax.score_read_enable
         jobs = {
-            "image": working(m, self._image, sequencer.image_job, name="image"),
-            "store": working(m, self._store, sequencer.store_job, name="store"),
-            "layernorm": working(m, layernorm, sequencer.layernorm_job, name="layernorm"),
+            "image": working(m, self._image, sequencer.units.image.job, name="image"),
+            "store": working(m, self._store, sequencer.units.store.job, name="store"),
+            "layernorm": working(m, layernorm, sequencer.units.layernorm.job, name="layernorm"),
             "softmax": working(m, softmax, self._engine.softmax, name="softmax"),
         }
         jobs["layernorm"] = jobs["layernorm"] | asked[0]
@@ -190,7 +189,7 @@ class Accelerator(wiring.Component):
         """Registers: settings out, state, errors and events in."""
         registers, sequencer, engine, master = self._registers, self._sequencer, self._engine, self._read_master
         connect(m, flipped(self.control), registers.bus)
-        sources = (master.error, self._store.error, sequencer.error)
+        sources = (master.error, self._store.error, sequencer.progress.error)
         # Errors stop the whole machine: all that is known of one comes from registers.
         for port, source in zip(registers.error, sources, strict=False):
             m.d.sync += [port.valid.eq(source.valid), port.payload.eq(source.payload)]
@@ -216,11 +215,11 @@ class Accelerator(wiring.Component):
             self.state.eq(registers.state),
             self.interrupt.eq(registers.interrupt),
             registers.quiescent.eq(master.quiescent & self._store.quiescent),
-            registers.finished.eq(sequencer.finished),
+            registers.finished.eq(sequencer.progress.finished),
             registers.saturated.eq(self._writeback.saturated),
-            registers.started.valid.eq(sequencer.started),
-            registers.started.payload.eq(sequencer.index),
-            registers.owner.eq(Mux(engine.busy, sequencer.engine_place.command, sequencer.index)),
+            registers.started.valid.eq(sequencer.progress.started),
+            registers.started.payload.eq(sequencer.progress.index),
+            registers.owner.eq(Mux(engine.busy, sequencer.progress.engine_place.command, sequencer.progress.index)),
             registers.read_beat.eq(master.beat),
             registers.write_beat.eq(self._store.transferred),
         ]
@@ -230,15 +229,15 @@ class Accelerator(wiring.Component):
             registers.command_index.eq(self._culprit(m)),
             moved.eq(Cat(*moving)),
             registers.progress.eq(moved.any()),
-            registers.stalled_on.eq(Mux(engine.stall_weights, StallSource.STREAM, sequencer.stalled_on)),
+            registers.stalled_on.eq(Mux(engine.stall_weights, StallSource.STREAM, sequencer.progress.stalled_on)),
         ]
-        for port, ended, where in zip(registers.ended, sequencer.ended, sequencer.places, strict=True):
-            m.d.comb += [port.valid.eq(ended), port.payload.eq(where.command)]
+        for port, unit in zip(registers.ended, in_unit_order(sequencer.units), strict=True):
+            m.d.comb += [port.valid.eq(unit.ended), port.payload.eq(unit.place.command)]
         m.d.comb += registers.cause.eq(CycleCause.SEQUENCER)
         # Why a cycle has no beat takes most of that cycle to find out.
         reasons = (
-            (sequencer.waiting_for[ENGINE], CycleCause.DRAIN),
-            (sequencer.unit_busy[STORE], CycleCause.STORE),
+            (sequencer.units.engine.awaited, CycleCause.DRAIN),
+            (sequencer.units.store.busy, CycleCause.STORE),
             (engine.stall_drain, CycleCause.DRAIN),
             (engine.stall_softmax, CycleCause.SOFTMAX),
             (engine.stall_activations, CycleCause.ACTIVATIONS),
@@ -255,16 +254,18 @@ class Accelerator(wiring.Component):
         """The command that an error of this cycle belongs to: a refused one, an address's user, or the latest."""
         sequencer, scratchpad, residual = self._sequencer, self._scratchpad, self._residual
         culprit, latest = Signal(16), Signal(16)
-        started, index = (delay(m, value, 1, name="latest") for value in (sequencer.started, sequencer.index))
+        started, index = (
+            delay(m, value, 1, name="latest") for value in (sequencer.progress.started, sequencer.progress.index)
+        )
         with m.If(started):
             m.d.sync += latest.eq(index)
         m.d.comb += culprit.eq(latest)
-        with m.If(sequencer.error.valid):
-            m.d.comb += culprit.eq(sequencer.index)
+        with m.If(sequencer.progress.error.valid):
+            m.d.comb += culprit.eq(sequencer.progress.index)
         with m.If(self._store.error.valid):
-            m.d.comb += culprit.eq(sequencer.places[STORE].command)
+            m.d.comb += culprit.eq(sequencer.units.store.place.command)
         # Range errors are reported a little after the access; of a write and a read the write's.
-        readers = {"scratchpad": sequencer.engine_place, "residual": self._residual_reader}
+        readers = {"scratchpad": sequencer.progress.engine_place, "residual": self._residual_reader}
         for name, memory in (("residual", residual), ("scratchpad", scratchpad)):
             user = Signal(place_layout(self._config), name=f"{name}_user")
             m.d.comb += user.eq(Mux(memory.write.valid, self._writers[name], readers[name]))
@@ -288,35 +289,40 @@ class Accelerator(wiring.Component):
             ]
             m.d.sync += unit.halt.eq(registers.halt)
 
-    def _wire_jobs(self, m: Module, job_units: Sequence[str]) -> None:
+    def _wire_jobs(self, m: Module) -> None:
         """The sequencer's settings, jobs and dones."""
-        registers, sequencer, stream = self._registers, self._sequencer, self._stream
+        registers, sequencer, engine, stream = self._registers, self._sequencer, self._engine, self._stream
+        units = sequencer.units
         m.d.comb += [
             sequencer.start.eq(registers.start),
-            sequencer.task_index.eq(registers.task_index),
-            sequencer.program_address.eq(registers.program_address),
-            sequencer.weight_address.eq(registers.weight_address),
-            sequencer.image_base.eq(registers.image_address),
-            sequencer.output_base.eq(registers.output_address),
+            sequencer.settings.task_index.eq(registers.task_index),
+            sequencer.settings.program_address.eq(registers.program_address),
+            sequencer.settings.weight_address.eq(registers.weight_address),
+            sequencer.settings.image_base.eq(registers.image_address),
+            sequencer.settings.output_base.eq(registers.output_address),
             sequencer.counts.eq(self._gate.counts),
             stream.permit.eq(sequencer.stream_permit),
-            sequencer.stream_done.eq(stream.done),
-            sequencer.norm_rows.eq(self._layernorm.rows_done),
-            sequencer.image_rows.eq(self._image.rows_done),
-            self._engine.job_written.eq(self._writeback.job_written),
+            units.layernorm.rows_done.eq(self._layernorm.rows_done),
+            units.image.rows_done.eq(self._image.rows_done),
+            engine.job_written.eq(self._writeback.job_written),
+            engine.rows_ready.eq(units.engine.rows_ready),
+            self._layernorm.rows_ready.eq(units.layernorm.rows_ready),
+            self._gate.rows_ready.eq(units.gate.rows_ready),
         ]
-        followers = {ENGINE: self._engine, NORM: self._layernorm, GATE: self._gate}
-        for unit, rows in zip(FOLLOWERS, sequencer.rows_ready, strict=True):
-            m.d.comb += followers[unit].rows_ready.eq(rows)
+        # Jobs of image loader, store unit and LayerNorm go through what wakes these units.
         connect(m, sequencer.stream_job, stream.job)
-        for name in job_units:
-            unit = self._units[name]
-            if name in ("engine", "gate"):
-                connect(m, getattr(sequencer, f"{name}_job"), unit.job)
-            if name != "engine":
-                m.d.comb += getattr(sequencer, f"{name}_done").eq(unit.done)
+        connect(m, units.engine.job, engine.job)
+        connect(m, units.gate.job, self._gate.job)
+        for port, unit in (
+            (units.layernorm, self._layernorm),
+            (units.gate, self._gate),
+            (units.image, self._image),
+            (units.stream, stream),
+            (units.store, self._store),
+        ):
+            m.d.comb += port.done.eq(unit.done)
         # Both tell the followers of the engine's rows, and come a long way.
-        m.d.sync += [sequencer.row_written.eq(self._writeback.row_written), sequencer.engine_done.eq(self._engine.done)]
+        m.d.sync += [sequencer.row_written.eq(self._writeback.row_written), units.engine.done.eq(engine.done)]
 
     def _wire_compute(self, m: Module) -> None:
         """Engine to array to write-back."""
@@ -366,21 +372,21 @@ class Accelerator(wiring.Component):
 
     def _wire_on_chip(self, m: Module) -> None:
         """Ports of scratchpad and residual memory: write-back comes first, the others wait."""
-        config, places = self._config, self._sequencer.places
+        config, units = self._config, self._sequencer.units
         scratchpad, residual, writeback = self._scratchpad, self._residual, self._writeback
-        sources = ((self._layernorm, NORM), (self._image, IMAGE), (self._stream, STREAM))
+        sources = ((self._layernorm, units.layernorm), (self._image, units.image), (self._stream, units.stream))
         scratch = WriteArbiter(config, scratch_write_layout(config), len(sources))
         loaded = WriteArbiter(config, residual_write_layout(config), 1)
         m.submodules.scratch_arbiter, m.submodules.residual_arbiter = scratch, loaded
         connect(m, writeback.scratch_write, scratch.urgent)
         connect(m, writeback.residual_write, loaded.urgent)
-        for index, (unit, number) in enumerate(sources):
+        for index, (unit, port) in enumerate(sources):
             connect(m, unit.scratch_write, scratch.waiting[index])
-            m.d.comb += scratch.waiting_place[index].eq(places[number])
+            m.d.comb += scratch.waiting_place[index].eq(port.place)
         connect(m, self._stream.residual_write, loaded.waiting[0])
-        m.d.comb += loaded.waiting_place[0].eq(places[STREAM])
+        m.d.comb += loaded.waiting_place[0].eq(units.stream.place)
         for arbiter in (scratch, loaded):
-            m.d.comb += arbiter.urgent_place.eq(places[ENGINE])
+            m.d.comb += arbiter.urgent_place.eq(units.engine.place)
         connect(m, loaded.write, residual.write)
         # A register between the scratchpad's many writers and the unit that reads when none of them writes; whoever
         # follows rows reads them two cycles later at the earliest.
@@ -395,11 +401,11 @@ class Accelerator(wiring.Component):
 
     def _read_residual(self, m: Module) -> None:
         """Write-back reads first; LayerNorm takes what is left; results are stored when nothing else runs."""
-        residual, layernorm = self._residual, self._layernorm
+        residual, layernorm, units = self._residual, self._layernorm, self._sequencer.units
         readers = (
-            (self._writeback.residual_read_enable, self._writeback.residual_read_address, ENGINE),
-            (layernorm.residual_read_enable, layernorm.residual_read_address, NORM),
-            (self._store.read_enable, self._store.read_address, STORE),
+            (self._writeback.residual_read_enable, self._writeback.residual_read_address, units.engine),
+            (layernorm.residual_read_enable, layernorm.residual_read_address, units.layernorm),
+            (self._store.read_enable, self._store.read_address, units.store),
         )
         # A register between readers and memory: RESIDUAL_LATENCY has it.
         reader = Signal(place_layout(self._config))
@@ -407,9 +413,9 @@ class Accelerator(wiring.Component):
         m.d.comb += [
             layernorm.residual_read_ready.eq(~self._writeback.residual_read_enable),
         ]
-        for enable, address, unit in reversed(readers):
+        for enable, address, port in reversed(readers):
             with m.If(enable):
-                m.d.sync += [residual.read_address.eq(address), reader.eq(self._sequencer.places[unit])]
+                m.d.sync += [residual.read_address.eq(address), reader.eq(port.place)]
         for word in (self._writeback.residual_read_data, layernorm.residual_read_data, self._store.read_data):
             m.d.comb += word.eq(residual.read_data)
         self._residual_reader = reader
@@ -423,8 +429,8 @@ class Accelerator(wiring.Component):
             "score": writeback.score_write,
             "queue": self._gate.queue_write,
         }
-        places = sequencer.places
-        writers = {**self._writers, "score": places[ENGINE], "queue": places[GATE]}
+        units = sequencer.units
+        writers = {**self._writers, "score": units.engine.place, "queue": units.gate.place}
         for name, write in writes.items():
             port = getattr(self, f"trace_{name}")
             m.d.comb += [port.valid.eq(write.valid), port.payload.eq(write.payload)]
@@ -434,7 +440,7 @@ class Accelerator(wiring.Component):
             self.trace_stream.payload.eq(request.payload),
         ]
         for name in trace_payloads(self._config):
-            m.d.comb += getattr(self, f"trace_{name}_place").eq(writers.get(name, places[ENGINE]))
+            m.d.comb += getattr(self, f"trace_{name}_place").eq(writers.get(name, units.engine.place))
         exponentials, query = self.trace_exponential, self.trace_query
         buffer = Signal()
         with m.If(softmax.job.valid & softmax.job.ready):
@@ -445,7 +451,7 @@ class Accelerator(wiring.Component):
             exponentials.payload.eq(softmax.exponentials.payload),
             query.valid.eq(softmax.done),
             query.payload.address.eq(buffer),
-            self.trace_place.eq(sequencer.engine_place),
+            self.trace_place.eq(sequencer.progress.engine_place),
         ]
         for element in range(p):
             scales = query.payload.scales[element]

@@ -18,6 +18,16 @@ from functools import cache
 
 COMMAND_BYTES = 64
 COMMAND_BITS = 8 * COMMAND_BYTES
+COMMAND_INDEX_WIDTH = 16
+"""Bits of a command's index in its program."""
+TASK_INDEX_WIDTH = 4
+"""Bits of the selected task's index; a task mask has a bit for each task."""
+ADDRESS_WIDTH = 16
+"""Bits of an address or a stride in an on-chip memory, in words of T lanes."""
+COUNT_WIDTH = 16
+"""Bits of a number of rows, words, tokens or channels."""
+BYTE_ADDRESS_WIDTH = 32
+"""Bits of an address, a distance or a size in external memory, in bytes."""
 
 
 class Opcode(IntEnum):

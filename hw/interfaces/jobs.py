@@ -1,133 +1,212 @@
-"""Jobs: what the sequencer hands to the units, whose it is, and the state of a run."""
+"""Jobs: what the sequencer hands to the units, whose it is, and the state of a run.
+
+A *word address* counts words of T lanes in an on-chip memory; a *stride* is the distance of two rows, in words. A field
+of a job that is named like a field of ``hw.isa`` holds the value of that field.
+"""
 
 from __future__ import annotations
 
-from amaranth.lib import data
+from amaranth.lib import data, enum
 
 from hw.config import AcceleratorConfig
-from hw.isa import FIELDS, Opcode
+from hw.isa import (
+    ADDRESS_WIDTH,
+    BYTE_ADDRESS_WIDTH,
+    COMMAND_INDEX_WIDTH,
+    COUNT_WIDTH,
+    FIELDS,
+    Opcode,
+)
+
+SEQUENCER_FIELDS = ("opcode", "after", "follow", "task_mask", "stream_address", "stream_bytes")
+"""Fields of a command that only the sequencer reads."""
 
 
 def gate_job_layout() -> data.StructLayout:
-    """The fields of a GATE command that concern the unit."""
-    return data.StructLayout({"tokens": 16, "experts": 8, "top_k": 8})
+    """Job of the gate: one GATE command."""
+    return data.StructLayout(
+        {
+            "tokens": COUNT_WIDTH,  # tokens whose logits lie in the score buffer
+            "experts": 8,  # experts that a token chooses from
+            "top_k": 8,  # experts that each token chooses
+        }
+    )
 
 
 def image_job_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Fields of LOAD_IMAGE, and the image's address."""
+    """Job of the image loader: one LOAD_IMAGE command."""
     return data.StructLayout(
         {
-            "destination_base": 16,
-            "destination_stride": 16,
-            "patch": 8,
-            "grid_rows": 16,
-            "grid_columns": 16,
-            "row_bytes": 32,
-            "plane_bytes": 32,
-            "image_base": 32,
+            "destination_base": ADDRESS_WIDTH,  # scratchpad word of patch 0
+            "destination_stride": ADDRESS_WIDTH,  # words per patch
+            "patch": 8,  # edge of a patch in pixels, a power of two
+            "grid_rows": COUNT_WIDTH,  # patches from top to bottom
+            "grid_columns": COUNT_WIDTH,  # patches from left to right
+            "row_bytes": BYTE_ADDRESS_WIDTH,  # bytes from one image row to the next
+            "plane_bytes": BYTE_ADDRESS_WIDTH,  # bytes from one colour plane to the next
+            "image_base": BYTE_ADDRESS_WIDTH,  # byte address of the image, from the registers
         }
     )
-
-
-def engine_job_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """A job of the compute engine: one LINEAR, one matrix of one expert, or one ATTENTION command.
-
-    Fields are named as in ``hw.isa``. Linear jobs: ``gather`` takes the broadcast row of step s from queue position s
-    of ``expert``; ``scatter`` writes output row s to the token of that position, weighted by its gate weight.
-    ``channels`` parameter sets are released when the job is done. Attention jobs (``attention`` set) use the second
-    group.
-    """
-    linear = {
-        name: 16
-        for name in (
-            "broadcast_base broadcast_stride steps words stationary_base stationary_stride stationary_rows channels "
-            "destination_base destination_stride"
-        ).split()
-    }
-    attention = {
-        name: 16 for name in "query_base query_stride key_base key_stride value_base value_stride tokens".split()
-    }
-    return data.StructLayout(
-        {
-            "attention": 1,
-            **linear,
-            "destination": 4,
-            "gelu": 1,
-            "swapped": 1,
-            "wide": 1,
-            "broadcast_unsigned": 1,
-            "gelu_multiplier": 17,
-            "gelu_shift": 6,
-            "gather": 1,
-            "scatter": 1,
-            "expert": range(config.max_experts),
-            **attention,
-            "heads": 8,
-            "head_words": 8,
-            "score_multiplier": 17,
-            "score_shift": 6,
-            "output_multiplier": 17,
-            "output_shift": 6,
-        }
-    )
-
-
-def softmax_job_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Drain one tile of scores: turn score buffer ``buffer`` into exponentials in attention buffer ``buffer``."""
-    return data.StructLayout({"buffer": 1, "tokens": 16, "output_multiplier": 17, "output_shift": 6})
-
-
-def place_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """A command, and where it is in its expert loop (0 outside of one): whom a write or an error belongs to."""
-    return data.StructLayout({"command": 16, "expert": 15, "second_matrix": 1})
-
-
-class StreamKind:
-    """What a block of the weight stream is for."""
-
-    WEIGHTS = 0  # parameter sets, then tiles for the stationary banks
-    STAGE = 1  # weight words into the scratchpad
-    RESIDUAL = 2  # 4-byte lanes into the residual memory
-    SHIFTS = 3  # LayerNorm's channel shifts
-
-
-def stream_job_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """One block of the weight stream. ``address`` is absolute.
-
-    WEIGHTS: ``channels`` parameter sets, then ``tiles`` x ``words`` x P words (``wide``: 16-bit weights). STAGE and
-    RESIDUAL: ``words`` words to ``base``. SHIFTS: ``channels`` bytes. All but WEIGHTS wait for the stream unit's
-    ``permit`` (their command is current).
-    """
-    return data.StructLayout(
-        {
-            "kind": 2,
-            "address": 32,
-            "bytes": 32,
-            "channels": 16,
-            "tiles": 16,
-            "words": 16,
-            "base": 16,
-            "wide": 1,
-        }
-    )
-
-
-def run_state_layout() -> data.StructLayout:
-    """What the accelerator does and what became of its latest run: the bits of the register ``status``."""
-    return data.StructLayout({"busy": 1, "done": 1, "error": 1, "saturated": 1})
-
-
-SEQUENCER_FIELDS = ("opcode", "after", "follow", "task_mask", "stream_address", "stream_bytes")
 
 
 def layernorm_job_layout() -> data.StructLayout:
-    """The fields of a LAYERNORM command that concern the unit."""
+    """Job of LayerNorm: one LAYERNORM command without ``SEQUENCER_FIELDS``; ``hw.isa`` describes each field."""
     fields = FIELDS[Opcode.LAYERNORM]
     return data.StructLayout({field.name: field.width for field in fields if field.name not in SEQUENCER_FIELDS})
 
 
 def store_job_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Fields of STORE, and the output base address."""
+    """Job of the store unit: one STORE command."""
     return data.StructLayout(
-        {"source_base": 16, "source_stride": 16, "rows": 16, "words": 16, "offset": 32, "output_base": 32}
+        {
+            "source_base": ADDRESS_WIDTH,  # residual word of the first row
+            "source_stride": ADDRESS_WIDTH,  # words from one row to the next
+            "rows": COUNT_WIDTH,  # rows to store
+            "words": COUNT_WIDTH,  # words per row; a lane takes 4 bytes in memory
+            "offset": BYTE_ADDRESS_WIDTH,  # bytes from the output base to the first row
+            "output_base": BYTE_ADDRESS_WIDTH,  # byte address of the results, from the registers
+        }
+    )
+
+
+def engine_job_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Job of the compute engine: one LINEAR command, one matrix of one expert, or one ATTENTION command.
+
+    A linear job multiplies ``steps`` broadcast rows by a matrix of ``stationary_rows`` output channels. When roles are
+    swapped, tokens are stationary and the rows of the matrix are broadcast. An attention job uses the fields from
+    ``query_base`` on, and ``destination_base`` and ``destination_stride``.
+    """
+    multiplier, shift = config.numerics.multiplier_width, config.numerics.shift_width
+    return data.StructLayout(
+        {
+            "attention": 1,  # the job is attention, else linear
+            "broadcast_base": ADDRESS_WIDTH,  # scratchpad word of the first broadcast row
+            "broadcast_stride": ADDRESS_WIDTH,  # words from one broadcast row to the next
+            "steps": COUNT_WIDTH,  # broadcast rows: tokens, or output channels when roles are swapped
+            "words": COUNT_WIDTH,  # words of a row: the length of the reduction
+            "stationary_base": ADDRESS_WIDTH,  # swapped: scratchpad word of the first token
+            "stationary_stride": ADDRESS_WIDTH,  # swapped: words from one token to the next
+            "stationary_rows": COUNT_WIDTH,  # output channels (padded), or tokens when roles are swapped
+            "channels": COUNT_WIDTH,  # parameter sets that are released when the job is done
+            "destination_base": ADDRESS_WIDTH,  # word of the first output row, in the memory of ``destination``
+            "destination_stride": ADDRESS_WIDTH,  # words from one output row to the next
+            "destination": 4,  # a Destination: the memory of the outputs
+            "gelu": 1,  # outputs pass through GELU
+            "swapped": 1,  # roles are swapped
+            "wide": 1,  # weights and inputs have 16 bits, one value in two lanes
+            "broadcast_unsigned": 1,  # broadcast lanes are unsigned: pixels, or values after GELU
+            "gelu_multiplier": multiplier,  # scales the output of GELU to an activation
+            "gelu_shift": shift,  # right shift after that multiplication
+            "gather": 1,  # the broadcast row of step s is that of the token at position s of the expert's queue
+            "scatter": 1,  # output row s belongs to that token, and is weighted by its gate weight
+            "expert": range(config.max_experts),  # expert whose queue gather and scatter use
+            "query_base": ADDRESS_WIDTH,  # scratchpad word of token 0's query
+            "query_stride": ADDRESS_WIDTH,  # words from one token's query to the next
+            "key_base": ADDRESS_WIDTH,  # scratchpad word of token 0's key
+            "key_stride": ADDRESS_WIDTH,  # words from one token's key to the next
+            "value_base": ADDRESS_WIDTH,  # scratchpad word of channel 0 of V transposed
+            "value_stride": ADDRESS_WIDTH,  # words from one channel of V to the next
+            "tokens": COUNT_WIDTH,  # queries, and as many keys
+            "heads": 8,  # heads
+            "head_words": 8,  # words of one head's channels
+            "score_multiplier": multiplier,  # scales an accumulator to octaves
+            "score_shift": shift,  # right shift after that multiplication
+            "output_multiplier": multiplier,  # factor of every query's reciprocal sum
+            "output_shift": shift,  # right shift, without that of the reciprocal
+        }
+    )
+
+
+EXPERT_FIELDS = (
+    "broadcast_base",
+    "broadcast_stride",
+    "steps",
+    "words",
+    "stationary_rows",
+    "channels",
+    "destination_base",
+    "destination_stride",
+    "destination",
+    "gelu",
+    "broadcast_unsigned",
+    "gelu_multiplier",
+    "gelu_shift",
+    "gather",
+    "scatter",
+    "expert",
+)
+"""Fields of an engine job that a matrix of an expert uses; the others are 0."""
+
+
+def expert_job_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """The part of an engine job that a matrix of an expert uses; fields as in :func:`engine_job_layout`."""
+    members = engine_job_layout(config).members
+    return data.StructLayout({name: members[name] for name in EXPERT_FIELDS})
+
+
+def softmax_job_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Job of softmax: turn one tile of scores into exponentials in the stationary banks."""
+    return data.StructLayout(
+        {
+            "buffer": 1,  # score buffer that holds the tile, and attention buffer of the banks that is filled
+            "tokens": COUNT_WIDTH,  # keys: scores of each query
+            "output_multiplier": config.numerics.multiplier_width,  # factor of every query's reciprocal sum
+            "output_shift": config.numerics.shift_width,  # right shift, without that of the reciprocal
+        }
+    )
+
+
+def place_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Place in the program that a job, a write or an error belongs to."""
+    return data.StructLayout(
+        {
+            "command": COMMAND_INDEX_WIDTH,  # index of the command
+            "expert": 15,  # expert of an EXPERTS command, else 0
+            "second_matrix": 1,  # the job is the expert's second matrix
+        }
+    )
+
+
+class StreamKind(enum.IntEnum, shape=2):
+    """What a block of the weight stream is for."""
+
+    WEIGHTS = 0
+    """Parameter sets, then tiles for the stationary banks."""
+    STAGE = 1
+    """Words of weights, for the scratchpad."""
+    RESIDUAL = 2
+    """Lanes of 4 bytes, for the residual memory."""
+    SHIFTS = 3
+    """LayerNorm's channel shifts."""
+
+
+def stream_job_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Job of the weight stream: deliver one block.
+
+    A block of kind WEIGHTS is delivered as soon as there is room. Any other block waits for the stream's ``permit``,
+    which says that its command is the current one.
+    """
+    return data.StructLayout(
+        {
+            "kind": StreamKind,  # what the block is for
+            "address": BYTE_ADDRESS_WIDTH,  # byte address of the block in memory
+            "bytes": BYTE_ADDRESS_WIDTH,  # bytes of the block, a multiple of the chunk size
+            "channels": COUNT_WIDTH,  # WEIGHTS: parameter sets; SHIFTS: bytes that count
+            "tiles": COUNT_WIDTH,  # WEIGHTS: tiles of P output channels that follow the parameter sets
+            "words": COUNT_WIDTH,  # WEIGHTS: words per row of a tile; STAGE, RESIDUAL: words of the block
+            "base": ADDRESS_WIDTH,  # STAGE: scratchpad word of the first one; RESIDUAL: residual word of it
+            "wide": 1,  # WEIGHTS: a weight has 16 bits
+        }
+    )
+
+
+def run_state_layout() -> data.StructLayout:
+    """State of the accelerator, and the outcome of its latest run: the bits of the register ``status``."""
+    return data.StructLayout(
+        {
+            "busy": 1,  # a run is under way
+            "done": 1,  # the latest run has reached its end
+            "error": 1,  # the machine has halted because of an error
+            "saturated": 1,  # a residual was clipped in the latest run
+        }
     )

@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
 from hw.interfaces.gate import queue_counts_layout
 from hw.interfaces.jobs import StreamKind, stream_job_layout
-from hw.isa import Opcode
-from hw.sequencer.command import DECODED_BITS, view
-
-
-def occupied(m: Module, counts: data.View) -> Signal:
-    """Which experts have tokens, from registers: a cycle behind the counts, which settle long before their use."""
-    experts = Signal(len(counts), name="occupied")
-    m.d.sync += experts.eq(Cat(count != 0 for count in counts))
-    return experts
-
+from hw.interfaces.sequencer import run_settings_layout
+from hw.isa import COMMAND_INDEX_WIDTH, Opcode
+from hw.sequencer.command import DECODED_BITS, selected, view
+from hw.sequencer.experts import occupied_experts
 
 _BLOCKS = (Opcode.LINEAR, Opcode.STAGE, Opcode.LOAD_RESIDUAL, Opcode.LAYERNORM)
-"""Commands with one block of the stream; EXPERTS have two for each expert."""
+"""Commands with one block of the stream; EXPERTS has two for each expert."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Walk:
+    """Signals of the scheduler that the walk over the experts uses.
+
+    Members
+    -------
+    occupied:
+        One bit for each expert: it has tokens.
+    decided:
+        The gate has filled the queues of the command.
+    block:
+        Register: byte address of the expert's first block.
+    second:
+        Register: the next job is the expert's second block.
+    done:
+        To drive: the last job of the command leaves.
+    """
+
+    occupied: Signal
+    decided: Value
+    block: Signal
+    second: Signal
+    done: Signal
 
 
 class StreamScheduler(wiring.Component):
     """Turns commands into jobs of the weight stream.
+
+    Design: one register for each kind of command with blocks says that it is the command's turn. A command stays on
+    the stream until its last job has left. Commands without blocks, and those of other tasks, are passed over.
+
+    Latency: a job leaves at most three cycles after its command came. EXPERTS takes two cycles for each expert more.
 
     Parameters
     ----------
@@ -35,17 +61,18 @@ class StreamScheduler(wiring.Component):
 
     Members
     -------
-    command:
+    command: In(stream)
         The program, from its own reader of the command ring.
-    task_index, weight_address:
-        Selected task (commands of other tasks are passed over) and base address of the stream.
-    counts:
-        Queue lengths; read from the time on when ``dispatch_experts`` marks command ``dispatch_index`` as an EXPERTS
-        command in progress, for only then the gate has decided. Experts without tokens are passed over.
-    job:
-        To the weight stream.
-
-    A job leaves at most three cycles after its command came, or two cycles an expert.
+    settings: In(run_settings)
+        The selected task, and the base address of the weight stream.
+    counts: In(queue_counts)
+        Tokens on each expert's queue; valid while ``dispatch_experts`` is 1. Experts without tokens are passed over.
+    dispatch_index: In(16)
+        Index of the command that the dispatcher is at.
+    dispatch_experts: In(1)
+        That command is EXPERTS in progress, so the gate has filled the queues.
+    job: Out(stream)
+        Blocks for the weight stream, in order of use.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -53,43 +80,40 @@ class StreamScheduler(wiring.Component):
         super().__init__(
             {
                 "command": In(stream.Signature(unsigned(DECODED_BITS))),
-                "task_index": In(4),
-                "weight_address": In(32),
+                "settings": In(run_settings_layout()),
                 "counts": In(queue_counts_layout(config)),
-                "dispatch_index": In(16),
+                "dispatch_index": In(COMMAND_INDEX_WIDTH),
                 "dispatch_experts": In(1),
                 "job": Out(stream.Signature(stream_job_layout(config))),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
-        """One state machine; a command stays on the stream until its last job has left."""
+        """One command at a time, one job or several for it."""
         m = Module()
-        index = Signal(16)
-        self._occupied = occupied(m, self.counts)
+        index = Signal(COMMAND_INDEX_WIDTH)
         command = self.command.payload
         head = view(command, Opcode.LINEAR)
         done, dispatched, passed = Signal(), Signal(), Signal()
         m.d.comb += self.command.ready.eq(done)
         with m.If(self.command.valid & done):
             m.d.sync += index.eq(Mux(head.opcode == Opcode.END, 0, index + 1))
-        # A cycle late, but the next command takes longer to come.
+        # The comparison is a cycle late. That does no harm, because the next command takes longer to come.
         m.d.sync += dispatched.eq(self.dispatch_experts & (self.dispatch_index == index))
-        # From a command's second cycle on, and in the one after its last, a register says whose turn it is.
+        # The turn is decoded into registers, because it chooses all fields of the job. Each is valid from a command's
+        # second cycle on until one cycle after its last.
         turn = {opcode: Signal(name=f"is_{opcode.name.lower()}") for opcode in (*_BLOCKS, Opcode.EXPERTS)}
-        task = Signal.like(head.task_mask)
-        m.d.sync += task.eq(1 << self.task_index)
-        selected = (head.task_mask & task).any()
-        m.d.sync += passed.eq(self.command.valid & ~(selected & Cat(head.opcode == opcode for opcode in turn).any()))
+        runs = selected(m, command, self.settings.task_index)
+        m.d.sync += passed.eq(self.command.valid & ~(runs & Cat(head.opcode == opcode for opcode in turn).any()))
         for opcode, found in turn.items():
-            m.d.sync += found.eq(self.command.valid & selected & (head.opcode == opcode))
-        # Address of the command's first block, in time for its turn; an EXPERTS command counts it on from then.
-        block, begun = Signal(32), Signal()
+            m.d.sync += found.eq(self.command.valid & runs & (head.opcode == opcode))
+        # The address of the first block is added up in time for the turn; EXPERTS counts it on from there.
+        block, begun = Signal.like(self.settings.weight_address, name="block"), Signal()
         with m.If(~begun):
-            m.d.sync += block.eq(self.weight_address + head.stream_address)
-        self._second = Signal()
-        first_bytes = view(command, Opcode.EXPERTS).first_bytes
-        m.d.comb += self.job.payload.address.eq(block + Mux(self._second, first_bytes, 0))
+            m.d.sync += block.eq(self.settings.weight_address + head.stream_address)
+        second, first_bytes = Signal(), view(command, Opcode.EXPERTS).first_bytes
+        m.d.comb += self.job.payload.address.eq(block + Mux(second, first_bytes, 0))
+        occupied = occupied_experts(m, self.counts)
         with m.If(self.command.valid):
             m.d.comb += done.eq(passed)
             for opcode in _BLOCKS:
@@ -104,10 +128,12 @@ class StreamScheduler(wiring.Component):
                 # The dispatcher may hand out its last expert before the blocks of that one have been asked for.
                 decided = begun | dispatched
                 m.d.sync += begun.eq(decided & ~done)
-                self._experts(m, decided, done, block)
+                walk = _Walk(occupied=occupied, decided=decided, block=block, second=second, done=done)
+                self._experts(m, walk)
         return m
 
     def _tiles(self, channels: Value) -> Value:
+        """Tiles of P channels, rounded up."""
         return (channels + (self._config.elements - 1)) >> exact_log2(self._config.elements)
 
     def _describe(self, m: Module, opcode: Opcode) -> None:
@@ -121,6 +147,7 @@ class StreamScheduler(wiring.Component):
                 job.words.eq(fields.words),
                 job.wide.eq(fields.wide),
             ]
+            # Swapped roles broadcast the weights from the scratchpad, so only parameter sets are streamed.
             with m.If(~fields.swapped):
                 m.d.comb += job.tiles.eq(self._tiles(fields.stationary_rows))
         elif opcode == Opcode.LAYERNORM:
@@ -132,12 +159,12 @@ class StreamScheduler(wiring.Component):
             kind = StreamKind.STAGE if opcode == Opcode.STAGE else StreamKind.RESIDUAL
             m.d.comb += [job.kind.eq(kind), job.words.eq(fields.words), job.base.eq(fields.destination_base)]
 
-    def _experts(self, m: Module, decided: Value, done: Signal, block: Signal) -> None:
+    def _experts(self, m: Module, walk: _Walk) -> None:
         """Two blocks for every expert that has tokens; the block address steps on for every expert."""
         fields = view(self.command.payload, Opcode.EXPERTS)
         job = self.job.payload
-        expert, second = Signal(8), self._second
-        # What is to be done for an expert is looked up in one cycle and done from the next one on.
+        expert, second, block = Signal(8), walk.second, walk.block
+        # An expert is looked up in one cycle and acted on from the next one on: the choice among all experts is slow.
         looked, wanted, ended = Signal(), Signal(), Signal()
         m.d.comb += job.kind.eq(StreamKind.WEIGHTS)
         with m.If(second):
@@ -154,21 +181,22 @@ class StreamScheduler(wiring.Component):
                 job.tiles.eq(self._tiles(fields.hidden_channels)),
                 job.words.eq(fields.source_words),
             ]
-        with m.If(decided):
+        next_expert = [expert.eq(expert + 1), block.eq(block + fields.stream_bytes), looked.eq(0)]
+        with m.If(walk.decided):
             with m.If(~looked):
                 m.d.sync += [
                     looked.eq(1),
-                    wanted.eq(self._occupied.bit_select(expert[: exact_log2(self._config.max_experts)], 1)),
+                    wanted.eq(walk.occupied.bit_select(expert[: exact_log2(self._config.max_experts)], 1)),
                     ended.eq(expert == fields.experts),
                 ]
             with m.Elif(ended):
-                m.d.comb += done.eq(1)
+                m.d.comb += walk.done.eq(1)
                 m.d.sync += [expert.eq(0), looked.eq(0)]
             with m.Elif(~wanted):
-                m.d.sync += [expert.eq(expert + 1), block.eq(block + fields.stream_bytes), looked.eq(0)]
+                m.d.sync += next_expert
             with m.Else():
                 m.d.comb += self.job.valid.eq(1)
                 with m.If(self.job.ready):
                     m.d.sync += second.eq(~second)
                     with m.If(second):
-                        m.d.sync += [expert.eq(expert + 1), block.eq(block + fields.stream_bytes), looked.eq(0)]
+                        m.d.sync += next_expert

@@ -2,61 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from amaranth.hdl import Module
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.blocks.register_slice import RegisterSlice
 from hw.config import AcceleratorConfig
 from hw.interfaces.axi import read_request_layout
+from hw.interfaces.gate import queue_counts_layout
 from hw.interfaces.jobs import stream_job_layout
+from hw.interfaces.sequencer import ProgramProgress, UnitPorts, run_settings_layout
 from hw.interfaces.strobe import Strobe
-from hw.sequencer.dispatch import Dispatcher, dispatcher_members
+from hw.sequencer.dispatch import Dispatcher
 from hw.sequencer.fetch import CommandFetch
 from hw.sequencer.schedule import StreamScheduler
 
-_OWN = ("command", "task_index")
-
 
 class Sequencer(wiring.Component):
-    """Runs a program from memory.
+    """Runs a program from memory: fetches its commands, hands them to the units, and prefetches their weights.
+
+    Design: the fetch shows every command to two readers. The scheduler turns commands into jobs of the weight stream
+    and runs ahead; the dispatcher hands the same commands to the units in order. See the three parts for latencies.
 
     Parameters
     ----------
     config:
         Sizes of the machine.
-    job_layouts:
-        Payload of each unit's job stream (see :class:`Dispatcher`).
 
     Members
     -------
-    task_index, program_address, weight_address:
-        From the registers; stable while busy.
-    request, response:
+    start: In(1)
+        Pulse: run from command 0.
+    settings: In(run_settings)
+        Task and addresses of the run, stable until it ends.
+    request: Out(stream), response: In(Strobe)
         Client port of the AXI read master, for commands.
-    stream_job:
+    stream_job: Out(stream)
         Blocks of the weight stream, in order of use, ahead of execution.
-    others:
-        As in :class:`Dispatcher`.
+    stream_permit: Out(1)
+        Level: a block that belongs to the current command may be delivered.
+    units: Out(UnitPorts)
+        Jobs and account of each unit.
+    counts: In(queue_counts)
+        Tokens on each expert's queue, from the gate.
+    row_written: In(1)
+        Pulse: the engine's oldest job has written a row.
+    progress: Out(ProgramProgress)
+        How far the program has come.
     """
 
-    def __init__(self, config: AcceleratorConfig, job_layouts: Mapping[str, data.StructLayout]) -> None:
+    def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
-        self._layouts = job_layouts
-        self._passed = {
-            name: member for name, member in dispatcher_members(config, job_layouts).items() if name not in _OWN
-        }
         super().__init__(
             {
-                "task_index": In(4),
-                "program_address": In(32),
-                "weight_address": In(32),
+                "start": In(1),
+                "settings": In(run_settings_layout()),
                 "request": Out(stream.Signature(read_request_layout(config))),
                 "response": In(Strobe(8 * config.memory_bytes)),
                 "stream_job": Out(stream.Signature(stream_job_layout(config))),
-                **self._passed,
+                "stream_permit": Out(1),
+                "units": Out(UnitPorts(config)),
+                "counts": In(queue_counts_layout(config)),
+                "row_written": In(1),
+                "progress": Out(ProgramProgress(config)),
             }
         )
 
@@ -65,29 +73,28 @@ class Sequencer(wiring.Component):
         m = Module()
         m.submodules.fetch = fetch = CommandFetch(self._config)
         m.submodules.scheduler = scheduler = StreamScheduler(self._config)
-        m.submodules.dispatcher = dispatcher = Dispatcher(self._config, self._layouts)
+        m.submodules.dispatcher = dispatcher = Dispatcher(self._config)
+        # The scheduler stands among the commands, the stream among the banks: a register on the way between them.
+        m.submodules.scheduled = scheduled = RegisterSlice(stream_job_layout(self._config))
         connect(m, flipped(self.request), fetch.request)
         connect(m, flipped(self.response), fetch.response)
-        m.submodules.scheduled = scheduled = RegisterSlice(stream_job_layout(self._config))
-        connect(m, scheduler.job, scheduled.source)
-        connect(m, scheduled.target, flipped(self.stream_job))
         connect(m, fetch.execute, dispatcher.command)
         connect(m, fetch.schedule, scheduler.command)
+        connect(m, scheduler.job, scheduled.source)
+        connect(m, scheduled.target, flipped(self.stream_job))
+        connect(m, dispatcher.units, flipped(self.units))
+        connect(m, dispatcher.progress, flipped(self.progress))
         m.d.comb += [
             fetch.start.eq(self.start),
-            fetch.program_address.eq(self.program_address),
-            dispatcher.task_index.eq(self.task_index),
-            scheduler.task_index.eq(self.task_index),
-            scheduler.weight_address.eq(self.weight_address),
+            fetch.program_address.eq(self.settings.program_address),
+            dispatcher.start.eq(self.start),
+            dispatcher.settings.eq(self.settings),
+            dispatcher.counts.eq(self.counts),
+            dispatcher.row_written.eq(self.row_written),
+            self.stream_permit.eq(dispatcher.stream_permit),
+            scheduler.settings.eq(self.settings),
             scheduler.counts.eq(self.counts),
-            scheduler.dispatch_index.eq(dispatcher.index),
+            scheduler.dispatch_index.eq(dispatcher.progress.index),
             scheduler.dispatch_experts.eq(dispatcher.experts_active),
         ]
-        for name, member in self._passed.items():
-            inner, outer = getattr(dispatcher, name), getattr(self, name)
-            if not member.is_port:
-                connect(m, flipped(outer), inner)
-                continue
-            pairs = zip(inner, outer, strict=True) if member.dimensions else [(inner, outer)]
-            m.d.comb += [i.eq(o) if member.flow is In else o.eq(i) for i, o in pairs]
         return m

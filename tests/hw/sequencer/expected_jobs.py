@@ -27,10 +27,10 @@ class ExpectedJobs:
     ----------
     config:
         Sizes of the machine.
-    weight_address:
-        Byte address of the weights.
     counts:
         Tokens in the queue of each expert.
+    weight_address, image_base, output_base:
+        Byte addresses of weights, image and results.
 
     Members
     -------
@@ -40,10 +40,19 @@ class ExpectedJobs:
         Fields of each stream block.
     """
 
-    def __init__(self, config: AcceleratorConfig, weight_address: int, counts: list[int]) -> None:
+    def __init__(
+        self,
+        config: AcceleratorConfig,
+        counts: list[int],
+        *,
+        weight_address: int,
+        image_base: int,
+        output_base: int,
+    ) -> None:
         self.log: list[tuple] = []
         self.blocks: list[dict[str, Any]] = []
         self._config, self._weight_address, self._counts = config, weight_address, counts
+        self._bases = {"image_base": image_base, "output_base": output_base}
 
     def run(self, program: bytes, task: int) -> ExpectedJobs:
         """Walk the commands of a task up to END."""
@@ -69,7 +78,7 @@ class ExpectedJobs:
         elif opcode == Opcode.EXPERTS:
             self._experts(c, block["address"])
         if opcode in UNITS:
-            self.log.append((UNITS[opcode], c | {"attention": int(opcode == Opcode.ATTENTION)}))
+            self.log.append((UNITS[opcode], c | self._bases | {"attention": int(opcode == Opcode.ATTENTION)}))
 
     def _experts(self, c: dict[str, int], address: int) -> None:
         """Two jobs and two blocks for each expert that has tokens."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 import cocotb
 import numpy as np
@@ -11,19 +12,18 @@ from cocotb.triggers import RisingEdge
 from hw.config import preset
 from hw.isa import COMMAND_BYTES, FIELDS, Destination, ErrorCode, Follow, Opcode, decode, encode
 from hw.sequencer.ledger import ENGINE, FOLLOWERS, GATE, IMAGE, NORM, STORE, STREAM
-from sim.bench.streams import StreamMonitor, clock_and_reset, parameters, read, rng, wait_cycles, write
-from tests.helpers.port_bits import port_values
+from sim.bench.streams import StreamMonitor, clock_and_reset, parameters, read, rng, wait_cycles
+from tests.helpers.port_bits import port_bits, scalar_fields
 from tests.hw.sequencer.expected_jobs import DELIVERIES, UNITS, ExpectedJobs
 
 CONFIG = preset(parameters()["preset"])
 PROGRAM_ADDRESS = 0x1000
 WEIGHT_ADDRESS = 0x8000
+IMAGE_BASE = 0x12340
+OUTPUT_BASE = 0x56780
 UNIT_NUMBERS = {"engine": ENGINE, "layernorm": NORM, "gate": GATE, "image": IMAGE, "store": STORE, "stream": STREAM}
-ROW_PORTS = {"layernorm": "norm_rows", "image": "image_rows"}
-FOLLOWER_PORTS = {
-    name: f"rows_ready__{place}" for place, unit in enumerate(FOLLOWERS) for name in UNIT_NUMBERS
-    if UNIT_NUMBERS[name] == unit
-}  # fmt: skip
+COUNTING_ROWS = ("layernorm", "image")
+"""Units that report the rows that they have written."""
 
 
 def random_command(random: np.random.Generator, opcode: Opcode) -> bytes:
@@ -70,50 +70,52 @@ class UnitModel:
         self.target: tuple[str, int] | None = None  # whose rows its latest job follows: unit, that unit's job number
         self.taken = self.finished = 0
 
+    def port(self, member: str) -> Any:
+        """Handle of a member of the unit's bundle."""
+        return getattr(self.harness.dut, f"units__{self.name}__{member}")
+
     def drive(self) -> None:
         """Inputs of the coming cycle."""
         dut, random = self.harness.dut, self.harness.random
-        getattr(dut, f"{self.name}_job__ready").value = int(len(self.under_way) < self.room and random.random() < 0.7)
+        self.port("job__ready").value = int(len(self.under_way) < self.room and random.random() < 0.7)
         if self.under_way:
             self.under_way[0][1] -= 1
         self.done = bool(self.under_way) and self.under_way[0][1] <= 0
-        getattr(dut, f"{self.name}_done").value = int(self.done)
+        self.port("done").value = int(self.done)
         row = bool(self.under_way) and not self.done and random.random() < 0.3
         self.rows += row
         if self.name == "engine":
             dut.row_written.value = int(row)
             self.row = row
-        elif self.name in ROW_PORTS:
-            getattr(dut, ROW_PORTS[self.name]).value = self.rows
+        elif self.name in COUNTING_ROWS:
+            self.port("rows_done").value = self.rows
 
     def check_rows(self) -> None:
         """What it may read in this cycle."""
-        if self.name in FOLLOWER_PORTS:
-            got = int(getattr(self.harness.dut, FOLLOWER_PORTS[self.name]).value)
+        if self.number in FOLLOWERS:
+            got = int(self.port("rows_ready").value)
             assert got == self.rows_ready(), f"{self.name} may read {got} rows, expected {self.rows_ready()}"
 
     def observe(self) -> None:
         """What happened in the cycle: a job was taken, or one is done."""
         harness, dut = self.harness, self.harness.dut
-        port = f"{self.name}_job__payload"
-        job = int(getattr(dut, port).value) if self._takes() else None
+        job = int(self.port("job__payload").value) if self._takes() else None
         if self.done:
             harness.complete(self.under_way.popleft()[0])
             self.finished += 1
         if self.done or (job is not None and self.name != "engine"):
             self.rows = 0
         if job is not None:
-            fields = {key: int(np.asarray(value).ravel()[0]) for key, value in port_values(port, [job]).items()}
+            fields = scalar_fields(f"units__{self.name}__job__payload", job)
             harness.take(self.name, fields)
             self._follow(harness.follow(fields))
             # The engine is never done in two cycles that follow each other.
             fewest = 2 if self.name == "engine" else 1
-            self.under_way.append([int(dut.index.value), int(harness.random.integers(fewest, 60))])
+            self.under_way.append([int(dut.progress__index.value), int(harness.random.integers(fewest, 60))])
             self.taken += 1
 
     def _takes(self) -> bool:
-        dut = self.harness.dut
-        return getattr(dut, f"{self.name}_job__valid").value == 1 and getattr(dut, f"{self.name}_job__ready").value == 1
+        return self.port("job__valid").value == 1 and self.port("job__ready").value == 1
 
     def _follow(self, follow: Follow) -> None:
         source = {Follow.ENGINE: "engine", Follow.NORM: "layernorm", Follow.IMAGE: "image"}.get(follow)
@@ -151,14 +153,14 @@ class Harness:
 
     def follow(self, job: dict[str, int]) -> Follow:
         """What the job in hand follows: the second matrix of an expert the first."""
-        opcode, fields = decode(self.program[int(self.dut.index.value) * COMMAND_BYTES :][:COMMAND_BYTES])
+        opcode, fields = decode(self.program[int(self.dut.progress__index.value) * COMMAND_BYTES :][:COMMAND_BYTES])
         if opcode == Opcode.EXPERTS:
             return Follow.ENGINE if job["scatter"] else Follow.NOTHING
         return Follow(fields["follow"])
 
     def take(self, unit: str, job: dict[str, int] | None = None) -> None:
         """A unit takes a job of command ``index``: everything that the command comes after must be done."""
-        index = int(self.dut.index.value)
+        index = int(self.dut.progress__index.value)
         _, fields = decode(self.program[index * COMMAND_BYTES :][:COMMAND_BYTES])
         for earlier in self.open:
             number = self.unit_of(earlier)
@@ -201,13 +203,13 @@ class Harness:
                 unit.check_rows()
             for unit in self.units.values():
                 unit.observe()
-            opcode = self.program[int(dut.index.value) * COMMAND_BYTES :][:1]
-            if dut.started.value == 1 and opcode and opcode[0] in DELIVERIES:
+            opcode = self.program[int(dut.progress__index.value) * COMMAND_BYTES :][:1]
+            if dut.progress__started.value == 1 and opcode and opcode[0] in DELIVERIES:
                 self.take("block")
-            if dut.error__valid.value == 1:
-                payload = int(dut.error__payload.value)
-                self.errors.append((payload & 0xFF, payload >> 8, int(dut.index.value)))
-            if dut.finished.value == 1:
+            if dut.progress__error__valid.value == 1:
+                payload = int(dut.progress__error__payload.value)
+                self.errors.append((payload & 0xFF, payload >> 8, int(dut.progress__index.value)))
+            if dut.progress__finished.value == 1:
                 assert not any(self.open.values()), f"finished before {self.open}"
 
     async def _delivery(self) -> None:
@@ -217,9 +219,9 @@ class Harness:
             if self.dut.stream_permit.value == 1:
                 await wait_cycles(self.dut, int(self.random.integers(1, 40)))
                 assert self.dut.stream_permit.value == 1, "a permit was withdrawn"
-                self.dut.stream_done.value = 1
+                self.dut.units__stream__done.value = 1
                 await RisingEdge(self.dut.clk)
-                self.dut.stream_done.value = 0
+                self.dut.units__stream__done.value = 0
                 staged = [index for index, jobs in self.open.items() if jobs and self.unit_of(index) == STREAM]
                 for index in staged:
                     self.complete(index)
@@ -229,15 +231,17 @@ class Harness:
         """Start the program and wait until it ends or is refused."""
         self.program = program
         self.open.clear()
-        write(self.dut.task_index, task)
-        write(self.dut.program_address, PROGRAM_ADDRESS)
-        write(self.dut.weight_address, WEIGHT_ADDRESS)
+        settings = {
+            "task_index": task, "program_address": PROGRAM_ADDRESS, "weight_address": WEIGHT_ADDRESS,
+            "image_base": IMAGE_BASE, "output_base": OUTPUT_BASE,
+        }  # fmt: skip
+        self.dut.settings.value = port_bits("settings", {name: [value] for name, value in settings.items()})[0]
         self.dut.start.value = 1
         await RisingEdge(self.dut.clk)
         self.dut.start.value = 0
         for _ in range(200_000):
             await RisingEdge(self.dut.clk)
-            if self.errors or self.dut.finished.value == 1:
+            if self.errors or self.dut.progress__finished.value == 1:
                 return
         raise AssertionError(f"no end; the log holds {len(self.log)} entries")
 
@@ -265,7 +269,9 @@ async def programs_lead_to_their_jobs(dut):
         harness.log.clear()
         await harness.run(program, task=run % 2)
         assert not harness.errors, harness.errors
-        expected = ExpectedJobs(CONFIG, WEIGHT_ADDRESS, counts).run(program, run % 2)
+        expected = ExpectedJobs(
+            CONFIG, counts, weight_address=WEIGHT_ADDRESS, image_base=IMAGE_BASE, output_base=OUTPUT_BASE
+        ).run(program, run % 2)
         log, blocks = expected.log, expected.blocks
         assert len(harness.log) == len(log), (run, harness.log, log)
         for position, ((name, got), (unit, want)) in enumerate(zip(harness.log, log, strict=True)):
@@ -325,7 +331,7 @@ async def malformed_commands_are_refused(dut):
         await harness.run(bad + encode(Opcode.END), task=0)
         assert harness.errors == [(int(code), bad[0], 0)], (number, harness.errors, code)
         await wait_cycles(dut, 200)
-        assert not harness.log and read(dut.finished) == 0, (number, harness.log)
+        assert not harness.log and read(dut.progress__finished) == 0, (number, harness.log)
         dut.rst.value = 1
         await wait_cycles(dut, 2)
         dut.rst.value = 0

@@ -1,0 +1,151 @@
+"""What the sequencer says to the units and to the registers, and what it hears from them."""
+
+from __future__ import annotations
+
+from amaranth.hdl import unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import AcceleratorConfig
+from hw.interfaces.errors import error_record_layout
+from hw.interfaces.jobs import (
+    engine_job_layout,
+    gate_job_layout,
+    image_job_layout,
+    layernorm_job_layout,
+    place_layout,
+    store_job_layout,
+)
+from hw.interfaces.strobe import Strobe
+from hw.isa import BYTE_ADDRESS_WIDTH, COMMAND_INDEX_WIDTH, COUNT_WIDTH, TASK_INDEX_WIDTH, StallSource
+
+
+def run_settings_layout() -> data.StructLayout:
+    """What a run works on: values of registers, stable from the start of the run to its end."""
+    return data.StructLayout(
+        {
+            "task_index": TASK_INDEX_WIDTH,  # the selected task: commands of other tasks are passed over
+            "program_address": BYTE_ADDRESS_WIDTH,  # byte address of command 0, a multiple of 64
+            "weight_address": BYTE_ADDRESS_WIDTH,  # byte address that stream addresses are relative to
+            "image_base": BYTE_ADDRESS_WIDTH,  # byte address of the image
+            "output_base": BYTE_ADDRESS_WIDTH,  # byte address that the offsets of STORE are relative to
+        }
+    )
+
+
+class UnitPort(wiring.Signature):
+    """The sequencer's account of one unit and its dealings with it, from the sequencer's side.
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine.
+    job:
+        Layout of the unit's jobs; none for the weight stream, whose jobs run ahead of the commands.
+    follows:
+        The unit can follow rows that another unit writes.
+    followed:
+        Others can follow the rows that the unit writes, and the unit counts these rows itself.
+
+    Members
+    -------
+    job: Out(stream)
+        Jobs in program order.
+    done: In(1)
+        Pulse: the unit's oldest job is done.
+    rows_ready: Out(16), if ``follows``
+        Source rows that the unit may read.
+    rows_done: In(16), if ``followed``
+        Rows that the unit has written in its job.
+    busy: Out(1)
+        The unit has jobs.
+    awaited: Out(1)
+        The next command waits for the unit.
+    place: Out(place)
+        Place of the unit's oldest job, or of its last one when it has none.
+    ended: Out(1)
+        Pulse: the command at ``place`` is done.
+    """
+
+    def __init__(
+        self,
+        config: AcceleratorConfig,
+        job: data.StructLayout | None = None,
+        *,
+        follows: bool = False,
+        followed: bool = False,
+    ) -> None:
+        members = {
+            "done": In(1),
+            "busy": Out(1),
+            "awaited": Out(1),
+            "place": Out(place_layout(config)),
+            "ended": Out(1),
+        }
+        if job is not None:
+            members["job"] = Out(stream.Signature(job))
+        if follows:
+            members["rows_ready"] = Out(COUNT_WIDTH)
+        if followed:
+            members["rows_done"] = In(COUNT_WIDTH)
+        super().__init__(members)
+
+
+class UnitPorts(wiring.Signature):
+    """One :class:`UnitPort` for each unit of ``hw.isa.Unit``, in the order of their bits.
+
+    Members
+    -------
+    engine, layernorm, gate, image, stream, store:
+        The units. ``stream`` stands for the blocks that belong to the current command: STAGE, LOAD_RESIDUAL and the
+        shifts of LAYERNORM.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        super().__init__(
+            {
+                "engine": Out(UnitPort(config, engine_job_layout(config), follows=True)),
+                "layernorm": Out(UnitPort(config, layernorm_job_layout(), follows=True, followed=True)),
+                "gate": Out(UnitPort(config, gate_job_layout(), follows=True)),
+                "image": Out(UnitPort(config, image_job_layout(config), followed=True)),
+                "stream": Out(UnitPort(config)),
+                "store": Out(UnitPort(config, store_job_layout(config))),
+            }
+        )
+
+
+def in_unit_order(units: wiring.PureInterface) -> tuple[wiring.PureInterface, ...]:
+    """The ports in ``units`` (:class:`UnitPorts`), as a tuple in the order of ``hw.isa.Unit``."""
+    return units.engine, units.layernorm, units.gate, units.image, units.stream, units.store
+
+
+class ProgramProgress(wiring.Signature):
+    """How far the program has come, from the sequencer's side.
+
+    Members
+    -------
+    index: Out(16)
+        Index of the next command to hand out.
+    started: Out(1)
+        Pulse: command ``index`` was handed out. For LAYERNORM: its shifts were asked for; for EXPERTS: its loop began.
+    engine_place: Out(place)
+        Place of the engine's latest job.
+    finished: Out(1)
+        Pulse: END was reached and every command is done.
+    error: Out(Strobe)
+        A command was refused; the sequencer then stays halted until it is reset.
+    stalled_on: Out(3)
+        A ``StallSource``: the unit that the watchdog names when nothing moves.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        super().__init__(
+            {
+                "index": Out(COMMAND_INDEX_WIDTH),
+                "started": Out(1),
+                "engine_place": Out(place_layout(config)),
+                "finished": Out(1),
+                "error": Out(Strobe(error_record_layout())),
+                "stalled_on": Out(unsigned(max(StallSource).bit_length())),
+            }
+        )
