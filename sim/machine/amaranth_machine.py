@@ -12,7 +12,8 @@ from amaranth.sim import Simulator
 from hw.accelerator import Accelerator
 from hw.isa import REGISTERS
 from program.program import Program
-from sim.machine.run import Frame, MemorySettings
+from sim.machine.frames import Frame
+from sim.machine.settings import MemorySettings
 
 
 def cycles_per_second(program: Program, frame: Frame, cycles: int) -> float:

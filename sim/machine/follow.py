@@ -7,10 +7,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from common.progress import Progress, silent
 from program.program import Program
+from sim.machine.exchange import FramePosition
 
 _POLL_SECONDS = 0.2
 
@@ -22,14 +22,13 @@ def followed(path: Path, program: Program, tasks: Sequence[int], on_progress: Pr
     Parameters
     ----------
     path:
-        File with a JSON line every few thousand cycles: ``frame``, ``cycle``, ``command``, and ``seconds`` since the
-        frame's start.
+        File with a :class:`~sim.machine.exchange.FramePosition` as a JSON line every few thousand cycles.
     program:
-        What is simulated.
+        Program in simulation.
     tasks:
         Task of each frame.
     on_progress:
-        Callback; the fraction is of all ideal cycles, by the commands that are finished.
+        Callback. The fraction is the finished commands' share of all ideal cycles.
     """
     if on_progress is silent:
         yield
@@ -37,20 +36,20 @@ def followed(path: Path, program: Program, tasks: Sequence[int], on_progress: Pr
     stop = threading.Event()
     whole = [_ideal_cycles(program, task) for task in tasks]
 
-    def tell(frame: int, cycle: int, command: int, seconds: float) -> None:
-        task, commands = tasks[frame], program.commands
-        done = sum(whole[:frame]) + _ideal_cycles(program, task, command)
-        name = commands[min(command, len(commands) - 1)].name
-        speed = cycle / max(seconds, 1e-9)
+    def tell(at: FramePosition) -> None:
+        task, commands = tasks[at.frame], program.commands
+        done = sum(whole[: at.frame]) + _ideal_cycles(program, task, at.command)
+        name = commands[min(at.command, len(commands) - 1)].name
+        speed = at.cycle / max(at.seconds, 1e-9)
         detail = f"{program.model.tasks[task].name} {name}, {speed / 1000:,.0f} kcycles/s"
         on_progress("simulate", done / max(1, sum(whole)), detail)
 
     def follow() -> None:
         position = 0
         while not stop.wait(_POLL_SECONDS):
-            for after, line in _lines(path, position):
+            for after, at in _positions(path, position):
                 position = after
-                tell(**line)
+                tell(at)
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -66,14 +65,14 @@ def _ideal_cycles(program: Program, task: int, commands: int | None = None) -> i
     return sum(command.ideal_cycles for command in program.commands[:commands] if command.runs(task))
 
 
-def _lines(path: Path, position: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Whole lines of the file from a position on, each with the position after it."""
+def _positions(path: Path, start: int) -> Iterator[tuple[int, FramePosition]]:
+    """Yield what the file's whole lines say from byte ``start`` on, each with the byte after it."""
     if not path.is_file():
         return
     with path.open() as file:
-        file.seek(position)
+        file.seek(start)
         for line in iter(file.readline, ""):
             if not line.endswith("\n"):
                 return  # half written
-            position += len(line)
-            yield position, json.loads(line)
+            start += len(line)
+            yield start, FramePosition(**json.loads(line))

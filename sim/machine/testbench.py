@@ -1,13 +1,14 @@
 """Inside the simulator: a host that loads images, starts frames, shows progress and reads results and counters.
 
-What to do comes as bench parameters from ``sim.machine.run``; outcomes go back through ``record`` and files in the
-run's directory.
+``sim.machine.run`` gives the jobs as bench parameters. Readouts go back through ``record``; the output region of the
+DRAM goes to files in the run's directory.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,15 @@ from cocotb.triggers import First, RisingEdge, Timer
 from hw.isa import REGISTERS, CycleCause
 from sim.bench.backdoor import MemoryBackdoor
 from sim.bench.streams import CLOCK_PERIOD_NS, parameters, record
+from sim.machine.exchange import FrameJob, FramePosition, FrameReadout
+from sim.machine.settings import Upset
 
 PROGRESS_CYCLES = 16384
 BUSY = 1
+START, CLEAR_ERROR = 1, 2
+"""Bits of the control register."""
+INTERRUPTS = 3
+"""Enable bits of both interrupts: done, and error."""
 RECOVERY_POLLS = 2000
 START_CYCLES = 5
 """Cycles from writing the start bit to cycle 0 of the frame."""
@@ -34,10 +41,10 @@ COUNTERS = (
     *"read_bytes write_bytes identity version configuration".split(),
 )
 NOBODY = 0xFFFFFFFF
-"""What ``last_owner`` and ``stamp_previous`` show when there is no command."""
+"""Value of ``last_owner`` and ``stamp_previous`` when there is no command."""
 
 
-class Registers:
+class RegisterMaster:
     """AXI4-Lite master for the control registers, by register name."""
 
     def __init__(self, dut: Any) -> None:
@@ -82,27 +89,31 @@ class Registers:
 
 
 class ProgressFile:
-    """One JSON line every ``PROGRESS_CYCLES``, for whoever follows the file."""
+    """A file with one JSON line per position, for ``sim.machine.follow``."""
 
     def __init__(self, path: str) -> None:
+        # Lines reach the reader at once: a block of them would come minutes late.
         self._file = Path(path).open("w", buffering=1)
 
-    def report(self, **fields: Any) -> None:
-        """Write a line."""
-        self._file.write(json.dumps(fields) + "\n")
+    def write(self, position: FramePosition) -> None:
+        """Append a position."""
+        self._file.write(json.dumps(asdict(position)) + "\n")
 
 
-async def _recover(host: Registers) -> None:
-    """Wait until a halted machine has drained what it had asked of the memory, then clear the error."""
+async def _recover(host: RegisterMaster) -> None:
+    """Clear the error of a halted machine.
+
+    The machine must first drain the reads and writes that it has requested; the next frame would get their answers.
+    """
     for _ in range(RECOVERY_POLLS):
         if not await host.read("status") & BUSY:
-            await host.write("control", 2)
+            await host.write("control", CLEAR_ERROR)
             return
     raise AssertionError(f"the machine halted but is still busy after {RECOVERY_POLLS} looks at its status")
 
 
 async def _reset(dut: Any) -> None:
-    """Reset the machine and the control of its memory, not the memory's content, and wait until that may be used."""
+    """Reset the machine and its memory's control, and wait until the memory is initialised. Its content stays."""
     dut.rst.value = 1
     for _ in range(4):
         await RisingEdge(dut.clk)
@@ -113,100 +124,130 @@ async def _reset(dut: Any) -> None:
         await RisingEdge(dut.initialised)
 
 
-async def _upset(dut: Any, first: int, upset: dict[str, Any]) -> None:
-    """Turn bits of a memory over at a cycle of the frame that began at ``first``."""
-    await Timer((first + upset["cycle"] - int(dut.cycle.value)) * CLOCK_PERIOD_NS, "ns")
+async def _flip(dut: Any, first: int, upset: Upset) -> None:
+    """Flip bits of a memory at a cycle of the frame that began at ``first``."""
+    await Timer((first + upset.cycle - int(dut.cycle.value)) * CLOCK_PERIOD_NS, "ns")
     memory = dut.dut
-    for name in upset["memory"].split("."):
+    for name in upset.memory.split("."):
         memory = getattr(memory, name)
-    word = memory[upset["word"]]
-    word.value = int(word.value) ^ upset["mask"]
+    word = memory[upset.word]
+    word.value = int(word.value) ^ upset.mask
 
 
-async def _owners(host: Registers, last: int) -> list[list[int]]:
-    """The chain of commands that owned cycles, last to first: index, then its entry by cause."""
-    chain, command = [], last
-    while command != NOBODY:
-        await host.write("stamp_select", command)
-        chain.append([command, *[await host.read(cause.stamp) for cause in CycleCause]])
-        command = await host.read("stamp_previous")
-    return chain
+class FrameRunner:
+    """Runs frames on the machine, one after the other.
 
+    Parameters
+    ----------
+    dut:
+        Handle of ``machine.sv``.
+    progress:
+        File for positions of the running frame.
+    last_cycle:
+        Cycle, on the clock of the traces, after which no frame goes on; None for no such cycle.
+    """
 
-async def _frame(
-    dut: Any,
-    host: Registers,
-    memory: MemoryBackdoor,
-    frame: dict[str, Any],
-    progress: ProgressFile,
-    last_cycle: int | None,
-) -> dict | None:
-    """Run one frame to its end or its error; returns what the host can read of it, or None beyond ``last_cycle``."""
-    number = frame["number"]
-    for address, content in frame["patches"]:
-        memory.write(address, bytes.fromhex(content))
-    for name, value in frame["memory"].items():
-        getattr(dut.memory, name).value = value
-    if frame["image_file"]:
-        memory.write(frame["image_address"], Path(frame["image_file"]).read_bytes())
-    dut.frame.value = number
-    for name, value in frame["registers"].items():
-        await host.write(name, value)
-    await host.write("interrupt_enable", 3)
-    began, first = time.perf_counter(), int(dut.cycle.value) + START_CYCLES
-    for upset in frame["upsets"]:
-        cocotb.start_soon(_upset(dut, first, upset))
-    await host.write("control", 1)
-    ended = RisingEdge(dut.interrupt)
-    while not dut.interrupt.value:
-        pause = PROGRESS_CYCLES
-        if last_cycle is not None:
-            pause = min(pause, last_cycle - int(dut.cycle.value))
-            if pause < 1:
-                return None
-        await First(ended, Timer(pause * CLOCK_PERIOD_NS, "ns"))
-        spent = int(dut.cycle.value) - first
-        command = int(dut.trace_place.value) & 0xFFFF
-        progress.report(frame=number, cycle=spent, command=command, seconds=time.perf_counter() - began)
-        if spent > frame["limit"]:
-            raise AssertionError(f"frame {number}: no end after {spent} cycles; command {command} is in progress")
-    last = int(dut.cycle.value)
-    seconds = time.perf_counter() - began
-    await RisingEdge(dut.clk)
-    counters = {name: await host.read(name) for name in COUNTERS}
-    last_owner = await host.read("last_owner")
-    await host.write("interrupt_clear", 1)
-    stamps = []
-    for command in frame["stamps"]:
-        await host.write("stamp_select", command)
-        stamps.append([await host.read("stamp_start"), await host.read("stamp_end")])
-    owners = await _owners(host, last_owner) if frame["stamps"] else []
-    if frame["output_bytes"]:
-        Path(frame["output_file"]).write_bytes(memory.read(frame["output_address"], frame["output_bytes"]))
-    outcome = {"first": first, "last": last, "seconds": seconds, "counters": counters}
-    return outcome | {"stamps": stamps, "owners": owners}
+    def __init__(self, dut: Any, progress: ProgressFile, last_cycle: int | None) -> None:
+        self._dut, self._progress, self._last_cycle = dut, progress, last_cycle
+        self._memory = MemoryBackdoor(dut.memory)
+        self.host = RegisterMaster(dut)
+
+    async def run(self, job: FrameJob) -> FrameReadout | None:
+        """Run one frame to its end or its error, and read its results. Return None if ``last_cycle`` came first."""
+        dut, host = self._dut, self.host
+        self._load(job)
+        for name, value in job.registers.items():
+            await host.write(name, value)
+        await host.write("interrupt_enable", INTERRUPTS)
+        began, first = time.perf_counter(), int(dut.cycle.value) + START_CYCLES
+        for upset in job.upsets:
+            cocotb.start_soon(_flip(dut, first, upset))
+        await host.write("control", START)
+        if not await self._finished(job, first, began):
+            return None
+        seconds = time.perf_counter() - began
+        # The wait may have ended between two clock edges; register accesses begin at one.
+        await RisingEdge(dut.clk)
+        return await self._read_out(job, first, seconds)
+
+    def _load(self, job: FrameJob) -> None:
+        """Set up the memory: the job's faults, and its image."""
+        for address, content in job.patches:
+            self._memory.write(address, content)
+        for name, value in job.memory.items():
+            getattr(self._dut.memory, name).value = value
+        if job.image_file:
+            self._memory.write(job.image_address, Path(job.image_file).read_bytes())
+        self._dut.frame.value = job.number
+
+    async def _finished(self, job: FrameJob, first: int, began: float) -> bool:
+        """Wait for the interrupt, with a look at the machine every ``PROGRESS_CYCLES``."""
+        dut = self._dut
+        ended = RisingEdge(dut.interrupt)
+        while not dut.interrupt.value:
+            pause = PROGRESS_CYCLES
+            if self._last_cycle is not None:
+                pause = min(pause, self._last_cycle - int(dut.cycle.value))
+                if pause < 1:
+                    return False
+            # One timer instead of a clock edge per cycle: Python runs once per pause, so the simulator's speed counts.
+            await First(ended, Timer(pause * CLOCK_PERIOD_NS, "ns"))
+            spent = int(dut.cycle.value) - first
+            command = int(dut.trace_place.value) & 0xFFFF
+            seconds = time.perf_counter() - began
+            self._progress.write(FramePosition(frame=job.number, cycle=spent, command=command, seconds=seconds))
+            if spent > job.limit:
+                raise AssertionError(
+                    f"frame {job.number}: no end after {spent} cycles; command {command} is in progress"
+                )
+        return True
+
+    async def _read_out(self, job: FrameJob, first: int, seconds: float) -> FrameReadout:
+        """Read counters, time stamps, owners and the output."""
+        host = self.host
+        counters = {name: await host.read(name) for name in COUNTERS}
+        last_owner = await host.read("last_owner")
+        await host.write("interrupt_clear", 1)
+        stamps = []
+        for command in job.stamps:
+            await host.write("stamp_select", command)
+            stamps.append([await host.read("stamp_start"), await host.read("stamp_end")])
+        owners = await self._owners(last_owner) if job.stamps else []
+        if job.output_bytes:
+            Path(job.output_file).write_bytes(self._memory.read(job.output_address, job.output_bytes))
+        return FrameReadout(first=first, seconds=seconds, counters=counters, stamps=stamps, owners=owners)
+
+    async def _owners(self, last: int) -> list[list[int]]:
+        """Follow the chain of commands that owned cycles from the last to the first: index, then total by cause."""
+        chain, command = [], last
+        while command != NOBODY:
+            await self.host.write("stamp_select", command)
+            chain.append([command, *[await self.host.read(cause.stamp) for cause in CycleCause]])
+            command = await self.host.read("stamp_previous")
+        return chain
 
 
 @cocotb.test()
 async def frames(dut: Any) -> None:
-    """Run the frames one after the other, without a reset between them."""
+    """Run the frames one after the other, without a reset between them unless a job asks for one."""
     settings = parameters()
     for name in INPUTS:
         getattr(dut, name).value = 0
+    # The fast build's main program drives the clock; a second driver would disturb it.
     if not settings["own_clock"]:
         Clock(dut.clk, CLOCK_PERIOD_NS, unit="ns").start(start_high=False)
     await _reset(dut)
-    host, memory = Registers(dut), MemoryBackdoor(dut.memory)
-    progress = ProgressFile(settings["progress_file"])
-    results: list[dict] = []
-    record(frames=results)
-    for frame in settings["frames"]:
-        if frame["reset"]:
+    runner = FrameRunner(dut, ProgressFile(settings["progress_file"]), settings["last_cycle"])
+    readouts: list[FrameReadout] = []
+    record(frames=[])
+    for job in map(FrameJob.from_dict, settings["frames"]):
+        if job.reset:
             await _reset(dut)
-        elif results and results[-1]["counters"]["error_code"]:
-            await _recover(host)
-        result = await _frame(dut, host, memory, frame, progress, settings["last_cycle"])
-        if result is None:
+        elif readouts and readouts[-1].counters["error_code"]:
+            await _recover(runner.host)
+        readout = await runner.run(job)
+        if readout is None:
             break
-        results.append(result)
-        record(frames=results)
+        readouts.append(readout)
+        # After each frame, so that a later failure leaves the earlier results.
+        record(frames=[asdict(readout) for readout in readouts])

@@ -8,7 +8,8 @@ from typing import Any
 from common.progress import Progress, silent
 from hw.config import AcceleratorConfig, preset
 from hw.isa import CycleCause
-from sim.machine.run import Frame, run_machine
+from sim.machine.frames import Frame
+from sim.machine.run import run_machine
 from sw.compiler.compile import compile_model
 from sw.data.pictures import scene_picture
 from sw.run.prepare import prepare

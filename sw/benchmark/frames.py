@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.progress import Progress, silent
-from sim.machine.run import MemorySettings
+from sim.machine.settings import MemorySettings
 from sw.cycles.breakdown import grouped, named
 from sw.data.pictures import scene_picture
 from sw.results.outcome import FrameOutcome

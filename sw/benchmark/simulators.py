@@ -7,7 +7,9 @@ from typing import Any
 
 from common.progress import Progress, silent
 from sim.machine.amaranth_machine import cycles_per_second
-from sim.machine.run import Frame, build_machine, run_machine
+from sim.machine.frames import Frame
+from sim.machine.run import run_machine
+from sim.machine.simulator import build_machine
 from sim.verilator.build import Simulator
 from sw.data.pictures import scene_picture
 from sw.run.prepare import Prepared

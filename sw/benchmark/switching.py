@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sim.machine.run import Frame, run_machine
+from sim.machine.frames import Frame
+from sim.machine.run import run_machine
 from sw.data.pictures import scene_picture
 from sw.run.prepare import prepare
 from sw.run.profile import machine_simulator

@@ -111,8 +111,8 @@ def command(
 
 
 def _memory(kind: str, clock_mhz: float, latency: int, stalls: int, seed: int, flip: tuple[int, int] | None) -> Memory:
-    from sim.machine.run import MemorySettings
     from sim.machine.sdram import SdramSettings
+    from sim.machine.settings import MemorySettings
 
     if kind == "dram":
         return MemorySettings(read_latency=latency, stall=stalls, seed=seed, flip=flip)

@@ -50,7 +50,7 @@ def command(
       tessera verify --activation-width 8 --activation-width 12 --activation-width 16 --stalls 60 --seed 7
     """
     from common.files import check_folder, write_json
-    from sim.machine.run import MemorySettings
+    from sim.machine.settings import MemorySettings
     from sw.run import execute, prepare
 
     check_folder(out)

@@ -21,7 +21,7 @@ from sw.cycles.stream import WeightStreamModel
 from sw.cycles.units import GateModel, NormModel, StoreModel
 
 WRITE_LATENCY = 20
-"""Cycles from the last beat written to memory's answer, as ``sim.machine.run.MemorySettings`` has it."""
+"""Cycles from the last beat written to memory's answer, as ``sim.machine.settings.MemorySettings`` has it."""
 BUSY_FALLS = 2
 """From a unit's ``done`` to the command that comes after it."""
 EXAMINED = 1

@@ -16,7 +16,7 @@ from sw.results.comparison import Prediction
 from sw.verifier.verdict import Verdict
 
 if TYPE_CHECKING:
-    from sim.machine.run import FrameResult
+    from sim.machine.frames import SimulatedFrame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class FrameOutcome:
     picture: int
     task: str
     verdict: Verdict
-    result: FrameResult
+    result: SimulatedFrame
     prediction: Prediction
     routing: dict[str, np.ndarray]
     routing_changes: float | None
@@ -215,7 +215,7 @@ def same_first_choice(outcomes: Sequence[FrameOutcome]) -> dict[str, float]:
     return shares
 
 
-def routing(program: Program, result: FrameResult) -> dict[str, np.ndarray]:
+def routing(program: Program, result: SimulatedFrame) -> dict[str, np.ndarray]:
     """Experts of every token, from the machine's writes into its queues: (tokens, top_k) by layer, -1 for none."""
     model, found = program.model, {}
     records = result.traces.records.get("queue")

@@ -27,8 +27,10 @@ from common.tools import git_id, tool_versions
 from golden import metrics
 from golden.config import layer_name
 from program.program import Program
-from sim.machine.run import Frame, FrameResult, MemorySettings, run_machine
+from sim.machine.frames import Frame, SimulatedFrame
+from sim.machine.run import run_machine
 from sim.machine.sdram import SdramSettings
+from sim.machine.settings import MemorySettings, SimulationOptions, WaveWindow
 from sw.cycles.predict import predict, queue_lengths
 from sw.data.pictures import Picture, load_picture, scene_picture
 from sw.quantiser.calibration import Calibration
@@ -210,7 +212,7 @@ def _expect(prepared: Prepared, frame: Frame, memory: Memory) -> _Expected:
 
 
 def _outcome(
-    prepared: Prepared, picture: Picture, number: int, frame: Frame, result: FrameResult, expected: _Expected
+    prepared: Prepared, picture: Picture, number: int, frame: Frame, result: SimulatedFrame, expected: _Expected
 ) -> FrameOutcome:
     program, task = prepared.program, frame.task
     model, name = program.model, program.model.tasks[task].name
@@ -256,8 +258,9 @@ def _window(
     if first is not None:
         cycle = first.cycle if first.cycle is not None else result.first_cycle + int(result.stamps[first.command][1])
     on_progress("waves", 0.0, f"debug build, cycles {cycle - WINDOW_BEFORE} to {cycle + WINDOW_AFTER}")
-    window = (path, max(1, int(cycle) - WINDOW_BEFORE), int(cycle) + WINDOW_AFTER)
-    run_machine(program, frames, memory_settings=memory, waves=window, trace=False)
+    window = WaveWindow(file=path, first=max(1, int(cycle) - WINDOW_BEFORE), last=int(cycle) + WINDOW_AFTER)
+    options = SimulationOptions(waves=window, trace=False)
+    run_machine(program, frames, memory_settings=memory, options=options)
     on_progress("waves", 1.0, str(path))
     return True
 

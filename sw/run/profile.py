@@ -10,7 +10,9 @@ from golden.config import ModelConfig, TaskConfig
 from golden.seeded.seeded import seeded_model
 from hw.config import AcceleratorConfig
 from sim.bench.run import BenchFailure
-from sim.machine.run import Frame, build_machine, run_machine
+from sim.machine.frames import Frame
+from sim.machine.run import run_machine
+from sim.machine.simulator import build_machine
 from sim.verilator.build import Simulator
 from sw.compiler.compile import compile_model
 from sw.quantiser.quantise import calibration_images, quantise
@@ -34,7 +36,7 @@ GEOMETRY = ModelConfig(
 
 
 def machine_simulator(config: AcceleratorConfig, **options: Any) -> Simulator:
-    """The simulator of :func:`~sim.machine.run.build_machine`, with ``options``; a large machine is profiled."""
+    """The simulator of :func:`~sim.machine.simulator.build_machine`, with ``options``; a large machine is profiled."""
     return build_machine(config, profile=partial(run_profile, config), **options)
 
 

@@ -18,7 +18,8 @@ from hw.isa import COMMAND_BYTES, ErrorCode, Opcode, StallSource, decode, encode
 from program.commands import Command
 from program.layouts.rows import Rows
 from program.tensors import Space, raw_width
-from sim.machine.run import Frame, FrameResult, Upset
+from sim.machine.frames import Frame, SimulatedFrame
+from sim.machine.settings import WATCHDOG_CYCLES, Upset
 from sw.compiler.compile import compile_model
 from sw.quantiser.quantise import quantise
 from sw.verifier.verdict import Mismatch
@@ -119,7 +120,7 @@ class Fault:
     expected:
         Where it must show.
     patches, memory, registers, upsets:
-        The fault itself, as ``sim.machine.run.Frame`` takes it.
+        The fault itself, as ``sim.machine.frames.Frame`` takes it.
     watchdog:
         Cycles without progress before the machine halts.
     reset_after:
@@ -133,7 +134,7 @@ class Fault:
     memory: Mapping[str, int] = field(default_factory=dict)
     registers: Mapping[str, int] = field(default_factory=dict)
     upsets: Sequence[Upset] = ()
-    watchdog: int = 100_000
+    watchdog: int = WATCHDOG_CYCLES
     reset_after: bool = False
 
 
@@ -155,7 +156,7 @@ class Subject:
         self.image = images[0]
         self.quantised = quantise(seeded_model(MODEL, SEED), images, config.numerics)
         self.program = compile_model(self.quantised, config)
-        self._clean: FrameResult | None = None
+        self._clean: SimulatedFrame | None = None
 
     def golden(self, task: int, quantised: QuantisedModel | None = None, image: np.ndarray | None = None) -> dict:
         """Every tensor of the integer model, or of a broken one."""
@@ -168,14 +169,14 @@ class Subject:
         return self.golden(self.task)
 
     @property
-    def clean(self) -> FrameResult:
+    def clean(self) -> SimulatedFrame:
         """The frame without a fault."""
         if self._clean is None:
             raise ValueError("no clean frame was run yet; faults that need its cycles come after it")
         return self._clean
 
     @clean.setter
-    def clean(self, result: FrameResult) -> None:
+    def clean(self, result: SimulatedFrame) -> None:
         self._clean = result
 
     @property

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from golden.integer.parameters import QuantisedMlp
 from hw.isa import COMMAND_BYTES, StallSource
-from sim.machine.run import Upset
+from sim.machine.settings import Upset
 from sw.selftest.faults import ASSERTION, MODEL, Fault, Place, Subject, with_layer
 
 WATCHDOG = 4000

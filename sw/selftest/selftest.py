@@ -19,7 +19,9 @@ from common.tools import git_id, tool_versions
 from hw.config import preset as find_preset
 from hw.isa import ErrorCode
 from sim.bench.run import BenchFailure
-from sim.machine.run import Frame, run_machine
+from sim.machine.frames import Frame
+from sim.machine.run import run_machine
+from sim.machine.settings import SimulationOptions
 from sim.verilator.build import Simulator
 from sw.run.profile import machine_simulator
 from sw.selftest.faults import ASSERTION, MODEL, SEED, Fault, Place, Subject
@@ -59,7 +61,10 @@ def try_fault(subject: Subject, fault: Fault, simulator: Simulator) -> dict[str,
     first_mismatch: Mismatch | None = None
     try:
         results = run_machine(
-            subject.program, [broken, subject.repaired(fault)], simulator=simulator, watchdog=fault.watchdog
+            subject.program,
+            [broken, subject.repaired(fault)],
+            simulator=simulator,
+            options=SimulationOptions(watchdog=fault.watchdog),
         )
     except BenchFailure as failure:
         match = re.search(r"Assertion failed in (\S+?): (.*)", str(failure))

@@ -14,8 +14,10 @@ from golden.integer.parameters import QuantisedExperts, QuantisedModel
 from hw.config import AcceleratorConfig, preset
 from hw.isa import FIELDS, CycleCause, ErrorCode, Opcode
 from program.program import Program
-from sim.machine.run import Frame, FrameResult, MemorySettings, run_machine
+from sim.machine.frames import Frame, SimulatedFrame
+from sim.machine.run import run_machine
 from sim.machine.sdram import SdramSettings
+from sim.machine.settings import MemorySettings
 from sw.compiler.compile import compile_model
 from sw.verifier.verify import verify
 from tests.helpers.models import LEAST, random_geometry, random_image, random_model
@@ -80,7 +82,7 @@ def run(
     return sum(result.cycles for result in results)
 
 
-def check_causes(program: Program, result: FrameResult) -> None:
+def check_causes(program: Program, result: SimulatedFrame) -> None:
     """Every cycle has one cause and one owner: they add up for the frame, each cause and the work of each command."""
     causes = result.causes
     assert causes.sum() == result.cycles, f"{causes.sum()} cycles are owned, {result.cycles} were run"
@@ -175,7 +177,7 @@ def test_causes_have_the_right_names(small: tuple[Program, IntegerModel]) -> Non
     assert starved & follows, starved
 
 
-def fails_then_works(small: tuple[Program, IntegerModel], broken: Frame, settings: MemorySettings) -> FrameResult:
+def fails_then_works(small: tuple[Program, IntegerModel], broken: Frame, settings: MemorySettings) -> SimulatedFrame:
     """Run a frame that must halt, then a good one on the same machine, which must be bit-exact."""
     program, golden = small
     good = Frame(

@@ -12,7 +12,9 @@ from golden.integer.model import IntegerModel
 from hw.config import AcceleratorConfig, preset
 from hw.isa import COMMAND_BYTES, decode, encode
 from program.program import Program
-from sim.machine.run import Frame, MemorySettings, run_machine
+from sim.machine.frames import Frame
+from sim.machine.run import run_machine
+from sim.machine.settings import MemorySettings
 from sw.compiler.compile import CapacityError, compile_model
 from sw.compiler.geometry import Geometry, Tiling, tilings
 from sw.compiler.layout import Allocation, Plan, buffers

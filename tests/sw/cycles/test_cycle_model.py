@@ -11,7 +11,9 @@ from golden.config import M3VIT_BACKBONE, ModelConfig, TaskConfig
 from golden.integer.model import IntegerModel
 from hw.config import preset
 from program.program import Program
-from sim.machine.run import Frame, MemorySettings, run_machine
+from sim.machine.frames import Frame
+from sim.machine.run import run_machine
+from sim.machine.settings import MemorySettings, SimulationOptions
 from sw.compiler.compile import compile_model
 from sw.cycles.frame import balanced
 from sw.cycles.predict import Prediction, predict, queue_lengths
@@ -73,7 +75,8 @@ def test_every_frame_and_every_command(name: str, model: ModelConfig, latency: i
     image, tasks = random_image(model, 3), range(len(model.tasks))
     frames = [Frame(task=task, image=image) for task in tasks]
     settings = MemorySettings(read_latency=latency)
-    for task, result in zip(tasks, run_machine(program, frames, memory_settings=settings, trace=False), strict=True):
+    results = run_machine(program, frames, memory_settings=settings, options=SimulationOptions(trace=False))
+    for task, result in zip(tasks, results, strict=True):
         loads = queue_lengths(program.model, golden.run(image, task))
         expected = predict(program, task, loads=loads, read_latency=latency)
         assert expected.cycles == pytest.approx(result.cycles, rel=FRAME)

@@ -1,0 +1,119 @@
+"""Settings of a simulated run: behaviour of the DRAM, faults, traces and waves.
+
+``sim.machine.sdram`` has the settings of a board's SDRAM.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+WATCHDOG_CYCLES = 100_000
+"""Cycles without progress after which the machine halts itself, unless the options say otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorySettings:
+    """Timing and faults of the simulated DRAM. They are set at run time, without a rebuild.
+
+    Parameters
+    ----------
+    read_latency:
+        Cycles from an accepted request to its first beat.
+    write_latency:
+        Cycles from the last beat to the response.
+    stall:
+        Chance in 256 that a channel pauses for a cycle; all five channels pause independently.
+    seed:
+        Seed of the pauses.
+    error_window:
+        Byte addresses [low, high) that answer with a bus error.
+    drop_read_beat:
+        Fault: number of the read beat that never comes, counted over the whole run.
+    flip:
+        Fault: (byte address, bit) that reads inverted.
+    """
+
+    read_latency: int = 60
+    write_latency: int = 20
+    stall: int = 0
+    seed: int = 1
+    error_window: tuple[int, int] | None = None
+    drop_read_beat: int | None = None
+    flip: tuple[int, int] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings in JSON-compatible form, without those that are None."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def plusargs(self) -> list[str]:
+        """Return the arguments of ``memory.sv``."""
+        values: dict[str, Any] = {"read_latency": self.read_latency, "write_latency": self.write_latency}
+        values |= {f"stall_{channel}": self.stall for channel in ("ar", "r", "aw", "w", "b")}
+        values["stall_seed"] = self.seed
+        if self.error_window:
+            values |= {"error_low": f"{self.error_window[0]:x}", "error_high": f"{self.error_window[1]:x}"}
+        if self.drop_read_beat is not None:
+            values["drop_read_beat"] = self.drop_read_beat
+        if self.flip:
+            values |= {"flip_address": f"{self.flip[0]:x}", "flip_bit": self.flip[1]}
+        return [f"+{name}={value}" for name, value in values.items()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upset:
+    """Fault: bits of an on-chip memory that flip while the machine runs.
+
+    Parameters
+    ----------
+    cycle:
+        Cycle of the frame, counted from its start.
+    memory:
+        Name of the memory, one of :func:`sim.machine.simulator.backdoor_memories`.
+    word:
+        Index of the word.
+    mask:
+        Bits that flip.
+    """
+
+    cycle: int
+    memory: str
+    word: int
+    mask: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaveWindow:
+    """Cycles of which to record waves; the simulation ends with them.
+
+    Parameters
+    ----------
+    file:
+        VCD file to write.
+    first, last:
+        First and last cycle, on the clock of the traces.
+    """
+
+    file: Path
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationOptions:
+    """What a run records, and when the machine gives up.
+
+    Parameters
+    ----------
+    trace:
+        Whether to record every write into the on-chip memories.
+    waves:
+        Window of waves. It needs a debug build, and only frames that end before it have results.
+    watchdog:
+        Cycles without progress after which the machine halts itself.
+    """
+
+    trace: bool = True
+    waves: WaveWindow | None = None
+    watchdog: int = WATCHDOG_CYCLES
