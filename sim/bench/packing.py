@@ -18,7 +18,7 @@ def _bit_index(leaf: Mapping[str, Any]) -> np.ndarray:
     return index[..., None] + np.arange(leaf["width"])
 
 
-def pack(leaves: Sequence[Mapping[str, Any]], width: int, values: Fields) -> list[int]:
+def pack_beats(leaves: Sequence[Mapping[str, Any]], width: int, values: Fields) -> list[int]:
     """Pack arrays with one entry a beat into port values.
 
     Parameters
@@ -50,8 +50,8 @@ def pack(leaves: Sequence[Mapping[str, Any]], width: int, values: Fields) -> lis
     return [int.from_bytes(row.tobytes(), "little") for row in np.packbits(bits, axis=1, bitorder="little")]
 
 
-def unpack(leaves: Sequence[Mapping[str, Any]], width: int, values: Sequence[int]) -> Any:
-    """Undo ``pack``: port values to int64 arrays with one entry a beat, in a dictionary for a structure."""
+def unpack_beats(leaves: Sequence[Mapping[str, Any]], width: int, values: Sequence[int]) -> Any:
+    """Undo ``pack_beats``: port values to int64 arrays with one entry a beat, in a dictionary for a structure."""
     size = -(-width // 8)
     raw = np.frombuffer(b"".join(value.to_bytes(size, "little") for value in values), dtype=np.uint8)
     bits = np.unpackbits(raw.reshape(len(values), size), axis=1, bitorder="little").astype(np.int64)

@@ -22,7 +22,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import Event, First, RisingEdge, Timer
 from cocotb.utils import get_sim_time
 
-from sim.bench.packing import Fields, pack, unpack
+from sim.bench.packing import Fields, pack_beats, unpack_beats
 
 CLOCK_PERIOD_NS = 10
 
@@ -162,8 +162,8 @@ class StreamDriver(_Stream):
         self._task = cocotb.start_soon(self._run())
 
     def send(self, values: Fields) -> None:
-        """Queue beats, one an entry of the leading axis, and return at once; see ``pack`` for shapes."""
-        self.send_raw(pack(self.leaves, self.width, values))
+        """Queue beats, one an entry of the leading axis, and return at once; see ``pack_beats`` for shapes."""
+        self.send_raw(pack_beats(self.leaves, self.width, values))
 
     def send_raw(self, values: Sequence[int]) -> None:
         """Queue beats given as the port's own bits."""
@@ -224,7 +224,7 @@ class StreamMonitor(_Stream):
         self._task = cocotb.start_soon(self._run())
 
     async def receive(self, count: int, *, timeout_cycles: int = 100_000) -> Any:
-        """Wait for ``count`` more beats and return them unpacked; see ``unpack``.
+        """Wait for ``count`` more beats and return them unpacked; see ``unpack_beats``.
 
         Raises
         ------
@@ -239,7 +239,7 @@ class StreamMonitor(_Stream):
         assert got >= count, f"stream {self.name}: {got} of {count} beats came within {timeout_cycles} cycles"
         values = self.raw[self._taken : self._wanted]
         self._taken = self._wanted
-        return unpack(self.leaves, self.width, values)
+        return unpack_beats(self.leaves, self.width, values)
 
     def assert_empty(self) -> None:
         """Fail when beats came that nobody received."""

@@ -5,8 +5,6 @@ The text is free of source locations and the same on every export of the same de
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import hashlib
 import importlib.metadata
 import json
@@ -21,6 +19,7 @@ from typing import Any
 from amaranth.hdl import Elaboratable, Shape, ShapeCastable
 from amaranth.lib import data, wiring
 
+from common.collector import collector_paused
 from common.paths import PROJECT_ROOT
 
 _IMPORTED = time.time()
@@ -43,7 +42,7 @@ class Leaf:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Port:
+class DesignPort:
     """One top-level Verilog port; ``direction`` is "in" or "out" as seen from the design."""
 
     name: str
@@ -58,7 +57,7 @@ class Design:
 
     top: str
     text: str
-    ports: tuple[Port, ...]
+    ports: tuple[DesignPort, ...]
 
 
 def leaves(shape: Any, path: str = "", offset: int = 0) -> Iterator[Leaf]:
@@ -88,12 +87,12 @@ def leaves(shape: Any, path: str = "", offset: int = 0) -> Iterator[Leaf]:
     yield Leaf(path=path, offset=offset, dims=(), strides=(), width=plain.width, signed=plain.signed)
 
 
-def describe_ports(component: wiring.Component) -> tuple[Port, ...]:
+def describe_ports(component: wiring.Component) -> tuple[DesignPort, ...]:
     """Return the ports that a component's signature gives its Verilog module, in the order of the signature."""
     ports = []
     for path, member, _value in component.signature.flatten(component):
         ports.append(
-            Port(
+            DesignPort(
                 name="__".join(map(str, path)),
                 direction="in" if member.flow == wiring.In else "out",
                 width=Shape.cast(member.shape).width,
@@ -101,18 +100,6 @@ def describe_ports(component: wiring.Component) -> tuple[Port, ...]:
             )
         )
     return tuple(ports)
-
-
-@contextlib.contextmanager
-def collector_paused() -> Iterator[None]:
-    """Elaboration makes millions of small objects and no garbage in cycles: looking for some takes half the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def export_verilog(component: wiring.Component, *, name: str = "top", platform: Any = None) -> Design:
@@ -186,5 +173,5 @@ def _from_dict(data: dict[str, Any]) -> Design:
     ports = []
     for port in data["ports"]:
         parts = ({**leaf, "dims": tuple(leaf["dims"]), "strides": tuple(leaf["strides"])} for leaf in port["leaves"])
-        ports.append(Port(**{**port, "leaves": tuple(Leaf(**part) for part in parts)}))
+        ports.append(DesignPort(**{**port, "leaves": tuple(Leaf(**part) for part in parts)}))
     return Design(top=data["top"], text=data["text"], ports=tuple(ports))

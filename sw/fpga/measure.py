@@ -11,6 +11,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable
 from rich.table import Table
 
+from common.collector import collector_paused
 from common.files import write_json
 from common.paths import PROJECT_ROOT
 from common.progress import Progress, silent, within
@@ -18,7 +19,6 @@ from common.tools import git_id, tool_versions
 from hw.accelerator import Accelerator
 from hw.config import preset as find_preset
 from hw.ecp5.platform import Ecp5
-from sim.verilator.verilog import collector_paused
 from sw.fpga.resources.capacity import check_fits
 from sw.fpga.synthesis.cost import RESOURCES, count, excess
 from sw.fpga.synthesis.cost import family as find_family

@@ -7,6 +7,7 @@ from typing import Any
 
 from amaranth.back import rtlil
 
+from common.collector import collector_paused
 from common.files import write_json
 from common.paths import PROJECT_ROOT
 from common.progress import Progress, silent, within
@@ -14,7 +15,6 @@ from common.tools import git_id, tool_versions
 from hw.accelerator import Accelerator
 from hw.config import preset as find_preset
 from hw.ecp5.platform import Ecp5
-from sim.verilator.verilog import collector_paused
 from sw.fpga.synthesis.few_pins import CORE, FewPins
 from sw.fpga.synthesis.nextpnr import place_and_route, tuned
 from sw.fpga.synthesis.yosys import NETLIST, synthesise

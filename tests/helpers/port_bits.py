@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sim.bench.packing import Fields, pack, unpack
+from sim.bench.packing import Fields, pack_beats, unpack_beats
 
 
 @cache
@@ -18,12 +18,12 @@ def _ports() -> dict[str, dict[str, Any]]:
 
 def port_bits(name: str, values: Fields) -> list[int]:
     """Pack one entry a cycle for port ``name``."""
-    return pack(_ports()[name]["leaves"], _ports()[name]["width"], values)
+    return pack_beats(_ports()[name]["leaves"], _ports()[name]["width"], values)
 
 
 def port_values(name: str, bits: list[int]) -> Any:
     """Undo ``port_bits``."""
-    return unpack(_ports()[name]["leaves"], _ports()[name]["width"], bits)
+    return unpack_beats(_ports()[name]["leaves"], _ports()[name]["width"], bits)
 
 
 @cache

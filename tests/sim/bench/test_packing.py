@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.bench.packing import pack, unpack
+from sim.bench.packing import pack_beats, unpack_beats
 
 
 def leaf(path="", offset=0, dims=(), strides=(), width=8, signed=False):
@@ -16,7 +16,7 @@ def leaf(path="", offset=0, dims=(), strides=(), width=8, signed=False):
 
 def test_bits_land_where_the_layout_says():
     leaves = [leaf("lanes", 0, (2,), (4,), 4, True), leaf("last", 8, width=1)]
-    assert pack(leaves, 9, {"lanes": np.array([[-1, 2]]), "last": np.array([1])}) == [0b1_0010_1111]
+    assert pack_beats(leaves, 9, {"lanes": np.array([[-1, 2]]), "last": np.array([1])}) == [0b1_0010_1111]
 
 
 @settings(deadline=None, max_examples=60)
@@ -30,18 +30,18 @@ def test_unpack_undoes_pack(width, signed, rows, columns, beats, data):
         "c": np.arange(beats),
     }
     port_width = 3 + rows * columns * width
-    back = unpack(leaves, port_width, pack(leaves, port_width, values))
+    back = unpack_beats(leaves, port_width, pack_beats(leaves, port_width, values))
     assert all(np.array_equal(back[name], values[name]) for name in values)
 
 
 @pytest.mark.parametrize("signed, value", [(True, 128), (True, -129), (False, 256), (False, -1)])
 def test_value_that_does_not_fit_is_refused(signed, value):
     with pytest.raises(ValueError, match="exceed"):
-        pack([leaf(signed=signed)], 8, np.array([value]))
+        pack_beats([leaf(signed=signed)], 8, np.array([value]))
 
 
 def test_wrong_shape_and_wrong_fields_are_refused():
     with pytest.raises(ValueError, match=r"got shape \(2, 3\), need \(2, 4\)"):
-        pack([leaf(dims=(4,), strides=(8,))], 32, np.zeros((2, 3)))
+        pack_beats([leaf(dims=(4,), strides=(8,))], 32, np.zeros((2, 3)))
     with pytest.raises(ValueError, match="the port has"):
-        pack([leaf("x")], 8, {"y": np.zeros(1)})
+        pack_beats([leaf("x")], 8, {"y": np.zeros(1)})

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from amaranth.back import rtlil
 
+from common.collector import collector_paused
 from hw.accelerator import Accelerator
 from hw.boards.board import board
 from hw.config import PRESETS, AcceleratorConfig, preset
 from hw.ecp5.platform import Ecp5
-from sim.verilator.verilog import collector_paused
 from sw.fpga.calibrate import refitted
 from sw.fpga.measure import measure
 from sw.fpga.resources import estimate as estimates
