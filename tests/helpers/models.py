@@ -1,4 +1,4 @@
-"""Random models and geometries for tests."""
+"""Geometries, number formats and machines that several tests share."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import numpy as np
 
 from golden.config import ModelConfig, TaskConfig
 from hw.config import AcceleratorConfig
-from tests.helpers.random_model import random_image, random_model
+from hw.formats import Numerics
 
-__all__ = ["LEAST", "random_geometry", "random_image", "random_model"]
+NUMERICS = {
+    8: Numerics(activation_width=8, residual_width=18),
+    12: Numerics(activation_width=12, residual_width=20),
+    16: Numerics(activation_width=16, residual_width=22),
+}
+"""Number formats by activation width."""
 
 LEAST = AcceleratorConfig(
     name="least",
@@ -27,6 +32,32 @@ LEAST = AcceleratorConfig(
     max_commands=64,
 )
 """The smallest machine, whose simulator is built soonest."""
+
+
+def two_tasks(classes: int) -> tuple[TaskConfig, TaskConfig]:
+    """Segmentation into so many classes, and depth: the demonstration model's kinds of tasks."""
+    return (
+        TaskConfig(name="segmentation", kind="segmentation", channels=classes, cells=2),
+        TaskConfig(name="depth", kind="depth", channels=1, cells=2),
+    )
+
+
+UNEVEN = ModelConfig(
+    name="uneven",
+    image_height=8,
+    image_width=12,
+    patch=4,
+    dim=12,
+    heads=2,
+    layers=2,
+    mlp_hidden=20,
+    expert_layers=(1,),
+    experts=5,
+    expert_hidden=9,
+    top_k=2,
+    tasks=two_tasks(3),
+)
+"""A very small geometry that leaves a tail in every dimension."""
 
 
 def random_geometry(seed: int, machine: AcceleratorConfig) -> ModelConfig:

@@ -12,15 +12,9 @@ from golden.config import ModelConfig, TaskConfig
 from golden.integer.parameters import QuantisedModel
 from golden.model import VisionTransformer
 from golden.scenes.scenes import generate_batch
-from hw.formats import Numerics
 from sw.quantiser.quantise import quantise
+from tests.helpers.models import NUMERICS, two_tasks
 from tests.helpers.random_weights import random_weights
-
-NUMERICS = {
-    8: Numerics(activation_width=8, residual_width=18),
-    12: Numerics(activation_width=12, residual_width=20),
-    16: Numerics(activation_width=16, residual_width=22),
-}
 
 MIXED = ModelConfig(
     name="mixed",
@@ -35,10 +29,7 @@ MIXED = ModelConfig(
     experts=5,
     expert_hidden=56,
     top_k=2,
-    tasks=(
-        TaskConfig(name="segmentation", kind="segmentation", channels=8, cells=2),
-        TaskConfig(name="depth", kind="depth", channels=1, cells=2),
-    ),
+    tasks=two_tasks(8),
 )
 DENSE = replace(MIXED, name="dense", expert_layers=())
 CONDITIONED = replace(MIXED, name="conditioned", router="task_conditioned", task_embedding=6)

@@ -6,27 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from golden import checkpoint
-from golden.config import ModelConfig, TaskConfig
+from sw.selftest.faults import MODEL
+from tests.helpers.models import two_tasks
 from tests.helpers.random_weights import random_weights
 
-SMALL = ModelConfig(
-    name="small",
-    image_height=16,
-    image_width=32,
-    patch=8,
-    dim=24,
-    heads=3,
-    layers=2,
-    mlp_hidden=48,
-    expert_layers=(1,),
-    experts=4,
-    expert_hidden=16,
-    top_k=2,
-    tasks=(
-        TaskConfig(name="segmentation", kind="segmentation", channels=8, cells=2),
-        TaskConfig(name="depth", kind="depth", channels=1, cells=2),
-    ),
-)
+SMALL = replace(MODEL, name="small", tasks=two_tasks(8))
+"""The self-test's geometry, with the classes of the scenes."""
 
 
 def save_small(path: Path, **changes: object) -> Path:

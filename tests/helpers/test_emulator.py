@@ -11,7 +11,8 @@ from hw.config import PRESETS, preset
 from sw.compiler.compile import compile_model
 from sw.verifier.verify import verify
 from tests.helpers import emulator
-from tests.helpers.models import random_geometry, random_image, random_model
+from tests.helpers.models import random_geometry
+from tests.helpers.random_model import random_image, random_model
 
 CASES = [
     (name, width, 100 * index + 10 * width + seed)

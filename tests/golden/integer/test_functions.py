@@ -13,9 +13,8 @@ from golden.integer import functions
 from golden.integer.parameters import QuantisedLayerNorm
 from hw.formats import ACTIVATION_WIDTHS, Numerics
 from tests.golden.integer import reference
+from tests.helpers.models import NUMERICS
 
-NUMERICS = {8: Numerics(), 12: Numerics(activation_width=12, residual_width=20),
-            16: Numerics(activation_width=16, residual_width=22)}  # fmt: skip
 N = NUMERICS[8]
 
 

@@ -11,7 +11,8 @@ from golden.integer.storage import load, save
 from hw.formats import Numerics
 from sw.quantiser.quantise import layer_errors
 from tests.golden.integer import reference
-from tests.helpers.quantised_models import CONFIGS, NUMERICS, float_model, images, quantised_model
+from tests.helpers.models import NUMERICS
+from tests.helpers.quantised_models import CONFIGS, float_model, images, quantised_model
 
 IMAGE = images(1, first=1_000_000)[0]
 

@@ -8,11 +8,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from golden.config import ModelConfig, TaskConfig
 from golden.integer.model import IntegerModel
 from golden.integer.parameters import QuantisedExperts, QuantisedModel
 from hw.config import AcceleratorConfig, preset
-from hw.isa import FIELDS, CycleCause, ErrorCode, Opcode
+from hw.isa import COMMAND_BYTES, FIELDS, CycleCause, ErrorCode, Opcode
 from program.program import Program
 from sim.machine.frames import Frame, SimulatedFrame
 from sim.machine.run import run_machine
@@ -20,29 +19,11 @@ from sim.machine.sdram import SdramSettings
 from sim.machine.settings import MemorySettings
 from sw.compiler.compile import compile_model
 from sw.verifier.verify import verify
-from tests.helpers.models import LEAST, random_geometry, random_image, random_model
+from tests.helpers.models import LEAST, UNEVEN, random_geometry
+from tests.helpers.random_model import random_image, random_model
 
 MACHINES = [("tiny", 8), ("tiny", 12), ("tiny", 16), ("ecp5-wide", 8), ("edge", 8)]
 SEEDS_PER_MACHINE = {("tiny", 8): 8}
-
-SMALL = ModelConfig(
-    name="small",
-    image_height=8,
-    image_width=12,
-    patch=4,
-    dim=12,
-    heads=2,
-    layers=2,
-    mlp_hidden=20,
-    expert_layers=(1,),
-    experts=5,
-    expert_hidden=9,
-    top_k=2,
-    tasks=(
-        TaskConfig(name="segmentation", kind="segmentation", channels=3, cells=2),
-        TaskConfig(name="depth", kind="depth", channels=1, cells=2),
-    ),
-)
 
 
 @cache
@@ -112,12 +93,12 @@ def test_random_geometries(name: str, width: int) -> None:
 def test_stalls_at_the_extremes(stall: int) -> None:
     """Memory that never pauses, and memory that pauses in 255 of 256 cycles on every channel."""
     config = machine("tiny", 8)
-    run(random_model(SMALL, config.numerics, 3), config, [1], seed=3, stall=stall)
+    run(random_model(UNEVEN, config.numerics, 3), config, [1], seed=3, stall=stall)
 
 
 def test_a_boards_sdram() -> None:
     """Two frames through the SDRAM's controller and the chip's model, across many refreshes; every tensor compared."""
-    quantised = random_model(replace(SMALL, experts=4), LEAST.numerics, 9)
+    quantised = random_model(replace(UNEVEN, experts=4), LEAST.numerics, 9)
     assert run(quantised, LEAST, [1, 0], seed=9, memory=SdramSettings(clock_hz=80_000_000)) > 10 * 625
 
 
@@ -125,27 +106,27 @@ def test_a_boards_sdram() -> None:
 def test_experts_of_all_and_of_none(chosen: tuple[int, int]) -> None:
     """Two experts take every token, the others none: full queues and empty ones."""
     config = machine("tiny", 8)
-    quantised = random_model(SMALL, config.numerics, 5)
+    quantised = random_model(UNEVEN, config.numerics, 5)
     layer = quantised.layers[1]
     experts = layer.mlp
     assert isinstance(experts, QuantisedExperts)
     gates = []
     for gate in experts.gates:
-        bias = np.full(SMALL.experts, -(2**30), np.int64)
+        bias = np.full(UNEVEN.experts, -(2**30), np.int64)
         bias[list(chosen)] = 2**30
         gates.append(replace(gate, bias=bias))
     layers = (quantised.layers[0], replace(layer, mlp=replace(experts, gates=tuple(gates))))
     quantised = replace(quantised, layers=layers)
-    queues = IntegerModel(quantised, config.numerics).run(random_image(SMALL, 5), 0)["layer01.queues"]
+    queues = IntegerModel(quantised, config.numerics).run(random_image(UNEVEN, 5), 0)["layer01.queues"]
     lengths = [len(queue.tokens) for queue in queues]
-    assert sorted(lengths) == [0, 0, 0, SMALL.tokens, SMALL.tokens], lengths
+    assert sorted(lengths) == [0, 0, 0, UNEVEN.tokens, UNEVEN.tokens], lengths
     run(quantised, config, [0, 1], seed=5, stall=40)
 
 
 def test_as_many_tokens_as_fit() -> None:
     """max_tokens tokens: full score buffer, full queues, full tables."""
     config = machine("tiny", 8)
-    geometry = replace(SMALL, image_height=60, image_width=68, layers=1, expert_layers=(0,), dim=8, top_k=1)
+    geometry = replace(UNEVEN, image_height=60, image_width=68, layers=1, expert_layers=(0,), dim=8, top_k=1)
     assert geometry.tokens == config.max_tokens
     run(random_model(geometry, config.numerics, 6), config, [0], seed=6)
 
@@ -154,14 +135,14 @@ def test_as_many_tokens_as_fit() -> None:
 def small() -> tuple[Program, IntegerModel]:
     """A small program for preset tiny and its golden model."""
     config = machine("tiny", 8)
-    quantised = random_model(SMALL, config.numerics, 8)
+    quantised = random_model(UNEVEN, config.numerics, 8)
     return compile_model(quantised, config), IntegerModel(quantised, config.numerics)
 
 
 def test_causes_have_the_right_names(small: tuple[Program, IntegerModel]) -> None:
     """What a slow memory adds is waiting for weights and for the store; waits for rows and exponentials have owners."""
     program, _ = small
-    frame = Frame(task=0, image=random_image(SMALL, 2))
+    frame = Frame(task=0, image=random_image(UNEVEN, 2))
     quick, slow = (
         run_machine(program, [frame], memory_settings=MemorySettings(stall=stall, seed=3))[0] for stall in (0, 240)
     )
@@ -182,7 +163,7 @@ def fails_then_works(small: tuple[Program, IntegerModel], broken: Frame, setting
     program, golden = small
     good = Frame(
         task=0,
-        image=random_image(SMALL, 9),
+        image=random_image(UNEVEN, 9),
         patches=[(program.map.program, program.content[program.map.program :][: program.map.program_bytes].tobytes())],
     )
     halted, restarted = run_machine(program, [broken, good], memory_settings=settings)
@@ -202,7 +183,9 @@ def command_of(program: Program, op: str) -> int:
 def test_malformed_command(small: tuple[Program, IntegerModel]) -> None:
     program, _ = small
     index = command_of(program, "ATTENTION")
-    broken = Frame(task=0, image=random_image(SMALL, 1), patches=[(program.map.program + 64 * index, b"\x63")])
+    broken = Frame(
+        task=0, image=random_image(UNEVEN, 1), patches=[(program.map.program + COMMAND_BYTES * index, b"\x63")]
+    )
     halted = fails_then_works(small, broken, MemorySettings())
     assert halted.error == ErrorCode.BAD_OPCODE
     assert (halted.counters["error_command"], halted.counters["error_address"]) == (index, 0x63)
@@ -212,9 +195,9 @@ def test_bad_field(small: tuple[Program, IntegerModel]) -> None:
     program, _ = small
     index = command_of(program, "GATE")
     field = next(field for field in FIELDS[Opcode.GATE] if field.name == "top_k")
-    address = program.map.program + 64 * index + field.lsb // 8
+    address = program.map.program + COMMAND_BYTES * index + field.lsb // 8
     halted = fails_then_works(
-        small, Frame(task=0, image=random_image(SMALL, 1), patches=[(address, b"\x00")]), MemorySettings()
+        small, Frame(task=0, image=random_image(UNEVEN, 1), patches=[(address, b"\x00")]), MemorySettings()
     )
     assert (halted.error, halted.counters["error_command"]) == (ErrorCode.BAD_FIELD, index)
 
@@ -223,7 +206,7 @@ def test_address_outside_the_window(small: tuple[Program, IntegerModel]) -> None
     program, _ = small
     limit = program.map.output
     halted = fails_then_works(
-        small, Frame(task=0, image=random_image(SMALL, 1), registers={"window_limit": limit}), MemorySettings()
+        small, Frame(task=0, image=random_image(UNEVEN, 1), registers={"window_limit": limit}), MemorySettings()
     )
     assert (halted.error, halted.counters["error_command"]) == (ErrorCode.ADDRESS_WINDOW, command_of(program, "STORE"))
     assert halted.counters["error_address"] >= limit
@@ -239,7 +222,7 @@ def test_bus_error(small: tuple[Program, IntegerModel], register: str, op: str, 
     registers = {register: low, "window_limit": low + 4096}
     halted = fails_then_works(
         small,
-        Frame(task=0, image=random_image(SMALL, 1), registers=registers),
+        Frame(task=0, image=random_image(UNEVEN, 1), registers=registers),
         MemorySettings(error_window=(low, low + 4096)),
     )
     assert (halted.error, halted.counters["error_command"]) == (code, command_of(program, op))
@@ -247,7 +230,7 @@ def test_bus_error(small: tuple[Program, IntegerModel], register: str, op: str, 
 
 
 def test_watchdog(small: tuple[Program, IntegerModel]) -> None:
-    slow = Frame(task=0, image=random_image(SMALL, 1), registers={"watchdog_limit": 300})
+    slow = Frame(task=0, image=random_image(UNEVEN, 1), registers={"watchdog_limit": 300})
     halted = fails_then_works(small, slow, MemorySettings(read_latency=1000))
     assert halted.error == ErrorCode.WATCHDOG
     assert halted.counters["error_address"] == 1, "the first thing to wait for is the first command"
@@ -261,8 +244,8 @@ def test_on_chip_range(small: tuple[Program, IntegerModel], op: str, name: str, 
     program, _ = small
     index = command_of(program, op)
     field = next(field for field in FIELDS[Opcode[op]] if field.name == name)
-    address = program.map.program + 64 * index + field.lsb // 8
+    address = program.map.program + COMMAND_BYTES * index + field.lsb // 8
     # Far beyond, so that no later row wraps round to words in use.
-    broken = Frame(task=0, image=random_image(SMALL, 1), patches=[(address, b"\x00\xf0")])
+    broken = Frame(task=0, image=random_image(UNEVEN, 1), patches=[(address, b"\x00\xf0")])
     halted = fails_then_works(small, broken, MemorySettings())
     assert (halted.error, halted.counters["error_command"]) == (code, index)

@@ -19,7 +19,8 @@ from sw.compiler.weights import StreamBuilder, parameter_bytes, spread, tile_byt
 from sw.cycles import bound
 from sw.verifier.verify import verify
 from tests.helpers import emulator
-from tests.helpers.models import random_geometry, random_image, random_model
+from tests.helpers.models import random_geometry
+from tests.helpers.random_model import random_image, random_model
 
 
 @pytest.mark.parametrize(

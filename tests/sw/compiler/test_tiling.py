@@ -23,7 +23,7 @@ from sw.cycles.predict import predict, queue_lengths
 from sw.verifier.readback import residual_streams
 from sw.verifier.verify import verify
 from tests.helpers import emulator
-from tests.helpers.models import random_image, random_model
+from tests.helpers.random_model import random_image, random_model
 
 BASE = ModelConfig(
     name="base",

@@ -18,7 +18,7 @@ from sw.compiler.compile import compile_model
 from sw.cycles import breakdown, roofline
 from sw.report.cycle_figures import causes_figure, roofline_figure
 from sw.report.page import by_kind, by_layer_and_kind
-from tests.helpers.models import random_model
+from tests.helpers.random_model import random_model
 
 CONFIG = preset("edge")
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from golden.config import M3VIT_BACKBONE, ModelConfig, TaskConfig
+from golden.config import M3VIT_BACKBONE, ModelConfig
 from golden.integer.model import IntegerModel
 from hw.config import preset
 from program.program import Program
@@ -17,7 +17,8 @@ from sim.machine.settings import MemorySettings, SimulationOptions
 from sw.compiler.compile import compile_model
 from sw.cycles.frame import balanced
 from sw.cycles.predict import Prediction, predict, queue_lengths
-from tests.helpers.models import random_image, random_model
+from tests.helpers.models import two_tasks
+from tests.helpers.random_model import random_image, random_model
 
 FRAME, COMMAND = 0.03, 0.10
 """Largest relative errors: of a frame's cycles, and of the cycles from a command's start to its end."""
@@ -35,10 +36,7 @@ MIXED = ModelConfig(
     experts=8,
     expert_hidden=32,
     top_k=2,
-    tasks=(
-        TaskConfig(name="segmentation", kind="segmentation", channels=3, cells=2),
-        TaskConfig(name="depth", kind="depth", channels=1, cells=2),
-    ),
+    tasks=two_tasks(3),
 )
 EXPERTS = replace(
     MIXED, name="experts", image_height=40, dim=40, heads=2, mlp_hidden=112, expert_layers=(0, 2), experts=6, top_k=3

@@ -21,7 +21,8 @@ from sw.evaluate.evaluate import choose_data
 from sw.results.scoring import FLOAT, Scorer, Tally, score
 from sw.run import prepare
 from tests.helpers.dataset_folders import write_cityscapes, write_nyud_folder, write_pascal_mt
-from tests.helpers.quantised_models import NUMERICS, float_model, quantised_model
+from tests.helpers.models import NUMERICS
+from tests.helpers.quantised_models import float_model, quantised_model
 from tests.helpers.random_weights import random_weights
 from tests.helpers.small_checkpoints import SMALL, save_small
 

@@ -19,7 +19,8 @@ from sw.quantiser.calibration import Calibration, Magnitudes
 from sw.quantiser.observation import Observation
 from sw.quantiser.quantise import quantise
 from sw.run import execute, prepare
-from tests.helpers.quantised_models import NUMERICS, float_model, images
+from tests.helpers.models import NUMERICS
+from tests.helpers.quantised_models import float_model, images
 from tests.helpers.small_checkpoints import save_small
 
 N = NUMERICS[8]

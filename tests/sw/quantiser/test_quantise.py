@@ -17,7 +17,8 @@ from hw.formats import Numerics
 from sw.quantiser.layers import value_scales
 from sw.quantiser.quantise import calibration_images, layer_errors, quantise
 from sw.quantiser.scales import LinearInput, multiplier_and_shift, quantise_linear, quantise_norm, scalar_multiplier
-from tests.helpers.quantised_models import NUMERICS, float_model, images, quantised_model
+from tests.helpers.models import NUMERICS
+from tests.helpers.quantised_models import float_model, images, quantised_model
 
 N = NUMERICS[8]
 

@@ -9,7 +9,8 @@ from sw.quantiser.observation import Observation
 from sw.quantiser.quantise import layer_errors, quantise
 from sw.quantiser.rounding import Moments, round_with_feedback
 from sw.quantiser.scales import LinearInput, quantise_linear
-from tests.helpers.quantised_models import NUMERICS, float_model, images, quantised_model
+from tests.helpers.models import NUMERICS
+from tests.helpers.quantised_models import float_model, images, quantised_model
 
 N = NUMERICS[12]
 

@@ -18,7 +18,7 @@ from program.traces import Traces
 from sw.compiler.compile import compile_model
 from sw.verifier.verify import Verdict, verify
 from tests.helpers import emulator
-from tests.helpers.models import random_image, random_model
+from tests.helpers.random_model import random_image, random_model
 
 MODEL = ModelConfig(
     name="small",
