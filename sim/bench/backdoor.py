@@ -1,6 +1,6 @@
-"""Back door to the memory model ``memory.sv``: bytes in and out of its array without touching the clock.
+"""Back door to the memory model ``memory.sv``: bytes in and out of its array in no simulated time.
 
-Used inside the simulator only.
+Only code inside the simulator can use it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class MemoryBackdoor:
     Raises
     ------
     IndexError
-        From ``read`` and ``write``: the range is not inside the memory.
+        ``read`` or ``write`` got a range that is not inside the memory.
     """
 
     def __init__(self, memory: Any) -> None:
@@ -42,7 +42,7 @@ class MemoryBackdoor:
         return range(address // self.word_bytes, -(-(address + length) // self.word_bytes))
 
     def read(self, address: int, length: int) -> bytes:
-        """Return ``length`` bytes from ``address``, of any alignment."""
+        """Return ``length`` bytes from byte address ``address``, of any alignment."""
         words = self._words
         span = self._range(address, length)
         raw = b"".join(int(words[index].value).to_bytes(self.word_bytes, "little") for index in span)
@@ -50,11 +50,12 @@ class MemoryBackdoor:
         return raw[start : start + length]
 
     def write(self, address: int, content: bytes) -> None:
-        """Write bytes at ``address``, of any alignment; visible to the design from the next time step on."""
+        """Write bytes at byte address ``address``, of any alignment. The design sees them from the next time step."""
         span = self._range(address, len(content))
         if not content:
             return
         size = self.word_bytes
+        # Words are written whole, so the first and the last keep their other bytes.
         before = self.read(span[0] * size, address % size)
         end = address + len(content)
         raw = before + content + self.read(end, -end % size)

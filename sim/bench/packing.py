@@ -1,4 +1,7 @@
-"""Arrays to the bits of a port and back, by the port's description in ``ports.json`` (``verilog.Leaf``)."""
+"""Arrays to the bits of a port and back.
+
+The port's description in ``ports.json`` decides; ``sim.verilator.verilog.Leaf`` documents it.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +22,21 @@ def _bit_index(leaf: Mapping[str, Any]) -> np.ndarray:
 
 
 def pack_beats(leaves: Sequence[Mapping[str, Any]], width: int, values: Fields) -> list[int]:
-    """Pack arrays with one entry a beat into port values.
+    """Pack arrays with one entry per beat into port values.
 
     Parameters
     ----------
-    leaves, width
-        The port's description, as in ``ports.json``.
+    leaves
+        Scalars and arrays of the port, as in ``ports.json``.
+    width
+        Bits of the port.
     values
-        Shape (beats, *dims) for a port that is one scalar or array; a dictionary of such for a structure.
+        Array (beats, *dims) for a port that is one scalar or array; for a structure, a dictionary of such arrays.
 
     Raises
     ------
     ValueError
-        Fields are missing or unknown, a shape is not (beats, *dims), or a value does not fit its bits.
+        Fields are missing or unknown, a shape is not (beats, *dims), or a value exceeds its bits.
     """
     given = values if isinstance(values, Mapping) else {"": values}
     paths = [leaf["path"] for leaf in leaves]
@@ -51,7 +56,7 @@ def pack_beats(leaves: Sequence[Mapping[str, Any]], width: int, values: Fields) 
 
 
 def unpack_beats(leaves: Sequence[Mapping[str, Any]], width: int, values: Sequence[int]) -> Any:
-    """Undo ``pack_beats``: port values to int64 arrays with one entry a beat, in a dictionary for a structure."""
+    """Undo ``pack_beats``: return int64 arrays with one entry per beat, in a dictionary for a structure."""
     size = -(-width // 8)
     raw = np.frombuffer(b"".join(value.to_bytes(size, "little") for value in values), dtype=np.uint8)
     bits = np.unpackbits(raw.reshape(len(values), size), axis=1, bitorder="little").astype(np.int64)

@@ -1,8 +1,8 @@
 """Helpers for code inside the simulator: clock and reset, valid/ready streams, ports, random numbers, parameters.
 
-Streams follow Amaranth's ``stream.Signature``: ports ``<name>__valid``, ``<name>__ready`` and ``<name>__payload``
-(valid and ready may be absent when the component declares them always true). Everything acts once a clock edge: values
-are read as they were before the edge, and what is written takes effect after it.
+Streams follow Amaranth's ``stream.Signature``: ports ``<name>__valid``, ``<name>__ready`` and ``<name>__payload``.
+Valid and ready are absent when the component declares them always true. Drivers and monitors act once per clock edge:
+they read the values from before the edge, and their writes take effect after it.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ CLOCK_PERIOD_NS = 10
 
 
 def parameters() -> dict[str, Any]:
-    """Return the parameters that ``run_testbench`` was given; a new copy each time."""
+    """Return a new copy of the parameters that ``run_testbench`` was given."""
     return json.loads((Path(os.environ["TESSERA_BENCH_RUN"]) / "parameters.json").read_text())
 
 
 def record(**values: Any) -> None:
-    """Hand numbers, text or lists to the pytest side, as ``BenchResult.outputs``; later calls add to earlier ones."""
+    """Hand numbers, text or lists to the pytest side, as ``BenchResult.outputs``. Later calls add to earlier ones."""
     path = Path(os.environ["TESSERA_BENCH_RUN"]) / "record.json"
     known = json.loads(path.read_text()) if path.is_file() else {}
     path.write_text(json.dumps(known | values))
 
 
 def rng(salt: str = "") -> np.random.Generator:
-    """Return a generator that depends on the run's seed and on ``salt`` only."""
+    """Return a random generator that depends on the run's seed and on ``salt`` only."""
     return np.random.default_rng([cocotb.RANDOM_SEED, zlib.crc32(salt.encode())])
 
 
 def cycle() -> int:
-    """Return the number of the current clock cycle since time 0, for a clock started by ``clock_and_reset``."""
+    """Return the number of clock cycles since time 0, for a clock that ``clock_and_reset`` started."""
     return int(get_sim_time("ns")) // CLOCK_PERIOD_NS
 
 
 async def clock_and_reset(dut: Any, *, cycles: int = 2) -> None:
     """Start the clock ``clk``, set every input to 0, hold ``rst`` for some cycles and return just after an edge.
 
-    A component without registers has no clock: then only the inputs are cleared.
+    A component without registers has no clock, so only its inputs are cleared.
     """
     for port in _ports().values():
         if port["direction"] == "in" and port["width"]:
@@ -70,14 +70,15 @@ async def clock_and_reset(dut: Any, *, cycles: int = 2) -> None:
 
 
 async def wait_cycles(dut: Any, count: int) -> None:
-    """Wait for a number of clock edges at full simulation speed (no Python in between); call it just after an edge."""
+    """Wait for a number of clock edges. Call it just after an edge."""
     if count > 0:
+        # One timer to half a period before the last edge: Python does not run at the edges in between.
         await Timer(count * CLOCK_PERIOD_NS - CLOCK_PERIOD_NS // 2, "ns")
         await RisingEdge(dut.clk)
 
 
 def write(handle: Any, value: int) -> None:
-    """Drive a scalar port with a signed or unsigned integer, whichever its width can hold.
+    """Drive a scalar port with a signed or unsigned integer that fits its width.
 
     Raises
     ------
@@ -91,7 +92,7 @@ def write(handle: Any, value: int) -> None:
 
 
 def read(handle: Any, *, signed: bool | None = None) -> int:
-    """Return a port's value; its signedness is the component's unless given."""
+    """Return a port's value. By default the component's signature decides whether it is signed."""
     value = int(handle.value)
     if signed is None:
         leaves = _ports()[handle._name]["leaves"] if handle._name in _ports() else []
@@ -108,7 +109,7 @@ def _ports() -> dict[str, dict[str, Any]]:
 
 
 class _Stream:
-    """What drivers and monitors share: handles, layout, and the random stall pattern."""
+    """Common part of drivers and monitors: handles, layout, and the random stall pattern."""
 
     def __init__(self, dut: Any, name: str, stall: float) -> None:
         if not 0.0 <= stall < 1.0:
@@ -119,7 +120,7 @@ class _Stream:
         self.name = name
         self.leaves, self.width = description["leaves"], description["width"]
         self.cycles: list[int] = []
-        """Clock cycle of each beat's transfer, for latency and throughput."""
+        """Clock cycle of each transfer, for latency and throughput."""
         self._edge = RisingEdge(dut.clk)
         self._payload = getattr(dut, f"{name}__payload") if self.width else None
         self._valid = getattr(dut, f"{name}__valid", None)
@@ -133,6 +134,7 @@ class _Stream:
         """Return whether to pause in the coming cycle."""
         if not self._stall:
             return False
+        # Pauses are drawn in blocks because one call of the generator per cycle is slow.
         if self._next_pause == len(self._pauses):
             self._pauses = self._random.random(4096) < self._stall
             self._next_pause = 0
@@ -141,16 +143,16 @@ class _Stream:
 
 
 class StreamDriver(_Stream):
-    """Sends beats into an input stream of the design, in order, as fast as it takes them.
+    """Sends beats into an input stream of the design, in order, as fast as the design takes them.
 
     Parameters
     ----------
     dut
-        The design, after ``clock_and_reset``.
+        Handle of the design, after ``clock_and_reset``.
     name
-        Of the stream.
+        Name of the stream.
     stall
-        Probability that the driver holds back the next beat for a cycle. Once shown, a beat stays until accepted.
+        Probability per cycle that the driver holds the next beat back. A beat that is valid stays until accepted.
     """
 
     def __init__(self, dut: Any, name: str, *, stall: float = 0.0) -> None:
@@ -162,11 +164,11 @@ class StreamDriver(_Stream):
         self._task = cocotb.start_soon(self._run())
 
     def send(self, values: Fields) -> None:
-        """Queue beats, one an entry of the leading axis, and return at once; see ``pack_beats`` for shapes."""
+        """Queue one beat per entry of the leading axis, and return at once. ``pack_beats`` documents the shapes."""
         self.send_raw(pack_beats(self.leaves, self.width, values))
 
     def send_raw(self, values: Sequence[int]) -> None:
-        """Queue beats given as the port's own bits."""
+        """Queue beats that are given as the port's bits."""
         if values:
             self._queue.extend(values)
             self._idle.clear()
@@ -177,6 +179,7 @@ class StreamDriver(_Stream):
         await self._idle.wait()
 
     async def _run(self) -> None:
+        # Locals, and writes only when a value changes: this loop runs once per cycle and sets the bench's speed.
         queue, edge, valid, ready, payload = self._queue, self._edge, self._valid, self._ready, self._payload
         shown = False
         while True:
@@ -185,6 +188,7 @@ class StreamDriver(_Stream):
                     valid.value = 0
                 shown = False
                 if not queue:
+                    # Sleep until somebody sends; a loop over idle cycles would cost as much as one over beats.
                     self._idle.set()
                     self._work.clear()
                     await self._work.wait()
@@ -208,11 +212,11 @@ class StreamMonitor(_Stream):
     Parameters
     ----------
     dut
-        The design, after ``clock_and_reset``.
+        Handle of the design, after ``clock_and_reset``.
     name
-        Of the stream.
+        Name of the stream.
     stall
-        Probability that the monitor is not ready in a cycle.
+        Probability per cycle that the monitor is not ready.
     """
 
     def __init__(self, dut: Any, name: str, *, stall: float = 0.0) -> None:
@@ -224,7 +228,7 @@ class StreamMonitor(_Stream):
         self._task = cocotb.start_soon(self._run())
 
     async def receive(self, count: int, *, timeout_cycles: int = 100_000) -> Any:
-        """Wait for ``count`` more beats and return them unpacked; see ``unpack_beats``.
+        """Wait for ``count`` more beats and return them as ``unpack_beats`` does.
 
         Raises
         ------
@@ -242,7 +246,7 @@ class StreamMonitor(_Stream):
         return unpack_beats(self.leaves, self.width, values)
 
     def assert_empty(self) -> None:
-        """Fail when beats came that nobody received."""
+        """Fail if there are beats that nobody received."""
         extra = len(self.raw) - self._taken
         assert extra == 0, f"stream {self.name}: {extra} beats more than expected"
 
@@ -251,6 +255,7 @@ class StreamMonitor(_Stream):
         is_ready = ready is None
         while True:
             if ready is not None:
+                # Ready is set one edge ahead, so a beat at the coming edge follows the decision made here.
                 wanted = not self._pause()
                 if wanted != is_ready:
                     ready.value = int(wanted)
@@ -264,9 +269,9 @@ class StreamMonitor(_Stream):
 
 
 def assert_latency(driver: StreamDriver, monitor: StreamMonitor, cycles: int) -> None:
-    """Fail unless every beat left exactly ``cycles`` after the same-numbered beat entered.
+    """Fail unless beat n left exactly ``cycles`` after beat n entered, for every n.
 
-    One register between the streams is a latency of 1. Only meaningful without stalls.
+    One register between the streams is a latency of 1. Stalls on either stream change the distance.
     """
     assert len(driver.cycles) >= len(monitor.cycles) > 0, f"{len(driver.cycles)} in, {len(monitor.cycles)} out"
     found = {out - into for into, out in zip(driver.cycles, monitor.cycles, strict=False)}
@@ -274,7 +279,7 @@ def assert_latency(driver: StreamDriver, monitor: StreamMonitor, cycles: int) ->
 
 
 def assert_interval(stream: StreamDriver | StreamMonitor, cycles: int) -> None:
-    """Fail unless successive beats were exactly ``cycles`` apart (the initiation interval; 1 is full throughput)."""
+    """Fail unless successive beats were exactly ``cycles`` apart: the initiation interval, 1 for full throughput."""
     assert len(stream.cycles) > 1, f"stream {stream.name}: {len(stream.cycles)} beats show no interval"
     found = set(np.diff(stream.cycles).tolist())
     assert found == {cycles}, f"stream {stream.name}: intervals {sorted(found)} cycles, expected {cycles}"

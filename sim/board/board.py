@@ -1,6 +1,6 @@
-"""The simulated board: the system of a real one, with an SDRAM chip's model and a pseudo-terminal for a serial port.
+"""The simulated board: a real board's system, with a model of the SDRAM chip and a pseudo-terminal as serial port.
 
-Every bit goes over the pins ``rx`` and ``tx``, every word of memory over the chip's.
+Every bit goes over the pins ``rx`` and ``tx``, and every word of memory over the chip's pins.
 """
 
 from __future__ import annotations
@@ -30,26 +30,28 @@ from sim.verilator.build import BUILD_ROOT, BuildOptions, Simulator, build_simul
 from sim.verilator.verilog import Design, export_cached
 
 CYCLES_PER_BIT = 8
-"""Short bits: simulating the line is what takes the time."""
+"""Clock cycles per bit. Bits are short because the simulation of the line takes most of the time."""
 SDRAM = SdramSettings()
-"""The board's chip, and with it the clock."""
+"""Chip and clock of the board."""
 IDLE_CYCLES = 10_000
-"""Silence that ends a frame; board_main.cpp slows its clock down within it."""
+"""Cycles of silence that end a frame of the host link. ``board_main.cpp`` slows its clock down during them."""
 BUILD = "simulated"
 REGISTER_CYCLES = 16
-"""From an access to the registers to the end of what it sets in motion, but for a run."""
+"""Cycles from an access to the registers until the accelerator is at rest again, unless it starts a run."""
 WAKE_CYCLES = 3
+"""Cycles from waking the accelerator until it accepts an access."""
 
 
 class SleepingAccelerator(wiring.Component):
-    """An accelerator that sleeps while it has nothing to do, so that loading is simulated several times as fast.
+    """An accelerator that sleeps while it is idle. Loading a program is simulated several times as fast.
 
     Parameters
     ----------
     config:
         Sizes of the machine.
 
-    Members are the accelerator's. It is awake while it is busy and for accesses to its registers, which wait for it.
+    Members are the accelerator's. It is awake while it is busy and during accesses to its registers; an access waits
+    until it is awake.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -57,7 +59,7 @@ class SleepingAccelerator(wiring.Component):
         super().__init__(self._accelerator.signature)
 
     def elaborate(self, platform: object) -> Module:
-        """Wires, but for the registers'."""
+        """Connect the accelerator's ports; its registers only while it is awake."""
         m = Module()
         accelerator, control = self._accelerator, self.control
         asked = Cat(control.awvalid, control.wvalid, control.arvalid, control.bvalid, control.rvalid).any()
@@ -71,7 +73,7 @@ class SleepingAccelerator(wiring.Component):
         return m
 
     def _wake(self, m: Module, awake: Value, host: wiring.PureInterface, registers: wiring.PureInterface) -> None:
-        """Pass accesses on once the accelerator, and in it the registers, which sleep too, have had time to wake up."""
+        """Pass accesses on as soon as the accelerator has woken up; its registers sleep with it."""
         woken = Signal(WAKE_CYCLES)
         m.d.sync += woken.eq(Cat(awake, woken) & awake.replicate(WAKE_CYCLES))
         for name, member in registers.signature.members.items():
@@ -109,7 +111,10 @@ def _design(config: AcceleratorConfig, cycles_per_bit: int, on_chip_bytes: int |
 def build_board(
     config: AcceleratorConfig, *, cycles_per_bit: int = CYCLES_PER_BIT, on_chip_bytes: int | None = None
 ) -> Simulator:
-    """Build the board's simulator, or return the cached one; errors as :func:`~sim.verilator.build.build_simulator`."""
+    """Build the board's simulator, or return the cached one.
+
+    Errors are those of :func:`~sim.verilator.build.build_simulator`.
+    """
     options = BuildOptions(
         top="board",
         sources=(MODELS / "board.sv", *([] if on_chip_bytes else [CHIP])),
@@ -121,25 +126,25 @@ def build_board(
 
 
 class SimulatedBoard:
-    """A running board; a context manager. Its clock stands still while nobody talks to it.
+    """A running board, as a context manager. Its clock stands still while nobody talks to it.
 
     Parameters
     ----------
     config:
         Sizes of the machine.
     cycles_per_bit:
-        Of the serial line.
+        Clock cycles per bit of the serial line.
     on_chip_bytes:
-        Size of a memory of block RAM that takes the SDRAM's place.
+        Size of a memory in block RAM that takes the SDRAM's place, in bytes.
     chip:
-        Settings of the chip's model, if not those that the controller keeps to.
+        Settings of the chip's model. By default they are the controller's.
     accesses:
-        File for every write that the host link makes; complete once the board is closed.
+        File for every write of the host link; complete once the board is closed.
 
     Members
     -------
     port: str
-        The terminal that stands for the serial port.
+        Path of the terminal that takes the serial port's place.
 
     Raises
     ------
@@ -178,12 +183,12 @@ class SimulatedBoard:
         self._process.stdout.close()
 
     def kill(self) -> None:
-        """Pull the plug: the port goes away in the middle of whatever there is."""
+        """Pull the plug: the port disappears at once, in the middle of a transfer if there is one."""
         self._process.kill()
         self.close()
 
     def log(self) -> str:
-        """What the simulation has said of itself so far."""
+        """Return the simulation's messages so far."""
         self._log.seek(0)
         return self._log.read()
 

@@ -1,4 +1,4 @@
-"""When the units of the simulated machine were at work: what a timeline needs of the traces, summed up."""
+"""Activity of the simulated machine's units: a summary of the traces for the timeline of a report."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ BURST = np.dtype([("cycle", "<i8"), ("address", "<i8"), ("beats", "<u4")])
 
 @dataclass(frozen=True, kw_only=True)
 class Activity:
-    """What one frame's units did; cycles count from the frame's first.
+    """Activity of the units during one frame, in cycles since the frame's start.
 
     Parameters
     ----------
     written:
-        For each of ``MEMORIES`` the first and last write by each command and, of EXPERTS, by each expert and matrix,
-        as ``SPAN``.
+        First and last write of each command into each of ``MEMORIES``, as ``SPAN``. The command EXPERTS has a span per
+        expert and matrix.
     softmax:
         First exponential and end of each tile of scores, as ``SPAN``, in order.
     bursts:
-        What the weight stream asked the memory for, as ``BURST``, in order.
+        Read requests of the weight stream, as ``BURST``, in order.
     """
 
     written: dict[str, np.ndarray]
@@ -36,7 +36,7 @@ class Activity:
 
 
 def read_activity(folder: Path, config: AcceleratorConfig, frame: int, first_cycle: int) -> Activity:
-    """Sum up one frame's traces in ``folder``; ``first_cycle`` is where it began on the traces' clock."""
+    """Sum up one frame's traces in ``folder``. ``first_cycle`` is the frame's start on the traces' clock."""
     exponential, query, stream, *memories = (
         raw_records(folder, config, space, frame) for space in ("exponential", "query", "stream", *MEMORIES)
     )
@@ -55,12 +55,12 @@ def read_activity(folder: Path, config: AcceleratorConfig, frame: int, first_cyc
 
 
 def _split(places: np.ndarray) -> dict[str, np.ndarray]:
-    """Command, expert and matrix of places as the trace ports show them."""
+    """Return command, expert and matrix of the places that trace ports show."""
     return {"command": places & 0xFFFF, "expert": places >> 16 & 0x7FFF, "second": places >> 31}
 
 
 def _spans(places: np.ndarray, cycles: np.ndarray, first_cycle: int) -> np.ndarray:
-    """First and last cycle of every place, in order of the first."""
+    """Return the first and last cycle of every place, in order of the first."""
     found, first = np.unique(places, return_index=True)
     last = len(places) - 1 - np.unique(places[::-1], return_index=True)[1]
     spans = np.zeros(len(found), SPAN)
@@ -71,7 +71,7 @@ def _spans(places: np.ndarray, cycles: np.ndarray, first_cycle: int) -> np.ndarr
 
 
 def _tiles(exponentials: np.ndarray, done: np.ndarray, first_cycle: int) -> np.ndarray:
-    """A tile ends with its query scales; it began with the first exponential since the one before."""
+    """Return a span per tile: from the first exponential after the tile before to the write of its query scales."""
     tiles = np.zeros(len(done), SPAN)
     tiles["command"] = done["place"] & 0xFFFF
     tiles["last"] = done["cycle"] - first_cycle

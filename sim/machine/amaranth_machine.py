@@ -1,4 +1,4 @@
-"""The machine on Amaranth's own simulator: a reference for speed, with a memory of a few lines."""
+"""The machine in Amaranth's own simulator: a reference for the speed of ours."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from sim.machine.settings import MemorySettings
 
 
 def cycles_per_second(program: Program, frame: Frame, cycles: int) -> float:
-    """Run the first ``cycles`` cycles of a frame; returns simulated cycles a second of the host's time.
+    """Run the first ``cycles`` cycles of a frame and return the simulated cycles per second of real time.
 
-    Making the simulator is not counted. Raises RuntimeError if the machine did not start.
+    The time does not include making the simulator. Raises RuntimeError if the machine did not start.
     """
     machine = Accelerator(program.config)
     simulator = Simulator(machine)
@@ -29,7 +29,7 @@ def cycles_per_second(program: Program, frame: Frame, cycles: int) -> float:
     seen: dict[str, Any] = {"beats": 0}
 
     async def memory(ctx: Any) -> None:
-        """Reads answered in order after the usual latency, a beat a cycle."""
+        """Answer reads in order after the default latency, one beat per cycle."""
         beats: deque[tuple[int, int, bool]] = deque()
         offered, now, width = False, 0, program.config.memory_bytes
         ctx.set(read.arready, 1)
@@ -50,7 +50,7 @@ def cycles_per_second(program: Program, frame: Frame, cycles: int) -> float:
                 ctx.set(read.rlast, last)
 
     async def host(ctx: Any) -> None:
-        """Set the registers, start, and count time."""
+        """Set the registers, start the machine, and measure the time."""
         for name, value in {**program.registers(frame.task), "control": 1}.items():
             await _write(ctx, machine.control, REGISTERS[name][0], value)
         start = time.perf_counter()
@@ -66,7 +66,7 @@ def cycles_per_second(program: Program, frame: Frame, cycles: int) -> float:
 
 
 async def _write(ctx: Any, bus: Any, address: int, value: int) -> None:
-    """One AXI4-Lite write."""
+    """Write a register over AXI4-Lite."""
     for name, field in (("awaddr", address), ("wdata", value), ("wstrb", 15), ("awvalid", 1), ("wvalid", 1)):
         ctx.set(getattr(bus, name), field)
     ctx.set(bus.bready, 1)

@@ -1,4 +1,4 @@
-"""The SDRAM of a simulated board: which chip at which clock, for the controller and for the chip's model alike."""
+"""The SDRAM of a simulated board: one setting of chip and clock, for the controller and for the chip's model."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sim.models import MODELS
 
 SOURCE = MODELS / "sdram_chip.sv"
 CONTROLLER_CYCLES = 12
-"""Of a read's way to the chip and back."""
+"""Cycles of a read on its way to the chip and back."""
 ROW_TIMES = ("rcd", "rp", "ras", "rc", "rrd", "wr", "rfc")
 
 
 def data_sheet(chip: SdramChip, clock_hz: int) -> dict[str, int]:
-    """The model's settings for a chip, in picoseconds, straight from the data sheet's nanoseconds."""
+    """Return the model's settings for a chip in picoseconds, from the data sheet's nanoseconds."""
     period = 10**12 // clock_hz
     times = {f"t{name}": round(1000 * getattr(chip, name)) for name in ROW_TIMES}
     return times | {
@@ -35,7 +35,7 @@ class SdramSettings:
     Parameters
     ----------
     chip:
-        Its data sheet: the controller keeps to it, the model checks it.
+        Data sheet of the chip. The controller obeys it, the model checks it.
     clock_hz:
         Frequency of the clock.
     """
@@ -45,18 +45,18 @@ class SdramSettings:
 
     @property
     def read_latency(self) -> int:
-        """Cycles from a read's address to its first beat, when its row is closed and nothing comes between."""
+        """Cycles from a read's address to its first beat if its row is closed and the memory is idle."""
         return CONTROLLER_CYCLES + self.timing.rcd + self.timing.cas_latency
 
     @property
     def timing(self) -> SdramTiming:
-        """The controller's parameter; raises ValueError if the chip cannot be clocked so."""
+        """Timing for the controller; raises ValueError if the chip does not allow the clock."""
         return self.chip.timing(self.clock_hz)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-compatible form."""
+        """Return the JSON-compatible form."""
         return {"sdram": self.chip.name, "clock_hz": self.clock_hz}
 
     def plusargs(self) -> list[str]:
-        """Arguments of ``sdram_chip.sv``."""
+        """Return the arguments of ``sdram_chip.sv``."""
         return [f"+sdram_{name}={value}" for name, value in data_sheet(self.chip, self.clock_hz).items()]

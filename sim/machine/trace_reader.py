@@ -1,6 +1,6 @@
-"""Traces of the simulated machine: the records that ``trace.cpp`` writes, as arrays (``program.traces``).
+"""Reader of the records that ``trace.cpp`` writes: arrays of ``program.traces``.
 
-Records hold the trace ports' raw payloads; the layouts of ``hw.interfaces`` say what the bits mean.
+A record holds the raw payload of a trace port. The layouts of ``hw.interfaces`` define its bits.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ WIDTH_PARAMETERS = {
     "query": "QUERY_BITS",
     "stream": "STREAM_BITS",
 }
-"""Trace ports by memory, and the parameter of ``machine.sv`` that holds each payload's width."""
+"""Parameter of ``machine.sv`` with the payload's width, for each memory that has a trace port."""
 
 _HEADER = [("cycle", "<i8"), ("frame", "<i4"), ("place", "<u4")]
 
 
 def _field(raw: np.ndarray, leaf: Leaf) -> np.ndarray:
-    """One leaf of every payload: ``raw`` is (records, 32-bit words) with a spare word at the end."""
+    """Return one leaf of every payload. ``raw`` is (records, 32-bit words) with a spare word at the end."""
     offsets = np.full((1,) * len(leaf.dims), leaf.offset)
     for axis, (count, stride) in enumerate(zip(leaf.dims, leaf.strides, strict=True)):
         shape = [1] * len(leaf.dims)
         shape[axis] = count
         offsets = offsets + (np.arange(count) * stride).reshape(shape)
+    # A leaf may cross a word boundary, so each is cut from a window of two words; the spare word serves the last.
     word, shift = offsets >> 5, (offsets & 31).astype(np.uint64)
     window = raw[:, word].astype(np.uint64) | raw[:, word + 1].astype(np.uint64) << np.uint64(32)
     value = (window >> shift & np.uint64((1 << leaf.width) - 1)).astype(np.int64)
@@ -43,7 +44,7 @@ def _field(raw: np.ndarray, leaf: Leaf) -> np.ndarray:
 
 
 def raw_records(folder: Path, config: AcceleratorConfig, space: str, frame: int) -> np.ndarray:
-    """What a trace port wrote in one frame: cycle, frame, place and the payload's ``raw`` words; read when used."""
+    """Map a trace port's records of one frame: cycle, frame, place and the payload's ``raw`` words."""
     words = (_payload(config, space).size + 31) // 32
     path = folder / f"{space}.bin"
     types = np.dtype([*_HEADER, ("raw", "<u4", (words,))])
@@ -56,7 +57,7 @@ def _payload(config: AcceleratorConfig, space: str) -> Any:
 
 
 def _read(folder: Path, config: AcceleratorConfig, space: str, record: np.dtype, frame: int) -> np.ndarray:
-    """The records of one frame and one memory."""
+    """Return the records of one frame and one memory."""
     records = raw_records(folder, config, space, frame)
     raw = np.pad(records["raw"], ((0, 0), (0, 1)))
     out = np.zeros(len(records), record)
@@ -70,5 +71,5 @@ def _read(folder: Path, config: AcceleratorConfig, space: str, record: np.dtype,
 
 
 def read_records(folder: Path, config: AcceleratorConfig, frame: int) -> dict[str, np.ndarray]:
-    """Every write of one frame of a run by memory (``program.traces.record_types``), from the files in ``folder``."""
+    """Read every write of one frame from ``folder``, by memory as in ``program.traces.record_types``."""
     return {space: _read(folder, config, space, record, frame) for space, record in record_types(config).items()}
