@@ -1,3 +1,1 @@
-"""What every part of the project uses: files written aside, one cache, and the tools of this machine. It imports
-nothing of the project.
-"""
+"""Basics that every part of the project uses: files written aside, one cache, progress, and the machine's tools."""

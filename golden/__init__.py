@@ -1,1 +1,1 @@
-"""What is right: float reference models, the integer model that defines the RTL, scenes and training."""
+"""The reference: float models, the integer model that defines the RTL, scenes and training."""

@@ -1,3 +1,1 @@
-"""The contract between compiler, machine and verifier: commands, tensors, the memory image, and the records that a
-run leaves.
-"""
+"""The contract between compiler, machine and verifier: commands, tensors, the memory image, and a run's records."""

@@ -1,1 +1,1 @@
-"""Simulation of the RTL: Verilator builds, cocotb benches, memory models, tracing."""
+"""Simulation of the RTL: Verilator builds, cocotb benches, the whole machine, whole boards, and models."""

@@ -1,1 +1,1 @@
-"""What the user runs: command line, quantiser, compiler, verifier, reports, host driver."""
+"""Software for the user: command line, quantiser, compiler, verifier, reports, FPGA flow and host driver."""

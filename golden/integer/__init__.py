@@ -1,1 +1,1 @@
-"""The integer golden model: what the accelerator must compute, bit for bit."""
+"""The integer golden model: it defines, bit for bit, what the accelerator computes."""

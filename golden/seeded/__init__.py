@@ -1,1 +1,1 @@
-"""Models with seeded weights, whose gates are given the loads that a test asks for."""
+"""Models with seeded weights, whose gates spread tokens over experts as a test asks."""

@@ -1,1 +1,1 @@
-"""What stands between the accelerator and the pins of a board."""
+"""Boards: pins, clocks and resets, and the system that joins accelerator, memory and host link."""

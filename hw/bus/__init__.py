@@ -1,1 +1,1 @@
-"""Towards memory and host: AXI4 masters, control registers, counters, watchdog."""
+"""AXI4 masters towards the memory: bursts, prefetching, and the check of the address window."""

@@ -1,1 +1,1 @@
-"""The compute unit: stationary banks, array, engine, requantiser and write-back."""
+"""The compute unit: stationary banks, multiplier array, engine, requantiser, GELU and write-back."""

@@ -1,1 +1,1 @@
-"""The host's view of the machine: registers, counters, time stamps, and the life of a run."""
+"""The host's view of the machine: control registers, counters, time stamps, and the start and end of a run."""

@@ -1,1 +1,1 @@
-"""What is made of the ECP5's own blocks instead of what synthesis would choose."""
+"""Blocks of Lattice's ECP5: multipliers, block RAMs and the PLL."""

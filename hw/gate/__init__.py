@@ -1,1 +1,1 @@
-"""The gate of the mixture of experts: logits, the top k experts of a token, and a queue of tokens for each expert."""
+"""The gate of the mixture of experts: logits, the top k experts of each token, their weights, and token queues."""

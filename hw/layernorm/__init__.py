@@ -1,1 +1,1 @@
-"""LayerNorm over the residual stream: statistics, normalisation lanes, and the walk over rows."""
+"""LayerNorm of the residual stream: statistics, normalisation lanes, and the walk over rows."""

@@ -1,1 +1,1 @@
-"""On-chip memories and the units that move data to and from DRAM."""
+"""On-chip memories, and the unit that stores rows to DRAM."""

@@ -1,1 +1,1 @@
-"""SDR SDRAM as the accelerator's memory: chip data, controller and AXI bridge."""
+"""SDR SDRAM as the accelerator's memory: chip data, controller, and the bridge from AXI."""

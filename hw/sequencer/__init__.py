@@ -1,1 +1,1 @@
-"""Command fetch, dispatch in order, and scheduling of the weight stream ahead of execution."""
+"""The sequencer: it fetches commands, dispatches them in order, and schedules the weight stream ahead of them."""

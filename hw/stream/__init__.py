@@ -1,1 +1,1 @@
-"""The weight stream: blocks of weights from memory to the banks, parameters and staged rows."""
+"""The weight stream: it moves blocks of weights from memory to banks, parameters and staged rows."""

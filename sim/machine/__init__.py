@@ -1,1 +1,1 @@
-"""The whole machine in simulation: settings, frames, results, and the traces of a run."""
+"""The whole machine in simulation: settings, frames, the run, and its traces."""

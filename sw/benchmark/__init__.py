@@ -1,1 +1,1 @@
-"""What ``tessera bench`` measures, a file for each subject; ``sw.benchmark.run`` runs them and writes the results."""
+"""The benchmark: one file per subject that ``tessera bench`` measures, and the runner that writes the results."""

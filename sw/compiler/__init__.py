@@ -1,1 +1,1 @@
-"""From a quantised model to a program and a memory image for one machine."""
+"""The compiler: from a quantised model to a program and a memory image for one machine."""

@@ -1,1 +1,1 @@
-"""Cycles of a frame: the bound, the analytical model, and where a run's cycles went."""
+"""Cycles of a frame: the lower bound, the analytical model, and the breakdown of a run by cause."""

@@ -1,1 +1,1 @@
-"""Models: found by name, and imported from other projects' files."""
+"""Models, found by name or imported from other projects' files."""

@@ -1,1 +1,1 @@
-"""Parts of the quantiser: calibration, scales, layers."""
+"""The quantiser: calibration, scales, rounding, and the integer form of each layer."""

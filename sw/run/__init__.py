@@ -1,1 +1,1 @@
-"""A run from checkpoint to verified frames: prepare, execute, and how long it takes."""
+"""A run from checkpoint to verified frames: preparation, execution, and estimates of its duration."""

@@ -1,1 +1,1 @@
-"""Faults that are injected on purpose, each of which a check must catch."""
+"""The self-test: it injects faults, each of which a check must catch."""

@@ -1,1 +1,1 @@
-"""The verifier: what each tensor must be, what the machine wrote, and the first difference."""
+"""The verifier: it compares each tensor that the machine wrote with the golden model and names the first difference."""

@@ -1,1 +1,1 @@
-"""What a configuration will take of an ECP5, and how fast it will run, without synthesising it."""
+"""Estimates of the ECP5 resources and the clock of a configuration, without synthesis."""

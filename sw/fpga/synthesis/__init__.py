@@ -1,1 +1,1 @@
-"""Synthesis: a component goes through Yosys and comes back as counts of cells."""
+"""Synthesis of components with Yosys, and counts of the resulting cells."""
