@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+Value = TypeVar("Value")
 Router = Literal["multi_gate", "task_conditioned"]
 HeadKind = Literal["segmentation", "depth", "classification", "features"]
 
@@ -13,6 +14,11 @@ HeadKind = Literal["segmentation", "depth", "classification", "features"]
 def layer_name(layer: int) -> str:
     """Name of a layer, ``layer03``: the first part of its tensors' names, and its key in JSON."""
     return f"layer{layer:02d}"
+
+
+def by_layer_name(values: Mapping[int, Value]) -> dict[str, Value]:
+    """What is known of each layer, for JSON."""
+    return {layer_name(layer): value for layer, value in values.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -118,6 +118,12 @@ class Command:
         return self.label.kind
 
     @property
+    def expert_layer(self) -> int:
+        """Number of the layer of a GATE or EXPERTS command: no others route."""
+        assert self.layer is not None, f"{self.name} belongs to no layer"
+        return self.layer
+
+    @property
     def name(self) -> str:
         """Name for people, such as ``layer03.attention`` or ``layer00.fc1.tokens0-24``."""
         return self.whole if self.label.span is None else f"{self.whole}.{self.label.span}"

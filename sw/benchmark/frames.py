@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.progress import Progress, silent
+from golden.config import by_layer_name
 from sim.machine.settings import MemorySettings
 from sw.cycles.breakdown import grouped, named
 from sw.data.pictures import scene_picture
@@ -69,7 +70,7 @@ def entry(prepared: Prepared, outcome: FrameOutcome) -> dict[str, Any]:
         "macs": outcome.work.macs,
         "mac_utilisation": outcome.mac_utilisation,
         "dram_bytes": result.counters["read_bytes"] + result.counters["write_bytes"],
-        "expert_load": outcome.load(),
+        "expert_load": by_layer_name(outcome.load()),
         "bit_exact": outcome.bit_exact,
         "elements_compared": outcome.verdict.elements_compared,
         "sim_cycles_per_s": outcome.cycles_per_second,

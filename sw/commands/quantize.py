@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from golden.config import layer_name
 from sw.commands import options
 from sw.commands.terminal import Display, console, reported, table
 
@@ -96,7 +97,7 @@ def _show(report: dict[str, Any]) -> None:
     depth = len(next(iter(tasks.values()))["layers"])
     rows = []
     for layer in range(depth):
-        row = [f"layer{layer:02d}"]
+        row = [layer_name(layer)]
         for task in tasks.values():
             entry = task["layers"][layer]
             changes = "-" if entry["routing_changes"] is None else f"{entry['routing_changes']:.2%}"

@@ -46,7 +46,7 @@ def total(program: Program, task: int) -> Work:
     return Work(sum(command.macs for command in ran), sum(command.ideal_cycles for command in ran))
 
 
-def bound(program: Program, task: int, loads: Mapping[str, Sequence[int]]) -> int:
+def bound(program: Program, task: int, loads: Mapping[int, Sequence[int]]) -> int:
     """Cycles that a frame takes at least when phases follow one another: the larger of beats and weight bytes of each.
 
     A phase is a matrix product, an attention, or one expert with its tokens (``loads``: tokens of each expert by
@@ -60,7 +60,7 @@ def bound(program: Program, task: int, loads: Mapping[str, Sequence[int]]) -> in
         if not command.runs(task):
             continue
         if command.op == "EXPERTS":
-            load = loads.get(f"layer{command.layer:02d}", ())
+            load = loads.get(command.expert_layer, ())
             if not any(load):
                 continue
             each, beats = command.stream_bytes // len(load), command.ideal_cycles // sum(load)

@@ -80,8 +80,8 @@ def named(causes: np.ndarray) -> dict[str, int]:
     return dict(zip(CAUSES, map(int, causes), strict=True))
 
 
-def shares(program: Program, task: int, causes: np.ndarray, load: Mapping[str, Iterable[int]]) -> list[Share]:
-    """One share for each command, in order; ``load`` is the tokens of each expert by layer (``layer03``)."""
+def shares(program: Program, task: int, causes: np.ndarray, load: Mapping[int, Iterable[int]]) -> list[Share]:
+    """One share for each command, in order; ``load`` is the tokens of each expert by layer."""
     found = []
     for command in program.commands:
         owned = causes[command.index]
@@ -91,7 +91,7 @@ def shares(program: Program, task: int, causes: np.ndarray, load: Mapping[str, I
             phase, kind = command.phase, _KINDS[command.kind]
             macs, ideal, weights = command.macs, command.ideal_cycles, command.stream_bytes
             if command.op == "EXPERTS":
-                used = sum(1 for tokens in load.get(f"layer{command.layer:02d}", ()) if tokens)
+                used = sum(1 for tokens in load.get(command.expert_layer, ()) if tokens)
                 weights = weights * used // program.model.experts
         layer = None if phase == Phase.CONTROL else command.layer
         found.append(

@@ -64,7 +64,7 @@ class _Reader:
 class FrameModel:
     """Walks the program once, in order; every unit keeps its own time."""
 
-    def __init__(self, program: Program, task: int, loads: Mapping[str, Sequence[int]], read_latency: int) -> None:
+    def __init__(self, program: Program, task: int, loads: Mapping[int, Sequence[int]], read_latency: int) -> None:
         self._program, self._task, self._loads = program, task, loads
         config = program.config
         self._config = config
@@ -256,7 +256,7 @@ class FrameModel:
 
     def _experts(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
         model, config = self._program.model, self._config
-        counts = self._loads.get(f"layer{command.layer:02d}") or balanced(model.tokens * model.top_k, model.experts)
+        counts = self._loads.get(command.expert_layer) or balanced(model.tokens * model.top_k, model.experts)
         offered = time + 1
         accepted = max(scheduled, time + 2)
         gelu = (fields["gelu_multiplier"], fields["gelu_shift"])

@@ -8,6 +8,7 @@ from typing import Any
 
 from golden.config import ModelConfig, layer_name
 from program.program import Program
+from program.tensors import tensor_name
 from sw.cycles.frame import FrameModel
 
 
@@ -20,7 +21,7 @@ class Prediction:
 
 
 def predict(
-    program: Program, task: int, *, loads: Mapping[str, Sequence[int]] | None = None, read_latency: int = 60
+    program: Program, task: int, *, loads: Mapping[int, Sequence[int]] | None = None, read_latency: int = 60
 ) -> Prediction:
     """Expected cycles of one frame.
 
@@ -31,7 +32,7 @@ def predict(
     task:
         Number of the task.
     loads:
-        Tokens of each expert by layer (``layer03``), as ``FrameOutcome.load`` has them. Layers that are not there get
+        Tokens of each expert by number of the layer, as ``FrameOutcome.load`` has them. Layers that are not there get
         balanced queues: routing depends on the picture.
     read_latency:
         Cycles from a read request to its first beat. Memory that pauses at random is not modelled.
@@ -45,14 +46,15 @@ def predict(
         raise ValueError(f"task is {task}, model '{program.model.name}' has tasks 0 to {len(program.model.tasks) - 1}")
     for layer, counts in (loads or {}).items():
         if len(counts) != program.model.experts:
-            raise ValueError(f"{layer}: loads of {len(counts)} experts, the model has {program.model.experts}")
+            raise ValueError(
+                f"{layer_name(layer)}: loads of {len(counts)} experts, the model has {program.model.experts}"
+            )
     frame = FrameModel(program, task, loads or {}, read_latency)
     return Prediction(cycles=frame.run(), commands=frame.stamps)
 
 
-def queue_lengths(model: ModelConfig, golden: Mapping[str, Any]) -> dict[str, list[int]]:
+def queue_lengths(model: ModelConfig, golden: Mapping[str, Any]) -> dict[int, list[int]]:
     """Loads as the integer golden model routes: from its tensors, without a simulation."""
     return {
-        layer_name(layer): [len(queue.tokens) for queue in golden[f"{layer_name(layer)}.queues"]]
-        for layer in model.expert_layers
+        layer: [len(queue.tokens) for queue in golden[tensor_name("queues", layer)]] for layer in model.expert_layers
     }

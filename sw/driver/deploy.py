@@ -19,6 +19,7 @@ from common.progress import Progress, silent
 from common.tools import git_id, tool_versions
 from hw.config import PRESETS
 from hw.protocol import Identity
+from program.tensors import tensor_name
 from sim.board.board import SimulatedBoard
 from sw.data.pictures import Picture
 from sw.driver.device import RUN_SECONDS, Device
@@ -212,7 +213,7 @@ def _frame(
     result = device.run(program, task, picture.image, seconds=SIMULATED_RUN_SECONDS if simulated else RUN_SECONDS)
     seconds = time.perf_counter() - began
     features = described.kind == "features"
-    last = f"layer{program.model.layers - 1:02d}.residual"
+    last = tensor_name("residual", program.model.layers - 1)
     golden = integer.run(picture.image, task)[last if features else "head"]
     wrong = np.argwhere(result.output != golden)
     first = None

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from golden.config import layer_name
 from golden.integer.parameters import (
     QuantisedAttention,
     QuantisedExperts,
@@ -64,7 +65,7 @@ class LayerQuantiser:
 
     def layer(self, number: int) -> QuantisedLayer:
         """Quantise block ``number``."""
-        name = f"layer{number:02d}"
+        name = layer_name(number)
         block: Any = self.model.blocks[number]
         norm1 = self._norm(f"{name}.norm1", block.norm1, array(block.attn.qkv.weight))
         attention = self._attention(block, name, norm1)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.progress import Progress, silent
-from golden.config import ModelConfig
+from golden.config import ModelConfig, layer_name
 from golden.model import LAYER_NORM_EPSILON, VisionTransformer
 from golden.moe import ExpertMlp
 from sw.quantiser.calibration import Magnitudes
@@ -101,7 +101,7 @@ class Observation:
             results = self.model.forward_tasks(images, range(len(config.tasks)), capture=capture)
         x = capture["residual.embed"]
         for layer in range(config.layers):
-            name = f"layer{layer:02d}"
+            name = layer_name(layer)
             self._norm(f"{name}.norm1", x, generator)
             self._norm(f"{name}.norm2", capture[f"{name}.residual_attention"], generator)
             for part in ("q", "k", "v", "attention"):
@@ -156,7 +156,8 @@ def bias_offsets(model: VisionTransformer) -> dict[str, Floats]:
     for layer, block in enumerate(model.blocks):
         weight, bias = array(block.attn.qkv.weight), array(block.attn.qkv.bias)
         _, k, v = np.split(weight @ array(block.norm1.bias) + bias, 3)
-        offsets |= {f"layer{layer:02d}.k": k, f"layer{layer:02d}.v": v, f"layer{layer:02d}.attention": v}
+        name = layer_name(layer)
+        offsets |= {f"{name}.k": k, f"{name}.v": v, f"{name}.attention": v}
     return offsets
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from common.progress import Progress, silent, within
 from golden import metrics
+from golden.config import layer_name
 from golden.integer.model import IntegerModel
 from golden.integer.parameters import QuantisedModel
 from golden.model import PIXEL_SCALE, VisionTransformer
@@ -170,7 +171,7 @@ class _Comparison:
 
     def add(self, capture: dict[str, Any], integer: IntegerModel, tensors: dict[str, Any], task: str) -> None:
         for layer, deviation in enumerate(self.residuals):
-            name = f"layer{layer:02d}"
+            name = layer_name(layer)
             got = integer.dequantise(f"{name}.residual", tensors[f"{name}.residual"])
             deviation.add(got, capture[f"{name}.residual"][0].double().numpy())
             if f"{name}.expert_indices" in tensors:

@@ -43,7 +43,7 @@ def expert_maps(outcomes: Sequence[FrameOutcome], picture: Picture) -> Figure | 
     axes[0, 0].set_ylabel("input", fontsize=9)
     for layer, line in zip(layers, axes[1:], strict=True):
         same = f"\nthe same: {alike[layer]:.0%}" if layer in alike else ""
-        line[0].set_ylabel(f"layer {int(layer.removeprefix('layer'))}{same}", fontsize=9)
+        line[0].set_ylabel(f"layer {layer}{same}", fontsize=9)
     handles = [Patch(color=colours(expert), label=f"expert {expert}") for expert in range(model.experts)]
     figure.legend(handles=handles, loc="lower center", ncols=min(8, model.experts), fontsize=8, frameon=False)
     return figure
@@ -105,7 +105,7 @@ def expert_loads(outcomes: Sequence[FrameOutcome]) -> Figure | None:
                 axis.spines[side].set_visible(False)
         column[-1].set_xlabel("expert", fontsize=8)
     for layer, line in zip(layers, axes, strict=True):
-        line[0].set_ylabel(f"layer {int(layer.removeprefix('layer'))}\ntokens", fontsize=8)
+        line[0].set_ylabel(f"layer {layer}\ntokens", fontsize=8)
     handles: list[Artist] = [Patch(color="#5a5a5a", label="first choice"), axes[0, 0].lines[0]]
     if model.top_k > 1:
         handles.insert(1, Patch(color="#5a5a5a", alpha=0.4, label="further choices"))

@@ -130,7 +130,7 @@ def _experts(outcome: FrameOutcome, activity: Activity) -> Iterator[Event]:
         # An EXPERTS command's first results come late: its engine has worked since the command's own first cycle.
         if command.index != last_command:
             free, last_command = int(outcome.result.causes[: command.index].sum()), command.index
-        tokens = load.get(f"layer{command.layer:02d}", [])
+        tokens = load.get(command.expert_layer, [])
         args = {
             "expert": expert,
             "queue": tokens[expert] if expert < len(tokens) else None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from golden.config import by_layer_name
 from program.program import Program
 from sw.cycles import bound, breakdown
 from sw.data.pictures import Picture
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FrameOutcome:
-    """One frame: picture number, task, verdict, what the machine left, prediction, expert choices by command name.
+    """One frame: picture number, task, verdict, what the machine left, prediction, expert choices by layer.
 
     ``routing`` holds (tokens, top_k) experts as the machine chose them, best first, -1 where it chose none;
     ``routing_changes`` the share of tokens whose set of experts differs from the float model's; ``layer_errors`` are
@@ -35,7 +36,7 @@ class FrameOutcome:
     verdict: Verdict
     result: SimulatedFrame
     prediction: Prediction
-    routing: dict[str, np.ndarray]
+    routing: dict[int, np.ndarray]
     routing_changes: float | None
     layer_errors: list[dict[str, Any]]
     announced_cycles: int
@@ -108,12 +109,12 @@ class FrameOutcome:
                 )
         return entries
 
-    def load(self, *, first: bool = False) -> dict[str, list[int]]:
+    def load(self, *, first: bool = False) -> dict[int, list[int]]:
         """Tokens of each expert, by layer; with ``first`` only those whose first choice it was."""
         experts, load = self.program.model.experts, {}
-        for name, chosen in self.routing.items():
+        for layer, chosen in self.routing.items():
             counted = chosen[:, :1] if first else chosen
-            load[name] = np.bincount(counted[counted >= 0], minlength=experts).tolist()
+            load[layer] = np.bincount(counted[counted >= 0], minlength=experts).tolist()
         return load
 
     def rollout(self) -> np.ndarray | None:
@@ -152,8 +153,8 @@ class FrameOutcome:
             },
             "prediction": {"kind": self.prediction.kind, **self.prediction.scores},
             "counters": counters,
-            "expert_load": self.load(),
-            "expert_first_choices": self.load(first=True),
+            "expert_load": by_layer_name(self.load()),
+            "expert_first_choices": by_layer_name(self.load(first=True)),
             "trouble": self.trouble,
             "first_mismatch": self.verdict.to_dict()["first"],
             "causes": breakdown.named(self.result.causes.sum(axis=0)),
@@ -197,14 +198,14 @@ class RunResult:
             "bit_exact": self.bit_exact,
             "pictures": [{"source": p.source, "notices": list(p.notices)} for p in self.pictures],
             "tasks": {name: frame.to_dict() | frame.attention() for name, frame in self.tasks().items()},
-            "same_first_choice": same_first_choice(list(self.tasks().values())),
+            "same_first_choice": by_layer_name(same_first_choice(list(self.tasks().values()))),
             "frames": lines,
             "accuracy": self.accuracy,
             "waves": self.waves,
         }
 
 
-def same_first_choice(outcomes: Sequence[FrameOutcome]) -> dict[str, float]:
+def same_first_choice(outcomes: Sequence[FrameOutcome]) -> dict[int, float]:
     """Share of patches whose first choice is the same expert in all of several tasks, by layer; empty for one."""
     if len(outcomes) < 2:
         return {}
@@ -215,7 +216,7 @@ def same_first_choice(outcomes: Sequence[FrameOutcome]) -> dict[str, float]:
     return shares
 
 
-def routing(program: Program, result: SimulatedFrame) -> dict[str, np.ndarray]:
+def routing(program: Program, result: SimulatedFrame) -> dict[int, np.ndarray]:
     """Experts of every token, from the machine's writes into its queues: (tokens, top_k) by layer, -1 for none."""
     model, found = program.model, {}
     records = result.traces.records.get("queue")
@@ -231,5 +232,5 @@ def routing(program: Program, result: SimulatedFrame) -> dict[str, np.ndarray]:
             if token < model.tokens and rank[token] < model.top_k:
                 chosen[token, rank[token]] = record["expert"]
                 rank[token] += 1
-        found[f"layer{command.layer:02d}"] = chosen
+        found[command.expert_layer] = chosen
     return found

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from common.progress import Progress, silent
 from golden import metrics
-from golden.config import ModelConfig
+from golden.config import ModelConfig, layer_name
 from golden.integer.model import IntegerModel
 from golden.model import VisionTransformer, cells_to_map
+from program.tensors import tensor_name
 from sw.data.dataset import DEPTH, SEGMENTATION, Dataset, Item, resized
 
 FLOAT = "float"
@@ -29,7 +30,7 @@ FLOAT = "float"
 CHUNK = 4
 """Pictures that a process takes at a time."""
 
-Choices = dict[str, NDArray[np.int64]]
+Choices = dict[int, NDArray[np.int64]]
 """Experts chosen, (tokens, top_k), by layer."""
 
 
@@ -45,7 +46,7 @@ class Tally:
     scores: metrics.Scores
     pictures: int = 0
     saturated: int = 0
-    choices: dict[str, dict[str, NDArray[np.int64]]] = field(default_factory=dict)
+    choices: dict[str, dict[int, NDArray[np.int64]]] = field(default_factory=dict)
     outputs: dict[str, metrics.Deviation] = field(default_factory=dict)
 
     def add(self, other: Tally) -> None:
@@ -98,7 +99,7 @@ class Tally:
             "depth_abs_rel": scores.depth_abs_rel if DEPTH in scored else None,
             "routing_changes": self.routing_changes,
             "routing_changes_by_layer": {
-                task: {layer: float(counts[0] / counts[1]) for layer, counts in layers.items()}
+                task: {layer_name(layer): float(counts[0] / counts[1]) for layer, counts in layers.items()}
                 for task, layers in self.choices.items()
             },
             "outputs": self.outputs_to_dict(),
@@ -158,7 +159,7 @@ class Scorer:
                     tensors = self.integers[name].run(image, index)
                     output = as_map(self.integers[name].output(tensors, index), config, index)
                     tally.add_outputs(task.name, output, reference[index])
-                    chosen = {layer: tensors[f"{layer}.expert_indices"] for layer in choices[index]}
+                    chosen = {layer: tensors[tensor_name("expert_indices", layer)] for layer in choices[index]}
                     tally.add_choices(task.name, chosen, choices[index])
                     saturated = saturated or tensors["saturated"]
                 if index in self.tasks:
@@ -173,8 +174,8 @@ def float_outputs(model: VisionTransformer, image: NDArray[np.uint8]) -> tuple[l
     capture: dict[str, Any] = {}
     with torch.no_grad():
         outputs = model.forward_tasks(torch.from_numpy(image[None]), tasks, capture=capture)
-    layers = [f"layer{layer:02d}" for layer in config.expert_layers]
-    choices = [{layer: capture[f"{layer}.expert_indices"][task].numpy() for layer in layers} for task in tasks]
+    experts = {layer: capture[tensor_name("expert_indices", layer)] for layer in config.expert_layers}
+    choices = [{layer: chosen[task].numpy() for layer, chosen in experts.items()} for task in tasks]
     return [output[0].double().numpy() for output in outputs], choices
 
 

@@ -25,8 +25,8 @@ import torch
 from common.progress import Progress, silent
 from common.tools import git_id, tool_versions
 from golden import metrics
-from golden.config import layer_name
 from program.program import Program
+from program.tensors import tensor_name
 from sim.machine.frames import Frame, SimulatedFrame
 from sim.machine.run import run_machine
 from sim.machine.sdram import SdramSettings
@@ -185,7 +185,7 @@ class _Expected(NamedTuple):
     golden: dict[str, Any]
     layer_errors: list[dict[str, Any]]
     outputs: np.ndarray
-    experts: dict[str, np.ndarray]
+    experts: dict[int, np.ndarray]
     announced_cycles: int
     predicted_cycles: int
 
@@ -196,8 +196,7 @@ def _expect(prepared: Prepared, frame: Frame, memory: Memory) -> _Expected:
         output = prepared.checkpoint.model(torch.from_numpy(frame.image[None]), frame.task, capture=capture)
     output = capture.get("head", output)
     program, latency = prepared.program, memory.read_latency
-    layers = map(layer_name, program.model.expert_layers)
-    experts = {layer: capture[f"{layer}.expert_indices"][0].numpy() for layer in layers}
+    experts = {layer: capture[tensor_name("expert_indices", layer)][0].numpy() for layer in program.model.expert_layers}
     golden = prepared.integer.run(frame.image, frame.task)
     errors = frame_errors(capture, prepared.integer, golden, program.model.tasks[frame.task].name)
     loads = queue_lengths(program.model, golden)
@@ -217,7 +216,7 @@ def _outcome(
     program, task = prepared.program, frame.task
     model, name = program.model, program.model.tasks[task].name
     values = program.outputs[task].read(result.traces.output)
-    tensor = f"head.{name}" if model.tasks[task].kind != "features" else f"{layer_name(model.layers - 1)}.residual"
+    tensor = f"head.{name}" if model.tasks[task].kind != "features" else tensor_name("residual", model.layers - 1)
     chosen = routing(program, result)
     changes = [metrics.changed_sets(experts, expected.experts[layer]).mean() for layer, experts in chosen.items()]
     return FrameOutcome(

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from golden.config import layer_name
 from golden.integer.model import IntegerModel
 from hw.config import preset
 from sw.benchmark import attention, frames, host, run, simulators, switching
@@ -63,14 +64,16 @@ def evenly(load):
 def test_the_bound_is_that_of_the_loads_that_were_measured(case):
     program = prepare(case.model, case.preset).program
     for task, frame in enumerate(frames.measure(case)):
-        assert frame["bound_cycles"] == bound.bound(program, task, frame["expert_load"])
-        assert frame["bound_cycles"] != bound.bound(program, task, evenly(frame["expert_load"]))
+        assert list(frame["expert_load"]) == [layer_name(layer) for layer in program.model.expert_layers]
+        load = dict(zip(program.model.expert_layers, frame["expert_load"].values(), strict=True))
+        assert frame["bound_cycles"] == bound.bound(program, task, load)
+        assert frame["bound_cycles"] != bound.bound(program, task, evenly(load))
 
 
 def test_the_bound_counts_bytes_where_they_are_more(case):
     program = prepare(case.model, case.preset).program
     load = {
-        f"layer{command.layer:02d}": [program.model.tokens * program.model.top_k] + [0] * (program.model.experts - 1)
+        command.layer: [program.model.tokens * program.model.top_k] + [0] * (program.model.experts - 1)
         for command in program.commands
         if command.op == "EXPERTS"
     }

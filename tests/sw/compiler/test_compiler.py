@@ -11,6 +11,7 @@ from golden.config import M3VIT_BACKBONE, NANO, TaskConfig
 from golden.integer.model import IntegerModel
 from hw.config import PRESETS, preset
 from hw.isa import COMMAND_BYTES, Opcode, decode
+from program.commands import CommandKind
 from program.program import Program
 from sw.compiler.compile import CapacityError, compile_model
 from sw.compiler.geometry import Geometry
@@ -168,7 +169,8 @@ def test_commands_are_well_formed_and_named():
             assert fields["first_bytes"] % config.chunk_bytes == 0 and fields["experts"] == NANO.experts
     names = [command.name for command in program.commands]
     assert len(set(names)) == len(names) and names[-1] == "end" and "layer03.attention" in names
-    gates = [c for c in program.commands if c.name.startswith("layer01.gate")]
+    gates = [c for c in program.commands if c.kind == CommandKind.GATE and c.layer == 1]
+    assert [c.name for c in gates] == ["layer01.gate.segmentation", "layer01.gate.depth"]
     assert [c.task_mask for c in gates] == [1, 2] and gates[1].runs(1) and not gates[1].runs(0)
 
 

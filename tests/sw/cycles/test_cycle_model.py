@@ -92,7 +92,7 @@ def mixed() -> Program:
 
 def predicted(program: Program, counts: list[int], **settings: int) -> Prediction:
     """The prediction for one set of loads in the only layer with experts."""
-    return predict(program, 0, loads={"layer01": counts}, **settings)
+    return predict(program, 0, loads={1: counts}, **settings)
 
 
 def test_loads_and_latency_count(mixed: Program) -> None:

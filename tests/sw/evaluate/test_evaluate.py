@@ -55,9 +55,9 @@ def evaluated(model: Path, folder: Path, *arguments: str, code: int = 0) -> dict
 
 def test_choices_that_differ_are_counted_whatever_their_order() -> None:
     tally = Tally(scores=metrics.Scores())
-    float_choices = {"layer01": np.array([[0, 1], [2, 3], [4, 5]])}
-    tally.add_choices("t", {"layer01": np.array([[1, 0], [2, 7], [8, 9]])}, float_choices)
-    assert tally.choices["t"]["layer01"].tolist() == [3, 6] and tally.routing_changes == 0.5
+    float_choices = {1: np.array([[0, 1], [2, 3], [4, 5]])}
+    tally.add_choices("t", {1: np.array([[1, 0], [2, 7], [8, 9]])}, float_choices)
+    assert tally.choices["t"][1].tolist() == [3, 6] and tally.routing_changes == 0.5
     other = Tally(scores=metrics.Scores())
     other.add_choices("t", float_choices, float_choices)
     other.add(tally)

@@ -34,7 +34,7 @@ class Outcome:
         self.program: Any = SimpleNamespace(model=model)
         self.task = task
         self.routing = {
-            f"layer{layer:02d}": np.stack([rng.permutation(model.experts)[: model.top_k] for _ in range(model.tokens)])
+            layer: np.stack([rng.permutation(model.experts)[: model.top_k] for _ in range(model.tokens)])
             for layer in model.expert_layers
         }
 
@@ -64,7 +64,7 @@ def test_regions_have_one_number_each_and_it_lies_inside() -> None:
 @pytest.mark.parametrize("model", [NANO, M3VIT_TINY], ids=lambda model: model.name)
 def test_maps_and_loads_of_every_layer_and_task(model: ModelConfig) -> None:
     found, picture = outcomes(model), scene_picture(model)
-    found[1].routing["layer03"][1:, 0] = found[0].routing["layer03"][1:, 0]
+    found[1].routing[3][1:, 0] = found[0].routing[3][1:, 0]
     maps, loads = drawn(expert_maps(found, picture)), drawn(expert_loads(found))
     layers = len(model.expert_layers)
     axes = np.array(maps.axes).reshape(layers + 1, 2)
@@ -85,7 +85,7 @@ def test_maps_and_loads_of_every_layer_and_task(model: ModelConfig) -> None:
 
 def test_experts_that_were_never_chosen_and_patches_without_one() -> None:
     found = outcomes(NANO)[:1]
-    found[0].routing = {"layer01": np.full((NANO.tokens, 2), -1)}
+    found[0].routing = {1: np.full((NANO.tokens, 2), -1)}
     drawn(expert_maps(found, scene_picture(NANO)))
     assert "8 without any" in drawn(expert_loads(found)).axes[0].get_title()
     assert same_first_choice(found) == {}
@@ -98,11 +98,11 @@ def test_dense_models_have_no_figures_of_experts() -> None:
 
 def test_same_first_choice_counts_patches_alone() -> None:
     found = outcomes(NANO)
-    found[0].routing = {"layer01": np.zeros((NANO.tokens, 2), int)}
-    found[1].routing = {"layer01": np.zeros((NANO.tokens, 2), int)}
-    found[1].routing["layer01"][0] = 5
-    found[1].routing["layer01"][1:33, 0] = 5
-    assert same_first_choice(found) == {"layer01": 0.75}
+    found[0].routing = {1: np.zeros((NANO.tokens, 2), int)}
+    found[1].routing = {1: np.zeros((NANO.tokens, 2), int)}
+    found[1].routing[1][0] = 5
+    found[1].routing[1][1:33, 0] = 5
+    assert same_first_choice(found) == {1: 0.75}
 
 
 def test_numbers_can_be_read_on_every_expert_and_neighbours_differ() -> None:

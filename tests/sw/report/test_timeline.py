@@ -77,11 +77,7 @@ def test_it_agrees_with_counters_routing_and_geometry(finished: tuple[dict, list
             for expert, length in enumerate(load)
             if length
         }
-        commands = {
-            command.index: f"layer{command.layer:02d}"
-            for command in outcome.program.commands
-            if command.op == "EXPERTS"
-        }
+        commands = {command.index: command.layer for command in outcome.program.commands if command.op == "EXPERTS"}
         for matrix in ("first", "second"):
             shown = {
                 (commands[event["args"]["command"]], event["args"]["expert"]): event["args"]["queue"]
