@@ -14,6 +14,7 @@ from sw.compiler.compile import compile_model
 from sw.data.pictures import scene_picture
 from sw.run.prepare import prepare
 from sw.run.profile import machine_simulator
+from sw.run.target import Target
 
 ELEMENTS = (2, 4, 8, 16)
 
@@ -35,7 +36,7 @@ def measure(model: str = "nano", *, on_progress: Progress = silent) -> list[dict
 
     Every beat of the array reads one word from the scratchpad's broadcast port, so words are cycles with a beat.
     """
-    quantised = prepare(model, "edge").quantised
+    quantised = prepare(Target(model=model)).quantised
     entries = []
     for number, elements in enumerate(ELEMENTS):
         on_progress("attention", number / len(ELEMENTS), f"P = {elements}")

@@ -13,6 +13,7 @@ from sw.data.pictures import scene_picture
 from sw.results.outcome import FrameOutcome
 from sw.run import execute
 from sw.run.prepare import Prepared, prepare
+from sw.run.target import Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,11 @@ class Case:
     preset: str
     model: str
     routing: str | None = None
+
+    @property
+    def target(self) -> Target:
+        """The model and the machine."""
+        return Target(model=self.model, preset=self.preset, routing=self.routing)
 
     def __str__(self) -> str:
         return f"{self.model}{f', {self.routing}' if self.routing else ''} on {self.preset}"
@@ -43,7 +49,7 @@ dense geometry that nothing was tuned on."""
 
 def measure(case: Case, *, on_progress: Progress = silent) -> list[dict[str, Any]]:
     """One frame a task, back to back on one machine, verified."""
-    prepared = prepare(case.model, case.preset, routing=case.routing, on_progress=on_progress)
+    prepared = prepare(case.target, on_progress=on_progress)
     model = prepared.program.model
     # Without experts every task but its head is the same.
     tasks = range(len(model.tasks)) if model.expert_layers else range(1)

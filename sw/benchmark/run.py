@@ -18,6 +18,7 @@ from sw.benchmark.frames import CASES, Case
 from sw.benchmark.quoted import QUOTED
 from sw.benchmark.tables import to_markdown
 from sw.run.prepare import prepare
+from sw.run.target import Target
 
 SPEED_MODEL = "nano"
 """Whose frame the simulators run, when no model was asked for."""
@@ -65,9 +66,9 @@ def run_bench(
         on_progress("frames", number / len(cases), str(case))
         measured += frames.measure(case)
     on_progress("frames", 1.0, "")
-    first = prepare(cases[0].model, cases[0].preset, routing=cases[0].routing)
+    first = prepare(cases[0].target)
     # A frame of the paper's geometry takes the stock build minutes; a speed needs no more than the small model's.
-    subject = prepare(small, cases[0].preset) if small != cases[0].model else first
+    subject = prepare(Target(model=small, preset=cases[0].preset)) if small != cases[0].model else first
     result: dict[str, Any] = {
         "frames": measured,
         "simulation": simulators.measure(subject, rounds=1 if quick else simulators.ROUNDS, on_progress=on_progress),

@@ -9,11 +9,12 @@ from sim.machine.run import run_machine
 from sw.data.pictures import scene_picture
 from sw.run.prepare import prepare
 from sw.run.profile import machine_simulator
+from sw.run.target import Target
 
 
 def measure(model: str = "nano", preset: str = "edge") -> dict[str, Any]:
     """Cycles and bytes of task B after task A, less those of task B first (simulated); and of A again after B."""
-    prepared = prepare(model, preset)
+    prepared = prepare(Target(model=model, preset=preset))
     program = prepared.program
     image = scene_picture(program.model).image
     simulator = machine_simulator(prepared.config)

@@ -42,16 +42,20 @@ def command(
     from sw.cycles import bound
     from sw.cycles.predict import predict
     from sw.fpga.resources.capacity import check_fits
-    from sw.quantiser.calibration import Calibration
-    from sw.run.prepare import compile_file, machine
+    from sw.run.prepare import compile_file
 
-    rule = Calibration.named(calibration)
-    target = find_board(board) if board else None
-    name = preset or (target.preset if target else "edge")
-    if target:
-        check_fits(machine(name, activation_width), target)
+    on = find_board(board) if board else None
+    chosen = options.TargetOptions(
+        model=model,
+        routing=routing,
+        preset=preset or (on.preset if on else "edge"),
+        activation_width=activation_width,
+        calibration=calibration,
+    ).target()
+    if on:
+        check_fits(chosen.config, on)
     with Display() as display:
-        program = compile_file(model, name, activation_width, routing, calibration=rule, on_progress=display)
+        program = compile_file(chosen, on_progress=display)
         program.save(out)
     kinds = Counter(command.op for command in program.commands)
     table(

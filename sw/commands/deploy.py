@@ -9,17 +9,19 @@ import typer
 from rich.markup import escape
 
 from sw.commands import options
-from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, verdict
+from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, tell_notices, verdict
 
 if TYPE_CHECKING:
     from sw.driver.deploy import Deployed
 
 
 @reported
+@options.grouped
 def command(
     port: Annotated[
         str, typer.Option(help="Serial port of the board, such as /dev/ttyUSB0; or 'simulated', which needs no board.")
     ],
+    pictures: options.PictureOptions,
     baud: Annotated[int, typer.Option(help="Bits a second that the bitstream was built for.")] = 3_000_000,
     model: options.Model = "nano",
     routing: options.Routing = None,
@@ -27,10 +29,6 @@ def command(
         str | None,
         typer.Option(help="Machine to compile for. [what the board says that it is; tiny if simulated]"),
     ] = None,
-    task: options.Task = "all",
-    image: options.Image = None,
-    scene: Annotated[int, typer.Option(help="Number of a held-out procedural scene, when there is no --image.")] = 0,
-    frames: Annotated[int, typer.Option(help="Pictures one after another: further scenes, or --image again.")] = 1,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read program and weights back after loading, to check the memory too.")
     ] = False,
@@ -54,17 +52,17 @@ def command(
     """
     from common.files import check_folder
     from sw.driver import deploy
-    from sw.run import execute
     from sw.run.prepare import prepare
+    from sw.run.target import Target
 
     check_folder(out)
     with Display() as display, deploy.opened(port, baud, preset, display) as device:
-        chosen = deploy.preset_of(device, preset)
-        prepared = prepare(model, chosen, routing=routing, on_progress=display)
+        target = Target(model=model, preset=deploy.preset_of(device, preset), routing=routing)
+        prepared = prepare(target, on_progress=display)
         device.check(prepared.program)
-        tasks = prepared.task_indices(task)
-        pictures = execute.choose_pictures(prepared, image, scene, frames)
-        result = deploy.execute(prepared, pictures, tasks, device, verify=verify, port=port, on_progress=display)
+        tasks = prepared.task_indices(pictures.task)
+        shown = pictures.choice().load(prepared.program.model)
+        result = deploy.execute(prepared, shown, tasks, device, verify=verify, port=port, on_progress=display)
     _summarise(result)
     files = deploy.write_results(result, out)
     console.print(f"Numbers: {escape(str(files[0]))}, pictures beside it", soft_wrap=True)
@@ -82,8 +80,7 @@ def _summarise(result: Deployed) -> None:
     }
     for name, text in lines.items():
         console.print(f"[bold]{name:<9}[/bold] {escape(text)}", soft_wrap=True)
-    for notice in dict.fromkeys(notice for picture in result.pictures for notice in picture.notices):
-        console.print(f"[yellow]notice[/yellow]    {escape(notice)}", soft_wrap=True)
+    tell_notices(result.pictures)
     frames = result.frames
     heads = [frame.task if len(result.pictures) == 1 else f"{frame.task}, {frame.picture}" for frame in frames]
     rows = [

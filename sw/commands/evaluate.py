@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -12,32 +13,80 @@ from rich.markup import escape
 from sw.commands import options
 from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, verdict
 
+if TYPE_CHECKING:
+    from golden.config import ModelConfig
+    from sw.evaluate.data import EvaluationData
+    from sw.evaluate.evaluate import Sweep
 
-@reported
-def command(
-    model: options.Model = "nano",
-    routing: options.Routing = None,
-    data: Annotated[str, typer.Option(help="procedural, cityscapes, nyud or pascal-context.")] = "procedural",
-    root: Annotated[Path | None, typer.Option(help="Folder of a published dataset, as it was unpacked.")] = None,
-    split: Annotated[str, typer.Option(help="Part of a published dataset: val or train.")] = "val",
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Options of the pictures to score on."""
+
+    data: Annotated[str, typer.Option(help="procedural, cityscapes, nyud or pascal-context.")] = "procedural"
+    root: Annotated[Path | None, typer.Option(help="Folder of a published dataset, as it was unpacked.")] = None
+    split: Annotated[str, typer.Option(help="Part of a published dataset: val or train.")] = "val"
     partial: Annotated[
         bool, typer.Option("--partial", help="Use the complete pictures of a half-downloaded folder.")
-    ] = False,
-    raw_depth: Annotated[bool, typer.Option("--raw-depth", help="nyud: the sensor's depth, with its holes.")] = False,
-    scenes: Annotated[int, typer.Option(min=1, help="Pictures to score: the first ones.")] = 500,
-    activation_widths: Annotated[str, typer.Option(help="Bits of an activation, with commas.")] = "8,12,16",
-    calibration: Annotated[
-        str, typer.Option(help=f"{options.CALIBRATIONS}; several with commas to compare them.")
-    ] = "max",
+    ] = False
+    raw_depth: Annotated[bool, typer.Option("--raw-depth", help="nyud: the sensor's depth, with its holes.")] = False
+    scenes: Annotated[int, typer.Option(min=1, help="Pictures to score: the first ones.")] = 500
+
+    def choose(self, model: ModelConfig) -> EvaluationData:
+        """Open the pictures for a model; ValueError for what there is not."""
+        from sw.evaluate.data import choose_data
+
+        return choose_data(
+            model,
+            self.data,
+            self.root,
+            scenes=self.scenes,
+            split=self.split,
+            partial=self.partial,
+            raw_depth=self.raw_depth,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """Options of the arithmetics to score, and of how that is done."""
+
+    activation_widths: Annotated[str, typer.Option(help="Bits of an activation, with commas.")] = "8,12,16"
+    calibration: Annotated[str, typer.Option(help=f"{options.CALIBRATIONS}; several with commas to compare them.")] = (
+        "max"
+    )
     rtl_samples: Annotated[
         int,
         typer.Option(
             min=0,
             help="How many of them also run on the simulated machine, with each calibration; 0 for none.",
         ),
-    ] = 8,
-    preset: options.Preset = "edge",
-    jobs: Annotated[int, typer.Option(min=1, help="Processes that score side by side.")] = min(2, os.cpu_count() or 1),
+    ] = 8
+    preset: options.Preset = "edge"
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that score side by side.")] = min(2, os.cpu_count() or 1)
+
+    def sweep(self, scenes: int) -> Sweep:
+        """What to score; ValueError for widths or rules that there are not."""
+        from sw.evaluate.evaluate import Sweep
+        from sw.quantiser.calibration import Calibration
+
+        return Sweep(
+            widths=_widths(self.activation_widths),
+            calibrations=list(dict.fromkeys(Calibration.named(part) for part in self.calibration.split(","))),
+            preset=self.preset,
+            rtl_samples=self.rtl_samples,
+            scenes=scenes,
+            jobs=self.jobs,
+        )
+
+
+@reported
+@options.grouped
+def command(
+    pictures: DataOptions,
+    arithmetics: SweepOptions,
+    model: options.Model = "nano",
+    routing: options.Routing = None,
     json: Annotated[Path, typer.Option("--json", help="File for all the numbers.")] = Path("build/evaluation.json"),
 ) -> None:
     """Score a model on labelled pictures: mIoU, IoU of each class, depth RMSE and abs-rel, and routing changes.
@@ -56,40 +105,25 @@ def command(
       tessera evaluate --model m3vit.safetensors --data cityscapes --root ~/cityscapes --json cityscapes.json
     """
     from common.files import write_json
-    from sw.evaluate.evaluate import choose_data, evaluate
-    from sw.quantiser.calibration import Calibration
+    from sw.evaluate.evaluate import evaluate
     from sw.run import prepare
 
     if json.is_dir():
         raise ValueError(f"{json} is a folder; give a file for the numbers")
-    widths = _widths(activation_widths)
-    rules = list(dict.fromkeys(Calibration.named(part) for part in calibration.split(",")))
+    sweep = arithmetics.sweep(pictures.scenes)
     with Display() as display:
         path, loaded = prepare.load(model, routing, on_progress=display)
-        chosen = choose_data(
-            loaded.config, data, root, scenes=scenes, split=split, partial=partial, raw_depth=raw_depth
-        )
+        chosen = pictures.choose(loaded.config)
         for notice in chosen.notices:
             console.print(f"[yellow]notice[/yellow] {escape(notice)}", soft_wrap=True)
-        report = evaluate(
-            path,
-            loaded,
-            chosen,
-            widths=widths,
-            calibrations=rules,
-            scenes=scenes,
-            rtl_samples=rtl_samples,
-            preset=preset,
-            jobs=jobs,
-            on_progress=display,
-        )
+        evaluation = evaluate(path, loaded, chosen, sweep, on_progress=display)
+    report = evaluation.to_dict()
     write_json(json, report)
     _show(report)
     console.print(f"Numbers: {escape(str(json))}", soft_wrap=True)
-    wrong = [line for result in report["results"] for line in result.get("trouble", [])]
-    for line in wrong:
+    for line in evaluation.trouble:
         console.print(f"[bold red]not bit-exact:[/bold red] {escape(line)}", soft_wrap=True)
-    if wrong:
+    if evaluation.trouble:
         raise typer.Exit(VERDICT_FAILED)
 
 

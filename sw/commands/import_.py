@@ -4,37 +4,64 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
+from sw.commands import options
 from sw.commands.terminal import Display, console, reported, table
+
+if TYPE_CHECKING:
+    from sw.models.importer import Options
 
 _SIZE = re.compile(r"(\d+)x(\d+)")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """Options of what the weights do not say themselves."""
+
+    image_size: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Images to import the model for; positions are interpolated.")
+    ] = None
+    trained_size: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Images that it was trained with, unless they were square.")
+    ] = None
+    heads: Annotated[int | None, typer.Option(min=1, help="Attention heads. [as published for the width]")] = None
+    top_k: Annotated[int | None, typer.Option(min=1, help="m3vit: experts for each token. [4]")] = None
+    tasks: Annotated[str | None, typer.Option(help="Names of the tasks, with commas.")] = None
+    pixels: Annotated[
+        str | None, typer.Option(help="How pixels were normalised: imagenet, half (to -1 to 1) or raw. [as published]")
+    ] = None
+    backbone_only: Annotated[
+        bool, typer.Option("--backbone-only", help="Leave heads out: the result is the residual stream.")
+    ] = False
+
+    def chosen(self) -> Options:
+        """What the options say; ValueError for a size that is none."""
+        from sw.models.importer import Options
+
+        return Options(
+            image_size=_size("--image-size", self.image_size),
+            trained_size=_size("--trained-size", self.trained_size),
+            heads=self.heads,
+            top_k=self.top_k,
+            tasks=None if self.tasks is None else tuple(name.strip() for name in self.tasks.split(",")),
+            pixels=self.pixels,
+            backbone_only=self.backbone_only,
+        )
+
+
 @reported
+@options.grouped
 def command(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="File or folder with the weights.")],
     format: Annotated[str, typer.Option("--format", help="What wrote them: edge-moe, m3vit, timm-deit or timm-vit.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Checkpoint to write; its name ends in .safetensors.")],
-    image_size: Annotated[
-        str | None, typer.Option(metavar="HxW", help="Images to import the model for; positions are interpolated.")
-    ] = None,
-    trained_size: Annotated[
-        str | None, typer.Option(metavar="HxW", help="Images that it was trained with, unless they were square.")
-    ] = None,
-    heads: Annotated[int | None, typer.Option(min=1, help="Attention heads. [as published for the width]")] = None,
-    top_k: Annotated[int | None, typer.Option(min=1, help="m3vit: experts for each token. [4]")] = None,
-    tasks: Annotated[str | None, typer.Option(help="Names of the tasks, with commas.")] = None,
-    pixels: Annotated[
-        str | None, typer.Option(help="How pixels were normalised: imagenet, half (to -1 to 1) or raw. [as published]")
-    ] = None,
-    backbone_only: Annotated[
-        bool, typer.Option("--backbone-only", help="Leave heads out: the result is the residual stream.")
-    ] = False,
+    given: ImportOptions,
 ) -> None:
     """Import trained weights of another project as a checkpoint that the other commands take.
 
@@ -56,22 +83,14 @@ def command(
       tessera import --format timm-deit deit_tiny_patch16_224.pth -o build/deit-tiny.safetensors
     """
     from golden import checkpoint
-    from sw.models.importer import Options, import_weights, to_checkpoint
+    from sw.models.importer import import_weights, to_checkpoint
 
     if out.suffix != ".safetensors" or out.is_dir():
         raise ValueError(f"the checkpoint is to be called {out}; give the name of a file that ends in .safetensors")
-    options = Options(
-        image_size=_size("--image-size", image_size),
-        trained_size=_size("--trained-size", trained_size),
-        heads=heads,
-        top_k=top_k,
-        tasks=None if tasks is None else tuple(name.strip() for name in tasks.split(",")),
-        pixels=pixels,
-        backbone_only=backbone_only,
-    )
+    chosen = given.chosen()
     began = time.perf_counter()
     with Display() as display:
-        imported = import_weights(format, path, display, options)
+        imported = import_weights(format, path, display, chosen)
         display("write", 0.0, str(out))
         checkpoint.save(out, to_checkpoint(imported))
     seconds = time.perf_counter() - began

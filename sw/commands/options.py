@@ -1,11 +1,22 @@
-"""Options that several commands share, with the same words everywhere."""
+"""Options that several commands share, with the same words everywhere, alone or in groups."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
+
+if TYPE_CHECKING:
+    from sim.machine.settings import MemorySettings
+    from sw.data.pictures import PictureChoice
+    from sw.run.target import Target
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 Model = Annotated[
     str,
@@ -36,6 +47,7 @@ CALIBRATIONS = (
 )
 Calibration = Annotated[str, typer.Option(help=f"{CALIBRATIONS}.")]
 Task = Annotated[str, typer.Option(help="'all', one task of the model, or several with commas; run in this order.")]
+Scene = Annotated[int, typer.Option(help="Number of a held-out procedural scene, when there is no --image.")]
 Latency = Annotated[
     int, typer.Option(min=1, help="Cycles from a read request to its first data in the simulated DRAM.")
 ]
@@ -43,3 +55,104 @@ Stalls = Annotated[int, typer.Option(min=0, max=255, help="Chance in 256 that a 
 Seed = Annotated[int, typer.Option(help="Chooses the pattern of the pauses.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results; files in it are replaced.")]
 Board = Annotated[str, typer.Option(help="Board: ulx3s-85f, or ecpix5-85f (preset tiny, memory on chip).")]
+
+
+def grouped(command: Command) -> Command:
+    """Give a command the options of its groups.
+
+    A group is a dataclass of options. Each field becomes an option of the command line; the command gets the dataclass.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    parameters = []
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name in groups:
+            parameters += _options(groups[parameter.name])
+        else:
+            changes = {"kind": inspect.Parameter.KEYWORD_ONLY, "annotation": hints[parameter.name]}
+            parameters.append(parameter.replace(**changes))
+
+    @functools.wraps(command)
+    def wrapper(**given: Any) -> Any:
+        members = {
+            name: group(**{field.name: given.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        return command(**members, **given)
+
+    vars(wrapper)["__signature__"] = inspect.Signature(parameters)
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapper  # type: ignore[return-value]
+
+
+def _options(group: type) -> list[inspect.Parameter]:
+    """Parameters of a command, one for each field of a group."""
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(group)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetOptions:
+    """Options of a model and a machine."""
+
+    model: Model = "nano"
+    routing: Routing = None
+    preset: Preset = "edge"
+    activation_width: Width = 8
+    calibration: Calibration = "max"
+
+    def target(self) -> Target:
+        """What the options say; ValueError for what there is not."""
+        from sw.quantiser.calibration import Calibration
+        from sw.run.target import Target
+
+        return Target(
+            model=self.model,
+            routing=self.routing,
+            preset=self.preset,
+            activation_width=self.activation_width,
+            calibration=Calibration.named(self.calibration),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureOptions:
+    """Options of pictures, and of the tasks that run on them."""
+
+    task: Task = "all"
+    image: Image = None
+    scene: Scene = 0
+    frames: Annotated[int, typer.Option(help="Pictures one after another: further scenes, or --image again.")] = 1
+
+    def choice(self) -> PictureChoice:
+        """The pictures that the options choose."""
+        from sw.data.pictures import PictureChoice
+
+        return PictureChoice(image=self.image, scene=self.scene, frames=self.frames)
+
+
+LATENCY = 60
+"""Cycles of the DRAM unless chosen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DramOptions:
+    """Options of the simulated DRAM."""
+
+    memory_latency: Latency = LATENCY
+    stalls: Stalls = 0
+    seed: Seed = 1
+
+    def settings(self, flip: tuple[int, int] | None = None) -> MemorySettings:
+        """The DRAM that the options describe; it reads bit ``flip`` (byte address, bit) inverted."""
+        from sim.machine.settings import MemorySettings
+
+        return MemorySettings(read_latency=self.memory_latency, stall=self.stalls, seed=self.seed, flip=flip)

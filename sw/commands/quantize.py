@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from golden.config import layer_name
 from sw.commands import options
-from sw.commands.terminal import Display, console, reported, table
+from sw.commands.terminal import Display, console, reported, table, tell_notices
 
 REPORT_SCENES = 500_000
 """First of the training-range scenes for the error report; training and calibration use lower numbers."""
@@ -50,17 +50,21 @@ def command(
     from common.files import write_json
     from golden.integer import storage
     from sw.data.pictures import load_picture
-    from sw.quantiser.calibration import Calibration
     from sw.quantiser.quantise import calibration_images, layer_errors
     from sw.run import prepare
 
-    rule = Calibration.named(calibration)
-    config = prepare.machine("tiny", activation_width)
+    chosen = options.TargetOptions(
+        model=model,
+        routing=routing,
+        preset="tiny",
+        activation_width=activation_width,
+        calibration=calibration,
+    ).target()
+    config, rule = chosen.config, chosen.calibration
     with Display() as display:
         path, loaded = prepare.load(model, routing, on_progress=display)
         pictures = [load_picture(file, loaded.config) for file in image or ()]
-        for notice in dict.fromkeys(notice for picture in pictures for notice in picture.notices):
-            console.print(f"[yellow]notice[/yellow] {escape(notice)}", soft_wrap=True)
+        tell_notices(pictures, 1)
         quantised = prepare.quantised_model(path, loaded.model, config.numerics, calibration=rule, on_progress=display)
         if pictures:
             unseen = np.stack([picture.image for picture in pictures])

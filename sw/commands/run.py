@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from sw.commands import options
-from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, verdict
+from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, tell_notices, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,35 +21,49 @@ if TYPE_CHECKING:
     from sw.run.prepare import Prepared
 
 
-LATENCY = 60
-"""Cycles of the DRAM unless chosen."""
+@dataclass(frozen=True, kw_only=True)
+class MemoryOptions(options.DramOptions):
+    """Options of the machine's memory."""
 
-
-@reported
-def command(
-    model: options.Model = "nano",
-    routing: options.Routing = None,
-    preset: options.Preset = "edge",
-    task: options.Task = "all",
-    image: options.Image = None,
-    scene: Annotated[int, typer.Option(help="Number of a held-out procedural scene, when there is no --image.")] = 0,
-    frames: Annotated[int, typer.Option(help="Pictures one after another: further scenes, or --image again.")] = 1,
-    activation_width: options.Width = 8,
-    calibration: options.Calibration = "max",
     memory: Annotated[
         str,
         typer.Option(help="dram (a model with a latency) or sdram (a board's: its controller, and its chip's model)."),
-    ] = "dram",
-    memory_clock: Annotated[float, typer.Option(help="Of core and SDRAM, in MHz: decides the SDRAM's cycles.")] = 100.0,
-    memory_latency: options.Latency = LATENCY,
-    stalls: options.Stalls = 0,
-    seed: options.Seed = 1,
+    ] = "dram"
+    memory_clock: Annotated[float, typer.Option(help="Of core and SDRAM, in MHz: decides the SDRAM's cycles.")] = 100.0
+    flip: Annotated[
+        str | None, typer.Option(help="ADDRESS:BIT of the DRAM that reads inverted: break it and see it caught.")
+    ] = None
+
+    def chosen(self) -> Memory:
+        """The memory that the options describe; ValueError for options that it does not have."""
+        from sim.machine.sdram import SdramSettings
+
+        flip = _flip(self.flip)
+        if self.memory == "dram":
+            return self.settings(flip)
+        if self.memory != "sdram":
+            raise ValueError(f"--memory is '{self.memory}'; choose dram or sdram")
+        given = {"--memory-latency": self.memory_latency != options.LATENCY, "--stalls": self.stalls, "--flip": flip}
+        for option in (name for name, value in given.items() if value):
+            raise ValueError(
+                f"{option} cannot be chosen for an SDRAM, which does as its data sheet says; use --memory dram"
+            )
+        if not 1 <= self.memory_clock <= 1000:
+            raise ValueError(f"--memory-clock is {self.memory_clock:g}; give MHz, such as 100")
+        settings = SdramSettings(clock_hz=round(1e6 * self.memory_clock))
+        _ = settings.timing  # says so if the chip cannot be clocked so
+        return settings
+
+
+@reported
+@options.grouped
+def command(
+    target: options.TargetOptions,
+    pictures: options.PictureOptions,
+    memory: MemoryOptions,
     waves: Annotated[
         bool, typer.Option("--waves", help="Record a VCD around the first mismatch (debug build).")
     ] = False,
-    flip: Annotated[
-        str | None, typer.Option(help="ADDRESS:BIT of the DRAM that reads inverted: break it and see it caught.")
-    ] = None,
     out: options.Out = Path("build/run"),
     dump: Annotated[
         Path | None, typer.Option(help="Also write every intermediate tensor to this .npz file (docs/formats.md).")
@@ -73,26 +88,25 @@ def command(
       tessera run --model build/m3vit.safetensors --image weights/image.float32.bin --dump build/tensors.npz
     """
     from common.files import check_folder
-    from sw.quantiser.calibration import Calibration
     from sw.report import write_report
     from sw.run import execute
     from sw.run.dump import dump_tensors
     from sw.run.prepare import ACCURACY_SCENES, prepare
 
     check_folder(out)
-    rule = Calibration.named(calibration)
+    chosen = target.target()
     if dump is not None and (dump.suffix != ".npz" or dump.is_dir()):
         raise ValueError(f"the tensors are to be written to {dump}; give the name of a file that ends in .npz")
-    settings = _memory(memory, memory_clock, memory_latency, stalls, seed, _flip(flip))
+    settings = memory.chosen()
     with Display() as display:
-        prepared = prepare(model, preset, activation_width, routing, calibration=rule, on_progress=display)
-    tasks = prepared.task_indices(task)
-    pictures = execute.choose_pictures(prepared, image, scene, frames)
-    _announce(prepared, tasks, pictures, settings, out)
+        prepared = prepare(chosen, on_progress=display)
+    tasks = prepared.task_indices(pictures.task)
+    shown = pictures.choice().load(prepared.program.model)
+    _announce(prepared, tasks, shown, settings, out)
     with Display() as display:
         result = execute.execute(
             prepared,
-            pictures,
+            shown,
             tasks,
             memory=settings,
             waves=out / "mismatch.vcd" if waves else None,
@@ -108,26 +122,6 @@ def command(
     console.print(f"Report: {escape(str(files[0]))}, numbers: {escape(str(files[1]))}", soft_wrap=True)
     if not result.bit_exact:
         raise typer.Exit(VERDICT_FAILED)
-
-
-def _memory(kind: str, clock_mhz: float, latency: int, stalls: int, seed: int, flip: tuple[int, int] | None) -> Memory:
-    from sim.machine.sdram import SdramSettings
-    from sim.machine.settings import MemorySettings
-
-    if kind == "dram":
-        return MemorySettings(read_latency=latency, stall=stalls, seed=seed, flip=flip)
-    if kind != "sdram":
-        raise ValueError(f"--memory is '{kind}'; choose dram or sdram")
-    chosen = {"--memory-latency": latency != LATENCY, "--stalls": stalls, "--flip": flip}
-    for option in (name for name, value in chosen.items() if value):
-        raise ValueError(
-            f"{option} cannot be chosen for an SDRAM, which does as its data sheet says; use --memory dram"
-        )
-    if not 1 <= clock_mhz <= 1000:
-        raise ValueError(f"--memory-clock is {clock_mhz:g}; give MHz, such as 100")
-    settings = SdramSettings(clock_hz=round(1e6 * clock_mhz))
-    _ = settings.timing  # says so if the chip cannot be clocked so
-    return settings
 
 
 def _flip(text: str | None) -> tuple[int, int] | None:
@@ -172,8 +166,7 @@ def _announce(prepared: Prepared, tasks: Sequence[int], pictures: Sequence[Pictu
     }
     for name, text in lines.items():
         console.print(f"[bold]{name:<9}[/bold] {escape(text)}", soft_wrap=True)
-    for notice in dict.fromkeys(notice for picture in pictures for notice in picture.notices):
-        console.print(f"[yellow]notice[/yellow]    {escape(notice)}", soft_wrap=True)
+    tell_notices(pictures)
 
 
 def _summarise(result: RunResult) -> None:

@@ -7,12 +7,16 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
+
+if TYPE_CHECKING:
+    from sw.data.pictures import Picture
 
 VERDICT_FAILED, USER_ERROR = 1, 2
 """Exit codes: a check came out wrong; a mistake of the user or something missing on this computer."""
@@ -112,6 +116,12 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, 
     for row in rows:
         made.add_row(*row)
     console.print(made)
+
+
+def tell_notices(pictures: Sequence[Picture], space: int = 4) -> None:
+    """Say once each what was changed about pictures, ``space`` columns behind the word notice."""
+    for notice in dict.fromkeys(notice for picture in pictures for notice in picture.notices):
+        console.print(f"[yellow]notice[/yellow]{' ' * space}{escape(notice)}", soft_wrap=True)
 
 
 def verdict(good: bool) -> str:

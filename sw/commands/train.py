@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
 from golden.config import MODELS, ModelConfig, Router
+from sw.commands import options
 from sw.commands.terminal import Display, console, reported, table
+
+if TYPE_CHECKING:
+    from golden.training.recipes import Recipe
 
 TASK_EMBEDDING = 16
 """Values of a task's embedding when ``--router task_conditioned`` asks for one."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions:
+    """Options of a training; those that are not given are the shipped model's."""
+
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps; the default is the shipped model's.")] = (
+        None
+    )
+    batch: Annotated[int | None, typer.Option(min=1, help="Scenes a step; likewise.")] = None
+    pool: Annotated[int | None, typer.Option(min=1, help="Distinct training scenes; likewise.")] = None
+    rate: Annotated[float | None, typer.Option(help="Peak learning rate; likewise.")] = None
+    held_out: Annotated[int | None, typer.Option(min=1, help="Held-out scenes of the final score; likewise.")] = None
+
+    def recipe(self, model: str) -> Recipe:
+        """How to train ``model``."""
+        from golden.training.recipes import RECIPES, Recipe
+
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(RECIPES.get(model, Recipe()), **given)
+
+
 @reported
+@options.grouped
 def command(
+    recipe: RecipeOptions,
     model: Annotated[str, typer.Option(help="Geometry to train: nano or m3vit-tiny (golden/config.py).")] = "nano",
     router: Annotated[
         str, typer.Option(help="multi_gate (a gate a task) or task_conditioned (one gate that sees the task).")
     ] = "multi_gate",
     seed: Annotated[int, typer.Option(help="Seed of weights, batches and gate noise.")] = 0,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimiser steps; the default is the shipped model's.")
-    ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Scenes a step; likewise.")] = None,
-    pool: Annotated[int | None, typer.Option(min=1, help="Distinct training scenes; likewise.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Peak learning rate; likewise.")] = None,
-    held_out: Annotated[int | None, typer.Option(min=1, help="Held-out scenes of the final score; likewise.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda; a GPU computes in mixed precision.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a training that was cut off stopped.")] = False,
     out: Annotated[
@@ -51,21 +70,9 @@ def command(
     """
     from common.files import move_file
     from common.paths import PROJECT_ROOT
-    from golden.training.recipes import RECIPES, Recipe
     from golden.training.training import train
 
-    if model not in MODELS:
-        raise ValueError(f"unknown geometry '{model}'; golden/config.py has: {', '.join(MODELS)}")
-    config = MODELS[model]
-    headless = [task.name for task in config.tasks if task.kind == "features"]
-    if headless:
-        raise ValueError(
-            f"model '{model}' has tasks without a head ({', '.join(headless)}), so nothing to learn from scenes; "
-            "it comes with seeded weights: tessera run --model " + model
-        )
-    config = _with_router(config, router)
-    given: dict[str, Any] = {"steps": steps, "batch": batch, "pool": pool, "rate": rate, "held_out": held_out}
-    recipe = replace(RECIPES.get(model, Recipe()), **{k: v for k, v in given.items() if v is not None})
+    config, chosen = _geometry(model, router), recipe.recipe(model)
     where = _device(device)
     target = out or PROJECT_ROOT / "models" / f"{config.name}.safetensors"
     if target.suffix != ".safetensors":
@@ -76,9 +83,13 @@ def command(
         f"Training {config.name} with seed {seed} on {where} into {target} (unfinished: {aside})", soft_wrap=True
     )
     with Display() as display:
-        metrics = train(config, out=aside, seed=seed, recipe=recipe, device=where, resume=resume, on_progress=display)
+        metrics = train(config, out=aside, seed=seed, recipe=chosen, device=where, resume=resume, on_progress=display)
     for suffix in (".json", ".csv", ".safetensors"):
         move_file(aside.with_suffix(suffix), target.with_suffix(suffix))
+    _show(metrics)
+
+
+def _show(metrics: dict[str, Any]) -> None:
     rows = [
         ("mIoU", f"{metrics['held_out']['mean_iou']:.4f}", f"{metrics['constant']['mean_iou']:.4f}"),
         ("depth RMSE in m", f"{metrics['held_out']['depth_rmse_m']:.3f}", f"{metrics['constant']['depth_rmse_m']:.3f}"),
@@ -88,7 +99,17 @@ def command(
     table("IoU of each class", ["", "model"], ious)
 
 
-def _with_router(config: ModelConfig, router: str) -> ModelConfig:
+def _geometry(model: str, router: str) -> ModelConfig:
+    """The geometry to train; ValueError for one that there is not, or that cannot be trained."""
+    if model not in MODELS:
+        raise ValueError(f"unknown geometry '{model}'; golden/config.py has: {', '.join(MODELS)}")
+    config = MODELS[model]
+    headless = [task.name for task in config.tasks if task.kind == "features"]
+    if headless:
+        raise ValueError(
+            f"model '{model}' has tasks without a head ({', '.join(headless)}), so nothing to learn from scenes; "
+            "it comes with seeded weights: tessera run --model " + model
+        )
     if router not in get_args(Router):
         raise ValueError(f"unknown router '{router}'; choose one of: {', '.join(get_args(Router))}")
     if router == config.router:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,27 +10,58 @@ import typer
 from rich.markup import escape
 
 from sw.commands import options
-from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, verdict
+from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, tell_notices, verdict
 
 if TYPE_CHECKING:
+    from sw.data.pictures import PictureChoice
     from sw.results.outcome import RunResult
+    from sw.run.target import Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetsOptions:
+    """Options of a model and several machines."""
+
+    model: options.Model = "nano"
+    routing: options.Routing = None
+    preset: Annotated[list[str] | None, typer.Option(help="Machine; give it several times for several. [edge]")] = None
+    activation_width: Annotated[list[int] | None, typer.Option(help="Bits; likewise. [8]")] = None
+
+    def targets(self) -> list[Target]:
+        """Every combination of preset and width; ValueError for what there is not."""
+        from sw.run.target import Target
+
+        return [
+            Target(model=self.model, routing=self.routing, preset=preset, activation_width=width)
+            for preset in self.preset or ["edge"]
+            for width in self.activation_width or [8]
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesOptions:
+    """Options of pictures, and of the tasks that run on them."""
+
+    task: options.Task = "all"
+    image: options.Image = None
+    images: Annotated[
+        int, typer.Option(min=1, help="Pictures, run back to back without a reset: --image again, or further scenes.")
+    ] = 1
+    scene: Annotated[int, typer.Option(help="Number of the first held-out scene, when there is no --image.")] = 0
+
+    def choice(self) -> PictureChoice:
+        """The pictures that the options choose."""
+        from sw.data.pictures import PictureChoice
+
+        return PictureChoice(image=self.image, scene=self.scene, frames=self.images)
 
 
 @reported
+@options.grouped
 def command(
-    model: options.Model = "nano",
-    routing: options.Routing = None,
-    preset: Annotated[list[str] | None, typer.Option(help="Machine; give it several times for several. [edge]")] = None,
-    activation_width: Annotated[list[int] | None, typer.Option(help="Bits; likewise. [8]")] = None,
-    task: options.Task = "all",
-    image: options.Image = None,
-    images: Annotated[
-        int, typer.Option(min=1, help="Pictures, run back to back without a reset: --image again, or further scenes.")
-    ] = 1,
-    scene: Annotated[int, typer.Option(help="Number of the first held-out scene, when there is no --image.")] = 0,
-    memory_latency: options.Latency = 60,
-    stalls: options.Stalls = 0,
-    seed: options.Seed = 1,
+    targets: TargetsOptions,
+    pictures: ImagesOptions,
+    memory: options.DramOptions,
     netlist: Annotated[
         bool, typer.Option("--netlist", help="Run the ECP5's cells after synthesis instead of the design as written.")
     ] = False,
@@ -50,30 +82,27 @@ def command(
       tessera verify --activation-width 8 --activation-width 12 --activation-width 16 --stalls 60 --seed 7
     """
     from common.files import check_folder, write_json
-    from sim.machine.settings import MemorySettings
-    from sw.run import execute, prepare
+    from sw.run import execute
+    from sw.run.prepare import prepare
 
     check_folder(out)
-    memory = MemorySettings(read_latency=memory_latency, stall=stalls, seed=seed)
-    combinations = [(name, width) for name in preset or ["edge"] for width in activation_width or [8]]
-    for name, width in combinations:
-        prepare.machine(name, width)  # complain before anything long begins
+    settings = memory.settings()
     results: list[RunResult] = []
-    for name, width in combinations:
-        console.print(f"[bold]{escape(name)}[/bold], {width}-bit activations", soft_wrap=True)
+    for target in targets.targets():
+        console.print(
+            f"[bold]{escape(target.preset)}[/bold], {target.activation_width}-bit activations", soft_wrap=True
+        )
         with Display() as display:
-            prepared = prepare.prepare(model, name, width, routing, on_progress=display)
-            pictures = execute.choose_pictures(prepared, image, scene, images)
-            for notice in dict.fromkeys(notice for picture in pictures for notice in picture.notices):
-                console.print(f"[yellow]notice[/yellow] {escape(notice)}", soft_wrap=True)
-            tasks = prepared.task_indices(task)
+            prepared = prepare(target, on_progress=display)
+            shown = pictures.choice().load(prepared.program.model)
+            tell_notices(shown, 1)
+            tasks = prepared.task_indices(pictures.task)
             cells = None
             if netlist:
                 from sw.fpga.synthesis.netlist import netlist as synthesise
 
                 cells = synthesise(prepared.config, display)
-            frames = execute.execute(prepared, pictures, tasks, memory=memory, netlist=cells, on_progress=display)
-            results.append(frames)
+            results.append(execute.execute(prepared, shown, tasks, memory=settings, netlist=cells, on_progress=display))
     good = all(result.bit_exact for result in results)
     write_json(
         out / "verify.json", {"bit_exact": good, "netlist": netlist, "runs": [_entry(result) for result in results]}

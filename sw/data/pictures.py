@@ -30,6 +30,37 @@ class Picture:
     scene: Scene | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class PictureChoice:
+    """Which pictures to run.
+
+    Parameters
+    ----------
+    image:
+        Picture file; None for held-out scenes.
+    scene:
+        Number of the first held-out scene.
+    frames:
+        Pictures to run: that file again and again, or one scene after the other.
+    """
+
+    image: Path | str | None = None
+    scene: int = 0
+    frames: int = 1
+
+    def load(self, model: ModelConfig) -> list[Picture]:
+        """The pictures at the model's size; ValueError for less than one, or one that cannot be read."""
+        if self.frames < 1:
+            raise ValueError(f"frames is {self.frames}; choose at least 1")
+        if self.image is not None:
+            return [load_picture(self.image, model)] * self.frames
+        return [scene_picture(model, self.scene + number) for number in range(self.frames)]
+
+
+FIRST_SCENE = PictureChoice()
+"""The first held-out scene."""
+
+
 def scene_picture(model: ModelConfig, number: int = 0) -> Picture:
     """Held-out scene ``number`` at the model's size: never trained on, nor calibrated with."""
     if number < 0:

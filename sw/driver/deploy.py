@@ -28,7 +28,8 @@ from sw.driver.link import answer_seconds
 from sw.driver.transport import SerialTransport
 from sw.report.figures import input_figure, prediction_figure
 from sw.results.comparison import Prediction, compare
-from sw.run.prepare import Prepared, machine
+from sw.run.prepare import Prepared
+from sw.run.target import machine
 
 SIMULATED = "simulated"
 """The port of the simulated board."""

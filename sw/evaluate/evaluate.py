@@ -9,149 +9,71 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.progress import Progress, silent, within
 from golden.checkpoint import Checkpoint
-from golden.config import ModelConfig
 from golden.integer.model import IntegerModel
 from golden.integer.parameters import QuantisedModel
-from golden.scenes.common import CLASS_NAMES
 from hw.config import AcceleratorConfig
 from program.program import Program
 from sw.compiler.compile import CapacityError, compile_model
-from sw.data.dataset import DEPTH, SEGMENTATION
-from sw.data.datasets import DATASETS, PROCEDURAL, Dataset, ProceduralScenes, Request, open_dataset, resized
+from sw.data.datasets import resized
 from sw.data.pictures import Picture
+from sw.evaluate.data import EvaluationData
+from sw.evaluate.results import Evaluation, MachineScores, Scored
 from sw.quantiser.calibration import Calibration
-from sw.quantiser.quantise import CALIBRATION_SCENES
 from sw.results.scoring import FLOAT, Scorer, Tally, as_map, float_outputs, score
 from sw.run import prepare
 from sw.run.prepare import Prepared
+from sw.run.target import machine
 
 if TYPE_CHECKING:
     from sw.results.outcome import RunResult
 
-SCHEMA = "tessera-evaluation-1"
-SCENES = 500
-"""Procedural scenes to score on unless told otherwise."""
-
-RTL_SAMPLES = 8
 WIDTHS = (8, 12, 16)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data:
-    """Pictures to score on and pictures to calibrate with.
-
-    Members: ``dataset``; ``tasks``, for each kind that it has truth for, the index of the model's task that is scored;
-    ``calibration`` (B, 3, H, W) bytes, None for procedural training scenes; ``notices``, what a reader of results
-    should know.
-    """
-
-    dataset: Dataset
-    tasks: dict[str, int]
-    calibration: NDArray[np.uint8] | None
-    notices: tuple[str, ...]
-
-    @property
-    def scored(self) -> tuple[str, ...]:
-        """Kinds of the tasks that are scored."""
-        return tuple(self.tasks)
-
-
-def choose_data(
-    model: ModelConfig, name: str = PROCEDURAL, root: Path | None = None, *, scenes: int = SCENES, **request: Any
-) -> Data:
-    """Open what ``model`` is to be scored on.
+class Sweep:
+    """What a model is scored in, beside float.
 
     Parameters
     ----------
-    model:
-        The geometry; of its tasks the first of each kind is scored that the dataset has truth for, with as many
-        classes.
-    name, root:
-        ``procedural``, or one of :data:`sw.data.datasets.DATASETS` and its folder.
+    widths, calibrations:
+        Bits of an activation and rules for their ranges: one integer model for each width and rule.
+    preset:
+        Machine that simulates.
+    rtl_samples:
+        Pictures that also run on the simulated machine, with the first of ``widths`` and every rule. Every tensor is
+        compared with the integer model's.
     scenes:
-        How many procedural scenes to open.
-    request:
-        ``split``, ``partial`` and ``raw_depth`` of :class:`sw.data.datasets.Request`.
-
-    Raises
-    ------
-    ValueError
-        For an unknown dataset, one that is not whole (DatasetProblems), or one that the model's heads don't fit.
+        Pictures to score, the first ones; None for all of the dataset.
+    jobs:
+        Processes that score side by side.
     """
-    offered, counts = ProceduralScenes.tasks, (len(CLASS_NAMES),)  # type: tuple[str, ...], tuple[int, ...]
-    if name != PROCEDURAL and name in DATASETS:
-        offered, counts = DATASETS[name].tasks, DATASETS[name].classes
-    tasks: dict[str, int] = {}
-    notices: list[str] = []
-    for index, task in enumerate(model.tasks):
-        if task.kind == "features":
-            notices.append(f"task '{task.name}' has no head: only its routing and features are compared with float")
-        elif task.kind == "classification":
-            notices.append(f"task '{task.name}' classifies whole pictures: only its logits are compared with float")
-        elif task.kind not in offered:
-            notices.append(f"task '{task.name}' is not scored: {name} has no {task.kind}")
-        elif task.kind == SEGMENTATION and task.channels not in counts:
-            known = " or ".join(map(str, counts))
-            notices.append(f"task '{task.name}' is not scored: it tells {task.channels} classes, {name} has {known}")
-        elif task.kind in tasks:
-            notices.append(
-                f"task '{task.name}' is not scored: '{model.tasks[tasks[task.kind]].name}' is of its kind too"
+
+    widths: Sequence[int] = WIDTHS
+    calibrations: Sequence[Calibration] = (Calibration.MAX,)
+    preset: str = "edge"
+    rtl_samples: int = 0
+    scenes: int | None = None
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        enough = self.scenes is None or self.scenes >= 1
+        if not self.widths or not self.calibrations or not enough or self.jobs < 1 or self.rtl_samples < 0:
+            raise ValueError(
+                f"widths {list(self.widths)}, calibrations {list(self.calibrations)}, scenes {self.scenes}, jobs "
+                f"{self.jobs}, rtl samples {self.rtl_samples}: too few"
             )
-        else:
-            tasks[task.kind] = index
-    if not tasks and all(task.kind in (SEGMENTATION, DEPTH) for task in model.tasks):
-        raise ValueError(
-            f"nothing that '{model.name}' predicts can be scored on {name}: {'; '.join(notices)}; "
-            "train heads for this dataset, or choose another with --data"
-        )
-    if name == PROCEDURAL:
-        procedural = ProceduralScenes(scenes, model.image_height, model.image_width)
-        return Data(dataset=procedural, tasks=tasks, calibration=None, notices=tuple(notices))
-    classes = model.tasks[tasks[SEGMENTATION]].channels if SEGMENTATION in tasks else None
-    dataset = open_dataset(name, root, Request(tasks=tuple(tasks), classes=classes, **request))
-    calibration = _calibration(model, name, root, request)
-    if calibration is None:
-        notices.append(f"{name} has no training pictures in {root}: calibrated with procedural scenes")
-    return Data(
-        dataset=dataset,
-        tasks=tasks,
-        calibration=calibration,
-        notices=(*notices, *dataset.notices),
-    )
-
-
-def _calibration(model: ModelConfig, name: str, root: Path | None, request: dict[str, Any]) -> NDArray[np.uint8] | None:
-    """The first training pictures of a dataset at the model's size, if there are any."""
-    wanted = {**request, "split": "train", "partial": True}
-    try:
-        training = open_dataset(name, root, Request(tasks=(), **wanted))
-    except ValueError:
-        return None
-    count = min(len(CALIBRATION_SCENES), len(training))
-    items = (resized(training[number], model.image_height, model.image_width) for number in range(count))
-    return np.stack([item.image.transpose(2, 0, 1) for item in items]) if count else None
 
 
 def evaluate(
-    path: Path,
-    checkpoint: Checkpoint,
-    data: Data,
-    *,
-    widths: Sequence[int] = WIDTHS,
-    calibrations: Sequence[Calibration] = (Calibration.MAX,),
-    scenes: int | None = None,
-    rtl_samples: int = 0,
-    preset: str = "edge",
-    jobs: int = 1,
-    on_progress: Progress = silent,
-) -> dict[str, Any]:
+    path: Path, checkpoint: Checkpoint, data: EvaluationData, sweep: Sweep, *, on_progress: Progress = silent
+) -> Evaluation:
     """Score a model in float, in integers of several widths, and on the simulated machine.
 
     Parameters
@@ -159,23 +81,11 @@ def evaluate(
     path, checkpoint:
         The model, as :func:`sw.run.prepare.load` gives it.
     data:
-        From :func:`choose_data`.
-    widths, calibrations:
-        Bits of an activation and rules for their ranges, one integer model for each width and rule.
-    scenes:
-        Pictures to score, the first ones; None for all of the dataset.
-    rtl_samples:
-        How many of them also run on the simulated machine of ``preset``, with the first of ``widths`` and every rule,
-        and are compared tensor by tensor with the integer model.
-    jobs:
-        Processes that score side by side.
+        From :func:`sw.evaluate.data.choose_data`.
+    sweep:
+        What to score it in.
     on_progress:
         Called with stage, fraction and detail.
-
-    Returns
-    -------
-    dict
-        As docs/models.md has it: ``schema``, ``model``, ``data``, ``results``, ``seconds``.
 
     Raises
     ------
@@ -183,32 +93,13 @@ def evaluate(
         For an unknown width or preset, a model too large for it, or a picture that cannot be read.
     """
     began = time.perf_counter()
-    if not widths or not calibrations or scenes is not None and scenes < 1 or jobs < 1 or rtl_samples < 0:
-        raise ValueError(
-            f"widths {list(widths)}, calibrations {list(calibrations)}, scenes {scenes}, jobs {jobs}, "
-            f"rtl samples {rtl_samples}: too few"
-        )
-    count = len(data.dataset) if scenes is None else min(scenes, len(data.dataset))
-    sample = min(rtl_samples, count)
-    machines = {width: prepare.machine(preset, width) for width in widths}
-    forms: dict[str, _Form] = {}
-    for width, machine in machines.items():
-        for rule in calibrations:
-            quantised = prepare.quantised_model(
-                path,
-                checkpoint.model,
-                machine.numerics,
-                images=data.calibration,
-                calibration=rule,
-                on_progress=on_progress,
-            )
-            integer = IntegerModel(quantised, machine.numerics)
-            forms[f"{width}, {rule}"] = _Form(quantised, integer, machine, rule)
-    on_machine = [f"{widths[0]}, {rule}" for rule in calibrations if sample]
+    count = len(data.dataset) if sweep.scenes is None else min(sweep.scenes, len(data.dataset))
+    sample = min(sweep.rtl_samples, count)
+    forms = _forms(path, checkpoint, data, sweep, on_progress)
+    on_machine = [f"{sweep.widths[0]}, {rule}" for rule in sweep.calibrations if sample]
     prepared = {name: _compiled(path, checkpoint, forms[name]) for name in on_machine}
-    classes = data.dataset.classes.names if data.dataset.classes is not None else ()
     integers = {name: form.integer for name, form in forms.items()}
-    scorer = Scorer(checkpoint.model, integers, classes, tuple(data.tasks.values()))
+    scorer = Scorer(checkpoint.model, integers, data.class_names, tuple(data.tasks.values()))
 
     words, whole = f"{count:,} pictures, {len(forms)} integer forms", max(count, 1)
 
@@ -217,50 +108,25 @@ def evaluate(
             scorer,
             data.dataset,
             numbers,
-            jobs=jobs,
+            jobs=sweep.jobs,
             on_progress=within(on_progress, "score", numbers.start / whole, numbers.stop / whole, detail=words),
         )
 
-    tallies = part(range(sample))
-    first = {name: tally.to_dict(data.scored) for name, tally in tallies.items()}
+    first = part(range(sample))
     # Before the long part: a machine that cannot be built or is wrong should not cost an hour's scores.
     simulated = [
-        _on_machine(ready, scorer, data, sample, on_progress)
-        | {"same_scenes": {FLOAT: _against_truth(first[FLOAT]), "integer": first[name]}}
+        _on_machine(ready, scorer, data, sample, same=(first[FLOAT], first[name]), on_progress=on_progress)
         for name, ready in prepared.items()
     ]
-    for name, tally in part(range(sample, count)).items():
-        tallies[name].add(tally)
-    results: list[dict[str, Any]] = [{"arithmetic": FLOAT, **_against_truth(tallies[FLOAT].to_dict(data.scored))}]
+    tallies = part(range(sample, count))
+    for name, tally in tallies.items():
+        tally.add(first[name])
+    results = [Scored(tally=tallies[FLOAT])]
     for name, form in forms.items():
-        facts = _facts(form.machine, form.calibration)
-        results.append({"arithmetic": "integer", **facts, **tallies[name].to_dict(data.scored)})
-    results += simulated
-    config = checkpoint.config
-    return {
-        "schema": SCHEMA,
-        "model": config.name,
-        "weights": checkpoint.weights,
-        "routing": checkpoint.routing if config.expert_layers else "none",
-        "data": {
-            "name": data.dataset.name,
-            "split": data.dataset.split,
-            "pictures": len(data.dataset),
-            "height": config.image_height,
-            "width": config.image_width,
-            "classes": list(classes),
-            "scored": list(data.scored),
-            "calibration": "procedural training scenes" if data.calibration is None else "its training pictures",
-            "notices": list(data.notices),
-        },
-        "results": results,
-        "seconds": time.perf_counter() - began,
-    }
-
-
-def _against_truth(values: dict[str, Any]) -> dict[str, Any]:
-    """The part of a tally that makes sense for the float model."""
-    return {key: values[key] for key in ("scenes", "mean_iou", "class_iou", "depth_rmse_m", "depth_abs_rel")}
+        numerics, rule = form.machine.numerics, form.calibration
+        results.append(Scored(tally=tallies[name], numerics=numerics, calibration=rule))
+    seconds = time.perf_counter() - began
+    return Evaluation(checkpoint=checkpoint, data=data, results=results + simulated, seconds=seconds)
 
 
 class _Form(NamedTuple):
@@ -272,11 +138,25 @@ class _Form(NamedTuple):
     calibration: Calibration
 
 
-def _facts(machine: AcceleratorConfig, calibration: Calibration) -> dict[str, Any]:
-    """What tells one integer form from another in a report."""
-    numerics = machine.numerics
-    widths = {"activation_width": numerics.activation_width, "residual_width": numerics.residual_width}
-    return {**widths, "calibration": calibration}
+def _forms(
+    path: Path, checkpoint: Checkpoint, data: EvaluationData, sweep: Sweep, on_progress: Progress
+) -> dict[str, _Form]:
+    """Integer forms of every width and rule, by width and rule."""
+    forms: dict[str, _Form] = {}
+    for configuration in [machine(sweep.preset, width) for width in sweep.widths]:
+        numerics = configuration.numerics
+        for rule in sweep.calibrations:
+            quantised = prepare.quantised_model(
+                path,
+                checkpoint.model,
+                numerics,
+                images=data.calibration,
+                calibration=rule,
+                on_progress=on_progress,
+            )
+            integer = IntegerModel(quantised, numerics)
+            forms[f"{numerics.activation_width}, {rule}"] = _Form(quantised, integer, configuration, rule)
+    return forms
 
 
 def _compiled(path: Path, checkpoint: Checkpoint, form: _Form) -> Prepared:
@@ -297,8 +177,19 @@ def _program(quantised: QuantisedModel, machine: AcceleratorConfig) -> Program:
         raise ValueError(f"{error}\n--rtl-samples 0 leaves the simulated machine out") from error
 
 
-def _on_machine(prepared: Prepared, scorer: Scorer, data: Data, sample: int, on_progress: Progress) -> dict[str, Any]:
-    """Run the first pictures under every task on the simulated machine and score what it left in memory."""
+def _on_machine(
+    prepared: Prepared,
+    scorer: Scorer,
+    data: EvaluationData,
+    sample: int,
+    *,
+    same: tuple[Tally, Tally],
+    on_progress: Progress,
+) -> Scored:
+    """Run the first pictures under every task on the simulated machine and score what it left in memory.
+
+    ``same`` are the tallies of float and integer model on these pictures.
+    """
     from sw.run import execute
 
     config = prepared.program.model
@@ -317,13 +208,12 @@ def _on_machine(prepared: Prepared, scorer: Scorer, data: Data, sample: int, on_
         tally.add_outputs(frame.task, output, reference[index])
         tally.add_choices(frame.task, frame.routing, choices[index])
     tally.pictures = sample
-    machine = prepared.config
-    values = {key: value for key, value in tally.to_dict(data.scored).items() if key != "saturated"}
-    return {
-        "arithmetic": "rtl",
-        "preset": machine.name,
-        **_facts(machine, prepared.calibration),
-        "bit_exact": run.bit_exact,
-        "trouble": [frame.trouble for frame in run.frames if not frame.bit_exact],
-        **values,
-    }
+    ran = MachineScores(
+        preset=prepared.config.name,
+        bit_exact=run.bit_exact,
+        trouble=[frame.trouble for frame in run.frames if not frame.bit_exact],
+        same_float=same[0],
+        same_integer=same[1],
+    )
+    numerics = prepared.config.numerics
+    return Scored(tally=tally, numerics=numerics, calibration=prepared.calibration, machine=ran)

@@ -2,9 +2,12 @@
 
 The command line calls the same functions::
 
+    from sw.data.pictures import PictureChoice
     from sw.run.execute import run
+    from sw.run.target import Target
 
-    result = run(model="nano", preset="edge", task="segmentation", image="street.png", out="build/run")
+    street = PictureChoice(image="street.png")
+    result = run(Target(model="nano", preset="edge"), task="segmentation", pictures=street, out="build/run")
     print(result.bit_exact, result.frames[0].result.cycles)
 """
 
@@ -32,18 +35,20 @@ from sim.machine.run import run_machine
 from sim.machine.sdram import SdramSettings
 from sim.machine.settings import MemorySettings, SimulationOptions, WaveWindow
 from sw.cycles.predict import predict, queue_lengths
-from sw.data.pictures import Picture, load_picture, scene_picture
-from sw.quantiser.calibration import Calibration
+from sw.data.pictures import FIRST_SCENE, Picture, PictureChoice
 from sw.quantiser.quantise import frame_errors
 from sw.results.comparison import compare
 from sw.results.outcome import FrameOutcome, RunResult, routing
 from sw.run.duration import remember_speed
 from sw.run.prepare import ACCURACY_SCENES, Prepared, accuracy, prepare
 from sw.run.profile import machine_simulator
+from sw.run.target import Target
 from sw.verifier.verify import verify
 
 Memory = MemorySettings | SdramSettings
 """The simulated DRAM's behaviour, or a board's SDRAM."""
+DEFAULT = Target()
+"""The trained nano model on the preset edge."""
 MODELS_AHEAD = 4
 """Frames whose tensors are computed while the machine is still being simulated."""
 WINDOW_BEFORE, WINDOW_AFTER = 200, 50
@@ -129,29 +134,48 @@ def execute(
 
 
 def run(
+    target: Target = DEFAULT,
     *,
-    model: str | Path = "nano",
-    preset: str = "edge",
     task: str = "all",
-    image: Path | str | None = None,
-    scene: int = 0,
-    frames: int = 1,
-    activation_width: int = 8,
-    calibration: Calibration = Calibration.MAX,
-    routing: str | None = None,
+    pictures: PictureChoice = FIRST_SCENE,
     memory: Memory | None = None,
     waves: bool = False,
     out: Path | str | None = None,
     accuracy_scenes: int = ACCURACY_SCENES,
     on_progress: Progress = silent,
 ) -> RunResult:
-    """Everything that ``tessera run`` does: see its help for the parameters; ``out`` None writes no report."""
-    prepared = prepare(model, preset, activation_width, routing, calibration=calibration, on_progress=on_progress)
-    pictures = choose_pictures(prepared, image, scene, frames)
+    """Do everything that ``tessera run`` does.
+
+    Parameters
+    ----------
+    target:
+        Model and machine.
+    task:
+        Tasks to run: ``all``, or names with commas.
+    pictures:
+        Pictures to run the tasks on.
+    memory:
+        Behaviour of the simulated DRAM, or a board's SDRAM.
+    waves:
+        Whether to record the cycles around the first mismatch.
+    out:
+        Folder of the report; None for no report.
+    accuracy_scenes:
+        Held-out scenes to score float and integer model on; 0 for none.
+    on_progress:
+        Called with stage, fraction and detail.
+
+    Raises
+    ------
+    ValueError
+        For an unknown model, task or picture.
+    """
+    prepared = prepare(target, on_progress=on_progress)
+    chosen = pictures.load(prepared.program.model)
     file = Path(out or "build/run") / "mismatch.vcd" if waves else None
     result = execute(
         prepared,
-        pictures,
+        chosen,
         prepared.task_indices(task),
         memory=memory,
         waves=file,
@@ -164,16 +188,6 @@ def run(
         on_progress("report", 0.0, str(out))
         write_report(result, Path(out))
     return result
-
-
-def choose_pictures(prepared: Prepared, image: Path | str | None, scene: int, frames: int) -> list[Picture]:
-    """The picture file repeated ``frames`` times, or as many held-out scenes from ``scene`` on."""
-    model = prepared.program.model
-    if frames < 1:
-        raise ValueError(f"frames is {frames}; choose at least 1")
-    if image is not None:
-        return [load_picture(image, model)] * frames
-    return [scene_picture(model, scene + number) for number in range(frames)]
 
 
 class _Expected(NamedTuple):

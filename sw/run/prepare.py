@@ -22,7 +22,6 @@ from golden.integer.parameters import QuantisedModel
 from golden.model import VisionTransformer
 from golden.scenes.common import CLASS_NAMES
 from hw.config import AcceleratorConfig
-from hw.config import preset as find_preset
 from hw.formats import Numerics
 from program.program import Program
 from sw.compiler.compile import compile_model
@@ -31,6 +30,7 @@ from sw.models.find import check_routing, find_model
 from sw.quantiser.calibration import Calibration
 from sw.quantiser.quantise import calibration_images, quantise
 from sw.results.scoring import FLOAT, Scorer, score
+from sw.run.target import Target
 
 ACCURACY_SCENES = 100
 """Held-out scenes of the accuracy that a run reports."""
@@ -79,34 +79,18 @@ class Prepared:
         return [model.task_index(name.strip()) for name in task.split(",")]
 
 
-def machine(preset: str, activation_width: int = 8) -> AcceleratorConfig:
-    """A preset with the given activation width; ValueError lists what there is."""
-    config = find_preset(preset)
-    return config if activation_width == 8 else config.with_activation_width(activation_width)
-
-
-def prepare(
-    model: str | Path = "nano",
-    preset: str = "edge",
-    activation_width: int = 8,
-    routing: str | None = None,
-    *,
-    calibration: Calibration = Calibration.MAX,
-    on_progress: Progress = silent,
-) -> Prepared:
-    """Load a checkpoint (or make a seeded model), quantise it for a preset's formats and compile it.
-
-    ``routing`` is for seeded models, see :func:`sw.models.find.find_model`; ``calibration`` chooses ranges.
+def prepare(target: Target, *, on_progress: Progress = silent) -> Prepared:
+    """Load a checkpoint (or make a seeded model), quantise it for a machine's formats and compile it.
 
     Raises
     ------
     ValueError
-        For an unknown model, preset, width or routing, an unusable checkpoint (CheckpointError), or a model that does
-        not fit the preset (CapacityError); the message says what to do.
+        For an unknown model or routing, an unusable checkpoint (CheckpointError), or a model that does not fit the
+        machine (CapacityError); the message says what to do.
     """
     began = time.perf_counter()
-    config = machine(preset, activation_width)
-    path, loaded = load(model, routing, on_progress=on_progress)
+    config, calibration = target.config, target.calibration
+    path, loaded = load(target.model, target.routing, on_progress=on_progress)
     quantised = quantised_model(path, loaded.model, config.numerics, calibration=calibration, on_progress=on_progress)
     on_progress("compile", 0.0, "")
     program = compile_model(quantised, config)
@@ -164,27 +148,16 @@ def quantised_model(
     return quantised
 
 
-def compile_file(
-    model: str | Path,
-    preset: str = "edge",
-    activation_width: int = 8,
-    routing: str | None = None,
-    *,
-    calibration: Calibration = Calibration.MAX,
-    on_progress: Progress = silent,
-) -> Program:
+def compile_file(target: Target, *, on_progress: Progress = silent) -> Program:
     """Compile a model by name, a checkpoint, or a file of ``tessera quantize``."""
-    path = Path(model)
+    path = Path(target.model)
     if not (path.is_file() and _is_quantised(path)):
-        return prepare(
-            model, preset, activation_width, routing, calibration=calibration, on_progress=on_progress
-        ).program
-    config = machine(preset, activation_width)
-    if routing is not None:
+        return prepare(target, on_progress=on_progress).program
+    if target.routing is not None:
         raise ValueError(f"{path} is quantised and has its gates already; leave --routing out")
-    if calibration is not Calibration.MAX:
+    if target.calibration is not Calibration.MAX:
         raise ValueError(f"{path} is quantised and has its ranges already; leave --calibration out")
-    return compile_model(storage.load(path), config)
+    return compile_model(storage.load(path), target.config)
 
 
 def _content(path: Path) -> str:

@@ -27,7 +27,7 @@ def case(tmp_path_factory):
 def test_one_run_measures_everything(case, tmp_path):
     result = run.run_testbench(tmp_path, quick=True, cases=[case])
     assert json.loads((tmp_path / "bench.json").read_text()) == result
-    model = prepare(case.model, case.preset).program.model
+    model = prepare(case.target).program.model
     assert [frame["task"] for frame in result["frames"]] == [task.name for task in model.tasks]
     for frame in result["frames"]:
         assert frame["bit_exact"]
@@ -62,7 +62,7 @@ def evenly(load):
 
 
 def test_the_bound_is_that_of_the_loads_that_were_measured(case):
-    program = prepare(case.model, case.preset).program
+    program = prepare(case.target).program
     for task, frame in enumerate(frames.measure(case)):
         assert list(frame["expert_load"]) == [layer_name(layer) for layer in program.model.expert_layers]
         load = dict(zip(program.model.expert_layers, frame["expert_load"].values(), strict=True))
@@ -71,7 +71,7 @@ def test_the_bound_is_that_of_the_loads_that_were_measured(case):
 
 
 def test_the_bound_counts_bytes_where_they_are_more(case):
-    program = prepare(case.model, case.preset).program
+    program = prepare(case.target).program
     load = {
         command.layer: [program.model.tokens * program.model.top_k] + [0] * (program.model.experts - 1)
         for command in program.commands
@@ -95,5 +95,5 @@ def test_machines_of_the_attention_measurement():
 
 
 def test_host_and_rounds(case):
-    assert host.measure(prepare(case.model, case.preset))["threads"] >= 1
+    assert host.measure(prepare(case.target))["threads"] >= 1
     assert simulators.ROUNDS >= 3

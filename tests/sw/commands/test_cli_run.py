@@ -16,8 +16,10 @@ from typer.testing import CliRunner
 
 from program.program import Program
 from sw.cli import app
+from sw.data.pictures import PictureChoice
 from sw.run import execute
 from sw.run.prepare import compile_file, prepare
+from sw.run.target import Target
 from tests.helpers.small_checkpoints import save_small
 
 
@@ -129,7 +131,7 @@ def test_predictions_come_from_the_machines_output(finished: tuple[Path, str], s
 
 def _weight_byte(small: Path) -> str:
     """Address and bit of a weight that decides much: in the first layer's second MLP matrix."""
-    program = compile_file(small, "tiny")
+    program = compile_file(Target(model=small, preset="tiny"))
     command = next(command for command in program.commands if command.name == "layer00.fc2")
     from hw.isa import decode
 
@@ -170,10 +172,9 @@ def test_two_pictures_back_to_back_with_stalls(small: Path, tmp_path: Path) -> N
 def test_python_interface_does_the_same(small: Path, tmp_path: Path) -> None:
     stages = []
     result = execute.run(
-        model=small,
-        preset="tiny",
+        Target(model=small, preset="tiny"),
         task="depth,segmentation,depth",
-        scene=4,
+        pictures=PictureChoice(scene=4),
         accuracy_scenes=0,
         on_progress=lambda stage, fraction, detail: stages.append((stage, fraction)),
     )
@@ -193,7 +194,7 @@ def test_quantize_and_compile(small: Path, tmp_path: Path) -> None:
     arguments = ["--model", str(quantised), "--preset", "tiny", "-o", str(program)]
     result = CliRunner().invoke(app, ["compile", *arguments])
     assert result.exit_code == 0, result.output
-    assert np.array_equal(Program.load(program).content, prepare(small, "tiny").program.content)
+    assert np.array_equal(Program.load(program).content, prepare(Target(model=small, preset="tiny")).program.content)
 
 
 def test_quantize_measures_the_error_on_given_pictures(small: Path, tmp_path: Path) -> None:
@@ -208,7 +209,7 @@ def test_quantize_measures_the_error_on_given_pictures(small: Path, tmp_path: Pa
         report = json.loads(out.with_suffix(".json").read_text())
         assert report["error_pictures"] == [str(picture)]
         errors[seed] = report["errors"]["depth"]["layers"][0]["relative_l2"]
-        prepared = prepare(small, "tiny")
+        prepared = prepare(Target(model=small, preset="tiny"))
         golden = prepared.integer.run(pixels.astype(np.uint8), "depth")["layer00.residual"]
         capture: dict = {}
         with torch.no_grad():

@@ -15,7 +15,7 @@ from golden.integer.model import IntegerModel
 from sw.cli import app
 from sw.compiler.compile import compile_model
 from sw.quantiser.quantise import quantise
-from sw.run.prepare import machine
+from sw.run.target import machine
 from sw.verifier.verify import verify
 from tests.helpers import emulator
 from tests.helpers.random_weights import random_weights

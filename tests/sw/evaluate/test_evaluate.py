@@ -17,7 +17,7 @@ from golden.config import TaskConfig
 from golden.integer.model import IntegerModel
 from sw.cli import app
 from sw.data.datasets import ProceduralScenes, Request, open_dataset, resized
-from sw.evaluate.evaluate import choose_data
+from sw.evaluate.data import choose_data
 from sw.results.scoring import FLOAT, Scorer, Tally, score
 from sw.run import prepare
 from tests.helpers.dataset_folders import write_cityscapes, write_nyud_folder, write_pascal_mt

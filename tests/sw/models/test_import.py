@@ -18,7 +18,7 @@ from sw.cli import app
 from sw.compiler.compile import compile_model
 from sw.data.pictures import load_picture
 from sw.quantiser.quantise import quantise
-from sw.run.prepare import machine
+from sw.run.target import machine
 from sw.verifier.verify import verify
 from tests.helpers import emulator
 from tests.helpers.edge_moe import SHAPES, forward, path_of, write_directory

@@ -17,7 +17,9 @@ from sw.cli import app
 from sw.models import find
 from sw.models.find import find_model
 from sw.run import prepare
+from sw.run.target import Target
 
+SKEWED = Target(model="m3vit-backbone", preset="tiny", routing="skewed")
 SMALL = replace(
     M3VIT_BACKBONE, image_height=32, image_width=64, patch=8, dim=32, heads=2, layers=2, mlp_hidden=48,
     expert_layers=(1,), experts=8, expert_hidden=16,
@@ -100,12 +102,10 @@ def test_a_model_without_heads_is_not_trained() -> None:
 
 
 def test_a_quantised_model_is_remembered_bit_for_bit(here: Path) -> None:
-    first = prepare.prepare("m3vit-backbone", "tiny", routing="skewed")
+    first = prepare.prepare(SKEWED)
     assert first.label == "m3vit-backbone (seeded, not trained; skewed routing)" and first.routing == "skewed"
     stages: list[tuple[str, str]] = []
-    again = prepare.prepare(
-        "m3vit-backbone", "tiny", routing="skewed", on_progress=lambda s, f, d: stages.append((s, d))
-    )
+    again = prepare.prepare(SKEWED, on_progress=lambda s, f, d: stages.append((s, d)))
     assert ("quantise", "as before") in stages
     assert np.array_equal(first.program.content, again.program.content)
     image = np.random.default_rng(1).integers(0, 256, (3, 32, 64), dtype=np.uint8)
@@ -113,7 +113,7 @@ def test_a_quantised_model_is_remembered_bit_for_bit(here: Path) -> None:
     expected, got = (IntegerModel(made.quantised, numerics).run(image, 1) for made in (first, again))
     assert np.array_equal(expected["layer01.residual"], got["layer01.residual"])
     assert first.quantised.scales.keys() == again.quantised.scales.keys()
-    wider = prepare.prepare("m3vit-backbone", "tiny", 12, routing="skewed")
+    wider = prepare.prepare(replace(SKEWED, activation_width=12))
     assert wider.quantised.activation_width == 12 and len(list((here / "cache").iterdir())) == 2
-    other = prepare.prepare("m3vit-backbone", "tiny")
+    other = prepare.prepare(replace(SKEWED, routing=None))
     assert other.routing == "balanced" and not np.array_equal(other.program.content, first.program.content)

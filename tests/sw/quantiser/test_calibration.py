@@ -19,6 +19,7 @@ from sw.quantiser.calibration import Calibration, Magnitudes
 from sw.quantiser.observation import Observation
 from sw.quantiser.quantise import quantise
 from sw.run import execute, prepare
+from sw.run.target import Target
 from tests.helpers.models import NUMERICS
 from tests.helpers.quantised_models import float_model, images
 from tests.helpers.small_checkpoints import save_small
@@ -206,7 +207,9 @@ def test_clipped_activations_are_bit_exact_on_the_machine_and_raise_no_flag(
     monkeypatch.setattr(calibration, "PERCENTILE", 80.0)  # a fifth of all activations saturates
     monkeypatch.setattr(prepare, "CACHE", tmp_path / "cache")
     model = save_small(tmp_path / "small.safetensors")
-    prepared = prepare.prepare(model, "tiny", width, calibration=Calibration.PERCENTILE)
+    prepared = prepare.prepare(
+        Target(model=model, preset="tiny", activation_width=width, calibration=Calibration.PERCENTILE)
+    )
     noise = np.random.default_rng(1).integers(0, 256, (3, 16, 32), dtype=np.uint8)
     golden, formats = prepared.integer.run(noise, 0), prepared.config.numerics
     ends = (formats.activation.minimum, formats.activation.maximum)
@@ -245,8 +248,9 @@ def test_a_rule_makes_another_file_which_keeps_its_ranges(tmp_path: Path, monkey
         result = CliRunner().invoke(app, ["quantize", *arguments])
         assert result.exit_code == 0, result.output
         assert json.loads(out.with_suffix(".json").read_text())["calibration"] == rule
-        contents.append(prepare.compile_file(out, "tiny").content)
-        assert np.array_equal(contents[-1], prepare.prepare(model, "tiny", calibration=rule).program.content)
+        contents.append(prepare.compile_file(Target(model=out, preset="tiny")).content)
+        target = Target(model=model, preset="tiny", calibration=Calibration.named(rule))
+        assert np.array_equal(contents[-1], prepare.prepare(target).program.content)
     assert not any(np.array_equal(contents[0], other) for other in contents[1:])
     arguments = ["--model", str(out), "--preset", "tiny", "--calibration", "percentile", "-o", str(tmp_path / "p")]
     result = CliRunner().invoke(app, ["compile", *arguments])

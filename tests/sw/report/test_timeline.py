@@ -11,6 +11,7 @@ from hw.accelerator import SCRATCH_WRITE_LATENCY
 from sw.report import timeline, write_report
 from sw.results.outcome import FrameOutcome
 from sw.run import execute
+from sw.run.target import Target
 from tests.helpers.small_checkpoints import save_small
 
 KINDS = {
@@ -24,7 +25,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, list[Frame
     """Trace and frames of one run of both tasks of a small model."""
     folder = tmp_path_factory.mktemp("timeline")
     small = save_small(folder / "small.safetensors")
-    result = execute.run(model=small, preset="tiny", accuracy_scenes=0)
+    result = execute.run(Target(model=small, preset="tiny"), accuracy_scenes=0)
     assert result.bit_exact
     files = write_report(result, folder / "out")
     assert folder / "out" / "timeline.json" in files

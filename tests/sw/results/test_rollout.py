@@ -18,7 +18,7 @@ from sw.compiler.compile import compile_model
 from sw.data.pictures import scene_picture
 from sw.quantiser.quantise import calibration_images, quantise
 from sw.results import rollout
-from sw.run.prepare import machine
+from sw.run.target import machine
 from sw.verifier.readback import exponentials, written
 from tests.helpers import emulator
 from tests.helpers.small_checkpoints import SMALL, save_small

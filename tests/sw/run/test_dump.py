@@ -17,7 +17,8 @@ from sw.compiler.compile import compile_model
 from sw.data.pictures import scene_picture
 from sw.quantiser.quantise import calibration_images, quantise
 from sw.run.dump import dump_tensors
-from sw.run.prepare import Prepared, machine
+from sw.run.prepare import Prepared
+from sw.run.target import machine
 from sw.verifier.readback import residual_streams
 from tests.helpers import emulator
 from tests.helpers.small_checkpoints import SMALL, save_small

@@ -1,0 +1,139 @@
+"""What an evaluation gives back: scores of every arithmetic, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from golden.checkpoint import Checkpoint
+from hw.formats import Numerics
+from sw.evaluate.data import EvaluationData
+from sw.quantiser.calibration import Calibration
+from sw.results.scoring import FLOAT, Tally
+
+SCHEMA = "tessera-evaluation-1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineScores:
+    """What a simulated machine adds to its scores.
+
+    Parameters
+    ----------
+    preset:
+        Name of the machine.
+    bit_exact:
+        Whether every frame was.
+    trouble:
+        What was wrong with each frame that was not.
+    same_float, same_integer:
+        Float and integer model on the same pictures.
+    """
+
+    preset: str
+    bit_exact: bool
+    trouble: list[str]
+    same_float: Tally
+    same_integer: Tally
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What one arithmetic scored.
+
+    Parameters
+    ----------
+    tally:
+        Its counts.
+    numerics, calibration:
+        Number formats, and the rule for ranges; None for float.
+    machine:
+        The simulated machine; None if none ran.
+    """
+
+    tally: Tally
+    numerics: Numerics | None = None
+    calibration: Calibration | None = None
+    machine: MachineScores | None = None
+
+    def to_dict(self, scored: Sequence[str]) -> dict[str, Any]:
+        """An entry of ``results``, as docs/models.md has it; of the truth only the kinds ``scored``."""
+        values = self.tally.to_dict(scored)
+        if self.numerics is None:
+            return {"arithmetic": FLOAT, **_against_truth(values)}
+        facts = {
+            "activation_width": self.numerics.activation_width,
+            "residual_width": self.numerics.residual_width,
+            "calibration": self.calibration,
+        }
+        if self.machine is None:
+            return {"arithmetic": "integer", **facts, **values}
+        machine = self.machine
+        return {
+            "arithmetic": "rtl",
+            "preset": machine.preset,
+            **facts,
+            "bit_exact": machine.bit_exact,
+            "trouble": machine.trouble,
+            **{key: value for key, value in values.items() if key != "saturated"},
+            "same_scenes": {
+                FLOAT: _against_truth(machine.same_float.to_dict(scored)),
+                "integer": machine.same_integer.to_dict(scored),
+            },
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What a model scored on a dataset.
+
+    Parameters
+    ----------
+    checkpoint, data:
+        The model, and what it was scored on.
+    results:
+        Float first, then every integer model, then every machine.
+    seconds:
+        Time that it took.
+    """
+
+    checkpoint: Checkpoint
+    data: EvaluationData
+    results: list[Scored]
+    seconds: float
+
+    @property
+    def trouble(self) -> list[str]:
+        """What was wrong with each frame that was not bit-exact."""
+        return [line for result in self.results if result.machine is not None for line in result.machine.trouble]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-compatible form, as docs/models.md has it."""
+        config, dataset = self.checkpoint.config, self.data.dataset
+        return {
+            "schema": SCHEMA,
+            "model": config.name,
+            "weights": self.checkpoint.weights,
+            "routing": self.checkpoint.routing if config.expert_layers else "none",
+            "data": {
+                "name": dataset.name,
+                "split": dataset.split,
+                "pictures": len(dataset),
+                "height": config.image_height,
+                "width": config.image_width,
+                "classes": list(self.data.class_names),
+                "scored": list(self.data.scored),
+                "calibration": (
+                    "procedural training scenes" if self.data.calibration is None else "its training pictures"
+                ),
+                "notices": list(self.data.notices),
+            },
+            "results": [result.to_dict(self.data.scored) for result in self.results],
+            "seconds": self.seconds,
+        }
+
+
+def _against_truth(values: dict[str, Any]) -> dict[str, Any]:
+    """The part of a tally that makes sense for the float model."""
+    return {key: values[key] for key in ("scenes", "mean_iou", "class_iou", "depth_rmse_m", "depth_abs_rel")}

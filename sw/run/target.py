@@ -1,0 +1,55 @@
+"""What a run is of: a model, and the machine that it is made ready for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hw.config import AcceleratorConfig
+from hw.config import preset as find_preset
+from sw.quantiser.calibration import Calibration
+
+
+def machine(preset: str, activation_width: int = 8) -> AcceleratorConfig:
+    """A preset with the given activation width; ValueError lists what there is."""
+    config = find_preset(preset)
+    return config if activation_width == 8 else config.with_activation_width(activation_width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A model and the machine that it is made ready for.
+
+    Parameters
+    ----------
+    model:
+        Name of a model, or path of a checkpoint: see :func:`sw.models.find.find_model`.
+    preset:
+        Name of the machine's configuration, one of :data:`hw.config.PRESETS`.
+    activation_width:
+        Bits of an activation: 8, 12 or 16.
+    routing:
+        Loads that a seeded model's gates give, one of :data:`golden.seeded.gates.ROUTINGS`; None for the default.
+    calibration:
+        Rule for the ranges of activations, or its name.
+
+    Raises
+    ------
+    ValueError
+        For an unknown preset, width or rule; the message lists the known ones. A model is looked for when it is loaded.
+    """
+
+    model: str | Path = "nano"
+    preset: str = "edge"
+    activation_width: int = 8
+    routing: str | None = None
+    calibration: Calibration = Calibration.MAX
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "calibration", Calibration.named(self.calibration))
+        _ = self.config
+
+    @property
+    def config(self) -> AcceleratorConfig:
+        """The machine."""
+        return machine(self.preset, self.activation_width)

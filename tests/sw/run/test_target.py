@@ -1,0 +1,26 @@
+"""A target refuses what there is not, before anything long begins."""
+
+import pytest
+
+from sw.quantiser.calibration import Calibration
+from sw.run.target import Target
+
+
+def test_a_target_is_the_trained_model_on_edge_unless_told_otherwise():
+    target = Target()
+    assert (target.model, target.config.name, target.calibration) == ("nano", "edge", Calibration.MAX)
+    wide = Target(preset="tiny", activation_width=12, calibration="percentile")
+    assert wide.config.numerics.activation_width == 12 and wide.calibration is Calibration.PERCENTILE
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"preset": "huge"}, "huge"),
+        ({"activation_width": 9}, "9"),
+        ({"calibration": "median"}, "unknown calibration 'median'; choose one of: max, percentile, least-error"),
+    ],
+)
+def test_mistakes_are_told(options: dict, words: str):
+    with pytest.raises(ValueError, match=words):
+        Target(**options)
