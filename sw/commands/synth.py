@@ -31,10 +31,10 @@ def command(
     from sw.fpga.measure import report_name, run_synth, synth_table
 
     with Display() as display:
-        result = run_synth(preset, out, family, display)
-    console.print(synth_table(result))
+        report = run_synth(preset, out, family, display)
+    console.print(synth_table(preset, report.cost))
     console.print(f"Numbers: {out / report_name(preset, family)}.json", soft_wrap=True)
-    if not result["fits"]:
-        for line in result["excess"]:
+    if report.cost.excess:
+        for line in report.cost.excess:
             console.print(f"[bold red]does not fit:[/bold red] {escape(line)}", soft_wrap=True)
         raise typer.Exit(VERDICT_FAILED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,82 @@ from common.paths import PROJECT_ROOT
 from common.progress import Progress, silent, within
 from common.tools import git_id, tool_versions
 from hw.accelerator import Accelerator
+from hw.config import AcceleratorConfig
 from hw.config import preset as find_preset
 from hw.ecp5.platform import Ecp5
 from sw.fpga.resources.capacity import check_fits
-from sw.fpga.synthesis.cost import RESOURCES, count, excess
+from sw.fpga.synthesis.cost import RESOURCES, Family, count, excess
 from sw.fpga.synthesis.cost import family as find_family
 from sw.fpga.synthesis.table import cells_table
 from sw.fpga.synthesis.yosys import synthesise
 
 PLATFORMS: dict[str, Callable[[], object | None]] = {"ecp5": Ecp5, "xcup": lambda: None}
 """What a design is elaborated with for each family of ``sw.fpga.synthesis.cost``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisCost:
+    """What a design takes of a device, before place and route.
+
+    Parameters
+    ----------
+    family:
+        FPGA family, with its device and that one's limits.
+    modules:
+        Resources of each module, without those of modules in it.
+    memories:
+        Memories as Yosys built them.
+    seconds:
+        Time that it took.
+    """
+
+    family: Family
+    modules: dict[str, dict[str, int]]
+    memories: list[dict[str, Any]]
+    seconds: float
+
+    @property
+    def total(self) -> dict[str, int]:
+        """Resources of the whole design."""
+        return {name: sum(cost[name] for cost in self.modules.values()) for name in RESOURCES}
+
+    @property
+    def excess(self) -> list[str]:
+        """One line for each resource that is short."""
+        return excess(self.total, self.family)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-compatible form."""
+        return {
+            **self.total,
+            "modules": self.modules,
+            "memories": self.memories,
+            "family": self.family.name,
+            "device": {"name": self.family.device, **self.family.limits},
+            "fits": not self.excess,
+            "excess": self.excess,
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisReport:
+    """What a preset's machine takes: the machine, its cost, and the sources and tools that it was made with."""
+
+    config: AcceleratorConfig
+    cost: SynthesisCost
+    tool_versions: dict[str, str]
+    git: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Content of the report's file."""
+        return {
+            "preset": self.config.name,
+            **self.cost.to_dict(),
+            "configuration": self.config.to_dict(),
+            "tool_versions": self.tool_versions,
+            "git": self.git,
+        }
 
 
 def measure(
@@ -36,7 +103,7 @@ def measure(
     family: str = "ecp5",
     label: str = "synth",
     on_progress: Progress = silent,
-) -> dict[str, Any]:
+) -> SynthesisCost:
     """Synthesise any component and count it.
 
     Parameters
@@ -49,12 +116,6 @@ def measure(
         Name in ``sw.fpga.synthesis.cost.FAMILIES``.
     label, on_progress:
         Name of the stage, and its callback. The detail is the step of Yosys, with the seconds so far.
-
-    Returns
-    -------
-    dict
-        ``lut``, ``ff``, ``dsp``, ``bram``; ``modules`` with the same for each; ``memories``; ``device`` with its
-        limits; ``fits`` and ``excess``, one line for each resource that is short; ``seconds``.
 
     Raises
     ------
@@ -74,20 +135,9 @@ def measure(
         design = rtlil.convert(component, name="top", emit_src=False, platform=PLATFORMS[target.name]())
     statistics, memories = synthesise(design, work, told, family=family)
     modules = count(statistics, target)
-    total = {name: sum(cost[name] for cost in modules.values()) for name in RESOURCES}
-    missing = excess(total, target)
     seconds = time.monotonic() - start
     told("done", 1.0, "")
-    return {
-        **total,
-        "modules": modules,
-        "memories": memories,
-        "family": family,
-        "device": {"name": target.device, **target.limits},
-        "fits": not missing,
-        "excess": missing,
-        "seconds": round(seconds, 1),
-    }
+    return SynthesisCost(family=target, modules=modules, memories=memories, seconds=round(seconds, 1))
 
 
 def run_synth(
@@ -95,11 +145,10 @@ def run_synth(
     out: Path | str = PROJECT_ROOT / "build" / "synth",
     family: str = "ecp5",
     on_progress: Progress = silent,
-) -> dict[str, Any]:
-    """Synthesise a preset's whole machine and write ``OUT/NAME.json``; see :func:`measure` for what it holds.
+) -> SynthesisReport:
+    """Synthesise a preset's whole machine and write ``OUT/NAME.json``.
 
-    NAME is the preset's, followed by a dash and the family unless that is ecp5. Also ``configuration``,
-    ``tool_versions`` and ``git``. Scripts and logs stay in ``OUT/NAME``.
+    NAME is the preset's, followed by a dash and the family unless that is ecp5. Scripts and logs stay in ``OUT/NAME``.
 
     Raises
     ------
@@ -114,15 +163,9 @@ def run_synth(
         check_fits(config)
     out, name = Path(out), report_name(preset, family)
     cost = measure(Accelerator(config), out / name, family=family, label=name, on_progress=on_progress)
-    result = {
-        "preset": preset,
-        **cost,
-        "configuration": config.to_dict(),
-        "tool_versions": tool_versions(),
-        "git": git_id(),
-    }
-    write_json(out / f"{name}.json", result)
-    return result
+    report = SynthesisReport(config=config, cost=cost, tool_versions=tool_versions(), git=git_id())
+    write_json(out / f"{name}.json", report.to_dict())
+    return report
 
 
 def report_name(preset: str, family: str) -> str:
@@ -130,8 +173,8 @@ def report_name(preset: str, family: str) -> str:
     return preset if family == "ecp5" else f"{preset}-{family}"
 
 
-def synth_table(result: dict[str, Any]) -> Table:
-    """The counts of :func:`run_synth` for the terminal."""
-    device, headings = result["device"], find_family(result["family"]).headings
-    title = f"{result['preset']} on {device['name']} (Yosys, before place and route)"
-    return cells_table(title, result["modules"], device["name"], device, headings)
+def synth_table(preset: str, cost: SynthesisCost) -> Table:
+    """The counts of a preset for the terminal."""
+    family = cost.family
+    title = f"{preset} on {family.device} (Yosys, before place and route)"
+    return cells_table(title, cost.modules, family.device, family.limits, family.headings)

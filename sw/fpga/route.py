@@ -1,7 +1,13 @@
-"""How fast a preset runs: the machine on its own, placed and routed with nextpnr."""
+"""``python -m sw.fpga.route``: how fast a preset's machine runs on its own, placed and routed with nextpnr.
+
+The estimator's clock is fitted to such placements and to the boards'. They are added to ``calibration.json`` by hand.
+"""
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +16,7 @@ from amaranth.back import rtlil
 from common.collector import collector_paused
 from common.files import write_json
 from common.paths import PROJECT_ROOT
-from common.progress import Progress, silent, within
+from common.progress import Progress, silent, throttled, within
 from common.tools import git_id, tool_versions
 from hw.accelerator import Accelerator
 from hw.config import preset as find_preset
@@ -20,21 +26,50 @@ from sw.fpga.synthesis.nextpnr import place_and_route, tuned
 from sw.fpga.synthesis.yosys import NETLIST, synthesise
 
 
+@dataclass(frozen=True, kw_only=True)
+class RouteReport:
+    """How fast a preset's machine is.
+
+    Parameters
+    ----------
+    preset:
+        Name of the machine.
+    routes:
+        What :func:`sw.fpga.synthesis.nextpnr.place_and_route` says for each seed.
+    tool_versions, git:
+        Tools and sources that it was made with.
+    """
+
+    preset: str
+    routes: list[dict[str, Any]]
+    tool_versions: dict[str, str]
+    git: str
+
+    @property
+    def fmax_mhz(self) -> float:
+        """Clock of the best seed."""
+        return max(min(route["clocks"].values()) for route in self.routes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Content of the report's file."""
+        return {
+            "preset": self.preset,
+            "fmax_mhz": self.fmax_mhz,
+            "routes": self.routes,
+            "tool_versions": self.tool_versions,
+            "git": self.git,
+        }
+
+
 def run_route(
     preset: str,
     out: Path | str = PROJECT_ROOT / "build" / "route",
     *,
     frequency_mhz: float = 100.0,
-    seeds: tuple[int, ...] = (1,),
+    seeds: Sequence[int] = (1,),
     on_progress: Progress = silent,
-) -> dict[str, Any]:
+) -> RouteReport:
     """Synthesise a preset once, place and route it for each seed, and write ``OUT/PRESET.json``.
-
-    Returns
-    -------
-    dict
-        ``routes``: what :func:`sw.fpga.synthesis.nextpnr.place_and_route` says for each seed; ``fmax_mhz``: the best;
-        ``preset``, ``tool_versions``, ``git``.
 
     Raises
     ------
@@ -55,12 +90,27 @@ def run_route(
         on_progress(preset, 0.5 + 0.5 * number / len(seeds), f"place and route, seed {seed}")
         routes.append(place_and_route(work, frequency_mhz=frequency_mhz, seed=seed, name=f"route_{seed}"))
     on_progress(preset, 1.0, "done")
-    result = {
-        "preset": preset,
-        "fmax_mhz": max(min(route["clocks"].values()) for route in routes),
-        "routes": routes,
-        "tool_versions": tool_versions(),
-        "git": git_id(),
-    }
-    write_json(out / f"{preset}.json", result)
-    return result
+    report = RouteReport(preset=preset, routes=routes, tool_versions=tool_versions(), git=git_id())
+    write_json(out / f"{preset}.json", report.to_dict())
+    return report
+
+
+def main() -> None:
+    """Do as the arguments say, and print the clock."""
+    parser = argparse.ArgumentParser(prog="python -m sw.fpga.route", description=__doc__)
+    parser.add_argument("preset", help="machine to place")
+    parser.add_argument("--frequency", type=float, default=100.0, help="clock to ask for, in MHz")
+    parser.add_argument("--seeds", type=int, default=1, help="placements to try, from different starts")
+    given = parser.parse_args()
+
+    def told(stage: str, fraction: float, detail: str) -> None:
+        print(f"{stage} {fraction:.0%} {detail}", flush=True)
+
+    report = run_route(
+        given.preset, frequency_mhz=given.frequency, seeds=range(1, given.seeds + 1), on_progress=throttled(told, 15.0)
+    )
+    print(f"{report.preset}: {report.fmax_mhz:.1f} MHz")
+
+
+if __name__ == "__main__":
+    main()

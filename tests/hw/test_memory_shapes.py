@@ -76,7 +76,7 @@ class Storages(Component):
 
 
 def test_block_rams_are_those_that_yosys_takes(tmp_path: Path) -> None:
-    modules = measure(Storages(), tmp_path)["modules"]
+    modules = measure(Storages(), tmp_path).modules
     counted = [modules[f"storage_{number}"]["bram"] for number in range(len(SHAPES))]
     worked_out = [Memory(unit="any", name="any", words=words, width=width).blocks for words, width in SHAPES]
     assert dict(zip(SHAPES, worked_out, strict=True)) == dict(zip(SHAPES, counted, strict=True))

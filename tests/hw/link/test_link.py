@@ -70,5 +70,5 @@ def test_link(name, stall):
 
 
 def test_link_fits_beside_the_machine(tmp_path):
-    cost = measure(link("ecp5-wide", baud=3_000_000, idle_seconds=0.01), tmp_path)
+    cost = measure(link("ecp5-wide", baud=3_000_000, idle_seconds=0.01), tmp_path).total
     assert cost["lut"] < 2000 and cost["ff"] < 900 and (cost["bram"], cost["dsp"]) == (2, 0)

@@ -138,4 +138,4 @@ def test_turning_the_data_pins_too_early_is_noticed():
 def test_synthesis(tmp_path):
     """For ECP5 without a fault; each port's buffer is one block RAM."""
     cost = measure(SdramMemory(preset("ecp5-wide"), ANY_CHIP.timing(100 * MHZ), readers=2, writers=2), tmp_path)
-    assert cost["fits"] and (cost["bram"], cost["dsp"]) == (4, 0) and cost["lut"] < 1400
+    assert not cost.excess and (cost.total["bram"], cost.total["dsp"]) == (4, 0) and cost.total["lut"] < 1400

@@ -20,7 +20,7 @@ from hw.sdram.chip import ANY_CHIP
 from hw.sdram.memory import SdramMemory
 from sw.compiler.geometry import Geometry
 from sw.compiler.layout import Plan
-from sw.fpga.measure import measure, run_synth, synth_table
+from sw.fpga.measure import SynthesisCost, measure, run_synth, synth_table
 from sw.fpga.synthesis.cost import SynthesisError, count, excess, family
 from sw.fpga.synthesis.yosys import COLLISION_FREE, LARGEST_REGISTER_FILE, synthesise
 
@@ -100,7 +100,7 @@ class Pair(Component):
 
 def test_each_module_is_counted(tmp_path):
     progress = []
-    result = measure(Pair(), tmp_path, on_progress=lambda *step: progress.append(step))
+    result = measure(Pair(), tmp_path, on_progress=lambda *step: progress.append(step)).to_dict()
     store, products = result["modules"]["store"], result["modules"]["products"]
     assert store == {"lut": store["lut"], "ff": 18, "dsp": 0, "bram": 1}
     assert store["lut"] <= 2, "a memory with one port needs no logic beside an inverter"
@@ -117,7 +117,7 @@ def test_each_module_is_counted(tmp_path):
 
 
 def test_each_module_is_counted_in_another_family(tmp_path):
-    result = measure(Pair(), tmp_path, family="xcup")
+    result = measure(Pair(), tmp_path, family="xcup").to_dict()
     store, products = result["modules"]["store"], result["modules"]["products"]
     assert (store["ff"], store["dsp"], store["bram"]) == (18, 0, 1)
     assert (products["dsp"], products["bram"]) == (1, 0)
@@ -126,7 +126,7 @@ def test_each_module_is_counted_in_another_family(tmp_path):
 
 
 def test_unit_of_the_machine(tmp_path):
-    result = measure(Gelu(preset("tiny")), tmp_path)
+    result = measure(Gelu(preset("tiny")), tmp_path).total
     assert result["dsp"] == 2, "the factor in front and the table's slope"
     assert result["bram"] == 1
     assert 50 < result["lut"] < 1000
@@ -254,11 +254,10 @@ def test_unknown_names_are_refused_before_anything_is_written(tmp_path):
 
 
 def test_table_shows_every_module():
-    cost = {"lut": 1234, "ff": 2, "dsp": 3, "bram": 4, "family": "ecp5"}
-    limits = family("ecp5").limits
-    result = {"preset": "tiny", **cost, "modules": {"array": cost}, "device": {"name": "LFE5U-85F", **limits}}
+    modules = {"array": {"lut": 1234, "ff": 2, "dsp": 3, "bram": 4}}
+    cost = SynthesisCost(family=family("ecp5"), modules=modules, memories=[], seconds=0.0)
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(synth_table(result))
+    console.print(synth_table("tiny", cost))
     text = console.export_text()
     assert all(word in text for word in ("array", "1,234", "83,640", "total"))
 
