@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from common.progress import Progress, silent
 from hw.config import AcceleratorConfig, preset
@@ -19,7 +18,7 @@ from sw.run.target import Target
 ELEMENTS = (2, 4, 8, 16)
 
 
-def machine(elements: int) -> AcceleratorConfig:
+def narrowed_edge(elements: int) -> AcceleratorConfig:
     """Preset ``edge`` with fewer elements, and with what depends on them."""
     return replace(
         preset("edge"),
@@ -31,7 +30,17 @@ def machine(elements: int) -> AcceleratorConfig:
     )
 
 
-def measure(model: str = "nano", *, on_progress: Progress = silent) -> list[dict[str, Any]]:
+@dataclass(frozen=True, kw_only=True)
+class AttentionTraffic:
+    """Words that the broadcast side reads in all cycles of attention, with so many ``elements`` (held queries)."""
+
+    elements: int
+    words: int
+    cycles: int
+    words_per_cycle: float
+
+
+def measure_attention(model: str = "nano", *, on_progress: Progress = silent) -> list[AttentionTraffic]:
     """Words that the broadcast side reads in a cycle of attention, for each P (simulated).
 
     Every beat of the array reads one word from the scratchpad's broadcast port, so words are cycles with a beat.
@@ -40,12 +49,12 @@ def measure(model: str = "nano", *, on_progress: Progress = silent) -> list[dict
     entries = []
     for number, elements in enumerate(ELEMENTS):
         on_progress("attention", number / len(ELEMENTS), f"P = {elements}")
-        config = machine(elements)
+        config = narrowed_edge(elements)
         program = compile_model(quantised, config)
         frame = Frame(task=0, image=scene_picture(program.model).image)
         result = run_machine(program, [frame], simulator=machine_simulator(config))[0]
         owned = sum(result.causes[command.index] for command in program.commands if command.op == "ATTENTION")
         words, cycles = int(owned[CycleCause.BUSY]), int(owned.sum())
-        entries.append({"elements": elements, "words": words, "cycles": cycles, "words_per_cycle": words / cycles})
+        entries.append(AttentionTraffic(elements=elements, words=words, cycles=cycles, words_per_cycle=words / cycles))
     on_progress("attention", 1.0, "")
     return entries

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from common.progress import Progress, silent
@@ -47,47 +47,90 @@ CASES = (
 dense geometry that nothing was tuned on."""
 
 
-def measure(case: Case, *, on_progress: Progress = silent) -> list[dict[str, Any]]:
+@dataclass(frozen=True, kw_only=True)
+class KindCycles:
+    """Cycles and work of one kind of command in a frame, and the causes of these cycles."""
+
+    cycles: int
+    macs: int
+    mac_utilisation: float
+    causes: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredFrame:
+    """A frame's numbers; ``expert_load`` are the tokens of each expert by layer.
+
+    All cycles are simulated but ``bound_cycles`` and ``ideal_cycles`` (computed) and ``predicted_cycles``.
+    """
+
+    preset: str
+    memory_bytes_per_cycle: int
+    read_latency: int
+    model: str
+    weights: str
+    routing: str
+    task: str
+    cycles: int
+    bound_cycles: int
+    over_bound: float
+    ideal_cycles: int
+    macs: int
+    mac_utilisation: float
+    dram_bytes: int
+    expert_load: dict[int, list[int]]
+    bit_exact: bool
+    elements_compared: int
+    sim_cycles_per_s: float
+    predicted_cycles: int
+    kinds: dict[str, KindCycles]
+
+    def to_dict(self) -> dict[str, Any]:
+        """An entry of ``frames`` in bench.json."""
+        return asdict(self) | {"expert_load": by_layer_name(self.expert_load)}
+
+    @classmethod
+    def of(cls, prepared: Prepared, outcome: FrameOutcome) -> MeasuredFrame:
+        """The numbers of a frame that was run."""
+        program, result = prepared.program, outcome.result
+        config = program.config
+        return cls(
+            preset=config.name,
+            memory_bytes_per_cycle=config.memory_bytes,
+            read_latency=MemorySettings().read_latency,
+            model=program.model.name,
+            weights=prepared.checkpoint.weights,
+            routing=prepared.routing,
+            task=outcome.task,
+            cycles=result.cycles,
+            bound_cycles=outcome.bound_cycles,
+            over_bound=result.cycles / outcome.bound_cycles,
+            ideal_cycles=outcome.work.ideal_cycles,
+            macs=outcome.work.macs,
+            mac_utilisation=outcome.mac_utilisation,
+            dram_bytes=result.counters["read_bytes"] + result.counters["write_bytes"],
+            expert_load=outcome.load(),
+            bit_exact=outcome.bit_exact,
+            elements_compared=outcome.verdict.elements_compared,
+            sim_cycles_per_s=outcome.cycles_per_second,
+            predicted_cycles=outcome.predicted_cycles,
+            kinds={
+                share.kind: KindCycles(
+                    cycles=share.cycles,
+                    macs=share.macs,
+                    mac_utilisation=share.macs / (max(1, share.cycles) * config.elements * config.lanes),
+                    causes=named(share.causes),
+                )
+                for share in grouped(outcome.shares(), "kind")
+            },
+        )
+
+
+def measure_frames(case: Case, *, on_progress: Progress = silent) -> list[MeasuredFrame]:
     """One frame a task, back to back on one machine, verified."""
     prepared = prepare(case.target, on_progress=on_progress)
     model = prepared.program.model
     # Without experts every task but its head is the same.
     tasks = range(len(model.tasks)) if model.expert_layers else range(1)
     result = execute.execute(prepared, [scene_picture(model)], list(tasks), on_progress=on_progress)
-    return [entry(prepared, outcome) for outcome in result.frames]
-
-
-def entry(prepared: Prepared, outcome: FrameOutcome) -> dict[str, Any]:
-    """A frame's numbers; all cycles are simulated but ``bound_cycles`` (computed) and ``predicted_cycles``."""
-    program, result = prepared.program, outcome.result
-    kinds = grouped(outcome.shares(), "kind")
-    return {
-        "preset": program.config.name,
-        "memory_bytes_per_cycle": program.config.memory_bytes,
-        "read_latency": MemorySettings().read_latency,
-        "model": program.model.name,
-        "weights": prepared.checkpoint.weights,
-        "routing": prepared.routing,
-        "task": outcome.task,
-        "cycles": result.cycles,
-        "bound_cycles": outcome.bound_cycles,
-        "over_bound": result.cycles / outcome.bound_cycles,
-        "ideal_cycles": outcome.work.ideal_cycles,
-        "macs": outcome.work.macs,
-        "mac_utilisation": outcome.mac_utilisation,
-        "dram_bytes": result.counters["read_bytes"] + result.counters["write_bytes"],
-        "expert_load": by_layer_name(outcome.load()),
-        "bit_exact": outcome.bit_exact,
-        "elements_compared": outcome.verdict.elements_compared,
-        "sim_cycles_per_s": outcome.cycles_per_second,
-        "predicted_cycles": outcome.predicted_cycles,
-        "kinds": {
-            share.kind: {
-                "cycles": share.cycles,
-                "macs": share.macs,
-                "mac_utilisation": share.macs / (max(1, share.cycles) * program.config.elements * program.config.lanes),
-                "causes": named(share.causes),
-            }
-            for share in kinds
-        },
-    }
+    return [MeasuredFrame.of(prepared, outcome) for outcome in result.frames]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 import torch
 
@@ -14,7 +14,17 @@ from sw.run.prepare import Prepared
 RUNS = 5
 
 
-def measure(prepared: Prepared) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class HostSpeed:
+    """Milliseconds of a frame in PyTorch ``torch`` with so many ``threads``."""
+
+    model: str
+    milliseconds: float
+    threads: int
+    torch: str
+
+
+def measure_host(prepared: Prepared) -> HostSpeed:
     """Milliseconds of the float model for one frame of the first task: median of some runs after a first one."""
     model = prepared.checkpoint.model
     image = torch.from_numpy(scene_picture(prepared.program.model).image[None])
@@ -24,9 +34,9 @@ def measure(prepared: Prepared) -> dict[str, Any]:
             start = time.perf_counter()
             model(image, 0)
             seconds.append(time.perf_counter() - start)
-    return {
-        "model": prepared.program.model.name,
-        "milliseconds": 1000 * median(seconds[1:]),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
+    return HostSpeed(
+        model=prepared.program.model.name,
+        milliseconds=1000 * median(seconds[1:]),
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+    )

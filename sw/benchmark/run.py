@@ -7,15 +7,19 @@ verified against the golden model as they are measured.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from common.files import write_json, write_text
 from common.progress import Progress, silent
 from common.tools import git_id, tool_versions
-from sw.benchmark import attention, frames, host, simulators, switching
-from sw.benchmark.frames import CASES, Case
+from sw.benchmark.attention import AttentionTraffic, measure_attention
+from sw.benchmark.frames import CASES, Case, MeasuredFrame, measure_frames
+from sw.benchmark.host import HostSpeed, measure_host
 from sw.benchmark.quoted import QUOTED
+from sw.benchmark.simulators import ROUNDS, SimulationSpeeds, measure_simulators
+from sw.benchmark.switching import TaskSwitch, measure_switching
 from sw.benchmark.tables import to_markdown
 from sw.run.prepare import prepare
 from sw.run.target import Target
@@ -24,13 +28,57 @@ SPEED_MODEL = "nano"
 """Whose frame the simulators run, when no model was asked for."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """Everything that was measured.
+
+    Parameters
+    ----------
+    frames:
+        Frames of every case and task.
+    simulation, host:
+        Speeds of the simulators and of PyTorch.
+    attention, task_switch:
+        Traffic of attention and price of changing the task; None after a quick run.
+    tool_versions, git:
+        Tools and sources that it was made with.
+    """
+
+    frames: list[MeasuredFrame]
+    simulation: SimulationSpeeds
+    host: HostSpeed
+    attention: list[AttentionTraffic] | None
+    task_switch: TaskSwitch | None
+    tool_versions: dict[str, str]
+    git: str
+
+    @property
+    def bit_exact(self) -> bool:
+        """Whether every frame was."""
+        return all(frame.bit_exact for frame in self.frames)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Content of ``bench.json``."""
+        result: dict[str, Any] = {
+            "frames": [frame.to_dict() for frame in self.frames],
+            "simulation": asdict(self.simulation),
+            "host": asdict(self.host),
+            "quoted": list(QUOTED),
+        }
+        if self.attention is not None:
+            result["attention"] = [asdict(entry) for entry in self.attention]
+        if self.task_switch is not None:
+            result["task_switch"] = asdict(self.task_switch)
+        return {**result, "tool_versions": self.tool_versions, "git": self.git}
+
+
 def run_bench(
     out: Path = Path("build/bench"),
     quick: bool = False,
     on_progress: Progress = silent,
     *,
     cases: Sequence[Case] = CASES,
-) -> dict[str, Any]:
+) -> Benchmark:
     """Measure every case, the simulators, attention's traffic and the change of tasks.
 
     Parameters
@@ -44,12 +92,6 @@ def run_bench(
     cases:
         Models and machines; the simulators run the first one's machine.
 
-    Returns
-    -------
-    dict
-        Content of ``bench.json``: ``frames``, one a case and task; ``simulation``, speeds in cycles/s; ``host``;
-        ``attention`` and ``task_switch`` (unless ``quick``); ``quoted``.
-
     Raises
     ------
     ValueError
@@ -61,25 +103,24 @@ def run_bench(
     """
     small = SPEED_MODEL if cases is CASES else cases[0].model
     cases = cases[:1] if quick else cases
-    measured: list[dict[str, Any]] = []
+    measured: list[MeasuredFrame] = []
     for number, case in enumerate(cases):
         on_progress("frames", number / len(cases), str(case))
-        measured += frames.measure(case)
+        measured += measure_frames(case)
     on_progress("frames", 1.0, "")
     first = prepare(cases[0].target)
     # A frame of the paper's geometry takes the stock build minutes; a speed needs no more than the small model's.
     subject = prepare(Target(model=small, preset=cases[0].preset)) if small != cases[0].model else first
-    result: dict[str, Any] = {
-        "frames": measured,
-        "simulation": simulators.measure(subject, rounds=1 if quick else simulators.ROUNDS, on_progress=on_progress),
-        "host": host.measure(first),
-        "quoted": list(QUOTED),
-    }
-    if not quick:
-        result["attention"] = attention.measure(on_progress=on_progress)
-        result["task_switch"] = switching.measure()
-    result |= {"tool_versions": tool_versions(), "git": git_id()}
-    out = Path(out)
-    write_json(out / "bench.json", result)
-    write_text(out / "bench.md", to_markdown(result))
+    result = Benchmark(
+        frames=measured,
+        simulation=measure_simulators(subject, rounds=1 if quick else ROUNDS, on_progress=on_progress),
+        host=measure_host(first),
+        attention=None if quick else measure_attention(on_progress=on_progress),
+        task_switch=None if quick else measure_switching(),
+        tool_versions=tool_versions(),
+        git=git_id(),
+    )
+    out, data = Path(out), result.to_dict()
+    write_json(out / "bench.json", data)
+    write_text(out / "bench.md", to_markdown(data))
     return result

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 from common.progress import Progress, silent
 from sim.machine.amaranth_machine import cycles_per_second
@@ -21,7 +21,36 @@ AMARANTH_CYCLES = 400
 """Cycles on Amaranth's simulator: enough to be past the start, little enough to wait for."""
 
 
-def measure(prepared: Prepared, *, rounds: int = ROUNDS, on_progress: Progress = silent) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class SimulationSpeeds:
+    """Speeds of the simulators on one frame.
+
+    Parameters
+    ----------
+    preset, model:
+        Machine and model of the frame.
+    rounds:
+        Alternating runs of the fast and of the stock build.
+    fast, stock, amaranth:
+        Cycles per second: medians of the runs; Amaranth's simulator runs once.
+    ratio, ratio_amaranth:
+        Speed of the fast build over the stock build's and over Amaranth's simulator's.
+    runs:
+        Cycles per second of each run, by build.
+    """
+
+    preset: str
+    model: str
+    rounds: int
+    fast: float
+    stock: float
+    amaranth: float
+    ratio: float
+    ratio_amaranth: float
+    runs: dict[str, list[float]]
+
+
+def measure_simulators(prepared: Prepared, *, rounds: int = ROUNDS, on_progress: Progress = silent) -> SimulationSpeeds:
     """Cycles a second of each simulator, in turns on the same frame: medians, and ratios to the stock build.
 
     The stock build has every signal public, as cocotb's own runner builds it, and no waves; RTL, test bench and traces
@@ -42,16 +71,16 @@ def measure(prepared: Prepared, *, rounds: int = ROUNDS, on_progress: Progress =
     on_progress("simulation speed", 0.95, "Amaranth's simulator")
     amaranth = cycles_per_second(prepared.program, frame, AMARANTH_CYCLES)
     on_progress("simulation speed", 1.0, "")
-    return {
-        "preset": prepared.config.name,
-        "model": prepared.program.model.name,
-        "rounds": rounds,
+    return SimulationSpeeds(
+        preset=prepared.config.name,
+        model=prepared.program.model.name,
+        rounds=rounds,
         **medians,
-        "amaranth": amaranth,
-        "ratio": medians["fast"] / medians["stock"],
-        "ratio_amaranth": medians["fast"] / amaranth,
-        "runs": speeds,
-    }
+        amaranth=amaranth,
+        ratio=medians["fast"] / medians["stock"],
+        ratio_amaranth=medians["fast"] / amaranth,
+        runs=speeds,
+    )
 
 
 def _stock(prepared: Prepared, on_progress: Progress) -> Simulator:

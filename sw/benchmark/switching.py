@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from sim.machine.frames import Frame
 from sim.machine.run import run_machine
@@ -12,7 +12,17 @@ from sw.run.profile import machine_simulator
 from sw.run.target import Target
 
 
-def measure(model: str = "nano", preset: str = "edge") -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class TaskSwitch:
+    """Cycles and bytes that a frame takes more because another task ran before it."""
+
+    preset: str
+    model: str
+    extra_cycles: int
+    extra_bytes: int
+
+
+def measure_switching(model: str = "nano", preset: str = "edge") -> TaskSwitch:
     """Cycles and bytes of task B after task A, less those of task B first (simulated); and of A again after B."""
     prepared = prepare(Target(model=model, preset=preset))
     program = prepared.program
@@ -26,9 +36,9 @@ def measure(model: str = "nano", preset: str = "edge") -> dict[str, Any]:
     alone, switched = run(1)[0], run(0, 1, 0)
     back = [after - before for after, before in zip(switched[2], switched[0], strict=True)]
     there = [after - before for after, before in zip(switched[1], alone, strict=True)]
-    return {
-        "preset": preset,
-        "model": program.model.name,
-        "extra_cycles": max(there[0], back[0]),
-        "extra_bytes": max(there[1], back[1]),
-    }
+    return TaskSwitch(
+        preset=preset,
+        model=program.model.name,
+        extra_cycles=max(there[0], back[0]),
+        extra_bytes=max(there[1], back[1]),
+    )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Lines of one table."""
     head = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     return [*head, *("| " + " | ".join(row) + " |" for row in rows)]
@@ -38,7 +38,11 @@ def _frames(frames: Sequence[Mapping[str, Any]]) -> list[str]:
                 "yes" if frame["bit_exact"] else "**no**",
             ]
         )
-    return ["Frames (cycles simulated, bound computed, prediction against simulated):", "", *table(columns, rows)]
+    return [
+        "Frames (cycles simulated, bound computed, prediction against simulated):",
+        "",
+        *markdown_table(columns, rows),
+    ]
 
 
 def _kinds(frames: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -55,7 +59,7 @@ def _kinds(frames: Sequence[Mapping[str, Any]]) -> list[str]:
             cells.append(f"{part['cycles']:,} ({part['mac_utilisation']:.0%})" if part else "-")
         rows.append([kind, *cells])
     columns = ["cycles (MAC utilisation)", *(f"{preset}, {model}" for preset, model in shown)]
-    return ["Where the cycles go (simulated):", "", *table(columns, rows)]
+    return ["Where the cycles go (simulated):", "", *markdown_table(columns, rows)]
 
 
 def _simulation(result: Mapping[str, Any]) -> list[str]:
@@ -68,7 +72,7 @@ def _simulation(result: Mapping[str, Any]) -> list[str]:
     title = (
         f"Simulation of {speed['model']} on {speed['preset']}, medians of {speed['rounds']} alternating runs (host):"
     )
-    lines = [title, "", *table(["simulator", "cycles/s", "x stock"], rows)]
+    lines = [title, "", *markdown_table(["simulator", "cycles/s", "x stock"], rows)]
     if host:
         lines += [
             "",
@@ -87,7 +91,7 @@ def _attention(result: Mapping[str, Any]) -> list[str]:
     return [
         "Attention's broadcast traffic by held queries P (simulated):",
         "",
-        *table(columns, rows),
+        *markdown_table(columns, rows),
         "",
         f"Change of task: {switch['extra_cycles']} extra cycles, {switch['extra_bytes']} extra bytes (simulated).",
     ]
@@ -110,4 +114,4 @@ def _quoted(result: Mapping[str, Any]) -> list[str]:
     ours = ["Tessera, edge", "none: simulated, at 300 MHz it would be", "W8 A8", f"{milliseconds:.2f} ms"]
     rows.append([*ours, f"{frame['mac_utilisation']:.1%}", "simulated"])
     columns = ["system", "board, clock", "precision", "M3ViT-Tiny frame", "MAC utilisation", ""]
-    return ["Beside published systems:", "", *table(columns, rows)]
+    return ["Beside published systems:", "", *markdown_table(columns, rows)]

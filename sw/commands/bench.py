@@ -44,25 +44,25 @@ def command(
         result = run_bench(out, quick, display, cases=cases)
     rows = [
         (
-            f"{frame['preset']}, {frame['model']}, {frame['task']}"
-            + (f", {frame['routing']}" if frame["routing"] not in ("model", "none") else ""),
-            verdict(frame["bit_exact"]),
-            f"{frame['cycles']:,}",
-            f"{frame['over_bound']:.3f}",
-            f"{frame['mac_utilisation']:.1%}",
-            f"{frame['predicted_cycles'] / frame['cycles'] - 1:+.1%}",
+            f"{frame.preset}, {frame.model}, {frame.task}"
+            + (f", {frame.routing}" if frame.routing not in ("model", "none") else ""),
+            verdict(frame.bit_exact),
+            f"{frame.cycles:,}",
+            f"{frame.over_bound:.3f}",
+            f"{frame.mac_utilisation:.1%}",
+            f"{frame.predicted_cycles / frame.cycles - 1:+.1%}",
         )
-        for frame in result["frames"]
+        for frame in result.frames
     ]
     columns = ["", "bit-exact", "cycles (simulated)", "x bound", "MAC utilisation (simulated)", "predicted"]
     table("One frame a task", columns, rows)
-    speed = result["simulation"]
+    speed = result.simulation
     console.print(
-        f"Simulation of {speed['model']} on {speed['preset']}: {speed['fast']:,.0f} cycles/s, {speed['ratio']:.1f} x "
-        f"cocotb's stock build ({speed['stock']:,.0f}), {speed['ratio_amaranth']:,.0f} x Amaranth's simulator "
-        f"({speed['amaranth']:,.0f}); PyTorch here: {result['host']['milliseconds']:.0f} ms a frame",
+        f"Simulation of {speed.model} on {speed.preset}: {speed.fast:,.0f} cycles/s, {speed.ratio:.1f} x "
+        f"cocotb's stock build ({speed.stock:,.0f}), {speed.ratio_amaranth:,.0f} x Amaranth's simulator "
+        f"({speed.amaranth:,.0f}); PyTorch here: {result.host.milliseconds:.0f} ms a frame",
         soft_wrap=True,
     )
     console.print(f"Numbers: {out / 'bench.json'}, {out / 'bench.md'}", soft_wrap=True)
-    if not all(frame["bit_exact"] for frame in result["frames"]):
+    if not result.bit_exact:
         raise typer.Exit(VERDICT_FAILED)

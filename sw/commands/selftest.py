@@ -25,14 +25,14 @@ def command(preset: options.Preset = "tiny", out: options.Out = Path("build/self
 
     with Display() as display:
         result = run_selftest(preset, out, display)
-    clean = result["clean"]
-    console.print(f"without a fault: {verdict(clean['passed'])}, {clean['elements_compared']:,} elements compared")
+    clean = result.clean
+    console.print(f"without a fault: {verdict(clean.passed)}, {clean.elements_compared:,} elements compared")
     rows = []
-    for fault in result["faults"]:
+    for fault in result.faults:
         # The verifier's counts say nothing about a fault; the first difference says where it is.
-        rows.append((fault["kind"], verdict(fault["passed"]), fault["verdict"], escape(fault["reported"]["place"])))
-    title = f"{result['caught']} of {result['total']} faults caught and placed on {preset}"
+        rows.append((fault.fault.kind, verdict(fault.passed), fault.verdict, escape(fault.place)))
+    title = f"{result.caught} of {result.total} faults caught and placed on {preset}"
     table(title, ["fault", "good", "verdict", "reported at"], rows, texts=4)
     console.print(f"Numbers: {out / 'selftest.json'}", soft_wrap=True)
-    if not result["passed"]:
+    if not result.passed:
         raise typer.Exit(VERDICT_FAILED)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +33,153 @@ from sw.verifier.verify import verify
 NOWHERE = Place()
 
 
-def run_clean(subject: Subject, simulator: Simulator) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class CleanRun:
+    """Both tasks without a fault: whether they were bit-exact, what was compared, and the verdicts in words."""
+
+    passed: bool
+    tensors_compared: int
+    elements_compared: int
+    text: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaultOutcome:
+    """What became of a fault.
+
+    Parameters
+    ----------
+    fault:
+        What was injected, and where it was expected.
+    reported:
+        Where it was reported; ``NOWHERE`` if it was missed.
+    text, place:
+        The whole report, and the part of it that says where.
+    recovered:
+        Whether the next frame was bit-exact; None if none ran.
+    seconds:
+        Time that it took.
+    """
+
+    fault: Fault
+    reported: Place
+    text: str
+    place: str
+    recovered: bool | None
+    seconds: float
+
+    @property
+    def caught(self) -> bool:
+        """Whether anything was reported."""
+        return self.reported != NOWHERE
+
+    @property
+    def placed(self) -> bool:
+        """Whether the report says where the fault is."""
+        return self.caught and self.fault.expected.agrees(self.reported)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the fault was caught and placed, and left nothing behind."""
+        return self.placed and self.recovered is not False
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in words."""
+        if not self.caught:
+            return "missed"
+        words = "caught and placed" if self.placed else "caught, but placed wrongly"
+        if self.recovered is None:
+            return words
+        return f"{words}; {'bit-exact again' if self.recovered else 'but the next frame was wrong'}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-compatible form."""
+        return {
+            "kind": self.fault.kind,
+            "injected": self.fault.injected,
+            "expected": self.fault.expected.to_dict(),
+            "reported": {**self.reported.to_dict(), "text": self.text, "place": self.place},
+            "caught": self.caught,
+            "placed": self.placed,
+            "recovered": self.recovered,
+            "passed": self.passed,
+            "verdict": self.verdict,
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelftestReport:
+    """What the self-test found.
+
+    Parameters
+    ----------
+    preset:
+        Name of the machine.
+    clean:
+        The run without a fault.
+    faults:
+        Outcomes, one for each fault that was tried.
+    total:
+        Faults that there are to try.
+    seconds:
+        Time that it took.
+    tool_versions, git:
+        Tools and sources that it was made with.
+    """
+
+    preset: str
+    clean: CleanRun
+    faults: list[FaultOutcome]
+    total: int
+    seconds: float
+    tool_versions: dict[str, str]
+    git: str
+
+    @property
+    def caught(self) -> int:
+        """Faults that passed."""
+        return sum(fault.passed for fault in self.faults)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the clean run and every fault passed."""
+        return self.clean.passed and self.caught == self.total
+
+    def to_dict(self) -> dict[str, Any]:
+        """Content of ``selftest.json``."""
+        return {
+            "preset": self.preset,
+            "model": MODEL.to_dict(),
+            "seed": SEED,
+            "passed": self.passed,
+            "caught": self.caught,
+            "total": self.total,
+            "clean": asdict(self.clean),
+            "faults": [fault.to_dict() for fault in self.faults],
+            "seconds": self.seconds,
+            "tool_versions": self.tool_versions,
+            "git": self.git,
+        }
+
+
+def run_clean(subject: Subject, simulator: Simulator) -> CleanRun:
     """Run both tasks without a fault and keep the first frame as the reference of cycles; returns the verdicts."""
     frames = [Frame(task=task, image=subject.image) for task in (subject.task, subject.other_task)]
     results = run_machine(subject.program, frames, simulator=simulator)
     subject.clean = results[0]
     verdicts = [verify(subject.program, subject.golden(result.task), result.traces, result.task) for result in results]
-    return {
-        "passed": all(v.passed for v in verdicts) and all(r.error == ErrorCode.NONE for r in results),
-        "tensors_compared": sum(verdict.tensors_compared for verdict in verdicts),
-        "elements_compared": sum(verdict.elements_compared for verdict in verdicts),
-        "text": [str(verdict) for verdict in verdicts],
-    }
+    return CleanRun(
+        passed=all(v.passed for v in verdicts) and all(r.error == ErrorCode.NONE for r in results),
+        tensors_compared=sum(verdict.tensors_compared for verdict in verdicts),
+        elements_compared=sum(verdict.elements_compared for verdict in verdicts),
+        text=[str(verdict) for verdict in verdicts],
+    )
 
 
-def try_fault(subject: Subject, fault: Fault, simulator: Simulator) -> dict[str, Any]:
-    """Run a frame with a fault and one without on the same machine; returns what was expected and what was reported."""
+def try_fault(subject: Subject, fault: Fault, simulator: Simulator) -> FaultOutcome:
+    """Run a frame with a fault and one without on the same machine."""
     began = time.perf_counter()
     broken = Frame(
         task=subject.task,
@@ -83,30 +215,14 @@ def try_fault(subject: Subject, fault: Fault, simulator: Simulator) -> dict[str,
             text = str(verdict)
         after = verify(subject.program, subject.golden(subject.other_task), second.traces, subject.other_task)
         recovered = second.error == ErrorCode.NONE and after.passed
-    caught = reported != NOWHERE
-    placed = caught and fault.expected.agrees(reported)
-    return {
-        "kind": fault.kind,
-        "injected": fault.injected,
-        "expected": fault.expected.to_dict(),
-        "reported": {**reported.to_dict(), "text": text, "place": str(first_mismatch or text)},
-        "caught": caught,
-        "placed": placed,
-        "recovered": recovered,
-        "passed": caught and placed and recovered is not False,
-        "verdict": _verdict(caught, placed, recovered),
-        "seconds": round(time.perf_counter() - began, 2),
-    }
-
-
-def _verdict(caught: bool, placed: bool, recovered: bool | None) -> str:
-    """A fault's outcome in words."""
-    if not caught:
-        return "missed"
-    words = "caught and placed" if placed else "caught, but placed wrongly"
-    if recovered is None:
-        return words
-    return f"{words}; {'bit-exact again' if recovered else 'but the next frame was wrong'}"
+    return FaultOutcome(
+        fault=fault,
+        reported=reported,
+        text=text,
+        place=str(first_mismatch or text),
+        recovered=recovered,
+        seconds=round(time.perf_counter() - began, 2),
+    )
 
 
 def run_selftest(
@@ -115,7 +231,7 @@ def run_selftest(
     on_progress: Progress = silent,
     *,
     kinds: Sequence[Callable[[Subject], Fault]] = KINDS,
-) -> dict[str, Any]:
+) -> SelftestReport:
     """Inject every kind of fault and require each to be caught and placed.
 
     Parameters
@@ -128,12 +244,6 @@ def run_selftest(
         Called with stage, fraction and detail.
     kinds:
         Functions that make the faults.
-
-    Returns
-    -------
-    dict
-        Content of ``selftest.json``: ``passed``, ``caught`` and ``total``, the ``clean`` run's verdict and for each
-        fault what was injected, where it was expected and reported, the verdict and the seconds it took.
 
     Raises
     ------
@@ -151,25 +261,20 @@ def run_selftest(
     on_progress("build", 1.0, "")
     subject = Subject(config)
     clean = run_clean(subject, simulator)
-    faults: list[dict[str, Any]] = []
-    for number, make in enumerate(kinds if clean["passed"] else ()):
+    faults: list[FaultOutcome] = []
+    for number, make in enumerate(kinds if clean.passed else ()):
         fault = make(subject)
         on_progress("faults", number / len(kinds), fault.kind)
         faults.append(try_fault(subject, fault, simulator))
     on_progress("faults", 1.0, "")
-    passed = sum(fault["passed"] for fault in faults)
-    result = {
-        "preset": preset,
-        "model": MODEL.to_dict(),
-        "seed": SEED,
-        "passed": clean["passed"] and passed == len(kinds),
-        "caught": passed,
-        "total": len(kinds),
-        "clean": clean,
-        "faults": faults,
-        "seconds": round(time.perf_counter() - began, 1),
-        "tool_versions": tool_versions(),
-        "git": git_id(),
-    }
-    write_json(Path(out) / "selftest.json", result)
-    return result
+    report = SelftestReport(
+        preset=preset,
+        clean=clean,
+        faults=faults,
+        total=len(kinds),
+        seconds=round(time.perf_counter() - began, 1),
+        tool_versions=tool_versions(),
+        git=git_id(),
+    )
+    write_json(Path(out) / "selftest.json", report.to_dict())
+    return report

@@ -10,8 +10,10 @@ import pytest
 from golden.config import layer_name
 from golden.integer.model import IntegerModel
 from hw.config import preset
-from sw.benchmark import attention, frames, host, run, simulators, switching
-from sw.benchmark.frames import Case
+from sw.benchmark import attention, run, simulators
+from sw.benchmark.frames import Case, measure_frames
+from sw.benchmark.host import measure_host
+from sw.benchmark.switching import measure_switching
 from sw.cycles import bound
 from sw.run.prepare import prepare
 from tests.helpers.small_checkpoints import save_small
@@ -25,7 +27,7 @@ def case(tmp_path_factory):
 
 @pytest.mark.soak
 def test_one_run_measures_everything(case, tmp_path):
-    result = run.run_testbench(tmp_path, quick=True, cases=[case])
+    result = run.run_bench(tmp_path, quick=True, cases=[case]).to_dict()
     assert json.loads((tmp_path / "bench.json").read_text()) == result
     model = prepare(case.target).program.model
     assert [frame["task"] for frame in result["frames"]] == [task.name for task in model.tasks]
@@ -53,7 +55,7 @@ def test_a_wrong_frame_is_not_bit_exact(case, monkeypatch):
         return tensors
 
     monkeypatch.setattr(IntegerModel, "run", wrong)
-    assert not any(entry["bit_exact"] for entry in frames.measure(case))
+    assert not any(frame.bit_exact for frame in measure_frames(case))
 
 
 def evenly(load):
@@ -63,11 +65,10 @@ def evenly(load):
 
 def test_the_bound_is_that_of_the_loads_that_were_measured(case):
     program = prepare(case.target).program
-    for task, frame in enumerate(frames.measure(case)):
-        assert list(frame["expert_load"]) == [layer_name(layer) for layer in program.model.expert_layers]
-        load = dict(zip(program.model.expert_layers, frame["expert_load"].values(), strict=True))
-        assert frame["bound_cycles"] == bound.bound(program, task, load)
-        assert frame["bound_cycles"] != bound.bound(program, task, evenly(load))
+    for task, frame in enumerate(measure_frames(case)):
+        assert list(frame.to_dict()["expert_load"]) == [layer_name(layer) for layer in program.model.expert_layers]
+        assert frame.bound_cycles == bound.bound(program, task, frame.expert_load)
+        assert frame.bound_cycles != bound.bound(program, task, evenly(frame.expert_load))
 
 
 def test_the_bound_counts_bytes_where_they_are_more(case):
@@ -85,15 +86,15 @@ def test_the_bound_counts_bytes_where_they_are_more(case):
 
 
 def test_changing_the_task_is_free(case):
-    cost = switching.measure(case.model, case.preset)
-    assert (cost["extra_cycles"], cost["extra_bytes"]) == (0, 0)
+    cost = measure_switching(case.model, case.preset)
+    assert (cost.extra_cycles, cost.extra_bytes) == (0, 0)
 
 
 def test_machines_of_the_attention_measurement():
-    assert [attention.machine(elements).elements for elements in attention.ELEMENTS] == list(attention.ELEMENTS)
-    assert attention.machine(16).lanes == preset("edge").lanes
+    assert [attention.narrowed_edge(elements).elements for elements in attention.ELEMENTS] == list(attention.ELEMENTS)
+    assert attention.narrowed_edge(16).lanes == preset("edge").lanes
 
 
 def test_host_and_rounds(case):
-    assert host.measure(prepare(case.target))["threads"] >= 1
+    assert measure_host(prepare(case.target)).threads >= 1
     assert simulators.ROUNDS >= 3

@@ -36,7 +36,7 @@ def unrepaired(subject):
 @pytest.mark.slow
 def test_every_fault_is_caught_and_placed(tmp_path):
     stages = []
-    result = run_selftest("tiny", tmp_path, lambda stage, fraction, detail: stages.append((stage, fraction)))
+    result = run_selftest("tiny", tmp_path, lambda stage, fraction, detail: stages.append((stage, fraction))).to_dict()
     bad = [fault for fault in result["faults"] if not fault["passed"]]
     assert not bad and result["passed"] and result["clean"]["passed"]
     assert result["caught"] == result["total"] == len(KINDS) >= 8
@@ -54,7 +54,7 @@ def test_every_fault_is_caught_and_placed(tmp_path):
     ],
 )
 def test_a_missed_misplaced_or_lasting_fault_fails(tmp_path, make, verdict):
-    result = run_selftest("tiny", tmp_path, kinds=[make])
+    result = run_selftest("tiny", tmp_path, kinds=[make]).to_dict()
     assert result["clean"]["passed"] and not result["passed"] and result["caught"] == 0
     assert result["faults"][0]["verdict"] == verdict
 
