@@ -64,7 +64,7 @@ class Checkpoint:
         return self.model.config
 
 
-def tool_versions() -> dict[str, str]:
+def training_tools() -> dict[str, str]:
     """Versions of Python and PyTorch, recorded because training is reproducible only for equal ones."""
     return {"python": platform.python_version(), "torch": str(torch.__version__)}
 
@@ -84,7 +84,7 @@ def save(path: str | Path, checkpoint: Checkpoint, *, half: bool = False) -> Non
         "source": checkpoint.source,
         "routing": checkpoint.routing,
         "metrics": json.dumps(dict(checkpoint.metrics)),
-        "tools": json.dumps(dict(checkpoint.tools) or tool_versions()),
+        "tools": json.dumps(dict(checkpoint.tools) or training_tools()),
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.model.state_dict().items()}
     if half:

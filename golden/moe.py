@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from golden.config import ModelConfig
 
 
-class Gate(nn.Module):
+class RouterGate(nn.Module):
     """The matrix of one router; kept a module so that parameters are called ``gate.{t}.w_gate`` as in M3ViT."""
 
     def __init__(self, inputs: int, experts: int) -> None:
@@ -84,9 +84,9 @@ class ExpertMlp(nn.Module):
         self.balance = torch.zeros(())
         self.experts = Experts(config)
         if config.router == "multi_gate":
-            self.gate: nn.Module = nn.ModuleList(Gate(config.dim, config.experts) for _ in config.tasks)
+            self.gate: nn.Module = nn.ModuleList(RouterGate(config.dim, config.experts) for _ in config.tasks)
         else:
-            self.gate = Gate(config.dim + config.task_embedding, config.experts)
+            self.gate = RouterGate(config.dim + config.task_embedding, config.experts)
 
     def gate_logits(self, x: Tensor, task: int, embedding: Tensor | None) -> Tensor:
         """Logits (..., experts) of tokens ``x`` (..., D) under one task's route."""

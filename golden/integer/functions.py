@@ -251,15 +251,15 @@ def gate(scores: ArrayLike, top_k: int, numerics: Numerics) -> Routing:
     return Routing(indices, np.minimum(weights, numerics.gate_weight.maximum))
 
 
-class Queue(NamedTuple):
+class ExpertQueue(NamedTuple):
     """The tokens that chose one expert, in token order, and their gate weights."""
 
     tokens: Integers
     weights: Integers
 
 
-def queues(routing: Routing, experts: int) -> list[Queue]:
+def queues(routing: Routing, experts: int) -> list[ExpertQueue]:
     """Queue of each expert for (N, k) choices."""
     tokens = np.broadcast_to(np.arange(len(routing.indices))[:, None], routing.indices.shape)
     chosen = [routing.indices == expert for expert in range(experts)]
-    return [Queue(tokens[mask].astype(np.int64), routing.weights[mask]) for mask in chosen]
+    return [ExpertQueue(tokens[mask].astype(np.int64), routing.weights[mask]) for mask in chosen]

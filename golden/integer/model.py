@@ -85,7 +85,7 @@ class IntegerModel:
             ``layerNN.``: ``norm1``, ``q``, ``k``, ``v`` (N, D), ``scores``, ``exponentials`` (heads, N, N: query, key),
             ``query_multiplier``, ``query_shift`` (heads, N), ``attention``, ``residual_attention``, ``norm2`` (N, D);
             dense: ``hidden`` (N, hidden); experts: ``norm2_wide`` (N, D), ``gate_scores`` (N, E), ``expert_indices``,
-            ``expert_weights`` (N, k), ``queues`` (one :class:`~golden.integer.functions.Queue` an expert),
+            ``expert_weights`` (N, k), ``queues`` (one :class:`~golden.integer.functions.ExpertQueue` an expert),
             ``expert_hidden`` (one (queue length, hidden) an expert), ``expert_residual`` (one (queue length, D) an
             expert: the residual rows right after it); ``residual`` (N, D). With a head: ``norm``
             (rows, D: of the tokens that the head reads, patches or the class token) and ``head`` (rows, outputs) in the

@@ -33,7 +33,7 @@ _CLASSES = {
 }
 
 
-def save(path: str | Path, model: QuantisedModel) -> None:
+def save_quantised(path: str | Path, model: QuantisedModel) -> None:
     """Write ``model`` to ``path``, whole or not at all; equal models give equal bytes."""
     arrays: dict[str, np.ndarray] = {}
     structure = _pack(model, "model", arrays)
@@ -42,7 +42,7 @@ def save(path: str | Path, model: QuantisedModel) -> None:
         aside.write_bytes(ordered(serialise(arrays, metadata=metadata)))
 
 
-def load(path: str | Path) -> QuantisedModel:
+def load_quantised(path: str | Path) -> QuantisedModel:
     """Read a quantised model.
 
     Raises

@@ -17,7 +17,7 @@ CONSTANT_SCENES = 1000
 """Training scenes from which the best constant predictor is made."""
 
 
-def evaluate(model: VisionTransformer, *, scenes: int = 500, on_progress: Progress = silent) -> dict[str, Any]:
+def score_held_out(model: VisionTransformer, *, scenes: int = 500, on_progress: Progress = silent) -> dict[str, Any]:
     """Score ``model`` on the first ``scenes`` held-out scenes.
 
     Parameters

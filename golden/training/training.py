@@ -25,7 +25,7 @@ from golden.model import VisionTransformer
 from golden.moe import ExpertMlp
 from golden.scenes import scenes
 from golden.scenes.common import CLASS_NAMES
-from golden.training.evaluation import evaluate
+from golden.training.evaluation import score_held_out
 from golden.training.recipes import Recipe
 from golden.training.scene_pool import ScenePool
 from golden.training.state import TrainingState
@@ -90,7 +90,7 @@ def train(
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(seed)
     model = VisionTransformer(config).to(device)
-    origin: dict[str, Any] = {"seed": seed, "data_version": scenes.DATA_VERSION, "tools": checkpoint.tool_versions()}
+    origin: dict[str, Any] = {"seed": seed, "data_version": scenes.DATA_VERSION, "tools": checkpoint.training_tools()}
     purpose = {"config": config.to_dict(), "recipe": asdict(recipe), **origin}
     state = TrainingState(model, _optimiser(model, recipe), seed)
     if resume:
@@ -113,7 +113,7 @@ def train(
                 parameter.copy_(parameter.half())
     result: dict[str, Any] = {"model": config.name, **origin, "recipe": asdict(recipe)}
     result |= {"device": device if device == "cpu" else torch.cuda.get_device_name(device)}
-    result |= evaluate(model, scenes=recipe.held_out, on_progress=on_progress)
+    result |= score_held_out(model, scenes=recipe.held_out, on_progress=on_progress)
     result["minutes"] = round((time.monotonic() - began) / 60, 1)
     checkpoint.save(out, checkpoint.Checkpoint(model=model, metrics=result, **origin), half=recipe.half)
     _write_curve(out.with_suffix(".csv"), state.curve)

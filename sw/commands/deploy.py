@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @reported
-@options.grouped
+@options.with_groups
 def command(
     port: Annotated[
         str, typer.Option(help="Serial port of the board, such as /dev/ttyUSB0; or 'simulated', which needs no board.")
@@ -62,7 +62,7 @@ def command(
         device.check(prepared.program)
         tasks = prepared.task_indices(pictures.task)
         shown = pictures.choice().load(prepared.program.model)
-        result = deploy.execute(prepared, shown, tasks, device, verify=verify, port=port, on_progress=display)
+        result = deploy.deploy_pictures(prepared, shown, tasks, device, verify=verify, port=port, on_progress=display)
     _summarise(result)
     files = deploy.write_results(result, out)
     console.print(f"Numbers: {escape(str(files[0]))}, pictures beside it", soft_wrap=True)

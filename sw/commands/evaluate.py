@@ -81,7 +81,7 @@ class SweepOptions:
 
 
 @reported
-@options.grouped
+@options.with_groups
 def command(
     pictures: DataOptions,
     arithmetics: SweepOptions,
@@ -112,7 +112,7 @@ def command(
         raise ValueError(f"{json} is a folder; give a file for the numbers")
     sweep = arithmetics.sweep(pictures.scenes)
     with Display() as display:
-        path, loaded = prepare.load(model, routing, on_progress=display)
+        path, loaded = prepare.load_model(model, routing, on_progress=display)
         chosen = pictures.choose(loaded.config)
         for notice in chosen.notices:
             console.print(f"[yellow]notice[/yellow] {escape(notice)}", soft_wrap=True)

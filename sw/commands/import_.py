@@ -56,7 +56,7 @@ class ImportOptions:
 
 
 @reported
-@options.grouped
+@options.with_groups
 def command(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="File or folder with the weights.")],
     format: Annotated[str, typer.Option("--format", help="What wrote them: edge-moe, m3vit, timm-deit or timm-vit.")],

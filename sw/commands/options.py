@@ -57,7 +57,7 @@ Out = Annotated[Path, typer.Option(help="Folder for the results; files in it are
 Board = Annotated[str, typer.Option(help="Board: ulx3s-85f, or ecpix5-85f (preset tiny, memory on chip).")]
 
 
-def grouped(command: Command) -> Command:
+def with_groups(command: Command) -> Command:
     """Give a command the options of its groups.
 
     A group is a dataclass of options. Each field becomes an option of the command line; the command gets the dataclass.

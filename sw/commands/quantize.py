@@ -62,7 +62,7 @@ def command(
     ).target()
     config, rule = chosen.config, chosen.calibration
     with Display() as display:
-        path, loaded = prepare.load(model, routing, on_progress=display)
+        path, loaded = prepare.load_model(model, routing, on_progress=display)
         pictures = [load_picture(file, loaded.config) for file in image or ()]
         tell_notices(pictures, 1)
         quantised = prepare.quantised_model(path, loaded.model, config.numerics, calibration=rule, on_progress=display)
@@ -83,7 +83,7 @@ def command(
         "errors": layers,
         "accuracy": scores,
     }
-    storage.save(out, quantised)
+    storage.save_quantised(out, quantised)
     report["quantised_sha256"] = hashlib.sha256(out.read_bytes()).hexdigest()
     write_json(out.with_suffix(".json"), report)
     _show(report)

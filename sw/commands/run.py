@@ -56,7 +56,7 @@ class MemoryOptions(options.DramOptions):
 
 
 @reported
-@options.grouped
+@options.with_groups
 def command(
     target: options.TargetOptions,
     pictures: options.PictureOptions,
@@ -136,11 +136,11 @@ def _flip(text: str | None) -> tuple[int, int] | None:
 
 def _announce(prepared: Prepared, tasks: Sequence[int], pictures: Sequence[Picture], memory: Memory, out: Path) -> None:
     from sw.cycles import bound
-    from sw.run.duration import estimate
+    from sw.run.duration import expected_duration
 
     model, config = prepared.program.model, prepared.config
     macs = [bound.total(prepared.program, task).macs for task in tasks]
-    expected = estimate(prepared.program, tasks, len(pictures), read_latency=memory.read_latency)
+    expected = expected_duration(prepared.program, tasks, len(pictures), read_latency=memory.read_latency)
     experts = "no experts"
     if model.expert_layers:
         experts = f"{model.experts} experts of {model.expert_hidden} in {len(model.expert_layers)}, top-{model.top_k}"

@@ -40,7 +40,7 @@ class RecipeOptions:
 
 
 @reported
-@options.grouped
+@options.with_groups
 def command(
     recipe: RecipeOptions,
     model: Annotated[str, typer.Option(help="Geometry to train: nano or m3vit-tiny (golden/config.py).")] = "nano",

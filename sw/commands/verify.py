@@ -57,7 +57,7 @@ class ImagesOptions:
 
 
 @reported
-@options.grouped
+@options.with_groups
 def command(
     targets: TargetsOptions,
     pictures: ImagesOptions,

@@ -13,7 +13,7 @@ from sw.cycles.frame import FrameModel
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prediction:
+class CycleForecast:
     """What is expected of a frame: its cycles, and (index, start, end) of each command that runs, without END."""
 
     cycles: int
@@ -22,7 +22,7 @@ class Prediction:
 
 def predict(
     program: Program, task: int, *, loads: Mapping[int, Sequence[int]] | None = None, read_latency: int = 60
-) -> Prediction:
+) -> CycleForecast:
     """Expected cycles of one frame.
 
     Parameters
@@ -50,7 +50,7 @@ def predict(
                 f"{layer_name(layer)}: loads of {len(counts)} experts, the model has {program.model.experts}"
             )
     frame = FrameModel(program, task, loads or {}, read_latency)
-    return Prediction(cycles=frame.run(), commands=frame.stamps)
+    return CycleForecast(cycles=frame.run(), commands=frame.stamps)
 
 
 def queue_lengths(model: ModelConfig, golden: Mapping[str, Any]) -> dict[int, list[int]]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sw.data import files
-from sw.data.dataset import DEPTH, SEGMENTATION, ClassSet, DatasetProblems, Item, Request, listed, lookup
+from sw.data.dataset import DEPTH, SEGMENTATION, ClassSet, DatasetProblems, DatasetRequest, Item, listed, lookup
 
 NAME = "cityscapes"
 TASKS = (SEGMENTATION, DEPTH)
@@ -124,7 +124,7 @@ def read_depth(disparity: Path, camera: Path) -> NDArray[np.float32]:
     return files.as_depth(depth, DEPTH_LIMIT)
 
 
-def open_cityscapes(root: Path, request: Request) -> Cityscapes:
+def open_cityscapes(root: Path, request: DatasetRequest) -> Cityscapes:
     """Open the folder ``root``; see :func:`sw.data.datasets.open_dataset`."""
     request.check_split(NAME, tuple(PICTURES))
     tasks = request.wanted(NAME, TASKS)

@@ -69,7 +69,7 @@ class Item:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class DatasetRequest:
     """What is wanted of a dataset.
 
     Parameters

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sw.data import cityscapes, nyud, pascal_context
-from sw.data.dataset import ClassSet, Dataset, DatasetProblems, Item, Request, resized
+from sw.data.dataset import ClassSet, Dataset, DatasetProblems, DatasetRequest, Item, resized
 from sw.data.procedural import ProceduralScenes
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "Item",
     "ProceduralScenes",
     "Published",
-    "Request",
+    "DatasetRequest",
     "open_dataset",
     "resized",
 ]
@@ -37,7 +37,7 @@ PROCEDURAL = "procedural"
 class Published:
     """One published dataset: how to open its folder, the kinds of tasks it has truth for, its numbers of classes."""
 
-    open: Callable[[Path, Request], Dataset]
+    open: Callable[[Path, DatasetRequest], Dataset]
     tasks: tuple[str, ...]
     classes: tuple[int, ...]
 
@@ -53,7 +53,7 @@ DATASETS = {
 }
 
 
-def open_dataset(name: str, root: Path | None, request: Request | None = None) -> Dataset:
+def open_dataset(name: str, root: Path | None, request: DatasetRequest | None = None) -> Dataset:
     """Open one of ``DATASETS`` in the folder ``root``.
 
     Parameters
@@ -63,7 +63,7 @@ def open_dataset(name: str, root: Path | None, request: Request | None = None) -
     root:
         The folder it was unpacked into.
     request:
-        Split, tasks and classes wanted; see :class:`~sw.data.dataset.Request`.
+        Split, tasks and classes wanted; see :class:`~sw.data.dataset.DatasetRequest`.
 
     Raises
     ------
@@ -76,4 +76,4 @@ def open_dataset(name: str, root: Path | None, request: Request | None = None) -
         raise ValueError(f"unknown dataset '{name}'; choose one of: {', '.join((PROCEDURAL, *DATASETS))}")
     if root is None:
         raise ValueError(f"dataset '{name}' lies in a folder of yours: say which with --root")
-    return DATASETS[name].open(root, request or Request())
+    return DATASETS[name].open(root, request or DatasetRequest())

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from golden.metrics import IGNORE
 from sw.data import files, nyu40
-from sw.data.dataset import DEPTH, SEGMENTATION, ClassSet, DatasetProblems, Item, Request, listed, voc_colours
+from sw.data.dataset import DEPTH, SEGMENTATION, ClassSet, DatasetProblems, DatasetRequest, Item, listed, voc_colours
 
 NAME = "nyud"
 TASKS = (SEGMENTATION, DEPTH)
@@ -120,7 +120,7 @@ class NyudLabeled:
         return Item(name=f"picture {number + 1}", image=image, segmentation=segmentation, depth=depth)
 
 
-def open_nyud(root: Path, request: Request) -> NyudFolder | NyudLabeled:
+def open_nyud(root: Path, request: DatasetRequest) -> NyudFolder | NyudLabeled:
     """Open the folder ``root`` in whichever form it has; see :func:`sw.data.datasets.open_dataset`."""
     request.check_split(NAME, tuple(PICTURES))
     tasks = request.wanted(NAME, TASKS)
@@ -132,7 +132,7 @@ def open_nyud(root: Path, request: Request) -> NyudFolder | NyudLabeled:
     return _open_folder(root, request, tasks, classes)
 
 
-def _open_folder(root: Path, request: Request, tasks: tuple[str, ...], classes: ClassSet) -> NyudFolder:
+def _open_folder(root: Path, request: DatasetRequest, tasks: tuple[str, ...], classes: ClassSet) -> NyudFolder:
     listing = root / "gt_sets" / f"{request.split}.txt"
     if not listing.is_file():
         problems = [f"missing: {listing.relative_to(root)}", f"missing: {LABELED}"]
@@ -160,7 +160,7 @@ def _open_folder(root: Path, request: Request, tasks: tuple[str, ...], classes: 
     )
 
 
-def _open_labeled(root: Path, request: Request, tasks: tuple[str, ...], classes: ClassSet) -> NyudLabeled:
+def _open_labeled(root: Path, request: DatasetRequest, tasks: tuple[str, ...], classes: ClassSet) -> NyudLabeled:
     depth_name = "rawDepths" if request.raw_depth else "depths"
     needed = [name for task, name in ((SEGMENTATION, "labels"), (DEPTH, depth_name)) if task in tasks]
     count, problems = _count(root / LABELED, ["images", *needed])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from golden.metrics import IGNORE
 from sw.data import files
-from sw.data.dataset import SEGMENTATION, ClassSet, DatasetProblems, Item, Request, listed, lookup, voc_colours
+from sw.data.dataset import SEGMENTATION, ClassSet, DatasetProblems, DatasetRequest, Item, listed, lookup, voc_colours
 
 NAME = "pascal-context"
 TASKS = (SEGMENTATION,)
@@ -104,7 +104,7 @@ class PascalContext:
         return Item(name=name, image=image, segmentation=segmentation)
 
 
-def open_pascal_context(root: Path, request: Request) -> PascalContext:
+def open_pascal_context(root: Path, request: DatasetRequest) -> PascalContext:
     """Open the folder ``root``; see :func:`sw.data.datasets.open_dataset`."""
     request.check_split(NAME, tuple(PICTURES))
     tasks = request.wanted(NAME, TASKS)

@@ -27,7 +27,7 @@ from sw.driver.errors import WrongConfiguration
 from sw.driver.link import answer_seconds
 from sw.driver.transport import SerialTransport
 from sw.report.figures import input_figure, prediction_figure
-from sw.results.comparison import Prediction, compare
+from sw.results.comparison import OutputMaps, compare
 from sw.run.prepare import Prepared
 from sw.run.target import machine
 
@@ -52,7 +52,7 @@ class DeployedFrame:
     different: int
     first: tuple[int, int, int, int] | None
     counters: dict[str, int]
-    prediction: Prediction
+    prediction: OutputMaps
     seconds: float
 
     @property
@@ -144,7 +144,7 @@ def preset_of(device: Device, preset: str | None) -> str:
     return found
 
 
-def execute(
+def deploy_pictures(
     prepared: Prepared,
     pictures: Sequence[Picture],
     tasks: Sequence[int],

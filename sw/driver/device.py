@@ -34,14 +34,14 @@ _LAST_REGISTER = max(offset for offset, _ in REGISTERS.values())
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrameResult:
+class BoardFrame:
     """Members: ``output`` int32 (rows, channels) in the residual's format; ``counters`` by register name."""
 
     output: np.ndarray
     counters: dict[str, int]
 
 
-class Registers:
+class BoardRegisters:
     """The accelerator's registers by name (``hw.isa.REGISTERS``): ``registers["task"] = 1``; KeyError if unknown."""
 
     def __init__(self, link: Link) -> None:
@@ -88,7 +88,7 @@ class Device:
 
     def __init__(self, transport: Transport, *, answer_seconds: float = ANSWER_SECONDS) -> None:
         self.link = Link(transport, answer_seconds=answer_seconds)
-        self.registers = Registers(self.link)
+        self.registers = BoardRegisters(self.link)
         try:
             self.identity = self.identify()
             self._width = 1 << (self.registers["configuration"] >> 8 & 0xF)
@@ -233,7 +233,7 @@ class Device:
                 f"{found[at]:#04x} instead of {content[at]:#04x}; the board's memory is faulty or too fast"
             )
 
-    def run(self, program: Program, task: int, image: np.ndarray, *, seconds: float = RUN_SECONDS) -> FrameResult:
+    def run(self, program: Program, task: int, image: np.ndarray, *, seconds: float = RUN_SECONDS) -> BoardFrame:
         """Run a picture, uint8 (3, H, W), through a loaded program.
 
         Raises
@@ -265,7 +265,7 @@ class Device:
             )
         output = program.outputs[task]
         content = self.read(region.output, output.shape[0] * output.row_bytes)
-        return FrameResult(output=output.read(np.frombuffer(content, np.uint8)), counters=counters)
+        return BoardFrame(output=output.read(np.frombuffer(content, np.uint8)), counters=counters)
 
     def counters(self) -> dict[str, int]:
         """Status, error and what the last run's cycles went into."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from golden.config import ModelConfig
 from golden.scenes.common import CLASS_NAMES
 from sw.data.dataset import DEPTH, SEGMENTATION
-from sw.data.datasets import DATASETS, PROCEDURAL, Dataset, ProceduralScenes, Request, open_dataset, resized
+from sw.data.datasets import DATASETS, PROCEDURAL, Dataset, DatasetRequest, ProceduralScenes, open_dataset, resized
 from sw.quantiser.quantise import CALIBRATION_SCENES
 
 SCENES = 500
@@ -59,7 +59,7 @@ def choose_data(
     scenes:
         How many procedural scenes to open.
     request:
-        ``split``, ``partial`` and ``raw_depth`` of :class:`sw.data.datasets.Request`.
+        ``split``, ``partial`` and ``raw_depth`` of :class:`sw.data.datasets.DatasetRequest`.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def choose_data(
         procedural = ProceduralScenes(scenes, model.image_height, model.image_width)
         return EvaluationData(dataset=procedural, tasks=tasks, calibration=None, notices=tuple(notices))
     classes = model.tasks[tasks[SEGMENTATION]].channels if SEGMENTATION in tasks else None
-    dataset = open_dataset(name, root, Request(tasks=tuple(tasks), classes=classes, **request))
+    dataset = open_dataset(name, root, DatasetRequest(tasks=tuple(tasks), classes=classes, **request))
     calibration = _calibration(model, name, root, request)
     if calibration is None:
         notices.append(f"{name} has no training pictures in {root}: calibrated with procedural scenes")
@@ -112,7 +112,7 @@ def _calibration(model: ModelConfig, name: str, root: Path | None, request: dict
     """The first training pictures of a dataset at the model's size, if there are any."""
     wanted = {**request, "split": "train", "partial": True}
     try:
-        training = open_dataset(name, root, Request(tasks=(), **wanted))
+        training = open_dataset(name, root, DatasetRequest(tasks=(), **wanted))
     except ValueError:
         return None
     count = min(len(CALIBRATION_SCENES), len(training))

@@ -79,7 +79,7 @@ def evaluate(
     Parameters
     ----------
     path, checkpoint:
-        The model, as :func:`sw.run.prepare.load` gives it.
+        The model, as :func:`sw.run.prepare.load_model` gives it.
     data:
         From :func:`sw.evaluate.data.choose_data`.
     sweep:

@@ -26,7 +26,7 @@ from sw.fpga.resources.configurations import CALIBRATION, HELD_BACK
 from sw.fpga.resources.count import count_units
 from sw.fpga.resources.errors import BOUNDS, errors
 from sw.fpga.resources.features import UNITS
-from sw.fpga.resources.record import FILE, BoardParts, Cells, Machine, Placement, Record
+from sw.fpga.resources.record import FILE, BoardParts, Cells, FoundClock, Machine, Record
 from sw.fpga.synthesis import design as designs
 from sw.fpga.synthesis.cost import RESOURCES
 from sw.fpga.synthesis.units import TOP, Units
@@ -68,7 +68,7 @@ def refitted(record: Record) -> Record:
     return replace(record, coefficients=coefficients, period_ns=fit_clock(record.placements, coefficients))
 
 
-def _placements() -> list[Placement]:
+def _placements() -> list[FoundClock]:
     """Those of the file that is replaced."""
     return Record.load().placements if FILE.is_file() else []
 

@@ -79,7 +79,7 @@ def weight_files(model: ModelConfig) -> Iterator[WeightFile]:
             yield WeightFile(name, (experts, dim), f"{ours}.mlp.gate.{task}.w_gate", transposed=True)
 
 
-def read(folder: Path, options: Options, on_progress: Progress) -> Imported:
+def read_edge_moe(folder: Path, options: Options, on_progress: Progress) -> Imported:
     """Read a weight directory; it takes no options. See :func:`sw.models.importer.import_weights`."""
     model, files = M3VIT_BACKBONE, list(weight_files(M3VIT_BACKBONE))
     found = _listing(folder, len(files))

@@ -12,7 +12,7 @@ from common.progress import Progress
 from golden.config import ModelConfig
 from sw.models.vision import Options
 
-__all__ = ["Format", "ImportProblems", "Imported", "Progress"]
+__all__ = ["ImportFormat", "ImportProblems", "Imported", "Progress"]
 
 
 class ImportProblems(ValueError):
@@ -65,7 +65,7 @@ class Imported:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Format:
+class ImportFormat:
     """One format: its name on the command line, what it is in a line, its reader, and the options it takes."""
 
     name: str

@@ -14,7 +14,7 @@ from common.progress import Progress, silent
 from golden import checkpoint
 from golden.checkpoint import Checkpoint
 from sw.models import edge_moe, m3vit, timm_vit
-from sw.models.imported import Format, Imported, ImportProblems
+from sw.models.imported import Imported, ImportFormat, ImportProblems
 from sw.models.vision import Options
 
 __all__ = ["FORMATS", "ImportProblems", "Imported", "Options", "import_weights", "to_checkpoint"]
@@ -23,10 +23,10 @@ _COMMON = frozenset({"image_size", "trained_size", "heads", "tasks", "pixels", "
 FORMATS = {
     entry.name: entry
     for entry in (
-        Format(name=edge_moe.NAME, what=edge_moe.WHAT, read=edge_moe.read),
-        Format(name=m3vit.NAME, what=m3vit.WHAT, read=m3vit.read, options=_COMMON | {"top_k"}),
-        Format(name=timm_vit.DEIT, what=timm_vit.WHAT[timm_vit.DEIT], read=timm_vit.read_deit, options=_COMMON),
-        Format(name=timm_vit.VIT, what=timm_vit.WHAT[timm_vit.VIT], read=timm_vit.read_vit, options=_COMMON),
+        ImportFormat(name=edge_moe.NAME, what=edge_moe.WHAT, read=edge_moe.read_edge_moe),
+        ImportFormat(name=m3vit.NAME, what=m3vit.WHAT, read=m3vit.read_m3vit, options=_COMMON | {"top_k"}),
+        ImportFormat(name=timm_vit.DEIT, what=timm_vit.WHAT[timm_vit.DEIT], read=timm_vit.read_deit, options=_COMMON),
+        ImportFormat(name=timm_vit.VIT, what=timm_vit.WHAT[timm_vit.VIT], read=timm_vit.read_vit, options=_COMMON),
     )
 }
 

@@ -52,7 +52,7 @@ _BLOCKS = (
 )
 
 
-def read(path: Path, options: Options, on_progress: Progress) -> Imported:
+def read_m3vit(path: Path, options: Options, on_progress: Progress) -> Imported:
     """Read a checkpoint; see :func:`sw.models.importer.import_weights`."""
     found = read_state_dict(path, on_progress)
     tensors = {name: tensor for name, tensor in found.items() if not _TRAINING_ONLY.search(name)}

@@ -166,7 +166,7 @@ def take_bytes(tensors: Tensors, pixels: str) -> None:
     tensors["patch_embed.proj.weight"] = (weight / (255 * PIXEL_SCALE)).float()
 
 
-def check_size(size: tuple[int, int], patch: int) -> tuple[int, int]:
+def patch_aligned(size: tuple[int, int], patch: int) -> tuple[int, int]:
     """The grid of an image size; ValueError unless it is a whole number of patches."""
     if min(size) < patch or size[0] % patch or size[1] % patch:
         raise ValueError(
@@ -179,7 +179,7 @@ def at_size(config: ModelConfig, size: tuple[int, int] | None) -> ModelConfig:
     """The geometry for images of another size; ValueError unless they are a whole number of patches."""
     if size is None:
         return config
-    check_size(size, config.patch)
+    patch_aligned(size, config.patch)
     return replace(config, image_height=size[0], image_width=size[1])
 
 
@@ -198,7 +198,7 @@ def patches(tensors: Tensors, options: Options) -> tuple[int, tuple[int, int], l
     try:
         if positions:
             return patch, trained_grid(positions, patch, options.trained_size), []
-        return patch, check_size(options.trained_size or options.image_size or (224, 224), patch), []
+        return patch, patch_aligned(options.trained_size or options.image_size or (224, 224), patch), []
     except ValueError as error:
         return patch, (1, max(1, positions - 1)), [str(error)]
 

@@ -14,14 +14,14 @@ from golden import metrics
 from golden.scenes.common import DEPTH_CAP
 from sw.data.pictures import Picture
 from sw.report.panels import PANEL_WIDTH, SIMULATED, aspect, blend, class_colours, class_legend, grey, row
-from sw.results.comparison import Prediction
+from sw.results.comparison import OutputMaps
 
 _SHARE = 0.55
 _NAMED = 0.02
 """Regions of at least this share of the picture have their class's name in them."""
 
 
-def errors_figure(prediction: Prediction, channels: int, picture: Picture) -> Figure | None:
+def errors_figure(prediction: OutputMaps, channels: int, picture: Picture) -> Figure | None:
     """The machine's prediction and, where it is known, the truth over the picture; its errors; its distance from float.
 
     None for tasks that predict no map of classes or depths. ``channels`` are the task's.
@@ -31,7 +31,7 @@ def errors_figure(prediction: Prediction, channels: int, picture: Picture) -> Fi
     return _depth(prediction, picture) if prediction.kind == "depth" else None
 
 
-def _segmentation(prediction: Prediction, classes: int, picture: Picture) -> Figure:
+def _segmentation(prediction: OutputMaps, classes: int, picture: Picture) -> Figure:
     size = picture.image.shape[1:]
     machine, reference = (metrics.enlarge(cells, *size) for cells in (prediction.machine, prediction.reference))
     truth = picture.scene.label if picture.scene is not None else None
@@ -73,7 +73,7 @@ def _where(axis: Axes, title: str, mask: np.ndarray, labels: np.ndarray, colours
     axis.set_title(title, fontsize=9)
 
 
-def _depth(prediction: Prediction, picture: Picture) -> Figure:
+def _depth(prediction: OutputMaps, picture: Picture) -> Figure:
     size = picture.image.shape[1:]
     machine, reference = (
         metrics.enlarge(cells, *size).astype(float) for cells in (prediction.machine, prediction.reference)

@@ -11,7 +11,7 @@ from golden import metrics
 from golden.scenes.common import DEPTH_CAP
 from sw.data.pictures import Picture
 from sw.report.panels import SIMULATED, aspect, class_colours, class_legend, rgb, row
-from sw.results.comparison import Prediction
+from sw.results.comparison import OutputMaps
 
 
 def input_figure(picture: Picture) -> Figure:
@@ -22,7 +22,7 @@ def input_figure(picture: Picture) -> Figure:
     return figure
 
 
-def prediction_figure(prediction: Prediction, channels: int, picture: Picture, *, machine: str = SIMULATED) -> Figure:
+def prediction_figure(prediction: OutputMaps, channels: int, picture: Picture, *, machine: str = SIMULATED) -> Figure:
     """Float model beside the machine's output, and the truth where it is known; for features each patch's error.
 
     ``channels`` are the task's; ``machine`` says what it was computed on.
@@ -57,7 +57,7 @@ def _segmentation(classes: int, picture: Picture, panels: Sequence[tuple[str, np
     return figure
 
 
-def _classes(picture: Picture, prediction: Prediction, machine: str) -> Figure:
+def _classes(picture: Picture, prediction: OutputMaps, machine: str) -> Figure:
     figure, (axis,) = row(1, aspect(picture), extra=0.3)
     axis.imshow(rgb(picture), interpolation="nearest")
     said = (f"float model: class {prediction.reference.item()}", f"{machine}: class {prediction.machine.item()}")
@@ -78,7 +78,7 @@ def _depth(picture: Picture, panels: Sequence[tuple[str, np.ndarray]]) -> Figure
     return figure
 
 
-def _features(picture: Picture, prediction: Prediction, errors: np.ndarray, machine: str) -> Figure:
+def _features(picture: Picture, prediction: OutputMaps, errors: np.ndarray, machine: str) -> Figure:
     figure, axes = row(4, aspect(picture), extra=0.6)
     titles = ("input", "float model, main directions", machine, "machine against float")
     panels = (rgb(picture), prediction.reference, prediction.machine, errors * 100)

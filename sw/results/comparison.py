@@ -15,7 +15,7 @@ from golden.scenes.scenes import Scene
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prediction:
+class OutputMaps:
     """One task's result from the float model and from the machine.
 
     Members: ``kind`` as in ``TaskConfig``; ``values``, the machine's real outputs (rows, channels); ``reference`` and
@@ -56,7 +56,7 @@ def feature_colours(reference: np.ndarray, machine: np.ndarray, grid: tuple[int,
 
 def compare(
     model: ModelConfig, task: int, reference: np.ndarray, machine: np.ndarray, scene: Scene | None
-) -> Prediction:
+) -> OutputMaps:
     """Put the float model's and the machine's real outputs (rows, channels) side by side.
 
     With ``scene``, both are also scored against its exact labels or depth.
@@ -78,7 +78,7 @@ def compare(
         scores["depth_difference_m"] = float(np.sqrt(np.square(maps[0].astype(float) - maps[1]).mean()))
     if scene is not None:
         scores |= _against_truth(kind, maps, scene)
-    return Prediction(
+    return OutputMaps(
         kind=kind,
         values=machine,
         reference=maps[0],

@@ -13,7 +13,7 @@ from program.program import Program
 from sw.cycles import bound, breakdown
 from sw.data.pictures import Picture
 from sw.results import rollout
-from sw.results.comparison import Prediction
+from sw.results.comparison import OutputMaps
 from sw.verifier.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class FrameOutcome:
     task: str
     verdict: Verdict
     result: SimulatedFrame
-    prediction: Prediction
+    prediction: OutputMaps
     routing: dict[int, np.ndarray]
     routing_changes: float | None
     layer_errors: list[dict[str, Any]]
@@ -119,14 +119,14 @@ class FrameOutcome:
 
     def rollout(self) -> np.ndarray | None:
         """Attention rollout (token out, token in) of the machine's own attention; None if it is not known."""
-        attention = rollout.attention(self.program, self.result.traces, self.result.task)
+        attention = rollout.machine_attention(self.program, self.result.traces, self.result.task)
         return None if attention is None else rollout.rollout(attention)
 
     def attention(self) -> dict[str, Any]:
-        """What run.json says about attention: the rollout's :func:`sw.results.rollout.summary`, or None."""
+        """What run.json says about attention: the rollout's :func:`sw.results.rollout.rollout_summary`, or None."""
         found, task = self.rollout(), self.result.task
         model = self.program.model
-        return {"attention_rollout": None if found is None else rollout.summary(found, model, task)}
+        return {"attention_rollout": None if found is None else rollout.rollout_summary(found, model, task)}
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-compatible form, as under ``tasks.<name>`` of run.json; ``cycles`` are simulated."""
@@ -216,7 +216,7 @@ def same_first_choice(outcomes: Sequence[FrameOutcome]) -> dict[int, float]:
     return shares
 
 
-def routing(program: Program, result: SimulatedFrame) -> dict[int, np.ndarray]:
+def machine_routing(program: Program, result: SimulatedFrame) -> dict[int, np.ndarray]:
     """Experts of every token, from the machine's writes into its queues: (tokens, top_k) by layer, -1 for none."""
     model, found = program.model, {}
     records = result.traces.records.get("queue")

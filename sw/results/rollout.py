@@ -18,7 +18,7 @@ from program.traces import Traces
 from sw.verifier.readback import exponentials
 
 
-def attention(program: Program, traces: Traces, task: int) -> list[np.ndarray] | None:
+def machine_attention(program: Program, traces: Traces, task: int) -> list[np.ndarray] | None:
     """The attention that the machine paid, one float64 (heads, query, key) a layer; rows sum to 1.
 
     It is computed from the traced exponentials, the integers that the array multiplied with V: each over the sum of its
@@ -56,7 +56,7 @@ def of_patch(result: np.ndarray, model: ModelConfig, row: int, column: int) -> n
     return result[1 + row * model.grid[1] + column, 1:].reshape(model.grid)
 
 
-def summary(result: np.ndarray, model: ModelConfig, task: int) -> dict[str, Any]:
+def rollout_summary(result: np.ndarray, model: ModelConfig, task: int) -> dict[str, Any]:
     """Numbers for run.json.
 
     ``patches``: how many patches the head's tokens are effectively made of (the exponential of the entropy of

@@ -18,7 +18,7 @@ _GUESSED_SPEED = {"cycles_per_s": 150_000.0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class Duration:
     """What a run will take: ideal and predicted cycles of all frames, and seconds of simulation."""
 
     ideal_cycles: int
@@ -30,17 +30,17 @@ def _speed_file(config: AcceleratorConfig) -> Path:
     return CACHE / f"speed-{config.name}-{config.numerics.activation_width}.json"
 
 
-def estimate(program: Program, tasks: Sequence[int], pictures: int, *, read_latency: int) -> Estimate:
+def expected_duration(program: Program, tasks: Sequence[int], pictures: int, *, read_latency: int) -> Duration:
     """Expect so many cycles, with balanced experts, and seconds of simulation."""
     file = _speed_file(program.config)
     speed = json.loads(file.read_text()) if file.is_file() else _GUESSED_SPEED
     ideal = pictures * sum(bound.total(program, task).ideal_cycles for task in tasks)
     expected = pictures * sum(predict(program, task, read_latency=read_latency).cycles for task in tasks)
-    return Estimate(ideal_cycles=ideal, cycles=expected, seconds=expected / speed["cycles_per_s"])
+    return Duration(ideal_cycles=ideal, cycles=expected, seconds=expected / speed["cycles_per_s"])
 
 
 def remember_speed(config: AcceleratorConfig, outcomes: Sequence[FrameOutcome]) -> None:
-    """Keep the speed of these frames for the next estimate."""
+    """Keep the speed of these frames for the next forecast."""
     spent = sum(outcome.result.cycles for outcome in outcomes)
     seconds = sum(outcome.result.seconds for outcome in outcomes)
     if spent and seconds and all(outcome.bit_exact for outcome in outcomes):

@@ -38,7 +38,7 @@ from sw.cycles.predict import predict, queue_lengths
 from sw.data.pictures import FIRST_SCENE, Picture, PictureChoice
 from sw.quantiser.quantise import frame_errors
 from sw.results.comparison import compare
-from sw.results.outcome import FrameOutcome, RunResult, routing
+from sw.results.outcome import FrameOutcome, RunResult, machine_routing
 from sw.run.duration import remember_speed
 from sw.run.prepare import ACCURACY_SCENES, Prepared, accuracy, prepare
 from sw.run.profile import machine_simulator
@@ -231,7 +231,7 @@ def _outcome(
     model, name = program.model, program.model.tasks[task].name
     values = program.outputs[task].read(result.traces.output)
     tensor = f"head.{name}" if model.tasks[task].kind != "features" else tensor_name("residual", model.layers - 1)
-    chosen = routing(program, result)
+    chosen = machine_routing(program, result)
     changes = [metrics.changed_sets(experts, expected.experts[layer]).mean() for layer, experts in chosen.items()]
     return FrameOutcome(
         program=program,

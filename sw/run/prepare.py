@@ -90,7 +90,7 @@ def prepare(target: Target, *, on_progress: Progress = silent) -> Prepared:
     """
     began = time.perf_counter()
     config, calibration = target.config, target.calibration
-    path, loaded = load(target.model, target.routing, on_progress=on_progress)
+    path, loaded = load_model(target.model, target.routing, on_progress=on_progress)
     quantised = quantised_model(path, loaded.model, config.numerics, calibration=calibration, on_progress=on_progress)
     on_progress("compile", 0.0, "")
     program = compile_model(quantised, config)
@@ -108,7 +108,9 @@ def prepare(target: Target, *, on_progress: Progress = silent) -> Prepared:
     )
 
 
-def load(model: str | Path, routing: str | None = None, *, on_progress: Progress = silent) -> tuple[Path, Checkpoint]:
+def load_model(
+    model: str | Path, routing: str | None = None, *, on_progress: Progress = silent
+) -> tuple[Path, Checkpoint]:
     """Find a model's file and read it; see :func:`prepare` for parameters and errors."""
     on_progress("load", 0.0, str(model))
     path = find_model(model, routing, on_progress=on_progress)
@@ -138,12 +140,12 @@ def quantised_model(
     kept = CACHE / f"quantised-{hashlib.sha256(key.encode()).hexdigest()[:20]}.safetensors"
     if kept.is_file():
         on_progress("quantise", 1.0, "as before")
-        return storage.load(kept)
+        return storage.load_quantised(kept)
     if images is None:
         images = calibration_images(model)
     quantised = quantise(model, images, numerics, calibration=calibration, on_progress=on_progress)
     with file_aside(kept) as aside:
-        storage.save(aside, quantised)
+        storage.save_quantised(aside, quantised)
     keep_newest(CACHE, "quantised-*.safetensors", _KEPT)
     return quantised
 
@@ -157,7 +159,7 @@ def compile_file(target: Target, *, on_progress: Progress = silent) -> Program:
         raise ValueError(f"{path} is quantised and has its gates already; leave --routing out")
     if target.calibration is not Calibration.MAX:
         raise ValueError(f"{path} is quantised and has its ranges already; leave --calibration out")
-    return compile_model(storage.load(path), target.config)
+    return compile_model(storage.load_quantised(path), target.config)
 
 
 def _content(path: Path) -> str:

@@ -39,7 +39,7 @@ def metadata(config: dict[str, object] | None = None) -> dict[str, str]:
 def test_round_trip(path: Path) -> None:
     loaded = checkpoint.load(path)
     assert loaded.config == SMALL and (loaded.seed, loaded.data_version) == (1, 9)
-    assert loaded.metrics == {"mean_iou": 0.5} and loaded.tools == checkpoint.tool_versions()
+    assert loaded.metrics == {"mean_iou": 0.5} and loaded.tools == checkpoint.training_tools()
     assert not loaded.model.training
     for name, value in random_weights(SMALL, 1).state_dict().items():
         assert torch.equal(value, loaded.model.state_dict()[name]), name

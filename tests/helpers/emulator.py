@@ -65,7 +65,7 @@ class Emulator:
         self.scratchpad = np.zeros((config.scratchpad_words, config.lanes), np.int64)
         self.residual = np.zeros((config.residual_words, config.lanes), np.int64)
         self.scores = np.zeros((config.score_words, config.elements), np.int64)
-        self.queues: list[functions.Queue] = []
+        self.queues: list[functions.ExpertQueue] = []
         self.saturated = False
         self.recorder = Recorder(config)
 
@@ -292,7 +292,7 @@ class Emulator:
             if len(queue.tokens):
                 self._expert(f, queue, f["stream_address"] + expert * f["stream_bytes"])
 
-    def _expert(self, f: Fields, queue: functions.Queue, block: int) -> None:
+    def _expert(self, f: Fields, queue: functions.ExpertQueue, block: int) -> None:
         """First matrix from gathered tokens to the hidden rows, second one scattered onto the residual."""
         count, p, t = len(queue.tokens), self.config.elements, self.config.lanes
         rows = self._rows(f["source_base"], f["source_stride"], int(queue.tokens.max()) + 1, f["source_words"])

@@ -22,7 +22,7 @@ from hw.boards.top import CORE_CLOCK
 from hw.config import AcceleratorConfig
 from hw.config import preset as find_preset
 from hw.protocol import Identity
-from sw.fpga.bitstream.pack import FLASH_MHZ, pack
+from sw.fpga.bitstream.pack import FLASH_MHZ, pack_bitstream
 from sw.fpga.bitstream.placement_seeds import Placement, best, route_seeds
 from sw.fpga.bitstream.result import BitstreamReport, PackedFile
 from sw.fpga.bitstream.stamp import build_name, stamp, with_comments
@@ -226,7 +226,7 @@ def _pack(report: BitstreamReport, into: Path) -> None:
     stamped = stamp(placed, designs.placeholder(report.config, report.identity.clock_hz), report.identity)
     text = into / "configuration.txt"
     text.write_text(with_comments(stamped, report.comments))
-    pack(into, text.name, "packed.bit", "packed.svf")
+    pack_bitstream(into, text.name, "packed.bit", "packed.svf")
     text.unlink()
 
 

@@ -12,7 +12,7 @@ FLASH_MHZ = "19.4"
 """Clock at which the FPGA reads a bitstream from its flash: every flash can do it with plain read commands."""
 
 
-def pack(folder: Path, config: str, bit: str, svf: str) -> None:
+def pack_bitstream(folder: Path, config: str, bit: str, svf: str) -> None:
     """Pack a configuration, compressed, for JTAG and SPI flash alike (``bit``) and as JTAG vectors (``svf``).
 
     All three are names in ``folder``: the tools do not see what is outside the folder that they run in.
@@ -25,7 +25,7 @@ def pack(folder: Path, config: str, bit: str, svf: str) -> None:
     _trellis(folder, "ecppack", "--compress", "--freq", FLASH_MHZ, "--svf", svf, "--input", config, "--bit", bit)
 
 
-def unpack(folder: Path, bit: str, config: str) -> None:
+def unpack_bitstream(folder: Path, bit: str, config: str) -> None:
     """Turn a bitstream into a configuration; names and errors as of :func:`pack`."""
     _trellis(folder, "ecpunpack", "--input", bit, "--textcfg", config)
 

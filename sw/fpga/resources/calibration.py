@@ -14,7 +14,7 @@ from sw.fpga.resources.errors import placed_share
 from sw.fpga.resources.features import Features, board_features, features
 from sw.fpga.resources.inventory import memories
 from sw.fpga.resources.model import FITTED
-from sw.fpga.resources.record import BoardParts, Coefficients, Machine, Placement
+from sw.fpga.resources.record import BoardParts, Coefficients, FoundClock, Machine
 
 _DIGITS = 4
 """Of a coefficient that are kept."""
@@ -66,7 +66,7 @@ def _fitted(rows: Sequence[Features], counted: Sequence[float], weights: Sequenc
     return {name: float(f"{value:.{_DIGITS}g}") for name, value in zip(names, found / scale, strict=True) if value > 0}
 
 
-def fit_clock(placements: Sequence[Placement], coefficients: Coefficients) -> dict[str, float]:
+def fit_clock(placements: Sequence[FoundClock], coefficients: Coefficients) -> dict[str, float]:
     """Fit the two numbers of :mod:`sw.fpga.resources.clock` to the periods of placements."""
     shares = [placed_share(placement.preset, placement.board, coefficients) for placement in placements]
     matrix = np.array([[1.0, width(used)] for used in shares])

@@ -78,12 +78,12 @@ class Estimate:
             "fmax_mhz": None if self.fmax_mhz is None else round(self.fmax_mhz, 1),
             "errors": asdict(known_errors()),
             "outside": list(self.outside),
-            "calibration": {"git": record().git, "tool_versions": record().tool_versions},
+            "calibration": {"git": calibration_record().git, "tool_versions": calibration_record().tool_versions},
         }
 
 
 @cache
-def record() -> Record:
+def calibration_record() -> Record:
     """The shipped record, read once."""
     return Record.load()
 
@@ -91,13 +91,13 @@ def record() -> Record:
 @cache
 def known_errors() -> Errors:
     """Errors of the shipped record."""
-    return errors(record())
+    return errors(calibration_record())
 
 
 @cache
 def fullest_placed() -> float:
     """Part of the device that the fullest machine takes of those that were placed to their end."""
-    known = record()
+    known = calibration_record()
     return max(placed_share(placement.preset, placement.board, known.coefficients) for placement in known.placements)
 
 
@@ -110,7 +110,7 @@ def estimate(config: AcceleratorConfig, board: Board | None = None) -> Estimate:
         A unit cannot be built with these sizes.
     """
     _check_units(config)
-    units = model.cells(config, board, record().coefficients)
+    units = model.cells(config, board, calibration_record().coefficients)
     return Estimate(
         config=config,
         board=board.name if board else None,
@@ -122,7 +122,7 @@ def estimate(config: AcceleratorConfig, board: Board | None = None) -> Estimate:
 
 
 def _fmax_mhz(used: float) -> float | None:
-    return None if used > fullest_placed() else fmax_mhz(record().period_ns, used)
+    return None if used > fullest_placed() else fmax_mhz(calibration_record().period_ns, used)
 
 
 def _check_units(config: AcceleratorConfig) -> None:
@@ -134,7 +134,7 @@ def _check_units(config: AcceleratorConfig) -> None:
 
 def _outside(config: AcceleratorConfig) -> tuple[str, ...]:
     """Fields beyond the smallest or largest of the calibration."""
-    known = [_sizes(machine.config) for machine in record().machines if not machine.held_back]
+    known = [_sizes(machine.config) for machine in calibration_record().machines if not machine.held_back]
     return tuple(
         name
         for name, value in _sizes(config).items()

@@ -50,7 +50,7 @@ class BoardParts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placement:
+class FoundClock:
     """A clock that nextpnr found.
 
     Parameters
@@ -80,7 +80,7 @@ class Record:
     tool_versions: dict[str, str]
     machines: list[Machine]
     boards: list[BoardParts]
-    placements: list[Placement] = field(default_factory=list)
+    placements: list[FoundClock] = field(default_factory=list)
     coefficients: Coefficients = field(default_factory=dict)
     period_ns: dict[str, float] = field(default_factory=dict)
 
@@ -104,7 +104,7 @@ class Record:
                     **data,
                     "machines": [Machine(**machine) for machine in data["machines"]],
                     "boards": [BoardParts(**board) for board in data["boards"]],
-                    "placements": [Placement(**placement) for placement in data["placements"]],
+                    "placements": [FoundClock(**placement) for placement in data["placements"]],
                 }
             )
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:

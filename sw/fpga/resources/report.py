@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from sw.fpga.resources.errors import BOUNDS
-from sw.fpga.resources.estimate import LIMITS, Estimate, fullest_placed, known_errors, record
+from sw.fpga.resources.estimate import LIMITS, Estimate, calibration_record, fullest_placed, known_errors
 from sw.fpga.synthesis.cost import FAMILIES, RESOURCES
 from sw.fpga.synthesis.table import cells_table
 
@@ -32,7 +32,7 @@ def estimate_table(found: Estimate) -> Table:
 def remarks(found: Estimate) -> Iterator[str]:
     """Lines below the table: the clock, what is uncertain."""
     known = known_errors()
-    placed = len({(placement.preset, placement.board) for placement in record().placements})
+    placed = len({(placement.preset, placement.board) for placement in calibration_record().placements})
     if found.fmax_mhz is None:
         yield (
             f"Fmax: not estimated; it takes more of the device than any machine that was placed to its end, at most "
@@ -43,8 +43,8 @@ def remarks(found: Estimate) -> Iterator[str]:
             f"Fmax: about {found.fmax_mhz:.0f} MHz, a guess: fitted to {len(known.placements)} placements of {placed} "
             "machines at speed grade 6, and held against no other"
         )
-    fitted = sum(not machine.held_back for machine in record().machines)
-    yield f"Calibrated on {fitted} configurations, as git {record().git} was synthesised"
+    fitted = sum(not machine.held_back for machine in calibration_record().machines)
+    yield f"Calibrated on {fitted} configurations, as git {calibration_record().git} was synthesised"
     if found.outside:
         yield (
             f"Beyond all that was synthesised for the calibration: {', '.join(found.outside)}; the error of look-up "

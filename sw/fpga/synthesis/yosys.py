@@ -201,7 +201,7 @@ def _misplaced(memories: Sequence[MemoryUse]) -> list[str]:
     ]
 
 
-def check(design: str, work: Path, on_progress: Progress, family: str = "ecp5") -> None:
+def check_netlist(design: str, work: Path, on_progress: Progress, family: str = "ecp5") -> None:
     """Refuse a design that must not be built: the first part of :func:`synthesise`, with its arguments and errors."""
     work.mkdir(parents=True, exist_ok=True)
     (work / "design.il").write_text(design)
@@ -251,7 +251,7 @@ def synthesise(
         Dividers, latches, combinational loops, undriven or doubly driven wires, or memories in flip-flops; or a failure
         of Yosys.
     """
-    check(design, work, on_progress, family)
+    check_netlist(design, work, on_progress, family)
     flow = FLOWS[family]
     modules = re.findall(r"^module \\(\S+)", design, re.MULTILINE)
     (work / _COMPARISONS).write_bytes((Path(__file__).parent / _COMPARISONS).read_bytes())

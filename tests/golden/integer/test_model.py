@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from golden.integer.model import IntegerModel, matmul
-from golden.integer.storage import load, save
+from golden.integer.storage import load_quantised, save_quantised
 from hw.formats import Numerics
 from sw.quantiser.quantise import layer_errors
 from tests.golden.integer import reference
@@ -222,8 +222,8 @@ def test_wrong_widths_images_and_tasks_are_refused():
 @pytest.mark.parametrize("name", ["mixed", "features"])
 def test_a_stored_model_computes_the_same(tmp_path, name: str):
     path = tmp_path / "model.safetensors"
-    save(path, quantised_model(name))
-    loaded = load(path)
+    save_quantised(path, quantised_model(name))
+    loaded = load_quantised(path)
     assert loaded.config == CONFIGS[name] and loaded.scales.keys() == quantised_model(name).scales.keys()
     expected, got = integer_model(name).run(IMAGE, 1), IntegerModel(loaded, NUMERICS[8]).run(IMAGE, 1)
     last = f"layer{loaded.config.layers - 1:02d}.residual"
@@ -235,11 +235,11 @@ def test_files_that_are_no_quantised_models_are_refused(tmp_path):
 
     path = tmp_path / "model.safetensors"
     with pytest.raises(ValueError, match="no quantised model at"):
-        load(path)
+        load_quantised(path)
     save_file({"a": np.zeros(3)}, path)
     with pytest.raises(ValueError, match="format 'none', expected 'tessera-quantised-1'"):
-        load(path)
-    save(path, quantised_model("mixed"))
+        load_quantised(path)
+    save_quantised(path, quantised_model("mixed"))
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match="not a whole safetensors file"):
-        load(path)
+        load_quantised(path)

@@ -17,7 +17,7 @@ from common.paths import PROJECT_ROOT
 from golden import checkpoint
 from golden.config import M3VIT_BACKBONE, M3VIT_TINY, NANO, ModelConfig, Router
 from golden.scenes import scenes
-from golden.training.evaluation import evaluate
+from golden.training.evaluation import score_held_out
 from golden.training.recipes import RECIPES, Recipe
 from golden.training.training import segmentation_loss, train
 
@@ -59,7 +59,7 @@ def test_writes_checkpoint_and_metrics(run: tuple[Path, dict[str, Any], list[tup
     loaded = checkpoint.load(out)
     assert loaded.config == SMALL and loaded.seed == 2 and loaded.data_version == scenes.DATA_VERSION
     assert loaded.metrics == result == json.loads(out.with_suffix(".json").read_text())
-    assert evaluate(loaded.model, scenes=10)["held_out"] == result["held_out"]
+    assert score_held_out(loaded.model, scenes=10)["held_out"] == result["held_out"]
     for by_task in result["routing"].values():
         for shares in by_task.values():
             assert len(shares) == SMALL.experts and sum(shares) == pytest.approx(1, abs=1e-4)
@@ -115,7 +115,7 @@ def test_half_precision_is_scored_as_it_is_stored(router: Router, tmp_path: Path
     result = train(config, out=out, recipe=replace(QUICK, steps=12, half=True))
     with safe_open(out, framework="pt") as file:
         assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}
-    assert evaluate(checkpoint.load(out).model, scenes=10)["held_out"] == result["held_out"]
+    assert score_held_out(checkpoint.load(out).model, scenes=10)["held_out"] == result["held_out"]
 
 
 def test_refuses_models_without_the_tasks(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_shipped_model_meets_its_requirement(model: ModelConfig) -> None:
 @pytest.mark.parametrize("name", ["nano", pytest.param("m3vit-tiny", marks=pytest.mark.soak)])
 def test_shipped_metrics_reproduce(name: str) -> None:
     loaded = checkpoint.load(MODELS / f"{name}.safetensors")
-    ours = evaluate(loaded.model, scenes=60)["held_out"]
+    ours = score_held_out(loaded.model, scenes=60)["held_out"]
     # 60 of the 500 scenes: the same figures up to the sample.
     assert ours["mean_iou"] == pytest.approx(loaded.metrics["held_out"]["mean_iou"], abs=0.05)
     assert ours["depth_rmse_m"] == pytest.approx(loaded.metrics["held_out"]["depth_rmse_m"], rel=0.2)

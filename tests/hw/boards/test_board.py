@@ -27,7 +27,7 @@ from sim.machine.sdram import SOURCE, data_sheet
 from sim.verilator.build import BuildOptions, build_simulator
 from sim.verilator.verilog import export_verilog
 from sw.fpga.synthesis.cost import SynthesisError
-from sw.fpga.synthesis.yosys import check
+from sw.fpga.synthesis.yosys import check_netlist
 from tests.hw.boards.no_accelerator import NoAccelerator
 from tests.hw.sdram.sdram_models import CLOCK, SYSTEM, run
 
@@ -48,7 +48,7 @@ def test_tops_are_designs_without_faults(name, tmp_path):
     """Nothing undriven or driven twice, no loop, no latch; each pin has a site, the oscillator a frequency."""
     target = board(name)
     design, constraints = files(target)
-    check(design, tmp_path, silent)
+    check_netlist(design, tmp_path, silent)
     top = design[: design.index("module \\top.")]
     ports = set(re.findall(r"wire width \d+ (?:input|output|inout) \d+ +\\(\S+)", top))
     located = set(re.findall(r'LOCATE COMP "([^"\[]+)', constraints))
@@ -75,7 +75,7 @@ def test_a_clock_without_a_driver_would_be_seen(tmp_path):
     broken = re.sub(r"connect \\CLKOS \S+.*\n", "", design)
     assert broken != design
     with pytest.raises(SynthesisError, match="has no driver"):
-        check(broken, tmp_path, silent)
+        check_netlist(broken, tmp_path, silent)
 
 
 def test_unknown_board():

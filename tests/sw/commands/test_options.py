@@ -20,7 +20,7 @@ class Size:
 seen: list[tuple[Size, str]] = []
 
 
-@options.grouped
+@options.with_groups
 def command(size: Size, name: Annotated[str, typer.Option(help="Its name.")]) -> None:
     """Take a size and a name."""
     seen.append((size, name))

@@ -16,7 +16,7 @@ from sim.machine.run import run_machine
 from sim.machine.settings import MemorySettings, SimulationOptions
 from sw.compiler.compile import compile_model
 from sw.cycles.frame import balanced
-from sw.cycles.predict import Prediction, predict, queue_lengths
+from sw.cycles.predict import CycleForecast, predict, queue_lengths
 from tests.helpers.models import two_tasks
 from tests.helpers.random_model import random_image, random_model
 
@@ -90,7 +90,7 @@ def mixed() -> Program:
     return compiled("ecp5-wide", MIXED)[0]
 
 
-def predicted(program: Program, counts: list[int], **settings: int) -> Prediction:
+def predicted(program: Program, counts: list[int], **settings: int) -> CycleForecast:
     """The prediction for one set of loads in the only layer with experts."""
     return predict(program, 0, loads={1: counts}, **settings)
 

@@ -12,7 +12,7 @@ from scipy.io import savemat
 from golden.metrics import IGNORE
 from sw.data.cityscapes import CLASS_SET, TRAIN_IDS
 from sw.data.dataset import voc_colours
-from sw.data.datasets import DATASETS, DatasetProblems, Item, ProceduralScenes, Request, open_dataset, resized
+from sw.data.datasets import DATASETS, DatasetProblems, DatasetRequest, Item, ProceduralScenes, open_dataset, resized
 from sw.data.nyu40 import NAMES, class_numbers
 from sw.data.pascal_context import label_table
 from tests.helpers.dataset_folders import (
@@ -26,10 +26,10 @@ from tests.helpers.dataset_folders import (
     write_pascal_voc,
 )
 
-PARTIAL = Request(partial=True)
+PARTIAL = DatasetRequest(partial=True)
 
 
-def refused(name: str, root: Path, request: Request = PARTIAL) -> str:
+def refused(name: str, root: Path, request: DatasetRequest = PARTIAL) -> str:
     with pytest.raises(DatasetProblems) as error:
         open_dataset(name, root, request)
     message = str(error.value)
@@ -75,7 +75,7 @@ def test_a_task_needs_only_its_own_files(tmp_path: Path) -> None:
     for folder in ("disparity", "camera"):
         for path in tmp_path.glob(f"{folder}/*/*/*"):
             path.unlink()
-    item = open_dataset("cityscapes", tmp_path, Request(partial=True, tasks=("segmentation",)))[0]
+    item = open_dataset("cityscapes", tmp_path, DatasetRequest(partial=True, tasks=("segmentation",)))[0]
     assert item.depth is None and item.segmentation is not None
     message = refused("cityscapes", tmp_path)
     assert "disparity/val: missing for 3 of 3 pictures: aachen_000000_000019_disparity.png, " in message
@@ -85,7 +85,7 @@ def test_a_half_downloaded_folder_is_refused_with_all_that_is_missing(tmp_path: 
     stems = write_cityscapes(tmp_path)
     (tmp_path / f"gtFine/val/aachen/{stems[1]}_gtFine_labelIds.png").unlink()
     (tmp_path / f"camera/val/ulm/{stems[2]}_camera.json").unlink()
-    message = refused("cityscapes", tmp_path, Request())
+    message = refused("cityscapes", tmp_path, DatasetRequest())
     assert "leftImg8bit/val: 3 of 500 pictures" in message
     assert f"gtFine/val: missing for 1 of 3 pictures: {stems[1]}_gtFine_labelIds.png" in message
     assert f"camera/val: missing for 1 of 3 pictures: {stems[2]}_camera.json" in message
@@ -152,7 +152,7 @@ def test_pictures_of_any_mode_and_size(tmp_path: Path, mode: str) -> None:
     else:
         picture = picture.convert("L").convert(mode) if mode == "LA" else picture.convert(mode)
     picture.save(path, "TIFF" if mode == "CMYK" else "PNG")
-    image = open_dataset("cityscapes", tmp_path, Request(partial=True, tasks=("segmentation",)))
+    image = open_dataset("cityscapes", tmp_path, DatasetRequest(partial=True, tasks=("segmentation",)))
     with pytest.raises(ValueError, match="is 6x8 pixels .* its picture is 9x5"):
         image[2]
     for kind in ("gtFine",):
@@ -175,7 +175,7 @@ def test_nyud_folder(tmp_path: Path, matlab: bool) -> None:
     depth = np.linspace(0, 12, 48, dtype=np.float32).reshape(SIZE)
     assert np.array_equal(np.isnan(item.depth), (depth == 0) | (depth > 10))
     assert np.array_equal(item.depth[depth < 10].ravel()[1:], depth[depth < 10].ravel()[1:])
-    with_background = open_dataset("nyud", tmp_path, Request(partial=True, classes=41))[2].segmentation
+    with_background = open_dataset("nyud", tmp_path, DatasetRequest(partial=True, classes=41))[2].segmentation
     assert with_background is not None and np.array_equal(with_background, raw)
 
 
@@ -188,9 +188,9 @@ def test_nyud_labelled_file(tmp_path: Path) -> None:
     assert item.segmentation is not None and item.depth is not None and not np.isnan(item.depth).any()
     numbers = class_numbers()[labels[3]]
     assert np.array_equal(item.segmentation, np.where(labels[3] == 0, IGNORE, numbers - 1))
-    holes = open_dataset("nyud", tmp_path, Request(partial=True, raw_depth=True))[1].depth
+    holes = open_dataset("nyud", tmp_path, DatasetRequest(partial=True, raw_depth=True))[1].depth
     assert holes is not None and np.array_equal(np.isnan(holes), item.depth <= 2)
-    training = open_dataset("nyud", tmp_path, Request(partial=True, split="train"))
+    training = open_dataset("nyud", tmp_path, DatasetRequest(partial=True, split="train"))
     assert [training[n].name for n in range(2)] == ["picture 1", "picture 3"]
 
 
@@ -206,14 +206,14 @@ def test_nyu_labels_become_forty_classes() -> None:
 def test_nyud_that_is_not_whole(tmp_path: Path) -> None:
     names = write_nyud_folder(tmp_path / "folder")
     (tmp_path / "folder" / f"depth/{names[0]}.npy").unlink()
-    message = refused("nyud", tmp_path / "folder", Request())
+    message = refused("nyud", tmp_path / "folder", DatasetRequest())
     assert "depth/*.npy or *.mat: 1 of 3 are missing: 0001" in message
     assert "gt_sets/val.txt lists 3 of 654 pictures" in message
     assert len(open_dataset("nyud", tmp_path / "folder", PARTIAL)) == 2
     with pytest.raises(ValueError, match="raw depth is in nyu_depth_v2_labeled.mat only"):
-        open_dataset("nyud", tmp_path / "folder", Request(raw_depth=True))
+        open_dataset("nyud", tmp_path / "folder", DatasetRequest(raw_depth=True))
     write_nyud_labeled(tmp_path / "file")
-    assert "splits.mat names 2 of 654 pictures" in refused("nyud", tmp_path / "file", Request())
+    assert "splits.mat names 2 of 654 pictures" in refused("nyud", tmp_path / "file", DatasetRequest())
     mat = tmp_path / "file" / "nyu_depth_v2_labeled.mat"
     mat.write_bytes(mat.read_bytes()[:1000])
     (tmp_path / "file/splits.mat").unlink()
@@ -225,7 +225,7 @@ def test_nyud_splits_beyond_the_pictures(tmp_path: Path) -> None:
     write_nyud_labeled(tmp_path)
     savemat(tmp_path / "splits.mat", {"testNdxs": np.array([[2], [5]])})
     assert "splits.mat names pictures 2 to 5, nyu_depth_v2_labeled.mat has 4" in refused("nyud", tmp_path)
-    assert "splits.mat has no readable 'trainNdxs'" in refused("nyud", tmp_path, Request(split="train"))
+    assert "splits.mat has no readable 'trainNdxs'" in refused("nyud", tmp_path, DatasetRequest(split="train"))
 
 
 def test_nyud_label_out_of_range(tmp_path: Path) -> None:
@@ -243,7 +243,8 @@ def test_pascal_mt_in_its_three_sets_of_classes(tmp_path: Path) -> None:
     names = write_pascal_mt(tmp_path)
     raw = 1 + (1 + np.arange(48).reshape(SIZE) * 10) % 459
     of = {
-        count: open_dataset("pascal-context", tmp_path, Request(partial=True, classes=count)) for count in (59, 60, 21)
+        count: open_dataset("pascal-context", tmp_path, DatasetRequest(partial=True, classes=count))
+        for count in (59, 60, 21)
     }
     items = {count: data[1] for count, data in of.items()}
     assert all(item.name == names[1] and item.depth is None for item in items.values())
@@ -267,7 +268,7 @@ def test_pascal_context_as_converted_pictures(tmp_path: Path) -> None:
     raw = np.arange(48).reshape(SIZE) + 12
     item = open_dataset("pascal-context", tmp_path, PARTIAL)[0]
     assert item.segmentation is not None and np.array_equal(item.segmentation, raw - 1)
-    item = open_dataset("pascal-context", tmp_path, Request(partial=True, classes=60))[0]
+    item = open_dataset("pascal-context", tmp_path, DatasetRequest(partial=True, classes=60))[0]
     assert item.segmentation is not None and np.array_equal(item.segmentation, raw)
 
 
@@ -281,7 +282,7 @@ def test_pascal_that_is_not_whole(tmp_path: Path) -> None:
     names = write_pascal_mt(tmp_path)
     (tmp_path / f"pascal-context/trainval/{names[0]}.mat").unlink()
     (tmp_path / f"JPEGImages/{names[1]}.jpg").unlink()
-    message = refused("pascal-context", tmp_path, Request())
+    message = refused("pascal-context", tmp_path, DatasetRequest())
     assert f"labels of 59 classes: 1 of 2 are missing: {names[0]}" in message
     assert f"JPEGImages/*.jpg: 1 of 2 are missing: {names[1]}" in message
     assert "lists 2 of 5,105 pictures" in message
@@ -300,14 +301,14 @@ def test_pascal_that_is_not_whole(tmp_path: Path) -> None:
 def test_what_no_dataset_has_is_refused(tmp_path: Path) -> None:
     write_cityscapes(tmp_path)
     for request, words in (
-        (Request(split="test"), "cityscapes has no split 'test'; choose one of: train, val"),
-        (Request(tasks=("normals",)), "cityscapes has no normals; it has: segmentation, depth"),
-        (Request(classes=8), "published with 19 classes, not 8"),
+        (DatasetRequest(split="test"), "cityscapes has no split 'test'; choose one of: train, val"),
+        (DatasetRequest(tasks=("normals",)), "cityscapes has no normals; it has: segmentation, depth"),
+        (DatasetRequest(classes=8), "published with 19 classes, not 8"),
     ):
         with pytest.raises(ValueError, match=words):
             open_dataset("cityscapes", tmp_path, request)
     with pytest.raises(ValueError, match="pascal-context has no depth; it has: segmentation"):
-        open_dataset("pascal-context", tmp_path, Request(tasks=("depth",)))
+        open_dataset("pascal-context", tmp_path, DatasetRequest(tasks=("depth",)))
     with pytest.raises(ValueError, match="unknown dataset 'kitti'; choose one of: procedural, cityscapes"):
         open_dataset("kitti", tmp_path)
     with pytest.raises(ValueError, match="say which with --root"):

@@ -16,7 +16,7 @@ from golden import checkpoint, metrics
 from golden.config import TaskConfig
 from golden.integer.model import IntegerModel
 from sw.cli import app
-from sw.data.datasets import ProceduralScenes, Request, open_dataset, resized
+from sw.data.datasets import DatasetRequest, ProceduralScenes, open_dataset, resized
 from sw.evaluate.data import choose_data
 from sw.results.scoring import FLOAT, Scorer, Tally, score
 from sw.run import prepare
@@ -111,7 +111,7 @@ def test_cityscapes_in_float_and_integers(tmp_path: Path) -> None:
     assert "routing_changes" not in floating
 
     # By hand, pixel by pixel.
-    net, data = checkpoint.load(model).model, open_dataset("cityscapes", root, Request(partial=True))
+    net, data = checkpoint.load(model).model, open_dataset("cityscapes", root, DatasetRequest(partial=True))
     errors, relative, hits, union = [], [], np.zeros(19), np.zeros(19)
     for number in range(3):
         item = resized(data[number], 16, 32)

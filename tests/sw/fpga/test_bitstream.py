@@ -20,7 +20,7 @@ from hw.protocol import Identity
 from sw.cli import app
 from sw.fpga.bitstream import build, placement_seeds
 from sw.fpga.bitstream.build import BitstreamOrder, TimingMissed, run_bitstream
-from sw.fpga.bitstream.pack import pack, unpack
+from sw.fpga.bitstream.pack import pack_bitstream, unpack_bitstream
 from sw.fpga.bitstream.report import critical_path, own_name, tables
 from sw.fpga.bitstream.stamp import build_name, identity_in, stamp, with_comments
 from sw.fpga.synthesis import design as designs
@@ -74,7 +74,7 @@ class Tools:
         monkeypatch.setattr(designs, "elaborate", self.elaborate)
         monkeypatch.setattr(build, "synthesise", self.synthesise)
         monkeypatch.setattr(placement_seeds, "place_and_route", self.place_and_route)
-        monkeypatch.setattr(build, "pack", self.pack)
+        monkeypatch.setattr(build, "pack_bitstream", self.pack)
         monkeypatch.setattr(build, "git_id", lambda: self.git)
 
     def elaborate(self, target, config, clock_hz):
@@ -308,13 +308,13 @@ def test_what_is_stamped_is_in_the_bitstream(tmp_path):
     assert after.build == "0123456789ab-dirty y0.70 n0.11"
     text = stamp(placed(b"other", before.encode()), before, after)
     (tmp_path / "in.txt").write_text(with_comments(text, {"Git": "0123456789ab-dirty"}))
-    pack(tmp_path, "in.txt", "out.bit", "out.svf")
+    pack_bitstream(tmp_path, "in.txt", "out.bit", "out.svf")
     assert b"Git: 0123456789ab-dirty\0" in (tmp_path / "out.bit").read_bytes()
-    unpack(tmp_path, "out.bit", "out.txt")
+    unpack_bitstream(tmp_path, "out.bit", "out.txt")
     assert identity_in((tmp_path / "out.txt").read_text(), before) == after
     assert (tmp_path / "out.svf").stat().st_size
     with pytest.raises(SynthesisError, match="ecppack failed in .*: Failed to open input file"):
-        pack(tmp_path, "none.txt", "none.bit", "none.svf")
+        pack_bitstream(tmp_path, "none.txt", "none.bit", "none.svf")
 
 
 def loader(folder: Path, status: int) -> Path:

@@ -28,7 +28,7 @@ from sw.fpga.resources.errors import BOUNDS, errors, machine_errors
 from sw.fpga.resources.estimate import LIMITS, estimate
 from sw.fpga.resources.inventory import board_memories, memories
 from sw.fpga.resources.multipliers import multipliers
-from sw.fpga.resources.record import Machine, Placement, Record
+from sw.fpga.resources.record import FoundClock, Machine, Record
 from sw.fpga.resources.report import remarks
 from sw.fpga.synthesis.cost import SynthesisError
 from sw.fpga.synthesis.units import MACHINE
@@ -162,8 +162,8 @@ def test_a_board_is_the_machine_and_more() -> None:
 def test_the_clock_falls_with_the_part_of_the_device() -> None:
     tiny, large = estimate(preset("tiny")).fmax_mhz, estimate(preset("ecp5-85f")).fmax_mhz
     assert tiny and large and tiny > large
-    near = Placement(preset="tiny", board=None, mhz=80.0, stage="routed")
-    far = Placement(preset="ecp5-85f", board="ulx3s-85f", mhz=60.0, stage="placed")
+    near = FoundClock(preset="tiny", board=None, mhz=80.0, stage="routed")
+    far = FoundClock(preset="ecp5-85f", board="ulx3s-85f", mhz=60.0, stage="placed")
     period = fit_clock([near, far], RECORD.coefficients)
     record = replace(RECORD, placements=[near, far], period_ns=period)
     assert errors(record).placements == pytest.approx([0.0, 0.0], abs=1e-3), "two placements decide two numbers"

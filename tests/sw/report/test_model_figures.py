@@ -18,7 +18,7 @@ from sw.report.attention_figures import rollout_figure
 from sw.report.error_figures import errors_figure
 from sw.report.expert_figures import expert_loads, expert_maps, regions
 from sw.report.panels import expert_colours, readable_on
-from sw.results.comparison import Prediction
+from sw.results.comparison import OutputMaps
 from sw.results.outcome import FrameOutcome, same_first_choice
 
 CLASSES = replace(NANO, tasks=(TaskConfig(name="classes", kind="classification", channels=5, cells=1),))
@@ -50,8 +50,8 @@ def drawn(figure: Figure | None) -> Figure:
     return figure
 
 
-def prediction(kind: str, machine: np.ndarray, reference: np.ndarray) -> Prediction:
-    return Prediction(
+def prediction(kind: str, machine: np.ndarray, reference: np.ndarray) -> OutputMaps:
+    return OutputMaps(
         kind=kind, values=machine, reference=reference, machine=machine, relative_l2=0.0, cosine=1.0, scores={}
     )
 

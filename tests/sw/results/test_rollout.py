@@ -42,7 +42,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Program, dict, Traces
 
 def test_attention_is_what_the_softmax_wrote(ran: tuple[Program, dict, Traces]) -> None:
     program, golden, traces = ran
-    layers = rollout.attention(program, traces, 1)
+    layers = rollout.machine_attention(program, traces, 1)
     assert layers is not None and [layer.shape for layer in layers] == [(3, 9, 9)] * 2
     for number, (name, values) in enumerate(exponentials(program, traces, 1)):
         expected = golden[f"{name}.exponentials"]
@@ -64,8 +64,8 @@ def test_attention_follows_the_machines_writes_and_no_model(ran: tuple[Program, 
     assert np.count_nonzero(differences) == abs(differences[2, 8, 8]) == 1
     records["command"][last] += 1
     assert np.isnan(dict(exponentials(program, changed, 1))["layer01"]).sum() == 1
-    assert rollout.attention(program, changed, 1) is None
-    assert rollout.attention(program, Traces({}, traces.output), 1) is None
+    assert rollout.machine_attention(program, changed, 1) is None
+    assert rollout.machine_attention(program, Traces({}, traces.output), 1) is None
 
 
 def test_a_tensor_without_a_fixed_place_cannot_be_read(ran: tuple[Program, dict, Traces]) -> None:
@@ -92,14 +92,14 @@ def test_rollout_is_the_sum_over_all_paths() -> None:
 
 def test_summary_of_uniform_attention() -> None:
     tokens = GRID.tokens
-    found = rollout.summary(np.full((tokens, tokens), 1 / tokens), GRID, 0)
+    found = rollout.rollout_summary(np.full((tokens, tokens), 1 / tokens), GRID, 0)
     places = [(row, column) for row in range(2) for column in range(3)]
     apart = np.mean([np.hypot(a[0] - b[0], a[1] - b[1]) for a in places for b in places])
     assert found == pytest.approx({"patches": 6, "class_token": 1 / 7, "own": 1 / 7, "distance": apart})
 
 
 def test_summary_of_no_attention_at_all() -> None:
-    found = rollout.summary(np.eye(GRID.tokens), GRID, 0)
+    found = rollout.rollout_summary(np.eye(GRID.tokens), GRID, 0)
     assert found == pytest.approx({"patches": 6, "class_token": 0, "own": 1, "distance": 0})
 
 
@@ -111,4 +111,9 @@ def test_direction_and_the_tokens_that_a_head_reads() -> None:
     assert np.array_equal(rollout.of_head(result, GRID, 0), [[0, 0, 0], [0, 1, 0]])
     assert np.array_equal(rollout.of_patch(result, GRID, 0, 2), [[0, 0, 0], [0, 1, 0]])
     assert np.array_equal(rollout.of_head(result, CLASSES, 0), [[0.5, 0, 0], [0, 0, 0]])
-    assert rollout.summary(result, CLASSES, 0) == {"patches": 1.0, "class_token": 0.5, "own": 0.5, "distance": None}
+    assert rollout.rollout_summary(result, CLASSES, 0) == {
+        "patches": 1.0,
+        "class_token": 0.5,
+        "own": 0.5,
+        "distance": None,
+    }

@@ -61,7 +61,7 @@ def write_files(folder: Path) -> dict[str, str]:
         origin = checkpoint.Checkpoint(model=model, seed=1, metrics={"b": 1, "a": 2})
         checkpoint.save(place / f"checkpoint-{number}", origin)
         checkpoint.save(place / f"half-{number}", origin, half=True)
-        storage.save(place / f"quantised-{number}", quantised)
+        storage.save_quantised(place / f"quantised-{number}", quantised)
         program.save(place / f"program-{number}")
         state.save(place / f"state-{number}", {"seed": 4, "config": SMALL.to_dict()})
         for path in sorted(place.iterdir()):
