@@ -17,12 +17,12 @@ import torch
 from common.paths import PROJECT_ROOT
 from golden import checkpoint
 from golden.integer import storage
-from golden.model import seeded
 from golden.training.state import TrainingState
 from program.program import Program
 from sw.compiler.compile import compile_model
 from sw.quantiser.quantise import calibration_images, quantise
-from sw.run.prepare import machine
+from sw.run.target import machine
+from tests.helpers.random_weights import random_weights
 from tests.helpers.small_checkpoints import SMALL
 
 NANO_ON_EDGE = "2d795721c896de4734768c7ca07d72825cbc29b21c5fbf112cdb77ffd67e91d0"
@@ -44,7 +44,7 @@ def program_of_nano() -> Program:
 
 def write_files(folder: Path) -> dict[str, str]:
     """Write a file of each kind three times over; digests of the files by name."""
-    model = seeded(SMALL, 1)
+    model = random_weights(SMALL, 1)
     config = machine("tiny")
     images = np.random.default_rng(2).integers(0, 256, (2, 3, 16, 32), dtype=np.uint8)
     quantised = quantise(model, images, config.numerics)
@@ -105,7 +105,7 @@ def test_every_process_writes_the_same_files(tmp_path: Path) -> None:
 
 def test_the_digest_is_of_what_decides_results_and_of_nothing_else() -> None:
     config = machine("tiny")
-    model = seeded(SMALL, 1)
+    model = random_weights(SMALL, 1)
     images = np.random.default_rng(2).integers(0, 256, (2, 3, 16, 32), dtype=np.uint8)
     program = compile_model(quantise(model, images, config.numerics), config)
     content = program.content.copy()
