@@ -1,66 +1,167 @@
-"""What takes minutes is made once: a folder for each step's files, under a digest of all that they follow from."""
+"""The one cache: what takes long is made once, and found again by a key of everything that it follows from.
+
+An entry is a file or a folder. It appears whole or not at all, and processes that want the same wait for one another.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from common.files import CACHE, folder_aside
-from common.paths import PROJECT_ROOT
+from common.digest import digest, source_digest
+from common.files import aside_name
+from common.paths import cache_folder
+from common.tools import tool_version
 
-KEPT = {"design": 6, "cells": 4, "blocks": 8, "route": 16, "bit": 16, "netlist": 4}
-"""Folders that stay for each step, the latest used; a large netlist takes 100 MB."""
-
-
-def digest(parts: Sequence[Any]) -> str:
-    """A name for whatever these JSON values decide."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]
+_ABANDONED_SECONDS = 7 * 24 * 3600
+"""Age from which on an unfinished entry is of a process that was killed."""
 
 
-def sources(*patterns: str) -> str:
-    """Digest of the project's files that match a pattern, with their names; a pattern must find one at least."""
-    hasher = hashlib.sha256()
-    found: set[Path] = set()
-    for pattern in patterns:
-        matches = {path for path in PROJECT_ROOT.glob(pattern) if path.is_file()}
-        if not matches:
-            raise FileNotFoundError(f"no file of the project matches {pattern!r}, on which a cached result depends")
-        found |= matches
-    for path in sorted(found):
-        hasher.update(f"{path.relative_to(PROJECT_ROOT)}\0{path.read_text()}\0".encode())
-    return hasher.hexdigest()
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of entries.
+
+    Parameters
+    ----------
+    name:
+        Begin of the entries' names.
+    keep:
+        Number of entries that stay, the latest used.
+    suffix:
+        Suffix of entries that are files. Without one, entries are folders.
+    """
+
+    name: str
+    keep: int
+    suffix: str = ""
+
+
+def cache_key(*values: Any, sources: Sequence[str] = (), tools: Sequence[str] = ()) -> str:
+    """Return the key of a result, which changes with everything that the result follows from.
+
+    Parameters
+    ----------
+    values:
+        Arguments, as JSON values.
+    sources:
+        Globs of the project's files that compute it, see :func:`common.digest.source_digest`: whole packages, so that
+        a new module is not missed.
+    tools:
+        Names of the tools that compute it, see :func:`common.tools.tool_version`.
+    """
+    return digest(values, source_digest(*sources), {name: tool_version(name) for name in tools})
 
 
 class Cache:
-    """Results of steps; ``folder`` may be deleted at any time."""
+    """Entries in one folder, by default :func:`common.paths.cache_folder`."""
 
-    def __init__(self, folder: Path = CACHE / "bitstream") -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or cache_folder()
 
-    def find(self, step: str, key: str) -> Path | None:
-        """The folder of a step's result, if there is one."""
-        path = self.folder / f"{step}-{key}"
-        if not path.is_dir():
+    def find(self, kind: Kind, key: str) -> Path | None:
+        """Return an entry, if there is one, and count it as used now."""
+        path = self._path(kind, key)
+        try:
+            os.utime(path)
+        except FileNotFoundError:
             return None
-        os.utime(path)
         return path
 
-    def get(self, step: str, key: str, make: Callable[[Path], None]) -> Path:
-        """The folder of a step's result, filled by ``make`` if it is not there; nothing stays if that fails."""
-        if (found := self.find(step, key)) is not None:
-            return found
-        path = self.folder / f"{step}-{key}"
-        with folder_aside(path) as aside:
+    def get(self, kind: Kind, key: str, make: Callable[[Path], None]) -> Path:
+        """Return an entry; ``make`` writes it if it is not there.
+
+        Parameters
+        ----------
+        kind, key:
+            Name of the entry.
+        make:
+            Fills the empty folder that it is called with, or writes the file. No entry appears if it raises.
+        """
+        found = self.find(kind, key)
+        if found is None:
+            path = self._path(kind, key)
+            with _locked(path.with_name(f".{path.name}.lock")):
+                found = self.find(kind, key) or self.put(kind, key, make)
+        return found
+
+    def put(self, kind: Kind, key: str, make: Callable[[Path], None]) -> Path:
+        """Write an entry as :meth:`get` does; a file takes the place of the one that is there."""
+        path = self._path(kind, key)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(aside_name(path))
+        try:
+            if not kind.suffix:
+                aside.mkdir()
             make(aside)
-        self._forget(step)
+            aside.replace(path)
+        finally:
+            _remove(aside)
+        self._forget(kind)
         return path
 
-    def _forget(self, step: str) -> None:
-        folders = sorted(self.folder.glob(f"{step}-*"), key=lambda path: path.stat().st_mtime, reverse=True)
-        for path in folders[KEPT[step] :]:
-            shutil.rmtree(path, ignore_errors=True)
+    def value(self, kind: Kind, key: str, compute: Callable[[], Any]) -> Any:
+        """Return the JSON value that ``compute`` returned before for the key, or returns now."""
+        return json.loads(self.get(kind, key, lambda aside: _write(aside, compute())).read_text())
+
+    def _path(self, kind: Kind, key: str) -> Path:
+        return self.folder / f"{kind.name}-{key}{kind.suffix}"
+
+    def _forget(self, kind: Kind) -> None:
+        """Remove all but the latest entries of a kind, and what killed processes left."""
+        ages = {path: _age(path) for path in self.folder.glob(f"{kind.name}-*{kind.suffix}")}
+        for path in sorted(ages, key=ages.__getitem__)[kind.keep :]:
+            _remove(path)
+        for path in self.folder.glob(".*"):
+            if _age(path) > _ABANDONED_SECONDS:
+                _remove(path)
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n")
+
+
+def _age(path: Path) -> float:
+    """Return the seconds since an entry was used; one that another process removed meanwhile is new."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock on a file while the block runs, after whoever has it; the file goes with the lock."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Whoever had the lock before has removed the file; then it locks nobody out any more.
+            if not _is_open(path, file):
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_open(path: Path, file: IO[str]) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

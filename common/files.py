@@ -5,20 +5,14 @@ A file aside lies beside its target. Both are then on one file system, where a r
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-
-from common.paths import BUILD, PROJECT_ROOT
-
-CACHE = BUILD / "cache"
-"""Results that are expensive and follow from content alone; may be deleted at any time."""
 
 
 @contextmanager
@@ -86,30 +80,3 @@ def check_folder(folder: Path) -> None:
     """Raise ValueError if ``folder`` cannot be one, before anything long begins."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; give a folder for the results")
-
-
-def keep_newest(folder: Path, pattern: str, count: int) -> None:
-    """Remove all but the ``count`` newest of the files in ``folder`` that match ``pattern``."""
-    files = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in files[count:]:
-        path.unlink(missing_ok=True)
-
-
-def source_digest() -> str:
-    """Digest of every source that decides what a quantised model computes, and how it is scored."""
-    hasher = hashlib.sha256()
-    parts = [*(PROJECT_ROOT / "golden").rglob("*.py"), *(PROJECT_ROOT / "sw" / "quantiser").rglob("*.py")]
-    names = ("sw/quantiser/quantise.py", "sw/results/scoring.py", "hw/formats.py", "hw/tables.py", "hw/config.py")
-    parts += [PROJECT_ROOT / name for name in names]
-    for path in sorted(parts):
-        hasher.update(f"{path.name}\0{path.read_text()}\0".encode())
-    return hasher.hexdigest()
-
-
-def remembered(kind: str, key: list[Any], compute: Callable[[], Any]) -> Any:
-    """The JSON value that ``compute`` returned for the same ``key`` and sources before, or returns now."""
-    digest = hashlib.sha256(json.dumps([source_digest(), *key]).encode()).hexdigest()[:20]
-    path = CACHE / f"{kind}-{digest}.json"
-    if not path.is_file():
-        write_json(path, compute())
-    return json.loads(path.read_text())

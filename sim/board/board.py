@@ -5,7 +5,6 @@ Every bit goes over the pins ``rx`` and ``tx``, and every word of memory over th
 
 from __future__ import annotations
 
-import json
 import subprocess
 import tempfile
 from functools import lru_cache
@@ -26,7 +25,8 @@ from hw.sdram.memory import SdramMemory
 from sim.machine.sdram import SOURCE as CHIP
 from sim.machine.sdram import SdramSettings
 from sim.models import MODELS
-from sim.verilator.build import BUILD_ROOT, BuildOptions, Simulator, build_simulator
+from sim.verilator.build import build_simulator
+from sim.verilator.options import BuildOptions, Simulator
 from sim.verilator.verilog import Design, export_cached
 
 CYCLES_PER_BIT = 8
@@ -103,8 +103,8 @@ def _design(config: AcceleratorConfig, cycles_per_bit: int, on_chip_bytes: int |
     return export_cached(
         lambda: _system(config, cycles_per_bit, on_chip_bytes),
         name="system",
-        key=json.dumps([config.to_dict(), cycles_per_bit, on_chip_bytes, Path(__file__).read_text()]),
-        folder=BUILD_ROOT.parent / "verilog",
+        key=[config.to_dict(), cycles_per_bit, on_chip_bytes],
+        sources=("hw/**/*.py", "sim/board/*.py"),
     )
 
 

@@ -27,7 +27,7 @@ from sim.machine.sdram import SdramSettings
 from sim.machine.settings import MemorySettings, SimulationOptions
 from sim.machine.simulator import build_machine
 from sim.machine.trace_reader import read_records
-from sim.verilator.build import Simulator
+from sim.verilator.options import Simulator
 
 TIMEOUT_SECONDS = 3600.0
 LIMIT_FACTOR, LIMIT_CYCLES = 20, 1_000_000

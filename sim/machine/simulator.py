@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -17,7 +16,8 @@ from sim.machine.sdram import SOURCE as CHIP
 from sim.machine.sdram import SdramSettings
 from sim.machine.trace_reader import WIDTH_PARAMETERS
 from sim.models import MODELS
-from sim.verilator.build import BUILD_ROOT, BuildOptions, Simulator, build_simulator
+from sim.verilator.build import build_simulator
+from sim.verilator.options import BuildOptions, Simulator
 from sim.verilator.verilog import Design, export_cached
 
 MEMORY_BYTES = 1 << 25
@@ -32,8 +32,7 @@ def export_machine(config: AcceleratorConfig) -> Design:
     return export_cached(
         lambda: Accelerator(config, trace=True),
         name="accelerator",
-        key=json.dumps(config.to_dict()),
-        folder=BUILD_ROOT.parent / "verilog",
+        key=config.to_dict(),
     )
 
 
@@ -43,8 +42,7 @@ def export_sdram(config: AcceleratorConfig, settings: SdramSettings) -> Design:
     return export_cached(
         lambda: SdramMemory(config, settings.timing, readers=CLIENTS, writers=CLIENTS),
         name="sdram_memory",
-        key=json.dumps([config.to_dict(), asdict(settings.timing)]),
-        folder=BUILD_ROOT.parent / "verilog",
+        key=[config.to_dict(), asdict(settings.timing)],
     )
 
 

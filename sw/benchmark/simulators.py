@@ -10,7 +10,7 @@ from sim.machine.amaranth_machine import cycles_per_second
 from sim.machine.frames import Frame
 from sim.machine.run import run_machine
 from sim.machine.simulator import build_machine
-from sim.verilator.build import Simulator
+from sim.verilator.options import Simulator
 from sw.data.pictures import scene_picture
 from sw.run.prepare import Prepared
 from sw.run.profile import machine_simulator

@@ -18,7 +18,8 @@ def command() -> None:
 
       tessera doctor
     """
-    from common.tools import check_environment, git_id
+    from common.environment import check_environment
+    from common.tools import git_id
 
     checks = check_environment()
     rows = [(check.name, check.found, check.expected, verdict(check.ok)) for check in checks]

@@ -30,7 +30,7 @@ def _is_mistake(error: Exception) -> bool:
     if isinstance(error, (ValueError, OSError)):
         return True
     from common.tools import ToolError
-    from sim.verilator.build import BuildError
+    from sim.verilator.cxx import BuildError
     from sw.driver.errors import DriverError
 
     return isinstance(error, (ToolError, BuildError, DriverError))

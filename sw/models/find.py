@@ -1,13 +1,10 @@
-"""Models by name: trained ones lie in models/, seeded ones are made when first asked for and kept in build/."""
+"""Models by name: trained ones lie in models/, seeded ones are made when first asked for and cached."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
-import torch
-
-from common.files import keep_newest
+from common.cache import Cache, Kind, cache_key
 from common.paths import PROJECT_ROOT
 from common.progress import Progress, silent, within
 from golden import checkpoint
@@ -24,8 +21,7 @@ SEEDED = ("m3vit-backbone", "deit-small", "pico")
 SEED = 0
 DEFAULT_ROUTING = "balanced"
 
-_MADE = PROJECT_ROOT / "build" / "models"
-_KEPT = 6  # files of seeded models
+_MADE = Kind(name="model", keep=6, suffix=".safetensors")
 
 
 def find_model(model: str | Path, routing: str | None = None, *, on_progress: Progress = silent) -> Path:
@@ -78,14 +74,12 @@ def check_routing(found: Checkpoint, routing: str | None) -> None:
 
 
 def _make(name: str, routing: str, on_progress: Progress) -> Path:
-    sources = b"".join(file.read_bytes() for file in sorted((PROJECT_ROOT / "golden").rglob("*.py")))
-    digest = hashlib.sha256(sources + torch.__version__.encode()).hexdigest()[:16]
-    path = _MADE / f"{name}-{routing}-{digest}.safetensors"
-    if not path.is_file():
+    key = cache_key(SEED, sources=("golden/**/*.py",), tools=("python", "numpy", "torch", "processor"))
+
+    def make(file: Path) -> None:
         told = within(on_progress, "load", detail=f"making {name}, seeded")
-        made = seeded_model(MODELS[name], SEED, routing, on_progress=told)
-        checkpoint.save(
-            path, Checkpoint(model=made, seed=SEED, data_version=DATA_VERSION, weights="seeded", routing=routing)
-        )
-        keep_newest(_MADE, "*.safetensors", _KEPT)
-    return path
+        model = seeded_model(MODELS[name], SEED, routing, on_progress=told)
+        origin = Checkpoint(model=model, seed=SEED, data_version=DATA_VERSION, weights="seeded", routing=routing)
+        checkpoint.save(file, origin)
+
+    return Cache().get(_MADE, f"{name}-{routing}-{key}", make)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from common.files import CACHE, write_json
+from common.cache import Cache, Kind
+from common.files import write_json
 from hw.config import AcceleratorConfig
 from program.program import Program
 from sw.cycles import bound
 from sw.cycles.predict import predict
 from sw.results.outcome import FrameOutcome
 
+_SPEED = Kind(name="speed", keep=64, suffix=".json")
 _GUESSED_SPEED = {"cycles_per_s": 150_000.0}
 
 
@@ -26,14 +27,14 @@ class Duration:
     seconds: float
 
 
-def _speed_file(config: AcceleratorConfig) -> Path:
-    return CACHE / f"speed-{config.name}-{config.numerics.activation_width}.json"
+def _key(config: AcceleratorConfig) -> str:
+    return f"{config.name}-{config.numerics.activation_width}"
 
 
 def expected_duration(program: Program, tasks: Sequence[int], pictures: int, *, read_latency: int) -> Duration:
     """Expect so many cycles, with balanced experts, and seconds of simulation."""
-    file = _speed_file(program.config)
-    speed = json.loads(file.read_text()) if file.is_file() else _GUESSED_SPEED
+    file = Cache().find(_SPEED, _key(program.config))
+    speed = json.loads(file.read_text()) if file else _GUESSED_SPEED
     ideal = pictures * sum(bound.total(program, task).ideal_cycles for task in tasks)
     expected = pictures * sum(predict(program, task, read_latency=read_latency).cycles for task in tasks)
     return Duration(ideal_cycles=ideal, cycles=expected, seconds=expected / speed["cycles_per_s"])
@@ -44,4 +45,4 @@ def remember_speed(config: AcceleratorConfig, outcomes: Sequence[FrameOutcome]) 
     spent = sum(outcome.result.cycles for outcome in outcomes)
     seconds = sum(outcome.result.seconds for outcome in outcomes)
     if spent and seconds and all(outcome.bit_exact for outcome in outcomes):
-        write_json(_speed_file(config), {"cycles_per_s": spent / seconds})
+        Cache().put(_SPEED, _key(config), lambda file: write_json(file, {"cycles_per_s": spent / seconds}))

@@ -85,7 +85,7 @@ def execute(
 
     Raises
     ------
-    common.tools.ToolError, sim.verilator.build.BuildError
+    common.tools.ToolError, sim.verilator.cxx.BuildError
         No compiler, or it rejected the design.
     sim.bench.run.BenchFailure
         The simulation did not come to its end.

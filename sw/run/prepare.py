@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from common.files import CACHE, file_aside, keep_newest, remembered, source_digest
+from common.cache import Cache, Kind, cache_key
+from common.digest import content_digest
 from common.progress import Progress, silent, within
 from golden import checkpoint
 from golden.checkpoint import Checkpoint
@@ -35,7 +34,11 @@ from sw.run.target import Target
 ACCURACY_SCENES = 100
 """Held-out scenes of the accuracy that a run reports."""
 
-_KEPT = 12  # quantised models
+_QUANTISED = Kind(name="quantised", keep=12, suffix=".safetensors")
+_ACCURACY = Kind(name="accuracy", keep=64, suffix=".json")
+_SOURCES = ("golden/**/*.py", "hw/**/*.py", "sw/quantiser/**/*.py", "sw/run/**/*.py")
+"""Whole packages that decide what a quantised model computes."""
+_TOOLS = ("python", "numpy", "torch", "processor")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,20 +137,21 @@ def quantised_model(
     ``images`` (B, 3, H, W) are what it is calibrated with, by the rule ``calibration``; None for the first procedural
     training scenes.
     """
-    pictures = "" if images is None else hashlib.sha256(images.tobytes()).hexdigest()
+    pictures = None if images is None else [*images.shape, content_digest(images.tobytes())]
     widths = (numerics.activation_width, numerics.residual_width)
-    key = json.dumps([source_digest(), _content(path), *widths, pictures, calibration])
-    kept = CACHE / f"quantised-{hashlib.sha256(key.encode()).hexdigest()[:20]}.safetensors"
-    if kept.is_file():
+    content = content_digest(path.read_bytes())
+    key = cache_key(content, widths, pictures, calibration, sources=_SOURCES, tools=_TOOLS)
+    cache = Cache()
+    if (kept := cache.find(_QUANTISED, key)) is not None:
         on_progress("quantise", 1.0, "as before")
         return storage.load_quantised(kept)
-    if images is None:
-        images = calibration_images(model)
-    quantised = quantise(model, images, numerics, calibration=calibration, on_progress=on_progress)
-    with file_aside(kept) as aside:
-        storage.save_quantised(aside, quantised)
-    keep_newest(CACHE, "quantised-*.safetensors", _KEPT)
-    return quantised
+
+    def make(file: Path) -> None:
+        chosen = calibration_images(model) if images is None else images
+        quantised = quantise(model, chosen, numerics, calibration=calibration, on_progress=on_progress)
+        storage.save_quantised(file, quantised)
+
+    return storage.load_quantised(cache.get(_QUANTISED, key, make))
 
 
 def compile_file(target: Target, *, on_progress: Progress = silent) -> Program:
@@ -160,10 +164,6 @@ def compile_file(target: Target, *, on_progress: Progress = silent) -> Program:
     if target.calibration is not Calibration.MAX:
         raise ValueError(f"{path} is quantised and has its ranges already; leave --calibration out")
     return compile_model(storage.load_quantised(path), target.config)
-
-
-def _content(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _is_quantised(path: Path) -> bool:
@@ -191,9 +191,12 @@ def accuracy(
     if not kinds <= {("segmentation", len(CLASS_NAMES)), ("depth", 1)}:
         return None
     on_progress("accuracy", 0.0, f"{scenes} held-out scenes, float and integer model")
-    return remembered(
-        "accuracy",
-        [_content(path), quantised.activation_width, quantised.residual_width, scenes, calibration],
+    widths = (quantised.activation_width, quantised.residual_width)
+    content = content_digest(path.read_bytes())
+    sources = (*_SOURCES, "sw/data/**/*.py", "sw/results/**/*.py")
+    return Cache().value(
+        _ACCURACY,
+        cache_key(content, widths, scenes, calibration, sources=sources, tools=_TOOLS),
         lambda: float_and_integer(model, quantised, scenes, within(on_progress, "accuracy", detail="")),
     )
 

@@ -13,7 +13,7 @@ from sim.bench.run import BenchFailure
 from sim.machine.frames import Frame
 from sim.machine.run import run_machine
 from sim.machine.simulator import build_machine
-from sim.verilator.build import Simulator
+from sim.verilator.options import Simulator
 from sw.compiler.compile import compile_model
 from sw.quantiser.quantise import calibration_images, quantise
 

@@ -23,7 +23,7 @@ from sim.bench.run import BenchFailure
 from sim.machine.frames import Frame
 from sim.machine.run import run_machine
 from sim.machine.settings import SimulationOptions
-from sim.verilator.build import Simulator
+from sim.verilator.options import Simulator
 from sw.run.profile import machine_simulator
 from sw.selftest.faults import ASSERTION, MODEL, SEED, Fault, Place, Subject
 from sw.selftest.kinds import KINDS
@@ -249,7 +249,7 @@ def run_selftest(
     ------
     ValueError
         Unknown preset.
-    sim.verilator.build.BuildError, common.tools.ToolError
+    sim.verilator.cxx.BuildError, common.tools.ToolError
         The simulator cannot be built.
     sim.bench.run.BenchFailure
         A simulation did not come to its end for another reason than an assertion of the hardware.

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, on whatever file system; remembered results depend on their key."""
+"""Files appear whole or not at all, on whatever file system."""
 
 from __future__ import annotations
 
@@ -117,15 +117,3 @@ def test_a_killed_writer_leaves_the_target_as_it_was(tmp_path: Path, writer: str
         assert (target / "new.txt" if target.is_dir() else target).read_text() == "old"
     else:
         assert not target.exists()
-
-
-def test_remembered_by_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "CACHE", tmp_path)
-    calls = []
-
-    def compute() -> list[int]:
-        calls.append(1)
-        return [len(calls)]
-
-    assert files.remembered("kind", ["a", 1], compute) == files.remembered("kind", ["a", 1], compute) == [1]
-    assert files.remembered("kind", ["a", 2], compute) == [2]

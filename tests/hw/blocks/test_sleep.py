@@ -9,7 +9,8 @@ from amaranth.sim import Simulator
 from hw.blocks.sleep import lasting, sleeping, working
 from sim.bench.run import run_testbench
 from sim.verilator import simplify
-from sim.verilator.build import BuildOptions, build_simulator
+from sim.verilator.build import build_simulator
+from sim.verilator.options import BuildOptions
 from sim.verilator.verilog import export_verilog
 
 

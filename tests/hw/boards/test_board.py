@@ -24,7 +24,8 @@ from hw.sdram.chip import ANY_CHIP, CHIPS
 from hw.sdram.memory import SdramMemory
 from hw.sdram.pins import EXTRA_LATENCY, SdramPins, chip_clock_delay
 from sim.machine.sdram import SOURCE, data_sheet
-from sim.verilator.build import BuildOptions, build_simulator
+from sim.verilator.build import build_simulator
+from sim.verilator.options import BuildOptions
 from sim.verilator.verilog import export_verilog
 from sw.fpga.synthesis.cost import SynthesisError
 from sw.fpga.synthesis.yosys import check_netlist

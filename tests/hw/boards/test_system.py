@@ -14,7 +14,8 @@ from hw.config import preset
 from hw.protocol import Identity
 from hw.sdram.chip import ANY_CHIP
 from hw.sdram.memory import SdramMemory
-from sim.verilator.build import BuildOptions, build_simulator
+from sim.verilator.build import build_simulator
+from sim.verilator.options import BuildOptions
 from sim.verilator.verilog import export_verilog
 from tests.hw.sdram.sdram_models import CLOCK, SYSTEM, run
 

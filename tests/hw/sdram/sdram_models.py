@@ -9,7 +9,8 @@ from hw.sdram.chip import SdramTiming
 from hw.sdram.memory import SdramMemory
 from sim.bench.run import BenchOptions, run_testbench
 from sim.machine.sdram import ROW_TIMES, SOURCE
-from sim.verilator.build import BuildOptions, Simulator, build_simulator
+from sim.verilator.build import build_simulator
+from sim.verilator.options import BuildOptions, Simulator
 from sim.verilator.verilog import export_verilog
 
 CLOCK = SOURCE.with_name("machine_main.cpp")

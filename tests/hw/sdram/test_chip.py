@@ -6,7 +6,8 @@ import pytest
 
 from sim.bench.run import BenchFailure, BenchOptions, run_testbench
 from sim.machine.sdram import SOURCE
-from sim.verilator.build import BuildOptions, build_simulator
+from sim.verilator.build import build_simulator
+from sim.verilator.options import BuildOptions
 
 PORTS = "clk cke cs_n ras_n cas_n we_n ba a dqm dq_i dq_i_en dq_o".split()
 CLOSE, REFRESH, MODE = (

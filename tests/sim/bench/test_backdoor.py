@@ -7,7 +7,8 @@ import pytest
 
 from sim.bench.backdoor import SOURCE
 from sim.bench.run import BenchFailure, BenchOptions, run_testbench
-from sim.verilator.build import BuildOptions, build_simulator
+from sim.verilator.build import build_simulator
+from sim.verilator.options import BuildOptions
 
 BENCH = "tests.sim.bench.backdoor_bench"
 WORDS = 2048

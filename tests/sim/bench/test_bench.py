@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sim.bench.run import BenchFailure, BenchOptions, run_testbench
-from sim.verilator.build import BuildError, BuildOptions, build_simulator
+from sim.verilator.build import build_simulator
+from sim.verilator.cxx import BuildError
+from sim.verilator.options import BuildOptions
 from sim.verilator.verilog import export_verilog
 from tests.sim.bench.units import Minimum, Scale
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from common import tools
+from common import cache, tools
 from sim.bench.run import BenchFailure, BenchOptions, run_testbench
-from sim.verilator import build
-from sim.verilator.build import BuildOptions, build_simulator
+from sim.verilator import cxx
+from sim.verilator import options as options_module
+from sim.verilator.build import build_simulator
+from sim.verilator.options import BuildOptions
 from sim.verilator.verilog import export_verilog
 from tests.sim.bench.units import Scale
 
@@ -33,11 +35,11 @@ def test_top_of_ones_own(options):
 
 
 def test_big_design_compiles_in_parts(tmp_path, monkeypatch):
-    compiled, compile_them = [], build._compile
-    monkeypatch.setattr(build, "BUILD_ROOT", tmp_path)
-    monkeypatch.setattr(build, "UNIT_LIMIT", 0)
+    compiled, compile_them = [], cxx._compile
+    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(cxx, "UNIT_LIMIT", 0)
     monkeypatch.setattr(
-        build, "_compile", lambda jobs, *more, **where: [compiled.append(jobs), compile_them(jobs, *more, **where)]
+        cxx, "_compile", lambda jobs, *more, **where: [compiled.append(jobs), compile_them(jobs, *more, **where)]
     )
     simulator = build_simulator(export_verilog(Scale(1), name="scale"), wrapped_options())
     run_testbench(simulator, WRAPPED, parameters={"cycles": 1})
@@ -51,7 +53,7 @@ def test_sources_are_gathered_into_units_of_a_size(tmp_path):
         source.write_text("/" * size)
 
     def gathered(limit):
-        units = build._units(sources, tmp_path, "unit", "-O1", limit=limit)
+        units = cxx._units(sources, tmp_path, "unit", "-O1", limit=limit)
         return [re.findall(r"(\d)\.cpp", unit.read_text()) for unit, _, _ in units]
 
     assert gathered(100) == [["0", "1"], ["2"], ["3"], ["4"]]
@@ -67,8 +69,8 @@ def test_training_runs_before_the_final_build(tmp_path, monkeypatch):
         run_testbench(simulator, WRAPPED, parameters={"cycles": 100})
         assert list((simulator.directory / "generated").glob("*.gcda")), "the instrumented build counted nothing"
 
-    monkeypatch.setattr(build, "BUILD_ROOT", tmp_path)
-    monkeypatch.setattr(build, "QUICK_BUILDS", False)
+    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(options_module, "QUICK_BUILDS", False)
     options = wrapped_options(optimise=True, profile=train)
     design = export_verilog(Scale(1), name="scale")
     simulator = build_simulator(design, options)
@@ -91,8 +93,9 @@ def test_waves_need_a_debug_build():
 
 def test_callers_in_parallel_share_one_build(tmp_path):
     script = (
-        "import sys, pathlib; from sim.verilator import build; build.BUILD_ROOT = pathlib.Path(sys.argv[1]);"
-        "from tests.sim.bench.units import Scale; print(build.build_simulator(Scale(2)).directory)"
+        "import sys, pathlib; from common import cache; cache.cache_folder = lambda: pathlib.Path(sys.argv[1]);"
+        "from tests.sim.bench.units import Scale;"
+        "from sim.verilator.build import build_simulator; print(build_simulator(Scale(2)).directory)"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
     running = [subprocess.Popen(command, cwd=tools.PROJECT_ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]

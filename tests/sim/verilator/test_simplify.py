@@ -9,8 +9,9 @@ from amaranth.lib.wiring import In, Out
 
 from sim.bench.run import run_testbench
 from sim.verilator import simplify
-from sim.verilator.build import BuildOptions, build_simulator
+from sim.verilator.build import build_simulator
 from sim.verilator.natural_widths import natural_widths
+from sim.verilator.options import BuildOptions
 from sim.verilator.verilog import export_verilog
 
 EMPTY = "    if (\\$auto$verilog_backend.cc:2355:dump_module$1 ) begin end\n"

@@ -1,4 +1,4 @@
-"""Exported designs are kept by content: the same design comes back, another key or edited sources do not hit it."""
+"""Exported designs are kept by content: the same design comes back, another key or edited sources do not find it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from amaranth.hdl import Module
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from sim.verilator import verilog
+from common import cache, digest
 from sim.verilator.verilog import export_cached, export_verilog
 
 
@@ -28,36 +28,42 @@ def made() -> list[int]:
     return []
 
 
-def _export(folder: Path, made: list[int], key: str = "a"):
+def _export(made: list[int], key: str = "a"):
     def make() -> _Add:
         made.append(1)
         return _Add()
 
-    return export_cached(make, name="add", key=key, folder=folder)
+    return export_cached(make, name="add", key=key)
 
 
-@pytest.fixture(autouse=True)
-def _unedited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verilog, "_IMPORTED", float("inf"))
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache's folder, in a process that began after the last edit."""
+    monkeypatch.setattr(digest, "_STARTED", float("inf"))
+    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
+    return tmp_path
 
 
-def test_the_same_design_is_exported_once(tmp_path: Path, made: list[int]) -> None:
-    first, second = _export(tmp_path, made), _export(tmp_path, made)
+def test_the_same_design_is_exported_once(kept: Path, made: list[int]) -> None:
+    first, second = _export(made), _export(made)
     assert first == second == export_verilog(_Add(), name="add") and len(made) == 1
     assert first.ports[0].leaves[1].path == "y" and first.ports[0].leaves[1].dims == (3,)
 
 
-def test_another_key_is_another_design(tmp_path: Path, made: list[int]) -> None:
-    _export(tmp_path, made)
-    _export(tmp_path, made, key="b")
-    assert len(made) == 2 and len(list(tmp_path.iterdir())) == 2
+def test_another_key_is_another_design(kept: Path, made: list[int]) -> None:
+    _export(made)
+    _export(made, key="b")
+    assert len(made) == 2 and len(list(kept.iterdir())) == 2
 
 
-def test_sources_edited_after_import_are_never_cached(
-    tmp_path: Path, made: list[int], monkeypatch: pytest.MonkeyPatch
+def test_sources_edited_after_import_are_of_one_process_alone(
+    kept: Path, made: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _export(tmp_path, made)
-    monkeypatch.setattr(verilog, "_IMPORTED", 0.0)
-    _export(tmp_path, made)
-    _export(tmp_path, made)
-    assert len(made) == 3 and len(list(tmp_path.iterdir())) == 1
+    _export(made)
+    for process, started in enumerate((0.0, 1.0), 2):
+        monkeypatch.setattr(digest, "_STARTED", started)
+        _export(made)
+        assert len(made) == process, "neither the design of before the edit, nor that of the other process"
+    monkeypatch.setattr(digest, "_STARTED", float("inf"))
+    _export(made)
+    assert len(made) == 3, "the design of before the edit is still the one for the others"

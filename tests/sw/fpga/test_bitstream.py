@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from common import cache
-from common.cache import KEPT, Cache
+from common.cache import Cache
 from common.progress import silent
 from hw.boards.board import board
 from hw.config import preset
@@ -166,27 +164,6 @@ def test_nothing_is_made_twice(tmp_path, tools):
     tools.speed[1] = 71.0
     make(tmp_path, frequency_mhz=70.0, seeds=(1,))
     assert tools.calls == ["elaborate", "synthesise", "route 1", "pack"], "another clock is another design"
-
-
-def test_only_files_are_sources(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "PROJECT_ROOT", tmp_path)
-    (tmp_path / "a.py").write_text("a = 1")
-    before = cache.sources("*")
-    (tmp_path / "__pycache__").mkdir()
-    assert cache.sources("*") == before
-    (tmp_path / "a.py").write_text("a = 2")
-    assert cache.sources("*") != before
-
-
-def test_the_cache_is_kept_small(tmp_path):
-    cache = Cache(tmp_path)
-    for number in range(KEPT["cells"] + 3):
-        folder = cache.get("cells", str(number), lambda into: (into / "file").write_text(""))
-        os.utime(folder, (number, number))
-    assert len(list(tmp_path.glob("cells-*"))) <= KEPT["cells"] + 1 and cache.find("cells", "0") is None
-    with pytest.raises(RuntimeError):
-        cache.get("bit", "1", lambda into: (_ for _ in ()).throw(RuntimeError()))
-    assert not list(tmp_path.glob("*bit*")), "nothing is left of what failed"
 
 
 def test_a_missed_clock_is_an_error(tmp_path, tools):

@@ -7,6 +7,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Cat, Module
 from amaranth.lib.wiring import Component, In, Out
 
+from common import cache
 from common.progress import silent
 from hw.ecp5.platform import Ecp5
 from sw.fpga.measure import measure
@@ -48,7 +49,7 @@ def design(component: Component) -> str:
 @pytest.fixture
 def mapped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """Designs that went through Yosys, with nothing remembered from before."""
-    monkeypatch.setattr(count, "_FOLDER", tmp_path / "units")
+    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path / "units")
     monkeypatch.setattr(count, "_WORK", tmp_path / "work")
     designs: list[str] = []
     whole = count.synthesise

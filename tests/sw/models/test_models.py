@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from common import cache
 from golden import checkpoint
 from golden.checkpoint import CheckpointError
 from golden.config import M3VIT_BACKBONE
@@ -30,8 +31,7 @@ SMALL = replace(
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of trained and one of made models, with a small geometry of the seeded model's name."""
     monkeypatch.setattr(find, "TRAINED_MODELS", tmp_path / "trained")
-    monkeypatch.setattr(find, "_MADE", tmp_path / "made")
-    monkeypatch.setattr(prepare, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setitem(find.MODELS, "m3vit-backbone", SMALL)
     return tmp_path
 
@@ -39,7 +39,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_seeded_model_is_made_once_for_each_routing_and_says_what_it_is(here: Path) -> None:
     seen: list[tuple[str, float, str]] = []
     path = find_model("m3vit-backbone", on_progress=lambda *step: seen.append(step))
-    assert path.parent == here / "made" and "balanced" in path.name
+    assert path.parent == here / "cache" and "balanced" in path.name
     assert seen == [("load", done, "making m3vit-backbone, seeded") for done in (0.5, 1.0)]
     found = checkpoint.load(path)
     assert (found.weights, found.routing, found.seed) == ("seeded", "balanced", find.SEED)
@@ -50,10 +50,10 @@ def test_a_seeded_model_is_made_once_for_each_routing_and_says_what_it_is(here: 
 
 
 def test_only_the_newest_made_models_are_kept(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(find, "_KEPT", 2)
+    monkeypatch.setattr(find, "_MADE", replace(find._MADE, keep=2))
     for routing in ("balanced", "skewed", "captured"):
         last = find_model("m3vit-backbone", routing)
-    assert len(list((here / "made").iterdir())) == 2 and last.is_file()
+    assert len(list((here / "cache").iterdir())) == 2 and last.is_file()
 
 
 def test_a_trained_model_of_the_name_comes_first(here: Path) -> None:

