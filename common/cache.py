@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from common.digest import digest, source_digest
-from common.files import aside_name
+from common.files import aside_name, file_aside, folder_aside, write_json
 from common.paths import cache_folder
 from common.tools import tool_version
 
@@ -95,21 +95,14 @@ class Cache:
     def put(self, kind: Kind, key: str, make: Callable[[Path], None]) -> Path:
         """Write an entry as :meth:`get` does; a file takes the place of the one that is there."""
         path = self._path(kind, key)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(aside_name(path))
-        try:
-            if not kind.suffix:
-                aside.mkdir()
+        with (file_aside if kind.suffix else folder_aside)(path) as aside:
             make(aside)
-            aside.replace(path)
-        finally:
-            _remove(aside)
         self._forget(kind)
         return path
 
     def value(self, kind: Kind, key: str, compute: Callable[[], Any]) -> Any:
         """Return the JSON value that ``compute`` returned before for the key, or returns now."""
-        return json.loads(self.get(kind, key, lambda aside: _write(aside, compute())).read_text())
+        return json.loads(self.get(kind, key, lambda aside: write_json(aside, compute())).read_text())
 
     def _path(self, kind: Kind, key: str) -> Path:
         return self.folder / f"{kind.name}-{key}{kind.suffix}"
@@ -124,10 +117,6 @@ class Cache:
                 _remove(path)
 
 
-def _write(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1) + "\n")
-
-
 def _age(path: Path) -> float:
     """Return the seconds since an entry was used; one that another process removed meanwhile is new."""
     try:
@@ -137,10 +126,16 @@ def _age(path: Path) -> float:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
+    """Remove an entry, which disappears as a whole, too."""
+    gone = path.with_name(aside_name(path))
+    try:
+        path.rename(gone)
+    except FileNotFoundError:
+        return  # by another process
+    if gone.is_dir():
+        shutil.rmtree(gone, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        gone.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -11,13 +11,14 @@ written, which are the request's payload, or those read, which are the reply's. 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 import zlib
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
+
+from common.digest import content_digest
 
 if TYPE_CHECKING:
     from hw.config import AcceleratorConfig
@@ -236,4 +237,4 @@ class Identity:
 
 def configuration_digest(config: AcceleratorConfig) -> bytes:
     """8 bytes that differ between any two configurations."""
-    return hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).digest()[:8]
+    return bytes.fromhex(content_digest(json.dumps(config.to_dict(), sort_keys=True).encode()))[:8]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from common import cache, tools
+from common import cache
+from common.paths import PROJECT_ROOT
 from sim.bench.run import BenchFailure, BenchOptions, run_testbench
 from sim.verilator import cxx
 from sim.verilator import options as options_module
@@ -98,7 +99,7 @@ def test_callers_in_parallel_share_one_build(tmp_path):
         "from sim.verilator.build import build_simulator; print(build_simulator(Scale(2)).directory)"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
-    running = [subprocess.Popen(command, cwd=tools.PROJECT_ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    running = [subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     answers = {process.communicate(timeout=120)[0].strip() for process in running}
     assert len(answers) == 1 and Path(answers.pop()).is_dir()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")], "a half-made build was left"
