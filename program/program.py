@@ -5,7 +5,6 @@ The accelerator sees only the bytes; the table of tensors is for the verifier, t
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save as serialise
 
+from common.digest import content_digest
 from common.files import file_aside
 from golden.config import ModelConfig
 from golden.tensor_files import ordered
@@ -65,9 +65,7 @@ class Program:
             "map": asdict(self.map),
             "outputs": [(output.shape, output.row_bytes) for output in self.outputs],
         }
-        hasher = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
-        hasher.update(self.content.tobytes())
-        return hasher.hexdigest()
+        return content_digest(json.dumps(rest, sort_keys=True).encode() + self.content.tobytes())
 
     @property
     def short_digest(self) -> str:

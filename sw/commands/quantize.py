@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,6 +46,7 @@ def command(
     """
     import numpy as np
 
+    from common.digest import content_digest
     from common.files import write_json
     from golden.integer import storage
     from sw.data.pictures import load_picture
@@ -84,7 +84,7 @@ def command(
         "accuracy": scores,
     }
     storage.save_quantised(out, quantised)
-    report["quantised_sha256"] = hashlib.sha256(out.read_bytes()).hexdigest()
+    report["quantised_sha256"] = content_digest(out.read_bytes())
     write_json(out.with_suffix(".json"), report)
     _show(report)
     console.print(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from common.digest import content_digest
 from hw.boards.board import Board
 from hw.config import AcceleratorConfig
 from hw.protocol import Identity
@@ -26,7 +26,7 @@ class PackedFile:
     def of(cls, path: Path) -> PackedFile:
         """The file at ``path``."""
         content = path.read_bytes()
-        return cls(file=path.name, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        return cls(file=path.name, bytes=len(content), sha256=content_digest(content))
 
 
 @dataclass(frozen=True, kw_only=True)
