@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from common import cache
+from common.cache import Cache
 from golden import checkpoint, metrics
 from golden.config import TaskConfig
 from golden.integer.model import IntegerModel
@@ -20,6 +20,7 @@ from sw.cli import app
 from sw.data.datasets import DatasetRequest, ProceduralScenes, open_dataset, resized
 from sw.evaluate.data import choose_data
 from sw.results.scoring import FLOAT, Scorer, Tally, score
+from sw.run import prepare
 from tests.helpers.dataset_folders import write_cityscapes, write_nyud_folder, write_pascal_mt
 from tests.helpers.models import NUMERICS
 from tests.helpers.quantised_models import float_model, quantised_model
@@ -37,7 +38,7 @@ STREETS = (
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setattr(cache, "cache_folder", lambda: folder)
+    monkeypatch.setattr(prepare, "Cache", lambda: Cache(folder))
 
 
 def evaluated(model: Path, folder: Path, *arguments: str, code: int = 0) -> dict:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from common.cache import Cache
 from golden.integer.model import IntegerModel
 from golden.integer.parameters import QuantisedModel
 from sw.cli import app
@@ -205,7 +206,7 @@ def test_clipped_activations_are_bit_exact_on_the_machine_and_raise_no_flag(
     width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calibration, "PERCENTILE", 80.0)  # a fifth of all activations saturates
-    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(prepare, "Cache", lambda: Cache(tmp_path / "cache"))
     model = save_small(tmp_path / "small.safetensors")
     prepared = prepare.prepare(
         Target(model=model, preset="tiny", activation_width=width, calibration=Calibration.PERCENTILE)
@@ -239,7 +240,7 @@ def test_an_unknown_calibration_is_refused_by_every_command(command: list[str], 
 
 
 def test_a_rule_makes_another_file_which_keeps_its_ranges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(prepare, "Cache", lambda: Cache(tmp_path / "cache"))
     model = save_small(tmp_path / "small.safetensors")
     contents = []
     for rule in RULES:
