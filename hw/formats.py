@@ -4,16 +4,13 @@ Rounding everywhere is *half up*: ``round_shift(x, s) = floor((x + 2**(s-1)) / 2
 negative tie goes towards plus infinity. Saturation clips to the format's own bounds; two's complement uses its full
 range.
 
-The golden model does not import this module: it is handed a :class:`Numerics` object and writes the arithmetic again
-by itself.
+The golden model takes widths and constants from a :class:`Numerics` object, but writes the arithmetic again by itself.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-
-from hw.tables import FunctionTables
 
 ACTIVATION_WIDTHS = (8, 12, 16)
 
@@ -85,7 +82,9 @@ class Numerics:
     multiplier_width = 17
     """Unsigned requantiser multipliers: 0 to 65536."""
     shift_width = 6
-    """Requantiser right shifts: 0 to 63."""
+    """Requantiser right shifts: 0 to ``maximum_shift``."""
+    maximum_shift = (1 << shift_width) - 1
+    """Largest right shift of any requantiser. A larger shift leaves 0 of every value, so it is clipped to this one."""
     mantissa_fraction = 16
     """Fraction bits of reciprocals, reciprocal square roots and exponentials before rounding."""
     channel_shift_width = 3
@@ -115,8 +114,3 @@ class Numerics:
     def accumulator_width(self) -> int:
         """Signed accumulator bits: two 17-bit halves up to 12-bit activations."""
         return 34 if self.activation_width <= 12 else 42
-
-    @property
-    def tables(self) -> FunctionTables:
-        """Piecewise-linear tables of the nonlinear functions."""
-        return FunctionTables()

@@ -14,12 +14,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from golden.integer.parameters import QuantisedLayerNorm
 from hw.formats import Format, Numerics
-from hw.tables import PiecewiseTable
+from hw.tables import (
+    PiecewiseTable,
+    exp2_table,
+    gelu_delta_table,
+    reciprocal_square_root_table,
+    reciprocal_table,
+)
 
 Integers = NDArray[np.int64]
-
-MAXIMUM_SHIFT = 63
-"""Largest right shift of any requantiser."""
 
 _MANTISSA = 16  # fraction bits of multipliers, reciprocals and exponentials before rounding
 
@@ -105,7 +108,7 @@ def gelu(z: ArrayLike, numerics: Numerics) -> Integers:
         Format ``gelu_output``: unsigned 18 bits, 14 fraction bits; GELU(z) + gelu_zero_point / 2**14.
     """
     z = np.asarray(z, np.int64)
-    table, magnitude = numerics.tables.gelu_delta, np.abs(z)
+    table, magnitude = gelu_delta_table(), np.abs(z)
     segments = len(table.base)
     index = magnitude >> table.fraction_bits
     delta = _evaluate(table, np.minimum(index, segments - 1), magnitude & ((1 << table.fraction_bits) - 1))
@@ -131,11 +134,11 @@ def exp2(distance: ArrayLike, width: int, numerics: Numerics) -> Integers:
         Bits of the result, all of them fraction: the activation width for attention, 16 for gates.
     """
     distance = np.asarray(distance, np.int64)
-    table, fraction_bits = numerics.tables.exp2, numerics.score.fraction
+    table, fraction_bits = exp2_table(), numerics.score.fraction
     octaves, fraction = distance >> fraction_bits, distance & ((1 << fraction_bits) - 1)
     low = (1 << table.fraction_bits) - 1
     mantissa = _evaluate(table, fraction >> table.fraction_bits, fraction & low)
-    shift = np.minimum(_MANTISSA - width + octaves, MAXIMUM_SHIFT)
+    shift = np.minimum(_MANTISSA - width + octaves, numerics.maximum_shift)
     return np.minimum((1 << width) - 1, round_shift(mantissa, shift))
 
 
@@ -146,18 +149,18 @@ class Scaled(NamedTuple):
     exponent: Integers
 
 
-def reciprocal(total: ArrayLike, numerics: Numerics) -> Scaled:
+def reciprocal(total: ArrayLike) -> Scaled:
     """``1 / total`` for integers of at least 1; the mantissa lies in [32768, 65536]."""
     total = np.asarray(total)
-    return _normalised(total, numerics.tables.reciprocal, octaves=1)
+    return _normalised(total, reciprocal_table(), octaves=1)
 
 
-def reciprocal_square_root(variance: ArrayLike, numerics: Numerics) -> Scaled:
+def reciprocal_square_root(variance: ArrayLike) -> Scaled:
     """``variance ** -0.5`` for integers of at least 1; those beyond 64 bits come in an object array.
 
     The mantissa lies in [32768, 65536].
     """
-    return _normalised(np.asarray(variance), numerics.tables.reciprocal_square_root, octaves=2)
+    return _normalised(np.asarray(variance), reciprocal_square_root_table(), octaves=2)
 
 
 def _normalised(values: NDArray, table: PiecewiseTable, octaves: int) -> Scaled:
@@ -190,9 +193,9 @@ class QueryScale(NamedTuple):
 
 def query_scale(exponentials: ArrayLike, output_multiplier: int, output_shift: int, numerics: Numerics) -> QueryScale:
     """Fold the reciprocal of each query's sum of exponentials (last axis) into the output's multiplier and shift."""
-    inverse = reciprocal(np.asarray(exponentials, np.int64).sum(axis=-1), numerics)
+    inverse = reciprocal(np.asarray(exponentials, np.int64).sum(axis=-1))
     multiplier = round_shift(inverse.mantissa * np.int64(output_multiplier), _MANTISSA)
-    return QueryScale(multiplier, np.minimum(output_shift + inverse.exponent, MAXIMUM_SHIFT))
+    return QueryScale(multiplier, np.minimum(output_shift + inverse.exponent, numerics.maximum_shift))
 
 
 class Normalised(NamedTuple):
@@ -218,15 +221,15 @@ def layernorm(x: ArrayLike, norm: QuantisedLayerNorm, numerics: Numerics) -> Nor
     channels, total = x.shape[-1], x.sum(axis=-1)
     squares, totals = (x * x).sum(axis=-1).astype(object), total.astype(object)
     variance = np.maximum(channels * squares - totals * totals + int(norm.epsilon), 1)
-    inverse = reciprocal_square_root(variance, numerics)
+    inverse = reciprocal_square_root(variance)
     mean = round_shift(total * norm.mean_multiplier, norm.mean_shift)
     scale = round_shift(inverse.mantissa * norm.scale_multiplier, _MANTISSA)[..., None]
     product = saturate(x - mean[..., None], numerics.residual) * scale
     exponent = inverse.exponent[..., None]
-    narrow_shift = np.clip(norm.shift + exponent - np.asarray(norm.channel_shift, np.int64), 0, MAXIMUM_SHIFT)
+    narrow_shift = np.clip(norm.shift + exponent - np.asarray(norm.channel_shift, np.int64), 0, numerics.maximum_shift)
     return Normalised(
         saturate(round_shift(product, narrow_shift), numerics.activation),
-        saturate(round_shift(product, np.clip(norm.wide_shift + exponent, 0, MAXIMUM_SHIFT)), numerics.wide),
+        saturate(round_shift(product, np.clip(norm.wide_shift + exponent, 0, numerics.maximum_shift)), numerics.wide),
     )
 
 
@@ -245,7 +248,7 @@ def gate(scores: ArrayLike, top_k: int, numerics: Numerics) -> Routing:
     scores = np.asarray(scores, np.int64)
     indices = np.argsort(-scores, axis=-1, kind="stable")[..., :top_k]
     exponentials = exp2(scores.max(axis=-1, keepdims=True) - scores, numerics.gate_weight.width, numerics)
-    inverse = reciprocal(exponentials.sum(axis=-1), numerics)
+    inverse = reciprocal(exponentials.sum(axis=-1))
     chosen = np.take_along_axis(exponentials, indices, axis=-1)
     weights = round_shift(chosen * inverse.mantissa[..., None], inverse.exponent[..., None])
     return Routing(indices, np.minimum(weights, numerics.gate_weight.maximum))

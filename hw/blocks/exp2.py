@@ -11,6 +11,7 @@ from hw.blocks.piecewise import Piecewise
 from hw.blocks.pipeline import delay
 from hw.formats import Numerics
 from hw.interfaces.strobe import Strobe
+from hw.tables import exp2_table
 
 _FRACTION = Numerics.score.fraction
 _MANTISSA = Numerics.mantissa_fraction
@@ -51,7 +52,7 @@ class Exp2(wiring.Component):
     def __init__(self, numerics: Numerics, width: int) -> None:
         if not 8 <= width <= _MANTISSA:
             raise ValueError(f"width is {width}; choose 8 to {_MANTISSA} fraction bits")
-        self._table = numerics.tables.exp2
+        self._table = exp2_table()
         self._width = width
         super().__init__({"argument": In(Strobe(Numerics.score.width + 1)), "result": Out(Strobe(width))})
 

@@ -11,7 +11,7 @@ from hw.blocks.pipeline import delay
 from hw.formats import Numerics
 from hw.interfaces.arithmetic import scaled_mantissa_layout
 from hw.interfaces.strobe import Strobe
-from hw.tables import PiecewiseTable
+from hw.tables import PiecewiseTable, reciprocal_square_root_table, reciprocal_table
 
 
 class Normaliser(wiring.Component):
@@ -108,8 +108,6 @@ class Reciprocal(_ScaledLookup):
 
     Parameters
     ----------
-    numerics:
-        Number formats; gives the table.
     width:
         Bits of S.
 
@@ -129,8 +127,8 @@ class Reciprocal(_ScaledLookup):
         For fewer than 2 bits.
     """
 
-    def __init__(self, numerics: Numerics, width: int) -> None:
-        super().__init__(numerics.tables.reciprocal, width, 1)
+    def __init__(self, width: int) -> None:
+        super().__init__(reciprocal_table(), width, 1)
 
 
 class ReciprocalSquareRoot(_ScaledLookup):
@@ -138,8 +136,6 @@ class ReciprocalSquareRoot(_ScaledLookup):
 
     Parameters
     ----------
-    numerics:
-        Number formats; gives the table.
     width:
         Bits of V.
 
@@ -159,7 +155,7 @@ class ReciprocalSquareRoot(_ScaledLookup):
         For fewer than 3 bits.
     """
 
-    def __init__(self, numerics: Numerics, width: int) -> None:
+    def __init__(self, width: int) -> None:
         if width < 3:
             raise ValueError(f"width is {width}; choose at least 3 bits")
-        super().__init__(numerics.tables.reciprocal_square_root, width, 2)
+        super().__init__(reciprocal_square_root_table(), width, 2)

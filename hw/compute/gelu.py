@@ -12,6 +12,7 @@ from hw.blocks.piecewise import Piecewise
 from hw.blocks.pipeline import delay
 from hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
 from hw.config import AcceleratorConfig
+from hw.tables import gelu_delta_table
 
 
 class Gelu(wiring.Component):
@@ -58,7 +59,7 @@ class Gelu(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         numerics = self._config.numerics
-        table = numerics.tables.gelu_delta
+        table = gelu_delta_table()
         m.submodules.difference = difference = Piecewise(table)
         width = numerics.gelu_input.width
         magnitude, relu = Signal(width), Signal(width - 1)

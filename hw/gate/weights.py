@@ -76,7 +76,7 @@ class GateWeights(wiring.Component):
         experts = [Signal(range(config.max_experts), name=f"expert_{place}") for place in range(config.max_top_k)]
         complete = self._exponentials(m, total, picked, experts)
 
-        m.submodules.reciprocal = reciprocal = Reciprocal(config.numerics, len(total))
+        m.submodules.reciprocal = reciprocal = Reciprocal(len(total))
         m.d.comb += [reciprocal.argument.valid.eq(complete), reciprocal.argument.payload.eq(total)]
         entry = data.StructLayout({"exponential": weight.width, "expert": range(config.max_experts)})
         chosen = Signal(data.ArrayLayout(entry, config.max_top_k))

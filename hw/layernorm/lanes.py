@@ -11,6 +11,7 @@ from hw.blocks.multiplier import Multiplier
 from hw.blocks.pipeline import delay
 from hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
 from hw.config import AcceleratorConfig
+from hw.formats import Numerics
 from hw.interfaces.layernorm import (
     lane_constants_layout,
     layernorm_beat_layout,
@@ -20,8 +21,6 @@ from hw.interfaces.layernorm import (
 )
 from hw.interfaces.memory import residual_lanes_layout
 from hw.interfaces.strobe import Strobe
-
-_LARGEST_SHIFT = 63
 
 
 class LayerNormLanes(wiring.Component):
@@ -143,7 +142,7 @@ class LayerNormLanes(wiring.Component):
             most.eq(Mux(wide, constants.wide_shift, constants.shift) + self.row.exponent),
             kept.eq(Mux(wide, 0, self.channel_shifts[lane])),
             total.eq(most - kept),
-            amount.eq(Mux(total < 0, 0, Mux(total > _LARGEST_SHIFT, _LARGEST_SHIFT, total))),
+            amount.eq(Mux(total < 0, 0, Mux(total > Numerics.maximum_shift, Numerics.maximum_shift, total))),
         ]
         return amount
 

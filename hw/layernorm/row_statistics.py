@@ -66,7 +66,7 @@ class RowStatistics(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
-        self._root = ReciprocalSquareRoot(config.numerics, row_square_sum_width(config) + CHANNEL_BITS - 1)
+        self._root = ReciprocalSquareRoot(row_square_sum_width(config) + CHANNEL_BITS - 1)
         self._square_limbs = -(-row_square_sum_width(config) // _LIMB)
         self.interval = self._square_limbs + 5
         self.latency = self.interval + 5 + self._root.latency + 2

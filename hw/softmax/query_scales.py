@@ -10,9 +10,8 @@ from amaranth.utils import exact_log2
 from hw.blocks.arithmetic import round_shift
 from hw.blocks.reciprocal import Reciprocal
 from hw.config import AcceleratorConfig
+from hw.formats import Numerics
 from hw.interfaces.compute import query_scale_layout
-
-_LARGEST_SHIFT = 63
 
 
 def sum_width(config: AcceleratorConfig) -> int:
@@ -48,7 +47,7 @@ class QueryScales(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
-        self._reciprocal = Reciprocal(config.numerics, sum_width(config))
+        self._reciprocal = Reciprocal(sum_width(config))
         self.latency = self._reciprocal.latency + 3
         super().__init__(
             {
@@ -91,7 +90,7 @@ class QueryScales(wiring.Component):
         written = Signal.like(element)
         m.d.comb += [
             stored.multiplier.eq(round_shift(product, numerics.mantissa_fraction)),
-            stored.shift.eq(Mux(shift > _LARGEST_SHIFT, _LARGEST_SHIFT, shift)),
+            stored.shift.eq(Mux(shift > Numerics.maximum_shift, Numerics.maximum_shift, shift)),
         ]
         with m.If(valid):
             m.d.sync += [self.scales[Cat(written, self.buffer)].eq(stored), written.eq(written + 1)]

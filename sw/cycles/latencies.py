@@ -42,7 +42,7 @@ def unit_latencies(config: AcceleratorConfig) -> UnitLatencies:
             softmax_overhead=Softmax(config).overhead,
             row_statistics=statistics.latency,
             row_interval=statistics.interval,
-            gate_reciprocal=Reciprocal(config.numerics, width).latency,
+            gate_reciprocal=Reciprocal(width).latency,
         )
         del statistics
     return found

@@ -16,7 +16,6 @@ from sw.quantiser.rounding import Moments, round_with_feedback
 Floats = NDArray[np.float64]
 
 _TOP_MULTIPLIER = 1 << 16
-_MAXIMUM_SHIFT = 63
 _BALANCES = (1.0, 0.75, 0.5, 0.25)  # how much a channel's range counts against its weights' size, all tried
 _ROOMS = tuple(
     part / 8 for part in range(8)
@@ -37,7 +36,7 @@ def multiplier_and_shift(ratio: ArrayLike) -> tuple[NDArray[np.int64], NDArray[n
     if (ratio > _TOP_MULTIPLIER).any() or not np.isfinite(ratio).all():
         raise ValueError(f"requantising ratio {ratio.max():g} exceeds {_TOP_MULTIPLIER}; the output scale is too small")
     exponent = np.frexp(np.where(ratio > 0, ratio, 1.0))[1]  # ratio = fraction * 2**exponent, fraction in [1/2, 1)
-    shift = np.clip(16 - exponent, 0, _MAXIMUM_SHIFT)
+    shift = np.clip(16 - exponent, 0, Numerics.maximum_shift)
     multiplier = np.rint(ratio * np.exp2(shift))
     return multiplier.astype(np.int64), np.where(multiplier > 0, shift, 0).astype(np.int64)
 

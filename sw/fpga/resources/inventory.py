@@ -33,7 +33,13 @@ from hw.protocol import PAYLOAD_BYTES
 from hw.sequencer.fetch import RING_COMMANDS
 from hw.softmax.softmax import FIFO_DEPTH
 from hw.stream.weight_stream import WeightStream
-from hw.tables import PiecewiseTable
+from hw.tables import (
+    PiecewiseTable,
+    exp2_table,
+    gelu_delta_table,
+    reciprocal_square_root_table,
+    reciprocal_table,
+)
 from sw.fpga.resources.block_rams import Memory
 
 
@@ -102,23 +108,23 @@ def _compute(config: AcceleratorConfig) -> list[Memory]:
         Memory(
             unit="writeback", name="destinations", words=steps, width=destination_layout(config).size, asynchronous=True
         ),
-        _table("writeback", "gelu", numerics.tables.gelu_delta, count=r),
+        _table("writeback", "gelu", gelu_delta_table(), count=r),
     ]
 
 
 def _nonlinear(config: AcceleratorConfig) -> list[Memory]:
     """Of softmax, gate and LayerNorm."""
-    tables, lane_bits, tokens = config.numerics.tables, config.numerics.activation_width, config.max_tokens
+    lane_bits, tokens = config.numerics.activation_width, config.max_tokens
     shift_bits, words = Numerics.channel_shift_width, MAX_CHANNELS // config.lanes
     found = [
         Memory(unit="softmax", name="scores", words=config.score_words, width=score_word_layout(config).size),
         Memory(unit="softmax", name="queue", words=FIFO_DEPTH - 1, width=config.exponential_lanes * lane_bits),
-        _table("softmax", "reciprocal", tables.reciprocal),
-        _table("softmax", "exp2", tables.exp2, count=config.exponential_lanes),
+        _table("softmax", "reciprocal", reciprocal_table()),
+        _table("softmax", "exp2", exp2_table(), count=config.exponential_lanes),
         Memory(unit="gate", name="queues", words=config.max_experts * tokens, width=queue_entry_layout(config).size),
         Memory(unit="gate", name="scores", words=2 * config.max_experts, width=Numerics.score.width),
-        _table("gate", "reciprocal", tables.reciprocal),
-        _table("gate", "exp2", tables.exp2),
+        _table("gate", "reciprocal", reciprocal_table()),
+        _table("gate", "exp2", exp2_table()),
         Memory(
             unit="layernorm",
             name="shifts",
@@ -128,7 +134,7 @@ def _nonlinear(config: AcceleratorConfig) -> list[Memory]:
         Memory(unit="layernorm", name="rows", words=LayerNorm.ROWS_AHEAD, width=row_scale_layout(config).size),
         # With a word: its address, and whether it is a row's last.
         Memory(unit="layernorm", name="output", words=queue_depth(config) - 1, width=lanes_layout(config).size + 17),
-        _table("layernorm", "root", tables.reciprocal_square_root),
+        _table("layernorm", "root", reciprocal_square_root_table()),
     ]
     if config.layernorm_row_buffer:
         width = residual_lanes_layout(config).size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+from hw import tables
 from hw.formats import Format, Numerics
 
 
@@ -17,7 +18,7 @@ def clip(x: int, form: Format) -> int:
 
 
 def gelu(z: int, numerics: Numerics) -> int:
-    table = numerics.tables.gelu_delta
+    table = tables.gelu_delta_table()
     segment, fraction = divmod(abs(z), 64)
     delta = 0 if segment >= 177 else table.base[segment] + rs(table.slope[segment] * fraction, 6)
     return clip(max(z, 0) * 8 - rs(delta, 4) + 2786, numerics.gelu_output)
@@ -26,33 +27,34 @@ def gelu(z: int, numerics: Numerics) -> int:
 def exp2(distance: int, width: int, numerics: Numerics) -> int:
     octaves, fraction = divmod(distance, 1024)
     segment, rest = divmod(fraction, 32)
-    mantissa = numerics.tables.exp2.base[segment] + rs(numerics.tables.exp2.slope[segment] * rest, 5)
+    table = tables.exp2_table()
+    mantissa = table.base[segment] + rs(table.slope[segment] * rest, 5)
     shift = 16 - width + octaves
     return 0 if shift > 17 else min(2**width - 1, rs(mantissa, shift))
 
 
-def reciprocal(total: int, numerics: Numerics) -> tuple[int, int]:
+def reciprocal(total: int) -> tuple[int, int]:
     e = 0
     while 2 ** (e + 1) <= total:
         e += 1
     segment, rest = divmod(math.floor(Fraction(total, 2**e) * 65536), 512)
-    table = numerics.tables.reciprocal
+    table = tables.reciprocal_table()
     return table.base[segment - 128] + rs(table.slope[segment - 128] * rest, 9), e
 
 
-def reciprocal_square_root(variance: int, numerics: Numerics) -> tuple[int, int]:
+def reciprocal_square_root(variance: int) -> tuple[int, int]:
     e = 0
     while 4 ** (e + 1) <= variance:
         e += 1
     segment, rest = divmod(math.floor(Fraction(variance, 4**e) * 65536), 1024)
-    table = numerics.tables.reciprocal_square_root
+    table = tables.reciprocal_square_root_table()
     return table.base[segment - 64] + rs(table.slope[segment - 64] * rest, 10), e
 
 
 def layernorm(row: list[int], norm, numerics: Numerics) -> tuple[list[int], list[int]]:
     total, squares, channels = sum(row), sum(x * x for x in row), len(row)
     variance = channels * squares - total**2 + norm.epsilon
-    r, e = reciprocal_square_root(variance or 1, numerics)
+    r, e = reciprocal_square_root(variance or 1)
     scale = rs(r * norm.scale_multiplier, 16)
     mean = rs(total * norm.mean_multiplier, norm.mean_shift)
     narrow, wide = [], []
@@ -66,7 +68,7 @@ def layernorm(row: list[int], norm, numerics: Numerics) -> tuple[list[int], list
 def gate(logits: list[int], top_k: int, numerics: Numerics) -> list[tuple[int, int]]:
     """(expert, weight) of one token, best first."""
     exponentials = [exp2(max(logits) - logit, 16, numerics) for logit in logits]
-    r, e = reciprocal(sum(exponentials), numerics)
+    r, e = reciprocal(sum(exponentials))
     ranked = sorted(range(len(logits)), key=lambda expert: (-logits[expert], expert))
     return [(expert, min(65535, rs(exponentials[expert] * r, e))) for expert in ranked[:top_k]]
 
@@ -76,7 +78,7 @@ def attend(query: list[int], keys: list[list[int]], values: list[list[int]], att
     products = [sum(a * b for a, b in zip(query, key, strict=True)) for key in keys]
     scores = [clip(rs(p * attention.score_multiplier, attention.score_shift), numerics.score) for p in products]
     exponentials = [exp2(max(scores) - score, numerics.activation_width, numerics) for score in scores]
-    r, e = reciprocal(sum(exponentials), numerics)
+    r, e = reciprocal(sum(exponentials))
     multiplier, shift = rs(r * attention.output_multiplier, 16), min(attention.output_shift + e, 63)
     outputs = []
     for channel in range(len(values[0])):

@@ -4,8 +4,8 @@ import cocotb
 import numpy as np
 
 from golden.integer.functions import round_shift
+from hw import tables
 from hw.blocks.piecewise import Piecewise
-from hw.formats import Numerics
 from sim.bench.streams import clock_and_reset, parameters, rng
 from tests.helpers.replay import replay
 
@@ -15,7 +15,7 @@ async def values_are_exact(dut):
     """Every segment with every fraction, or a random share of them."""
     await clock_and_reset(dut)
     settings = parameters()
-    table = getattr(Numerics().tables, settings["table"])
+    table = getattr(tables, settings["table"])()
     random = rng()
     segments, fractions = len(table.base), 1 << table.fraction_bits
     index, fraction = (grid.ravel() for grid in np.meshgrid(np.arange(segments), np.arange(fractions), indexing="ij"))

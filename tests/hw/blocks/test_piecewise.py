@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from hw import tables
 from hw.blocks.piecewise import Piecewise
-from hw.formats import Numerics
 from hw.tables import PiecewiseTable
 from sim.bench.run import run_testbench
 
+TABLES = ["exp2_table", "reciprocal_table", "reciprocal_square_root_table", "gelu_delta_table"]
 
-@pytest.mark.parametrize("table", ["exp2", "reciprocal", "reciprocal_square_root", "gelu_delta"])
+
+@pytest.mark.parametrize("table", TABLES)
 def test_values_are_exact(table):
-    component = Piecewise(getattr(Numerics().tables, table))
+    component = Piecewise(getattr(tables, table)())
     run_testbench(component, "tests.hw.blocks.piecewise_bench", parameters={"table": table}, seed=11)
 
 

@@ -3,7 +3,6 @@
 import pytest
 
 from hw.blocks.reciprocal import Reciprocal, ReciprocalSquareRoot
-from hw.formats import Numerics
 from sim.bench.run import BenchFailure, run_testbench
 
 BENCH = "tests.hw.blocks.reciprocal_bench"
@@ -11,20 +10,20 @@ BENCH = "tests.hw.blocks.reciprocal_bench"
 
 @pytest.mark.parametrize("width", [2, 16, 20, 24])
 def test_reciprocal(width):
-    unit = Reciprocal(Numerics(), width)
+    unit = Reciprocal(width)
     run_testbench(unit, BENCH, parameters={"width": width, "function": "reciprocal", "latency": unit.latency})
 
 
 @pytest.mark.parametrize("width", [3, 55, 67])
 def test_reciprocal_square_root(width):
-    unit = ReciprocalSquareRoot(Numerics(), width)
+    unit = ReciprocalSquareRoot(width)
     run_testbench(
         unit, BENCH, parameters={"width": width, "function": "reciprocal_square_root", "latency": unit.latency}
     )
 
 
 def test_a_wrong_function_is_noticed():
-    unit = Reciprocal(Numerics(), 16)
+    unit = Reciprocal(16)
     settings = {"width": 16, "function": "reciprocal_square_root", "latency": unit.latency}
     with pytest.raises(BenchFailure, match="edges_and_random_numbers"):
         run_testbench(unit, BENCH, parameters=settings)
@@ -33,4 +32,4 @@ def test_a_wrong_function_is_noticed():
 @pytest.mark.parametrize(("unit", "width"), [(Reciprocal, 1), (ReciprocalSquareRoot, 2)])
 def test_width_is_checked(unit, width):
     with pytest.raises(ValueError, match=f"width is {width}; choose at least {width + 1}"):
-        unit(Numerics(), width)
+        unit(width)
