@@ -1,4 +1,4 @@
-"""AcceleratorConfig: every size and width of the machine, derived values, validation and named presets."""
+"""AcceleratorConfig: every size and width of the machine, derived values and validation."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from hw.formats import Numerics
+from hw.isa import ADDRESS_WIDTH
 
 MAX_CHANNELS = 1024
 """Channels of the longest padded row that LayerNorm takes, in every build."""
@@ -113,8 +114,14 @@ class AcceleratorConfig:
             (_power_of_two(self.max_tokens), f"max_tokens is {self.max_tokens}; choose a power of two"),
             (_power_of_two(self.max_experts), f"max_experts is {self.max_experts}; choose a power of two"),
             (1 <= self.max_top_k <= 8, f"max_top_k is {self.max_top_k}; choose 1 to 8"),
-            (self.scratchpad_words <= 65536, f"scratchpad_words is {self.scratchpad_words}; addresses have 16 bits"),
-            (self.residual_words <= 65536, f"residual_words is {self.residual_words}; addresses have 16 bits"),
+            (
+                self.scratchpad_words <= 1 << ADDRESS_WIDTH,
+                f"scratchpad_words is {self.scratchpad_words}; addresses have {ADDRESS_WIDTH} bits",
+            ),
+            (
+                self.residual_words <= 1 << ADDRESS_WIDTH,
+                f"residual_words is {self.residual_words}; addresses have {ADDRESS_WIDTH} bits",
+            ),
         )
         for holds, message in rules:
             if not holds:
@@ -188,51 +195,3 @@ class AcceleratorConfig:
         """The same sizes with another activation width (8, 12 or 16 bits) and a residual stream to match."""
         residual = {8: 18, 12: 20, 16: 22}.get(width, 18)
         return replace(self, numerics=Numerics(activation_width=width, residual_width=residual))
-
-
-_EDGE = AcceleratorConfig(
-    name="edge",
-    elements=16,
-    lanes=16,
-    memory_bytes=32,
-    requantise_lanes=8,
-    exponential_lanes=8,
-    layernorm_lanes=16,
-    layernorm_row_buffer=True,
-    # 197 tokens of 384 channels (DeiT-Small), to the block RAM.
-    residual_words=5120,
-    parameter_entries=2048,
-)
-
-_ECP5 = AcceleratorConfig(
-    name="ecp5-85f",
-    elements=8,
-    lanes=8,
-    memory_bytes=2,
-    scratchpad_words=20480,
-    # 197 tokens of 192 channels (DeiT-Tiny), to the block RAM.
-    residual_words=5120,
-    stream_beats=1024,
-)
-
-PRESETS = {
-    preset.name: preset
-    for preset in (
-        AcceleratorConfig(name="tiny", elements=4, lanes=4, memory_bytes=4, residual_words=4096),
-        _ECP5,
-        # Twice the MACs: nearly all multipliers of the device, which are then too far apart for the clock of a board.
-        replace(_ECP5, name="ecp5-wide", lanes=16, scratchpad_words=10240, residual_words=2560),
-        _EDGE,
-        # A quarter of the bus: expert layers are bound by the memory, so prefetching has more room.
-        replace(_EDGE, name="edge-8", memory_bytes=8, stream_beats=4096),
-        # Room for all heads of 197 tokens of 384 channels at once, and an MLP of 1536.
-        replace(_EDGE, name="edge-large", scratchpad_words=32768, residual_words=8192),
-    )
-}
-
-
-def preset(name: str) -> AcceleratorConfig:
-    """Look a preset up by name; raises ValueError listing the known ones."""
-    if name not in PRESETS:
-        raise ValueError(f"unknown preset '{name}'; choose one of: {', '.join(PRESETS)}")
-    return PRESETS[name]

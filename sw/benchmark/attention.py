@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from common.progress import Progress, silent
-from hw.config import AcceleratorConfig, preset
+from hw.config import AcceleratorConfig
 from hw.isa import CycleCause
+from hw.presets import preset
 from sim.machine.frames import Frame
 from sim.machine.run import run_machine
 from sw.compiler.compile import compile_model

@@ -39,7 +39,7 @@ def command(
     """
     from common.files import write_json
     from hw.boards.board import board as find_board
-    from hw.config import preset as find_preset
+    from hw.presets import preset as find_preset
     from sw.fpga.resources.capacity import shortage
     from sw.fpga.resources.changes import changed
     from sw.fpga.resources.estimate import estimate

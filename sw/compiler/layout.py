@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 
-from hw.config import PRESETS
+from hw.presets import PRESETS
 from program.tensors import tensor_name
 from sw.compiler.geometry import Geometry, Tiling, tilings
 

@@ -17,7 +17,7 @@ import torch
 from common.files import folder_aside
 from common.progress import Progress, silent
 from common.tools import git_id, tool_versions
-from hw.config import PRESETS
+from hw.presets import PRESETS
 from hw.protocol import Identity
 from program.tensors import tensor_name
 from sim.board.board import SimulatedBoard

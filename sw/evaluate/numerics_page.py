@@ -22,8 +22,8 @@ from golden import checkpoint
 from golden.integer import functions
 from golden.integer.parameters import QuantisedLayerNorm
 from golden.seeded.gates import ROUTINGS
-from hw.config import preset
 from hw.formats import ACTIVATION_WIDTHS, Format, Numerics
+from hw.presets import preset
 from sw.models.find import DEFAULT_ROUTING, SEEDED, find_model
 from sw.quantiser.quantise import calibration_images, layer_errors, quantise
 from sw.quantiser.scales import scalar_multiplier

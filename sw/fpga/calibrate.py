@@ -19,8 +19,8 @@ from common.tools import git_id, tool_versions
 from hw.accelerator import Accelerator
 from hw.boards.board import BOARDS, Board
 from hw.config import AcceleratorConfig
-from hw.config import preset as find_preset
 from hw.ecp5.platform import Ecp5
+from hw.presets import preset as find_preset
 from sw.fpga.resources.calibration import fit, fit_clock
 from sw.fpga.resources.configurations import CALIBRATION, HELD_BACK
 from sw.fpga.resources.count import count_units

@@ -19,8 +19,8 @@ from common.progress import Progress, silent, within
 from common.tools import git_id, tool_versions
 from hw.accelerator import Accelerator
 from hw.config import AcceleratorConfig
-from hw.config import preset as find_preset
 from hw.ecp5.platform import Ecp5
+from hw.presets import preset as find_preset
 from sw.fpga.resources.capacity import check_fits
 from sw.fpga.synthesis.cost import RESOURCES, Family, count, excess
 from sw.fpga.synthesis.cost import family as find_family

@@ -19,8 +19,8 @@ from common.paths import PROJECT_ROOT
 from common.progress import Progress, silent, throttled, within
 from common.tools import git_id, tool_versions
 from hw.accelerator import Accelerator
-from hw.config import preset as find_preset
 from hw.ecp5.platform import Ecp5
+from hw.presets import preset as find_preset
 from sw.fpga.synthesis.few_pins import CORE, FewPins
 from sw.fpga.synthesis.nextpnr import place_and_route, tuned
 from sw.fpga.synthesis.yosys import NETLIST, synthesise

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hw.config import AcceleratorConfig
-from hw.config import preset as find_preset
+from hw.presets import preset as find_preset
 from sw.quantiser.calibration import Calibration
 
 

@@ -17,8 +17,8 @@ from typing import Any
 from common.files import write_json
 from common.progress import Progress, silent
 from common.tools import git_id, tool_versions
-from hw.config import preset as find_preset
 from hw.isa import ErrorCode
+from hw.presets import preset as find_preset
 from sim.bench.run import BenchFailure
 from sim.machine.frames import Frame
 from sim.machine.run import run_machine

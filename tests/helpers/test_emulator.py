@@ -7,7 +7,7 @@ import pytest
 
 from golden.config import NANO
 from golden.integer.model import IntegerModel
-from hw.config import PRESETS, preset
+from hw.presets import PRESETS, preset
 from sw.compiler.compile import compile_model
 from sw.verifier.verify import verify
 from tests.helpers import emulator

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hw.config import preset
 from hw.gate.gate import Gate
 from hw.layernorm.layernorm import LayerNorm
+from hw.presets import preset
 from hw.softmax.softmax import Softmax
 from sim.verilator.verilog import export_verilog
 

@@ -20,7 +20,7 @@ from hw.boards.board import Board
 from hw.boards.board import board as find_board
 from hw.boards.top import CORE_CLOCK
 from hw.config import AcceleratorConfig
-from hw.config import preset as find_preset
+from hw.presets import preset as find_preset
 from hw.protocol import Identity
 from sw.fpga.bitstream.pack import FLASH_MHZ, pack_bitstream
 from sw.fpga.bitstream.placement_seeds import Placement, best, route_seeds

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from math import log2
 
 from hw.boards.board import Board
-from hw.config import PRESETS, AcceleratorConfig
+from hw.config import AcceleratorConfig
 from hw.formats import Numerics
+from hw.presets import PRESETS
 from sw.fpga.resources.errors import BOUNDS
 from sw.fpga.resources.estimate import LIMITS, Estimate, estimate
 from sw.fpga.synthesis.cost import FAMILIES, SynthesisError

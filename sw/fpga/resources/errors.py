@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hw.boards.board import board as find_board
-from hw.config import preset as find_preset
+from hw.presets import preset as find_preset
 from sw.fpga.resources.clock import fmax_mhz, share
 from sw.fpga.resources.model import cells, total
 from sw.fpga.resources.record import Coefficients, Machine, Record

@@ -14,10 +14,10 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from common.progress import silent
 from hw.boards.board import BOARDS, board
 from hw.boards.top import BoardTop, board_platform
-from hw.config import preset
 from hw.ecp5.platform import NETWORK_SITES, Ecp5
 from hw.interfaces.axi import Axi4Read, Axi4Write
 from hw.interfaces.sdram import SdramPads
+from hw.presets import preset
 from hw.protocol import Identity
 from hw.sdram import pins as sdram_pins
 from hw.sdram.chip import ANY_CHIP, CHIPS

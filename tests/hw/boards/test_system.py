@@ -10,7 +10,7 @@ from amaranth.sim import Simulator
 from hw.accelerator import Accelerator
 from hw.boards.on_chip_memory import OnChipMemory
 from hw.boards.system import System
-from hw.config import preset
+from hw.presets import preset
 from hw.protocol import Identity
 from hw.sdram.chip import ANY_CHIP
 from hw.sdram.memory import SdramMemory

@@ -6,7 +6,7 @@ import pytest
 
 from hw.bus.bursts import BurstSplitter, longest_burst
 from hw.bus.read_master import ReadMaster
-from hw.config import preset
+from hw.presets import preset
 from sim.bench.run import BenchFailure, run_testbench
 from tests.helpers.on_bus import OnBus
 from tests.helpers.units import simulator

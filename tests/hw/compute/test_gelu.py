@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hw.compute.gelu import Gelu
-from hw.config import PRESETS
+from hw.presets import PRESETS
 from sim.bench.run import run_testbench
 
 

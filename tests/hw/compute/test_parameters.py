@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from hw.compute.parameters import ParameterStore
-from hw.config import PRESETS, AcceleratorConfig
+from hw.config import AcceleratorConfig
+from hw.presets import PRESETS
 from sim.bench.run import BenchFailure, run_testbench
 
 BENCH = "tests.hw.compute.parameters_bench"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hw.compute.requantiser import Requantiser
-from hw.config import PRESETS
+from hw.presets import PRESETS
 from sim.bench.run import BenchFailure, run_testbench
 from tests.helpers.units import simulator
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hw.config import preset
 from hw.control.control import ControlRegisters, configuration_word
+from hw.presets import preset
 from sim.bench.run import run_testbench
 from tests.helpers.units import simulator
 

@@ -5,10 +5,10 @@ from itertools import product
 
 import pytest
 
-from hw.config import PRESETS, preset
 from hw.gate.gate import Gate
 from hw.gate.weights import GateWeights
 from hw.interfaces.memory import MEMORY_LATENCY
+from hw.presets import PRESETS, preset
 from sim.bench.run import BenchFailure, run_testbench
 from tests.helpers.units import or_soak, simulator
 

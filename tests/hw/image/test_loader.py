@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from hw.config import preset
 from hw.image.loader import ImageLoader
+from hw.presets import preset
 from sim.bench.run import run_testbench
 from tests.helpers.on_bus import on_bus
 from tests.helpers.units import simulator

@@ -5,10 +5,10 @@ from itertools import product
 
 import pytest
 
-from hw.config import PRESETS, preset
 from hw.formats import Numerics
 from hw.layernorm.layernorm import LayerNorm
 from hw.layernorm.row_statistics import RowStatistics
+from hw.presets import PRESETS, preset
 from sim.bench.run import BenchFailure, run_testbench
 from tests.helpers.units import or_soak, simulator
 

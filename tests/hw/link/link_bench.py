@@ -3,7 +3,7 @@
 import cocotb
 from cocotb.triggers import FallingEdge, RisingEdge, Timer
 
-from hw.config import preset
+from hw.presets import preset
 from hw.protocol import (
     IDENTITY_BYTES,
     REPLY_OVERHEAD,

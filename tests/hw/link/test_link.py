@@ -7,10 +7,10 @@ from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.config import preset
 from hw.interfaces.strobe import Strobe
 from hw.link.link import HostLink
 from hw.link.uart import UartReceiver, UartTransmitter
+from hw.presets import preset
 from hw.protocol import Identity
 from sim.bench.run import run_testbench
 from sw.fpga.measure import measure

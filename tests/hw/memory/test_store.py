@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from hw.bus.write_master import WriteMaster
-from hw.config import preset
 from hw.memory.store import StoreUnit
+from hw.presets import preset
 from sim.bench.run import run_testbench
 from tests.helpers.on_bus import on_bus
 from tests.helpers.units import simulator

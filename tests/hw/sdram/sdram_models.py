@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hw.config import preset
+from hw.presets import preset
 from hw.sdram.chip import SdramTiming
 from hw.sdram.memory import SdramMemory
 from sim.bench.run import BenchOptions, run_testbench

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from hw.config import preset
+from hw.presets import preset
 from hw.sdram.chip import ANY_CHIP, CHIPS, SdramTiming
 from hw.sdram.controller import SdramController
 from hw.sdram.memory import SdramMemory

@@ -9,8 +9,8 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-from hw.config import preset
 from hw.isa import COMMAND_BYTES, FIELDS, Destination, ErrorCode, Follow, Opcode, decode, encode
+from hw.presets import preset
 from hw.sequencer.ledger import ENGINE, FOLLOWERS, GATE, IMAGE, NORM, STORE, STREAM
 from sim.bench.streams import StreamMonitor, clock_and_reset, parameters, read, rng, wait_cycles
 from tests.helpers.port_bits import port_bits, scalar_fields

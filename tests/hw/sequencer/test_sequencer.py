@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hw.config import preset
+from hw.presets import preset
 from hw.sequencer.sequencer import Sequencer
 from sim.bench.run import run_testbench
 

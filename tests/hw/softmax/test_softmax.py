@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from hw.config import PRESETS, preset
+from hw.presets import PRESETS, preset
 from hw.softmax.softmax import Softmax
 from sim.bench.run import BenchFailure, run_testbench
 from tests.helpers.units import or_soak, simulator

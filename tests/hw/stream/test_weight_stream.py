@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from hw.config import AcceleratorConfig, preset
+from hw.config import AcceleratorConfig
+from hw.presets import preset
 from hw.stream.weight_stream import WeightStream
 from sim.bench.run import run_testbench
 from tests.helpers.on_bus import on_bus

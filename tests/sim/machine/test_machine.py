@@ -10,8 +10,9 @@ import pytest
 
 from golden.integer.model import IntegerModel
 from golden.integer.parameters import QuantisedExperts, QuantisedModel
-from hw.config import AcceleratorConfig, preset
+from hw.config import AcceleratorConfig
 from hw.isa import COMMAND_BYTES, FIELDS, CycleCause, ErrorCode, Opcode
+from hw.presets import preset
 from program.program import Program
 from sim.machine.frames import Frame, SimulatedFrame
 from sim.machine.run import run_machine

@@ -9,7 +9,7 @@ import pytest
 
 from golden.config import layer_name
 from golden.integer.model import IntegerModel
-from hw.config import preset
+from hw.presets import preset
 from sw.benchmark import attention, run, simulators
 from sw.benchmark.frames import Case, measure_frames
 from sw.benchmark.host import measure_host

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from hw.config import PRESETS, AcceleratorConfig
+from hw.config import AcceleratorConfig
+from hw.presets import PRESETS
 from sw.cli import app
 from sw.fpga import measure
 from sw.fpga.resources.changes import changed

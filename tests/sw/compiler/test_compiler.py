@@ -9,8 +9,8 @@ import pytest
 
 from golden.config import M3VIT_BACKBONE, NANO, TaskConfig
 from golden.integer.model import IntegerModel
-from hw.config import PRESETS, preset
 from hw.isa import COMMAND_BYTES, Opcode, decode
+from hw.presets import PRESETS, preset
 from program.commands import CommandKind
 from program.program import Program
 from sw.compiler.compile import CapacityError, compile_model

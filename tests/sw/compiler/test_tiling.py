@@ -9,8 +9,9 @@ import pytest
 
 from golden.config import DEIT_SMALL, ModelConfig, TaskConfig
 from golden.integer.model import IntegerModel
-from hw.config import AcceleratorConfig, preset
+from hw.config import AcceleratorConfig
 from hw.isa import COMMAND_BYTES, decode, encode
+from hw.presets import preset
 from program.program import Program
 from sim.machine.frames import Frame
 from sim.machine.run import run_machine

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from golden.config import M3VIT_BACKBONE, NANO
-from hw.config import preset
 from hw.isa import CycleCause
+from hw.presets import preset
 from program.commands import CommandKind, Phase
 from program.program import Program
 from sw.compiler.compile import compile_model

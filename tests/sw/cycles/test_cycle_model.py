@@ -9,7 +9,7 @@ import pytest
 
 from golden.config import M3VIT_BACKBONE, ModelConfig
 from golden.integer.model import IntegerModel
-from hw.config import preset
+from hw.presets import preset
 from program.program import Program
 from sim.machine.frames import Frame
 from sim.machine.run import run_machine

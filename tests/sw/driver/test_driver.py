@@ -12,8 +12,8 @@ import pytest
 
 from golden.config import ModelConfig, TaskConfig
 from golden.integer.model import IntegerModel
-from hw.config import preset
 from hw.isa import REGISTERS
+from hw.presets import preset
 from hw.protocol import Operation
 from hw.sdram.chip import ANY_CHIP
 from sim.board.board import SimulatedBoard

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hw.config import preset
 from hw.isa import REGISTERS
+from hw.presets import preset
 from hw.protocol import (
     IDENTITY_BYTES,
     REPLY_OVERHEAD,

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from common.cache import Cache
 from common.progress import silent
 from hw.boards.board import board
-from hw.config import preset
+from hw.presets import preset
 from hw.protocol import Identity
 from sw.cli import app
 from sw.fpga.bitstream import build, placement_seeds

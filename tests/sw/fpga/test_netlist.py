@@ -11,9 +11,10 @@ from amaranth.back import rtlil
 from amaranth.lib import wiring
 
 from common.progress import silent
-from hw.config import AcceleratorConfig, preset
+from hw.config import AcceleratorConfig
 from hw.ecp5.platform import Ecp5
 from hw.memory.scratchpad import Scratchpad
+from hw.presets import preset
 from hw.softmax.softmax import Softmax
 from sim.bench.run import BenchFailure, run_testbench
 from sim.verilator.netlist import simulation_source

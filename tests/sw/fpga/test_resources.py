@@ -14,8 +14,9 @@ from amaranth.back import rtlil
 from common.collector import collector_paused
 from hw.accelerator import Accelerator
 from hw.boards.board import board
-from hw.config import PRESETS, AcceleratorConfig, preset
+from hw.config import AcceleratorConfig
 from hw.ecp5.platform import Ecp5
+from hw.presets import PRESETS, preset
 from sw.fpga.calibrate import refitted
 from sw.fpga.measure import measure
 from sw.fpga.resources import estimate as estimates

@@ -5,8 +5,8 @@ from amaranth.back import rtlil
 
 from common.progress import silent
 from hw.compute.gelu import Gelu
-from hw.config import preset
 from hw.ecp5.platform import Ecp5
+from hw.presets import preset
 from sw.fpga.synthesis.cost import SynthesisError
 from sw.fpga.synthesis.few_pins import CORE, FewPins
 from sw.fpga.synthesis.nextpnr import place_and_route, summary

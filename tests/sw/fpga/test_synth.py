@@ -15,7 +15,7 @@ from golden.config import M3VIT_BACKBONE, NANO
 from hw.accelerator import Accelerator
 from hw.boards.on_chip_memory import OnChipMemory
 from hw.compute.gelu import Gelu
-from hw.config import preset
+from hw.presets import preset
 from hw.sdram.chip import ANY_CHIP
 from hw.sdram.memory import SdramMemory
 from sw.compiler.geometry import Geometry

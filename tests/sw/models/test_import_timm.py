@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from golden import checkpoint
 from golden.config import TaskConfig
 from golden.integer.model import IntegerModel
-from hw.config import preset
+from hw.presets import preset
 from sw.cli import app
 from sw.compiler.compile import compile_model
 from sw.models.importer import ImportProblems, Options, import_weights, to_checkpoint

@@ -11,7 +11,7 @@ import pytest
 
 from golden.config import ModelConfig, TaskConfig
 from golden.integer.model import IntegerModel
-from hw.config import preset
+from hw.presets import preset
 from program.layouts.rows import WideRows
 from program.program import Program
 from program.traces import Traces
