@@ -11,9 +11,9 @@ from hw.compute.issuer import BeatIssuer
 from hw.compute.job_control import JobControl
 from hw.compute.loader import RowLoader
 from hw.compute.lookup import QueueLookup
-from hw.compute.phase import AttentionPhases, LinearPhases, Wait
+from hw.compute.phase import AttentionPhases, LinearPhases
 from hw.config import AcceleratorConfig
-from hw.interfaces.compute import beat_layout, job_constants_layout, phase_layout, step_layout
+from hw.interfaces.compute import Wait, beat_layout, job_constants_layout, phase_layout, step_layout
 from hw.interfaces.gate import queue_address_layout, queue_entry_layout
 from hw.interfaces.jobs import engine_job_layout, softmax_job_layout
 from hw.interfaces.memory import bank_hold_layout, lanes_layout

@@ -6,9 +6,8 @@ from amaranth.hdl import Assert, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.compute.phase import Wait
 from hw.config import AcceleratorConfig
-from hw.interfaces.compute import StepKind, beat_layout, looked_up_layout, phase_layout, step_layout
+from hw.interfaces.compute import StepKind, Wait, beat_layout, looked_up_layout, phase_layout, step_layout
 from hw.interfaces.jobs import engine_job_layout
 from hw.interfaces.strobe import Strobe
 

@@ -7,17 +7,9 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
-from hw.interfaces.compute import ParameterMode, StepKind, phase_layout
+from hw.interfaces.compute import ParameterMode, StepKind, Wait, phase_layout
 from hw.interfaces.jobs import engine_job_layout
 from hw.isa import Destination
-
-
-class Wait:
-    """What must have been put into the banks before a phase may start."""
-
-    WEIGHTS = 0  # the next streamed weight tile
-    ROWS = 1  # the next held tile: queries, or tokens when roles are swapped
-    EXPONENTIALS = 2  # softmax's output for the next query tile
 
 
 class LinearPhases(wiring.Component):

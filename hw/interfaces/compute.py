@@ -3,15 +3,50 @@
 from __future__ import annotations
 
 from amaranth.hdl import signed
-from amaranth.lib import data
+from amaranth.lib import data, enum
 
 from hw.config import AcceleratorConfig
 from hw.isa import Destination
 
 
+class ParameterMode(enum.IntEnum, shape=2):
+    """Where an output's bias, multiplier and shift come from."""
+
+    ELEMENT = 0
+    """Parameter set ``parameter_index + element``."""
+    STEP = 1
+    """Parameter set ``parameter_index`` for all elements."""
+    SCORE = 2
+    """No bias; the attention command's score multiplier and shift."""
+    QUERY = 3
+    """No bias; softmax's multiplier and shift of each held query."""
+
+
+class StepKind(enum.IntEnum, shape=3):
+    """Where a step's P outputs go: the Destinations of LINEAR, and attention's output."""
+
+    ACTIVATION = int(Destination.ACTIVATION)
+    RESIDUAL_ADD = int(Destination.RESIDUAL_ADD)
+    RESIDUAL_SET = int(Destination.RESIDUAL_SET)
+    SCORE = int(Destination.SCORE)
+    ATTENTION = 4
+    """Scratchpad: one channel of P queries."""
+
+
+class Wait(enum.IntEnum, shape=2):
+    """What must have been put into the banks before a phase may start."""
+
+    WEIGHTS = 0
+    """The next streamed weight tile."""
+    ROWS = 1
+    """The next held tile: queries, or tokens when roles are swapped."""
+    EXPONENTIALS = 2
+    """Softmax's output for the next query tile."""
+
+
 def recipe_layout(config: AcceleratorConfig) -> data.StructLayout:
     """What the drain needs to know of a step; fields as in ``step_layout``."""
-    return data.StructLayout({"kind": 3, "gelu": 1, "mode": 2, "parameter_index": 16, "buffer": 1})
+    return data.StructLayout({"kind": StepKind, "gelu": 1, "mode": ParameterMode, "parameter_index": 16, "buffer": 1})
 
 
 def looked_up_layout(config: AcceleratorConfig) -> data.StructLayout:
@@ -28,14 +63,14 @@ def phase_layout(config: AcceleratorConfig) -> data.StructLayout:
     """
     return data.StructLayout(
         {
-            "wait": 2,
+            "wait": Wait,
             "row": 16,
             "row_stride": 16,
             "steps": 16,
             "words": 16,
             "stationary": range(config.bank_words),
-            "kind": 3,
-            "mode": 2,
+            "kind": StepKind,
+            "mode": ParameterMode,
             "parameter_index": 16,
             "address": 16,
             "address_stride": 16,
@@ -73,25 +108,6 @@ def accumulators_layout(config: AcceleratorConfig) -> data.ArrayLayout:
     return data.ArrayLayout(signed(config.numerics.accumulator_width), config.elements)
 
 
-class ParameterMode:
-    """Where an output's bias, multiplier and shift come from."""
-
-    ELEMENT = 0  # parameter set ``parameter_index + element``
-    STEP = 1  # parameter set ``parameter_index`` for all elements
-    SCORE = 2  # no bias; the attention command's score multiplier and shift
-    QUERY = 3  # no bias; softmax's multiplier and shift of each held query
-
-
-class StepKind:
-    """Where a step's P outputs go: the Destinations of LINEAR, and attention's output."""
-
-    ACTIVATION = int(Destination.ACTIVATION)
-    RESIDUAL_ADD = int(Destination.RESIDUAL_ADD)
-    RESIDUAL_SET = int(Destination.RESIDUAL_SET)
-    SCORE = int(Destination.SCORE)
-    ATTENTION = 4
-
-
 def step_layout(config: AcceleratorConfig) -> data.StructLayout:
     """What becomes of one step's P accumulators; issued by the engine with the step's last beat.
 
@@ -103,8 +119,8 @@ def step_layout(config: AcceleratorConfig) -> data.StructLayout:
     """
     return data.StructLayout(
         {
-            "kind": 3,
-            "mode": 2,
+            "kind": StepKind,
+            "mode": ParameterMode,
             "parameter_index": 16,
             "address": 16,
             "column": range(max(2, config.columns)),

@@ -6,6 +6,7 @@ from amaranth.lib import data
 from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
+from hw.interfaces.jobs import StreamKind
 
 
 def chunks_per_residual_word(config: AcceleratorConfig) -> int:
@@ -17,7 +18,7 @@ def block_layout(config: AcceleratorConfig) -> data.StructLayout:
     """A block of the weight stream, without its address; ``chunks`` is its length."""
     return data.StructLayout(
         {
-            "kind": 2,
+            "kind": StreamKind,
             "chunks": 32 - exact_log2(config.chunk_bytes),
             "channels": 16,
             "tiles": 16,
