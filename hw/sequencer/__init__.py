@@ -1,1 +1,1 @@
-"""The sequencer: it fetches commands, dispatches them in order, and schedules the weight stream ahead of them."""
+"""Command fetch, dispatch in order, and scheduling of the weight stream ahead of execution."""

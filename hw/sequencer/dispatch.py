@@ -184,6 +184,7 @@ class Dispatcher(wiring.Component):
     def _offer(self, m: Module, ports: tuple[wiring.PureInterface, ...], parts: _Parts) -> Signal:
         """Offer jobs while their registers say so; returns whether a command's job is taken in this cycle."""
         taken = Signal()
+        # An offer stands until the unit takes it: the register falls in the cycle after ``ready``.
         for unit, offer in parts.offers.items():
             job = ports[unit].job
             m.d.comb += [job.valid.eq(offer), parts.ledger.taken[unit].eq(job.valid & job.ready)]
@@ -207,12 +208,14 @@ class Dispatcher(wiring.Component):
             Opcode.LOAD_IMAGE: units.image.job,
             Opcode.STORE: units.store.job,
         }
+        # The opcode is known a cycle before the offer, so that the fields have settled when the job is valid.
         for opcode, job in jobs.items():
             with m.If(parts.examiner.accepted[opcode]):
                 copy_common(m, job.payload, view(command, opcode))
                 copy_common(m, job.payload, self.settings)
                 if opcode == Opcode.ATTENTION:
                     m.d.comb += job.payload.attention.eq(1)
+        # LayerNorm takes jobs of one opcode only, so nothing has to be chosen.
         copy_common(m, units.layernorm.job.payload, view(command, Opcode.LAYERNORM))
         with m.If(parts.experts.job.valid):
             copy_common(m, units.engine.job.payload, parts.experts.job.payload)
@@ -263,10 +266,12 @@ class Dispatcher(wiring.Component):
     def _decode(self, m: Module, parts: _Parts) -> None:
         """Refuse a malformed command; else hand it out once it may start."""
         accepted = parts.examiner.accepted
+        # In the first cycle of a command all results of the examiner are 0, so nothing is decided too early.
         with m.If(parts.examiner.malformed):
             self._refuse(m, ErrorCode.BAD_FIELD)
         with m.If(parts.examiner.unknown):
             self._refuse(m, ErrorCode.BAD_OPCODE)
+        # A run is over when the results are in memory, so END waits for every unit, whatever its ``after`` says.
         with m.If(accepted[Opcode.END] & (parts.ledger.busy == 0)):
             m.d.comb += self.command.ready.eq(1)
             m.d.sync += self.progress.finished.eq(1)

@@ -72,6 +72,7 @@ class CommandExaminer(wiring.Component):
         # A command of another task may be anything: only one that runs is held to the rules.
         with m.If(self.shown & runs):
             with m.Switch(view(self.command, Opcode.LINEAR).opcode):
+                # Each opcode's rules see the bits as its own fields, whatever the command is.
                 for opcode in Opcode:
                     with m.Case(opcode):
                         wrong = Cat(*violations(self._config, opcode, view(self.command, opcode))).any()

@@ -95,6 +95,7 @@ class ExpertLoop(wiring.Component):
                 m.d.sync += self.job.valid.eq(1)
             with m.Else():
                 m.d.sync += self.expert.eq(self.expert + 1)
+        # The engine takes the first matrix, then the second; only then the loop goes on to the next expert.
         with m.If(self.job.valid & self.job.ready):
             m.d.sync += self.second_matrix.eq(~self.second_matrix)
             with m.If(self.second_matrix):
@@ -115,6 +116,8 @@ class ExpertLoop(wiring.Component):
 
     def _describe(self, m: Module, tokens: Value) -> None:
         """The job in hand: gather through the first matrix, or scatter through the second."""
+        # Each field is a choice of two command fields. Bases and strides cross over, because the second matrix reads what
+        # the first one writes.
         job, c, second = self.job.payload, view(self.command, Opcode.EXPERTS), self.second_matrix
         m.d.comb += [
             job.expert.eq(self.expert),

@@ -11,7 +11,7 @@ from amaranth.utils import exact_log2
 from hw.config import AcceleratorConfig
 from hw.interfaces.axi import read_request_layout
 from hw.interfaces.strobe import Strobe
-from hw.isa import COMMAND_BITS, COMMAND_BYTES, Opcode
+from hw.isa import BYTE_ADDRESS_WIDTH, COMMAND_BITS, COMMAND_BYTES, Opcode
 from hw.sequencer.command import DECODED_BITS
 
 RING_COMMANDS = 16
@@ -19,7 +19,12 @@ RING_COMMANDS = 16
 
 
 class CommandReader(wiring.Component):
-    """Walks the ring and presents one whole command at a time.
+    """Walks the ring and shows one whole command at a time.
+
+    Design: the reader shifts the words of a command into a register, as many as carry fields, and holds the command
+    until it is taken. A count of arrived and consumed commands says whether the ring holds one.
+
+    Latency: a command is shown ``DECODED_BITS / width + 3`` cycles after the one before was taken.
 
     Parameters
     ----------
@@ -28,15 +33,14 @@ class CommandReader(wiring.Component):
 
     Members
     -------
-    arrived:
-        One more command lies in the ring.
-    read_address, read_data:
-        The ring's read port; data one cycle later.
-    command:
-        The next command's leading bits. A command is ready ``DECODED_BITS / width + 3`` cycles after the one before
-        was taken.
-    consumed:
-        A command was taken, a cycle ago: its place is free.
+    arrived: In(1)
+        Pulse: one more command lies in the ring.
+    read_address: Out(word), read_data: In(width)
+        The ring's read port; data come one cycle after the address.
+    command: Out(stream)
+        Leading ``DECODED_BITS`` bits of the next command.
+    consumed: Out(1)
+        Pulse: a command was taken a cycle ago, so its place is free.
     """
 
     def __init__(self, width: int) -> None:
@@ -63,6 +67,7 @@ class CommandReader(wiring.Component):
         arrives = Signal()
         shifted = Signal(needed * self._width)
 
+        # ``word`` counts the addresses given, ``arriving`` the words that have come; the ring answers a cycle later.
         loading = (level != 0) & ~self.command.valid & (word != needed)
         m.d.comb += [
             self.read_address.eq(slot * self._words + word),
@@ -70,6 +75,7 @@ class CommandReader(wiring.Component):
         ]
         with m.If(self.command.ready):
             m.d.sync += self.command.valid.eq(0)
+        # That a command was taken is registered, because ``ready`` comes late in its cycle.
         m.d.sync += [
             self.consumed.eq(self.command.valid & self.command.ready),
             level.eq(level + self.arrived - self.consumed),
@@ -84,13 +90,21 @@ class CommandReader(wiring.Component):
             ]
             with m.If(arriving == needed - 1):
                 m.d.sync += self.command.valid.eq(1)
+        # Only now the next command may be read: until here ``word`` stood at its end.
         with m.If(self.consumed):
             m.d.sync += [word.eq(0), arriving.eq(0), slot.eq(slot + 1)]
         return m
 
 
 class CommandFetch(wiring.Component):
-    """Fetches the program in order, one command a burst, up to END.
+    """Fetches the program in order, one command per burst, up to END.
+
+    Design: the commands go into a ring in block RAM. Two readers walk it at their own pace. A command is requested when
+    both readers have left room for it and the one before has arrived.
+
+    Latency: a reader learns of a command one cycle after its last beat.
+
+    Resources: ``RING_COMMANDS`` commands of block RAM, twice, because each reader has a read port.
 
     Parameters
     ----------
@@ -99,14 +113,14 @@ class CommandFetch(wiring.Component):
 
     Members
     -------
-    start, program_address:
-        Begin at this byte address (a multiple of 64).
-    request, response:
+    start: In(1)
+        Pulse: begin.
+    program_address: In(32)
+        Byte address of command 0, a multiple of 64.
+    request: Out(stream), response: In(Strobe)
         Client port of the AXI read master.
-    execute, schedule:
+    execute: Out(stream), schedule: Out(stream)
         The commands, once for the dispatcher and once for the weight stream's scheduler.
-
-    Resources: ``RING_COMMANDS`` commands of block RAM, twice (two readers).
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -114,7 +128,7 @@ class CommandFetch(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
-                "program_address": In(32),
+                "program_address": In(BYTE_ADDRESS_WIDTH),
                 "request": Out(stream.Signature(read_request_layout(config))),
                 "response": In(Strobe(8 * config.memory_bytes)),
                 "execute": Out(stream.Signature(unsigned(DECODED_BITS))),
@@ -138,7 +152,7 @@ class CommandFetch(wiring.Component):
             readers.append(reader)
 
         active, waiting = Signal(), Signal()
-        address = Signal(32)
+        address = Signal(BYTE_ADDRESS_WIDTH)
         # Room is counted for each reader: a place is free again once both have taken the command in it.
         room = []
         arrived = Signal()
@@ -153,11 +167,13 @@ class CommandFetch(wiring.Component):
             self.request.payload.address.eq(address),
             self.request.payload.beats_minus_one.eq(COMMAND_BYTES // self._config.memory_bytes - 1),
         ]
+        # One burst at a time: only the arrival of a command tells whether it is END, after which nothing is fetched.
         with m.If(self.request.valid & self.request.ready):
             m.d.sync += [waiting.eq(1), address.eq(address + COMMAND_BYTES)]
 
         word_valid, word = self._whole_words(m, width)
         position = Signal(range(RING_COMMANDS * words))
+        # The opcode stands in a command's first word, the fetch ends with its last.
         is_end = Signal()
         first = position[: exact_log2(words)] == 0 if words > 1 else 1
         last = position[: exact_log2(words)] == words - 1 if words > 1 else 1
@@ -165,7 +181,7 @@ class CommandFetch(wiring.Component):
         m.d.comb += [write.addr.eq(position), write.data.eq(word), write.en.eq(word_valid)]
         with m.If(word_valid):
             m.d.sync += [position.eq(position + 1), is_end.eq(ends)]
-        # One cycle later, so that a reader never meets its word on the way in.
+        # A reader hears of a command a cycle later, so that it never reads a word in the cycle in which it is written.
         m.d.sync += arrived.eq(word_valid & last)
         with m.If(arrived):
             m.d.sync += waiting.eq(0)
@@ -179,6 +195,7 @@ class CommandFetch(wiring.Component):
         """Join narrow beats to ring words, low part first."""
         beat = self.response.payload
         parts = width // (8 * self._config.memory_bytes)
+        # A ring word has at least 32 bits: on a narrower bus its parts are held until the last one comes.
         if parts == 1:
             return self.response.valid, beat
         part = Signal(range(parts))

@@ -1,4 +1,4 @@
-"""What a well-formed command is: the decoder's checks, one list an opcode."""
+"""What a well-formed command is: the decoder's checks, one list per opcode."""
 
 from __future__ import annotations
 
@@ -11,31 +11,46 @@ from hw.isa import Destination, Follow, Opcode, fields
 
 
 def _outside(value: Value, largest: int) -> Value:
-    """Not in 1 to ``largest``."""
+    """1 unless the value lies in 1 to ``largest``."""
     return (value == 0) | (value > largest)
 
 
 def _ragged(config: AcceleratorConfig, size: Value) -> Value:
-    """Not one or more whole chunks."""
+    """1 unless the size in bytes is that of one or more whole chunks."""
     return (size == 0) | (size[: exact_log2(config.chunk_bytes)] != 0)
 
 
 def violations(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]:
     """Conditions under which a command with fields ``c`` is refused as BAD_FIELD.
 
-    Only what could make a unit hang or overrun one of its own memories is checked; scratchpad and residual addresses
+    The rules refuse what could make a unit hang or overrun one of its own memories. Scratchpad and residual addresses
     are checked where they are used.
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine.
+    opcode:
+        Opcode of the command.
+    c:
+        Fields of the command (:func:`hw.sequencer.command.view`).
+
+    Returns
+    -------
+    list
+        One bit for each rule; 1 if the command breaks it.
     """
     rules = [*_own(config, opcode, c), *_followed(opcode, c)]
     if "stream_bytes" in fields(opcode):
-        # The weight stream drops a block of no whole chunk, and its command would wait for ever.
+        # The weight stream drops a block of no whole chunk, so its command would wait for ever.
         rules.append(_ragged(config, c.stream_bytes))
     return rules
 
 
 def _followed(opcode: Opcode, c: data.View) -> list[Value]:
-    """A unit that cannot follow those rows would read them too early."""
+    """Only rows that the unit can follow may be named: it would read any others too early."""
     if opcode == Opcode.LINEAR:
+        # With swapped roles every token is held before the first step, so there is no row to wait for.
         return [c.swapped & (c.follow != Follow.NOTHING)]
     if opcode in (Opcode.LAYERNORM, Opcode.GATE):
         return [(c.follow != Follow.NOTHING) & (c.follow != Follow.ENGINE)]
@@ -46,6 +61,7 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
     """Rules of one opcode's own fields."""
     match opcode:
         case Opcode.LINEAR:
+            # Gate logits of every token must fit into the score buffer, which has two tiles of scores else.
             gate_rows = config.elements * (config.score_words // config.max_tokens)
             return [
                 c.steps == 0,
@@ -57,6 +73,7 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
                 & ((c.steps > config.max_tokens) | (c.stationary_rows > gate_rows)),
             ]
         case Opcode.ATTENTION:
+            # The exponentials of a query lie behind each other in one attention buffer of the bank.
             exponential_words = (c.tokens + (config.lanes - 1)) >> exact_log2(config.lanes)
             return [
                 _outside(c.tokens, config.max_tokens),
@@ -83,11 +100,13 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
                 _outside(c.experts, config.max_experts),
                 _outside(c.source_words, config.weight_tile_words),
                 _outside(c.hidden_words, config.weight_tile_words),
+                # Neither of an expert's two blocks may be empty.
                 _ragged(config, c.first_bytes) | (c.first_bytes >= c.stream_bytes),
                 c.hidden_channels > config.parameter_entries,
                 c.channels > config.parameter_entries,
             ]
         case Opcode.LOAD_IMAGE:
+            # The loader multiplies by the patch with a shift.
             return [c.patch == 0, (c.patch & (c.patch - 1)) != 0, c.grid_rows == 0, c.grid_columns == 0]
         case Opcode.STORE:
             return [c.rows == 0, c.words == 0]

@@ -27,6 +27,7 @@ def suspect(busy: Value) -> Value:
         One bit for each unit, in the order of ``hw.sequencer.ledger.UNITS``.
     """
     named: Value = Const(StallSource.FETCH, max(StallSource).bit_length())
+    # The last multiplexer decides first, so the order is reversed.
     for unit, source in reversed(SUSPECTS):
         named = Mux(busy[unit], source, named)
     return named

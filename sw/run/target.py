@@ -25,7 +25,7 @@ class Target:
     model:
         Name of a model, or path of a checkpoint: see :func:`sw.models.find.find_model`.
     preset:
-        Name of the machine's configuration, one of :data:`hw.config.PRESETS`.
+        Name of the machine's configuration, one of :data:`hw.presets.PRESETS`.
     activation_width:
         Bits of an activation: 8, 12 or 16.
     routing:
