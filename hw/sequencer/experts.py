@@ -116,8 +116,8 @@ class ExpertLoop(wiring.Component):
 
     def _describe(self, m: Module, tokens: Value) -> None:
         """The job in hand: gather through the first matrix, or scatter through the second."""
-        # Each field is a choice of two command fields. Bases and strides cross over, because the second matrix reads what
-        # the first one writes.
+        # Each field is a choice of two command fields. Bases and strides cross over, because the second matrix reads
+        # what the first one writes.
         job, c, second = self.job.payload, view(self.command, Opcode.EXPERTS), self.second_matrix
         m.d.comb += [
             job.expert.eq(self.expert),
