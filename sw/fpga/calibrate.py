@@ -24,7 +24,7 @@ from hw.presets import preset as find_preset
 from sw.fpga.resources.calibration import fit, fit_clock
 from sw.fpga.resources.configurations import CALIBRATION, HELD_BACK
 from sw.fpga.resources.count import count_units
-from sw.fpga.resources.errors import BOUNDS, errors
+from sw.fpga.resources.errors import BOUNDS, errors, fullest_placed
 from sw.fpga.resources.features import UNITS
 from sw.fpga.resources.record import FILE, BoardParts, Cells, FoundClock, Machine, Record
 from sw.fpga.synthesis import design as designs
@@ -63,9 +63,11 @@ def main() -> None:
 
 
 def refitted(record: Record) -> Record:
-    """The record with coefficients fitted to what is in it."""
+    """The record with coefficients fitted to what is in it, and with the errors of that fit."""
     coefficients = fit(record.machines, record.boards)
-    return replace(record, coefficients=coefficients, period_ns=fit_clock(record.placements, coefficients))
+    period_ns = fit_clock(record.placements, coefficients)
+    fitted = replace(record, coefficients=coefficients, period_ns=period_ns)
+    return replace(fitted, errors=errors(fitted), fullest_placed=fullest_placed(fitted))
 
 
 def _placements() -> list[FoundClock]:
@@ -97,7 +99,7 @@ def _count_board(board: Board, memory_bytes: int) -> BoardParts:
 
 
 def _show(record: Record) -> None:
-    found = errors(record)
+    found = record.errors
     for name, held_back in found.held_back.items():
         print(f"{name}: " + ", ".join(f"{resource} {error:+.1%}" for resource, error in held_back.items()))
         for resource, bound in BOUNDS.items():

@@ -7,7 +7,8 @@ from amaranth.lib import memory
 from amaranth.lib.wiring import Component, In, Out
 
 from sw.fpga.measure import measure
-from sw.fpga.resources.block_rams import Memory
+from sw.fpga.resources.block_rams import block_rams
+from sw.fpga.resources.inventory import RtlMemory
 
 SHAPES = (
     (30, 100),
@@ -78,5 +79,5 @@ class Storages(Component):
 def test_block_rams_are_those_that_yosys_takes(tmp_path: Path) -> None:
     modules = measure(Storages(), tmp_path).modules
     counted = [modules[f"storage_{number}"]["bram"] for number in range(len(SHAPES))]
-    worked_out = [Memory(unit="any", name="any", words=words, width=width).blocks for words, width in SHAPES]
+    worked_out = [block_rams(RtlMemory(path="any", words=words, width=width)) for words, width in SHAPES]
     assert dict(zip(SHAPES, worked_out, strict=True)) == dict(zip(SHAPES, counted, strict=True))

@@ -6,10 +6,7 @@ family), which ``tests/hw/test_memory_shapes.py`` holds against what it chose.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
-
+from sw.fpga.resources.inventory import RtlMemory
 from sw.fpga.synthesis.cost import FAMILIES
 
 _SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))
@@ -30,80 +27,65 @@ _LARGEST_LOGIC_TABLE = 32
 """Words of a table of constants that is still made of plain logic."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Memory:
-    """``count`` equal memories of a unit.
+def block_rams(memory: RtlMemory) -> int:
+    """Block RAMs of a memory; 0 if it is made of look-up tables.
 
-    Parameters
-    ----------
-    unit, name:
-        Unit, as ``tessera synth`` counts it, and name in it.
-    words, width:
-        Size; ``width`` in bits.
-    count:
-        How many.
-    readers:
-        Ports that read; each has a copy of its own.
-    two_ports:
-        Both ports write or read, so that no block is 36 bits wide.
-    constant:
-        A table: nothing writes.
-    asynchronous:
-        Read in the cycle of its address, which block RAM cannot.
+    Raises
+    ------
+    ValueError
+        A kind of memory that the machine has none of, so that Yosys' choice was never looked at.
     """
-
-    unit: str
-    name: str
-    words: int
-    width: int
-    count: int = 1
-    readers: int = 1
-    two_ports: bool = False
-    constant: bool = False
-    asynchronous: bool = False
-
-    @property
-    def blocks(self) -> int:
-        """Block RAMs of all of them."""
-        return self.count * self.readers * self._shape[1] if self._in_blocks else 0
-
-    @property
-    def luts(self) -> int:
-        """Look-up tables that are RAM, of all of them; of a table that is plain logic none is counted here."""
-        return 0 if self._in_blocks or self.constant else _LUT_CELLS * self.count * self.readers * self._pieces
-
-    @cached_property
-    def _in_blocks(self) -> bool:
-        if self.asynchronous:
-            return False
-        if self.constant:
-            return self.words > _LARGEST_LOGIC_TABLE
-        rows = -(-self.words // _LUT_WORDS)
-        return self._shape[0] <= _LUT_COST * self._pieces + self._multiplexers(rows)
-
-    @cached_property
-    def _pieces(self) -> int:
-        return -(-self.words // _LUT_WORDS) * -(-self.width // _LUT_BITS)
-
-    @cached_property
-    def _shape(self) -> tuple[float, int]:
-        """Cost and number of blocks of the cheapest shape."""
-        costs = []
-        for depth, bits in _SHAPES[:-1] if self.two_ports else _SHAPES:
-            rows = -(-self.words // depth)
-            # Rows share a block: each takes whole bytes of it, which are written on their own.
-            byte = min(bits, _BYTE)
-            blocks = -(-rows * -(-self.width // byte) // (bits // byte))
-            costs.append((_BLOCK_COST * blocks + self._multiplexers(rows) + _OLD_WORD_COST, blocks))
-        return min(costs)
-
-    def _multiplexers(self, rows: int) -> float:
-        return _MULTIPLEXER_COST * self.width * (rows - 1)
+    return _copies(memory) * _shape(memory)[1] if _in_blocks(memory) else 0
 
 
-def memory_cells(memories: Iterable[Memory], kind: str) -> dict[str, int]:
-    """``blocks`` or ``luts`` of all memories of each unit that has any."""
-    found: dict[str, int] = {}
-    for memory in memories:
-        found[memory.unit] = found.get(memory.unit, 0) + getattr(memory, kind)
-    return found
+def lut_ram(memory: RtlMemory) -> int:
+    """Look-up tables of a memory that are RAM; those of a table that is plain logic are not counted here.
+
+    Raises
+    ------
+    ValueError
+        As of :func:`block_rams`.
+    """
+    if _in_blocks(memory) or not memory.write_ports:
+        return 0
+    return _LUT_CELLS * _copies(memory) * _pieces(memory)
+
+
+def _in_blocks(memory: RtlMemory) -> bool:
+    if memory.write_ports > 1 or memory.granularity:
+        bits = memory.granularity or memory.width
+        raise ValueError(
+            f"memory {memory.path} has {memory.write_ports} write ports with an enable per {bits} bits; the estimator "
+            "knows memories with one write port, which writes whole words"
+        )
+    if memory.asynchronous:
+        return False
+    if not memory.write_ports:
+        return memory.words > _LARGEST_LOGIC_TABLE
+    rows = -(-memory.words // _LUT_WORDS)
+    return _shape(memory)[0] <= _LUT_COST * _pieces(memory) + _multiplexers(memory, rows)
+
+
+def _copies(memory: RtlMemory) -> int:
+    """Copies of the contents: a block or look-up table RAM has one port to read, and one that writes or reads."""
+    return max(1, memory.read_ports - memory.shared_ports)
+
+
+def _pieces(memory: RtlMemory) -> int:
+    return -(-memory.words // _LUT_WORDS) * -(-memory.width // _LUT_BITS)
+
+
+def _shape(memory: RtlMemory) -> tuple[float, int]:
+    """Cost and number of blocks of the cheapest shape."""
+    costs = []
+    for depth, bits in _SHAPES[:-1] if memory.shared_ports else _SHAPES:
+        rows = -(-memory.words // depth)
+        # Rows share a block: each takes whole bytes of it, which are written on their own.
+        byte = min(bits, _BYTE)
+        blocks = -(-rows * -(-memory.width // byte) // (bits // byte))
+        costs.append((_BLOCK_COST * blocks + _multiplexers(memory, rows) + _OLD_WORD_COST, blocks))
+    return min(costs)
+
+
+def _multiplexers(memory: RtlMemory, rows: int) -> float:
+    return _MULTIPLEXER_COST * memory.width * (rows - 1)

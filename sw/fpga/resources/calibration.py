@@ -8,12 +8,12 @@ import numpy as np
 from scipy.optimize import nnls
 
 from hw.boards.board import board as find_board
-from sw.fpga.resources.block_rams import memory_cells
+from sw.fpga.resources.block_rams import lut_ram
 from sw.fpga.resources.clock import LOGIC, WAY, width
 from sw.fpga.resources.errors import placed_share
 from sw.fpga.resources.features import Features, board_features, features
-from sw.fpga.resources.inventory import memories
-from sw.fpga.resources.model import FITTED
+from sw.fpga.resources.inventory import machine_inventory
+from sw.fpga.resources.model import FITTED, by_unit
 from sw.fpga.resources.record import BoardParts, Coefficients, FoundClock, Machine
 
 _DIGITS = 4
@@ -29,7 +29,7 @@ def fit(machines: Sequence[Machine], boards: Sequence[BoardParts]) -> Coefficien
     known = [machine for machine in machines if not machine.held_back]
     weights = {resource: [1 / machine.total(resource) for machine in known] for resource in FITTED}
     parts = [features(machine.config) for machine in known]
-    stored = [memory_cells(memories(machine.config), "luts") for machine in known]
+    stored = [by_unit(machine_inventory(machine.config).memories, lut_ram) for machine in known]
     coefficients: Coefficients = {}
     for unit in parts[0]:
         counted = {resource: [machine.units[unit][resource] for machine in known] for resource in FITTED}

@@ -72,17 +72,13 @@ def nearest_preset(config: AcceleratorConfig, board: Board | None = None) -> str
     """
     width = config.numerics.activation_width
 
+    def fits(other: AcceleratorConfig) -> bool:
+        found = estimate(other.with_activation_width(width), board)
+        return all(number <= LIMITS[name] for name, number in found.total.items())
+
     def distance(other: AcceleratorConfig) -> tuple[float, float]:
         macs = log2(other.elements * other.lanes) - log2(config.elements * config.lanes)
         return abs(macs), abs(log2(other.memory_bytes) - log2(config.memory_bytes))
 
-    fitting = [
-        preset
-        for preset in PRESETS.values()
-        if preset.name != config.name
-        and all(
-            number <= LIMITS[name]
-            for name, number in estimate(preset.with_activation_width(width), board).total.items()
-        )
-    ]
-    return min(fitting, key=distance).name if fitting else None
+    others = sorted((preset for preset in PRESETS.values() if preset.name != config.name), key=distance)
+    return next((other.name for other in others if fits(other)), None)

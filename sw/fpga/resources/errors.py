@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from hw.boards.board import board as find_board
 from hw.presets import preset as find_preset
 from sw.fpga.resources.clock import fmax_mhz, share
 from sw.fpga.resources.model import cells, total
-from sw.fpga.resources.record import Coefficients, Machine, Record
+from sw.fpga.resources.record import Coefficients, Errors, Machine, Record
 from sw.fpga.synthesis.cost import FAMILIES, RESOURCES
 
 BOUNDS = {"lut": 0.10, "ff": 0.10, "dsp": 0.0, "bram": 0.0}
@@ -16,28 +14,8 @@ BOUNDS = {"lut": 0.10, "ff": 0.10, "dsp": 0.0, "bram": 0.0}
 anything is refused."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Errors:
-    """Relative errors, estimate over truth less 1.
-
-    Parameters
-    ----------
-    held_back:
-        Of each configuration that was not fitted to, for each resource, of the whole machine.
-    placements:
-        Of the clock, for each placement that it was fitted to.
-    """
-
-    held_back: dict[str, dict[str, float]]
-    placements: list[float]
-
-    def worst(self, resource: str) -> float:
-        """Largest of a resource, without its sign."""
-        return max(abs(errors[resource]) for errors in self.held_back.values())
-
-
 def errors(record: Record) -> Errors:
-    """Errors of a record's coefficients on its own machines and placements."""
+    """Errors of a record's coefficients on its own machines and placements, worked out anew."""
     return Errors(
         held_back={
             machine.config.name: machine_errors(machine, record.coefficients)
@@ -57,6 +35,12 @@ def machine_errors(machine: Machine, coefficients: Coefficients) -> dict[str, fl
     """Of one machine, for each resource."""
     estimated, counted = total(cells(machine.config, None, coefficients)), total(machine.units)
     return {name: estimated[name] / counted[name] - 1 for name in RESOURCES}
+
+
+def fullest_placed(record: Record) -> float:
+    """Part of the device that the fullest machine takes of those that were placed to their end."""
+    shares = (placed_share(placement.preset, placement.board, record.coefficients) for placement in record.placements)
+    return max(shares, default=0.0)
 
 
 def placed_share(preset: str, board: str | None, coefficients: Coefficients) -> float:

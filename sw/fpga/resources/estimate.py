@@ -1,4 +1,8 @@
-"""What a machine will take of an ECP5, and how fast it may run, worked out in milliseconds."""
+"""What a machine will take of an ECP5, and how fast it may run.
+
+Each configuration is elaborated once per process, which takes nearly all of the time: see
+:mod:`sw.fpga.resources.inventory` for how much.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from hw.softmax.softmax import Softmax
 from hw.stream.weight_stream import WeightStream
 from sw.fpga.resources import model
 from sw.fpga.resources.clock import fmax_mhz, share
-from sw.fpga.resources.errors import BOUNDS, Errors, errors, placed_share
+from sw.fpga.resources.errors import BOUNDS
 from sw.fpga.resources.record import Cells, Record
 from sw.fpga.synthesis.cost import FAMILIES
 
@@ -76,7 +80,7 @@ class Estimate:
             "units": self.units,
             "too_many": self.too_many,
             "fmax_mhz": None if self.fmax_mhz is None else round(self.fmax_mhz, 1),
-            "errors": asdict(known_errors()),
+            "errors": asdict(calibration_record().errors),
             "outside": list(self.outside),
             "calibration": {"git": calibration_record().git, "tool_versions": calibration_record().tool_versions},
         }
@@ -88,28 +92,15 @@ def calibration_record() -> Record:
     return Record.load()
 
 
-@cache
-def known_errors() -> Errors:
-    """Errors of the shipped record."""
-    return errors(calibration_record())
-
-
-@cache
-def fullest_placed() -> float:
-    """Part of the device that the fullest machine takes of those that were placed to their end."""
-    known = calibration_record()
-    return max(placed_share(placement.preset, placement.board, known.coefficients) for placement in known.placements)
-
-
 def estimate(config: AcceleratorConfig, board: Board | None = None) -> Estimate:
     """Estimate a machine on its own, or a whole board with it.
 
     Raises
     ------
     ValueError
-        A unit cannot be built with these sizes.
+        A unit or the board's memory cannot be built with these sizes.
     """
-    _check_units(config)
+    _check_units(config, board)
     units = model.cells(config, board, calibration_record().coefficients)
     return Estimate(
         config=config,
@@ -122,14 +113,17 @@ def estimate(config: AcceleratorConfig, board: Board | None = None) -> Estimate:
 
 
 def _fmax_mhz(used: float) -> float | None:
-    return None if used > fullest_placed() else fmax_mhz(calibration_record().period_ns, used)
+    return None if used > calibration_record().fullest_placed else fmax_mhz(calibration_record().period_ns, used)
 
 
-def _check_units(config: AcceleratorConfig) -> None:
-    """Rules of units that the configuration does not know; nothing is elaborated."""
+@cache
+def _check_units(config: AcceleratorConfig, board: Board | None) -> None:
+    """Apply rules that the configuration does not know, before anything is elaborated."""
     with unelaborated():
         for unit in (Softmax, ParameterStore, LayerNorm, WeightStream):
             unit(config)
+        if board:
+            board.memory_for(config, board.clock_hz)
 
 
 def _outside(config: AcceleratorConfig) -> tuple[str, ...]:

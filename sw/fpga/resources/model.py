@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 from hw.boards.board import Board
 from hw.config import AcceleratorConfig
-from sw.fpga.resources.block_rams import memory_cells
+from sw.fpga.resources.block_rams import block_rams, lut_ram
 from sw.fpga.resources.features import Features, board_features, features
-from sw.fpga.resources.inventory import board_memories, memories
-from sw.fpga.resources.multipliers import multipliers
+from sw.fpga.resources.inventory import board_inventory, machine_inventory
+from sw.fpga.resources.multipliers import multiplier_blocks
 from sw.fpga.resources.record import Cells, Coefficients
 from sw.fpga.synthesis.cost import RESOURCES
+
+_Part = TypeVar("_Part")
 
 FITTED = ("lut", "ff")
 """Resources whose coefficients are fitted; multipliers and block RAMs are worked out."""
@@ -19,8 +22,9 @@ FITTED = ("lut", "ff")
 
 def cells(config: AcceleratorConfig, board: Board | None, coefficients: Coefficients) -> Cells:
     """Resources of each unit of a machine, and of what a board has around it."""
-    every = memories(config)
-    blocks, luts, products = memory_cells(every, "blocks"), memory_cells(every, "luts"), multipliers(config)
+    inventory = machine_inventory(config)
+    blocks, luts = by_unit(inventory.memories, block_rams), by_unit(inventory.memories, lut_ram)
+    products = by_unit(inventory.products, multiplier_blocks)
     found = {
         unit: {
             "lut": _sum(coefficients[unit]["lut"], wanted) + luts.get(unit, 0),
@@ -31,11 +35,16 @@ def cells(config: AcceleratorConfig, board: Board | None, coefficients: Coeffici
         for unit, wanted in features(config).items()
     }
     if board:
-        blocks = memory_cells(board_memories(board, config), "blocks")
+        blocks = by_unit(board_inventory(board, config).memories, block_rams)
         for unit, (name, wanted) in board_features(board, config.memory_bytes).items():
             fitted = {resource: _sum(coefficients[name][resource], wanted) for resource in FITTED}
             found[unit] = {**fitted, "dsp": 0, "bram": blocks.get(unit, 0)}
     return found
+
+
+def by_unit(parts: Mapping[str, Iterable[_Part]], cost: Callable[[_Part], int]) -> dict[str, int]:
+    """Cost of all memories, or of all products, of each unit that has any."""
+    return {unit: sum(map(cost, of_unit)) for unit, of_unit in parts.items()}
 
 
 def total(units: Cells) -> dict[str, int]:

@@ -73,8 +73,41 @@ class FoundClock:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Errors:
+    """Relative errors: estimate / truth - 1.
+
+    Parameters
+    ----------
+    held_back:
+        Errors of each configuration that was not fitted to, for each resource, of the whole machine.
+    placements:
+        Errors of the clock, for each placement that it was fitted to.
+    """
+
+    held_back: dict[str, dict[str, float]] = field(default_factory=dict)
+    placements: list[float] = field(default_factory=list)
+
+    def worst(self, resource: str) -> float:
+        """Largest error of a resource, without its sign."""
+        return max(abs(errors[resource]) for errors in self.held_back.values())
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record:
-    """All of it. ``git`` and ``tool_versions`` are of the counting; ``period_ns`` has the coefficients of the clock."""
+    """Everything that the estimator knows.
+
+    Parameters
+    ----------
+    git, tool_versions:
+        Tree and tools with which the cells were counted.
+    machines, boards, placements:
+        What was counted and placed.
+    coefficients, period_ns:
+        What was fitted: cost of each feature, and the two numbers of the clock.
+    errors, fullest_placed:
+        What the fit is worth: its errors, and the part of the device that the fullest placed machine takes. They are
+        kept here because working them out elaborates all machines in question.
+    """
 
     git: str
     tool_versions: dict[str, str]
@@ -83,6 +116,8 @@ class Record:
     placements: list[FoundClock] = field(default_factory=list)
     coefficients: Coefficients = field(default_factory=dict)
     period_ns: dict[str, float] = field(default_factory=dict)
+    errors: Errors = field(default_factory=Errors)
+    fullest_placed: float = 0.0
 
     def save(self, file: Path = FILE) -> None:
         """Write it, a machine's unit or a coefficient's unit a line."""
@@ -105,6 +140,7 @@ class Record:
                     "machines": [Machine(**machine) for machine in data["machines"]],
                     "boards": [BoardParts(**board) for board in data["boards"]],
                     "placements": [FoundClock(**placement) for placement in data["placements"]],
+                    "errors": Errors(**data["errors"]),
                 }
             )
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:

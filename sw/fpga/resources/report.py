@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from sw.fpga.resources.errors import BOUNDS
-from sw.fpga.resources.estimate import LIMITS, Estimate, calibration_record, fullest_placed, known_errors
+from sw.fpga.resources.estimate import LIMITS, Estimate, calibration_record
 from sw.fpga.synthesis.cost import FAMILIES, RESOURCES
 from sw.fpga.synthesis.table import cells_table
 
 
 def estimate_table(found: Estimate) -> Table:
     """Resources of each unit, in total, and how wrong they may be."""
-    known = known_errors()
+    known = calibration_record().errors
     where = f"board {found.board} ({found.device})" if found.board else found.device
     errors = {name: "exact" if not BOUNDS[name] else f"± {known.worst(name):.1%}" for name in RESOURCES}
     if found.outside:
@@ -31,12 +31,13 @@ def estimate_table(found: Estimate) -> Table:
 
 def remarks(found: Estimate) -> Iterator[str]:
     """Lines below the table: the clock, what is uncertain."""
-    known = known_errors()
+    known = calibration_record().errors
     placed = len({(placement.preset, placement.board) for placement in calibration_record().placements})
     if found.fmax_mhz is None:
         yield (
             f"Fmax: not estimated; it takes more of the device than any machine that was placed to its end, at most "
-            f"{fullest_placed():.0%} of a resource, so expect far less than those, or wires that cannot be routed"
+            f"{calibration_record().fullest_placed:.0%} of a resource, "
+            "so expect far less than those, or wires that cannot be routed"
         )
     else:
         yield (
