@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sw.data import files
-from sw.data.dataset import DEPTH, SEGMENTATION, ClassSet, DatasetProblems, DatasetRequest, Item, listed, lookup
+from sw.data.dataset import DEPTH, SEGMENTATION, ClassSet, DatasetRequest, Item, listed, lookup
 
 NAME = "cityscapes"
 TASKS = (SEGMENTATION, DEPTH)
@@ -94,8 +94,8 @@ class Cityscapes:
         segmentation = depth = None
         if SEGMENTATION in self.tasks:
             path = self._path(*_PARTS[SEGMENTATION][0], city, stem)
-            segmentation = files.remap(files.read_integers(path, "a label for each pixel"), TRAIN_IDS, path)
-            files.check_size(path, segmentation, image)
+            labels = files.read_integers(path, "a label for each pixel")
+            segmentation = files.classes_of_file(path, labels, TRAIN_IDS, image)
         if DEPTH in self.tasks:
             disparity, camera = (self._path(*part, city, stem) for part in _PARTS[DEPTH])
             depth = read_depth(disparity, camera)
@@ -141,9 +141,7 @@ def open_cityscapes(root: Path, request: DatasetRequest) -> Cityscapes:
             few = listed([f"{stem}{suffix}" for stem in lacking])
             problems.append(f"{kind}/{request.split}: missing for {len(lacking):,} of {len(found):,} pictures: {few}")
         complete = complete & there
-    if problems and not (request.partial and complete):
-        way = "" if not complete else f"\n{len(complete):,} pictures are complete: --partial uses those"
-        raise DatasetProblems(f"{root} lacks parts of Cityscapes", problems, SOURCE + way, LAYOUT)
+    request.check_complete(f"{root} lacks parts of Cityscapes", problems, len(complete), SOURCE, LAYOUT)
     return Cityscapes(
         root=root,
         split=request.split,

@@ -106,6 +106,31 @@ class DatasetRequest:
         if self.split not in splits:
             raise ValueError(f"{name} has no split '{self.split}'; choose one of: {', '.join(splits)}")
 
+    def check_complete(
+        self, whole: str, problems: Sequence[str], complete: int, source: str, layout: Sequence[str]
+    ) -> None:
+        """Refuse a folder with problems, unless its complete pictures are enough.
+
+        Parameters
+        ----------
+        whole:
+            What lacks parts: folder and dataset, in words.
+        problems:
+            What is missing.
+        complete:
+            Pictures that have all their files.
+        source, layout:
+            Where the dataset comes from, and what belongs in its folder.
+
+        Raises
+        ------
+        DatasetProblems
+            It lists all of them.
+        """
+        if problems and not (self.partial and complete):
+            way = f"\n{complete:,} pictures are complete: --partial uses those" if complete else ""
+            raise DatasetProblems(whole, problems, source + way, layout)
+
     def class_set(self, name: str, sets: dict[int, ClassSet]) -> ClassSet:
         """The set of classes to use, the first unless told; ValueError lists the numbers there are."""
         count = next(iter(sets)) if self.classes is None else self.classes

@@ -91,6 +91,13 @@ def check_size(path: Path | str, values: NDArray, image: NDArray) -> None:
         raise ValueError(f"{path} is {got} pixels (height x width), its picture is {want}: they do not belong together")
 
 
+def classes_of_file(path: Path, labels: NDArray, table: NDArray, image: NDArray) -> NDArray[np.uint8]:
+    """Classes of the labels in the file at ``path``, which must cover ``image``; see :func:`remap`."""
+    classes = remap(labels, table, path)
+    check_size(path, classes, image)
+    return classes
+
+
 def read_names(path: Path) -> list[str]:
     """The lines of a list of pictures, without empty ones."""
     names = [line.strip() for line in path.read_text(errors="replace").splitlines()]

@@ -75,8 +75,7 @@ class NyudFolder:
         if SEGMENTATION in self.tasks and self.classes is not None:
             path = _path(self.root, SEGMENTATION, name)
             table = classes_of(np.arange(1 + len(nyu40.NAMES)), len(self.classes))
-            segmentation = files.remap(files.read_labels(path, "segmentation"), table, path)
-            files.check_size(path, segmentation, image)
+            segmentation = files.classes_of_file(path, files.read_labels(path, "segmentation"), table, image)
         if DEPTH in self.tasks:
             path = _path(self.root, DEPTH, name)
             depth = files.as_depth(files.read_array(path, "depth"), DEPTH_LIMIT)
@@ -147,9 +146,7 @@ def _open_folder(root: Path, request: DatasetRequest, tasks: tuple[str, ...], cl
             complete = [name for name in complete if name not in set(lacking)]
     if len(names) < PICTURES[request.split]:
         problems.append(f"{listing.relative_to(root)} lists {len(names):,} of {PICTURES[request.split]:,} pictures")
-    if problems and not (request.partial and complete):
-        way = f"\n{len(complete):,} pictures are complete: --partial uses those" if complete else ""
-        raise DatasetProblems(f"{root} lacks parts of NYU Depth v2", problems, SOURCE + way, LAYOUT)
+    request.check_complete(f"{root} lacks parts of NYU Depth v2", problems, len(complete), SOURCE, LAYOUT)
     return NyudFolder(
         root=root,
         split=request.split,

@@ -99,8 +99,7 @@ class PascalContext:
         path = _labels(self.root, name, len(self.classes))
         assert path is not None, "checked when the dataset was opened"
         labels = files.read_labels(path, "LabelMap")
-        segmentation = files.remap(labels, label_table(len(self.classes), path.suffix == ".mat"), path)
-        files.check_size(path, segmentation, image)
+        segmentation = files.classes_of_file(path, labels, label_table(len(self.classes), path.suffix == ".mat"), image)
         return Item(name=name, image=image, segmentation=segmentation)
 
 
@@ -124,9 +123,7 @@ def open_pascal_context(root: Path, request: DatasetRequest) -> PascalContext:
     if len(names) < PICTURES[request.split]:
         problems.append(f"{listing.relative_to(root)} lists {len(names):,} of {PICTURES[request.split]:,} pictures")
     complete = [name for name in names if name not in {*no_image, *no_labels}]
-    if problems and not (request.partial and complete):
-        way = f"\n{len(complete):,} pictures are complete: --partial uses those" if complete else ""
-        raise DatasetProblems(f"{root} lacks parts of PASCAL-Context", problems, SOURCE + way, LAYOUT)
+    request.check_complete(f"{root} lacks parts of PASCAL-Context", problems, len(complete), SOURCE, LAYOUT)
     return PascalContext(
         root=root,
         split=request.split,

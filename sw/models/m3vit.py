@@ -22,7 +22,19 @@ from golden.config import ModelConfig, TaskConfig
 from golden.model import LAYER_NORM_EPSILON, VisionTransformer
 from sw.models.imported import Imported, ImportProblems
 from sw.models.state_dict import Tensors, Unsupported, axis, common, problems, read_state_dict
-from sw.models.vision import SIZES, UNSUPPORTED, Options, at_size, fill_biases, fit_positions, patches, take_bytes
+from sw.models.vision import (
+    SIZES,
+    UNSUPPORTED,
+    Options,
+    at_size,
+    fill_biases,
+    fit_positions,
+    hidden_width,
+    layer_count,
+    patches,
+    published_heads,
+    take_bytes,
+)
 
 NAME = "m3vit"
 WHAT = "PyTorch checkpoint of M3ViT: .pth, .safetensors, or the folder of an expert-parallel run"
@@ -86,7 +98,6 @@ def _geometry(
 ) -> ModelConfig:
     """The geometry that most of the tensors agree on; what is assumed is added to ``notices``."""
     dim = common(axis(tensors, r"blocks\.\d+\.norm[12]\.weight", 0), 192)
-    numbers = [int(match[1]) for match in (re.match(r"blocks\.(\d+)\.", name) for name in tensors) if match]
     routed = {
         int(match[1]) for match in (re.match(r"blocks\.(\d+)\.mlp\.(experts|gate)\.", n) for n in tensors) if match
     }
@@ -97,9 +108,7 @@ def _geometry(
     names = options.tasks or (tuple(named) if len(named) == tasks else tuple(f"task{t}" for t in range(tasks)))
     if len(names) != tasks:
         raise ValueError(f"--tasks names {len(names)} tasks, the checkpoint has {tasks}: name as many")
-    heads = options.heads or HEADS.get(dim)
-    if heads is None:
-        raise ValueError(f"{dim} channels are of no published model: say how many attention heads it has with --heads")
+    heads = published_heads(dim, options.heads, HEADS)
     top_k = options.top_k or min(TOP_K, experts)
     if options.heads is None:
         notices.append(f"{heads} attention heads, as M3ViT has at {dim} channels: --heads for another number")
@@ -116,8 +125,8 @@ def _geometry(
         patch=patch,
         dim=dim,
         heads=heads,
-        layers=max(numbers, default=11) + 1,
-        mlp_hidden=common(axis(tensors, r"blocks\.\d+\.mlp\.fc1\.weight", 0), 4 * dim),
+        layers=layer_count(tensors),
+        mlp_hidden=hidden_width(tensors, dim),
         expert_layers=tuple(sorted(routed)),
         experts=experts if routed else 0,
         expert_hidden=common(axis(tensors, r"blocks\.\d+\.mlp\.experts\.htoh4\.weight", 1), dim) if routed else 0,

@@ -16,7 +16,19 @@ from golden.config import ModelConfig, TaskConfig
 from golden.model import VisionTransformer
 from sw.models.imported import Imported, ImportProblems
 from sw.models.state_dict import Tensors, axis, common, problems, read_state_dict
-from sw.models.vision import SIZES, UNSUPPORTED, Options, at_size, fill_biases, fit_positions, patches, take_bytes
+from sw.models.vision import (
+    SIZES,
+    UNSUPPORTED,
+    Options,
+    at_size,
+    fill_biases,
+    fit_positions,
+    hidden_width,
+    layer_count,
+    patches,
+    published_heads,
+    take_bytes,
+)
 
 DEIT, VIT = "timm-deit", "timm-vit"
 WHAT = {
@@ -61,14 +73,11 @@ def _geometry(
 ) -> ModelConfig:
     """The geometry that most of the tensors agree on; what is assumed is added to ``notices``."""
     dim = common(axis(tensors, r"blocks\.\d+\.norm[12]\.weight", 0), 192)
-    heads = options.heads or HEADS.get(dim)
-    if heads is None:
-        raise ValueError(f"{dim} channels are of no published model: say how many attention heads it has with --heads")
+    heads = published_heads(dim, options.heads, HEADS)
     if options.heads is None:
         notices.append(
             f"{heads} attention heads, as published models of {dim} channels have: --heads for another number"
         )
-    numbers = [int(match[1]) for match in (re.match(r"blocks\.(\d+)\.", n) for n in tensors) if match]
     if options.tasks and len(options.tasks) > 1:
         raise ValueError(f"--tasks names {len(options.tasks)} tasks, the model has one")
     task = options.tasks[0] if options.tasks else "features" if options.backbone_only else "classes"
@@ -84,8 +93,8 @@ def _geometry(
         patch=patch,
         dim=dim,
         heads=heads,
-        layers=max(numbers, default=11) + 1,
-        mlp_hidden=common(axis(tensors, r"blocks\.\d+\.mlp\.fc1\.weight", 0), 4 * dim),
+        layers=layer_count(tensors),
+        mlp_hidden=hidden_width(tensors, dim),
         expert_layers=(),
         experts=0,
         expert_hidden=0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -166,7 +167,7 @@ def take_bytes(tensors: Tensors, pixels: str) -> None:
     tensors["patch_embed.proj.weight"] = (weight / (255 * PIXEL_SCALE)).float()
 
 
-def patch_aligned(size: tuple[int, int], patch: int) -> tuple[int, int]:
+def patch_grid(size: tuple[int, int], patch: int) -> tuple[int, int]:
     """The grid of an image size; ValueError unless it is a whole number of patches."""
     if min(size) < patch or size[0] % patch or size[1] % patch:
         raise ValueError(
@@ -175,11 +176,36 @@ def patch_aligned(size: tuple[int, int], patch: int) -> tuple[int, int]:
     return size[0] // patch, size[1] // patch
 
 
+def published_heads(dim: int, heads: int | None, published: Mapping[int, int]) -> int:
+    """Attention heads: as many as were given, or as the ``published`` model of that width has.
+
+    Raises
+    ------
+    ValueError
+        For a width that no published model has, if none were given.
+    """
+    found = heads or published.get(dim)
+    if found is None:
+        raise ValueError(f"{dim} channels are of no published model: say how many attention heads it has with --heads")
+    return found
+
+
+def layer_count(tensors: Tensors) -> int:
+    """Blocks, by the highest number among the tensors' names; 12 without any."""
+    numbers = [int(match[1]) for match in (re.match(r"blocks\.(\d+)\.", name) for name in tensors) if match]
+    return max(numbers, default=11) + 1
+
+
+def hidden_width(tensors: Tensors, dim: int) -> int:
+    """Hidden width of the dense MLPs; four times ``dim`` without any."""
+    return common(axis(tensors, r"blocks\.\d+\.mlp\.fc1\.weight", 0), 4 * dim)
+
+
 def at_size(config: ModelConfig, size: tuple[int, int] | None) -> ModelConfig:
     """The geometry for images of another size; ValueError unless they are a whole number of patches."""
     if size is None:
         return config
-    patch_aligned(size, config.patch)
+    patch_grid(size, config.patch)
     return replace(config, image_height=size[0], image_width=size[1])
 
 
@@ -198,7 +224,7 @@ def patches(tensors: Tensors, options: Options) -> tuple[int, tuple[int, int], l
     try:
         if positions:
             return patch, trained_grid(positions, patch, options.trained_size), []
-        return patch, patch_aligned(options.trained_size or options.image_size or (224, 224), patch), []
+        return patch, patch_grid(options.trained_size or options.image_size or (224, 224), patch), []
     except ValueError as error:
         return patch, (1, max(1, positions - 1)), [str(error)]
 
