@@ -131,7 +131,7 @@ class Accelerator(wiring.Component):
         """Make the units, resettable as one by the registers, and wire them."""
         m = Module()
         config = self._config
-        self._registers = ControlRegisters(config, error_sources=5, units=len(UNITS))
+        self._registers = ControlRegisters(config, guards=2, errors=3, units=len(UNITS))
         self._units: dict[str, wiring.Component] = {
             "read_master": ReadMaster(config, clients=3),
             "stream": WeightStream(config),
@@ -189,13 +189,12 @@ class Accelerator(wiring.Component):
         """Registers: settings out, state, errors and events in."""
         registers, sequencer, engine, master = self._registers, self._sequencer, self._engine, self._read_master
         connect(m, flipped(self.control), registers.bus)
-        sources = (master.error, self._store.error, sequencer.progress.error)
-        # Errors stop the whole machine: all that is known of one comes from registers.
-        for port, source in zip(registers.error, sources, strict=False):
-            m.d.sync += [port.valid.eq(source.valid), port.payload.eq(source.payload)]
+        for guard, unit in zip(registers.guard, (master, self._store), strict=True):
+            connect(m, guard, unit.guard)
+        connect(m, sequencer.progress.error, registers.error[0])
         ranges = ((self._scratchpad, ErrorCode.SCRATCHPAD_RANGE), (self._residual, ErrorCode.RESIDUAL_RANGE))
-        for port, (memory, code) in zip(list(registers.error)[len(sources) :], ranges, strict=True):
-            m.d.sync += [
+        for port, (memory, code) in zip(list(registers.error)[1:], ranges, strict=True):
+            m.d.comb += [
                 port.valid.eq(memory.range_error.valid),
                 port.payload.code.eq(code),
                 port.payload.address.eq(memory.range_error.payload),
@@ -214,19 +213,18 @@ class Accelerator(wiring.Component):
         m.d.comb += [
             self.state.eq(registers.state),
             self.interrupt.eq(registers.interrupt),
-            registers.quiescent.eq(master.quiescent & self._store.quiescent),
             registers.finished.eq(sequencer.progress.finished),
             registers.saturated.eq(self._writeback.saturated),
             registers.started.valid.eq(sequencer.progress.started),
             registers.started.payload.eq(sequencer.progress.index),
             registers.owner.eq(Mux(engine.busy, sequencer.progress.engine_place.command, sequencer.progress.index)),
-            registers.read_beat.eq(master.beat),
-            registers.write_beat.eq(self._store.transferred),
+            registers.beats.read.eq(master.beat),
+            registers.beats.write.eq(self._store.transferred),
+            registers.command_index.eq(self._culprit(m)),
         ]
         # The watchdog need not see things in the cycle in which they happen.
         moved = Signal(len(moving))
         m.d.sync += [
-            registers.command_index.eq(self._culprit(m)),
             moved.eq(Cat(*moving)),
             registers.progress.eq(moved.any()),
             registers.stalled_on.eq(Mux(engine.stall_weights, StallSource.STREAM, sequencer.progress.stalled_on)),
@@ -262,7 +260,7 @@ class Accelerator(wiring.Component):
         m.d.comb += culprit.eq(latest)
         with m.If(sequencer.progress.error.valid):
             m.d.comb += culprit.eq(sequencer.progress.index)
-        with m.If(self._store.error.valid):
+        with m.If(self._store.guard.error.valid):
             m.d.comb += culprit.eq(sequencer.units.store.place.command)
         # Range errors are reported a little after the access; of a write and a read the write's.
         readers = {"scratchpad": sequencer.progress.engine_place, "residual": self._residual_reader}
@@ -276,18 +274,12 @@ class Accelerator(wiring.Component):
 
     def _wire_memory(self, m: Module) -> None:
         """AXI masters and their clients."""
-        registers, master, store = self._registers, self._read_master, self._store
+        master, store = self._read_master, self._store
         connect(m, flipped(self.read), master.bus)
         connect(m, flipped(self.write), store.bus)
         for index, client in ((FETCH, self._sequencer), (PIXELS, self._image), (WEIGHTS, self._stream)):
             connect(m, client.request, master.request[index])
             connect(m, master.response[index], client.response)
-        for unit in (master, store):
-            m.d.comb += [
-                unit.window_base.eq(registers.window_base),
-                unit.window_limit.eq(registers.window_limit),
-            ]
-            m.d.sync += unit.halt.eq(registers.halt)
 
     def _wire_jobs(self, m: Module) -> None:
         """The sequencer's settings, jobs and dones."""
@@ -295,11 +287,7 @@ class Accelerator(wiring.Component):
         units = sequencer.units
         m.d.comb += [
             sequencer.start.eq(registers.start),
-            sequencer.settings.task_index.eq(registers.task_index),
-            sequencer.settings.program_address.eq(registers.program_address),
-            sequencer.settings.weight_address.eq(registers.weight_address),
-            sequencer.settings.image_base.eq(registers.image_address),
-            sequencer.settings.output_base.eq(registers.output_address),
+            sequencer.settings.eq(registers.settings),
             sequencer.counts.eq(self._gate.counts),
             stream.permit.eq(sequencer.stream_permit),
             units.layernorm.rows_done.eq(self._layernorm.rows_done),

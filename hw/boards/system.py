@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from hw.accelerator import Accelerator
 from hw.blocks.lights import BLINK_SECONDS, shown
 from hw.boards.on_chip_memory import OnChipMemory
-from hw.bus.axi_slices import connect_sliced
+from hw.bus.axi_slices import connect_sliced_read, connect_sliced_write
 from hw.config import AcceleratorConfig
 from hw.interfaces.link import lights_layout
 from hw.link.link import IDLE_SECONDS, HostLink
@@ -91,10 +91,12 @@ class System(wiring.Component):
         m.submodules.accelerator = accelerator
         m.submodules.host_link, m.submodules.memory = link, memory
         connect(m, link.control, accelerator.control)
-        connect_sliced(m, "reads", accelerator.read, memory.readers[0])
-        connect_sliced(m, "writes", accelerator.write, memory.writers[0])
-        connect_sliced(m, "link_reads", link.read, memory.readers[1])
-        connect_sliced(m, "link_writes", link.write, memory.writers[1])
+        for name, client, reader, writer in (
+            ("", accelerator, memory.readers[0], memory.writers[0]),
+            ("link_", link, memory.readers[1], memory.writers[1]),
+        ):
+            connect_sliced_read(m, f"{name}reads", client.read, reader)
+            connect_sliced_write(m, f"{name}writes", client.write, writer)
         if isinstance(memory, SdramMemory):
             connect(m, memory.pads, flipped(self.pads))
         m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx)]

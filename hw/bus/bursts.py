@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.blocks.register_slice import RegisterSlice
 from hw.config import AcceleratorConfig
-from hw.interfaces.axi import beat_run_layout, read_request_layout
+from hw.interfaces.axi import INCREMENTING, beat_run_layout, read_request_layout
 
 PAGE_BYTES = 4096
 """AXI4 (section A3.4.1): a burst must not cross a boundary of this many bytes."""
@@ -19,6 +19,32 @@ def longest_burst(config: AcceleratorConfig, wanted: int = 256) -> int:
     """Largest power of two of beats that is at most ``wanted``, allowed by AXI and within a page."""
     beats = min(wanted, 256, PAGE_BYTES // config.memory_bytes)
     return 1 << (beats.bit_length() - 1)
+
+
+def show_burst(m: Module, config: AcceleratorConfig, channel: stream.Interface, moves: Value, burst: data.View) -> None:
+    """Show a burst on an address channel, from registers, until it is accepted.
+
+    Parameters
+    ----------
+    channel:
+        ``ar`` or ``aw`` of a bus, as its master sees it.
+    moves:
+        1 in the cycle before the burst is shown. Give it only while the channel is free or accepts a burst.
+    burst:
+        Burst with the fields of ``read_request_layout``.
+    """
+    m.d.comb += [
+        channel.payload.size.eq(exact_log2(config.memory_bytes)),
+        channel.payload.burst.eq(INCREMENTING),
+    ]
+    with m.If(moves):
+        m.d.sync += [
+            channel.valid.eq(1),
+            channel.payload.addr.eq(burst.address),
+            channel.payload.len.eq(burst.beats_minus_one),
+        ]
+    with m.Elif(channel.ready):
+        m.d.sync += channel.valid.eq(0)
 
 
 class BurstSplitter(wiring.Component):

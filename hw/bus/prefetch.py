@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Module, Mux, ResetSignal, Signal
+from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from hw.blocks.checks import check
+from hw.blocks.queue import Queue
 from hw.bus.bursts import BurstSplitter
 from hw.config import AcceleratorConfig
 from hw.interfaces.axi import beat_run_layout, read_request_layout
@@ -14,14 +15,16 @@ from hw.interfaces.strobe import Strobe
 
 
 class Prefetcher(wiring.Component):
-    """Requests runs of beats ahead of their use, as far as its buffer has room beside what is buffered or under way.
+    """Requests runs of beats ahead of their use, as far as its buffer has room.
+
+    Beats that are buffered and beats that are under way both take room.
 
     Parameters
     ----------
     config:
         Sizes of the machine.
     depth:
-        Beats of the buffer; at least one burst.
+        Size of the buffer in beats; at least one burst.
     burst_beats:
         Longest burst, a power of two (:class:`hw.bus.bursts.BurstSplitter`).
 
@@ -34,8 +37,8 @@ class Prefetcher(wiring.Component):
     beat:
         The beats of all runs, in order.
 
-    Timing: response to ``beat`` 2 cycles; one beat a cycle; what a beat leaves is asked for again 2 cycles later.
-    Resources: the buffer, in block RAM.
+    Timing: response to ``beat`` 2 cycles; one beat per cycle; the place that a beat leaves is asked for again 2 cycles
+    later. Resources: the buffer, in block RAM.
     """
 
     LATENCY = 2
@@ -55,31 +58,28 @@ class Prefetcher(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Split, hold back what has no room yet, buffer."""
+        """Split runs into bursts, hold a burst back until it has room, and buffer its beats."""
         m = Module()
         m.submodules.splitter = splitter = BurstSplitter(self._config, self._burst_beats)
-        m.submodules.buffer = buffer = SyncFIFOBuffered(width=8 * self._config.memory_bytes, depth=self._depth)
+        m.submodules.buffer = buffer = Queue(unsigned(8 * self._config.memory_bytes), self._depth, buffered=True)
         connect(m, flipped(self.run), splitter.run)
-        burst = splitter.burst
+        connect(m, buffer.target, flipped(self.beat))
+        burst, request = splitter.burst, self.request
         room = Signal(range(self._depth + 1), init=self._depth)
         fits, asked, left = Signal(), Signal(), Signal()
         m.d.comb += [
             fits.eq(burst.payload.beats_minus_one < room),
-            self.request.payload.eq(burst.payload),
-            self.request.valid.eq(burst.valid & fits),
-            burst.ready.eq(self.request.ready & fits),
-            asked.eq(self.request.valid & self.request.ready),
-            buffer.w_data.eq(self.response.payload),
-            buffer.w_en.eq(self.response.valid),
-            self.beat.payload.eq(buffer.r_data),
-            self.beat.valid.eq(buffer.r_rdy),
-            buffer.r_en.eq(self.beat.ready),
+            request.payload.eq(burst.payload),
+            request.valid.eq(burst.valid & fits),
+            burst.ready.eq(request.ready & fits),
+            asked.eq(request.valid & request.ready),
+            buffer.source.payload.eq(self.response.payload),
+            buffer.source.valid.eq(self.response.valid),
         ]
-        # Whether a beat leaves is known late, and its place is not urgent.
+        # The reader decides late in a cycle whether a beat leaves. Its place is not urgent, so a register tells of it.
         m.d.sync += [
             left.eq(self.beat.valid & self.beat.ready),
             room.eq(room - Mux(asked, burst.payload.beats_minus_one + 1, 0) + left),
         ]
-        with m.If(self.response.valid & ~ResetSignal()):
-            m.d.sync += Assert(buffer.w_rdy, "a beat came for which there is no room")
+        check(m, self.response.valid, buffer.source.ready, "a beat came for which there is no room")
         return m

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Cat, Format, Module, Mux, ResetSignal, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
+from hw.blocks.checks import check
+from hw.blocks.queue import Queue
 from hw.blocks.register_slice import RegisterSlice
-from hw.bus.bursts import PAGE_BYTES
+from hw.bus.bursts import PAGE_BYTES, show_burst
 from hw.bus.window import burst_end, outside_window
 from hw.config import AcceleratorConfig
 from hw.interfaces.axi import Axi4Read, read_request_layout
-from hw.interfaces.errors import error_record_layout
+from hw.interfaces.errors import Guard
 from hw.interfaces.strobe import Strobe
 from hw.isa import ErrorCode
 
-INCREMENTING = 1
-"""AXI burst kind INCR."""
-
 
 class ReadMaster(wiring.Component):
-    """Arbitrates the bursts of several clients onto one AXI4 read port and hands each its beats.
+    """Arbitrates the bursts of several clients onto one AXI4 read port and hands each client its beats.
+
+    ::
+
+        request ─► slices ─► choose ─► check ─► issue ──────► bus.ar
+                                                  │
+                                                issued
+                                                  │
+        response ◄──────────────────── route ◄────┴────────── bus.r
 
     Parameters
     ----------
@@ -34,26 +40,19 @@ class ReadMaster(wiring.Component):
     Members
     -------
     request:
-        Array of streams, one a client. A client asks only for what it has room for: ``rready`` is always 1.
+        Array of streams, one per client. A client asks only for what it has room for, so ``r.ready`` is always 1.
     response:
-        Array of strobes, one a client: its beats, in the order of its requests.
+        Array of strobes, one per client: its beats, in the order of its requests.
     bus:
-        To memory. INCR bursts of full-width beats.
-    window_base, window_limit:
-        First byte that may be touched, and first beyond. A burst that is not inside is refused with ADDRESS_WINDOW and
-        its own address.
-    halt:
-        Issue nothing more, deliver nothing more. Hold it until ``quiescent``.
-    error:
-        One pulse for the first refused burst or error response (BUS_READ with the burst's address). From then on the
-        master behaves as if halted, until it is reset.
-    quiescent:
-        Nothing issued is unanswered. Once this is 1 under ``halt`` (or after an error), master and clients may be
-        reset: no beat of the past can arrive any more.
+        Memory. INCR bursts of full-width beats.
+    guard:
+        Limits and reports; see :class:`hw.interfaces.errors.Guard`. A burst that is not inside the window is refused
+        with ADDRESS_WINDOW and its own address; an error response is reported as BUS_READ with the burst's address.
     beat:
-        A beat was transferred, for the counter of bytes.
+        1 in a cycle in which a beat is transferred, for the counter of bytes.
 
-    Timing: request to ``arvalid`` REQUEST_LATENCY cycles, ``rvalid`` to response RESPONSE_LATENCY; one request a cycle.
+    Timing: request to ``ar.valid`` REQUEST_LATENCY cycles, ``r.valid`` to response RESPONSE_LATENCY cycles; one request
+    per cycle.
     """
 
     OUTSTANDING = 16
@@ -66,16 +65,13 @@ class ReadMaster(wiring.Component):
             raise ValueError(f"clients is {clients}; a read master needs at least one")
         self._config = config
         self._clients = clients
+        self._burst = data.StructLayout({"client": range(clients), "address": 32, "beats_minus_one": 8})
         super().__init__(
             {
                 "request": In(stream.Signature(read_request_layout(config))).array(clients),
                 "response": Out(Strobe(8 * config.memory_bytes)).array(clients),
                 "bus": Out(Axi4Read(config)),
-                "window_base": In(32),
-                "window_limit": In(32),
-                "halt": In(1),
-                "error": Out(Strobe(error_record_layout())),
-                "quiescent": Out(1),
+                "guard": In(Guard()),
                 "beat": Out(1),
             }
         )
@@ -83,39 +79,37 @@ class ReadMaster(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Choose, check, issue, and route what comes back."""
         m = Module()
-        burst = data.StructLayout({"client": range(self._clients), "address": 32, "beats_minus_one": 8})
-        chosen, checked, pending = Signal(burst), Signal(burst), Signal(burst)
+        guard = self.guard
+        chosen, checked = Signal(self._burst), Signal(self._burst)
         chosen_valid, chosen_end = Signal(), Signal(33)
-        inside, outside = Signal(), Signal()  # what the window says of the checked one
-        issued = m.submodules.issued = SyncFIFO(width=burst.size, depth=self.OUTSTANDING)
+        inside, outside = Signal(), Signal()  # what the window says of the checked burst
+        m.submodules.issued = issued = Queue(self._burst, self.OUTSTANDING)
         failed, stopped, refused = Signal(), Signal(), Signal()
-        m.d.comb += [
-            pending.eq(issued.r_data),
-            stopped.eq(failed | self.halt),
-            refused.eq(outside & ~stopped),
-        ]
+        m.d.comb += [stopped.eq(failed | guard.halt), refused.eq(outside & ~stopped)]
         moves = self._issue(m, checked, inside & ~stopped, issued)
-        # A register each for the choice with its end, and for the check. What follows a refused burst is not issued.
+        # The choice with its end is one pipeline stage and the check another, because two 33-bit comparisons do not fit
+        # behind the arbitration. A refused burst stays in the second stage, so nothing behind it is issued.
         proceeds, beyond = Signal(), Signal()
         m.d.comb += [
             proceeds.eq(~inside | moves),
-            beyond.eq(outside_window(chosen.address, chosen_end, self.window_base, self.window_limit)),
+            beyond.eq(outside_window(chosen.address, chosen_end, guard.window_base, guard.window_limit)),
         ]
         with m.If(proceeds):
             m.d.sync += [checked.eq(chosen), inside.eq(chosen_valid & ~beyond), outside.eq(chosen_valid & beyond)]
         with m.If(stopped):
             m.d.sync += [inside.eq(0), outside.eq(0)]
         self._choose(m, chosen, chosen_valid, chosen_end, proceeds, stopped)
-        broken = self._route(m, pending, issued, stopped)
+        pending = issued.target.payload
+        broken = self._route(m, issued, stopped)
         m.d.sync += [
-            self.error.valid.eq(broken | refused),
-            self.quiescent.eq(~chosen_valid & ~inside & ~outside & (issued.level == 0) & ~self.bus.rvalid),
+            guard.error.valid.eq(broken | refused),
+            guard.quiescent.eq(~chosen_valid & ~inside & ~outside & (issued.level == 0) & ~self.bus.r.valid),
         ]
         with m.If(broken | refused):
             m.d.sync += [
                 failed.eq(1),
-                self.error.payload.code.eq(Mux(broken, ErrorCode.BUS_READ, ErrorCode.ADDRESS_WINDOW)),
-                self.error.payload.address.eq(Mux(broken, pending.address, checked.address)),
+                guard.error.payload.code.eq(Mux(broken, ErrorCode.BUS_READ, ErrorCode.ADDRESS_WINDOW)),
+                guard.error.payload.address.eq(Mux(broken, pending.address, checked.address)),
             ]
         return m
 
@@ -128,74 +122,57 @@ class ReadMaster(wiring.Component):
         waiting = []
         for index, port in enumerate(self.request):
             m.submodules[f"request_{index}"] = kept = RegisterSlice(port.payload.shape())
-            wiring.connect(m, wiring.flipped(port), kept.source)
+            connect(m, flipped(port), kept.source)
             waiting.append(kept.target)
+        page = exact_log2(PAGE_BYTES)
         for index, request in reversed(list(enumerate(waiting))):
             earlier = Cat(*(other.valid for other in waiting[:index])).any()
+            taken, beyond = request.valid & request.ready, burst_end(self._config, request.payload)
             m.d.comb += request.ready.eq(free & ~earlier)
-            with m.If(request.valid & request.ready):
+            with m.If(taken):
                 m.d.sync += [
                     valid.eq(1),
                     chosen.client.eq(index),
                     chosen.address.eq(request.payload.address),
                     chosen.beats_minus_one.eq(request.payload.beats_minus_one),
-                    end.eq(burst_end(self._config, request.payload)),
+                    end.eq(beyond),
                 ]
-                first, last = request.payload.address, burst_end(self._config, request.payload) - 1
-                page = exact_log2(PAGE_BYTES)
-                with m.If(~ResetSignal()):
-                    m.d.sync += Assert(
-                        first[page:] == last[page:32],
-                        Format("a burst at {:x} of client {} crosses a 4 KiB boundary", first, index),
-                    )
+            first, last = request.payload.address, beyond - 1
+            message = "a burst at {:x} of client {} crosses a 4 KiB boundary"
+            check(m, taken, first[page:] == last[page:32], message, first, index)
 
-    def _issue(self, m: Module, checked: data.View, allowed: Value, issued: SyncFIFO) -> Signal:
+    def _issue(self, m: Module, checked: data.View, allowed: Value, issued: Queue) -> Signal:
         """Show a checked burst on the address channel; returns whether it leaves."""
-        bus = self.bus
-        moves = Signal()
+        moves, ar = Signal(), self.bus.ar
         m.d.comb += [
-            moves.eq(allowed & issued.w_rdy & (~bus.arvalid | bus.arready)),
-            issued.w_en.eq(moves),
-            issued.w_data.eq(checked.as_value()),
-            bus.arsize.eq(exact_log2(self._config.memory_bytes)),
-            bus.arburst.eq(INCREMENTING),
+            moves.eq(allowed & issued.source.ready & (~ar.valid | ar.ready)),
+            issued.source.valid.eq(moves),
+            issued.source.payload.eq(checked),
         ]
-        with m.If(moves):
-            m.d.sync += [
-                bus.arvalid.eq(1),
-                bus.araddr.eq(checked.address),
-                bus.arlen.eq(checked.beats_minus_one),
-            ]
-        with m.Elif(bus.arready):
-            m.d.sync += bus.arvalid.eq(0)
+        show_burst(m, self._config, ar, moves, checked)
         return moves
 
-    def _route(self, m: Module, pending: data.View, issued: SyncFIFO, stopped: Signal) -> Signal:
-        """Hand each beat to the client that asked; returns whether it carries the first error."""
-        bus = self.bus
+    def _route(self, m: Module, issued: Queue, stopped: Signal) -> Signal:
+        """Hand each beat to the client that asked for it; returns whether it carries the first error."""
+        r, pending = self.bus.r, issued.target.payload
         broken = Signal()
         beat = Signal(8)
         m.d.comb += [
-            bus.rready.eq(1),
-            self.beat.eq(bus.rvalid),
-            broken.eq(bus.rvalid & bus.rresp[1] & ~stopped),
-            issued.r_en.eq(bus.rvalid & bus.rlast),
+            r.ready.eq(1),
+            self.beat.eq(r.valid),
+            broken.eq(r.valid & r.payload.resp[1] & ~stopped),
+            issued.target.ready.eq(r.valid & r.payload.last),
         ]
+        # One register of data serves all clients, because only ``valid`` says whose beat it is.
         payload = Signal(8 * self._config.memory_bytes)
-        m.d.sync += payload.eq(bus.rdata)
+        m.d.sync += payload.eq(r.payload.data)
         for index, response in enumerate(self.response):
             m.d.comb += response.payload.eq(payload)
-            m.d.sync += response.valid.eq(bus.rvalid & ~broken & ~stopped & (pending.client == index))
-        with m.If(bus.rvalid):
-            m.d.sync += beat.eq(beat + 1)
-            with m.If(bus.rlast):
-                m.d.sync += beat.eq(0)
-            with m.If(~ResetSignal()):
-                m.d.sync += [
-                    Assert(issued.r_rdy, "memory answered without being asked"),
-                    Assert(
-                        bus.rlast == (beat == pending.beats_minus_one),
-                        Format("last beat {} of a burst of {}", beat, pending.beats_minus_one + 1),
-                    ),
-                ]
+            m.d.sync += response.valid.eq(r.valid & ~broken & ~stopped & (pending.client == index))
+        with m.If(r.valid):
+            m.d.sync += beat.eq(Mux(r.payload.last, 0, beat + 1))
+        check(m, r.valid, issued.target.valid, "memory answered without being asked")
+        message = "last beat {} of a burst of {}"
+        ends = beat == pending.beats_minus_one
+        check(m, r.valid, r.payload.last == ends, message, beat, pending.beats_minus_one + 1)
         return broken

@@ -8,12 +8,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
+from hw.interfaces.control import beat_events_layout, run_counts_layout
 from hw.isa import CycleCause
-
-BEATS = {"read_bytes": "read_beat", "write_bytes": "write_beat"}
-"""Registers that count bytes, and their inputs: a beat was transferred."""
-COUNTERS = ("cycles", *(cause.counter for cause in CycleCause), *BEATS)
-"""Registers that hold counters."""
 
 
 class Counters(wiring.Component):
@@ -31,11 +27,11 @@ class Counters(wiring.Component):
     running:
         Count this cycle.
     cause:
-        What this cycle is spent on, a CycleCause.
-    read_beat, write_beat:
-        A beat was transferred.
-    value_REGISTER:
-        For each of ``COUNTERS`` its value, of the cycles before this one.
+        What this cycle is spent on, a ``CycleCause``.
+    beats:
+        Beats transferred in this cycle; :func:`hw.interfaces.control.beat_events_layout`.
+    counts:
+        The counters: cycles and beats before this cycle; :func:`hw.interfaces.control.run_counts_layout`.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -45,19 +41,22 @@ class Counters(wiring.Component):
                 "clear": In(1),
                 "running": In(1),
                 "cause": In(3),
-                **{name: In(1) for name in BEATS.values()},
-                **{f"value_{name}": Out(32) for name in COUNTERS},
+                "beats": In(beat_events_layout()),
+                "counts": Out(run_counts_layout()),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Build one counter a register."""
+        """Build one counter per register."""
         m = Module()
-        increments = {"cycles": 1} | {cause.counter: self.cause == cause for cause in CycleCause}
-        for name, event in BEATS.items():
-            increments[name] = getattr(self, event) << exact_log2(self._config.memory_bytes)
-        for name, increment in increments.items():
-            value = getattr(self, f"value_{name}")
+        counts, beat_bytes = self.counts, exact_log2(self._config.memory_bytes)
+        increments = (
+            (counts.cycles, 1),
+            *((counts.causes[cause], self.cause == cause) for cause in CycleCause),
+            (counts.read_bytes, self.beats.read << beat_bytes),
+            (counts.write_bytes, self.beats.write << beat_bytes),
+        )
+        for value, increment in increments:
             with m.If(self.clear):
                 m.d.sync += value.eq(0)
             with m.Elif(self.running):
@@ -66,9 +65,18 @@ class Counters(wiring.Component):
 
 
 class Watchdog(wiring.Component):
-    """Strikes when a running machine makes no progress for ``limit`` cycles, ``LATENCY`` cycles after the last of them.
+    """Strikes when a running machine makes no progress for ``limit`` cycles.
 
-    Members: ``running``; ``progress`` (1 in a cycle that has some); ``limit`` in cycles, 0 for never; ``strike``.
+    Members
+    -------
+    running:
+        The machine runs.
+    progress:
+        1 in a cycle that has some.
+    limit:
+        Cycles without progress; 0 for never.
+    strike:
+        1 from ``LATENCY`` cycles after the last of them, until there is progress or the run ends.
     """
 
     LATENCY = 2
@@ -80,6 +88,7 @@ class Watchdog(wiring.Component):
         """Count idle cycles."""
         m = Module()
         moved, quiet, expired = Signal(init=1), Signal(32, init=1), Signal()
+        # The comparison of 32 bits has a cycle of its own; ``quiet`` starts at 1 to make up for it.
         m.d.sync += [moved.eq(self.progress), expired.eq(0)]
         with m.If(~self.running | moved | self.strike):
             m.d.sync += quiet.eq(1)

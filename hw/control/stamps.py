@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Cat, Const, Module, Mux, ResetSignal, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from hw.blocks.checks import check
 from hw.config import AcceleratorConfig
+from hw.interfaces.control import cause_shares_layout, cause_totals_layout
 from hw.interfaces.strobe import Strobe
-from hw.isa import SHARE_BITS, CycleCause
+from hw.isa import SHARE_BITS
 
 
 class CommandStamps(wiring.Component):
@@ -34,7 +36,7 @@ class CommandStamps(wiring.Component):
         Pulse before a run: the chain is empty.
     running:
         Cycles count. The counters below show the cycles before this one.
-    cycles, total_CAUSE:
+    cycles, totals:
         Cycles of this run so far, of all causes and of each.
     owner:
         The command that owns this cycle; never falls during a run. Not looked at in a run's first cycle, which belongs
@@ -46,9 +48,10 @@ class CommandStamps(wiring.Component):
         Command to show, 2 cycles later (3 if an entry is being written).
     start, end:
         Its stamps: the value of ``cycles`` with its strobes.
-    share_CAUSE, previous:
-        Its entry: totals at the end of its last cycle, modulo 2**SHARE_BITS; and the owner before it or -1. -1 is also
-        ``last_owner`` before the first entry.
+    shares, previous:
+        Its entry: totals at the end of its last cycle, modulo 2**SHARE_BITS; and the owner before it or -1.
+    last_owner:
+        The command that owned cycles last; -1 before the first entry.
 
     Resources: ``max_commands`` words of 32 bits twice, and of 7 x SHARE_BITS + log2(max_commands) + 1 bits: 2 + 5
     block RAMs at 512 commands.
@@ -57,20 +60,20 @@ class CommandStamps(wiring.Component):
     def __init__(self, config: AcceleratorConfig, units: int) -> None:
         self._config = config
         link = signed((config.max_commands - 1).bit_length() + 1)
-        self._entry = data.StructLayout({**{cause.name: SHARE_BITS for cause in CycleCause}, "previous": link})
+        self._entry = data.StructLayout({"shares": cause_shares_layout(), "previous": link})
         super().__init__(
             {
                 "clear": In(1),
                 "running": In(1),
                 "cycles": In(32),
-                **{f"total_{cause.name.lower()}": In(32) for cause in CycleCause},
+                "totals": In(cause_totals_layout()),
                 "owner": In(16),
                 "started": In(Strobe(16)),
                 "ended": In(Strobe(16)).array(units),
                 "select": In(16),
                 "start": Out(32),
                 "end": Out(32),
-                **{f"share_{cause.name.lower()}": Out(SHARE_BITS) for cause in CycleCause},
+                "shares": Out(cause_shares_layout()),
                 "previous": Out(link),
                 "last_owner": Out(link, init=-1),
             }
@@ -82,9 +85,7 @@ class CommandStamps(wiring.Component):
         self._write(m, "starts", self.started.valid, self.started.payload, self.cycles, self.start)
         self._write(m, "ends", *self._queue_ends(m), self.end)
         entry = Signal(self._entry)
-        for cause in CycleCause:
-            m.d.comb += getattr(self, f"share_{cause.name.lower()}").eq(entry[cause.name])
-        m.d.comb += self.previous.eq(entry.previous)
+        m.d.comb += [self.shares.eq(entry.shares), self.previous.eq(entry.previous)]
         self._write(m, "shares", *self._leave(m), entry)
         return m
 
@@ -115,9 +116,8 @@ class CommandStamps(wiring.Component):
             m.d.sync += [waits.eq(strobe.valid | (waits & ~turn)), age.eq(age + self.running)]
             with m.If(strobe.valid):
                 m.d.sync += [held.eq(strobe.payload), age.eq(self.running)]
-            with m.If(~ResetSignal()):
-                lost = waits & ~turn & strobe.valid
-                m.d.sync += Assert(~lost & ~(waits & age.all()), f"end {number} of a command came before the last left")
+            lost = waits & ((~turn & strobe.valid) | age.all())
+            check(m, 1, ~lost, f"end {number} of a command came before the last left")
             turn_taken = turn_taken | waits
         return valid, index, cycle
 
@@ -129,11 +129,9 @@ class CommandStamps(wiring.Component):
         m.d.sync += was_running.eq(self.running)
         with m.If(self.running):
             m.d.sync += last.eq(owner)
-        with m.If(~ResetSignal()):
-            m.d.sync += Assert(~(self.running & was_running) | (owner >= last), "the owner of the cycles went back")
+        check(m, self.running & was_running, owner >= last, "the owner of the cycles went back")
         with m.If(leaves & (last < self._config.max_commands)):
             m.d.sync += self.last_owner.eq(last[: len(self.last_owner) - 1])
         with m.If(self.clear):
             m.d.sync += self.last_owner.eq(-1)
-        totals = [getattr(self, f"total_{cause.name.lower()}")[:SHARE_BITS] for cause in CycleCause]
-        return leaves, last, Cat(*totals, self.last_owner)
+        return leaves, last, Cat(*(total[:SHARE_BITS] for total in self.totals), self.last_owner)

@@ -1,92 +1,182 @@
-"""AXI4 and AXI4-Lite as signatures, and the bursts that units ask for."""
+"""AXI4 and AXI4-Lite as signatures of channels, and the bursts that units ask for.
+
+Each channel is a stream whose payload has the fields of the AXI standard, by their names there without the channel's:
+``bus.ar.payload.addr`` is ARADDR. ``hw.bus.flat_axi`` gives a bus the standard's flat names.
+"""
 
 from __future__ import annotations
 
-from amaranth.lib import data, wiring
+from amaranth.hdl import Cat, Value
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
 
+INCREMENTING = 1
+"""Burst kind INCR: each beat lies behind the one before it."""
+OKAY, DECERR = 0b00, 0b11
+"""Responses: done, and no memory at this address. Bit 1 is set in every response that reports an error."""
+
 
 def beat_run_layout() -> data.StructLayout:
-    """A run of beats in memory: first byte address (a multiple of the bus width) and length, any number of bursts."""
+    """A run of beats in memory, which takes any number of bursts.
+
+    Members
+    -------
+    address:
+        First byte, a multiple of the bus width.
+    beats_minus_one:
+        Length in beats, less one.
+    """
     return data.StructLayout({"address": 32, "beats_minus_one": 32})
 
 
 def read_request_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """A burst that a client asks the read master for: 1 to 256 beats, not crossing 4 KiB, for which it has room."""
+    """A burst that a client asks the read master for. It does not cross 4 KiB, and the client has room for it.
+
+    Members
+    -------
+    address:
+        First byte, a multiple of the bus width.
+    beats_minus_one:
+        Length in beats, less one: 1 to 256 beats.
+    """
     return data.StructLayout({"address": 32, "beats_minus_one": 8})
 
 
+def burst_layout() -> data.StructLayout:
+    """Payload of AR and AW: one burst.
+
+    Members
+    -------
+    addr:
+        First byte.
+    len:
+        Length in beats, less one.
+    size:
+        Log2 of the bytes per beat.
+    burst:
+        Burst kind; always ``INCREMENTING`` here.
+    """
+    return data.StructLayout({"addr": 32, "len": 8, "size": 3, "burst": 2})
+
+
+def read_beat_layout(width: int) -> data.StructLayout:
+    """Payload of R in AXI4: one beat of ``width`` bits.
+
+    Members
+    -------
+    data:
+        The bytes, lowest address in the low bits.
+    resp:
+        Response to this beat.
+    last:
+        1 in a burst's last beat.
+    """
+    return data.StructLayout({"data": width, "resp": 2, "last": 1})
+
+
+def write_beat_layout(width: int) -> data.StructLayout:
+    """Payload of W in AXI4: one beat of ``width`` bits.
+
+    Members
+    -------
+    data:
+        The bytes, lowest address in the low bits.
+    strb:
+        One bit per byte: 1 if the byte is written.
+    last:
+        1 in a burst's last beat.
+    """
+    return data.StructLayout({"data": width, "strb": width // 8, "last": 1})
+
+
+def response_layout() -> data.StructLayout:
+    """Payload of B: ``resp``, the response to a whole burst (AXI4) or a word (AXI4-Lite)."""
+    return data.StructLayout({"resp": 2})
+
+
 class Axi4Read(wiring.Signature):
-    """AXI4 read channels (one ID, INCR bursts of full-width beats), from the master's side."""
+    """The read channels of AXI4 from the master's side: one ID, INCR bursts of full-width beats.
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine: the width of the bus.
+
+    Members
+    -------
+    ar:
+        Bursts; :func:`burst_layout`.
+    r:
+        Their beats, in order; :func:`read_beat_layout`.
+    """
 
     def __init__(self, config: AcceleratorConfig) -> None:
-        width = 8 * config.memory_bytes
         super().__init__(
             {
-                "araddr": Out(32),
-                "arlen": Out(8),
-                "arsize": Out(3),
-                "arburst": Out(2),
-                "arvalid": Out(1),
-                "arready": In(1),
-                "rdata": In(width),
-                "rresp": In(2),
-                "rlast": In(1),
-                "rvalid": In(1),
-                "rready": Out(1),
+                "ar": Out(stream.Signature(burst_layout())),
+                "r": In(stream.Signature(read_beat_layout(8 * config.memory_bytes))),
             }
         )
 
 
 class Axi4Write(wiring.Signature):
-    """AXI4 write channels (one ID, INCR bursts of full-width beats), from the master's side."""
+    """The write channels of AXI4 from the master's side: one ID, INCR bursts of full-width beats.
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine: the width of the bus.
+
+    Members
+    -------
+    aw:
+        Bursts; :func:`burst_layout`.
+    w:
+        Their beats, in order; :func:`write_beat_layout`.
+    b:
+        One response per burst; :func:`response_layout`.
+    """
 
     def __init__(self, config: AcceleratorConfig) -> None:
-        width = 8 * config.memory_bytes
         super().__init__(
             {
-                "awaddr": Out(32),
-                "awlen": Out(8),
-                "awsize": Out(3),
-                "awburst": Out(2),
-                "awvalid": Out(1),
-                "awready": In(1),
-                "wdata": Out(width),
-                "wstrb": Out(width // 8),
-                "wlast": Out(1),
-                "wvalid": Out(1),
-                "wready": In(1),
-                "bresp": In(2),
-                "bvalid": In(1),
-                "bready": Out(1),
+                "aw": Out(stream.Signature(burst_layout())),
+                "w": Out(stream.Signature(write_beat_layout(8 * config.memory_bytes))),
+                "b": In(stream.Signature(response_layout())),
             }
         )
 
 
 class Axi4Lite(wiring.Signature):
-    """AXI4-Lite slave for the control registers, from the master's side (use ``In(Axi4Lite())`` on the slave)."""
+    """AXI4-Lite for the control registers, from the master's side (use ``In(Axi4Lite())`` on the slave).
+
+    Members
+    -------
+    aw, ar:
+        Byte address ``addr`` of a register to write, and of one to read.
+    w:
+        The word ``data`` to write, and ``strb`` with one bit per byte.
+    b:
+        One response per write; :func:`response_layout`.
+    r:
+        The word ``data`` that was read, and its response ``resp``.
+    """
 
     def __init__(self) -> None:
+        address = stream.Signature(data.StructLayout({"addr": 8}))
         super().__init__(
             {
-                "awaddr": Out(8),
-                "awvalid": Out(1),
-                "awready": In(1),
-                "wdata": Out(32),
-                "wstrb": Out(4),
-                "wvalid": Out(1),
-                "wready": In(1),
-                "bresp": In(2),
-                "bvalid": In(1),
-                "bready": Out(1),
-                "araddr": Out(8),
-                "arvalid": Out(1),
-                "arready": In(1),
-                "rdata": In(32),
-                "rresp": In(2),
-                "rvalid": In(1),
-                "rready": Out(1),
+                "aw": Out(address),
+                "w": Out(stream.Signature(data.StructLayout({"data": 32, "strb": 4}))),
+                "b": In(stream.Signature(response_layout())),
+                "ar": Out(address),
+                "r": In(stream.Signature(data.StructLayout({"data": 32, "resp": 2}))),
             }
         )
+
+
+def any_valid(bus: wiring.PureInterface) -> Value:
+    """1 while a channel of an ``Axi4Lite`` has a transfer to make: an access is under way."""
+    return Cat(channel.valid for channel in (bus.aw, bus.w, bus.ar, bus.b, bus.r)).any()

@@ -1,10 +1,50 @@
-"""How a unit reports an error."""
+"""How a unit reports an error, and how the control registers guard units that touch memory."""
 
 from __future__ import annotations
 
-from amaranth.lib import data
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.interfaces.strobe import Strobe
 
 
 def error_record_layout() -> data.StructLayout:
-    """Why the machine halts (an ``hw.isa.ErrorCode``) and which address it concerns."""
+    """Why the machine halts.
+
+    Members
+    -------
+    code:
+        An ``hw.isa.ErrorCode``.
+    address:
+        Address that the error concerns: bytes for memory, words for a memory on chip.
+    """
     return data.StructLayout({"code": 8, "address": 32})
+
+
+class Guard(wiring.Signature):
+    """Limits of a unit that touches memory, and its reports, from the control registers' side.
+
+    Members
+    -------
+    window_base, window_limit:
+        First byte address that the unit may touch, and first beyond. It refuses a burst that is not inside.
+    halt:
+        The unit issues nothing more and delivers nothing more. It is held until ``quiescent``.
+    error:
+        One pulse for the unit's first refused burst or error response. From then on the unit behaves as if halted,
+        until it is reset.
+    quiescent:
+        Nothing that the unit issued is unanswered. Once it is 1 under ``halt`` or after an error, the unit may be
+        reset: no answer to an old burst can arrive any more.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "window_base": Out(32),
+                "window_limit": Out(32),
+                "halt": Out(1),
+                "error": In(Strobe(error_record_layout())),
+                "quiescent": In(1),
+            }
+        )

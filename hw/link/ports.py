@@ -8,9 +8,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.bus.bursts import BurstSplitter, longest_burst
-from hw.bus.read_master import INCREMENTING
 from hw.config import AcceleratorConfig
-from hw.interfaces.axi import Axi4Lite, Axi4Read, Axi4Write
+from hw.interfaces.axi import INCREMENTING, Axi4Lite, Axi4Read, Axi4Write
 from hw.interfaces.link import BytePort
 from hw.protocol import PAYLOAD_BYTES
 
@@ -33,29 +32,44 @@ class RegisterPort(wiring.Component):
         super().__init__({"bytes": In(BytePort()), "bus": Out(Axi4Lite())})
 
     def elaborate(self, platform: object) -> Module:
+        """Five channels that hold their requests, and the walk from register to register."""
         m = Module()
-        port, bus = self.bytes, self.bus
+        port, aw, w, ar = self.bytes, self.bus.aw, self.bus.w, self.bus.ar
         address, left = Signal(8), Signal(PAYLOAD_BYTES.bit_length() - 2)
         word, count = Signal(32), Signal(2)
         m.d.comb += [
-            bus.awaddr.eq(address),
-            bus.araddr.eq(address),
-            bus.wdata.eq(word),
-            bus.wstrb.eq(-1),
-            bus.bready.eq(1),
-            bus.rready.eq(1),
+            aw.payload.addr.eq(address),
+            ar.payload.addr.eq(address),
+            w.payload.data.eq(word),
+            w.payload.strb.eq(-1),
+            self.bus.b.ready.eq(1),
+            self.bus.r.ready.eq(1),
             port.taken.payload.eq(word[:8]),
         ]
-        for valid, ready in ((bus.awvalid, bus.awready), (bus.wvalid, bus.wready), (bus.arvalid, bus.arready)):
-            with m.If(ready):
-                m.d.sync += valid.eq(0)
+        for request in (aw, w, ar):
+            with m.If(request.ready):
+                m.d.sync += request.valid.eq(0)
+        self._walk(m, address, left, word, count)
+        return m
+
+    def _walk(self, m: Module, address: Signal, left: Signal, word: Signal, count: Signal) -> None:
+        """Carry out one access.
+
+        A write collects the four bytes of a register before it touches the bus; a read fetches a register before it
+        hands out the first byte. So one word register serves both, and only one request is ever open.
+        """
+        port, bus = self.bytes, self.bus
         with m.FSM(name="state"):
             with m.State("IDLE"):
                 m.d.comb += port.access.ready.eq(1)
                 m.d.sync += [port.failed.eq(0), count.eq(0)]
                 with m.If(port.access.valid):
                     wanted = port.access.payload
-                    m.d.sync += [address.eq(wanted.address), left.eq(wanted.length >> 2), bus.arvalid.eq(~wanted.write)]
+                    m.d.sync += [
+                        address.eq(wanted.address),
+                        left.eq(wanted.length >> 2),
+                        bus.ar.valid.eq(~wanted.write),
+                    ]
                     with m.If(wanted.write):
                         m.next = "COLLECT"
                     with m.Else():
@@ -65,29 +79,46 @@ class RegisterPort(wiring.Component):
                 with m.If(port.given.valid):
                     m.d.sync += [word.eq(Cat(word[8:], port.given.payload)), count.eq(count + 1)]
                     with m.If(count == 3):
-                        m.d.sync += [bus.awvalid.eq(1), bus.wvalid.eq(1)]
+                        m.d.sync += [bus.aw.valid.eq(1), bus.w.valid.eq(1)]
                         m.next = "WRITE"
-            with m.State("WRITE"), m.If(bus.bvalid):
-                m.d.sync += [port.failed.eq(port.failed | bus.bresp[1]), address.eq(address + 4), left.eq(left - 1)]
+            with m.State("WRITE"), m.If(bus.b.valid):
+                m.d.sync += [
+                    port.failed.eq(port.failed | bus.b.payload.resp[1]),
+                    address.eq(address + 4),
+                    left.eq(left - 1),
+                ]
                 m.next = "COLLECT"
                 with m.If(left == 1):
                     m.next = "DONE"
-            with m.State("READ"), m.If(bus.rvalid):
-                m.d.sync += [word.eq(bus.rdata), port.failed.eq(port.failed | bus.rresp[1])]
+            with m.State("READ"), m.If(bus.r.valid):
+                m.d.sync += [word.eq(bus.r.payload.data), port.failed.eq(port.failed | bus.r.payload.resp[1])]
                 m.next = "DELIVER"
             with m.State("DELIVER"):
                 m.d.comb += port.taken.valid.eq(1)
                 with m.If(port.taken.ready):
                     m.d.sync += [word.eq(word >> 8), count.eq(count + 1)]
                     with m.If(count == 3):
-                        m.d.sync += [address.eq(address + 4), left.eq(left - 1), bus.arvalid.eq(left != 1)]
+                        m.d.sync += [address.eq(address + 4), left.eq(left - 1), bus.ar.valid.eq(left != 1)]
                         m.next = "READ"
                         with m.If(left == 1):
                             m.next = "DONE"
             with m.State("DONE"):
                 m.d.comb += port.done.eq(1)
                 m.next = "IDLE"
-        return m
+
+
+class _Beat:
+    """The beat that is put together or taken apart.
+
+    Members: ``bits``; ``held``, the bytes in it; ``left``, the beats of the burst behind it; ``last``, whether it is
+    the last one read.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.bits = Signal(8 * width, name="beat")
+        self.held = Signal(range(width + 1), name="held")
+        self.left = Signal(8, name="left")
+        self.last = Signal(name="last")
 
 
 class MemoryPort(wiring.Component):
@@ -111,38 +142,45 @@ class MemoryPort(wiring.Component):
         super().__init__({"bytes": In(BytePort()), "read": Out(Axi4Read(config)), "write": Out(Axi4Write(config))})
 
     def elaborate(self, platform: object) -> Module:
-        """Bursts from the splitter; each waits for its end before the next."""
+        """Bursts from the splitter, and the walk from burst to burst."""
         m = Module()
-        port, read, write, width = self.bytes, self.read, self.write, self._config.memory_bytes
+        port, w, width = self.bytes, self.write.w, self._config.memory_bytes
         shift = exact_log2(width)
         wanted = max(1, BURST_BYTES // width)
         m.submodules.splitter = splitter = BurstSplitter(self._config, longest_burst(self._config, wanted))
         burst, run = splitter.burst, splitter.run
-        writing, beat, held, last = Signal(), Signal(8 * width), Signal(range(width + 1)), Signal()
-        left = Signal(8)
+        beat = _Beat(width)
+        writing = Signal()
         m.d.comb += [
             run.payload.address.eq(port.access.payload.address),
             run.payload.beats_minus_one.eq((port.access.payload.length >> shift) - 1),
-            port.taken.payload.eq(beat[:8]),
-            write.wdata.eq(beat),
-            write.wstrb.eq(-1),
-            write.wlast.eq(left == 0),
-            write.bready.eq(1),
+            port.taken.payload.eq(beat.bits[:8]),
+            w.payload.data.eq(beat.bits),
+            w.payload.strb.eq(-1),
+            w.payload.last.eq(beat.left == 0),
+            self.write.b.ready.eq(1),
         ]
-        for channel in ("ar", "aw"):
-            bus = read if channel == "ar" else write
-            m.d.comb += [
-                getattr(bus, f"{channel}size").eq(shift),
-                getattr(bus, f"{channel}burst").eq(INCREMENTING),
-            ]
-            with m.If(getattr(bus, f"{channel}ready")):
-                m.d.sync += getattr(bus, f"{channel}valid").eq(0)
+        # Both channels load every burst, whichever shows it: so synthesis keeps one copy of the address.
+        for channel, shows in ((self.read.ar, ~writing), (self.write.aw, writing)):
+            m.d.comb += [channel.payload.size.eq(shift), channel.payload.burst.eq(INCREMENTING)]
+            with m.If(channel.ready):
+                m.d.sync += channel.valid.eq(0)
             with m.If(burst.valid & burst.ready):
                 m.d.sync += [
-                    getattr(bus, f"{channel}addr").eq(burst.payload.address),
-                    getattr(bus, f"{channel}len").eq(burst.payload.beats_minus_one),
-                    getattr(bus, f"{channel}valid").eq(writing if channel == "aw" else ~writing),
+                    channel.payload.addr.eq(burst.payload.address),
+                    channel.payload.len.eq(burst.payload.beats_minus_one),
+                    channel.valid.eq(shows),
                 ]
+        self._walk(m, splitter, writing, beat)
+        return m
+
+    def _walk(self, m: Module, splitter: BurstSplitter, writing: Signal, beat: _Beat) -> None:
+        """Carry out one access, burst by burst.
+
+        Each burst waits for the end of the one before. The line brings and takes a byte in the time of many beats, so
+        more bursts at a time would gain nothing.
+        """
+        port, run, burst = self.bytes, splitter.run, splitter.burst
         with m.FSM(name="state"):
             with m.State("IDLE"):
                 m.d.comb += [run.valid.eq(port.access.valid), port.access.ready.eq(run.ready)]
@@ -151,7 +189,7 @@ class MemoryPort(wiring.Component):
                     m.next = "BURST"
             with m.State("BURST"):
                 m.d.comb += burst.ready.eq(1)
-                m.d.sync += [left.eq(burst.payload.beats_minus_one), held.eq(0), last.eq(0)]
+                m.d.sync += [beat.left.eq(burst.payload.beats_minus_one), beat.held.eq(0), beat.last.eq(0)]
                 with m.If(~splitter.busy):
                     m.d.comb += port.done.eq(1)
                     m.next = "IDLE"
@@ -159,24 +197,38 @@ class MemoryPort(wiring.Component):
                     m.next = "WRITE"
                 with m.Elif(burst.valid):
                     m.next = "READ"
-            with m.State("READ"):
-                m.d.comb += [read.rready.eq(held == 0), port.taken.valid.eq(held != 0)]
-                with m.If(read.rready & read.rvalid):
-                    m.d.sync += [beat.eq(read.rdata), held.eq(width), last.eq(read.rlast)]
-                    m.d.sync += port.failed.eq(port.failed | read.rresp[1])
-                with m.If(port.taken.valid & port.taken.ready):
-                    m.d.sync += [beat.eq(beat >> 8), held.eq(held - 1)]
-                    with m.If((held == 1) & last):
-                        m.next = "BURST"
-            with m.State("WRITE"):
-                m.d.comb += [write.wvalid.eq(held == width), port.given.ready.eq(held != width)]
-                with m.If(port.given.valid & port.given.ready):
-                    m.d.sync += [beat.eq(Cat(beat[8:], port.given.payload)), held.eq(held + 1)]
-                with m.If(write.wvalid & write.wready):
-                    m.d.sync += [held.eq(0), left.eq(left - 1)]
-                    with m.If(left == 0):
-                        m.next = "ANSWER"
-            with m.State("ANSWER"), m.If(write.bvalid):
-                m.d.sync += port.failed.eq(port.failed | write.bresp[1])
-                m.next = "BURST"
-        return m
+            self._read(m, beat)
+            self._write(m, beat)
+
+    def _read(self, m: Module, beat: _Beat) -> None:
+        """State READ: take a beat once the one before is handed out; its bytes leave from the bottom."""
+        port, r = self.bytes, self.read.r
+        with m.State("READ"):
+            m.d.comb += [r.ready.eq(beat.held == 0), port.taken.valid.eq(beat.held != 0)]
+            with m.If(r.ready & r.valid):
+                m.d.sync += [
+                    beat.bits.eq(r.payload.data),
+                    beat.held.eq(self._config.memory_bytes),
+                    beat.last.eq(r.payload.last),
+                    port.failed.eq(port.failed | r.payload.resp[1]),
+                ]
+            with m.If(port.taken.valid & port.taken.ready):
+                m.d.sync += [beat.bits.eq(beat.bits >> 8), beat.held.eq(beat.held - 1)]
+                with m.If((beat.held == 1) & beat.last):
+                    m.next = "BURST"
+
+    def _write(self, m: Module, beat: _Beat) -> None:
+        """States WRITE and ANSWER: collect a beat's bytes from the top, send it; after the last, await the answer."""
+        port, w, b = self.bytes, self.write.w, self.write.b
+        full = beat.held == self._config.memory_bytes
+        with m.State("WRITE"):
+            m.d.comb += [w.valid.eq(full), port.given.ready.eq(~full)]
+            with m.If(port.given.valid & port.given.ready):
+                m.d.sync += [beat.bits.eq(Cat(beat.bits[8:], port.given.payload)), beat.held.eq(beat.held + 1)]
+            with m.If(w.valid & w.ready):
+                m.d.sync += [beat.held.eq(0), beat.left.eq(beat.left - 1)]
+                with m.If(beat.left == 0):
+                    m.next = "ANSWER"
+        with m.State("ANSWER"), m.If(b.valid):
+            m.d.sync += port.failed.eq(port.failed | b.payload.resp[1])
+            m.next = "BURST"

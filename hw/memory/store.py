@@ -12,10 +12,9 @@ from hw.blocks.register_slice import RegisterSlice
 from hw.bus.write_master import WriteMaster
 from hw.config import AcceleratorConfig
 from hw.interfaces.axi import Axi4Write
-from hw.interfaces.errors import error_record_layout
+from hw.interfaces.errors import Guard
 from hw.interfaces.jobs import store_job_layout
 from hw.interfaces.memory import RESIDUAL_LATENCY, residual_lanes_layout
-from hw.interfaces.strobe import Strobe
 
 
 class ResidualReader(wiring.Component):
@@ -133,7 +132,7 @@ class StoreUnit(wiring.Component):
         :func:`store_job`. ``output_base + offset`` is a multiple of the bus width; rows and words are at least 1.
     read_enable, read_address, read_data:
         The residual memory's read port; data ``RESIDUAL_LATENCY`` later.
-    bus, window_base, window_limit, halt, error, quiescent, transferred:
+    bus, guard, transferred:
         As in :class:`hw.bus.write_master.WriteMaster`.
     done:
         Pulse: everything is written and answered. Never comes after an error.
@@ -150,12 +149,8 @@ class StoreUnit(wiring.Component):
                 "read_address": Out(16),
                 "read_data": In(residual_lanes_layout(config)),
                 "bus": Out(Axi4Write(config)),
-                "window_base": In(32),
-                "window_limit": In(32),
-                "halt": In(1),
+                "guard": In(Guard()),
                 "done": Out(1),
-                "error": Out(Strobe(error_record_layout())),
-                "quiescent": Out(1),
                 "transferred": Out(1),
             }
         )
@@ -166,16 +161,12 @@ class StoreUnit(wiring.Component):
         m.submodules.reader = reader = ResidualReader(self._config)
         m.submodules.master = master = WriteMaster(self._config)
         connect(m, master.bus, flipped(self.bus))
-        connect(m, master.error, flipped(self.error))
+        connect(m, flipped(self.guard), master.guard)
         m.submodules.beats = beats = RegisterSlice(reader.beat.payload.shape())
         connect(m, reader.beat, beats.source)
         connect(m, beats.target, master.beat)
         job = Signal(store_job_layout(self._config))
         m.d.comb += [
-            master.window_base.eq(self.window_base),
-            master.window_limit.eq(self.window_limit),
-            master.halt.eq(self.halt),
-            self.quiescent.eq(master.quiescent),
             self.transferred.eq(master.transferred),
             reader.job.eq(job),
             reader.read_data.eq(self.read_data),

@@ -8,13 +8,10 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
-from hw.interfaces.axi import Axi4Read
+from hw.interfaces.axi import DECERR, OKAY, Axi4Read
 from hw.interfaces.sdram import SIZE_BYTES, WORD_BITS, burst_request_layout, words_per_beat
 from hw.interfaces.strobe import Strobe
 from hw.sdram.buffer import BeatBuffer
-
-OKAY, DECERR = 0b00, 0b11
-"""AXI responses: done, and no memory there."""
 
 
 class ReadPort(wiring.Component):
@@ -56,16 +53,16 @@ class ReadPort(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """A burst at a time in front, a buffer of beats behind."""
         m = Module()
-        bus = self.bus
+        r = self.bus.r
         m.submodules.beats = self._buffer = buffer = BeatBuffer(self._beat, self._depth)
         # Beats of refused bursts are made here.
         self._refusing, self._last_refused = Signal(), Signal()
         m.d.comb += [
-            bus.rvalid.eq(buffer.out.valid),
-            bus.rdata.eq(buffer.out.payload.data),
-            bus.rlast.eq(buffer.out.payload.last),
-            bus.rresp.eq(Mux(buffer.out.payload.failed, DECERR, OKAY)),
-            buffer.out.ready.eq(bus.rready),
+            r.valid.eq(buffer.out.valid),
+            r.payload.data.eq(buffer.out.payload.data),
+            r.payload.last.eq(buffer.out.payload.last),
+            r.payload.resp.eq(Mux(buffer.out.payload.failed, DECERR, OKAY)),
+            buffer.out.ready.eq(r.ready),
         ]
         self._requests(m)
         self._beats(m)
@@ -73,12 +70,12 @@ class ReadPort(wiring.Component):
 
     def _requests(self, m: Module) -> None:
         """Keep one burst until it may be asked for, or refuse it."""
-        bus, request, refusing = self.bus, self.request, self._refusing
+        ar, r, request, refusing = self.bus.ar, self.bus.r, self.request, self._refusing
         asked, outside, fits, granted = Signal(), Signal(), Signal(), Signal()
         beats_minus_one = Signal(8)
         free, change = Signal(range(self._depth + 1), init=self._depth), Signal(signed(10))
         m.d.comb += [
-            bus.arready.eq(~asked),
+            ar.ready.eq(~asked),
             request.valid.eq(fits),
             request.payload.words_minus_one.eq(Cat(Const(self._words - 1, exact_log2(self._words)), beats_minus_one)),
             granted.eq(request.valid & request.ready),
@@ -87,16 +84,16 @@ class ReadPort(wiring.Component):
         # Room only grows while a burst waits, and the burst before is taken off before the next one asks. One outside
         # waits until everything before it is delivered.
         m.d.sync += [
-            change.eq((bus.rvalid & bus.rready) - Mux(granted, beats_minus_one + 1, refusing)),
+            change.eq((r.valid & r.ready) - Mux(granted, beats_minus_one + 1, refusing)),
             free.eq(free + change),
             fits.eq(asked & ~outside & ~granted & (free > beats_minus_one)),
         ]
-        with m.If(bus.arvalid & bus.arready):
+        with m.If(ar.valid & ar.ready):
             m.d.sync += [
                 asked.eq(1),
-                outside.eq(bus.araddr[self._address_bits :].any()),
-                request.payload.address.eq(bus.araddr[exact_log2(WORD_BITS // 8) :]),
-                beats_minus_one.eq(bus.arlen),
+                outside.eq(ar.payload.addr[self._address_bits :].any()),
+                request.payload.address.eq(ar.payload.addr[exact_log2(WORD_BITS // 8) :]),
+                beats_minus_one.eq(ar.payload.len),
             ]
         with m.If(granted):
             m.d.sync += asked.eq(0)

@@ -8,10 +8,9 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
-from hw.interfaces.axi import Axi4Write
+from hw.interfaces.axi import DECERR, OKAY, Axi4Write
 from hw.interfaces.sdram import SIZE_BYTES, WORD_BITS, burst_request_layout, words_per_beat, write_word_layout
 from hw.sdram.buffer import BeatBuffer
-from hw.sdram.read_port import DECERR, OKAY
 
 
 class WritePort(wiring.Component):
@@ -59,18 +58,18 @@ class WritePort(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """A burst at a time in front, a buffer of beats behind, answers counted."""
         m = Module()
-        bus = self.bus
+        w = self.bus.w
         m.submodules.beats = self._buffer = buffer = BeatBuffer(self._beat, self._depth)
         self._granted, self._refusing, self._refused = Signal(), Signal(), Signal()
         self._settled, self._idle = Signal(), Signal()
         complete = Signal(range(self._depth + 1))
         m.d.comb += [
-            bus.wready.eq(buffer.into.ready),
-            buffer.into.valid.eq(bus.wvalid),
-            buffer.into.payload.data.eq(bus.wdata),
-            buffer.into.payload.strobes.eq(bus.wstrb),
+            w.ready.eq(buffer.into.ready),
+            buffer.into.valid.eq(w.valid),
+            buffer.into.payload.data.eq(w.payload.data),
+            buffer.into.payload.strobes.eq(w.payload.strb),
         ]
-        m.d.sync += complete.eq(complete + (bus.wvalid & bus.wready & bus.wlast) - (self._granted | self._refused))
+        m.d.sync += complete.eq(complete + (w.valid & w.ready & w.payload.last) - (self._granted | self._refused))
         self._requests(m, complete != 0)
         self._take_words(m)
         self._answers(m)
@@ -78,11 +77,11 @@ class WritePort(wiring.Component):
 
     def _requests(self, m: Module, complete: Value) -> None:
         """Keep one burst until it is complete; then ask for it, or refuse it and throw its beats away."""
-        bus, request = self.bus, self.request
+        aw, request = self.bus.aw, self.request
         asked, outside, ready = Signal(), Signal(), Signal()
         beats_minus_one = Signal(8)
         m.d.comb += [
-            bus.awready.eq(~asked),
+            aw.ready.eq(~asked),
             request.valid.eq(ready),
             request.payload.words_minus_one.eq(Cat(Const(self._words - 1, exact_log2(self._words)), beats_minus_one)),
             self._granted.eq(request.valid & request.ready),
@@ -92,12 +91,12 @@ class WritePort(wiring.Component):
             ready.eq(asked & ~outside & complete & self._settled & ~self._granted),
             self._refusing.eq(asked & outside & complete & self._idle & ~self._refused),
         ]
-        with m.If(bus.awvalid & bus.awready):
+        with m.If(aw.valid & aw.ready):
             m.d.sync += [
                 asked.eq(1),
-                outside.eq(bus.awaddr[self._address_bits :].any()),
-                request.payload.address.eq(bus.awaddr[exact_log2(WORD_BITS // 8) :]),
-                beats_minus_one.eq(bus.awlen),
+                outside.eq(aw.payload.addr[self._address_bits :].any()),
+                request.payload.address.eq(aw.payload.addr[exact_log2(WORD_BITS // 8) :]),
+                beats_minus_one.eq(aw.payload.len),
             ]
         with m.If(self._granted | self._refused):
             m.d.sync += asked.eq(0)
@@ -122,15 +121,15 @@ class WritePort(wiring.Component):
 
     def _answers(self, m: Module) -> None:
         """Count bursts without an answer, and answers not yet taken; a refusal is always the oldest."""
-        bus = self.bus
+        b = self.bus.b
         open_bursts, written = Signal(range(self.OUTSTANDING + 1)), Signal(range(self.OUTSTANDING + 1))
         refusal, taken = Signal(), Signal()
         m.d.comb += [
             self._settled.eq(open_bursts != self.OUTSTANDING),
             self._idle.eq(open_bursts == 0),
-            bus.bvalid.eq(refusal | (written != 0)),
-            bus.bresp.eq(Mux(refusal, DECERR, OKAY)),
-            taken.eq(bus.bvalid & bus.bready),
+            b.valid.eq(refusal | (written != 0)),
+            b.payload.resp.eq(Mux(refusal, DECERR, OKAY)),
+            taken.eq(b.valid & b.ready),
         ]
         m.d.sync += [
             open_bursts.eq(open_bursts + (self._granted | self._refused) - taken),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
-from amaranth.lib.wiring import Out, connect, flipped
+from amaranth.lib.wiring import connect, flipped
 
 from common.tools import ToolError
 from hw.accelerator import Accelerator
@@ -20,6 +20,7 @@ from hw.blocks.sleep import lasting, sleeping
 from hw.boards.on_chip_memory import OnChipMemory
 from hw.boards.system import CLIENTS, System
 from hw.config import AcceleratorConfig
+from hw.interfaces.axi import any_valid
 from hw.protocol import Identity
 from hw.sdram.memory import SdramMemory
 from sim.machine.sdram import SOURCE as CHIP
@@ -62,7 +63,7 @@ class SleepingAccelerator(wiring.Component):
         """Connect the accelerator's ports; its registers only while it is awake."""
         m = Module()
         accelerator, control = self._accelerator, self.control
-        asked = Cat(control.awvalid, control.wvalid, control.arvalid, control.bvalid, control.rvalid).any()
+        asked = any_valid(control)
         awake = Signal()
         m.d.comb += awake.eq(accelerator.state.busy | lasting(m, asked, REGISTER_CYCLES, name="asked"))
         m.submodules.accelerator = sleeping(m, platform, "accelerator", accelerator, awake)
@@ -76,12 +77,14 @@ class SleepingAccelerator(wiring.Component):
         """Pass accesses on as soon as the accelerator has woken up; its registers sleep with it."""
         woken = Signal(WAKE_CYCLES)
         m.d.sync += woken.eq(Cat(awake, woken) & awake.replicate(WAKE_CYCLES))
-        for name, member in registers.signature.members.items():
-            source, target = (registers, host) if member.flow == Out else (host, registers)
-            value = getattr(source, name)
-            if name.endswith(("awvalid", "wvalid", "arvalid", "awready", "wready", "arready")):
-                value = value & woken[-1]
-            m.d.comb += getattr(target, name).eq(value)
+        for request, held in ((host.aw, registers.aw), (host.w, registers.w), (host.ar, registers.ar)):
+            m.d.comb += [
+                held.payload.eq(request.payload),
+                held.valid.eq(request.valid & woken[-1]),
+                request.ready.eq(held.ready & woken[-1]),
+            ]
+        connect(m, registers.b, flipped(host).b)
+        connect(m, registers.r, flipped(host).r)
 
 
 def _system(config: AcceleratorConfig, cycles_per_bit: int, on_chip_bytes: int | None) -> System:

@@ -32,8 +32,8 @@ def cycles_per_second(program: Program, frame: Frame, cycles: int) -> float:
         """Answer reads in order after the default latency, one beat per cycle."""
         beats: deque[tuple[int, int, bool]] = deque()
         offered, now, width = False, 0, program.config.memory_bytes
-        ctx.set(read.arready, 1)
-        ports = (read.arvalid, read.araddr, read.arlen, read.rready)
+        ctx.set(read.ar.ready, 1)
+        ports = (read.ar.valid, read.ar.payload.addr, read.ar.payload.len, read.r.ready)
         async for _, _, valid, address, length, ready in ctx.tick().sample(*ports):
             now += 1
             if valid:
@@ -43,16 +43,18 @@ def cycles_per_second(program: Program, frame: Frame, cycles: int) -> float:
                 beats.popleft()
                 seen["beats"] += 1
             offered = bool(beats) and beats[0][0] <= now
-            ctx.set(read.rvalid, offered)
+            ctx.set(read.r.valid, offered)
             if offered:
                 _, start, last = beats[0]
-                ctx.set(read.rdata, int.from_bytes(np.asarray(content[start : start + width]).tobytes(), "little"))
-                ctx.set(read.rlast, last)
+                ctx.set(
+                    read.r.payload.data, int.from_bytes(np.asarray(content[start : start + width]).tobytes(), "little")
+                )
+                ctx.set(read.r.payload.last, last)
 
     async def host(ctx: Any) -> None:
         """Set the registers, start the machine, and measure the time."""
         for name, value in {**program.registers(frame.task), "control": 1}.items():
-            await _write(ctx, machine.control, REGISTERS[name][0], value)
+            await _write(ctx, machine.control, REGISTERS[name].offset, value)
         start = time.perf_counter()
         await ctx.tick().repeat(cycles)
         seen["seconds"] = time.perf_counter() - start
@@ -67,16 +69,18 @@ def cycles_per_second(program: Program, frame: Frame, cycles: int) -> float:
 
 async def _write(ctx: Any, bus: Any, address: int, value: int) -> None:
     """Write a register over AXI4-Lite."""
-    for name, field in (("awaddr", address), ("wdata", value), ("wstrb", 15), ("awvalid", 1), ("wvalid", 1)):
-        ctx.set(getattr(bus, name), field)
-    ctx.set(bus.bready, 1)
+    ctx.set(bus.aw.payload.addr, address)
+    ctx.set(bus.w.payload.data, value)
+    ctx.set(bus.w.payload.strb, 15)
+    for signal in (bus.aw.valid, bus.w.valid, bus.b.ready):
+        ctx.set(signal, 1)
     address_taken = data_taken = answered = False
     while not answered:
-        _, _, awready, wready, bvalid = await ctx.tick().sample(bus.awready, bus.wready, bus.bvalid)
+        _, _, awready, wready, bvalid = await ctx.tick().sample(bus.aw.ready, bus.w.ready, bus.b.valid)
         if awready and not address_taken:
             address_taken = True
-            ctx.set(bus.awvalid, 0)
+            ctx.set(bus.aw.valid, 0)
         if wready and not data_taken:
             data_taken = True
-            ctx.set(bus.wvalid, 0)
+            ctx.set(bus.w.valid, 0)
         answered = bool(bvalid)

@@ -59,7 +59,7 @@ class RegisterMaster:
     async def write(self, name: str, value: int) -> None:
         """Write one register."""
         dut = self._dut
-        dut.control__awaddr.value = REGISTERS[name][0]
+        dut.control__awaddr.value = REGISTERS[name].offset
         dut.control__wdata.value = value
         dut.control__wstrb.value = 0xF
         dut.control__awvalid.value = dut.control__wvalid.value = dut.control__bready.value = 1
@@ -77,7 +77,7 @@ class RegisterMaster:
     async def read(self, name: str) -> int:
         """Read one register."""
         dut = self._dut
-        dut.control__araddr.value = REGISTERS[name][0]
+        dut.control__araddr.value = REGISTERS[name].offset
         dut.control__arvalid.value = dut.control__rready.value = 1
         await self._until(dut.control__arready)
         dut.control__arvalid.value = 0

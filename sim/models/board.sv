@@ -20,12 +20,15 @@ module board (
     initial if ($value$plusargs("accesses=%s", file)) accesses = $fopen(file, "w");
     always_ff @(posedge clk)
         if (accesses != 0 && !reset) begin
-            if (dut.host_link.write__awvalid && dut.host_link.write__awready)
-                $fdisplay(accesses, "memory %0d %0d", dut.host_link.write__awaddr, dut.host_link.write__awlen + 9'd1);
-            if (dut.host_link.write__wvalid && dut.host_link.write__wready)
-                $fdisplay(accesses, "beat %0h", dut.host_link.write__wdata);
-            if (dut.host_link.control__wvalid && dut.host_link.control__wready)
-                $fdisplay(accesses, "register %0d %0d", dut.host_link.control__awaddr, dut.host_link.control__wdata);
+            // Payloads as hw.interfaces.axi lays them out: address and length of a burst, the data of a beat or a word.
+            if (dut.host_link.write__aw__valid && dut.host_link.write__aw__ready)
+                $fdisplay(accesses, "memory %0d %0d", dut.host_link.write__aw__payload[31:0],
+                          dut.host_link.write__aw__payload[39:32] + 9'd1);
+            if (dut.host_link.write__w__valid && dut.host_link.write__w__ready)
+                $fdisplay(accesses, "beat %0h", dut.host_link.write__w__payload[$bits(dut.host_link.write__w__payload)*8/9-1:0]);
+            if (dut.host_link.control__w__valid && dut.host_link.control__w__ready)
+                $fdisplay(accesses, "register %0d %0d", dut.host_link.control__aw__payload,
+                          dut.host_link.control__w__payload[31:0]);
         end
     final if (accesses != 0) $fclose(accesses);
 

@@ -47,14 +47,16 @@ module machine #(
                                               input int words, input bit [1023:0] data);
     import "DPI-C" function void trace_flush();
 
-    logic [31:0] read__araddr, write__awaddr;
-    logic [7:0] read__arlen, write__awlen;
-    logic [2:0] read__arsize, write__awsize;
-    logic [1:0] read__arburst, write__awburst, read__rresp, write__bresp;
-    logic read__arvalid, read__arready, read__rlast, read__rvalid, read__rready;
-    logic write__awvalid, write__awready, write__wlast, write__wvalid, write__wready, write__bvalid, write__bready;
-    logic [8*BYTES-1:0] read__rdata, write__wdata;
-    logic [BYTES-1:0] write__wstrb;
+    // Payloads of AXI channels as hw.interfaces.axi lays them out: its first field is the last one here.
+    typedef struct packed { logic [1:0] burst; logic [2:0] size; logic [7:0] len; logic [31:0] addr; } burst_t;
+    typedef struct packed { logic last; logic [1:0] resp; logic [8*BYTES-1:0] data; } read_beat_t;
+    typedef struct packed { logic last; logic [BYTES-1:0] strb; logic [8*BYTES-1:0] data; } write_beat_t;
+    burst_t read__ar__payload, write__aw__payload;
+    read_beat_t read__r__payload;
+    write_beat_t write__w__payload;
+    logic [1:0] write__b__payload;
+    logic read__ar__valid, read__ar__ready, read__r__valid, read__r__ready;
+    logic write__aw__valid, write__aw__ready, write__w__valid, write__w__ready, write__b__valid, write__b__ready;
 
     logic trace_scratchpad__valid, trace_residual__valid, trace_score__valid;
     logic trace_exponential__valid, trace_queue__valid, trace_query__valid, trace_stream__valid;
@@ -101,11 +103,11 @@ module machine #(
 
     accelerator dut (
         .rst(reset), .state(),
-        .control__awvalid(host_awvalid), .control__awready(host_awready), .control__awaddr(host_awaddr),
-        .control__wvalid(host_wvalid), .control__wready(host_wready), .control__wdata(host_wdata), .control__wstrb(host_wstrb),
-        .control__bvalid(host_bvalid), .control__bready(host_bready), .control__bresp(host_bresp),
-        .control__arvalid(host_arvalid), .control__arready(host_arready), .control__araddr(host_araddr),
-        .control__rvalid(host_rvalid), .control__rready(host_rready), .control__rdata(host_rdata), .control__rresp(host_rresp),
+        .control__aw__valid(host_awvalid), .control__aw__ready(host_awready), .control__aw__payload(host_awaddr),
+        .control__w__valid(host_wvalid), .control__w__ready(host_wready), .control__w__payload({host_wstrb, host_wdata}),
+        .control__b__valid(host_bvalid), .control__b__ready(host_bready), .control__b__payload(host_bresp),
+        .control__ar__valid(host_arvalid), .control__ar__ready(host_arready), .control__ar__payload(host_araddr),
+        .control__r__valid(host_rvalid), .control__r__ready(host_rready), .control__r__payload({host_rresp, host_rdata}),
         .*
     );
 
@@ -117,22 +119,19 @@ module machine #(
 
     sdram_memory controller (
         .rst(reset),
-        .readers__0__araddr(read__araddr), .readers__0__arlen(read__arlen), .readers__0__arsize(read__arsize),
-        .readers__0__arburst(read__arburst), .readers__0__arvalid(read__arvalid), .readers__0__arready(read__arready),
-        .readers__0__rdata(read__rdata), .readers__0__rresp(read__rresp), .readers__0__rlast(read__rlast),
-        .readers__0__rvalid(read__rvalid), .readers__0__rready(read__rready),
-        .writers__0__awaddr(write__awaddr), .writers__0__awlen(write__awlen), .writers__0__awsize(write__awsize),
-        .writers__0__awburst(write__awburst), .writers__0__awvalid(write__awvalid), .writers__0__awready(write__awready),
-        .writers__0__wdata(write__wdata), .writers__0__wstrb(write__wstrb), .writers__0__wlast(write__wlast),
-        .writers__0__wvalid(write__wvalid), .writers__0__wready(write__wready), .writers__0__bresp(write__bresp),
-        .writers__0__bvalid(write__bvalid), .writers__0__bready(write__bready),
-        .readers__1__araddr('0), .readers__1__arlen('0), .readers__1__arsize('0), .readers__1__arburst('0),
-        .readers__1__arvalid('0), .readers__1__arready(), .readers__1__rdata(), .readers__1__rresp(), .readers__1__rlast(),
-        .readers__1__rvalid(), .readers__1__rready('0),
-        .writers__1__awaddr('0), .writers__1__awlen('0), .writers__1__awsize('0), .writers__1__awburst('0),
-        .writers__1__awvalid('0), .writers__1__awready(), .writers__1__wdata('0), .writers__1__wstrb('0),
-        .writers__1__wlast('0), .writers__1__wvalid('0), .writers__1__wready(), .writers__1__bresp(),
-        .writers__1__bvalid(), .writers__1__bready('0),
+        .readers__0__ar__valid(read__ar__valid), .readers__0__ar__ready(read__ar__ready),
+        .readers__0__ar__payload(read__ar__payload), .readers__0__r__valid(read__r__valid),
+        .readers__0__r__ready(read__r__ready), .readers__0__r__payload(read__r__payload),
+        .writers__0__aw__valid(write__aw__valid), .writers__0__aw__ready(write__aw__ready),
+        .writers__0__aw__payload(write__aw__payload), .writers__0__w__valid(write__w__valid),
+        .writers__0__w__ready(write__w__ready), .writers__0__w__payload(write__w__payload),
+        .writers__0__b__valid(write__b__valid), .writers__0__b__ready(write__b__ready),
+        .writers__0__b__payload(write__b__payload),
+        .readers__1__ar__valid('0), .readers__1__ar__ready(), .readers__1__ar__payload('0),
+        .readers__1__r__valid(), .readers__1__r__ready('0), .readers__1__r__payload(),
+        .writers__1__aw__valid('0), .writers__1__aw__ready(), .writers__1__aw__payload('0),
+        .writers__1__w__valid('0), .writers__1__w__ready(), .writers__1__w__payload('0),
+        .writers__1__b__valid(), .writers__1__b__ready('0), .writers__1__b__payload(),
         .*
     );
 
@@ -145,13 +144,15 @@ module machine #(
 
     axi_memory #(.DATA_WIDTH(8 * BYTES), .DEPTH(DEPTH)) memory (
         .clk, .rst(reset),
-        .arvalid(read__arvalid), .arready(read__arready), .arid('0), .araddr(read__araddr),
-        .arlen(read__arlen), .arsize(read__arsize), .arburst(read__arburst),
-        .rvalid(read__rvalid), .rready(read__rready), .rid(), .rdata(read__rdata), .rresp(read__rresp), .rlast(read__rlast),
-        .awvalid(write__awvalid), .awready(write__awready), .awid('0), .awaddr(write__awaddr),
-        .awlen(write__awlen), .awsize(write__awsize), .awburst(write__awburst),
-        .wvalid(write__wvalid), .wready(write__wready), .wdata(write__wdata), .wstrb(write__wstrb), .wlast(write__wlast),
-        .bvalid(write__bvalid), .bready(write__bready), .bid(), .bresp(write__bresp)
+        .arvalid(read__ar__valid), .arready(read__ar__ready), .arid('0), .araddr(read__ar__payload.addr),
+        .arlen(read__ar__payload.len), .arsize(read__ar__payload.size), .arburst(read__ar__payload.burst),
+        .rvalid(read__r__valid), .rready(read__r__ready), .rid(), .rdata(read__r__payload.data),
+        .rresp(read__r__payload.resp), .rlast(read__r__payload.last),
+        .awvalid(write__aw__valid), .awready(write__aw__ready), .awid('0), .awaddr(write__aw__payload.addr),
+        .awlen(write__aw__payload.len), .awsize(write__aw__payload.size), .awburst(write__aw__payload.burst),
+        .wvalid(write__w__valid), .wready(write__w__ready), .wdata(write__w__payload.data),
+        .wstrb(write__w__payload.strb), .wlast(write__w__payload.last),
+        .bvalid(write__b__valid), .bready(write__b__ready), .bid(), .bresp(write__b__payload)
     );
 `endif
 

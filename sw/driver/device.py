@@ -30,7 +30,7 @@ RUN_SECONDS = 60.0
 WATCHDOG_CYCLES = 1_000_000
 _START, _ABORT = 1, 2
 _BUSY, _DONE, _ERROR = 1, 2, 4
-_LAST_REGISTER = max(offset for offset, _ in REGISTERS.values())
+_LAST_REGISTER = max(register.offset for register in REGISTERS.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,15 +48,18 @@ class BoardRegisters:
         self._link = link
 
     def __getitem__(self, name: str) -> int:
-        return int.from_bytes(self._link.call(Operation.READ_REGISTERS, REGISTERS[name][0], 4), "little")
+        return int.from_bytes(self._link.call(Operation.READ_REGISTERS, REGISTERS[name].offset, 4), "little")
 
     def __setitem__(self, name: str, value: int) -> None:
-        self._link.call(Operation.WRITE_REGISTERS, REGISTERS[name][0], payload=value.to_bytes(4, "little"))
+        self._link.call(Operation.WRITE_REGISTERS, REGISTERS[name].offset, payload=value.to_bytes(4, "little"))
 
     def all(self) -> dict[str, int]:
         """Every register, in one request."""
         content = self._link.call(Operation.READ_REGISTERS, 0, _LAST_REGISTER + 4)
-        return {name: int.from_bytes(content[offset : offset + 4], "little") for name, (offset, _) in REGISTERS.items()}
+        return {
+            name: int.from_bytes(content[register.offset : register.offset + 4], "little")
+            for name, register in REGISTERS.items()
+        }
 
 
 class Device:

@@ -12,7 +12,7 @@ import numpy as np
 
 from hw.config import AcceleratorConfig
 from hw.control.control import IDENTITY, INTERFACE_VERSION, configuration_word
-from hw.isa import REGISTERS, ErrorCode
+from hw.isa import REGISTERS, Access, ErrorCode
 from hw.protocol import PAYLOAD_BYTES, REQUEST_MARKER, Identity, Operation, Reply, Status
 from sw.driver.errors import LinkLost
 from tests.helpers.emulator import Emulator
@@ -40,7 +40,7 @@ class ModelBoard:
         self._in, self._out, self._last = bytearray(), bytearray(), None
         fixed = {"identity": IDENTITY, "version": INTERFACE_VERSION, "configuration": configuration_word(config)}
         for name, value in fixed.items():
-            self.registers[REGISTERS[name][0]] = value
+            self.registers[REGISTERS[name].offset] = value
 
     def write(self, content: bytes) -> None:
         if self.broken is not None:
@@ -123,25 +123,25 @@ class ModelBoard:
 
     def _register(self, offset: int, value: int) -> None:
         self.writes.append(("register", offset, value.to_bytes(4, "little")))
-        if offset == REGISTERS["control"][0]:
+        if offset == REGISTERS["control"].offset:
             if value & 1:
                 self._run()
-        elif not REGISTERS_BY_OFFSET[offset].startswith("ro"):
+        elif REGISTERS_BY_OFFSET[offset].access is not Access.READ_ONLY:
             self.registers[offset] = value
 
     def _run(self) -> None:
         self.starts += 1
-        settings = {name: self.registers.get(offset, 0) for name, (offset, _) in REGISTERS.items()}
+        settings = {name: self.registers.get(register.offset, 0) for name, register in REGISTERS.items()}
         status, code = 2, ErrorCode.NONE
         try:
             Emulator(self.config, self.memory, settings).run()
         except ValueError:  # of the emulator: an opcode that there is not
             status, code = 4, ErrorCode.BAD_OPCODE
         for name, value in {"status": status, "error_code": code, "cycles": 1000}.items():
-            self.registers[REGISTERS[name][0]] = value
+            self.registers[REGISTERS[name].offset] = value
 
 
-REGISTERS_BY_OFFSET = {offset: access for offset, access in REGISTERS.values()}
+REGISTERS_BY_OFFSET = {register.offset: register for register in REGISTERS.values()}
 
 
 class Noise:

@@ -1,15 +1,23 @@
-"""A unit behind AXI ports that the models can be attached to."""
+"""A unit behind flat AXI ports that the models can be attached to."""
 
 from __future__ import annotations
 
 from amaranth.hdl import Module
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.lib.wiring import In, Member, Out, connect
 
+from hw.bus.flat_axi import connect_flat, flat_signature
 from hw.bus.read_master import ReadMaster
 from hw.config import AcceleratorConfig
 
-MASTER_PORTS = ("window_base", "window_limit", "halt", "error", "quiescent", "beat")
+CHANNELS = {"ar", "r", "aw", "w", "b"}
+IDS = {"ar": ("arid", "rid"), "aw": ("awid", "bid")}
+"""Transaction IDs of a burst and of its answer, by the channel of the burst."""
+
+
+def on_bus(config: AcceleratorConfig, unit: type[wiring.Component]) -> OnBus:
+    """A unit that takes nothing but the configuration, behind AXI ports."""
+    return OnBus(unit(config), ReadMaster(config, 1) if "request" in unit(config).signature.members else None)
 
 
 def _resolve(component, path):
@@ -18,32 +26,32 @@ def _resolve(component, path):
     return component
 
 
-def on_bus(config: AcceleratorConfig, unit: type[wiring.Component]) -> OnBus:
-    """A unit that takes nothing but the configuration, behind AXI ports."""
-    return OnBus(config, unit(config))
+def _is_axi(member: Member) -> bool:
+    return member.is_signature and CHANNELS >= set(member.signature.members)
+
+
+def _flat(member: Member) -> Member:
+    """The bus with flat names. AXI4 gets transaction IDs: cocotbext-axi insists on them, the machine needs none."""
+    bus = dict(flat_signature(member.signature).members)
+    for channel, (burst, answer) in IDS.items():
+        if f"{channel}len" in bus:
+            bus |= {burst: bus[f"{channel}valid"].flow(1), answer: bus[f"{channel}ready"].flow(1)}
+    return Out(wiring.Signature(bus))
 
 
 class OnBus(wiring.Component):
-    """A unit with the same ports, except that a client of the read master is attached to one, and AXI ports have IDs.
+    """A unit with the same ports, except that its AXI buses have flat names.
 
-    cocotbext-axi insists on transaction IDs; the machine has one and needs no wires for it.
+    A client of a read master is attached to one, whose other ports take the place of the client's.
     """
 
-    def __init__(self, config: AcceleratorConfig, unit: wiring.Component) -> None:
-        self._unit = unit
+    def __init__(self, unit: wiring.Component, master: ReadMaster | None = None) -> None:
+        self._unit, self._master = unit, master
         members = dict(unit.signature.members)
-        self._master = None
-        if "bus" not in members:
-            self._master = ReadMaster(config, 1)
+        if master is not None:
+            members |= master.signature.members
             del members["request"], members["response"]
-            members |= {name: self._master.signature.members[name] for name in ("bus", *MASTER_PORTS)}
-        bus = dict(members["bus"].signature.members)
-        if "arvalid" in bus:
-            bus |= {"arid": Out(1), "rid": In(1)}
-        if "awvalid" in bus:
-            bus |= {"awid": Out(1), "bid": In(1)}
-        members["bus"] = Out(wiring.Signature(bus))
-        super().__init__(members)
+        super().__init__({name: _flat(member) if _is_axi(member) else member for name, member in members.items()})
 
     def elaborate(self, platform):
         """Wire ports of equal names."""
@@ -54,8 +62,11 @@ class OnBus(wiring.Component):
             connect(m, self._unit.request, self._master.request[0])
             connect(m, self._master.response[0], self._unit.response)
         for part in filter(None, (self._unit, self._master)):
+            for name, member in part.signature.members.items():
+                if _is_axi(member):
+                    connect_flat(m, getattr(part, name), getattr(self, name))
             for path, member, value in part.signature.flatten(part):
-                if self._master is None or path[0] not in ("request", "response"):
+                if hasattr(self, path[0]) and not _is_axi(part.signature.members[path[0]]):
                     mine = _resolve(self, path)
                     m.d.comb += value.eq(mine) if member.flow is In else mine.eq(value)
         return m

@@ -24,7 +24,7 @@ def random_requests(width, count, salt):
 
 async def begin(dut, *, limit=SIZE):
     await clock_and_reset(dut)
-    dut.window_limit.value = limit
+    dut.guard__window_limit.value = limit
     content = bytearray(rng("content").integers(0, 256, SIZE, dtype=np.uint8).tobytes())
     settings = parameters()
     drivers = [StreamDriver(dut, f"request__{i}", stall=settings["stall"]) for i in range(CLIENTS)]
@@ -50,8 +50,8 @@ async def check_traffic(dut, content, drivers, monitors):
         await monitor.receive(len(want))
         assert monitor.raw == want
     await wait_cycles(dut, 5)
-    assert dut.quiescent.value == 1
-    assert dut.error__valid.value == 0
+    assert dut.guard__quiescent.value == 1
+    assert dut.guard__error__valid.value == 0
     for monitor in monitors:
         monitor.assert_empty()
 
@@ -92,8 +92,8 @@ async def lower_index_has_priority(dut):
 async def next_error(dut, cycles=2000):
     for _ in range(cycles):
         await RisingEdge(dut.clk)
-        if dut.error__valid.value == 1:
-            payload = int(dut.error__payload.value)
+        if dut.guard__error__valid.value == 1:
+            payload = int(dut.guard__error__payload.value)
             return payload & 0xFF, payload >> 8
     raise AssertionError("no error came")
 
@@ -102,8 +102,8 @@ async def drain(dut):
     """Wait until nothing is outstanding; nothing may be issued, delivered or reported again meanwhile."""
     for _ in range(4000):
         await RisingEdge(dut.clk)
-        assert dut.error__valid.value == 0
-        if dut.quiescent.value == 1:
+        assert dut.guard__error__valid.value == 0
+        if dut.guard__quiescent.value == 1:
             return
     raise AssertionError("never quiescent")
 
@@ -122,7 +122,7 @@ async def error_response_stops_and_names_the_burst(dut):
     drivers[0].send({"address": np.zeros(3, int), "beats_minus_one": np.zeros(3, int)})
     await wait_cycles(dut, 100)
     assert len(memory.bursts) == issued and memory.outstanding == 0
-    assert dut.request__0__ready.value == 0 and dut.quiescent.value == 1
+    assert dut.request__0__ready.value == 0 and dut.guard__quiescent.value == 1
     delivered = expected_beats(content, {"address": addresses, "beats_minus_one": np.full(4, 3)}, width)[:6]
     assert monitors[1].raw == delivered
     await restart(dut)
@@ -153,10 +153,10 @@ async def burst_outside_the_window_is_refused(dut):
     content, drivers, monitors = await begin(dut)
     memory = ReadMemory(dut, content, latency=10, stall=parameters()["stall"])
     width = len(dut.bus__rdata) // 8
-    dut.window_base.value = 0x1000
+    dut.guard__window_base.value = 0x1000
     cases = ((0x1000 - width, 1, 0x3000), (0x3000, 1, 0x3000), (0xFFFFFFFF + 1 - width, 1, 0x3000))
     for address, beats, limit in (*cases, (0x2000, 8, 0x2000 + 7 * width), (0x2000, 8, 0)):
-        dut.window_limit.value = limit or 0x2000 + 8 * width
+        dut.guard__window_limit.value = limit or 0x2000 + 8 * width
         memory.bursts.clear()
         drivers[0].send({"address": np.array([address]), "beats_minus_one": np.array([beats - 1])})
         if limit:
@@ -179,13 +179,13 @@ async def halt_drains_and_delivers_nothing(dut):
     drivers[1].send({"address": np.arange(64) * 256, "beats_minus_one": np.full(64, 7)})
     while memory.outstanding < 8:
         await RisingEdge(dut.clk)
-    dut.halt.value = 1
+    dut.guard__halt.value = 1
     await wait_cycles(dut, 2)
     before, delivered = len(memory.bursts), [len(monitor.raw) for monitor in monitors]
     await drain(dut)
     assert memory.outstanding == 0 and len(memory.bursts) <= before + 1
     await wait_cycles(dut, 60)
-    assert dut.quiescent.value == 1
+    assert dut.guard__quiescent.value == 1
     assert delivered == [len(monitor.raw) for monitor in monitors]
 
 

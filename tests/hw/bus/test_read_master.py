@@ -15,7 +15,7 @@ BENCH = "tests.hw.bus.read_master_bench"
 
 
 def master(name):
-    return OnBus(preset(name), ReadMaster(preset(name), 3))
+    return OnBus(ReadMaster(preset(name), 3))
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])

@@ -12,7 +12,7 @@ SIZE = 1 << 16
 
 async def begin(dut):
     await clock_and_reset(dut)
-    dut.window_limit.value = SIZE
+    dut.guard__window_limit.value = SIZE
     stall = parameters()["stall"]
     memory = WriteMemory(dut, bytearray(SIZE), latency=10, stall=stall)
     return memory, StreamDriver(dut, "run", stall=stall), StreamDriver(dut, "beat", stall=stall)
@@ -51,11 +51,11 @@ async def halt_ends_a_burst_whose_data_never_come(dut):
     beats.send_raw(given)
     await beats.drained()
     await wait_cycles(dut, 60)
-    assert dut.quiescent.value == 0
-    dut.halt.value = 1
+    assert dut.guard__quiescent.value == 0
+    dut.guard__halt.value = 1
     await RisingEdge(dut.clk)
     beats.send_raw(given)
-    await until(dut, "quiescent")
+    await until(dut, "guard__quiescent")
     assert len(memory.beat_cycles) == 8
     want = b"".join(word.to_bytes(width, "little") for word in given)
     assert memory.content == before[:0x2000] + want + before[0x2000 + len(want) :]

@@ -5,24 +5,42 @@ import numpy as np
 from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster
 
-from hw.control.control import RUN_SETTINGS, SETTING_PORTS
 from hw.control.counters import Watchdog
-from hw.isa import REGISTERS, SHARE_BITS, CycleCause, ErrorCode, StallSource
-from sim.bench.streams import clock_and_reset, parameters, read, rng, wait_cycles
+from hw.control.guards import Guards
+from hw.interfaces.sequencer import run_settings_layout
+from hw.isa import REGISTERS, SHARE_BITS, Access, CycleCause, ErrorCode, StallSource
+from sim.bench.streams import clock_and_reset, parameters, rng, wait_cycles
 from tests.helpers.lite_host import LiteHost
 
-OFFSET = {name: offset for name, (offset, _) in REGISTERS.items()}
-ACCESS = {name: text.split(":")[0] for name, (_, text) in REGISTERS.items()}
-WIDTH = {"task": 4, "interrupt_enable": 2, "stamp_select": 16}
+OFFSET = {name: register.offset for name, register in REGISTERS.items()}
+READ_WRITE = [name for name, register in REGISTERS.items() if register.access is Access.READ_WRITE]
+WIDTH = {name: REGISTERS[name].width for name in READ_WRITE}
 BUSY, DONE, ERROR, SATURATED = 1, 2, 4, 8
 NOBODY = 0xFFFFFFFF
+REGISTER_OF = {"task_index": "task", "image_base": "image_address", "output_base": "output_address"}
+"""Registers of the settings that have another name."""
 
 
 async def begin(dut, *, stall=None):
     await clock_and_reset(dut)
     dut.progress.value = 1
-    dut.quiescent.value = 1
+    quiescent(dut, 1)
     return LiteHost(dut, stall=parameters()["stall"] if stall is None else stall)
+
+
+def quiescent(dut, value):
+    """Set what all units that touch memory say of themselves."""
+    dut.guard__0__quiescent.value = dut.guard__1__quiescent.value = value
+
+
+def run_settings(dut):
+    """Settings of the run and the window, by the names of their registers."""
+    bits, found = int(dut.settings.value), {}
+    for name, field in run_settings_layout():
+        found[REGISTER_OF.get(name, name)] = bits >> field.offset & ((1 << field.width) - 1)
+    for name in ("window_base", "window_limit"):
+        (found[name],) = {int(getattr(dut, f"guard__{unit}__{name}").value) for unit in range(2)}
+    return found
 
 
 async def pulse(dut, name, payload=None):
@@ -56,9 +74,9 @@ async def every_address_reads_and_writes_as_the_table_says(dut):
         elif name != "control":
             value, strobes = int(random.integers(1 << 32)), int(random.integers(16))
             await host.write(offset, value, strobes)
-            if name and ACCESS[name] == "rw":
+            if name and name in READ_WRITE:
                 mask = sum(0xFF << 8 * i for i in range(4) if strobes >> i & 1)
-                model[name] = (model[name] & ~mask | value & mask) & ((1 << WIDTH.get(name, 32)) - 1)
+                model[name] = (model[name] & ~mask | value & mask) & ((1 << WIDTH[name]) - 1)
     for name in REGISTERS:
         assert await host.read(OFFSET[name]) == model[name], name
 
@@ -69,7 +87,7 @@ async def one_answer_a_request_in_any_order(dut):
     host = await begin(dut, stall=0.7)
     random = rng("order")
     values = random.integers(0, 1 << 32, 60)
-    names = [n for n in REGISTERS if ACCESS[n] == "rw" and n not in WIDTH]
+    names = [name for name in READ_WRITE if WIDTH[name] == 32]
     for index, value in enumerate(values):
         name = names[index % len(names)]
         await host.write(OFFSET[name], int(value), 15, lead=int(random.integers(-5, 6)))
@@ -94,13 +112,11 @@ async def registers_through_cocotbext(dut):
     ):
         random = rng(salt)
         channel.set_pause_generator(iter(lambda random=random: random.random() < 0.4, None))
-    for name in REGISTERS:
-        if ACCESS[name] == "rw":
-            await host.write_dword(OFFSET[name], OFFSET[name] * 0x01010101)
-    for name in REGISTERS:
-        if ACCESS[name] == "rw":
-            want = OFFSET[name] * 0x01010101 & ((1 << WIDTH.get(name, 32)) - 1)
-            assert await host.read_dword(OFFSET[name]) == want, name
+    for name in READ_WRITE:
+        await host.write_dword(OFFSET[name], OFFSET[name] * 0x01010101)
+    for name in READ_WRITE:
+        want = OFFSET[name] * 0x01010101 & ((1 << WIDTH[name]) - 1)
+        assert await host.read_dword(OFFSET[name]) == want, name
 
 
 @cocotb.test()
@@ -108,20 +124,20 @@ async def run_to_done(dut):
     host = await begin(dut)
     counts = {}
     cocotb.start_soon(count_pulses(dut, "start", counts))
-    settings = {name: int(rng(name).integers(1 << WIDTH.get(name, 32))) for name in RUN_SETTINGS}
+    settings = {name: int(rng(name).integers(1 << WIDTH[name])) for name in run_settings(dut)}
     for name, value in settings.items():
         await host.write(OFFSET[name], value)
     await host.write(OFFSET["interrupt_enable"], 1)
     await host.write(OFFSET["control"], 1)
     await wait_cycles(dut, 5)
     assert counts["start"] == 1 and dut.running.value == 1
+    assert run_settings(dut) == settings
     for name, value in settings.items():
-        assert read(getattr(dut, SETTING_PORTS.get(name, name))) == value, name
         await host.write(OFFSET[name], value ^ 1)
     await host.write(OFFSET["control"], 1)
     assert await host.read(OFFSET["status"]) == BUSY
     await pulse(dut, "saturated")
-    assert {name: read(getattr(dut, SETTING_PORTS.get(name, name))) for name in settings} == settings
+    assert run_settings(dut) == settings
     assert dut.interrupt.value == 0
     await pulse(dut, "finished")
     await wait_cycles(dut, 2)
@@ -133,7 +149,7 @@ async def run_to_done(dut):
     assert dut.interrupt.value == 0
     await host.write(OFFSET["control"], 1)
     await wait_cycles(dut, 3)
-    assert counts["start"] == 2 and read(dut.task_index) == settings["task"] ^ 1
+    assert counts["start"] == 2 and run_settings(dut)["task"] == settings["task"] ^ 1
     assert await host.read(OFFSET["status"]) == BUSY
 
 
@@ -155,26 +171,26 @@ async def first_error_halts_and_restart_works(dut):
     counts = {}
     cocotb.start_soon(count_pulses(dut, "clear", counts))
     await host.write(OFFSET["interrupt_enable"], 2)
-    await pulse(dut, "error__1", ErrorCode.BUS_READ)
+    await pulse(dut, "guard__1__error", ErrorCode.BUS_READ)
     assert await host.read(OFFSET["status"]) == 0, "an idle machine has no errors"
     for _ in range(2):
         await start(dut, host)
-        dut.quiescent.value = 0
+        quiescent(dut, 0)
         dut.command_index.value = 77
-        dut.error__2__payload.value = ErrorCode.BUS_WRITE | 0x222 << 8
-        dut.error__2__valid.value = 1
-        await pulse(dut, "error__1", ErrorCode.BUS_READ | 0xABCD0123 << 8)
-        dut.error__2__valid.value = 0
+        dut.error__0__payload.value = ErrorCode.BUS_WRITE | 0x222 << 8
+        dut.error__0__valid.value = 1
+        await pulse(dut, "guard__1__error", ErrorCode.BUS_READ | 0xABCD0123 << 8)
+        dut.error__0__valid.value = 0
         dut.command_index.value = 0
-        await pulse(dut, "error__0", ErrorCode.BAD_OPCODE)
+        await pulse(dut, "guard__0__error", ErrorCode.BAD_OPCODE)
         await wait_cycles(dut, 50)
-        assert dut.halt.value == 1 and dut.running.value == 0 and dut.interrupt.value == 1
+        assert dut.guard__0__halt.value == 1 and dut.running.value == 0 and dut.interrupt.value == 1
         assert await host.read(OFFSET["status"]) == BUSY | ERROR
         assert await error_of(host) == (ErrorCode.BUS_READ, 77, 0xABCD0123)
         cleared = counts.get("clear", 0)
-        dut.quiescent.value = 1
+        quiescent(dut, 1)
         await wait_cycles(dut, 6)
-        assert counts["clear"] == cleared + 1 and dut.halt.value == 0
+        assert counts["clear"] == cleared + 1 and dut.guard__0__halt.value == 0
         assert await host.read(OFFSET["status"]) == ERROR
         await host.write(OFFSET["interrupt_clear"], 1)
     await start(dut, host)
@@ -190,10 +206,11 @@ async def halt_waits_for_masters_to_notice(dut):
     """Quiescent is stale in the cycles after the error: it must not end the halt at once."""
     host = await begin(dut)
     await start(dut, host)
-    await pulse(dut, "error__0", ErrorCode.BAD_FIELD)
+    await pulse(dut, "guard__0__error", ErrorCode.BAD_FIELD)
+    await wait_cycles(dut, 2 * Guards.LATENCY)
     for _ in range(4):
         await RisingEdge(dut.clk)
-        assert dut.halt.value == 1 and dut.clear.value == 0
+        assert dut.guard__0__halt.value == 1 and dut.clear.value == 0
 
 
 @cocotb.test()
@@ -204,7 +221,7 @@ async def abort_halts_and_clears_errors(dut):
     await wait_cycles(dut, 20)
     assert await host.read(OFFSET["status"]) == 0 and dut.interrupt.value == 0
     await start(dut, host)
-    await pulse(dut, "error__0", ErrorCode.BAD_FIELD)
+    await pulse(dut, "guard__0__error", ErrorCode.BAD_FIELD)
     await wait_cycles(dut, 20)
     assert await host.read(OFFSET["status"]) == ERROR
     await host.write(OFFSET["control"], 3)
@@ -225,15 +242,15 @@ async def watchdog_names_what_was_waited_for(dut):
             for _ in range(5):
                 dut.progress.value = 0
                 await wait_cycles(dut, 18)
-                assert dut.halt.value == 0
+                assert dut.guard__0__halt.value == 0
                 await pulse(dut, "progress")
                 dut.progress.value = 1
                 await RisingEdge(dut.clk)
         dut.progress.value = 0
-        for waited in range(limit + 1 + Watchdog.LATENCY):
-            assert dut.halt.value == 0, waited
+        for waited in range(limit + 1 + Watchdog.LATENCY + Guards.LATENCY):
+            assert dut.guard__0__halt.value == 0, waited
             await RisingEdge(dut.clk)
-        assert dut.halt.value == 1
+        assert dut.guard__0__halt.value == 1
         dut.progress.value = 1
         await wait_cycles(dut, 10)
         assert await error_of(host) == (ErrorCode.WATCHDOG, 5, StallSource.STREAM)
@@ -241,7 +258,7 @@ async def watchdog_names_what_was_waited_for(dut):
     await start(dut, host)
     dut.progress.value = 0
     await wait_cycles(dut, 500)
-    assert dut.halt.value == 0
+    assert dut.guard__0__halt.value == 0
 
 
 async def running(dut, host, length, drive, causes=None):
@@ -271,7 +288,7 @@ async def counters(dut):
         causes, beats = random.integers(0, len(CycleCause), length), random.integers(0, 2, (length, 2))
 
         def drive(index, beats=beats):
-            dut.read_beat.value, dut.write_beat.value = (int(beat) for beat in beats[index])
+            dut.beats.value = int(beats[index] @ [1, 2])
 
         await running(dut, host, length, drive, causes)
         assert await host.read(OFFSET["cycles"]) == length
@@ -380,10 +397,10 @@ async def owners_of_a_run_that_fails(dut):
     await wait_cycles(dut, 9)
     dut.owner.value = 4
     await wait_cycles(dut, 5)
-    await pulse(dut, "error__0", ErrorCode.BAD_FIELD)
+    await pulse(dut, "guard__0__error", ErrorCode.BAD_FIELD)
     await wait_cycles(dut, 10)
     shares = await _shares(host)
-    assert list(shares) == [0, 4] and shares[4][CycleCause.WEIGHTS] == 6
+    assert list(shares) == [0, 4] and shares[4][CycleCause.WEIGHTS] == 6 + Guards.LATENCY
     assert sum(map(sum, shares.values())) == await host.read(OFFSET["cycles"])
 
 

@@ -7,9 +7,14 @@ import pytest
 from hw.control.control import ControlRegisters, configuration_word
 from hw.presets import preset
 from sim.bench.run import run_testbench
+from tests.helpers.on_bus import OnBus
 from tests.helpers.units import simulator
 
 UNITS = 6
+
+
+def control(name):
+    return OnBus(ControlRegisters(preset(name), guards=2, errors=1, units=UNITS))
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.5])
@@ -17,7 +22,7 @@ UNITS = 6
 def test_control(name, stall):
     config = preset(name)
     run_testbench(
-        simulator(ControlRegisters, config, 3, UNITS),
+        simulator(control, name),
         "tests.hw.control.control_bench",
         parameters={
             "stall": stall,
@@ -34,5 +39,5 @@ def test_configuration_word():
 
 
 def test_no_error_source_is_refused():
-    with pytest.raises(ValueError, match="error_sources is 0"):
-        ControlRegisters(preset("tiny"), 0, 1)
+    with pytest.raises(ValueError, match="guards and errors are both 0"):
+        ControlRegisters(preset("tiny"), guards=0, errors=0, units=1)

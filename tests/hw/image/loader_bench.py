@@ -53,7 +53,7 @@ def place(memory, patch, rows, columns, random, width):
 async def begin(dut):
     settings = parameters()
     await clock_and_reset(dut)
-    dut.window_limit.value = SIZE
+    dut.guard__window_limit.value = SIZE
     memory = bytearray(rng("memory").integers(0, 256, SIZE, dtype=np.uint8).tobytes())
     monitor = StreamMonitor(dut, "scratch_write", stall=settings["stall"])
     return settings, memory, StreamDriver(dut, "job"), monitor
@@ -121,9 +121,9 @@ async def restart_after_a_bus_error(dut):
     address = int(job["image_base"][0] + job["plane_bytes"][0] + job["row_bytes"][0])
     model = ReadMemory(dut, memory, latency=15, stall=settings["stall"], broken={address})
     driver.send(job)
-    await until(dut, "error__valid")
-    assert int(dut.error__payload.value) & 0xFF == ErrorCode.BUS_READ
-    await until(dut, "quiescent")
+    await until(dut, "guard__error__valid")
+    assert int(dut.guard__error__payload.value) & 0xFF == ErrorCode.BUS_READ
+    await until(dut, "guard__quiescent")
     await wait_cycles(dut, 100)
     dut.rst.value = 1
     await wait_cycles(dut, 2)

@@ -14,6 +14,7 @@ from hw.presets import preset
 from hw.protocol import Identity
 from sim.bench.run import run_testbench
 from sw.fpga.measure import measure
+from tests.helpers.on_bus import OnBus
 
 CLOCK_HZ = 100_000_000
 
@@ -66,7 +67,7 @@ def link(name, **options):
 
 @pytest.mark.parametrize(("name", "stall"), [("ecp5-wide", 0.0), ("ecp5-wide", 0.4), ("edge", 0.4)])
 def test_link(name, stall):
-    run_testbench(link(name), "tests.hw.link.link_bench", parameters={"stall": stall, "preset": name}, seed=4)
+    run_testbench(OnBus(link(name)), "tests.hw.link.link_bench", parameters={"stall": stall, "preset": name}, seed=4)
 
 
 def test_link_fits_beside_the_machine(tmp_path):

@@ -35,7 +35,7 @@ class Residual:
 async def begin(dut, *, stall=0.0):
     config = AcceleratorConfig.from_dict(parameters()["config"])
     await clock_and_reset(dut)
-    dut.window_limit.value = SIZE
+    dut.guard__window_limit.value = SIZE
     width = config.numerics.residual_width
     words = rng("residual").integers(-(1 << width - 1), 1 << width - 1, (512, config.lanes))
     Residual(dut, words, width)
@@ -58,7 +58,7 @@ async def store(dut, job, driver, residual, content, *, read=None):
     before = bytes(content) if read is None else None
     driver.send(job)
     await until(dut, "done")
-    assert dut.quiescent.value == 1
+    assert dut.guard__quiescent.value == 1
     want = expected_bytes(residual, job)
     at = int(job["output_base"][0] + job["offset"][0])
     if read is not None:
@@ -106,15 +106,15 @@ async def error_response_stops_and_names_the_burst(dut):
     memory = WriteMemory(dut, content, latency=30, stall=parameters()["stall"], broken={BASE + 0x100 + 2 * row})
     job = job_of(config, rows=40, words=3)
     driver.send(job)
-    await until(dut, "error__valid")
-    address = int(dut.error__payload.value) >> 8
-    assert int(dut.error__payload.value) & 0xFF == ErrorCode.BUS_WRITE
+    await until(dut, "guard__error__valid")
+    address = int(dut.guard__error__payload.value) >> 8
+    assert int(dut.guard__error__payload.value) & 0xFF == ErrorCode.BUS_WRITE
     assert address in [burst[0] for burst in memory.bursts] and address <= BASE + 0x100 + 2 * row < address + row
-    await until(dut, "quiescent")
+    await until(dut, "guard__quiescent")
     issued = len(memory.bursts)
     assert issued < 40
     await wait_cycles(dut, 200)
-    assert len(memory.bursts) == issued and dut.quiescent.value == 1 and dut.done.value == 0
+    assert len(memory.bursts) == issued and dut.guard__quiescent.value == 1 and dut.done.value == 0
     await restart(dut)
     memory.broken.clear()
     content[:] = bytes(SIZE)
@@ -130,17 +130,17 @@ async def burst_outside_the_window_is_refused(dut):
     job = job_of(config, rows=4, words=3, offset=0)
     limit = BASE + 2 * row
     for low, high, refused in ((0, limit, BASE + 2 * row), (BASE + 1, SIZE, BASE), (0, limit - 1, BASE + row)):
-        dut.window_base.value, dut.window_limit.value = low, high
+        dut.guard__window_base.value, dut.guard__window_limit.value = low, high
         memory.bursts.clear()
         driver.send(job)
-        await until(dut, "error__valid")
-        assert int(dut.error__payload.value) == ErrorCode.ADDRESS_WINDOW | refused << 8
-        await until(dut, "quiescent")
+        await until(dut, "guard__error__valid")
+        assert int(dut.guard__error__payload.value) == ErrorCode.ADDRESS_WINDOW | refused << 8
+        await until(dut, "guard__quiescent")
         await wait_cycles(dut, 50)
         assert [burst[0] for burst in memory.bursts] == list(range(BASE, refused, row))
         await restart(dut)
     assert not any(content[limit:])
-    dut.window_base.value, dut.window_limit.value = BASE, BASE + 4 * row
+    dut.guard__window_base.value, dut.guard__window_limit.value = BASE, BASE + 4 * row
     await store(dut, job, driver, residual, content)
 
 
@@ -152,16 +152,16 @@ async def halt_completes_what_was_issued(dut):
     job = job_of(config, rows=30, words=5)
     driver.send(job)
     await wait_cycles(dut, 60)
-    dut.halt.value = 1
+    dut.guard__halt.value = 1
     await wait_cycles(dut, 2)
     issued = len(memory.bursts)
-    await until(dut, "quiescent")
+    await until(dut, "guard__quiescent")
     assert len(memory.bursts) <= issued + 1 < 30
     beats = sum(burst[1] for burst in memory.bursts)
     assert len(memory.beat_cycles) == beats
     await wait_cycles(dut, 50)
     await restart(dut)
-    dut.halt.value = 0
+    dut.guard__halt.value = 0
     content[:] = bytes(SIZE)
     await store(dut, job, driver, residual, content)
 

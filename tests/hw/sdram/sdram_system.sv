@@ -9,15 +9,15 @@
 // which fill the buffers. +stream=N instead: client 0 reads bursts of N beats one after the other; +stream_write=1 writes them.
 
 `define CLIENT(I) \
-    .readers__``I``__araddr(araddr[I]), .readers__``I``__arlen(arlen[I]), .readers__``I``__arsize(3'($clog2(BYTES))), \
-    .readers__``I``__arburst(2'b01), .readers__``I``__arvalid(arvalid[I]), .readers__``I``__arready(arready[I]), \
-    .readers__``I``__rdata(rdata[I]), .readers__``I``__rresp(rresp[I]), .readers__``I``__rlast(rlast[I]), \
-    .readers__``I``__rvalid(rvalid[I]), .readers__``I``__rready(rready[I]), \
-    .writers__``I``__awaddr(awaddr[I]), .writers__``I``__awlen(awlen[I]), .writers__``I``__awsize(3'($clog2(BYTES))), \
-    .writers__``I``__awburst(2'b01), .writers__``I``__awvalid(awvalid[I]), .writers__``I``__awready(awready[I]), \
-    .writers__``I``__wdata(wdata[I]), .writers__``I``__wstrb(wstrb[I]), .writers__``I``__wlast(wlast[I]), \
-    .writers__``I``__wvalid(wvalid[I]), .writers__``I``__wready(wready[I]), .writers__``I``__bresp(bresp[I]), \
-    .writers__``I``__bvalid(bvalid[I]), .writers__``I``__bready(bready[I])
+    .readers__``I``__ar__valid(arvalid[I]), .readers__``I``__ar__ready(arready[I]), \
+    .readers__``I``__ar__payload({2'b01, 3'($clog2(BYTES)), arlen[I], araddr[I]}), \
+    .readers__``I``__r__valid(rvalid[I]), .readers__``I``__r__ready(rready[I]), \
+    .readers__``I``__r__payload({rlast[I], rresp[I], rdata[I]}), \
+    .writers__``I``__aw__valid(awvalid[I]), .writers__``I``__aw__ready(awready[I]), \
+    .writers__``I``__aw__payload({2'b01, 3'($clog2(BYTES)), awlen[I], awaddr[I]}), \
+    .writers__``I``__w__valid(wvalid[I]), .writers__``I``__w__ready(wready[I]), \
+    .writers__``I``__w__payload({wlast[I], wstrb[I], wdata[I]}), \
+    .writers__``I``__b__valid(bvalid[I]), .writers__``I``__b__ready(bready[I]), .writers__``I``__b__payload(bresp[I])
 
 module sdram_system #(
     parameter int BYTES = 2,

@@ -28,7 +28,7 @@ class Machine:
         self.monitors = {
             name: StreamMonitor(dut, name, stall=stall if name in ("fill", "parameters") else 0.0) for name in OUTPUTS
         }
-        dut.window_limit.value = 0xFFFFFFFF
+        dut.guard__window_limit.value = 0xFFFFFFFF
         cocotb.start_soon(self._engine())
 
     async def _engine(self):
@@ -182,9 +182,9 @@ async def restart_after_a_bus_error(dut):
     job = weights(config, tiles=6, words=8, channels=config.elements)
     model = ReadMemory(dut, memory, latency=25, stall=stall, broken={START + job["bytes"] // 2})
     machine.send([job])
-    await until(dut, "error__valid")
-    assert int(dut.error__payload.value) & 0xFF == ErrorCode.BUS_READ
-    await until(dut, "quiescent")
+    await until(dut, "guard__error__valid")
+    assert int(dut.guard__error__payload.value) & 0xFF == ErrorCode.BUS_READ
+    await until(dut, "guard__quiescent")
     await machine.job.drained()
     await wait_cycles(dut, 200)
     dut.rst.value = 1

@@ -71,7 +71,7 @@ def test_a_wrong_result_is_a_failed_verdict(small: Path, board: ModelBoard, tmp_
 
     def spoilt() -> None:
         run()
-        board.memory[board.registers[REGISTERS["output_address"][0]]] ^= 1
+        board.memory[board.registers[REGISTERS["output_address"].offset]] ^= 1
 
     board._run = spoilt
     result = deploy("--port", "COM3", "--model", small, "--task", "depth", "--out", tmp_path / "out")
@@ -86,7 +86,7 @@ def test_a_machine_that_halts(small: Path, board: ModelBoard, tmp_path: Path) ->
     run = board._run
 
     def halt() -> None:
-        board.memory[board.registers[REGISTERS["program_address"][0]]] = 0xEE
+        board.memory[board.registers[REGISTERS["program_address"].offset]] = 0xEE
         run()
 
     board._run = halt

@@ -260,7 +260,7 @@ def test_no_such_port_lists_those_there_are():
 )
 def test_wrong_device(register, value, said):
     board = ModelBoard(CONFIG)
-    board.registers[REGISTERS[register][0]] = value
+    board.registers[REGISTERS[register].offset] = value
     with pytest.raises(errors.WrongDevice, match=said):
         Device(board)
 

@@ -30,7 +30,7 @@ from sw.driver.transport import SerialTransport
 from tests.helpers.link_model import ModelBoard, Noise
 
 CONFIG = preset("tiny")
-REGISTER = REGISTERS["output_address"][0]
+REGISTER = REGISTERS["output_address"].offset
 PAYLOADS = {Operation.WRITE_REGISTERS: 4, Operation.WRITE_MEMORY: 8}
 FAULTS = {
     "dropped": lambda byte: b"",
