@@ -286,10 +286,10 @@ class Accelerator(wiring.Component):
         registers, sequencer, engine, stream = self._registers, self._sequencer, self._engine, self._stream
         units = sequencer.units
         m.d.comb += [
-            sequencer.start.eq(registers.start),
-            sequencer.settings.eq(registers.settings),
-            sequencer.counts.eq(self._gate.counts),
-            stream.permit.eq(sequencer.stream_permit),
+            sequencer.run.start.eq(registers.start),
+            sequencer.run.settings.eq(registers.settings),
+            units.gate.counts.eq(self._gate.counts),
+            stream.permit.eq(units.stream.permit),
             units.layernorm.rows_done.eq(self._layernorm.rows_done),
             units.image.rows_done.eq(self._image.rows_done),
             engine.job_written.eq(self._writeback.job_written),
@@ -310,7 +310,7 @@ class Accelerator(wiring.Component):
         ):
             m.d.comb += port.done.eq(unit.done)
         # Both tell the followers of the engine's rows, and come a long way.
-        m.d.sync += [sequencer.row_written.eq(self._writeback.row_written), units.engine.done.eq(engine.done)]
+        m.d.sync += [units.engine.row_written.eq(self._writeback.row_written), units.engine.done.eq(engine.done)]
 
     def _wire_compute(self, m: Module) -> None:
         """Engine to array to write-back."""

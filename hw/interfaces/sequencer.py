@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
 from hw.interfaces.errors import error_record_layout
+from hw.interfaces.gate import queue_counts_layout
 from hw.interfaces.jobs import (
     engine_job_layout,
     gate_job_layout,
@@ -33,6 +34,21 @@ def run_settings_layout() -> data.StructLayout:
     )
 
 
+class RunOrder(wiring.Signature):
+    """Order to run a program, from the side of the registers.
+
+    Members
+    -------
+    start: Out(1)
+        Pulse: run from command 0.
+    settings: Out(run_settings)
+        Task and addresses of the run, stable until it ends.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"start": Out(1), "settings": Out(run_settings_layout())})
+
+
 class UnitPort(wiring.Signature):
     """The sequencer's account of one unit and its dealings with it, from the sequencer's side.
 
@@ -42,10 +58,8 @@ class UnitPort(wiring.Signature):
         Sizes of the machine.
     job:
         Layout of the unit's jobs; none for the weight stream, whose jobs run ahead of the commands.
-    follows:
-        The unit can follow rows that another unit writes.
-    followed:
-        Others can follow the rows that the unit writes, and the unit counts these rows itself.
+    members:
+        What else the unit and the sequencer say to each other; see :class:`UnitPorts`.
 
     Members
     -------
@@ -53,10 +67,6 @@ class UnitPort(wiring.Signature):
         Jobs in program order.
     done: In(1)
         Pulse: the unit's oldest job is done.
-    rows_ready: Out(16), if ``follows``
-        Source rows that the unit may read.
-    rows_done: In(16), if ``followed``
-        Rows that the unit has written in its job.
     busy: Out(1)
         The unit has jobs.
     awaited: Out(1)
@@ -68,27 +78,17 @@ class UnitPort(wiring.Signature):
     """
 
     def __init__(
-        self,
-        config: AcceleratorConfig,
-        job: data.StructLayout | None = None,
-        *,
-        follows: bool = False,
-        followed: bool = False,
+        self, config: AcceleratorConfig, job: data.StructLayout | None = None, **members: wiring.Member
     ) -> None:
-        members = {
+        always = {
             "done": In(1),
             "busy": Out(1),
             "awaited": Out(1),
             "place": Out(place_layout(config)),
             "ended": Out(1),
         }
-        if job is not None:
-            members["job"] = Out(stream.Signature(job))
-        if follows:
-            members["rows_ready"] = Out(COUNT_WIDTH)
-        if followed:
-            members["rows_done"] = In(COUNT_WIDTH)
-        super().__init__(members)
+        jobs = {} if job is None else {"job": Out(stream.Signature(job))}
+        super().__init__({**always, **jobs, **members})
 
 
 class UnitPorts(wiring.Signature):
@@ -99,16 +99,28 @@ class UnitPorts(wiring.Signature):
     engine, layernorm, gate, image, stream, store:
         The units. ``stream`` stands for the blocks that belong to the current command: STAGE, LOAD_RESIDUAL and the
         shifts of LAYERNORM.
+    UNIT.rows_ready: Out(16)
+        Source rows that the unit may read, for a unit that can follow another.
+    UNIT.rows_done: In(16)
+        Rows that the unit has written in its job, for a unit that others can follow and that counts its rows.
+    engine.row_written: In(1)
+        Pulse: the engine's oldest job has written a row.
+    gate.counts: In(queue_counts)
+        Tokens on each expert's queue.
+    stream.permit: Out(1)
+        Level: a block that belongs to the current command may be delivered.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
+        ready, written = Out(COUNT_WIDTH), In(COUNT_WIDTH)
+        counts = In(queue_counts_layout(config))
         super().__init__(
             {
-                "engine": Out(UnitPort(config, engine_job_layout(config), follows=True)),
-                "layernorm": Out(UnitPort(config, layernorm_job_layout(), follows=True, followed=True)),
-                "gate": Out(UnitPort(config, gate_job_layout(), follows=True)),
-                "image": Out(UnitPort(config, image_job_layout(config), followed=True)),
-                "stream": Out(UnitPort(config)),
+                "engine": Out(UnitPort(config, engine_job_layout(config), rows_ready=ready, row_written=In(1))),
+                "layernorm": Out(UnitPort(config, layernorm_job_layout(), rows_ready=ready, rows_done=written)),
+                "gate": Out(UnitPort(config, gate_job_layout(), rows_ready=ready, counts=counts)),
+                "image": Out(UnitPort(config, image_job_layout(config), rows_done=written)),
+                "stream": Out(UnitPort(config, permit=Out(1))),
                 "store": Out(UnitPort(config, store_job_layout(config))),
             }
         )

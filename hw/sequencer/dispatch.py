@@ -10,8 +10,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
-from hw.interfaces.gate import queue_counts_layout
-from hw.interfaces.sequencer import ProgramProgress, UnitPorts, in_unit_order, run_settings_layout
+from hw.interfaces.sequencer import ProgramProgress, RunOrder, UnitPorts, in_unit_order
 from hw.isa import ErrorCode, Follow, Opcode
 from hw.sequencer.command import DECODED_BITS, copy_common, view
 from hw.sequencer.examine import CommandExaminer
@@ -77,20 +76,12 @@ class Dispatcher(wiring.Component):
 
     Members
     -------
-    start: In(1)
-        Pulse: run from command 0.
-    settings: In(run_settings)
-        Task and addresses of the run.
+    run: In(RunOrder)
+        Start, task and addresses of a run.
     command: In(stream)
         The program, from its own reader of the command ring.
     units: Out(UnitPorts)
         Jobs and account of each unit.
-    counts: In(queue_counts)
-        Tokens on each expert's queue, from the gate.
-    row_written: In(1)
-        Pulse: the engine's oldest job has written a row.
-    stream_permit: Out(1)
-        Level: a block that belongs to the current command may be delivered.
     experts_active: Out(1)
         Command ``progress.index`` is an EXPERTS command, its queues are complete, and its loop goes on.
     progress: Out(ProgramProgress)
@@ -101,13 +92,9 @@ class Dispatcher(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "start": In(1),
-                "settings": In(run_settings_layout()),
+                "run": In(RunOrder()),
                 "command": In(stream.Signature(unsigned(DECODED_BITS))),
                 "units": Out(UnitPorts(config)),
-                "counts": In(queue_counts_layout(config)),
-                "row_written": In(1),
-                "stream_permit": Out(1),
                 "experts_active": Out(1),
                 "progress": Out(ProgramProgress(config)),
             }
@@ -136,12 +123,12 @@ class Dispatcher(wiring.Component):
         m.d.comb += [
             examiner.shown.eq(self.command.valid),
             examiner.command.eq(self.command.payload),
-            examiner.task_index.eq(self.settings.task_index),
+            examiner.task_index.eq(self.run.settings.task_index),
             experts.command.eq(self.command.payload),
-            experts.counts.eq(self.counts),
+            experts.counts.eq(self.units.gate.counts),
             self.experts_active.eq(experts.active),
             # A block may be delivered for a command that is under way, or for LAYERNORM before its job is.
-            self.stream_permit.eq(ledger.busy[STREAM] | parts.shifts_wanted),
+            self.units.stream.permit.eq(ledger.busy[STREAM] | parts.shifts_wanted),
         ]
         return m
 
@@ -154,7 +141,7 @@ class Dispatcher(wiring.Component):
             ledger.where.command.eq(progress.index),
             ledger.follow.eq(head.follow),
             ledger.looping.eq(experts.active),
-            ledger.row_written.eq(self.row_written),
+            ledger.row_written.eq(self.units.engine.row_written),
             ledger.norm_rows.eq(self.units.layernorm.rows_done),
             ledger.image_rows.eq(self.units.image.rows_done),
             progress.engine_place.eq(ledger.latest),
@@ -212,7 +199,7 @@ class Dispatcher(wiring.Component):
         for opcode, job in jobs.items():
             with m.If(parts.examiner.accepted[opcode]):
                 copy_common(m, job.payload, view(command, opcode))
-                copy_common(m, job.payload, self.settings)
+                copy_common(m, job.payload, self.run.settings)
                 if opcode == Opcode.ATTENTION:
                     m.d.comb += job.payload.attention.eq(1)
         # LayerNorm takes jobs of one opcode only, so nothing has to be chosen.
@@ -226,7 +213,7 @@ class Dispatcher(wiring.Component):
         m.d.sync += [self.progress.error.valid.eq(0), self.progress.finished.eq(0)]
         with m.FSM(name="state"):
             with m.State("IDLE"):
-                with m.If(self.start):
+                with m.If(self.run.start):
                     m.d.sync += self.progress.index.eq(0)
                     m.next = "DECODE"
             # A command that is one job goes on when the job was taken, seen a cycle later: ``ready`` comes from afar.

@@ -10,6 +10,7 @@ from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
 from hw.interfaces.axi import read_request_layout
+from hw.interfaces.sequencer import RunOrder
 from hw.interfaces.strobe import Strobe
 from hw.isa import BYTE_ADDRESS_WIDTH, COMMAND_BITS, COMMAND_BYTES, Opcode
 from hw.sequencer.command import DECODED_BITS
@@ -113,10 +114,8 @@ class CommandFetch(wiring.Component):
 
     Members
     -------
-    start: In(1)
-        Pulse: begin.
-    program_address: In(32)
-        Byte address of command 0, a multiple of 64.
+    run: In(RunOrder)
+        Start of a run, and the address of its program.
     request: Out(stream), response: In(Strobe)
         Client port of the AXI read master.
     execute: Out(stream), schedule: Out(stream)
@@ -127,8 +126,7 @@ class CommandFetch(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "start": In(1),
-                "program_address": In(BYTE_ADDRESS_WIDTH),
+                "run": In(RunOrder()),
                 "request": Out(stream.Signature(read_request_layout(config))),
                 "response": In(Strobe(8 * config.memory_bytes)),
                 "execute": Out(stream.Signature(unsigned(DECODED_BITS))),
@@ -187,8 +185,8 @@ class CommandFetch(wiring.Component):
             m.d.sync += waiting.eq(0)
         with m.If(word_valid & last & ends):
             m.d.sync += active.eq(0)
-        with m.If(self.start):
-            m.d.sync += [active.eq(1), address.eq(self.program_address)]
+        with m.If(self.run.start):
+            m.d.sync += [active.eq(1), address.eq(self.run.settings.program_address)]
         return m
 
     def _whole_words(self, m: Module, width: int) -> tuple[Value, Value]:

@@ -12,9 +12,9 @@ from amaranth.utils import exact_log2
 from hw.config import AcceleratorConfig
 from hw.interfaces.gate import queue_counts_layout
 from hw.interfaces.jobs import StreamKind, stream_job_layout
-from hw.interfaces.sequencer import run_settings_layout
+from hw.interfaces.sequencer import RunOrder
 from hw.isa import COMMAND_INDEX_WIDTH, Opcode
-from hw.sequencer.command import DECODED_BITS, selected, view
+from hw.sequencer.command import DECODED_BITS, copy_common, selected, view
 from hw.sequencer.experts import occupied_experts
 
 _BLOCKS = (Opcode.LINEAR, Opcode.STAGE, Opcode.LOAD_RESIDUAL, Opcode.LAYERNORM)
@@ -63,7 +63,7 @@ class StreamScheduler(wiring.Component):
     -------
     command: In(stream)
         The program, from its own reader of the command ring.
-    settings: In(run_settings)
+    run: In(RunOrder)
         The selected task, and the base address of the weight stream.
     counts: In(queue_counts)
         Tokens on each expert's queue; valid while ``dispatch_experts`` is 1. Experts without tokens are passed over.
@@ -80,7 +80,7 @@ class StreamScheduler(wiring.Component):
         super().__init__(
             {
                 "command": In(stream.Signature(unsigned(DECODED_BITS))),
-                "settings": In(run_settings_layout()),
+                "run": In(RunOrder()),
                 "counts": In(queue_counts_layout(config)),
                 "dispatch_index": In(COMMAND_INDEX_WIDTH),
                 "dispatch_experts": In(1),
@@ -103,14 +103,14 @@ class StreamScheduler(wiring.Component):
         # The turn is decoded into registers, because it chooses all fields of the job. Each is valid from a command's
         # second cycle on until one cycle after its last.
         turn = {opcode: Signal(name=f"is_{opcode.name.lower()}") for opcode in (*_BLOCKS, Opcode.EXPERTS)}
-        runs = selected(m, command, self.settings.task_index)
+        runs = selected(m, command, self.run.settings.task_index)
         m.d.sync += passed.eq(self.command.valid & ~(runs & Cat(head.opcode == opcode for opcode in turn).any()))
         for opcode, found in turn.items():
             m.d.sync += found.eq(self.command.valid & runs & (head.opcode == opcode))
         # The address of the first block is added up in time for the turn; EXPERTS counts it on from there.
-        block, begun = Signal.like(self.settings.weight_address, name="block"), Signal()
+        block, begun = Signal.like(self.run.settings.weight_address, name="block"), Signal()
         with m.If(~begun):
-            m.d.sync += block.eq(self.settings.weight_address + head.stream_address)
+            m.d.sync += block.eq(self.run.settings.weight_address + head.stream_address)
         second, first_bytes = Signal(), view(command, Opcode.EXPERTS).first_bytes
         m.d.comb += self.job.payload.address.eq(block + Mux(second, first_bytes, 0))
         occupied = occupied_experts(m, self.counts)
@@ -141,12 +141,8 @@ class StreamScheduler(wiring.Component):
         fields = view(self.command.payload, opcode)
         job = self.job.payload
         if opcode == Opcode.LINEAR:
-            m.d.comb += [
-                job.kind.eq(StreamKind.WEIGHTS),
-                job.channels.eq(fields.channels),
-                job.words.eq(fields.words),
-                job.wide.eq(fields.wide),
-            ]
+            m.d.comb += job.kind.eq(StreamKind.WEIGHTS)
+            copy_common(m, job, fields)
             # Swapped roles broadcast the weights from the scratchpad, so only parameter sets are streamed.
             with m.If(~fields.swapped):
                 m.d.comb += job.tiles.eq(self._tiles(fields.stationary_rows))
@@ -157,7 +153,8 @@ class StreamScheduler(wiring.Component):
             ]
         else:
             kind = StreamKind.STAGE if opcode == Opcode.STAGE else StreamKind.RESIDUAL
-            m.d.comb += [job.kind.eq(kind), job.words.eq(fields.words), job.base.eq(fields.destination_base)]
+            m.d.comb += [job.kind.eq(kind), job.base.eq(fields.destination_base)]
+            copy_common(m, job, fields)
 
     def _experts(self, m: Module, walk: _Walk) -> None:
         """Two blocks for every expert that has tokens; the block address steps on for every expert."""

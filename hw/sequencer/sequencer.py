@@ -9,9 +9,8 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from hw.blocks.register_slice import RegisterSlice
 from hw.config import AcceleratorConfig
 from hw.interfaces.axi import read_request_layout
-from hw.interfaces.gate import queue_counts_layout
 from hw.interfaces.jobs import stream_job_layout
-from hw.interfaces.sequencer import ProgramProgress, UnitPorts, run_settings_layout
+from hw.interfaces.sequencer import ProgramProgress, RunOrder, UnitPorts
 from hw.interfaces.strobe import Strobe
 from hw.sequencer.dispatch import Dispatcher
 from hw.sequencer.fetch import CommandFetch
@@ -31,22 +30,14 @@ class Sequencer(wiring.Component):
 
     Members
     -------
-    start: In(1)
-        Pulse: run from command 0.
-    settings: In(run_settings)
-        Task and addresses of the run, stable until it ends.
+    run: In(RunOrder)
+        Start, task and addresses of a run.
     request: Out(stream), response: In(Strobe)
         Client port of the AXI read master, for commands.
     stream_job: Out(stream)
         Blocks of the weight stream, in order of use, ahead of execution.
-    stream_permit: Out(1)
-        Level: a block that belongs to the current command may be delivered.
     units: Out(UnitPorts)
         Jobs and account of each unit.
-    counts: In(queue_counts)
-        Tokens on each expert's queue, from the gate.
-    row_written: In(1)
-        Pulse: the engine's oldest job has written a row.
     progress: Out(ProgramProgress)
         How far the program has come.
     """
@@ -55,15 +46,11 @@ class Sequencer(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "start": In(1),
-                "settings": In(run_settings_layout()),
+                "run": In(RunOrder()),
                 "request": Out(stream.Signature(read_request_layout(config))),
                 "response": In(Strobe(8 * config.memory_bytes)),
                 "stream_job": Out(stream.Signature(stream_job_layout(config))),
-                "stream_permit": Out(1),
                 "units": Out(UnitPorts(config)),
-                "counts": In(queue_counts_layout(config)),
-                "row_written": In(1),
                 "progress": Out(ProgramProgress(config)),
             }
         )
@@ -82,18 +69,11 @@ class Sequencer(wiring.Component):
         connect(m, fetch.schedule, scheduler.command)
         connect(m, scheduler.job, scheduled.source)
         connect(m, scheduled.target, flipped(self.stream_job))
+        connect(m, flipped(self.run), fetch.run, dispatcher.run, scheduler.run)
         connect(m, dispatcher.units, flipped(self.units))
         connect(m, dispatcher.progress, flipped(self.progress))
         m.d.comb += [
-            fetch.start.eq(self.start),
-            fetch.program_address.eq(self.settings.program_address),
-            dispatcher.start.eq(self.start),
-            dispatcher.settings.eq(self.settings),
-            dispatcher.counts.eq(self.counts),
-            dispatcher.row_written.eq(self.row_written),
-            self.stream_permit.eq(dispatcher.stream_permit),
-            scheduler.settings.eq(self.settings),
-            scheduler.counts.eq(self.counts),
+            scheduler.counts.eq(self.units.gate.counts),
             scheduler.dispatch_index.eq(dispatcher.progress.index),
             scheduler.dispatch_experts.eq(dispatcher.experts_active),
         ]

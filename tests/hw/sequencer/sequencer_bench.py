@@ -85,7 +85,7 @@ class UnitModel:
         row = bool(self.under_way) and not self.done and random.random() < 0.3
         self.rows += row
         if self.name == "engine":
-            dut.row_written.value = int(row)
+            dut.units__engine__row_written.value = int(row)
             self.row = row
         elif self.name in COUNTING_ROWS:
             self.port("rows_done").value = self.rows
@@ -146,7 +146,7 @@ class Harness:
         self.open: dict[int, int] = {}  # jobs under way of each command
         self.blocks = StreamMonitor(dut, "stream_job", stall=0.3)
         width = max(1, CONFIG.max_tokens.bit_length())
-        dut.counts.value = sum(count << (width * i) for i, count in enumerate(counts))
+        dut.units__gate__counts.value = sum(count << (width * i) for i, count in enumerate(counts))
         self.units = {name: UnitModel(self, name) for name in UNIT_NUMBERS if name != "stream"}
         for routine in (self._memory, self._delivery, self._cycles):
             cocotb.start_soon(routine())
@@ -216,9 +216,9 @@ class Harness:
         """Deliver STAGE, LOAD_RESIDUAL and LayerNorm's shifts while the sequencer permits it."""
         while True:
             await RisingEdge(self.dut.clk)
-            if self.dut.stream_permit.value == 1:
+            if self.dut.units__stream__permit.value == 1:
                 await wait_cycles(self.dut, int(self.random.integers(1, 40)))
-                assert self.dut.stream_permit.value == 1, "a permit was withdrawn"
+                assert self.dut.units__stream__permit.value == 1, "a permit was withdrawn"
                 self.dut.units__stream__done.value = 1
                 await RisingEdge(self.dut.clk)
                 self.dut.units__stream__done.value = 0
@@ -235,10 +235,12 @@ class Harness:
             "task_index": task, "program_address": PROGRAM_ADDRESS, "weight_address": WEIGHT_ADDRESS,
             "image_base": IMAGE_BASE, "output_base": OUTPUT_BASE,
         }  # fmt: skip
-        self.dut.settings.value = port_bits("settings", {name: [value] for name, value in settings.items()})[0]
-        self.dut.start.value = 1
+        self.dut.run__settings.value = port_bits("run__settings", {name: [value] for name, value in settings.items()})[
+            0
+        ]
+        self.dut.run__start.value = 1
         await RisingEdge(self.dut.clk)
-        self.dut.start.value = 0
+        self.dut.run__start.value = 0
         for _ in range(200_000):
             await RisingEdge(self.dut.clk)
             if self.errors or self.dut.progress__finished.value == 1:
