@@ -18,45 +18,53 @@ def _power_of_two(value: int) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class AcceleratorConfig:
-    """Sizes of one build. Model geometry is data in the commands, never a parameter here.
+    """Sizes of one build.
+
+    The geometry of a model is data in the commands, never a parameter here: one build runs every model that fits.
 
     Parameters
     ----------
     name:
         Preset name, stamped into reports.
     elements, lanes:
-        P processing elements of T lanes each: P x T MACs a cycle. Powers of two, 2 <= P <= T, T >= 4.
+        P processing elements of T lanes each: P x T MACs per cycle. Powers of two, 2 <= P <= T, T >= 4.
     memory_bytes:
         Width of the AXI data bus in bytes: a power of two, at most 4 T.
     numerics:
         Number formats.
     requantise_lanes:
-        Accumulators requantised a cycle; divides P.
+        Accumulators requantised per cycle; divides P.
     exponential_lanes:
-        Exponentials made a cycle; divides P.
+        Exponentials made per cycle; divides P.
     layernorm_lanes:
-        Channels normalised a cycle; divides T.
+        Channels normalised per cycle; divides T.
     layernorm_row_buffer:
-        LayerNorm has multipliers of their own for the statistics (as many again) and keeps rows in block RAM until
-        they are normalised: each residual word is read once, and both passes of different rows run at once.
-    max_tokens, max_experts, max_top_k:
-        Room in score buffer, token queues and statistics.
-    scratchpad_words, residual_words:
-        Words of T lanes (activations; residual stream or logits).
+        Whether LayerNorm keeps rows in block RAM until they are normalised. Each residual word is then read once, and
+        both passes of different rows run at once. The statistics get multipliers of their own, as many again.
+    max_tokens:
+        Tokens of a picture: room in score buffer and token queues.
+    max_experts:
+        Experts of a layer: number of token queues. A power of two.
+    max_top_k:
+        Experts per token, 1 to 8.
+    scratchpad_words:
+        Words of T lanes in the scratchpad, which holds activations.
+    residual_words:
+        Words of T lanes in the residual memory, which holds the residual stream or logits.
     bank_words:
-        Words of T lanes in each element's stationary bank: lower half for two weight tiles, upper half for two
+        Words of T lanes in each element's stationary bank. The lower half holds two weight tiles, the upper half two
         attention tiles.
     parameter_entries:
-        Requantiser parameter sets (one an output channel) held at once.
+        Requantiser parameter sets held at once; an output channel takes one.
     stream_beats:
         Depth of the weight stream's buffer in bus beats: how far it prefetches.
     max_commands:
-        Commands of a program that get their own time stamp.
+        Commands of a program that get a time stamp of their own.
 
     Raises
     ------
     ValueError
-        For an impossible combination; the message gives the value, the rule and the way out.
+        The combination is impossible; the message gives the value, the rule and the way out.
     """
 
     name: str
@@ -80,6 +88,7 @@ class AcceleratorConfig:
 
     def __post_init__(self) -> None:
         p, t, b = self.elements, self.lanes, self.memory_bytes
+        # Powers of two make an address out of bits of a count, where any other size would need a division.
         rules = (
             (_power_of_two(p) and p >= 2, f"elements is {p}; choose a power of two of at least 2"),
             (_power_of_two(t) and t >= 4, f"lanes is {t}; choose a power of two of at least 4"),
@@ -132,6 +141,7 @@ class AcceleratorConfig:
     @property
     def chunk_bytes(self) -> int:
         """The unit in which the weight stream is delivered: max(bus beat, T bytes, one parameter set)."""
+        # A chunk is whole beats, whole words and whole parameter sets, so that none of them is ever split.
         return max(self.memory_bytes, self.lanes, 8)
 
     @property
@@ -154,6 +164,7 @@ class AcceleratorConfig:
     @property
     def score_words(self) -> int:
         """Score buffer words of P scores: two tiles of max_tokens, or the gate logits of every token."""
+        # Two tiles, because one is filled while softmax drains the other.
         return self.max_tokens * max(2, self.max_experts // self.elements)
 
     # Stationary bank regions -----------------------------------------------------------------------------------------
@@ -188,10 +199,11 @@ class AcceleratorConfig:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> AcceleratorConfig:
-        """Build from the plain form."""
+        """Build from the plain form that :meth:`to_dict` returns."""
         return cls(**{**data, "numerics": Numerics(**data["numerics"])})
 
     def with_activation_width(self, width: int) -> AcceleratorConfig:
         """The same sizes with another activation width (8, 12 or 16 bits) and a residual stream to match."""
+        # The step of the residual stream shrinks with that of the activations; ``Numerics`` refuses any other width.
         residual = {8: 18, 12: 20, 16: 22}.get(width, 18)
         return replace(self, numerics=Numerics(activation_width=width, residual_width=residual))

@@ -1,4 +1,4 @@
-"""Number formats and fixed-point functions, spelt out once for RTL, integer golden model and compiler.
+"""Number formats, spelt out once for RTL, integer golden model and compiler.
 
 Rounding everywhere is *half up*: ``round_shift(x, s) = floor((x + 2**(s-1)) / 2**s)`` (``x`` for ``s == 0``), so a
 negative tie goes towards plus infinity. Saturation clips to the format's own bounds; two's complement uses its full
@@ -17,7 +17,19 @@ ACTIVATION_WIDTHS = (8, 12, 16)
 
 @dataclass(frozen=True)
 class Format:
-    """A fixed-point number format: ``value = integer / 2**fraction``."""
+    """A fixed-point number format: ``value = integer / 2**fraction``.
+
+    Parameters
+    ----------
+    name:
+        Name for messages.
+    width:
+        Bits of the integer.
+    fraction:
+        Bits behind the binary point.
+    signed:
+        Whether the integer is in two's complement.
+    """
 
     name: str
     width: int
@@ -44,12 +56,12 @@ class Numerics:
     activation_width:
         Bits A of an activation: 8, 12 or 16. Exponentials and post-GELU values are unsigned with the same width.
     residual_width:
-        Bits of the residual stream, 18 to 24; its range is always [-64, 64).
+        Bits of the residual stream, 18 to 24. Its range is always [-64, 64).
 
     Raises
     ------
     ValueError
-        For a width outside its range.
+        A width is outside its range.
     """
 
     activation_width: int = 8
@@ -64,15 +76,19 @@ class Numerics:
             raise ValueError(f"residual_width is {self.residual_width}; choose 18 to 24")
 
     weight = Format("weight", 8, 0, True)
-    """Weights; scaled for each output channel."""
+    """Weights; each output channel has a scale of its own."""
     wide = Format("wide", 16, 0, True)
     """Gate weights and gate input; one value occupies two lanes."""
     pixel = Format("pixel", 8, 8, False)
+    """Colours of the image, in [0, 1)."""
     score = Format("score", 18, 10, True)
     """Attention scores and gate logits, in octaves (base-2 logarithm)."""
     gate_weight = Format("gate_weight", 16, 16, False)
+    """Weight of an expert's output, in [0, 1)."""
     gelu_input = Format("gelu_input", 16, 11, True)
+    """Argument of GELU, in [-16, 16)."""
     gelu_delta = Format("gelu_delta", 18, 18, False)
+    """``ReLU - GELU``, as its table holds it."""
     gelu_output = Format("gelu_output", 18, 14, False)
     """GELU plus the zero point, before its requantisation to an unsigned activation."""
     bias = Format("bias", 32, 0, True)
@@ -113,4 +129,5 @@ class Numerics:
     @property
     def accumulator_width(self) -> int:
         """Signed accumulator bits: two 17-bit halves up to 12-bit activations."""
+        # The requantiser multiplies pieces of 17 bits, so 34 bits cost two multipliers per lane and 42 bits three.
         return 34 if self.activation_width <= 12 else 42
