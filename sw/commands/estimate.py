@@ -41,13 +41,13 @@ def command(
     from hw.boards.board import board as find_board
     from hw.presets import preset as find_preset
     from sw.fpga.resources.capacity import shortage
-    from sw.fpga.resources.changes import changed
+    from sw.fpga.resources.changes import with_changes
     from sw.fpga.resources.estimate import estimate
     from sw.fpga.resources.report import estimate_table, remarks
 
     target = find_board(board) if board else None
     base = find_preset(preset or (target.preset if target else "ecp5-85f"))
-    config = changed(base.with_activation_width(activation_width), changes or [])
+    config = with_changes(base.with_activation_width(activation_width), changes or [])
     found = estimate(config, target)
     if json:
         write_json(json, found.to_dict())

@@ -21,12 +21,12 @@ from hw.boards.board import BOARDS, Board
 from hw.config import AcceleratorConfig
 from hw.ecp5.platform import Ecp5
 from hw.presets import preset as find_preset
-from sw.fpga.resources.calibration import fit, fit_clock
+from sw.fpga.resources.calibration import fit_clock, fit_coefficients
 from sw.fpga.resources.configurations import CALIBRATION, HELD_BACK
 from sw.fpga.resources.count import count_units
 from sw.fpga.resources.errors import BOUNDS, errors, fullest_placed
-from sw.fpga.resources.features import UNITS
-from sw.fpga.resources.record import FILE, BoardParts, Cells, FoundClock, Machine, Record
+from sw.fpga.resources.features import MACHINE_UNITS
+from sw.fpga.resources.record import FILE, CalibrationRecord, Cells, CountedBoard, CountedMachine, FoundClock
 from sw.fpga.synthesis import design as designs
 from sw.fpga.synthesis.cost import RESOURCES
 from sw.fpga.synthesis.units import TOP, Units
@@ -43,14 +43,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sw.fpga.calibrate", description=__doc__)
     parser.add_argument("--fit", action="store_true", help="count nothing; fit to what is recorded")
     if parser.parse_args().fit:
-        record = Record.load()
+        record = CalibrationRecord.load()
     else:
         versions = tool_versions()
-        record = Record(
+        record = CalibrationRecord(
             git=git_id(),
             tool_versions={name: versions[name] for name in _TOOLS},
             machines=[
-                Machine(configuration=config.to_dict(), held_back=held_back, units=_count_machine(config))
+                CountedMachine(configuration=config.to_dict(), held_back=held_back, units=_count_machine(config))
                 for configs, held_back in ((CALIBRATION, False), (HELD_BACK, True))
                 for config in configs
             ],
@@ -62,9 +62,9 @@ def main() -> None:
     _show(fitted)
 
 
-def refitted(record: Record) -> Record:
+def refitted(record: CalibrationRecord) -> CalibrationRecord:
     """The record with coefficients fitted to what is in it, and with the errors of that fit."""
-    coefficients = fit(record.machines, record.boards)
+    coefficients = fit_coefficients(record.machines, record.boards)
     period_ns = fit_clock(record.placements, coefficients)
     fitted = replace(record, coefficients=coefficients, period_ns=period_ns)
     return replace(fitted, errors=errors(fitted), fullest_placed=fullest_placed(fitted))
@@ -72,7 +72,7 @@ def refitted(record: Record) -> Record:
 
 def _placements() -> list[FoundClock]:
     """Those of the file that is replaced."""
-    return Record.load().placements if FILE.is_file() else []
+    return CalibrationRecord.load().placements if FILE.is_file() else []
 
 
 def _told(stage: str, fraction: float, detail: str) -> None:
@@ -85,20 +85,20 @@ def _count_machine(config: AcceleratorConfig, leave_out: Collection[str] = ()) -
     return count_units(design, config.name, _told, leave_out=leave_out)
 
 
-def _count_board(board: Board, memory_bytes: int) -> BoardParts:
+def _count_board(board: Board, memory_bytes: int) -> CountedBoard:
     """What a board has beside the machine: its top, less what that has of a machine on its own."""
     config = replace(find_preset("tiny"), name=f"{board.name}-{memory_bytes}", memory_bytes=memory_bytes)
     with collector_paused():
         design = designs.elaborate(board, config, board.clock_hz).rtlil
-    machine = set(UNITS) - {TOP}
+    machine = set(MACHINE_UNITS) - {TOP}
     cells = count_units(design, config.name, _told, units=_BOARD, leave_out=machine)
     inner = _count_machine(config, leave_out=machine)[TOP]
     rest = {name: max(0, cells[TOP][name] - inner[name]) for name in RESOURCES}
     units = {"host_link": cells["host_link"], "memory": cells["memory"], "board": rest}
-    return BoardParts(board=board.name, memory_bytes=memory_bytes, units=units)
+    return CountedBoard(board=board.name, memory_bytes=memory_bytes, units=units)
 
 
-def _show(record: Record) -> None:
+def _show(record: CalibrationRecord) -> None:
     found = record.errors
     for name, held_back in found.held_back.items():
         print(f"{name}: " + ", ".join(f"{resource} {error:+.1%}" for resource, error in held_back.items()))

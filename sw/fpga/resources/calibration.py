@@ -9,18 +9,18 @@ from scipy.optimize import nnls
 
 from hw.boards.board import board as find_board
 from sw.fpga.resources.block_rams import lut_ram
-from sw.fpga.resources.clock import LOGIC, WAY, width
+from sw.fpga.resources.clock import LOGIC, WAY, device_width
 from sw.fpga.resources.errors import placed_share
 from sw.fpga.resources.features import Features, board_features, features
 from sw.fpga.resources.inventory import machine_inventory
 from sw.fpga.resources.model import FITTED, by_unit
-from sw.fpga.resources.record import BoardParts, Coefficients, FoundClock, Machine
+from sw.fpga.resources.record import Coefficients, CountedBoard, CountedMachine, FoundClock
 
 _DIGITS = 4
 """Of a coefficient that are kept."""
 
 
-def fit(machines: Sequence[Machine], boards: Sequence[BoardParts]) -> Coefficients:
+def fit_coefficients(machines: Sequence[CountedMachine], boards: Sequence[CountedBoard]) -> Coefficients:
     """Fit each unit's coefficients to the machines that are not held back, and to the boards.
 
     Machines count by the share of the whole that an error is, so that small ones are fitted as well as large ones.
@@ -41,7 +41,7 @@ def fit(machines: Sequence[Machine], boards: Sequence[BoardParts]) -> Coefficien
     return {**coefficients, **_fit_boards(boards)}
 
 
-def _fit_boards(boards: Sequence[BoardParts]) -> Coefficients:
+def _fit_boards(boards: Sequence[CountedBoard]) -> Coefficients:
     """Fit the host link to all boards, memory and the rest to those of their kind."""
     rows: dict[str, list[tuple[Features, dict[str, int]]]] = {}
     for parts in boards:
@@ -69,6 +69,6 @@ def _fitted(rows: Sequence[Features], counted: Sequence[float], weights: Sequenc
 def fit_clock(placements: Sequence[FoundClock], coefficients: Coefficients) -> dict[str, float]:
     """Fit the two numbers of :mod:`sw.fpga.resources.clock` to the periods of placements."""
     shares = [placed_share(placement.preset, placement.board, coefficients) for placement in placements]
-    matrix = np.array([[1.0, width(used)] for used in shares])
+    matrix = np.array([[1.0, device_width(used)] for used in shares])
     found, _ = nnls(matrix, np.array([1000 / placement.mhz for placement in placements]))
     return {LOGIC: round(float(found[0]), 3), WAY: round(float(found[1]), 3)}

@@ -11,7 +11,7 @@ from hw.config import AcceleratorConfig
 _SWITCHES = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 
 
-def changed(config: AcceleratorConfig, changes: Iterable[str]) -> AcceleratorConfig:
+def with_changes(config: AcceleratorConfig, changes: Iterable[str]) -> AcceleratorConfig:
     """The configuration with each ``FIELD=VALUE`` put in; its name tells what differs.
 
     Raises

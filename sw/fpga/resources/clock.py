@@ -13,16 +13,16 @@ LOGIC, WAY = "logic", "way"
 other."""
 
 
-def share(total: Mapping[str, int], limits: Mapping[str, int]) -> float:
+def used_share(total: Mapping[str, int], limits: Mapping[str, int]) -> float:
     """Part of the device that a machine is spread over: that of the resource of which it takes the largest part."""
     return max(total[name] / limit for name, limit in limits.items())
 
 
-def width(used: float) -> float:
+def device_width(used: float) -> float:
     """How wide it is then, as a part of the device's side."""
     return sqrt(used)
 
 
 def fmax_mhz(period_ns: Mapping[str, float], used: float) -> float:
     """MHz of a machine that is spread over the part ``used`` of the device."""
-    return 1000 / (period_ns[LOGIC] + period_ns[WAY] * width(used))
+    return 1000 / (period_ns[LOGIC] + period_ns[WAY] * device_width(used))

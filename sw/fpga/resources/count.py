@@ -13,12 +13,10 @@ from common.digest import digest
 from common.files import write_json
 from common.paths import PROJECT_ROOT
 from common.progress import Progress, silent
+from sw.fpga.resources.record import Cells
 from sw.fpga.synthesis.cost import FAMILIES, RESOURCES, count
 from sw.fpga.synthesis.units import MACHINE, TOP, Units
 from sw.fpga.synthesis.yosys import synthesise
-
-Cells = dict[str, dict[str, int]]
-"""``lut``, ``ff``, ``dsp`` and ``bram`` of each unit, by its name."""
 
 _CELLS = Kind(name="unit", keep=4096, suffix=".json")
 _WORK = PROJECT_ROOT / "build" / "calibration"

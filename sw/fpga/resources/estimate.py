@@ -18,9 +18,9 @@ from hw.layernorm.layernorm import LayerNorm
 from hw.softmax.softmax import Softmax
 from hw.stream.weight_stream import WeightStream
 from sw.fpga.resources import model
-from sw.fpga.resources.clock import fmax_mhz, share
+from sw.fpga.resources.clock import fmax_mhz, used_share
 from sw.fpga.resources.errors import BOUNDS
-from sw.fpga.resources.record import Cells, Record
+from sw.fpga.resources.record import CalibrationRecord, Cells
 from sw.fpga.synthesis.cost import FAMILIES
 
 LIMITS = FAMILIES["ecp5"].limits
@@ -55,7 +55,7 @@ class Estimate:
     @property
     def total(self) -> dict[str, int]:
         """Resources of all units together."""
-        return model.total(self.units)
+        return model.total_cells(self.units)
 
     @property
     def least(self) -> dict[str, int]:
@@ -87,9 +87,9 @@ class Estimate:
 
 
 @cache
-def calibration_record() -> Record:
+def calibration_record() -> CalibrationRecord:
     """The shipped record, read once."""
-    return Record.load()
+    return CalibrationRecord.load()
 
 
 def estimate(config: AcceleratorConfig, board: Board | None = None) -> Estimate:
@@ -101,13 +101,13 @@ def estimate(config: AcceleratorConfig, board: Board | None = None) -> Estimate:
         A unit or the board's memory cannot be built with these sizes.
     """
     _check_units(config, board)
-    units = model.cells(config, board, calibration_record().coefficients)
+    units = model.unit_cells(config, board, calibration_record().coefficients)
     return Estimate(
         config=config,
         board=board.name if board else None,
         device=board.platform.device if board else FAMILIES["ecp5"].device,
         units=units,
-        fmax_mhz=_fmax_mhz(share(model.total(units), LIMITS)),
+        fmax_mhz=_fmax_mhz(used_share(model.total_cells(units), LIMITS)),
         outside=_outside(config),
     )
 

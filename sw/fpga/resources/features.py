@@ -1,7 +1,8 @@
-"""What the look-up tables and flip-flops of each unit grow with: a few numbers of the configuration, unit by unit.
+"""Features of each unit: the counts of bits and parts with which its look-up tables and flip-flops grow.
 
-Each is a count of bits or parts that the RTL builds, so that its coefficient is what such a bit costs and cannot be
-negative (:mod:`sw.fpga.resources.calibration`). ``fixed`` is what a unit costs whatever the configuration.
+The RTL builds these bits and parts. A coefficient is therefore the cost of one of them and cannot be negative
+(:mod:`sw.fpga.resources.calibration`). ``fixed`` is the part of a unit's cost that no configuration changes. Rows,
+columns and ports of the large memories come from the RTL (:mod:`sw.fpga.resources.inventory`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 from hw.boards.board import Board
 from hw.config import AcceleratorConfig
 from hw.ecp5.platform import Ecp5
+from sw.fpga.resources.inventory import RtlMemory, machine_inventory
 
 Features = dict[str, float]
 """How much there is of each kind of part, by its name."""
@@ -26,6 +28,7 @@ class _Sizes:
 
     def __init__(self, config: AcceleratorConfig) -> None:
         numerics = config.numerics
+        self.memories = machine_inventory(config).memories
         self.activation, self.residual = numerics.activation_width, numerics.residual_width
         self.word = config.lanes * self.activation
         self.residual_word = config.lanes * self.residual
@@ -39,23 +42,17 @@ class _Sizes:
         self.wide_lanes = self.norm_lanes if self.residual > Ecp5.FACTOR_BITS else 0
 
 
-def _rows(words: int, width: int) -> int:
-    """Rows of block RAMs of a large memory."""
-    return -(-words // Ecp5().block_rows(words, width))
-
-
-def _large(words: int, word: int, config: AcceleratorConfig, readers: int) -> Features:
-    """Scratchpad or residual memory: registers before and behind each row, and what joins the rows."""
-    width = word // config.columns
-    rows = _rows(words, width)
-    address = _bits(Ecp5().block_rows(words, width))
+def _large(memories: Sequence[RtlMemory], columns: int) -> Features:
+    """Scratchpad or residual memory: registers before and behind each row of block RAMs, and what joins the rows."""
+    largest = max(memories, key=lambda memory: memory.words)
+    rows, readers, word = len(memories) // columns, largest.read_ports, columns * largest.width
     return {
         "fixed": 1,
         "word": word,
         "word a row": readers * rows * word,
         "further rows": readers * -(-(rows - 1) // 3) * word,
-        "address a row": rows * address,
-        "columns of rows": rows * config.columns,
+        "address a row": rows * _bits(largest.words),
+        "columns of rows": rows * columns,
     }
 
 
@@ -99,11 +96,11 @@ def _store(c: AcceleratorConfig, s: _Sizes) -> Features:
 
 
 def _scratchpad(c: AcceleratorConfig, s: _Sizes) -> Features:
-    return _large(c.scratchpad_words, s.word, c, readers=2)
+    return _large(s.memories["scratchpad"], c.columns)
 
 
 def _residual(c: AcceleratorConfig, s: _Sizes) -> Features:
-    return _large(c.residual_words, s.residual_word, c, readers=1)
+    return _large(s.memories["residual"], c.columns)
 
 
 def _engine(c: AcceleratorConfig, s: _Sizes) -> Features:
@@ -176,7 +173,7 @@ def _layernorm(c: AcceleratorConfig, s: _Sizes) -> Features:
         "buffered word": s.residual_word * row_buffer,
         "word": s.word,
         "chunk": s.chunk,
-        "residual bits": s.residual - 18,
+        "residual bits": s.residual - Ecp5.FACTOR_BITS,
     }
 
 
@@ -213,7 +210,7 @@ _UNITS: dict[str, Callable[[AcceleratorConfig, _Sizes], Features]] = {
     "residual_arbiter": _residual_arbiter,
 }
 
-UNITS: Sequence[str] = tuple(_UNITS)
+MACHINE_UNITS: Sequence[str] = tuple(_UNITS)
 """The machine's units, as ``tessera synth`` counts them."""
 
 

@@ -20,7 +20,7 @@ FITTED = ("lut", "ff")
 """Resources whose coefficients are fitted; multipliers and block RAMs are worked out."""
 
 
-def cells(config: AcceleratorConfig, board: Board | None, coefficients: Coefficients) -> Cells:
+def unit_cells(config: AcceleratorConfig, board: Board | None, coefficients: Coefficients) -> Cells:
     """Resources of each unit of a machine, and of what a board has around it."""
     inventory = machine_inventory(config)
     blocks, luts = by_unit(inventory.memories, block_rams), by_unit(inventory.memories, lut_ram)
@@ -47,7 +47,7 @@ def by_unit(parts: Mapping[str, Iterable[_Part]], cost: Callable[[_Part], int]) 
     return {unit: sum(map(cost, of_unit)) for unit, of_unit in parts.items()}
 
 
-def total(units: Cells) -> dict[str, int]:
+def total_cells(units: Cells) -> dict[str, int]:
     """Resources of all units together."""
     return {name: sum(cost[name] for cost in units.values()) for name in RESOURCES}
 

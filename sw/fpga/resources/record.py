@@ -23,7 +23,7 @@ Coefficients = dict[str, dict[str, dict[str, float]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine:
+class CountedMachine:
     """A configuration and the cells that Yosys made of its units; ``held_back`` ones are never fitted to."""
 
     configuration: dict[str, Any]
@@ -41,7 +41,7 @@ class Machine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoardParts:
+class CountedBoard:
     """Cells of what a board has beside the machine, with a bus of so many bytes."""
 
     board: str
@@ -73,7 +73,7 @@ class FoundClock:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Errors:
+class EstimateErrors:
     """Relative errors: estimate / truth - 1.
 
     Parameters
@@ -93,7 +93,7 @@ class Errors:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class CalibrationRecord:
     """Everything that the estimator knows.
 
     Parameters
@@ -111,12 +111,12 @@ class Record:
 
     git: str
     tool_versions: dict[str, str]
-    machines: list[Machine]
-    boards: list[BoardParts]
+    machines: list[CountedMachine]
+    boards: list[CountedBoard]
     placements: list[FoundClock] = field(default_factory=list)
     coefficients: Coefficients = field(default_factory=dict)
     period_ns: dict[str, float] = field(default_factory=dict)
-    errors: Errors = field(default_factory=Errors)
+    errors: EstimateErrors = field(default_factory=EstimateErrors)
     fullest_placed: float = 0.0
 
     def save(self, file: Path = FILE) -> None:
@@ -124,7 +124,7 @@ class Record:
         write_text(file, _indented(asdict(self), depth=4) + "\n")
 
     @classmethod
-    def load(cls, file: Path = FILE) -> Record:
+    def load(cls, file: Path = FILE) -> CalibrationRecord:
         """Read it.
 
         Raises
@@ -137,10 +137,10 @@ class Record:
             return cls(
                 **{
                     **data,
-                    "machines": [Machine(**machine) for machine in data["machines"]],
-                    "boards": [BoardParts(**board) for board in data["boards"]],
+                    "machines": [CountedMachine(**machine) for machine in data["machines"]],
+                    "boards": [CountedBoard(**board) for board in data["boards"]],
                     "placements": [FoundClock(**placement) for placement in data["placements"]],
-                    "errors": Errors(**data["errors"]),
+                    "errors": EstimateErrors(**data["errors"]),
                 }
             )
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:

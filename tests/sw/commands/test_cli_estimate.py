@@ -12,7 +12,7 @@ from hw.config import AcceleratorConfig
 from hw.presets import PRESETS
 from sw.cli import app
 from sw.fpga import measure
-from sw.fpga.resources.changes import changed
+from sw.fpga.resources.changes import with_changes
 from sw.fpga.synthesis.cost import SynthesisError
 
 
@@ -41,9 +41,9 @@ def test_a_board_is_estimated(tmp_path: Path) -> None:
 def test_sizes_may_be_changed() -> None:
     message = said(["estimate", "--preset", "tiny", "--set", "lanes=8", "--set", "memory_bytes=8"], 0)
     assert "tiny with lanes=8, memory_bytes=8 on LFE5U-85F, estimated" in message
-    wider = changed(PRESETS["tiny"], ["lanes=16", "layernorm_row_buffer=true"])
+    wider = with_changes(PRESETS["tiny"], ["lanes=16", "layernorm_row_buffer=true"])
     assert (wider.lanes, wider.layernorm_row_buffer, wider.elements) == (16, True, 4)
-    assert changed(PRESETS["tiny"], []) is PRESETS["tiny"]
+    assert with_changes(PRESETS["tiny"], []) is PRESETS["tiny"]
 
 
 @pytest.mark.parametrize(
@@ -113,5 +113,5 @@ def test_another_family_is_not_refused(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_a_changed_configuration_has_a_name_of_its_own() -> None:
-    other = changed(PRESETS["edge"], ["residual_words=4096"])
+    other = with_changes(PRESETS["edge"], ["residual_words=4096"])
     assert isinstance(other, AcceleratorConfig) and other.name == "edge with residual_words=4096"

@@ -17,7 +17,7 @@ from sw.fpga.calibrate import refitted
 from sw.fpga.measure import measure
 from sw.fpga.resources import estimate as estimates
 from sw.fpga.resources.block_rams import block_rams, lut_ram
-from sw.fpga.resources.calibration import fit, fit_clock
+from sw.fpga.resources.calibration import fit_clock, fit_coefficients
 from sw.fpga.resources.capacity import check_fits, nearest_preset
 from sw.fpga.resources.clock import fmax_mhz
 from sw.fpga.resources.configurations import CALIBRATION, HELD_BACK
@@ -26,11 +26,11 @@ from sw.fpga.resources.estimate import LIMITS, estimate
 from sw.fpga.resources.inventory import RtlMemory, board_inventory, machine_inventory
 from sw.fpga.resources.model import by_unit
 from sw.fpga.resources.multipliers import multiplier_blocks
-from sw.fpga.resources.record import FoundClock, Machine, Record
+from sw.fpga.resources.record import CalibrationRecord, CountedMachine, FoundClock
 from sw.fpga.resources.report import remarks
 from sw.fpga.synthesis.cost import SynthesisError
 
-RECORD = Record.load()
+RECORD = CalibrationRecord.load()
 MACHINES = {machine.config.name: machine for machine in RECORD.machines}
 
 
@@ -132,7 +132,7 @@ def test_no_single_configuration_carries_the_fit(left_out: str) -> None:
     """Each one is estimated without itself; those at the edge of what was tried may be further off."""
     machine = MACHINES[left_out]
     others = [other for other in RECORD.machines if other is not machine]
-    found = machine_errors(machine, fit(others, RECORD.boards))
+    found = machine_errors(machine, fit_coefficients(others, RECORD.boards))
     assert abs(found["lut"]) < 0.15 and abs(found["ff"]) < 0.15
 
 
@@ -238,9 +238,11 @@ def test_what_a_unit_cannot_do_is_an_error() -> None:
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     RECORD.save(tmp_path / "record.json")
-    assert Record.load(tmp_path / "record.json") == RECORD
-    assert all(isinstance(machine, Machine) for machine in Record.load(tmp_path / "record.json").machines)
+    assert CalibrationRecord.load(tmp_path / "record.json") == RECORD
+    assert all(
+        isinstance(machine, CountedMachine) for machine in CalibrationRecord.load(tmp_path / "record.json").machines
+    )
     for text in ("{", "{}", '{"machines": [{}], "boards": [], "placements": []}'):
         (tmp_path / "broken.json").write_text(text)
         with pytest.raises(ValueError, match=r"broken.json is no calibration of the estimator .*sw.fpga.calibrate"):
-            Record.load(tmp_path / "broken.json")
+            CalibrationRecord.load(tmp_path / "broken.json")
