@@ -9,7 +9,7 @@ from hw.protocol import PAYLOAD_BYTES
 
 
 def lights_layout() -> data.StructLayout:
-    """One bit a light, light 0 first.
+    """One bit per light, light 0 first.
 
     Members
     -------
@@ -30,27 +30,92 @@ def lights_layout() -> data.StructLayout:
     saturated:
         A residual value saturated in it.
     """
-    names = "heartbeat initialised link_activity link_error busy done failed saturated"
-    return data.StructLayout({name: 1 for name in names.split()})
+    return data.StructLayout(
+        {
+            "heartbeat": 1,
+            "initialised": 1,
+            "link_activity": 1,
+            "link_error": 1,
+            "busy": 1,
+            "done": 1,
+            "failed": 1,
+            "saturated": 1,
+        }
+    )
 
 
 def request_header_layout() -> data.StructLayout:
-    """Header of a request, as it arrives."""
+    """Header of a request, as it arrives.
+
+    Members
+    -------
+    sequence:
+        Number that the host gave the request.
+    operation:
+        A ``hw.protocol.Operation``.
+    length:
+        Bytes to write or read.
+    address:
+        First byte in memory, or in the register file.
+    """
     return data.StructLayout({"sequence": 8, "operation": 8, "length": 16, "address": 32})
 
 
 def received_frame_layout() -> data.StructLayout:
-    """A request: ``status`` is OK, BAD_CRC or BAD_LENGTH; ``check`` its CRC; its payload lies in buffer ``slot``."""
+    """A request; the fields of :func:`request_header_layout`, and what is known of the frame.
+
+    Members
+    -------
+    check:
+        CRC of the frame.
+    slot:
+        Payload slot that holds its payload.
+    status:
+        OK, BAD_CRC or BAD_LENGTH of ``hw.protocol.Status``.
+    """
     return data.StructLayout({**dict(request_header_layout().members), "check": 32, "slot": 1, "status": 3})
 
 
 def reply_header_layout() -> data.StructLayout:
-    """Header of a reply, as it leaves."""
+    """Header of a reply, as it leaves.
+
+    Members
+    -------
+    sequence, operation:
+        Fields of the request.
+    status:
+        A ``hw.protocol.Status``.
+    length:
+        Bytes of the payload.
+    """
     return data.StructLayout({"sequence": 8, "operation": 8, "status": 8, "length": 16})
 
 
+def payload_byte_layout(depth: int) -> data.StructLayout:
+    """A byte of a payload on its way into a buffer of ``depth`` bytes.
+
+    Members
+    -------
+    address:
+        Place in the buffer.
+    data:
+        The byte.
+    """
+    return data.StructLayout({"address": range(depth), "data": 8})
+
+
 def access_layout() -> data.StructLayout:
-    """Write or read ``length`` bytes from ``address`` on, both whole words of what is accessed."""
+    """One access to registers or memory.
+
+    Members
+    -------
+    write:
+        1 to write, 0 to read.
+    address:
+        First byte; a multiple of the word that is accessed.
+    length:
+        Length in bytes; a multiple of the word that is accessed.
+    """
     return data.StructLayout({"write": 1, "address": 32, "length": range(PAYLOAD_BYTES + 1)})
 
 

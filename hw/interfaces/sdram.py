@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
-from amaranth.lib import data, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
+from hw.interfaces.strobe import Strobe
 
 WORD_BITS = 16
-
+"""Bits of a word of the chip."""
 
 BANK_BITS = 2
 
-
 ROW_BITS = 13
-
 
 COLUMN_BITS = 9
 
-
 ADDRESS_BITS = ROW_BITS + BANK_BITS + COLUMN_BITS
-"""Of a word: row, bank, column from the top, so that a sequential stream goes through the banks."""
-
+"""Bits of a word's address: row, bank, column from the top, so that a sequential stream goes through the banks."""
 
 SIZE_BYTES = WORD_BITS // 8 << ADDRESS_BITS
-
+"""Size of the chip in bytes."""
 
 BANKS = 1 << BANK_BITS
 
 
 class SdramPads(wiring.Signature):
-    """The chip's pins, from the controller's side.
+    """The chip's pins, from the controller's side. The board makes the clock.
 
-    Every output comes straight from a flip-flop, ``dq_i`` goes straight into one, so that a board may place them in the
-    pads. ``dq_oe`` is 1 while the board has to drive ``dq_o``. The board makes the clock.
+    Every output comes straight from a flip-flop and ``dq_i`` goes straight into one, so a board may place them in the
+    pads.
+
+    Members
+    -------
+    cke, cs_n, ras_n, cas_n, we_n, ba, a, dqm:
+        Pins of the same names.
+    dq_o, dq_oe:
+        Data to the chip, and 1 while the board has to drive them.
+    dq_i:
+        Data from the chip.
     """
 
     def __init__(self) -> None:
@@ -64,12 +70,34 @@ def words_per_beat(config: AcceleratorConfig) -> int:
 
 
 def burst_request_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """A burst that a port asks for: address of its first word, and its length."""
+    """A burst that a port asks for.
+
+    Members
+    -------
+    address:
+        First word.
+    words_minus_one:
+        Length in words, less one.
+    """
     return data.StructLayout({"address": ADDRESS_BITS, "words_minus_one": 8 + exact_log2(words_per_beat(config))})
 
 
 def row_run_layout(clients: int) -> data.StructLayout:
-    """Words next to each other in one row; ``final`` marks the last run of the burst of ``client``."""
+    """Words next to each other in one row.
+
+    Members
+    -------
+    column, bank, row:
+        First word.
+    words_minus_one:
+        Length in words, less one.
+    write:
+        1 to write the words, 0 to read them.
+    client:
+        Client whose burst the run is part of.
+    final:
+        1 for the last run of a burst.
+    """
     return data.StructLayout(
         {
             "column": COLUMN_BITS,
@@ -84,15 +112,74 @@ def row_run_layout(clients: int) -> data.StructLayout:
 
 
 def write_word_layout() -> data.StructLayout:
-    """A word to write; a byte whose ``mask`` bit is 1 is left alone."""
+    """A word to write.
+
+    Members
+    -------
+    data:
+        The word.
+    mask:
+        One bit per byte: 1 to leave the byte alone.
+    """
     return data.StructLayout({"data": WORD_BITS, "mask": WORD_BITS // 8})
 
 
 def finished_word_layout(clients: int) -> data.StructLayout:
-    """Whose word was read or written, and whether it is the last of its burst."""
+    """Origin of a word that was read or written.
+
+    Members
+    -------
+    client:
+        Client whose burst it belongs to.
+    last:
+        1 for the last word of a burst.
+    """
     return data.StructLayout({"client": range(max(2, clients)), "last": 1})
 
 
 def read_word_layout(clients: int) -> data.StructLayout:
-    """A word that was read."""
+    """A word that was read.
+
+    Members
+    -------
+    data:
+        The word.
+    origin:
+        :func:`finished_word_layout`.
+    """
     return data.StructLayout({"data": WORD_BITS, "origin": finished_word_layout(clients)})
+
+
+class WordAccess(wiring.Signature):
+    """Runs of words to and from a memory that executes them in order, from the side that asks.
+
+    Parameters
+    ----------
+    clients:
+        Number of clients that a run may belong to.
+
+    Members
+    -------
+    run:
+        Runs of words, each within a row. For a run that reads there must be room for all its words.
+    write_data:
+        Words to write, in the order of the runs that write.
+    writer:
+        Client whose word is wanted on ``write_data``.
+    written:
+        A word was written, and its origin.
+    read:
+        A word was read.
+    """
+
+    def __init__(self, clients: int) -> None:
+        finished = finished_word_layout(clients)
+        super().__init__(
+            {
+                "run": Out(stream.Signature(row_run_layout(clients))),
+                "write_data": Out(stream.Signature(write_word_layout())),
+                "writer": In(finished["client"].shape),
+                "written": In(Strobe(finished)),
+                "read": In(Strobe(read_word_layout(clients))),
+            }
+        )

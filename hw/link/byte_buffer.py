@@ -8,6 +8,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.interfaces.link import payload_byte_layout
 from hw.interfaces.strobe import Strobe
 from hw.protocol import PAYLOAD_BYTES
 
@@ -18,27 +19,27 @@ class ByteBuffer(wiring.Component):
     Parameters
     ----------
     depth:
-        Bytes.
+        Size in bytes.
     init:
-        What it holds at first.
+        Bytes that it holds at first.
 
     Members
     -------
     write:
         A byte and where it goes.
     run:
-        Read ``count`` bytes from ``first`` on; whatever an earlier run has left is dropped.
+        Order to read ``count`` bytes from ``first`` on; bytes that an earlier run has left are dropped.
     byte:
-        They.
+        The bytes that are read.
 
-    Timing: the first byte 3 cycles after ``run``, then one a cycle.
+    Timing: the first byte 3 cycles after ``run``, then one per cycle.
     """
 
     def __init__(self, depth: int, init: Sequence[int] = ()) -> None:
         self._depth, self._init = depth, init
         super().__init__(
             {
-                "write": In(Strobe(data.StructLayout({"address": range(depth), "data": 8}))),
+                "write": In(Strobe(payload_byte_layout(depth))),
                 "run": In(Strobe(data.StructLayout({"first": range(depth), "count": range(PAYLOAD_BYTES + 1)}))),
                 "byte": Out(stream.Signature(8)),
             }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
-from hw.interfaces.link import BytePort, received_frame_layout, reply_header_layout
+from hw.interfaces.link import BytePort, payload_byte_layout, received_frame_layout, reply_header_layout
 from hw.interfaces.strobe import Strobe
 from hw.link.byte_buffer import ByteBuffer
 from hw.link.frame_receiver import SLOTS
@@ -16,17 +16,18 @@ from hw.protocol import IDENTITY_BYTES, PAYLOAD_BYTES, REGISTER_SPACE, Identity,
 
 
 class Executor(wiring.Component):
-    """Takes requests, checks what they ask for, has it done, and replies.
+    """Takes requests, checks them, has them carried out, and replies.
 
-    The frame executed last is remembered by sequence number and CRC: a write of registers that comes once more, because
-    the host did not see the reply, gets the same reply and is not carried out again. Everything else may be repeated.
+    The executor remembers the frame executed last by sequence number and CRC. If the host did not see the reply to a
+    write of registers, it sends the frame again: then it gets the same reply, and the write is not carried out again.
+    Every other request may be repeated.
 
     Parameters
     ----------
     config:
         Sizes of the machine: the width of the memory bus.
     identity:
-        The answer to IDENTIFY.
+        Answer to IDENTIFY.
 
     Members
     -------
@@ -35,19 +36,18 @@ class Executor(wiring.Component):
     write:
         Payloads of requests, as they arrive.
     registers, memory:
-        Where accesses go.
+        Ports that carry the accesses out.
     reply, payload:
-        To the transmitter.
+        Replies for the transmitter.
     """
 
     def __init__(self, config: AcceleratorConfig, identity: Identity) -> None:
         self._width, self._identity = config.memory_bytes, identity
-        address = range(SLOTS * PAYLOAD_BYTES)
         super().__init__(
             {
                 "frame": In(stream.Signature(received_frame_layout())),
                 "release": Out(Strobe(1)),
-                "write": In(Strobe(data.StructLayout({"address": address, "data": 8}))),
+                "write": In(Strobe(payload_byte_layout(SLOTS * PAYLOAD_BYTES))),
                 "registers": Out(BytePort()),
                 "memory": Out(BytePort()),
                 "reply": Out(stream.Signature(reply_header_layout())),
@@ -58,34 +58,39 @@ class Executor(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Take a frame, check it, run it, reply."""
         m = Module()
-        frame, on_memory, is_write = Signal(received_frame_layout()), Signal(), Signal()
-        status, repeated = Signal(Status), Signal()
-        identify = Signal()
-        given, taken = self._buffers(m, on_memory)
-        ports = {0: self.registers, 1: self.memory}
-        done = Mux(on_memory, self.memory.done, self.registers.done)
-        failed = Mux(on_memory, self.memory.failed, self.registers.failed)
+        frame, on_memory = Signal(received_frame_layout()), Signal()
+        status, reply = Signal(Status), self.reply.payload
         m.d.comb += [
-            is_write.eq(frame.operation[0]),
             on_memory.eq((frame.operation >> 1) == (Operation.READ_MEMORY >> 1)),
-            identify.eq(frame.operation == Operation.IDENTIFY),
-            given.run.payload.first.eq(Cat(Const(0, exact_log2(PAYLOAD_BYTES)), frame.slot)),
-            given.run.payload.count.eq(frame.length),
             self.release.payload.eq(frame.slot),
-            self.reply.payload.sequence.eq(frame.sequence),
-            self.reply.payload.operation.eq(frame.operation),
-            self.reply.payload.status.eq(status),
+            reply.sequence.eq(frame.sequence),
+            reply.operation.eq(frame.operation),
+            reply.status.eq(status),
         ]
         with m.If(status == Status.OK):
-            length = Mux(identify, IDENTITY_BYTES, Mux(is_write, 0, frame.length))
-            m.d.comb += self.reply.payload.length.eq(length)
-        for port in ports.values():
+            length = Mux(frame.operation[0], 0, frame.length)
+            m.d.comb += reply.length.eq(Mux(frame.operation == Operation.IDENTIFY, IDENTITY_BYTES, length))
+        for port in (self.registers, self.memory):
             m.d.comb += [
-                port.access.payload.write.eq(is_write),
+                port.access.payload.write.eq(frame.operation[0]),
                 port.access.payload.address.eq(frame.address),
                 port.access.payload.length.eq(frame.length),
             ]
-        remember = self._memory_of_last(m, frame, repeated, failed)
+        self._sequence(m, frame, status, on_memory)
+        return m
+
+    def _sequence(self, m: Module, frame: data.View, status: Signal, on_memory: Signal) -> None:
+        """Walk through one request.
+
+        Checking and deciding take a state each, because the 33-bit comparison of addresses and the comparison with the
+        last frame do not fit into one cycle with what follows. Requests come one by one over a slow line, so nothing is
+        gained by overlapping them.
+        """
+        given, taken = self._buffers(m, frame, on_memory)
+        done = Mux(on_memory, self.memory.done, self.registers.done)
+        failed = Mux(on_memory, self.memory.failed, self.registers.failed)
+        last = self._remember(m, frame, failed)
+        is_write, identify = frame.operation[0], frame.operation == Operation.IDENTIFY
         with m.FSM(name="state"):
             with m.State("IDLE"):
                 m.d.comb += self.frame.ready.eq(1)
@@ -100,55 +105,51 @@ class Executor(wiring.Component):
                 m.next = "REPLY"
                 with m.If(status == Status.OK):
                     with m.If(identify):
-                        m.d.comb += remember.forget.eq(1)
-                    with m.Elif(repeated & (frame.operation == Operation.WRITE_REGISTERS)):
-                        m.d.sync += status.eq(Mux(remember.failed, Status.BUS_ERROR, Status.OK))
+                        m.d.comb += last.forget.eq(1)
+                    with m.Elif(last.repeated & (frame.operation == Operation.WRITE_REGISTERS)):
+                        m.d.sync += status.eq(Mux(last.failed, Status.BUS_ERROR, Status.OK))
                     with m.Else():
                         m.next = "START"
             with m.State("START"):
-                for which, port in ports.items():
+                for which, port in enumerate((self.registers, self.memory)):
                     with m.If(on_memory == which):
                         m.d.comb += port.access.valid.eq(1)
                         with m.If(port.access.ready):
                             m.next = "RUN"
             with m.State("RUN"), m.If(done):
-                m.d.comb += remember.executed.eq(1)
+                m.d.comb += last.executed.eq(1)
                 with m.If(failed):
                     m.d.sync += status.eq(Status.BUS_ERROR)
                 m.next = "REPLY"
             with m.State("REPLY"):
-                m.d.comb += [
-                    taken.run.valid.eq(1),
-                    taken.run.payload.first.eq(Mux(identify, PAYLOAD_BYTES, 0)),
-                    taken.run.payload.count.eq(self.reply.payload.length),
-                ]
+                m.d.comb += taken.run.valid.eq(1)
                 m.next = "SEND"
             with m.State("SEND"):
                 m.d.comb += self.reply.valid.eq(1)
                 with m.If(self.reply.ready):
                     m.d.comb += self.release.valid.eq(is_write & (frame.status == Status.OK))
                     m.next = "IDLE"
-        return m
 
-    def _buffers(self, m: Module, on_memory: Signal) -> tuple[ByteBuffer, ByteBuffer]:
+    def _buffers(self, m: Module, frame: data.View, on_memory: Signal) -> tuple[ByteBuffer, ByteBuffer]:
         """Payloads of requests and of replies, between line and ports; the identity lies behind the latter."""
         identity = [0] * PAYLOAD_BYTES + list(self._identity.encode())
         m.submodules.given = given = ByteBuffer(SLOTS * PAYLOAD_BYTES)
         m.submodules.taken = taken = ByteBuffer(2 * PAYLOAD_BYTES, identity)
+        connect(m, flipped(self.write), given.write)
+        connect(m, taken.byte, flipped(self.payload))
         place = Signal(range(PAYLOAD_BYTES))
         m.d.comb += [
-            given.write.valid.eq(self.write.valid),
-            given.write.payload.eq(self.write.payload),
-            self.payload.valid.eq(taken.byte.valid),
-            self.payload.payload.eq(taken.byte.payload),
-            taken.byte.ready.eq(self.payload.ready),
+            given.run.payload.first.eq(Cat(Const(0, exact_log2(PAYLOAD_BYTES)), frame.slot)),
+            given.run.payload.count.eq(frame.length),
+            taken.run.payload.first.eq(Mux(frame.operation == Operation.IDENTIFY, PAYLOAD_BYTES, 0)),
+            taken.run.payload.count.eq(self.reply.payload.length),
             taken.write.payload.address.eq(place),
         ]
         with m.If(taken.write.valid):
             m.d.sync += place.eq(place + 1)
         with m.If(self.reply.valid):
             m.d.sync += place.eq(0)
-        for which, port in ((0, self.registers), (1, self.memory)):
+        for which, port in enumerate((self.registers, self.memory)):
             m.d.comb += [
                 port.given.valid.eq(given.byte.valid & (on_memory == which)),
                 port.given.payload.eq(given.byte.payload),
@@ -163,7 +164,7 @@ class Executor(wiring.Component):
         return given, taken
 
     def _check(self, m: Module, frame: data.View, status: Signal) -> None:
-        """What speaks against carrying the request out."""
+        """Find what is wrong with the request, if anything."""
         word = self._width - 1
         beyond = Signal(33)
         m.d.comb += beyond.eq(frame.address + frame.length)
@@ -182,11 +183,11 @@ class Executor(wiring.Component):
             with m.Elif(memory & (beyond > 1 << 32)):
                 m.d.sync += status.eq(Status.BAD_ADDRESS)
 
-    def _memory_of_last(self, m: Module, frame: data.View, repeated: Signal, failed: Value) -> _Last:
-        """Remember the frame executed last; say, from a cycle after it was taken on, whether this is the same."""
-        last = _Last()
+    def _remember(self, m: Module, frame: data.View, failed: Value) -> _LastFrame:
+        """Remember the frame executed last, and compare the present one with it."""
+        last = _LastFrame()
         known, sequence, check = Signal(), Signal(8), Signal(32)
-        m.d.sync += repeated.eq(known & (frame.sequence == sequence) & (frame.check == check))
+        m.d.sync += last.repeated.eq(known & (frame.sequence == sequence) & (frame.check == check))
         with m.If(last.forget):
             m.d.sync += known.eq(0)
         with m.If(last.executed):
@@ -194,10 +195,19 @@ class Executor(wiring.Component):
         return last
 
 
-class _Last:
-    """Signals about the frame executed last: events in, and how it went."""
+class _LastFrame:
+    """Signals about the frame executed last.
+
+    Members
+    -------
+    executed, forget:
+        Events: the present frame was executed; forget the last one.
+    failed:
+        The last frame ended with a bus error.
+    repeated:
+        The present frame is the last one again; known a cycle after it was taken on.
+    """
 
     def __init__(self) -> None:
-        self.executed = Signal()
-        self.forget = Signal()
-        self.failed = Signal(name="last_failed")
+        self.executed, self.forget = Signal(name="executed"), Signal(name="forget")
+        self.failed, self.repeated = Signal(name="last_failed"), Signal(name="repeated")

@@ -2,41 +2,65 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
 from amaranth.lib.crc import catalog
-from amaranth.lib.fifo import SyncFIFO
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
-from hw.interfaces.link import received_frame_layout, request_header_layout
+from hw.blocks.queue import Queue
+from hw.interfaces.link import payload_byte_layout, received_frame_layout, request_header_layout
 from hw.interfaces.strobe import Strobe
 from hw.protocol import CRC_BYTES, PAYLOAD_BYTES, REQUEST_HEADER_BYTES, REQUEST_MARKER, Status
 
 SLOTS = 2
-"""Payloads held: one is executed while the next arrives."""
+"""Payloads that the device holds: one is executed while the next arrives."""
 SLOT_BITS = exact_log2(PAYLOAD_BYTES)
 
 
-class FrameReceiver(wiring.Component):
-    """Looks for markers, collects frames, and passes on what may be believed.
+class _Frame:
+    """The frame that is being received, and the verdict on it.
 
-    Nothing that arrives can hold it up: a header that promises too much is refused at once, silence in the middle of a
-    frame ends it, and a frame for which there is no room is dropped, for the host to send again.
+    Members
+    -------
+    header, check:
+        What has arrived of header and CRC.
+    index:
+        Bytes of the current part that have arrived.
+    slot, full:
+        Payload slot that a payload goes to, and whether it is still occupied.
+    found, status:
+        The frame is complete, or refused, with this status.
+    lost:
+        The frame is given up, or there is no room for it.
+    """
+
+    def __init__(self) -> None:
+        self.header, self.check = Signal(request_header_layout(), name="header"), Signal(8 * CRC_BYTES, name="check")
+        self.index, self.slot, self.full = Signal(SLOT_BITS, name="index"), Signal(name="slot"), Signal(name="full")
+        self.found, self.status = Signal(name="found"), Signal(Status, name="status")
+        self.lost = Signal(name="lost")
+
+
+class FrameReceiver(wiring.Component):
+    """Looks for markers, collects frames, and passes on those with a good CRC.
+
+    Nothing that arrives can hold the receiver up. It refuses a header that promises too much at once, silence in the
+    middle of a frame ends the frame, and a frame without room is dropped; the host sends it again.
 
     Parameters
     ----------
     idle_cycles:
-        Silence that ends a frame.
+        Silence that ends a frame, in cycles.
 
     Members
     -------
     byte:
-        From the line.
+        Bytes from the line.
     write:
         Payload on its way to the buffer: slot and place in it.
     frame:
-        Requests in order of arrival, and what the host should know of those that were not right.
+        Requests in order of arrival; also those that are refused, with the status that the host is to see.
     release:
         Payload slot that is free again.
     good, bad:
@@ -48,11 +72,10 @@ class FrameReceiver(wiring.Component):
 
     def __init__(self, idle_cycles: int) -> None:
         self._idle_cycles = idle_cycles
-        address = range(SLOTS * PAYLOAD_BYTES)
         super().__init__(
             {
                 "byte": In(Strobe(8)),
-                "write": Out(Strobe(data.StructLayout({"address": address, "data": 8}))),
+                "write": Out(Strobe(payload_byte_layout(SLOTS * PAYLOAD_BYTES))),
                 "frame": Out(stream.Signature(received_frame_layout())),
                 "release": In(Strobe(1)),
                 "good": Out(1),
@@ -63,26 +86,23 @@ class FrameReceiver(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """The queue of requests, the slots of their payloads, and the search for frames."""
         m = Module()
-        header, check = Signal(request_header_layout()), Signal(8 * CRC_BYTES)
-        index, slot, occupied = Signal(SLOT_BITS), Signal(), Signal(SLOTS)
-        found, status, lost = Signal(), Signal(Status), Signal()
-        m.submodules.queue = queue = SyncFIFO(width=received_frame_layout().size, depth=self.QUEUE)
+        seen = _Frame()
+        occupied = Signal(SLOTS)
+        m.submodules.queue = queue = Queue(received_frame_layout(), self.QUEUE)
+        connect(m, queue.target, flipped(self.frame))
         m.d.comb += [
-            queue.w_data.eq(Cat(header, check, slot, status)),
-            queue.w_en.eq(found),
-            self.frame.payload.eq(queue.r_data),
-            self.frame.valid.eq(queue.r_rdy),
-            queue.r_en.eq(self.frame.ready),
-            self.good.eq(found & queue.w_rdy & (status == Status.OK)),
-            self.bad.eq(lost | (found & ~self.good)),
-            self.write.payload.address.eq(Cat(index, slot)),
+            queue.source.payload.eq(Cat(seen.header, seen.check, seen.slot, seen.status)),
+            queue.source.valid.eq(seen.found),
+            self.good.eq(seen.found & queue.source.ready & (seen.status == Status.OK)),
+            self.bad.eq(seen.lost | (seen.found & ~self.good)),
+            self.write.payload.address.eq(Cat(seen.index, seen.slot)),
             self.write.payload.data.eq(self.byte.payload),
+            seen.full.eq(occupied.bit_select(seen.slot, 1)),
         ]
-        filled = Mux(self.good & header.operation[0], 1 << slot, 0)
+        filled = Mux(self.good & seen.header.operation[0], 1 << seen.slot, 0)
         freed = Mux(self.release.valid, 1 << self.release.payload, 0)
-        m.d.sync += [occupied.eq((occupied | filled) & ~freed), slot.eq(slot ^ filled.any())]
-        full = occupied.bit_select(slot, 1)
-        self._search(m, header, check, index, full, found, status, lost)
+        m.d.sync += [occupied.eq((occupied | filled) & ~freed), seen.slot.eq(seen.slot ^ filled.any())]
+        self._search(m, seen)
         return m
 
     def _silence(self, m: Module) -> Signal:
@@ -95,18 +115,12 @@ class FrameReceiver(wiring.Component):
             m.d.sync += left.eq(left - 1)
         return silent
 
-    def _search(
-        self,
-        m: Module,
-        header: data.View,
-        check: Signal,
-        index: Signal,
-        full: Value,
-        found: Signal,
-        status: Signal,
-        lost: Signal,
-    ) -> None:
-        """Marker, header, payload, CRC: ``found`` a frame with its status, or ``lost`` one."""
+    def _search(self, m: Module, seen: _Frame) -> None:
+        """Walk through marker, header, payload and CRC of a frame.
+
+        Every state that waits for a byte gives the frame up after a silence, because the rest of a broken frame may
+        never come. The search then starts anew, so a good frame behind a broken one is found.
+        """
         byte, silent = self.byte, self._silence(m)
         crc = m.submodules.crc = catalog.CRC32_ETHERNET().create()
         m.d.comb += crc.data.eq(byte.payload)
@@ -115,7 +129,7 @@ class FrameReceiver(wiring.Component):
                 m.next = "MARK"
             with m.State("MARK"), m.If(byte.valid):
                 m.d.comb += crc.start.eq(1)
-                m.d.sync += index.eq(0)
+                m.d.sync += seen.index.eq(0)
                 with m.If(byte.payload == REQUEST_MARKER[1]):
                     m.next = "HEADER"
                 with m.Elif(byte.payload != REQUEST_MARKER[0]):
@@ -123,44 +137,51 @@ class FrameReceiver(wiring.Component):
             with m.State("HEADER"):
                 with m.If(byte.valid):
                     m.d.comb += crc.valid.eq(1)
-                    m.d.sync += [header.eq(Cat(header.as_value()[8:], byte.payload)), index.eq(index + 1)]
-                    with m.If(index == REQUEST_HEADER_BYTES - 1):
+                    header = Cat(seen.header.as_value()[8:], byte.payload)
+                    m.d.sync += [seen.header.eq(header), seen.index.eq(seen.index + 1)]
+                    with m.If(seen.index == REQUEST_HEADER_BYTES - 1):
                         m.next = "CHECK"
                 with m.Elif(silent):
-                    m.d.comb += lost.eq(1)
-                    m.next = "HUNT"
+                    self._give_up(m, seen)
             with m.State("CHECK"):
-                m.d.sync += index.eq(0)
-                writes = header.operation[0]
-                with m.If((header.length > PAYLOAD_BYTES) | (writes & (header.length == 0))):
-                    m.d.comb += [found.eq(1), status.eq(Status.BAD_LENGTH)]
-                    m.next = "HUNT"
-                with m.Elif(writes & full):
-                    m.d.comb += lost.eq(1)
-                    m.next = "HUNT"
-                with m.Elif(writes):
-                    m.next = "PAYLOAD"
-                with m.Else():
-                    m.next = "CRC"
+                self._check(m, seen)
             with m.State("PAYLOAD"):
                 with m.If(byte.valid):
                     m.d.comb += [crc.valid.eq(1), self.write.valid.eq(1)]
-                    m.d.sync += index.eq(index + 1)
-                    with m.If(index == (header.length - 1)[:SLOT_BITS]):
-                        m.d.sync += index.eq(0)
+                    m.d.sync += seen.index.eq(seen.index + 1)
+                    with m.If(seen.index == (seen.header.length - 1)[:SLOT_BITS]):
+                        m.d.sync += seen.index.eq(0)
                         m.next = "CRC"
                 with m.Elif(silent):
-                    m.d.comb += lost.eq(1)
-                    m.next = "HUNT"
+                    self._give_up(m, seen)
             with m.State("CRC"):
                 with m.If(byte.valid):
                     m.d.comb += crc.valid.eq(1)
-                    m.d.sync += [check.eq(Cat(check[8:], byte.payload)), index.eq(index + 1)]
-                    with m.If(index == CRC_BYTES - 1):
+                    m.d.sync += [seen.check.eq(Cat(seen.check[8:], byte.payload)), seen.index.eq(seen.index + 1)]
+                    with m.If(seen.index == CRC_BYTES - 1):
                         m.next = "VERDICT"
                 with m.Elif(silent):
-                    m.d.comb += lost.eq(1)
-                    m.next = "HUNT"
+                    self._give_up(m, seen)
             with m.State("VERDICT"):
-                m.d.comb += [found.eq(1), status.eq(Mux(crc.match_detected, Status.OK, Status.BAD_CRC))]
+                verdict = Mux(crc.match_detected, Status.OK, Status.BAD_CRC)
+                m.d.comb += [seen.found.eq(1), seen.status.eq(verdict)]
                 m.next = "HUNT"
+
+    def _give_up(self, m: Module, seen: _Frame) -> None:
+        """Drop the frame and look for the next marker."""
+        m.d.comb += seen.lost.eq(1)
+        m.next = "HUNT"
+
+    def _check(self, m: Module, seen: _Frame) -> None:
+        """Decide after the header, before a payload that does not fit can overwrite one that waits."""
+        writes, length = seen.header.operation[0], seen.header.length
+        m.d.sync += seen.index.eq(0)
+        with m.If((length > PAYLOAD_BYTES) | (writes & (length == 0))):
+            m.d.comb += [seen.found.eq(1), seen.status.eq(Status.BAD_LENGTH)]
+            m.next = "HUNT"
+        with m.Elif(writes & seen.full):
+            self._give_up(m, seen)
+        with m.Elif(writes):
+            m.next = "PAYLOAD"
+        with m.Else():
+            m.next = "CRC"

@@ -20,11 +20,11 @@ class FrameTransmitter(wiring.Component):
     Members
     -------
     reply:
-        What to send; taken with the last byte.
+        Header of the reply to send; taken with the last byte.
     payload:
-        Its ``length`` bytes.
+        The ``length`` bytes of its payload.
     byte:
-        To the line.
+        Bytes for the line.
     """
 
     def __init__(self) -> None:
@@ -37,6 +37,7 @@ class FrameTransmitter(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
+        """Walk through head, payload and CRC."""
         m = Module()
         byte, header = self.byte, self.reply.payload
         crc = m.submodules.crc = catalog.CRC32_ETHERNET().create()
@@ -44,6 +45,8 @@ class FrameTransmitter(wiring.Component):
         index, left = Signal(range(_HEAD_BYTES)), Signal(16)
         sent = Signal()
         m.d.comb += [sent.eq(byte.valid & byte.ready), crc.data.eq(byte.payload)]
+        # A state per part of the frame, because each takes its bytes from elsewhere. The CRC runs over all that is sent
+        # behind the marker, so its own bytes must not be fed into it.
         with m.FSM(name="state"):
             with m.State("HEAD"):
                 m.d.sync += left.eq(header.length)

@@ -19,7 +19,7 @@ from hw.link.uart import BITS_PER_BYTE, UartReceiver, UartTransmitter
 from hw.protocol import IDLE_BYTES, Identity
 
 IDLE_SECONDS = 0.010
-"""Silence that ends an unfinished frame: a host's USB may pause for milliseconds within one."""
+"""Silence that ends an unfinished frame, in seconds. A host's USB may pause for milliseconds within one."""
 
 
 class HostLink(wiring.Component):
@@ -36,9 +36,9 @@ class HostLink(wiring.Component):
     config:
         Sizes of the machine: the width of the memory bus.
     baud:
-        Bits a second, up to a sixth of the clock. The clock is the identity's.
+        Bits per second, up to a sixth of the clock. The clock is the identity's.
     identity:
-        What the device says that it is; has the clock.
+        Description that the device gives of itself; it has the clock.
     idle_seconds:
         Silence that ends an unfinished frame, if that is more than ``IDLE_BYTES`` byte times.
 
@@ -47,11 +47,11 @@ class HostLink(wiring.Component):
     rx, tx:
         The pins, as the device sees them.
     control:
-        To the accelerator's registers.
+        The accelerator's registers.
     read, write:
-        To memory, one burst at a time.
+        Memory, one burst at a time.
     activity, error:
-        For lights: a good frame came; something that came was not right.
+        Lights: a good frame came; a frame or byte was bad.
 
     Raises
     ------
@@ -82,6 +82,7 @@ class HostLink(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
+        """Wires, and the lights."""
         m = Module()
         m.submodules.uart_receiver, m.submodules.uart_transmitter = uart_in, uart_out = self._units
         m.submodules.receiver = receiver = FrameReceiver(self._idle_cycles)

@@ -1,4 +1,4 @@
-"""What requests act on: registers and memory, as streams of bytes."""
+"""RegisterPort and MemoryPort: accesses as streams of bytes, carried out on an AXI bus."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hw.interfaces.link import BytePort
 from hw.protocol import PAYLOAD_BYTES
 
 BURST_BYTES = 256
-"""Most of a burst: others on the bus should not wait long for a payload that comes byte by byte."""
+"""Longest burst in bytes, because others on the bus should not wait long for a payload that comes byte by byte."""
 
 
 class RegisterPort(wiring.Component):
@@ -23,9 +23,9 @@ class RegisterPort(wiring.Component):
     Members
     -------
     bytes:
-        Four a register, least significant first.
+        Accesses; four bytes per register, the least significant first.
     bus:
-        To the registers.
+        The registers.
     """
 
     def __init__(self) -> None:
@@ -122,7 +122,7 @@ class _Beat:
 
 
 class MemoryPort(wiring.Component):
-    """AXI4 master: one burst after the other, beats put together and taken apart byte by byte.
+    """AXI4 master: one burst after the other, with beats put together and taken apart byte by byte.
 
     Parameters
     ----------
@@ -132,9 +132,10 @@ class MemoryPort(wiring.Component):
     Members
     -------
     bytes:
-        ``memory_bytes`` a beat. After a burst that failed, the rest of the access is carried out all the same.
+        Accesses; ``memory_bytes`` bytes per beat. After a burst that failed, the rest of the access is carried out all
+        the same.
     read, write:
-        To memory: INCR bursts of full-width beats, of at most ``BURST_BYTES``, within 4 KiB.
+        Memory: INCR bursts of full-width beats, of at most ``BURST_BYTES``, within 4 KiB.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:

@@ -10,9 +10,10 @@ from amaranth.lib.wiring import In, Out
 from hw.interfaces.strobe import Strobe
 
 FRACTION_BITS = 8
-"""A bit's length is kept in 1/256 cycles: over a byte that is off by less than 1/50 cycle."""
+"""A bit's length is kept in 1/256 cycles, so the error over a byte is less than 1/50 cycle."""
 LEAST_CYCLES = 6
-"""Fewest cycles a bit: the start edge is known to a cycle only. From 16 on, clocks may differ by 2 % and more."""
+"""Fewest cycles per bit, because the start edge is known to one cycle only. From 16 cycles on, the two clocks
+may differ by 2 % and more."""
 BITS_PER_BYTE = 10
 """Start bit, data, stop bit."""
 
@@ -38,11 +39,11 @@ class BitTimer(wiring.Component):
     Members
     -------
     half:
-        From now on: the next event is half a bit away.
+        Set the next event half a bit from now.
     stop:
-        No fraction is left over: the next bit is counted from its first cycle.
+        Drop the fraction that is left over, so that the next bit is counted from its first cycle.
     event:
-        One cycle a bit.
+        1 in one cycle per bit.
     """
 
     def __init__(self, period: int) -> None:
@@ -50,6 +51,7 @@ class BitTimer(wiring.Component):
         super().__init__({"half": In(1), "stop": In(1), "event": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
+        """Count down in fractions of a cycle; what is left at an event goes into the next period."""
         m = Module()
         cycle = 1 << FRACTION_BITS
         remaining = Signal(range(self._period + cycle))
@@ -65,22 +67,22 @@ class BitTimer(wiring.Component):
 class UartReceiver(wiring.Component):
     """Takes bytes from a line.
 
-    A bit is sampled once, in its middle. A start bit that is gone by its middle was a glitch. After the middle of the
-    stop bit the next start bit may come, so that a sender may be faster than this clock by 2 % and more.
+    Each bit is sampled once, in its middle. A start bit that is gone by its middle was a glitch. The next start bit may
+    come from the middle of the stop bit on, so a sender may be faster than this clock by 2 % and more.
 
     Parameters
     ----------
     cycles_per_bit:
-        Clock by baud rate.
+        Clock cycles per bit.
 
     Members
     -------
     rx:
-        The pin, of any phase.
+        The pin, in no step with the clock.
     byte:
-        A byte, when its stop bit was seen.
+        A byte, in the cycle after its stop bit was seen.
     framing_error:
-        Pulse: no stop bit; the byte is dropped, and the next start bit is looked for once the line is high.
+        Pulse: the stop bit is missing. The byte is dropped, and the next start bit may come once the line is high.
     """
 
     def __init__(self, cycles_per_bit: float) -> None:
@@ -88,12 +90,14 @@ class UartReceiver(wiring.Component):
         super().__init__({"rx": In(1, init=1), "byte": Out(Strobe(8)), "framing_error": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
+        """Wait for a start bit, sample ten bits, wait for the line to be high again."""
         m = Module()
         line = Signal(init=1)
         m.submodules.synchroniser = FFSynchronizer(self.rx, line, init=1)
         m.submodules.timer = timer = BitTimer(self._period)
         count = Signal(range(BITS_PER_BYTE))
         m.d.sync += [self.byte.valid.eq(0), self.framing_error.eq(0)]
+        # RELEASE is there for a line that stays low (a break), which would otherwise read as byte after byte of zeros.
         with m.FSM(name="state"):
             with m.State("IDLE"):
                 m.d.sync += count.eq(0)
@@ -121,12 +125,12 @@ class UartTransmitter(wiring.Component):
     Parameters
     ----------
     cycles_per_bit:
-        Clock by baud rate.
+        Clock cycles per bit.
 
     Members
     -------
     byte:
-        Bytes; taken without a gap on the line if the next is there when a stop bit ends.
+        Bytes. They follow each other on the line without a gap if the next one is there when a stop bit ends.
     tx:
         The pin, from a flip-flop.
     """
@@ -136,6 +140,7 @@ class UartTransmitter(wiring.Component):
         super().__init__({"byte": In(stream.Signature(8)), "tx": Out(1, init=1)})
 
     def elaborate(self, platform: object) -> Module:
+        """Shift out start bit, data and stop bit, one per event of the timer."""
         m = Module()
         m.submodules.timer = timer = BitTimer(self._period)
         bits, left = Signal(BITS_PER_BYTE - 1), Signal(range(BITS_PER_BYTE + 1))

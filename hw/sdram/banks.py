@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Cat, Format, Module, ResetSignal, Signal, Value, unsigned
+from amaranth.hdl import Cat, Module, Signal, Value, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.blocks.checks import check
 from hw.interfaces.sdram import BANK_BITS, BANKS, ROW_BITS
 from hw.interfaces.strobe import Strobe
 from hw.sdram.chip import SdramTiming
@@ -87,9 +88,6 @@ class Banks(wiring.Component):
             m.d.sync += [self.open[bank].eq(1), self.row[bank].eq(strobe.row)]
         with m.If(precharged):
             m.d.sync += self.open[bank].eq(0)
-        with m.If(~ResetSignal()):
-            m.d.sync += [
-                Assert(~(activated & self.open[bank]), Format("ACTIVE for bank {}, which is open", bank)),
-                Assert(~(written & ~self.open[bank]), Format("WRITE to bank {}, which is closed", bank)),
-            ]
+        check(m, activated, ~self.open[bank], "ACTIVE for bank {}, which is open", bank)
+        check(m, written, self.open[bank], "WRITE to bank {}, which is closed", bank)
         return activate.reached(timing.active_to_close) & write.reached(timing.wr)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import AcceleratorConfig
@@ -11,13 +11,9 @@ from hw.interfaces.axi import Axi4Read, Axi4Write
 from hw.interfaces.sdram import (
     COLUMN_BITS,
     SIZE_BYTES,
+    WordAccess,
     burst_request_layout,
-    finished_word_layout,
-    read_word_layout,
-    row_run_layout,
-    write_word_layout,
 )
-from hw.interfaces.strobe import Strobe
 from hw.sdram.read_port import ReadPort
 from hw.sdram.write_port import WritePort
 
@@ -25,25 +21,25 @@ from hw.sdram.write_port import WritePort
 class MemoryBridge(wiring.Component):
     """Takes turns among the clients' bursts and cuts each where a row of the chip ends.
 
-    A burst is asked for when nothing can hold it up any more: there is room for all that it reads, or all that it
-    writes is here. So bursts are executed in the order in which they are asked for, without gaps.
+    A port asks for a burst when nothing can hold it up any more: there is room for all that it reads, or all that it
+    writes is here. So bursts are executed in the order of the requests, without gaps.
 
     Parameters
     ----------
     config:
-        Width of the bus.
+        Sizes of the machine: the width of the bus.
     readers, writers:
         Number of AXI4 read and write ports.
     size_bytes:
-        Of the memory: beyond it there is none.
+        Size of the memory, a power of two. Bursts beyond it are refused.
 
     Members
     -------
     readers, writers:
-        From the clients; see :class:`ReadPort` and :class:`WritePort`. A write is visible to whatever is read after its
-        answer.
-    run, write_data, writer, written, read:
-        To the controller, with the same members.
+        The clients; see :class:`ReadPort` and :class:`WritePort`. A read that is asked for after the answer to a write
+        sees what was written.
+    words:
+        Memory behind the bridge; :class:`hw.interfaces.sdram.WordAccess`.
 
     Timing: AR transfer to ``run`` 4 cycles; a burst every 4 cycles; ``read`` to R 3 cycles.
     """
@@ -53,42 +49,38 @@ class MemoryBridge(wiring.Component):
             raise ValueError("readers and writers are both 0; a memory needs at least one client")
         self._config, self._size_bytes = config, size_bytes
         self._count = clients = readers + writers
-        finished = finished_word_layout(clients)
         super().__init__(
             {
                 "readers": In(Axi4Read(config)).array(readers),
                 "writers": In(Axi4Write(config)).array(writers),
-                "run": Out(stream.Signature(row_run_layout(clients))),
-                "write_data": Out(stream.Signature(write_word_layout())),
-                "writer": In(finished["client"].shape),
-                "written": In(Strobe(finished)),
-                "read": In(Strobe(read_word_layout(clients))),
+                "words": Out(WordAccess(clients)),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         """Ports, their turns, and who gets which word."""
         m = Module()
+        words = self.words
         ports: list[ReadPort | WritePort] = []
         for number, bus in enumerate(self.readers):
             m.submodules[f"reader_{number}"] = reader = ReadPort(self._config, self._size_bytes)
             connect(m, flipped(bus), reader.bus)
             m.d.comb += [
-                reader.word.valid.eq(self.read.valid & (self.read.payload.origin.client == len(ports))),
-                reader.word.payload.data.eq(self.read.payload.data),
-                reader.word.payload.last.eq(self.read.payload.origin.last),
+                reader.word.valid.eq(words.read.valid & (words.read.payload.origin.client == len(ports))),
+                reader.word.payload.data.eq(words.read.payload.data),
+                reader.word.payload.last.eq(words.read.payload.origin.last),
             ]
             ports.append(reader)
         for number, bus in enumerate(self.writers):
             m.submodules[f"writer_{number}"] = writer = WritePort(self._config, self._size_bytes)
             connect(m, flipped(bus), writer.bus)
-            own = self.written.payload.client == len(ports)
-            m.d.comb += writer.finished.eq(self.written.valid & self.written.payload.last & own)
-            with m.If(self.writer == len(ports)):
+            own = words.written.payload.client == len(ports)
+            m.d.comb += writer.finished.eq(words.written.valid & words.written.payload.last & own)
+            with m.If(words.writer == len(ports)):
                 m.d.comb += [
-                    self.write_data.valid.eq(writer.word.valid),
-                    self.write_data.payload.eq(writer.word.payload),
-                    writer.word.ready.eq(self.write_data.ready),
+                    words.write_data.valid.eq(writer.word.valid),
+                    words.write_data.payload.eq(writer.word.payload),
+                    writer.word.ready.eq(words.write_data.ready),
                 ]
             ports.append(writer)
         self._turns(m, ports)
@@ -100,7 +92,8 @@ class MemoryBridge(wiring.Component):
         burst = Signal(data.StructLayout({"request": layout, "write": 1, "client": range(max(2, self._count))}))
         waiting, free = Signal(), Signal()
         wanting, later, chosen = (Signal(self._count, name=name) for name in ("wanting", "later", "chosen"))
-        # Ports after the one that had the last turn; the lowest of them goes first, else the lowest of all.
+        # Round robin: the lowest port behind the one that had the last turn goes first, else the lowest of all. The
+        # choice is a register, because it looks at every port; so a burst takes its turn every other cycle at most.
         turn = Signal(self._count, init=-1)
         m.d.comb += [wanting.eq(Cat(port.request.valid for port in ports)), later.eq(wanting & turn)]
         self._rows(m, burst, waiting, free)
@@ -121,7 +114,7 @@ class MemoryBridge(wiring.Component):
     def _rows(self, m: Module, burst: data.View, waiting: Signal, free: Signal) -> None:
         """Offer what lies in the row of the burst's first word; keep the rest, which begins a row."""
         address, left = burst.request.address, burst.request.words_minus_one
-        run, room_minus_one, final = self.run, Signal(COLUMN_BITS), Signal()
+        run, room_minus_one, final = self.words.run, Signal(COLUMN_BITS), Signal()
         m.d.comb += [
             room_minus_one.eq(~address[:COLUMN_BITS]),
             final.eq(left <= room_minus_one),

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Module, ResetSignal, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
+from hw.blocks.checks import check
 from hw.blocks.register_slice import RegisterSlice
+from hw.config import AcceleratorConfig
+from hw.interfaces.sdram import words_per_beat
+
+
+def buffered_beats(config: AcceleratorConfig) -> int:
+    """Depth of a port's buffer in beats: two bursts of 256 beats, or as many beats of one word as a block RAM holds."""
+    return 1024 if words_per_beat(config) == 1 else 512
 
 
 class BeatBuffer(wiring.Component):
-    """A queue whose output comes from flip-flops: block RAM is slow to answer.
+    """A queue whose output comes from flip-flops, because block RAM is slow to answer.
 
-    No word is ever read in the cycle that writes it, so synthesis may leave out what would settle that.
+    No beat is ever read in the cycle that writes it, so synthesis may leave out the logic for that case.
 
     Parameters
     ----------
     layout:
-        Of a beat.
+        Layout of a beat.
     depth:
-        Beats that there is room for, a power of two.
+        Capacity in beats, a power of two.
 
     Members
     -------
     into, out:
-        Beats.
+        Beats, before and behind.
 
-    Timing: in to out 4 cycles; one beat a cycle.
+    Timing: in to out 4 cycles; one beat per cycle.
     """
 
     def __init__(self, layout: data.StructLayout, depth: int) -> None:
@@ -43,7 +51,7 @@ class BeatBuffer(wiring.Component):
         bits = exact_log2(self._depth)
         written, fetched = Signal(bits + 1), Signal(bits + 1)
         shown, moves = Signal(), Signal()
-        # Whoever takes the beats stands far from the block.
+        # The client stands far from the block RAM, so a slice makes the way between them two cycles.
         m.submodules.slice = slice_ = RegisterSlice(self._layout)
         out = slice_.source
         connect(m, slice_.target, flipped(self.out))
@@ -64,6 +72,5 @@ class BeatBuffer(wiring.Component):
         with m.If(moves):
             m.d.sync += [valid.eq(shown), payload.eq(read.data)]
         m.d.comb += [out.valid.eq(valid), out.payload.eq(payload)]
-        with m.If(write.en & read.en & waiting & ~ResetSignal()):
-            m.d.sync += Assert(write.addr != read.addr, "a beat is read while it is written")
+        check(m, write.en & read.en & waiting, write.addr != read.addr, "a beat is read while it is written")
         return m

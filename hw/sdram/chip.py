@@ -8,6 +8,21 @@ from dataclasses import dataclass
 POWER_UP_REFRESHES = 8
 """Refreshes before the mode register is set: all data sheets ask for 2, older chips for 8."""
 
+ALL_BANKS = 1 << 10
+"""Address bit of PRECHARGE that closes all banks."""
+
+
+class ChipCommand:
+    """Commands of the chip as {we_n, cas_n, ras_n}."""
+
+    NOTHING = 0b111
+    ACTIVE = 0b110
+    READ = 0b101
+    WRITE = 0b001
+    PRECHARGE = 0b010
+    REFRESH = 0b100
+    LOAD_MODE = 0b000
+
 
 @dataclass(frozen=True, kw_only=True)
 class SdramChip:

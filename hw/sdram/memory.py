@@ -1,47 +1,87 @@
-"""SdramMemory: the SDRAM chip as an AXI4 memory of 32 MB."""
+"""The SDRAM chip as an AXI4 memory of 32 MB, and what every memory behind a bridge has in common."""
 
 from __future__ import annotations
 
 from amaranth.hdl import Module
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Member, Out, connect, flipped
 
 from hw.config import AcceleratorConfig
 from hw.interfaces.axi import Axi4Read, Axi4Write
-from hw.interfaces.sdram import SdramPads
+from hw.interfaces.sdram import SIZE_BYTES, SdramPads
 from hw.sdram.bridge import MemoryBridge
 from hw.sdram.chip import SdramTiming
 from hw.sdram.controller import SdramController
 
 
-class SdramMemory(wiring.Component):
-    """Bridge and controller in one clock domain, that of the chip.
+class BridgedMemory(wiring.Component):
+    """Clients in front of a bridge. A subclass adds what executes the runs of words.
 
     Parameters
     ----------
     config:
-        Width of the bus, at least 16 bits.
-    timing:
-        The chip in cycles: ``CHIPS[name].timing(clock_hz)``.
+        Sizes of the machine: the width of the bus, at least 16 bits.
     readers, writers:
         Number of AXI4 read and write ports, taking turns.
+    size_bytes:
+        Size of the memory, a power of two.
+    others:
+        Members that the subclass has besides.
+
+    Members
+    -------
+    readers, writers:
+        Clients: INCR bursts of full-width beats that do not cross 4 KiB. Bursts of one port are executed in order,
+        those of different ports in the order in which they become complete. A burst that begins beyond the memory is
+        answered with DECERR.
+    initialised:
+        The memory may be used. Requests are accepted before, and wait.
+
+    Raises
+    ------
+    ValueError
+        There is no client, or the bus is narrower than a word.
+    """
+
+    def __init__(
+        self, config: AcceleratorConfig, *, readers: int, writers: int, size_bytes: int, others: dict[str, Member]
+    ) -> None:
+        self._bridge = MemoryBridge(config, readers, writers, size_bytes)
+        super().__init__(
+            {
+                "readers": In(Axi4Read(config)).array(readers),
+                "writers": In(Axi4Write(config)).array(writers),
+                "initialised": Out(1),
+                **others,
+            }
+        )
+
+    def bridged(self, m: Module, words: wiring.PureInterface) -> None:
+        """Put the bridge between the clients and ``words``, a :class:`hw.interfaces.sdram.WordAccess`."""
+        m.submodules.bridge = bridge = self._bridge
+        for outer, inner in zip((*self.readers, *self.writers), (*bridge.readers, *bridge.writers), strict=True):
+            connect(m, flipped(outer), inner)
+        connect(m, bridge.words, words)
+
+
+class SdramMemory(BridgedMemory):
+    """Bridge and controller in one clock domain, that of the chip.
+
+    Parameters
+    ----------
+    config, readers, writers:
+        See :class:`BridgedMemory`.
+    timing:
+        The chip in cycles: ``CHIPS[name].timing(clock_hz)``.
     extra_latency:
         Cycles that the board adds on the way to the chip and back; see :class:`SdramController`.
 
     Members
     -------
-    readers, writers:
-        From the clients: INCR bursts of full-width beats that do not cross 4 KiB. Bursts of one port are executed in
-        order, those of different ports in the order in which they become complete. Beyond 32 MB: DECERR.
+    readers, writers, initialised:
+        See :class:`BridgedMemory`; initialised once power-up is over.
     pads:
-        To the chip.
-    initialised:
-        Power-up is over. Requests are accepted before, and wait.
-
-    Raises
-    ------
-    ValueError
-        No client, or a bus narrower than the chip.
+        The chip.
     """
 
     def __init__(
@@ -53,28 +93,15 @@ class SdramMemory(wiring.Component):
         writers: int = 1,
         extra_latency: int = 0,
     ) -> None:
-        self._bridge = MemoryBridge(config, readers, writers)
+        others = {"pads": Out(SdramPads())}
+        super().__init__(config, readers=readers, writers=writers, size_bytes=SIZE_BYTES, others=others)
         self._controller = SdramController(timing, readers + writers, extra_latency)
-        super().__init__(
-            {
-                "readers": In(Axi4Read(config)).array(readers),
-                "writers": In(Axi4Write(config)).array(writers),
-                "pads": Out(SdramPads()),
-                "initialised": Out(1),
-            }
-        )
 
     def elaborate(self, platform: object) -> Module:
         """Wires."""
         m = Module()
-        m.submodules.bridge = bridge = self._bridge
         m.submodules.controller = controller = self._controller
-        for outer, inner in zip((*self.readers, *self.writers), (*bridge.readers, *bridge.writers), strict=True):
-            connect(m, flipped(outer), inner)
-        connect(m, bridge.run, controller.run)
-        connect(m, bridge.write_data, controller.write_data)
-        connect(m, controller.written, bridge.written)
-        connect(m, controller.read, bridge.read)
+        self.bridged(m, controller.words)
         connect(m, controller.pads, flipped(self.pads))
-        m.d.comb += [bridge.writer.eq(controller.writer), self.initialised.eq(controller.initialised)]
+        m.d.comb += self.initialised.eq(controller.initialised)
         return m

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Cat, Const, Module, Mux, ResetSignal, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
-from amaranth.utils import exact_log2
+from amaranth.lib.wiring import In, Out, connect, flipped
 
+from hw.blocks.checks import check
 from hw.config import AcceleratorConfig
 from hw.interfaces.axi import DECERR, OKAY, Axi4Read
 from hw.interfaces.sdram import SIZE_BYTES, WORD_BITS, burst_request_layout, words_per_beat
 from hw.interfaces.strobe import Strobe
-from hw.sdram.buffer import BeatBuffer
+from hw.sdram.buffer import BeatBuffer, buffered_beats
+from hw.sdram.front import BurstFront
 
 
 class ReadPort(wiring.Component):
     """Asks for a burst when there is room for all of it, and keeps its words until the client takes them.
 
+    ::
+
+        bus.ar ─► BurstFront ─► request
+        bus.r  ◄─ BeatBuffer ◄─ beats put together ◄─ word
+
     Parameters
     ----------
     config:
-        Width of the bus.
+        Sizes of the machine: the width of the bus.
     size_bytes:
-        Of the memory, a power of two.
+        Size of the memory, a power of two.
 
     Members
     -------
     bus:
-        From the client. A burst that begins beyond the memory is answered with DECERR, after all bursts before it.
+        The client. A burst that begins beyond the memory is answered with DECERR, after all bursts before it.
     request:
         Bursts, each as soon as there is room.
     word:
@@ -37,11 +43,8 @@ class ReadPort(wiring.Component):
     """
 
     def __init__(self, config: AcceleratorConfig, size_bytes: int = SIZE_BYTES) -> None:
-        self._address_bits = exact_log2(size_bytes)
-        self._config = config
-        self._words = words_per_beat(config)
-        self._beat = data.StructLayout({"data": 8 * config.memory_bytes, "last": 1, "failed": 1})
-        self._depth = 1024 if self._words == 1 else 512
+        self._config, self._size_bytes = config, size_bytes
+        self._depth = buffered_beats(config)
         super().__init__(
             {
                 "bus": In(Axi4Read(config)),
@@ -54,9 +57,11 @@ class ReadPort(wiring.Component):
         """A burst at a time in front, a buffer of beats behind."""
         m = Module()
         r = self.bus.r
-        m.submodules.beats = self._buffer = buffer = BeatBuffer(self._beat, self._depth)
-        # Beats of refused bursts are made here.
-        self._refusing, self._last_refused = Signal(), Signal()
+        beat = data.StructLayout({"data": 8 * self._config.memory_bytes, "last": 1, "failed": 1})
+        m.submodules.beats = buffer = BeatBuffer(beat, self._depth)
+        m.submodules.front = front = BurstFront(self._config, self._size_bytes)
+        connect(m, flipped(self.bus).ar, front.burst)
+        connect(m, front.request, flipped(self.request))
         m.d.comb += [
             r.valid.eq(buffer.out.valid),
             r.payload.data.eq(buffer.out.payload.data),
@@ -64,61 +69,44 @@ class ReadPort(wiring.Component):
             r.payload.resp.eq(Mux(buffer.out.payload.failed, DECERR, OKAY)),
             buffer.out.ready.eq(r.ready),
         ]
-        self._requests(m)
-        self._beats(m)
+        refusing = Signal()
+        self._room(m, front, refusing)
+        self._beats(m, buffer.into, front, refusing)
         return m
 
-    def _requests(self, m: Module) -> None:
-        """Keep one burst until it may be asked for, or refuse it."""
-        ar, r, request, refusing = self.bus.ar, self.bus.r, self.request, self._refusing
-        asked, outside, fits, granted = Signal(), Signal(), Signal(), Signal()
-        beats_minus_one = Signal(8)
-        free, change = Signal(range(self._depth + 1), init=self._depth), Signal(signed(10))
-        m.d.comb += [
-            ar.ready.eq(~asked),
-            request.valid.eq(fits),
-            request.payload.words_minus_one.eq(Cat(Const(self._words - 1, exact_log2(self._words)), beats_minus_one)),
-            granted.eq(request.valid & request.ready),
-            self._last_refused.eq(beats_minus_one == 0),
-        ]
-        # Room only grows while a burst waits, and the burst before is taken off before the next one asks. One outside
-        # waits until everything before it is delivered.
-        m.d.sync += [
-            change.eq((r.valid & r.ready) - Mux(granted, beats_minus_one + 1, refusing)),
-            free.eq(free + change),
-            fits.eq(asked & ~outside & ~granted & (free > beats_minus_one)),
-        ]
-        with m.If(ar.valid & ar.ready):
-            m.d.sync += [
-                asked.eq(1),
-                outside.eq(ar.payload.addr[self._address_bits :].any()),
-                request.payload.address.eq(ar.payload.addr[exact_log2(WORD_BITS // 8) :]),
-                beats_minus_one.eq(ar.payload.len),
-            ]
-        with m.If(granted):
-            m.d.sync += asked.eq(0)
-        with m.If(asked & outside & (free == self._depth)):
-            m.d.sync += refusing.eq(1)
-        with m.If(refusing):
-            m.d.sync += beats_minus_one.eq(beats_minus_one - 1)
-            with m.If(self._last_refused):
-                m.d.sync += [asked.eq(0), refusing.eq(0)]
+    def _room(self, m: Module, front: BurstFront, refusing: Signal) -> None:
+        """Count free places, and decide when the burst in front may be asked for or refused.
 
-    def _beats(self, m: Module) -> None:
-        """Put words together to beats, the first in the low bits."""
-        into, word = self._buffer.into, self.word
+        ``free`` is a cycle late. That is safe: room only grows while a burst waits, and the burst before is taken off
+        before the next one asks. A burst outside the memory waits until everything before it is delivered, because R
+        keeps the order of the bursts.
+        """
+        r = self.bus.r
+        free, change = Signal(range(self._depth + 1), init=self._depth), Signal(signed(10))
+        m.d.sync += [
+            change.eq((r.valid & r.ready) - Mux(front.granted, front.beats_minus_one + 1, refusing)),
+            free.eq(free + change),
+        ]
+        m.d.comb += [front.may_ask.eq(free > front.beats_minus_one), front.drop.eq(refusing)]
+        with m.If(front.refused):
+            m.d.sync += refusing.eq(0)
+        with m.Elif(front.outside & (free == self._depth)):
+            m.d.sync += refusing.eq(1)
+
+    def _beats(self, m: Module, into: stream.Interface, front: BurstFront, refusing: Signal) -> None:
+        """Put words together to beats, the first in the low bits; make the beats of refused bursts."""
+        word, words = self.word, words_per_beat(self._config)
         complete: Value = Const(1)
         m.d.comb += into.payload.data.eq(word.payload.data)
-        if self._words > 1:
-            part, earlier = Signal(range(self._words)), Signal(8 * self._config.memory_bytes - WORD_BITS)
-            complete = part == self._words - 1
+        if words > 1:
+            part, earlier = Signal(range(words)), Signal(8 * self._config.memory_bytes - WORD_BITS)
+            complete = part == words - 1
             m.d.comb += into.payload.data.eq(Cat(earlier, word.payload.data))
             with m.If(word.valid):
                 m.d.sync += [part.eq(part + 1), earlier.eq(Cat(earlier, word.payload.data)[WORD_BITS:])]
         m.d.comb += [
-            into.payload.last.eq(Mux(self._refusing, self._last_refused, word.payload.last)),
-            into.payload.failed.eq(self._refusing),
-            into.valid.eq((word.valid & complete) | self._refusing),
+            into.payload.last.eq(Mux(refusing, front.beats_minus_one == 0, word.payload.last)),
+            into.payload.failed.eq(refusing),
+            into.valid.eq((word.valid & complete) | refusing),
         ]
-        with m.If(into.valid & ~ResetSignal()):
-            m.d.sync += Assert(into.ready, "a word was read for which there is no room")
+        check(m, into.valid, into.ready, "a word was read for which there is no room")

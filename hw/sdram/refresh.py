@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Const, Format, Module, Mux, ResetSignal, Signal, Value
+from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.sdram.chip import POWER_UP_REFRESHES, SdramTiming
-from hw.sdram.interfaces import Command
+from hw.blocks.checks import check
+from hw.sdram.chip import POWER_UP_REFRESHES, ChipCommand, SdramTiming
 
 
 class RefreshSequencer(wiring.Component):
@@ -46,18 +46,20 @@ class RefreshSequencer(wiring.Component):
         wait = Signal(range(max(timing.power_up, timing.rp, timing.rfc, timing.mrd)), init=timing.power_up - 1)
         waited = Signal()
         count, last = self._calendar(m, due)
-        m.d.comb += [waited.eq(wait == 0), self.command.eq(Command.NOTHING)]
+        m.d.comb += [waited.eq(wait == 0), self.command.eq(ChipCommand.NOTHING)]
         with m.If(~waited):
             m.d.sync += wait.eq(wait - 1)
+        # Power-up and every later refresh share PRECHARGE and REFRESH: closing all banks first is right in both cases.
+        # The traffic stops for the whole sequence, so only the chip's own minimum times have to be counted here.
         with m.FSM() as fsm:
             with m.State("PRECHARGE"):
                 with m.If(waited & self.may_precharge):
-                    m.d.comb += self.command.eq(Command.PRECHARGE)
+                    m.d.comb += self.command.eq(ChipCommand.PRECHARGE)
                     m.d.sync += wait.eq(timing.rp - 1)
                     m.next = "REFRESH"
             with m.State("REFRESH"):
                 with m.If(waited):
-                    m.d.comb += self.command.eq(Command.REFRESH)
+                    m.d.comb += self.command.eq(ChipCommand.REFRESH)
                     m.d.sync += [wait.eq(timing.rfc - 1), due.eq(0), refreshes.eq(refreshes + ~self.initialised)]
                     m.next = "REFRESHING"
             with m.State("REFRESHING"):
@@ -67,7 +69,7 @@ class RefreshSequencer(wiring.Component):
                         m.next = "TRAFFIC"
                 with m.Elif(waited):
                     with m.If(refreshes == POWER_UP_REFRESHES):
-                        m.d.comb += self.command.eq(Command.LOAD_MODE)
+                        m.d.comb += self.command.eq(ChipCommand.LOAD_MODE)
                         m.d.sync += [wait.eq(timing.mrd - 1), self.initialised.eq(1)]
                     with m.Else():
                         m.next = "REFRESH"
@@ -98,7 +100,7 @@ class RefreshSequencer(wiring.Component):
         timing, ready = self._timing, self.initialised
         period, delay = timing.refresh_period, timing.refresh_delay
         elapsed = Signal((timing.refi + timing.rfc).bit_length(), init=-1)
-        with m.If(self.command == Command.REFRESH):
+        with m.If(self.command == ChipCommand.REFRESH):
             m.d.sync += elapsed.eq(1)
         with m.Elif(~elapsed.all()):
             m.d.sync += elapsed.eq(elapsed + 1)
@@ -115,6 +117,5 @@ class RefreshSequencer(wiring.Component):
             (ready & state["REFRESH"], due & (count + wait <= delay)),
             (ready & state["REFRESHING"], ~due & (count + wait <= max(delay, timing.mrd) + timing.rfc)),
         ]
-        with m.If(~ResetSignal()):
-            for number, (when, holds) in enumerate(claims):
-                m.d.sync += Assert(~when | holds, Format("claim {} about refresh does not hold", number))
+        for number, (when, holds) in enumerate(claims):
+            check(m, when, holds, "claim {} about refresh does not hold", number)
