@@ -1,4 +1,4 @@
-"""Board: what one board has and how it is used; a board is an entry of ``BOARDS``, never a program of its own."""
+"""Board: parts and settings of a board. A board is an entry of ``BOARDS``, never a program of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hw.sdram.pins import EXTRA_LATENCY
 
 @dataclass(frozen=True)
 class Pin:
-    """A pin by the names of the platform: resource, its number, and the part of it if it has several."""
+    """A pin by the platform's names: a resource, its number, and a part of it if it has several."""
 
     resource: str
     number: int = 0
@@ -32,21 +32,21 @@ class Board:
     Parameters
     ----------
     name, title:
-        On the command line, and in words.
+        Name on the command line, and description in words.
     platform:
         Pins and device, from ``amaranth-boards``; its default clock feeds the PLL.
     preset:
         Configuration of the machine.
     clock_hz:
-        Core clock.
+        Core clock in Hz.
     baud:
-        Bits a second of the serial line.
+        Bits per second on the serial line.
     reset:
         Button that holds the machine in reset.
     lights:
         Pins of the lights, in the order of :func:`hw.interfaces.link.lights_layout`; may be fewer.
     memory:
-        The SDRAM chip, or bytes of block RAM.
+        The SDRAM chip, or the size of a memory of block RAM in bytes.
     loader:
         Options by which openFPGALoader knows the board.
     """

@@ -1,4 +1,4 @@
-"""System: everything of a board but clocks, pins and PLL."""
+"""System: all parts of a board's design except clocks, pins and PLL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hw.protocol import Identity
 from hw.sdram.memory import SdramMemory
 
 CLIENTS = 2
-"""Of the memory, each with a port to read and one to write: accelerator and host link."""
+"""Clients of the memory, each with a read and a write port: accelerator and host link."""
 
 
 class System(wiring.Component):
@@ -37,15 +37,15 @@ class System(wiring.Component):
     config:
         Sizes of the machine.
     memory:
-        Of the same configuration, with ``CLIENTS`` readers and writers.
+        Memory of the same configuration, with ``CLIENTS`` readers and writers.
     baud:
-        Bits a second of the serial line.
+        Bits per second on the serial line.
     identity:
-        What the device says that it is; has the clock.
+        Description that the device gives of itself; it has the clock.
     idle_seconds:
-        As of :class:`hw.link.link.HostLink`.
+        Silence that ends an unfinished frame; see :class:`hw.link.link.HostLink`.
     accelerator:
-        Stands for :class:`hw.accelerator.Accelerator`, with the same members.
+        Stand-in for :class:`hw.accelerator.Accelerator`, with the same members.
 
     Members
     -------
@@ -59,7 +59,7 @@ class System(wiring.Component):
     Raises
     ------
     ValueError
-        The memory has not the ports for it, or the baud rate is too high for the clock.
+        The memory lacks ports, or the baud rate is too high for the clock.
     """
 
     def __init__(
@@ -72,8 +72,7 @@ class System(wiring.Component):
         idle_seconds: float = IDLE_SECONDS,
         accelerator: wiring.Component | None = None,
     ) -> None:
-        for name in ("readers", "writers"):
-            count = len(getattr(memory, name))
+        for name, count in (("readers", len(memory.readers)), ("writers", len(memory.writers))):
             if count != CLIENTS:
                 raise ValueError(f"the memory has {count} {name}; accelerator and host link need {CLIENTS}")
         self._memory, self._clock_hz = memory, identity.clock_hz

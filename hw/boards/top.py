@@ -19,11 +19,11 @@ from hw.sdram.chip import SdramChip
 from hw.sdram.pins import SdramPins, chip_clock_delay
 
 CHIP_DOMAIN = "chip"
-"""Clock domain of nothing but the SDRAM chip's clock pin."""
+"""Clock domain of the SDRAM chip's clock pin alone."""
 START_DOMAIN = "start"
-"""Clock domain of nothing but the reset's way into step with the clock; the clock is that of all that computes."""
+"""Clock domain of the reset synchroniser alone; its clock is that of the machine."""
 CORE_CLOCK = "clk"
-"""What nextpnr calls the clock of all that computes."""
+"""Name by which nextpnr reports the clock of the machine."""
 
 
 class BoardTop(Elaboratable):
@@ -38,9 +38,9 @@ class BoardTop(Elaboratable):
                             │
         button ─────────────┴─► ResetSynchronizer ─► clock network ─► reset of sync
 
-    There is one clock for all that computes, so nothing crosses between clocks but what comes from outside: the serial
-    line, which its receiver synchronises, and the reset. It begins at once and ends in step with the clock, with the
-    PLL locked.
+    The machine has one clock. Only two signals cross between clocks, because they come from outside: the serial line,
+    which its receiver synchronises, and the reset. The reset begins at once; it ends in step with the clock, once the
+    PLL has locked.
 
     Parameters
     ----------
@@ -49,9 +49,9 @@ class BoardTop(Elaboratable):
     config:
         Sizes of the machine.
     identity:
-        What the device says that it is; has the clock.
+        Description that the device gives of itself; it has the clock.
     accelerator:
-        As of :class:`hw.boards.system.System`.
+        See :class:`hw.boards.system.System`.
 
     Raises
     ------
@@ -84,51 +84,59 @@ class BoardTop(Elaboratable):
     def elaborate(self, platform: Platform) -> Module:
         """Clocks, reset, pins."""
         m = Module()
-        self._resources: dict[tuple[str, int], Any] = {}
+        pins = _Pins(platform)
         m.submodules.pll = pll = self._pll
         m.submodules.system = system = self._system
         _domain(m, "sync", pll.clock)
         m.submodules.oscillator = oscillator = io.Buffer("i", platform.request(platform.default_clk, dir="-"))
-        m.submodules.reset_button = button = io.Buffer("i", self._port(platform, self._board.reset))
+        m.submodules.reset_button = button = io.Buffer("i", pins.port(self._board.reset))
         _domain(m, START_DOMAIN, pll.clock)
         m.submodules.reset = ResetSynchronizer(~pll.locked | button.i, domain=START_DOMAIN)
         m.d.comb += ResetSignal("sync").eq(platform.clock_network(m, "reset", ResetSignal(START_DOMAIN)))
         m.d.comb += pll.input.eq(oscillator.i)
         self._serial_line(m, platform)
-        self._lights(m, platform)
+        self._lights(m, pins)
         if isinstance(self._board.memory, SdramChip):
             _domain(m, CHIP_DOMAIN, pll.delayed_clock, reset_less=True)
-            m.submodules.sdram_pins = pins = SdramPins(platform.request("sdram", dir="-"), CHIP_DOMAIN)
-            connect(m, system.pads, pins.pads)
+            m.submodules.sdram_pins = chip = SdramPins(platform.request("sdram", dir="-"), CHIP_DOMAIN)
+            connect(m, system.pads, chip.pads)
         return m
 
     def _serial_line(self, m: Module, platform: Platform) -> None:
-        """The host's end of it is a USB converter on the board."""
+        """Connect the line to the USB converter on the board, which is the host's end of it."""
         uart = platform.request("uart", dir="-")
         m.submodules.rx = receive = io.Buffer("i", uart.rx)
         m.submodules.tx = transmit = io.FFBuffer("o", uart.tx)
-        # Pads lie far from what is shown on them: a register on the way.
+        # Pads lie far from the unit that drives them, so there is a register on the way.
         line = Signal(init=1)
         m.d.sync += line.eq(self._system.tx)
         m.d.comb += [self._system.rx.eq(receive.i), transmit.o.eq(line)]
 
-    def _lights(self, m: Module, platform: Platform) -> None:
-        """As many as the board has; others of its lights are left alone."""
+    def _lights(self, m: Module, pins: _Pins) -> None:
+        """Drive as many lights as the board names; others of its lights are left alone."""
         for number, (pin, state) in enumerate(zip(self._board.lights, Value.cast(self._system.lights), strict=False)):
-            m.submodules[f"light_{number}"] = light = io.FFBuffer("o", self._port(platform, pin))
+            m.submodules[f"light_{number}"] = light = io.FFBuffer("o", pins.port(pin))
             m.d.sync += light.o.eq(state)
 
-    def _port(self, platform: Platform, pin: Pin) -> io.PortLike:
-        """A pin's port; a resource of several parts is asked for once."""
+
+class _Pins:
+    """Ports of single pins. A platform gives out each resource once, even if several pins are parts of it."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._resources: dict[tuple[str, int], Any] = {}
+
+    def port(self, pin: Pin) -> io.PortLike:
+        """The port of a pin."""
         place = pin.resource, pin.number
         if place not in self._resources:
-            self._resources[place] = platform.request(*place, dir="-")
+            self._resources[place] = self._platform.request(*place, dir="-")
         resource = self._resources[place]
         return getattr(resource, pin.part) if pin.part else resource
 
 
 def _domain(m: Module, name: str, clock: Value, *, reset_less: bool = False) -> None:
-    """A clock domain whose net keeps the name by which nextpnr reports it: the first in the alphabet."""
+    """Make a clock domain whose net keeps its name; nextpnr reports a net by the first of its names in the alphabet."""
     domain = ClockDomain(name, reset_less=reset_less)
     domain.clk.attrs["keep"] = "true"
     m.domains += domain

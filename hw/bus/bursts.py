@@ -55,18 +55,18 @@ class BurstSplitter(wiring.Component):
     config:
         Sizes of the machine.
     burst_beats:
-        Longest burst, a power of two; ``burst_beats * memory_bytes`` divides 4 KiB.
+        Longest burst in beats, a power of two; ``burst_beats * memory_bytes`` divides 4 KiB.
 
     Members
     -------
     run:
-        Runs of beats; :func:`beat_run`.
+        Runs of beats; :func:`hw.interfaces.axi.beat_run_layout`.
     burst:
         Their bursts in order.
     busy:
-        A burst has yet to be accepted.
+        1 while a burst has yet to be accepted.
 
-    Timing: the first burst ``LATENCY`` cycles after its run; one burst a cycle, one idle cycle between two runs.
+    Timing: the first burst ``LATENCY`` cycles after its run; one burst per cycle, one idle cycle between two runs.
 
     Raises
     ------
@@ -91,7 +91,7 @@ class BurstSplitter(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Keep what is left of the run; offer what fits before the next boundary."""
+        """Keep the rest of the run; offer what fits before the next boundary."""
         m = Module()
         shift = exact_log2(self._config.memory_bytes)
         inside = exact_log2(self._burst_beats)
@@ -100,6 +100,7 @@ class BurstSplitter(wiring.Component):
         active = Signal()
         room_minus_one = Signal(max(1, inside))
         last = Signal()
+        # A slice behind the comparison of 32 bits, so that whoever takes the bursts has a whole cycle for its choice.
         m.submodules.found = found = RegisterSlice(self.burst.payload.shape())
         wiring.connect(m, found.target, wiring.flipped(self.burst))
         burst = found.source

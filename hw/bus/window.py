@@ -1,4 +1,4 @@
-"""The address window that the machine may touch, and the form in which any unit reports an error."""
+"""The address window that the machine may touch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hw.config import AcceleratorConfig
 
 
 def burst_end(config: AcceleratorConfig, burst: data.View) -> Value:
-    """First byte address beyond a ``read_request`` burst: 33 bits, so that it cannot wrap."""
+    """First byte address beyond a burst of ``read_request_layout``; it has 33 bits, so it cannot wrap."""
     return burst.address + Cat(Const(0, exact_log2(config.memory_bytes)), burst.beats_minus_one) + config.memory_bytes
 
 

@@ -1,4 +1,4 @@
-"""Banks: which row each bank has open, and what each may be told."""
+"""Banks: which row each bank has open, and which commands it may have."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Banks(wiring.Component):
     Members
     -------
     activate, precharge, written:
-        The commands of this cycle: a row opened, a bank closed, a word written.
+        Commands of this cycle: a row opened, a bank closed, a word written.
     precharge_all:
-        All banks are closed.
+        1 in a cycle that closes all banks.
     open, row:
-        Each bank's state after the commands of all earlier cycles. A closed bank's row is the one it had open last.
+        State of each bank after the commands of all earlier cycles. A closed bank's row is the one it had open last.
     may_activate, may_precharge, may_access:
-        Whether each bank may have the command in the next cycle as far as time is concerned, and none comes in this.
+        One bit per bank: the chip's minimum times allow the command in the next cycle if none comes in this one.
     may_precharge_all:
         All banks may be closed in this cycle.
     """
@@ -53,7 +53,7 @@ class Banks(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """One bank like the other; only tRRD counts for all."""
+        """Keep each bank apart; only tRRD counts for all of them."""
         m = Module()
         any_activated = Elapsed(m, self.activate.valid, self._timing.rrd, "since_any_activate")
         closable = [self._bank(m, bank, any_activated) for bank in range(BANKS)]

@@ -1,4 +1,4 @@
-"""Elapsed: how many cycles ago something happened."""
+"""Elapsed: how many cycles ago an event was."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 
 
 class Elapsed:
-    """A row of flip-flops through which ones advance after an event; whether n cycles have passed is one of them.
+    """A row of flip-flops through which ones advance after an event. Flip-flop n tells whether n cycles have passed.
 
-    Minimum distances between commands are a few cycles each, and asking a flip-flop costs no logic. At reset the event
-    is long ago.
+    Minimum distances between commands are a few cycles each, so the row is short, and a flip-flop answers without
+    logic. At reset the event is long ago.
 
     Parameters
     ----------
     m:
-        Module that it is part of.
+        Module that the flip-flops are part of.
     event:
         1 in the cycle of the event.
     cycles:
         Largest number that :meth:`reached` will be asked for.
     name:
-        Of the flip-flops.
+        Name of the flip-flops.
     """
 
     def __init__(self, m: Module, event: Value, cycles: int, name: str) -> None:

@@ -1,4 +1,4 @@
-"""SdramPins: the controller's pads on the pins of a board, registers in the pads, and a clock for the chip."""
+"""SdramPins: the controller's pads on the pins of a board, with registers in the pads and a clock for the chip."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ EXTRA_LATENCY = 2
 ACCESS_NS = {2: 6.0, 3: 5.4}
 """Longest time from the chip's clock to its word, by CAS latency (tAC)."""
 HOLD_NS = 2.7
-"""So long after the next clock a word is still there (tOH)."""
+"""Time that a word stays after the chip's next clock edge (tOH)."""
 CHIP_SETUP_NS, CHIP_HOLD_NS = 1.5, 0.8
-"""What the chip asks of its inputs."""
+"""Setup and hold time of the chip's inputs."""
 SKEW_NS = 0.7
-"""By how much clock and other pins leave the FPGA at different times: all come from registers in the pads."""
+"""Largest skew between the clock and other pins at the FPGA; all of them come from registers in the pads."""
 ROUND_TRIP_NS = (3.5, 6.0)
-"""Clock register to pin, board both ways, pin into the input register: least and most. An estimate."""
+"""Least and most time from the clock's register over the board and back into the input register; an estimate."""
 
 
 def chip_clock_delay(clock_hz: int, cas_latency: int) -> float:
-    """By how much of a period the chip's clock should come after the controller's.
+    """Fraction of a period by which the chip's clock should follow the controller's.
 
-    Commands leave at the controller's edge and must be at the chip before its own; a word must be back at the
-    controller, two edges after that at which the chip sent it, and not be gone. The middle is taken of what all of that
-    allows.
+    Commands leave at the controller's edge and must reach the chip before its own edge. A word must be back at the
+    controller two edges after the one at which the chip sent it, and must not be gone by then. The result is the middle
+    of what both conditions allow.
 
     Raises
     ------
     ValueError
-        Nothing is left at such a frequency.
+        No delay suits both directions at such a frequency.
     """
     period = 1e9 / clock_hz
     earliest = max(
@@ -55,7 +55,7 @@ def chip_clock_delay(clock_hz: int, cas_latency: int) -> float:
 
 
 class SdramPins(wiring.Component):
-    """Each pin has its register in the pad, so that all pins of a board are timed alike, wherever the controller lies.
+    """Puts the register of each pin into its pad, so all pins are timed alike wherever the controller is placed.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class SdramPins(wiring.Component):
         super().__init__({"pads": In(SdramPads())})
 
     def elaborate(self, platform: object) -> Module:
-        """A register a pin; the clock is one that gives 1 in the first half of a cycle and 0 in the second."""
+        """A register per pin; that of the clock gives 1 in the first half of a cycle and 0 in the second."""
         m = Module()
         pads, ports = self.pads, self._ports
         # The ports of a platform know which pins are active low, so they take what a signal means.
