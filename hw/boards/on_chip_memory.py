@@ -58,6 +58,7 @@ class WordStore(wiring.Component):
             words.written.payload.client.eq(current.client),
             words.written.payload.last.eq(last & current.final),
         ]
+        # There are no rows to open, so bank, row and column are one address again.
         with m.If(run.valid & run.ready):
             wanted = run.payload
             m.d.sync += [current.eq(wanted), address.eq(Cat(wanted.column, wanted.bank, wanted.row)), active.eq(1)]
@@ -80,6 +81,7 @@ class WordStore(wiring.Component):
         """Block RAM, one memory per byte of a word, and its output register."""
         given, found = self.words.write_data.payload, Signal(WORD_BITS)
         m.d.sync += self.words.read.payload.data.eq(found)
+        # One memory per byte: a byte that is masked needs no write mask inside a memory.
         for lane in range(WORD_BITS // 8):
             m.submodules[f"lane_{lane}"] = storage = memory.Memory(shape=8, depth=self._words, init=[])
             write, read = storage.write_port(), storage.read_port()

@@ -105,6 +105,7 @@ class System(wiring.Component):
     def _show(self, m: Module) -> None:
         """Drive the lights."""
         state, link, shows = self._accelerator.state, self._link, self.lights
+        # The lights are registers on the other side of the chip from most of what they show; nobody sees the delay.
         beat = Signal(range(ceil(self._clock_hz / 2)))
         busy = shown(m, state.busy, ceil(BLINK_SECONDS * self._clock_hz), name="busy")
         m.d.sync += beat.eq(beat - 1)

@@ -91,12 +91,14 @@ class BoardTop(Elaboratable):
         m.submodules.oscillator = oscillator = io.Buffer("i", platform.request(platform.default_clk, dir="-"))
         m.submodules.reset_button = button = io.Buffer("i", pins.port(self._board.reset))
         _domain(m, START_DOMAIN, pll.clock)
+        # The reset holds as long as the PLL has not locked, or the button is pressed.
         m.submodules.reset = ResetSynchronizer(~pll.locked | button.i, domain=START_DOMAIN)
         m.d.comb += ResetSignal("sync").eq(platform.clock_network(m, "reset", ResetSignal(START_DOMAIN)))
         m.d.comb += pll.input.eq(oscillator.i)
         self._serial_line(m, platform)
         self._lights(m, pins)
         if isinstance(self._board.memory, SdramChip):
+            # Nothing but the clock pin is clocked by the chip's clock, so its domain needs no reset.
             _domain(m, CHIP_DOMAIN, pll.delayed_clock, reset_less=True)
             m.submodules.sdram_pins = chip = SdramPins(platform.request("sdram", dir="-"), CHIP_DOMAIN)
             connect(m, system.pads, chip.pads)

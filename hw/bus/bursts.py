@@ -113,6 +113,7 @@ class BurstSplitter(wiring.Component):
             self.run.ready.eq(~active),
             self.busy.eq(active | self.burst.valid),
         ]
+        # Every burst but the last ends at a boundary, so the next one begins at one.
         with m.If(burst.valid & burst.ready):
             m.d.sync += [
                 beat.eq(Cat(Const(0, inside), beat[inside:] + 1)),

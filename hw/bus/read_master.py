@@ -119,6 +119,7 @@ class ReadMaster(wiring.Component):
         m.d.comb += free.eq((~valid | leaves) & ~stopped)
         with m.If(leaves | stopped):
             m.d.sync += valid.eq(0)
+        # A slice per client, because the clients stand far from each other and the choice looks at all of them.
         waiting = []
         for index, port in enumerate(self.request):
             m.submodules[f"request_{index}"] = kept = RegisterSlice(port.payload.shape())

@@ -125,6 +125,7 @@ class ControlRegisters(wiring.Component):
         """Registers, guards, counters, watchdog; the life of a run; what is remembered of it."""
         m = Module()
         registers = RegisterFile()
+        # The host looks at the registers rarely, so they sleep in between.
         asked = any_valid(self.bus)
         m.submodules.registers = sleeping(m, platform, "registers", registers, lasting(m, asked, 2, name="host"))
         connect(m, flipped(self.bus), registers.bus)
@@ -213,6 +214,7 @@ class ControlRegisters(wiring.Component):
         error, code, command, address = Signal(), Signal(8), Signal(16), Signal(32)
         first = self._guards.first
         command_index = delay(m, self.command_index, Guards.LATENCY, name="command_index")
+        # An error during a halt is a consequence of the first one, so only a running machine takes one.
         with m.If(forget):
             m.d.sync += [error.eq(0), code.eq(ErrorCode.NONE), command.eq(0), address.eq(0)]
         with m.Elif(failed):
@@ -241,6 +243,7 @@ class ControlRegisters(wiring.Component):
 
     def _interrupt(self, m: Module, registers: RegisterFile, failed: Signal, abort: Signal) -> None:
         """Raise the interrupt on done or error, as enabled; lower it when the host clears it."""
+        # The reasons are a register, because ``failed`` comes late; an interrupt a cycle later is as good.
         done = self.running & self.finished & ~failed & ~abort
         reasons = Signal(2)
         m.d.sync += reasons.eq(Cat(done, failed & ~abort))
@@ -272,6 +275,7 @@ class ControlRegisters(wiring.Component):
         """Stamp strobes, and show the selected command's stamps in their registers."""
         m.submodules.stamps = stamps = CommandStamps(self._config, self._units)
         shown = registers.shown
+        # All that is stamped comes equally late, so that stamps and counters belong to the same cycle.
         for outer, inner in zip((self.started, *self.ended), (stamps.started, *stamps.ended), strict=True):
             m.d.comb += [
                 inner.valid.eq(delay(m, outer.valid, OBSERVED, name="strobe")),

@@ -50,6 +50,7 @@ class Counters(wiring.Component):
         """Build one counter per register."""
         m = Module()
         counts, beat_bytes = self.counts, exact_log2(self._config.memory_bytes)
+        # Beats are counted in bytes here, so the host needs to know nothing about the width of the bus.
         increments = (
             (counts.cycles, 1),
             *((counts.causes[cause], self.cause == cause) for cause in CycleCause),

@@ -67,6 +67,7 @@ class RegisterFile(wiring.Component):
             m.d.sync += [self.word.eq(w.payload.data), strobes.eq(w.payload.strb), has_word.eq(1)]
         with m.If(b.ready):
             m.d.sync += b.valid.eq(0)
+        # Waiting for the last answer to leave keeps one answer per write, in order, with a single register for it.
         with m.If(execute):
             m.d.sync += [has_address.eq(0), has_word.eq(0), b.valid.eq(1)]
         for name, register in REGISTERS.items():

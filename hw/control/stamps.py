@@ -84,6 +84,7 @@ class CommandStamps(wiring.Component):
         m = Module()
         self._write(m, "starts", self.started.valid, self.started.payload, self.cycles, self.start)
         self._write(m, "ends", *self._queue_ends(m), self.end)
+        # An entry is written at once when the owner changes, so the shares of all causes are one wide word.
         entry = Signal(self._entry)
         m.d.comb += [self.shares.eq(entry.shares), self.previous.eq(entry.previous)]
         self._write(m, "shares", *self._leave(m), entry)
@@ -106,6 +107,7 @@ class CommandStamps(wiring.Component):
     def _queue_ends(self, m: Module) -> tuple[Value, Value, Value]:
         """Hold each unit's end until its turn; the stamp is the cycle of the strobe, not of the turn."""
         valid, index, cycle = Signal(), Signal(16), Signal(32)
+        # All units may end a command in one cycle, but block RAM takes one stamp per cycle: ends wait with their age.
         turn_taken: Value = Const(0)
         for number, strobe in enumerate(self.ended):
             waits, held = Signal(name=f"end_waits_{number}"), Signal(16, name=f"end_index_{number}")
@@ -124,6 +126,7 @@ class CommandStamps(wiring.Component):
     def _leave(self, m: Module) -> tuple[Value, Value, Value]:
         """Write the totals of a command that stops being the owner, or with which the run ends."""
         was_running, last, leaves = Signal(), Signal(16), Signal()
+        # What is seen of the owner in the first cycle is left over from the last run, so that cycle is command 0's.
         owner = Mux(was_running, self.owner, 0)
         m.d.comb += leaves.eq(was_running & (~self.running | (self.owner != last)))
         m.d.sync += was_running.eq(self.running)

@@ -60,6 +60,7 @@ class ByteBuffer(wiring.Component):
             read.addr.eq(address),
             read.en.eq(moves),
         ]
+        # Block RAM and output register stop together when nobody takes a byte, so no byte is lost between them.
         with m.If(moves):
             m.d.sync += [
                 fetched.eq(left != 0),

@@ -100,6 +100,8 @@ class Executor(wiring.Component):
             with m.State("CHECK"):
                 self._check(m, frame, status)
                 m.next = "DECIDE"
+            # The payload leaves its block RAM before it is known whether it is needed. That costs nothing, because a
+            # later run drops it.
             with m.State("DECIDE"):
                 m.d.comb += given.run.valid.eq(is_write)
                 m.next = "REPLY"
@@ -121,11 +123,13 @@ class Executor(wiring.Component):
                 with m.If(failed):
                     m.d.sync += status.eq(Status.BUS_ERROR)
                 m.next = "REPLY"
+            # Only now is the length of the reply settled, because a bus error takes its payload away.
             with m.State("REPLY"):
                 m.d.comb += taken.run.valid.eq(1)
                 m.next = "SEND"
             with m.State("SEND"):
                 m.d.comb += self.reply.valid.eq(1)
+                # A request that was refused on arrival occupies no slot, so there is none to release.
                 with m.If(self.reply.ready):
                     m.d.comb += self.release.valid.eq(is_write & (frame.status == Status.OK))
                     m.next = "IDLE"
@@ -145,6 +149,7 @@ class Executor(wiring.Component):
             taken.run.payload.count.eq(self.reply.payload.length),
             taken.write.payload.address.eq(place),
         ]
+        # The bytes of a reply are stored before any of them is sent, because the header in front has the status.
         with m.If(taken.write.valid):
             m.d.sync += place.eq(place + 1)
         with m.If(self.reply.valid):

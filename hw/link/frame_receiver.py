@@ -99,6 +99,7 @@ class FrameReceiver(wiring.Component):
             self.write.payload.data.eq(self.byte.payload),
             seen.full.eq(occupied.bit_select(seen.slot, 1)),
         ]
+        # A slot is occupied only by a good frame. A bad one leaves it, so the next payload overwrites its bytes.
         filled = Mux(self.good & seen.header.operation[0], 1 << seen.slot, 0)
         freed = Mux(self.release.valid, 1 << self.release.payload, 0)
         m.d.sync += [occupied.eq((occupied | filled) & ~freed), seen.slot.eq(seen.slot ^ filled.any())]
@@ -127,6 +128,7 @@ class FrameReceiver(wiring.Component):
         with m.FSM(name="state"):
             with m.State("HUNT"), m.If(byte.valid & (byte.payload == REQUEST_MARKER[0])):
                 m.next = "MARK"
+            # The marker's first byte may come twice: the second of them may be the one that counts.
             with m.State("MARK"), m.If(byte.valid):
                 m.d.comb += crc.start.eq(1)
                 m.d.sync += seen.index.eq(0)
@@ -162,6 +164,7 @@ class FrameReceiver(wiring.Component):
                         m.next = "VERDICT"
                 with m.Elif(silent):
                     self._give_up(m, seen)
+            # The CRC unit answers a cycle after its last byte.
             with m.State("VERDICT"):
                 verdict = Mux(crc.match_detected, Status.OK, Status.BAD_CRC)
                 m.d.comb += [seen.found.eq(1), seen.status.eq(verdict)]

@@ -102,6 +102,7 @@ class HostLink(wiring.Component):
         connect(m, flipped(self.control), registers.bus)
         connect(m, flipped(self.read), memory.read)
         connect(m, flipped(self.write), memory.write)
+        # Both lights show events of one cycle, so they are stretched.
         wrong = receiver.bad | uart_in.framing_error
         m.d.comb += [
             uart_in.rx.eq(self.rx),

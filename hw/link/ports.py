@@ -46,6 +46,7 @@ class RegisterPort(wiring.Component):
             self.bus.r.ready.eq(1),
             port.taken.payload.eq(word[:8]),
         ]
+        # Address and data of a write may be taken in different cycles, so each request falls by itself.
         for request in (aw, w, ar):
             with m.If(request.ready):
                 m.d.sync += request.valid.eq(0)
@@ -81,6 +82,7 @@ class RegisterPort(wiring.Component):
                     with m.If(count == 3):
                         m.d.sync += [bus.aw.valid.eq(1), bus.w.valid.eq(1)]
                         m.next = "WRITE"
+            # The next register is touched only after the answer, so that writes take effect in the order of the bytes.
             with m.State("WRITE"), m.If(bus.b.valid):
                 m.d.sync += [
                     port.failed.eq(port.failed | bus.b.payload.resp[1]),
@@ -97,6 +99,7 @@ class RegisterPort(wiring.Component):
                 m.d.comb += port.taken.valid.eq(1)
                 with m.If(port.taken.ready):
                     m.d.sync += [word.eq(word >> 8), count.eq(count + 1)]
+                    # The next read goes out with the last byte of this one, which hides its latency behind the line.
                     with m.If(count == 3):
                         m.d.sync += [address.eq(address + 4), left.eq(left - 1), bus.ar.valid.eq(left != 1)]
                         m.next = "READ"
@@ -188,6 +191,7 @@ class MemoryPort(wiring.Component):
                 m.d.sync += [port.failed.eq(0), writing.eq(port.access.payload.write)]
                 with m.If(run.valid & run.ready):
                     m.next = "BURST"
+            # The splitter knows when the access is over: it is busy until it has no burst left.
             with m.State("BURST"):
                 m.d.comb += burst.ready.eq(1)
                 m.d.sync += [beat.left.eq(burst.payload.beats_minus_one), beat.held.eq(0), beat.last.eq(0)]

@@ -55,6 +55,7 @@ class BitTimer(wiring.Component):
         m = Module()
         cycle = 1 << FRACTION_BITS
         remaining = Signal(range(self._period + cycle))
+        # An event comes in the cycle in which less than a whole cycle is left; that fraction goes into the next period.
         m.d.comb += self.event.eq(remaining[FRACTION_BITS:] == 0)
         m.d.sync += remaining.eq(remaining + Mux(self.event, self._period - cycle, -cycle))
         with m.If(self.stop):
@@ -150,6 +151,7 @@ class UartTransmitter(wiring.Component):
             self.byte.ready.eq(last),
             timer.stop.eq(last & ~self.byte.valid),
         ]
+        # The stop bit is shifted in behind the data, so the line needs no case of its own for it.
         with m.If(last & self.byte.valid):
             m.d.sync += [self.tx.eq(0), bits.eq(Cat(self.byte.payload, Const(1, 1))), left.eq(BITS_PER_BYTE)]
         with m.Elif(timer.event & (left != 0)):

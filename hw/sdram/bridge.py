@@ -126,6 +126,7 @@ class MemoryBridge(wiring.Component):
             run.payload.final.eq(final),
             free.eq(~waiting),
         ]
+        # What is left begins at column 0 of the next row, which lies in the next bank.
         with m.If(run.valid & run.ready):
             m.d.sync += [
                 address.eq(Cat(Const(0, COLUMN_BITS), address[COLUMN_BITS:] + 1)),

@@ -130,6 +130,7 @@ class SdramController(wiring.Component):
                 & banks.may_precharge.bit_select(following.bank, 1)
             ),
         ]
+        # The plan is a register, because it looks at the state of four banks; so a row command comes a cycle later.
         m.d.sync += [
             planned.opens.eq(opens & ~work.row_command),
             planned.closes.eq(closes & ~work.row_command),
@@ -149,6 +150,7 @@ class SdramController(wiring.Component):
     def _accesses(self, m: Module, work: _Work) -> None:
         """Move a word of the current run unless a row command goes first."""
         banks, current = self._banks, work.current
+        # A WRITE waits until the words of earlier READs have left the data pins, which both share.
         read = Elapsed(m, work.access & ~current.write, self._timing.read_to_write, "since_read")
         m.d.comb += [
             work.access.eq(
@@ -214,6 +216,7 @@ class SdramController(wiring.Component):
             column.eq(current.column),  # with 0 in the bit that would close the bank afterwards, or all of them
             Cat(pads.ras_n, pads.cas_n, pads.we_n).eq(command),
         ]
+        # Until the first cycle after reset the chip is deselected with its clock off.
         cke, deselected = Signal(), Signal(init=1)
         m.d.comb += [pads.cke.eq(cke), pads.cs_n.eq(deselected)]
         m.d.sync += [

@@ -77,6 +77,7 @@ class WritePort(wiring.Component):
             buffer.into.payload.data.eq(w.payload.data),
             buffer.into.payload.strobes.eq(w.payload.strb),
         ]
+        # A complete burst cannot stall the chip. Beats may come ahead of their address, so the two are counted apart.
         m.d.sync += complete.eq(complete + (w.valid & w.ready & w.payload.last) - over)
         open_bursts = self._answers(m, over, front.refused)
         # A burst outside waits until all bursts before it are answered, because B keeps their order; then its beats are
