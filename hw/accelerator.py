@@ -97,7 +97,7 @@ class Accelerator(wiring.Component):
     Members
     -------
     control: In(Axi4Lite)
-        Registers of ``hw.isa.REGISTERS``.
+        Registers of ``hw.register_map.REGISTERS``.
     read, write: Out(Axi4Read), Out(Axi4Write)
         Memory: program, weights, image; results.
     state:

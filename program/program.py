@@ -90,7 +90,7 @@ class Program:
         return memory
 
     def registers(self, task: int) -> dict[str, int]:
-        """Control registers to write before start (names of ``hw.isa.REGISTERS``)."""
+        """Control registers to write before start (names of ``hw.register_map.REGISTERS``)."""
         if not 0 <= task < len(self.model.tasks):
             raise ValueError(f"task is {task}, model '{self.model.name}' has tasks 0 to {len(self.model.tasks) - 1}")
         return {

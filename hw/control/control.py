@@ -30,7 +30,7 @@ OBSERVED = 2
 
 
 class ControlRegisters(wiring.Component):
-    """AXI4-Lite registers of ``hw.isa.REGISTERS``, and everything behind them.
+    """AXI4-Lite registers of ``hw.register_map.REGISTERS``, and everything behind them.
 
     Start and abort are in register ``control``. A write of 1 starts a run and clears done, error, saturation and the
     counters; it is ignored while the machine is busy. A write with bit 1 set aborts a run, or clears the error of an

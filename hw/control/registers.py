@@ -1,4 +1,4 @@
-"""The AXI4-Lite register file, generated from ``hw.isa.REGISTERS``."""
+"""The AXI4-Lite register file, generated from ``hw.register_map.REGISTERS``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.interfaces.axi import Axi4Lite
 from hw.interfaces.control import register_settings_layout, shown_registers_layout, written_registers_layout
-from hw.isa import REGISTERS, Access
+from hw.register_map import REGISTERS, Access
 
 
 class RegisterFile(wiring.Component):

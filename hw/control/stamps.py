@@ -11,7 +11,7 @@ from hw.blocks.checks import check
 from hw.config import AcceleratorConfig
 from hw.interfaces.control import cause_shares_layout, cause_totals_layout
 from hw.interfaces.strobe import Strobe
-from hw.isa import SHARE_BITS
+from hw.register_map import SHARE_BITS
 
 
 class CommandStamps(wiring.Component):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from amaranth.hdl import ShapeLike
 from amaranth.lib import data
 
-from hw.isa import REGISTERS, SHARE_BITS, Access, CycleCause
+from hw.isa import CycleCause
+from hw.register_map import REGISTERS, SHARE_BITS, Access
 
 
 def _registers(access: Access) -> dict[str, ShapeLike]:
@@ -13,12 +14,12 @@ def _registers(access: Access) -> dict[str, ShapeLike]:
 
 
 def register_settings_layout() -> data.StructLayout:
-    """What the host has written: one field per read-write register of ``hw.isa.REGISTERS``, by its name and width."""
+    """What the host has written: one field per read-write register of ``hw.register_map``, by its name and width."""
     return data.StructLayout(_registers(Access.READ_WRITE))
 
 
 def shown_registers_layout() -> data.StructLayout:
-    """What the host reads: one field per read-only register of ``hw.isa.REGISTERS``, by its name and width."""
+    """What the host reads: one field per read-only register of ``hw.register_map``, by its name and width."""
     return data.StructLayout(_registers(Access.READ_ONLY))
 
 

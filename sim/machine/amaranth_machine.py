@@ -10,7 +10,7 @@ import numpy as np
 from amaranth.sim import Simulator
 
 from hw.accelerator import Accelerator
-from hw.isa import REGISTERS
+from hw.register_map import REGISTERS
 from program.program import Program
 from sim.machine.frames import Frame
 from sim.machine.settings import MemorySettings

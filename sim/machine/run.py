@@ -15,7 +15,8 @@ import numpy as np
 
 from common.files import move_file
 from common.progress import Progress, silent
-from hw.isa import SHARE_BITS, CycleCause
+from hw.isa import CycleCause
+from hw.register_map import SHARE_BITS
 from program.program import Program
 from program.traces import Traces
 from sim.bench.run import BenchOptions, run_testbench

@@ -16,7 +16,8 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import First, RisingEdge, Timer
 
-from hw.isa import REGISTERS, CycleCause
+from hw.isa import CycleCause
+from hw.register_map import REGISTERS
 from sim.bench.backdoor import MemoryBackdoor
 from sim.bench.streams import CLOCK_PERIOD_NS, parameters, record
 from sim.machine.exchange import FrameJob, FramePosition, FrameReadout

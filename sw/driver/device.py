@@ -10,8 +10,9 @@ import numpy as np
 
 from common.progress import Progress, silent, within
 from hw.control.control import IDENTITY, INTERFACE_VERSION, configuration_word
-from hw.isa import REGISTERS, CycleCause, ErrorCode
+from hw.isa import CycleCause, ErrorCode
 from hw.protocol import PAYLOAD_BYTES, VERSION, Identity, Operation, Request, configuration_digest
+from hw.register_map import REGISTERS
 from program.program import Program
 from sw.driver.errors import (
     LinkLost,
@@ -42,7 +43,7 @@ class BoardFrame:
 
 
 class BoardRegisters:
-    """The accelerator's registers by name (``hw.isa.REGISTERS``): ``registers["task"] = 1``; KeyError if unknown."""
+    """The accelerator's registers by name (``hw.register_map``): ``registers["task"] = 1``; KeyError if unknown."""
 
     def __init__(self, link: Link) -> None:
         self._link = link

@@ -12,8 +12,9 @@ import numpy as np
 
 from hw.config import AcceleratorConfig
 from hw.control.control import IDENTITY, INTERFACE_VERSION, configuration_word
-from hw.isa import REGISTERS, Access, ErrorCode
+from hw.isa import ErrorCode
 from hw.protocol import PAYLOAD_BYTES, REQUEST_MARKER, Identity, Operation, Reply, Status
+from hw.register_map import REGISTERS, Access
 from sw.driver.errors import LinkLost
 from tests.helpers.emulator import Emulator
 

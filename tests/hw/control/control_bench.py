@@ -8,7 +8,8 @@ from cocotbext.axi import AxiLiteBus, AxiLiteMaster
 from hw.control.counters import Watchdog
 from hw.control.guards import Guards
 from hw.interfaces.sequencer import run_settings_layout
-from hw.isa import REGISTERS, SHARE_BITS, Access, CycleCause, ErrorCode, StallSource
+from hw.isa import CycleCause, ErrorCode, StallSource
+from hw.register_map import REGISTERS, SHARE_BITS, Access
 from sim.bench.streams import clock_and_reset, parameters, rng, wait_cycles
 from tests.helpers.lite_host import LiteHost
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from hw.isa import REGISTERS
 from hw.presets import preset
+from hw.register_map import REGISTERS
 from sw.cli import app
 from tests.helpers.link_model import ModelBoard
 from tests.helpers.small_checkpoints import save_small

@@ -12,9 +12,9 @@ import pytest
 
 from golden.config import ModelConfig, TaskConfig
 from golden.integer.model import IntegerModel
-from hw.isa import REGISTERS
 from hw.presets import preset
 from hw.protocol import Operation
+from hw.register_map import REGISTERS
 from hw.sdram.chip import ANY_CHIP
 from sim.board.board import SimulatedBoard
 from sim.machine.sdram import SdramSettings

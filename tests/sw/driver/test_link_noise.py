@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from hw.isa import REGISTERS
 from hw.presets import preset
 from hw.protocol import (
     IDENTITY_BYTES,
@@ -24,6 +23,7 @@ from hw.protocol import (
     Request,
     Status,
 )
+from hw.register_map import REGISTERS
 from sim.board.board import SimulatedBoard
 from sw.driver.device import Device
 from sw.driver.transport import SerialTransport
