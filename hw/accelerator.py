@@ -174,7 +174,7 @@ class Accelerator(wiring.Component):
         """When the units that rest most of the time must not sleep."""
         layernorm, softmax, sequencer = self._layernorm, self._softmax, self._sequencer
         # All of these are registers, so that they reach every register of a unit within a cycle.
-        asked = layernorm.shift_write.valid, softmax.score_write.valid | softmax.score_read_enable
+        asked = layernorm.shift_write.valid, softmax.score_write.valid | softmax.score_read.enable
         jobs = {
             "image": working(m, self._image, sequencer.units.image.job, name="image"),
             "store": working(m, self._store, sequencer.units.store.job, name="store"),
@@ -205,9 +205,9 @@ class Accelerator(wiring.Component):
             self._store.transferred,
             self._scratchpad.write.valid,
             self._residual.write.valid,
-            self._residual.read_enable,
+            self._residual.read.enable,
             self._softmax.exponentials.valid,
-            self._softmax.score_read_enable,
+            self._softmax.score_read.enable,
             *(unit.done for unit in (engine, self._layernorm, self._gate, self._image, self._store, self._stream)),
         )
         m.d.comb += [
@@ -227,7 +227,7 @@ class Accelerator(wiring.Component):
         m.d.sync += [
             moved.eq(Cat(*moving)),
             registers.progress.eq(moved.any()),
-            registers.stalled_on.eq(Mux(engine.stall_weights, StallSource.STREAM, sequencer.progress.stalled_on)),
+            registers.stalled_on.eq(Mux(engine.stall.weights, StallSource.STREAM, sequencer.progress.stalled_on)),
         ]
         for port, unit in zip(registers.ended, in_unit_order(sequencer.units), strict=True):
             m.d.comb += [port.valid.eq(unit.ended), port.payload.eq(unit.place.command)]
@@ -236,10 +236,10 @@ class Accelerator(wiring.Component):
         reasons = (
             (sequencer.units.engine.awaited, CycleCause.DRAIN),
             (sequencer.units.store.busy, CycleCause.STORE),
-            (engine.stall_drain, CycleCause.DRAIN),
-            (engine.stall_softmax, CycleCause.SOFTMAX),
-            (engine.stall_activations, CycleCause.ACTIVATIONS),
-            (engine.stall_weights, CycleCause.WEIGHTS),
+            (engine.stall.drain, CycleCause.DRAIN),
+            (engine.stall.softmax, CycleCause.SOFTMAX),
+            (engine.stall.activations, CycleCause.ACTIVATIONS),
+            (engine.stall.weights, CycleCause.WEIGHTS),
             (engine.beat.valid, CycleCause.BUSY),
         )
         found = Signal(len(reasons))
@@ -292,7 +292,6 @@ class Accelerator(wiring.Component):
             stream.permit.eq(units.stream.permit),
             units.layernorm.rows_done.eq(self._layernorm.rows_done),
             units.image.rows_done.eq(self._image.rows_done),
-            engine.job_written.eq(self._writeback.job_written),
             engine.rows_ready.eq(units.engine.rows_ready),
             self._layernorm.rows_ready.eq(units.layernorm.rows_ready),
             self._gate.rows_ready.eq(units.gate.rows_ready),
@@ -319,26 +318,20 @@ class Accelerator(wiring.Component):
         connect(m, engine.beat, array.beat)
         connect(m, engine.step, writeback.step)
         connect(m, engine.hold, array.hold)
-        connect(m, stream.fill, array.fill)
-        connect(m, stream.parameters, parameters.write)
+        connect(m, stream.delivery.fill, array.fill)
+        connect(m, stream.delivery.parameters, parameters.write)
         connect(m, array.result, writeback.result)
         connect(m, engine.load, scratchpad.load)
         connect(m, scratchpad.load_data, engine.load_data)
-        connect(m, engine.parameters_release, parameters.release)
+        connect(m, engine.broadcast, scratchpad.broadcast)
+        connect(m, engine.queue_read, gate.queue_read)
+        connect(m, engine.parameters, parameters.account)
+        connect(m, writeback.parameters, parameters.read)
+        connect(m, writeback.progress, engine.progress)
+        connect(m, engine.tiles, stream.tiles)
         m.d.comb += [
-            scratchpad.broadcast_enable.eq(engine.broadcast_enable),
-            scratchpad.broadcast_address.eq(engine.broadcast_address),
             array.broadcast.eq(scratchpad.broadcast_data),
-            engine.tile_filled.eq(stream.tile_filled),
-            stream.tile_freed.eq(engine.tile_freed),
-            engine.writeback_idle.eq(writeback.idle),
-            engine.parameters_level.eq(parameters.level),
-            engine.score_written.eq(writeback.score_write.valid & writeback.score_write.payload.attention),
-            gate.queue_address.eq(engine.queue_address),
-            engine.queue_entry.eq(gate.queue_entry),
             writeback.constants.eq(engine.constants),
-            parameters.read_index.eq(writeback.parameter_index),
-            writeback.parameters.eq(parameters.read_data),
         ]
 
     def _wire_nonlinear(self, m: Module) -> None:
@@ -346,32 +339,34 @@ class Accelerator(wiring.Component):
         engine, softmax, gate, layernorm = self._engine, self._softmax, self._gate, self._layernorm
         connect(m, self._writeback.score_write, softmax.score_write)
         connect(m, softmax.exponentials, self._array.exponentials)
+        connect(m, gate.score_read, softmax.score_read)
         m.d.sync += [
-            layernorm.shift_write.valid.eq(self._stream.shift_write.valid),
-            layernorm.shift_write.payload.eq(self._stream.shift_write.payload),
+            layernorm.shift_write.valid.eq(self._stream.delivery.shift_write.valid),
+            layernorm.shift_write.payload.eq(self._stream.delivery.shift_write.payload),
         ]
         m.d.comb += [
             engine.softmax_done.eq(softmax.done),
             self._writeback.query_scales.eq(softmax.query_scales),
-            softmax.score_read_enable.eq(gate.score_read_enable),
-            softmax.score_read_address.eq(gate.score_read_address),
-            gate.score_read_data.eq(softmax.score_read_data),
         ]
 
     def _wire_on_chip(self, m: Module) -> None:
         """Ports of scratchpad and residual memory: write-back comes first, the others wait."""
         config, units = self._config, self._sequencer.units
         scratchpad, residual, writeback = self._scratchpad, self._residual, self._writeback
-        sources = ((self._layernorm, units.layernorm), (self._image, units.image), (self._stream, units.stream))
+        sources = (
+            (self._layernorm.scratch_write, units.layernorm),
+            (self._image.scratch_write, units.image),
+            (self._stream.delivery.scratch_write, units.stream),
+        )
         scratch = WriteArbiter(config, scratch_write_layout(config), len(sources))
         loaded = WriteArbiter(config, residual_write_layout(config), 1)
         m.submodules.scratch_arbiter, m.submodules.residual_arbiter = scratch, loaded
         connect(m, writeback.scratch_write, scratch.urgent)
         connect(m, writeback.residual_write, loaded.urgent)
-        for index, (unit, port) in enumerate(sources):
-            connect(m, unit.scratch_write, scratch.waiting[index])
+        for index, (write, port) in enumerate(sources):
+            connect(m, write, scratch.waiting[index])
             m.d.comb += scratch.waiting_place[index].eq(port.place)
-        connect(m, self._stream.residual_write, loaded.waiting[0])
+        connect(m, self._stream.delivery.residual_write, loaded.waiting[0])
         m.d.comb += loaded.waiting_place[0].eq(units.stream.place)
         for arbiter in (scratch, loaded):
             m.d.comb += arbiter.urgent_place.eq(units.engine.place)
@@ -391,21 +386,20 @@ class Accelerator(wiring.Component):
         """Write-back reads first; LayerNorm takes what is left; results are stored when nothing else runs."""
         residual, layernorm, units = self._residual, self._layernorm, self._sequencer.units
         readers = (
-            (self._writeback.residual_read_enable, self._writeback.residual_read_address, units.engine),
-            (layernorm.residual_read_enable, layernorm.residual_read_address, units.layernorm),
-            (self._store.read_enable, self._store.read_address, units.store),
+            (self._writeback.residual_read, units.engine),
+            (layernorm.residual_read, units.layernorm),
+            (self._store.residual_read, units.store),
         )
         # A register between readers and memory: RESIDUAL_LATENCY has it.
         reader = Signal(place_layout(self._config))
-        m.d.sync += residual.read_enable.eq(Cat(*(enable for enable, _, _ in readers)).any())
+        m.d.sync += residual.read.enable.eq(Cat(*(read.enable for read, _ in readers)).any())
         m.d.comb += [
-            layernorm.residual_read_ready.eq(~self._writeback.residual_read_enable),
+            layernorm.residual_read_ready.eq(~self._writeback.residual_read.enable),
         ]
-        for enable, address, port in reversed(readers):
-            with m.If(enable):
-                m.d.sync += [residual.read_address.eq(address), reader.eq(port.place)]
-        for word in (self._writeback.residual_read_data, layernorm.residual_read_data, self._store.read_data):
-            m.d.comb += word.eq(residual.read_data)
+        for read, port in reversed(readers):
+            m.d.comb += read.data.eq(residual.read.data)
+            with m.If(read.enable):
+                m.d.sync += [residual.read.address.eq(read.address), reader.eq(port.place)]
         self._residual_reader = reader
 
     def _wire_trace(self, m: Module) -> None:

@@ -1,4 +1,4 @@
-"""WriteArbiter: one write port of a memory for write-back, which cannot wait, and for units that can."""
+"""WriteArbiter: one write port of a memory, for write-back, which cannot wait, and for units that can."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from hw.interfaces.strobe import Strobe
 
 
 class WriteArbiter(wiring.Component):
-    """Passes on the urgent write of a cycle, else that of the first patient source that has one.
+    """Passes on the urgent write of a cycle, else the write of the first patient source that has one.
 
     Parameters
     ----------
     config:
         Sizes of the machine.
     payload:
-        The memory's write.
+        Layout of the memory's write.
     patient:
         Number of sources that can wait, in order of priority.
 
     Members
     -------
-    urgent: In(Strobe), waiting: In(stream) for each patient source
-        Writes.
+    urgent: In(Strobe), waiting: In(stream) per patient source
+        Writes of the sources.
     urgent_place, waiting_place: In(place)
         Where each source is in the program.
     write: Out(Strobe), writer: Out(place)
-        The write, and whose it is.
+        The write that is passed on, and the place of its source.
     """
 
     def __init__(self, config: AcceleratorConfig, payload: ShapeLike, patient: int) -> None:
@@ -46,7 +46,7 @@ class WriteArbiter(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """A chain of priorities; what is passed on when nothing is valid, does not matter."""
+        """A chain of priorities. Without a valid write any payload is passed on, which saves a condition."""
         m = Module()
         urgent, *waiting = (self.urgent, self.urgent_place), *zip(self.waiting, self.waiting_place, strict=True)
         free: Value = ~self.urgent.valid

@@ -19,7 +19,7 @@ def round_shift(value: Value, amount: Value | int) -> Value:
     value:
         Signed or unsigned value; the result has the same signedness.
     amount:
-        Constant, or an unsigned signal.
+        Constant or unsigned signal.
     """
     is_signed = value.shape().signed
     doubled = Cat(Const(0, 1), value)
@@ -55,9 +55,9 @@ def exceeds(value: Value, target: Format) -> Value:
 def registered_tree(
     m: Module, values: Sequence[ValueLike], *, enable: ValueLike = 1, name: str = "sum", suffix: str = ""
 ) -> tuple[Value, int]:
-    """Balanced adder tree with a register after each level; registers are called ``NAME_LEVEL_INDEX`` and the suffix.
+    """Balanced adder tree with a register after each level. Registers are called ``NAME_LEVEL_INDEX`` and the suffix.
 
-    They are not reset: whether a sum is valid is known elsewhere.
+    The registers are not reset, because other signals say whether a sum is valid.
 
     Returns
     -------

@@ -63,12 +63,13 @@ class Exp2(wiring.Component):
         bits = self._table.fraction_bits
         m.d.comb += [table.fraction.eq(d[:bits]), table.index.eq(d[bits:_FRACTION])]
 
-        # 16 octaves below the last kept bit everything rounds to 0, so larger shifts need no more bits.
+        # Values more than 16 octaves below the last kept bit round to 0, so that larger shifts need no more bits.
         octaves, amount = d[_FRACTION:], Signal(5)
         base_shift = _MANTISSA - self._width
         most = (1 << len(amount)) - 1
         m.d.comb += amount.eq(Mux(octaves > most - base_shift, most, octaves + base_shift))
 
+        # Two stages: shift and round, then clip.
         shifted = Signal(_MANTISSA + 2)
         limit = Const((1 << self._width) - 1)
         m.d.sync += [

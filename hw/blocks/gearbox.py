@@ -10,15 +10,19 @@ from hw.config import AcceleratorConfig
 
 
 class Gearbox(wiring.Component):
-    """Joins ``chunk_bytes / memory_bytes`` beats, the first in the low bytes, into a chunk.
-
-    Members: ``beat`` and ``chunk`` streams of raw bytes. Timing: a chunk leaves one cycle after its last beat; one beat
-    a cycle.
+    """Joins ``chunk_bytes / memory_bytes`` beats into a chunk, the first beat in the low bytes.
 
     Parameters
     ----------
     config:
         Sizes of the machine.
+
+    Members
+    -------
+    beat: In(stream), chunk: Out(stream)
+        Raw bytes.
+
+    Timing: a chunk leaves one cycle after its last beat; one beat per cycle.
     """
 
     LATENCY = 1
@@ -33,7 +37,7 @@ class Gearbox(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Build a shift register of beats."""
+        """Build a shift register of beats: no beat needs a multiplexer for its place."""
         m = Module()
         count = Signal(range(max(2, self._ratio)))
         kept = self.chunk.payload[len(self.beat.payload) :]

@@ -10,27 +10,27 @@ from amaranth.lib.wiring import In, Out
 class Multiplier(wiring.Component):
     """Multiply one broadcast operand by the stationary operand of each processing element, exactly.
 
-    Elaborated for a platform with a ``multiplier`` (``hw.ecp5.platform``), it is made of that device's blocks and their
-    own registers; without one, of plain registers and products.
+    A platform with a ``multiplier`` (``hw.ecp5.platform``) makes it of its device's blocks and their own registers.
+    Without such a platform it is made of plain registers and products.
 
     Parameters
     ----------
     width:
-        Bits of the signed operands. A platform's blocks are used for what fits one of them.
+        Bits of the signed operands. A platform's blocks are used for operands that fit one of them.
     elements:
-        Products.
+        Number of products.
 
     Members
     -------
-    broadcast:
-        Signed operand shared by all products.
-    stationary:
-        Signed operand of each element.
-    product:
-        Signed, ``2 * width`` bits.
+    broadcast: In(signed)
+        Operand shared by all products.
+    stationary: In(signed) per element
+        Operand of each element.
+    product: Out(signed) per element
+        Products of ``2 * width`` bits.
 
-    Timing: ``LATENCY`` 2 (operand register, product register), initiation interval 1. Registers need not be reset nor
-    hold while their unit sleeps.
+    Timing: ``LATENCY`` 2 (operand register, product register), initiation interval 1. The registers need neither a
+    reset nor an enable.
     """
 
     LATENCY = 2
@@ -47,7 +47,7 @@ class Multiplier(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         """The platform's blocks, or registers around plain products."""
         if hasattr(platform, "multiplier") and self._width <= platform.FACTOR_BITS:
             return platform.multiplier(self.broadcast, self.stationary, self.product)

@@ -13,14 +13,14 @@ from hw.tables import PiecewiseTable
 
 
 class Piecewise(wiring.Component):
-    """``value = base[index] + round_shift(slope[index] * fraction, fraction_bits)``, one argument a cycle.
+    """``value = base[index] + round_shift(slope[index] * fraction, fraction_bits)``, one argument per cycle.
 
     ::
 
         index ──► ROM {base, slope} ─► registers ─┬─► slope x fraction ─► register ─► + ─► register ──► value
         fraction ───────────────────────────────────┘            base ─────────────────┘
 
-    There is a register behind the ROM, which may lie far from the multiplier.
+    There is a register behind the ROM, because the multiplier may be far from it.
 
     Parameters
     ----------
@@ -34,9 +34,9 @@ class Piecewise(wiring.Component):
     fraction: In(unsigned(table.fraction_bits))
         Position in the segment.
     value: Out(unsigned)
-        The value, as wide as the largest value at either end of any segment needs.
+        The value. Its width is that of the largest value at either end of any segment.
 
-    Timing: ``value`` belongs to the argument of ``LATENCY`` cycles ago; initiation interval 1.
+    Timing: ``value`` comes ``LATENCY`` cycles after its argument; initiation interval 1.
     Resources: one ROM of (base + slope) bits, which may become block RAM, and one signed multiplier.
 
     Raises
@@ -62,7 +62,8 @@ class Piecewise(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
+        """Look up, multiply, add."""
         m = Module()
         table = self._table
         entry = data.StructLayout({"base": table.base_width, "slope": unsigned(table.slope_width)})

@@ -1,4 +1,4 @@
-"""What accompanies a value through a pipeline: the same delay, enables that let empty stages hold still, copies."""
+"""Registers beside a pipeline: delays, enables that let empty stages hold still, and copies for distant readers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from amaranth.lib import data
 def delay(
     m: Module, value: Value | data.View, cycles: int, *, name: str, enables: Sequence[Value] | None = None
 ) -> Value | data.View:
-    """``value`` of ``cycles`` cycles ago; registers are called ``name_1``, ``name_2``, ...
+    """``value`` of ``cycles`` cycles ago, in registers called ``name_1``, ``name_2``, ...
 
     Parameters
     ----------
     enables:
-        Of each stage, see :func:`occupancy`; the result is meaningful where something valid passes, and not reset.
+        Enable of each stage, see :func:`occupancy`. With enables the result is not reset, and is meaningful only where
+        something valid passes.
     """
     for stage in range(1, cycles + 1):
         register = Signal(value.shape(), name=f"{name}_{stage}", reset_less=enables is not None)
@@ -27,9 +28,9 @@ def delay(
 
 
 def copy(m: Module, value: Value, *, name: str) -> Signal:
-    """``value`` of a cycle ago, in a register that synthesis leaves apart from equal ones: for readers far from them.
+    """``value`` of a cycle ago, in a duplicate register that synthesis must not merge: for readers placed far away.
 
-    ``sw.fpga.synthesis.yosys`` knows it by its attribute.
+    ``sw.fpga.synthesis.yosys`` knows the register by its attribute.
     """
     register = Signal(len(value), name=name, reset_less=True, attrs={"apart": "1"})
     m.d.sync += register.eq(value)
@@ -37,9 +38,9 @@ def copy(m: Module, value: Value, *, name: str) -> Signal:
 
 
 def occupancy(m: Module, valid: Value, cycles: int, *, name: str = "valid") -> list[Value]:
-    """``valid`` now and of 1, 2, ... ``cycles`` cycles ago: item n tells whether stage n of a pipeline takes something.
+    """``valid`` now and of 1, 2, ... ``cycles`` cycles ago: item n says whether stage n of a pipeline takes something.
 
-    Registers that load only then hold still in between, which saves power, and the simulation of them.
+    Registers that load only then hold still in between. This saves power and simulation time.
     """
     moves = [valid]
     for stage in range(1, cycles + 1):

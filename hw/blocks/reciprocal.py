@@ -1,11 +1,12 @@
-"""Reciprocal and ReciprocalSquareRoot: normalise to a mantissa, look it up, keep the exponent."""
+"""Reciprocal and ReciprocalSquareRoot: normalise to a mantissa, look it up in a table, keep the exponent."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Cat, Const, Format, Module, ResetSignal, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.blocks.checks import check
 from hw.blocks.piecewise import Piecewise
 from hw.blocks.pipeline import delay
 from hw.formats import Numerics
@@ -15,7 +16,7 @@ from hw.tables import PiecewiseTable, reciprocal_square_root_table, reciprocal_t
 
 
 class Normaliser(wiring.Component):
-    """Shift a number left until one of its top ``digit`` bits is set, in a pipeline of a conditional shift a stage.
+    """Shift a number left until one of its top ``digit`` bits is set, with one conditional shift per pipeline stage.
 
     Parameters
     ----------
@@ -27,11 +28,11 @@ class Normaliser(wiring.Component):
     Members
     -------
     value: In(width)
-        Not 0.
+        The number, not 0.
     normalised: Out(width)
         ``value << (digit * shift)``.
     shift: Out(unsigned)
-        Digits shifted.
+        Number of digits by which it was shifted.
 
     Timing: latency ``latency`` cycles (attribute), initiation interval 1.
     """
@@ -48,6 +49,7 @@ class Normaliser(wiring.Component):
         m = Module()
         value: Value = self.value
         taken: list[Value] = []
+        # The largest shift comes first, so that each stage decides one bit of the shift.
         for level in reversed(range(self._count_width)):
             distance = self._digit << level
             empty, shifted = Signal(name=f"empty_{level}"), Signal(self._width, name=f"shifted_{level}")
@@ -63,7 +65,7 @@ class Normaliser(wiring.Component):
 
 
 class _ScaledLookup(wiring.Component):
-    """What both functions share: ``digit`` bits an exponent step, and a mantissa of 16 fraction bits."""
+    """The part that both functions share: an exponent step of ``digit`` bits, and a mantissa of 16 fraction bits."""
 
     def __init__(self, table: PiecewiseTable, width: int, digit: int) -> None:
         if width < 2:
@@ -81,8 +83,7 @@ class _ScaledLookup(wiring.Component):
         m.submodules.normaliser = normaliser = self._normaliser
         m.submodules.table = table = Piecewise(self._table)
         m.d.comb += normaliser.value.eq(self.argument.payload)
-        with m.If(self.argument.valid & ~ResetSignal()):
-            m.d.sync += Assert(self.argument.payload != 0, Format("no reciprocal of 0"))
+        check(m, self.argument.valid, self.argument.payload != 0, "no reciprocal of 0")
 
         # The leading digit of the mantissa is never 0, so the table starts at its smallest value.
         size = Numerics.mantissa_fraction + self._digit
@@ -114,7 +115,7 @@ class Reciprocal(_ScaledLookup):
     Members
     -------
     argument: In(Strobe(unsigned(width)))
-        S, at least 1.
+        The number S, at least 1.
     result: Out(Strobe(scaled_mantissa(width)))
         Mantissa and exponent.
 
@@ -142,7 +143,7 @@ class ReciprocalSquareRoot(_ScaledLookup):
     Members
     -------
     argument: In(Strobe(unsigned(width)))
-        V, at least 1.
+        The number V, at least 1.
     result: Out(Strobe(scaled_mantissa(ceil(width / 2))))
         Mantissa and exponent.
 

@@ -1,4 +1,4 @@
-"""Places of a stream in registers, where neither side sees the other in the same cycle: RegisterSlice, HalfSlice."""
+"""RegisterSlice and HalfSlice: registers in a stream, across which no signal passes within a cycle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 
 class RegisterSlice(wiring.Component):
-    """Passes a stream on, with ``valid``, ``payload`` and ``ready`` all taken from registers.
+    """Passes a stream on. ``valid``, ``payload`` and ``ready`` all come from registers.
 
     Parameters
     ----------
@@ -17,10 +17,10 @@ class RegisterSlice(wiring.Component):
 
     Members
     -------
-    source, target:
+    source: In(stream), target: Out(stream)
         The stream, before and behind.
 
-    Timing: latency 1 cycle, a transfer a cycle. Resources: the payload twice.
+    Timing: latency 1 cycle, one transfer per cycle. Resources: the payload twice.
     """
 
     LATENCY = 1
@@ -29,7 +29,7 @@ class RegisterSlice(wiring.Component):
         super().__init__({"source": In(stream.Signature(payload)), "target": Out(stream.Signature(payload))})
 
     def elaborate(self, platform: object) -> Module:
-        """What comes while the target holds still waits in the second place; then the source has to wait, too."""
+        """A payload that comes while the target holds still waits in a second place; then the source waits, too."""
         m = Module()
         source, target = self.source, self.target
         waiting, second = Signal(), Signal.like(source.payload)
@@ -42,19 +42,20 @@ class RegisterSlice(wiring.Component):
                 m.d.sync += target.payload.eq(source.payload)
         with m.Elif(source.valid):
             m.d.sync += waiting.eq(1)
+        # The second place follows the source until it is needed: it then holds what came last.
         with m.If(~waiting):
             m.d.sync += second.eq(source.payload)
         return m
 
 
 class HalfSlice(RegisterSlice):
-    """With one place only: half the registers, which load while they are empty, whatever the target does.
+    """A slice with one place only. It loads while it is empty, whatever the target does.
 
-    Timing: latency 1 cycle, a transfer every other cycle. Resources: the payload once.
+    Timing: latency 1 cycle, one transfer every other cycle. Resources: the payload once.
     """
 
     def elaborate(self, platform: object) -> Module:
-        """Load while there is nothing; then wait."""
+        """Load while the place is empty; then wait for the target."""
         m = Module()
         source, target = self.source, self.target
         m.d.comb += source.ready.eq(~target.valid)

@@ -10,6 +10,7 @@ ROUNDING_LATENCY = 3
 """Cycles of :func:`registered_round_shift`."""
 
 _FINE_BITS = 3
+"""Bits of the shift that the fine step does: both steps then are multiplexers of about eight inputs."""
 
 
 def registered_round_shift(
@@ -17,16 +18,16 @@ def registered_round_shift(
 ) -> Value:
     """``hw.blocks.arithmetic.round_shift`` in ROUNDING_LATENCY registered steps: coarse shift, fine shift, rounding.
 
-    A bit below the value lets the last bit shifted out fall into place, whichever step shifts it out.
+    The value gets one more bit below. There the last bit that is shifted out arrives, whichever step shifts it out.
 
     Parameters
     ----------
     value:
-        Signed or unsigned; the result has one bit more.
+        Signed or unsigned value; the result has one bit more.
     amount:
-        Unsigned shift, registered alongside.
+        Unsigned shift, which comes with the value.
     enables:
-        Of each step, see :func:`hw.blocks.pipeline.occupancy`.
+        Enable of each step, see :func:`hw.blocks.pipeline.occupancy`.
     """
     is_signed = value.shape().signed
 

@@ -3,8 +3,8 @@
 The enable of a sleeping unit is a signal called ``NAME_awake`` beside the unit's instance ``NAME``; the fast simulation
 finds it by that name and stops the unit's clock instead (``sim/verilator/simplify.py``). Resets reach a sleeping unit.
 
-A unit does the same awake as asleep, for it has nothing to do. A platform whose wires are slow (``always_awake``)
-leaves all units awake: one signal to every register of a unit is as long a path as there is.
+Gating the clock of an idle unit changes no output. A platform whose wires are slow (``always_awake``) leaves all units
+awake, because one enable for every register of a unit would be the longest path.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from amaranth.lib import stream, wiring
 
 
 def sleeping(m: Module, platform: object, name: str, unit: wiring.Component, awake: ValueLike) -> Elaboratable:
-    """The unit, to be the submodule ``name``; registers and memory ports change only in cycles when ``awake`` is 1."""
+    """The unit, to become the submodule ``name``. Registers and memory ports change only in cycles with ``awake``."""
     if getattr(platform, "always_awake", False):
         return unit
     enable = Signal(name=f"{name}_awake")
@@ -23,7 +23,7 @@ def sleeping(m: Module, platform: object, name: str, unit: wiring.Component, awa
 
 
 def lasting(m: Module, event: ValueLike, cycles: int, *, name: str) -> Signal:
-    """1 in cycles with the event and in the ``cycles`` after one: the latency of what the event set in motion."""
+    """1 in cycles with the event, and in the ``cycles`` after it: the latency of the pipeline that it enters."""
     remaining, active = Signal(cycles, name=f"{name}_remaining"), Signal(name=f"{name}_active")
     m.d.comb += active.eq(event | remaining[0])
     m.d.sync += remaining.eq(Mux(event, -1, remaining >> 1))
@@ -31,9 +31,10 @@ def lasting(m: Module, event: ValueLike, cycles: int, *, name: str) -> Signal:
 
 
 def working(m: Module, unit: wiring.Component, offered: stream.Interface, *, name: str) -> Signal:
-    """Hand the ``offered`` jobs to the unit once it is awake; 1 from the cycle after an offer to that of ``unit.done``.
+    """Hand the ``offered`` jobs to the unit once it is awake. 1 from the cycle after an offer to that of ``unit.done``.
 
-    The register between an offer and the enables of a whole unit costs a job one cycle.
+    There is a register between an offer and the enable, because the enable reaches the whole unit. It costs a job one
+    cycle.
     """
     active = Signal(name=f"{name}_working")
     with m.If(offered.valid):

@@ -1,9 +1,9 @@
-"""ComputeArray: P dot products of T lanes a cycle, accumulated over the beats of a step."""
+"""ComputeArray: P dot products of T lanes per cycle, accumulated over the beats of a step."""
 
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.blocks.arithmetic import registered_tree
@@ -25,17 +25,17 @@ from hw.interfaces.strobe import Strobe
 class ComputeArray(wiring.Component):
     """The unified compute unit's datapath: every multiplication of a layer but the requantiser's happens here.
 
-    A *step* is one broadcast row reduced against the stationary row of each element: one beat a word of T lanes,
-    ``first`` clears the accumulators, ``last`` hands them over. A beat every cycle, steps back to back, steps of a
-    single beat and pauses are all fine. ::
+    A *step* is one broadcast row reduced against the stationary row of each element, one beat per word of T lanes.
+    ``first`` clears the accumulators, ``last`` hands them over. A beat in every cycle, steps back to back, steps of a
+    single beat and pauses are all allowed. ::
 
         beat --> banks --(5)-----------> operands --> products --> adder tree --> accumulator --> result
                  broadcast --> broadcast operand ^  1            1          log2 T            1
 
     Operands are the lanes, extended to A + 1 signed bits by ``broadcast_unsigned`` and ``stationary_unsigned``.
     ``wide`` beats multiply 16-bit signed values instead, the low 16 bits of lanes 2i + 1 and 2i together: T/2 products
-    in the even lanes' multipliers. Accumulators wrap; that a reduction fits ``accumulator_width`` is the compiler's
-    business.
+    in the even lanes' multipliers. Accumulators wrap: the compiler makes sure that reductions fit
+    ``accumulator_width``.
 
     Parameters
     ----------
@@ -44,20 +44,20 @@ class ComputeArray(wiring.Component):
 
     Members
     -------
-    beat:
+    beat: In(Strobe(beat))
         Stationary address and flags of one beat.
-    broadcast:
+    broadcast: In(lanes)
         The beat's broadcast word, MEMORY_LATENCY cycles after the beat.
     fill, hold, exponentials:
         The banks' writers, see :class:`StationaryBanks`.
-    result:
+    result: Out(Strobe(accumulators))
         P accumulators of a step, valid for one cycle, ``LATENCY`` cycles after its last beat.
 
     Timing: ``LATENCY = 8 + log2 T``, no backpressure. Resources: P x T multiplier blocks.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
-        self.config = config
+        self._config = config
         self.LATENCY = StationaryBanks.LATENCY + Multiplier.LATENCY + (config.lanes - 1).bit_length() + 1
         super().__init__(
             {
@@ -70,21 +70,22 @@ class ComputeArray(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
-        """Banks, multipliers lane by lane, then a tree and an accumulator for each element."""
+    def elaborate(self, platform: object) -> Module:
+        """Banks, multipliers lane by lane, then a tree and an accumulator per element."""
         m = Module()
-        config, payload = self.config, self.beat.payload
+        config, payload = self._config, self.beat.payload
         m.submodules.banks = banks = StationaryBanks(config)
         connect(m, flipped(self.fill), banks.fill)
         connect(m, flipped(self.hold), banks.hold)
         connect(m, flipped(self.exponentials), banks.exponentials)
-        m.d.comb += [banks.read_enable.eq(self.beat.valid), banks.read_address.eq(payload.stationary_address)]
+        m.d.comb += [banks.read.enable.eq(self.beat.valid), banks.read.address.eq(payload.stationary_address)]
 
         def delayed(bit: Value, cycles: int, name: str) -> Value:
             pipe = Signal(cycles, name=name)
             m.d.sync += pipe.eq(Cat(bit, pipe))
             return pipe[-1]
 
+        # Flags travel beside the words that they belong to.
         modes = {
             "wide": delayed(payload.wide, MEMORY_LATENCY, "wide"),
             "broadcast_unsigned": delayed(payload.broadcast_unsigned, MEMORY_LATENCY, "broadcast_unsigned"),
@@ -96,6 +97,7 @@ class ComputeArray(wiring.Component):
         last = delayed(self.beat.valid & payload.last, self.LATENCY, "last")
         for i in range(config.elements):
             total = self._sum(m, [lane[i] for lane in products], f"_{i}")
+            # The accumulator is loaded only with a valid beat, so that pauses within a step change nothing.
             accumulator = Signal(signed(config.numerics.accumulator_width), name=f"accumulator_{i}", reset_less=True)
             with m.If(valid):
                 m.d.sync += accumulator.eq(Mux(first, 0, accumulator) + total)
@@ -103,18 +105,20 @@ class ComputeArray(wiring.Component):
         m.d.comb += self.result.valid.eq(last)
         return m
 
-    def _products(self, m: Module, banks: StationaryBanks, *, wide, broadcast_unsigned, stationary_unsigned) -> list:
-        """One multiplier component for each lane; returns its products, element by element.
+    def _products(
+        self, m: Module, banks: StationaryBanks, *, wide: Value, broadcast_unsigned: Value, stationary_unsigned: Value
+    ) -> list:
+        """One multiplier component per lane; returns its products, element by element.
 
         In wide beats the odd lanes' broadcast operand is zero, which silences their products.
         """
-        width = self.config.numerics.activation_width
+        width, wide_width = self._config.numerics.activation_width, self._config.numerics.wide.width
 
         def extended(lane: Value, is_unsigned: Value) -> Value:
             return Cat(lane, lane[-1] & ~is_unsigned).as_signed()
 
-        def joined(word, k: int, is_unsigned: Value, wide: Value) -> Value:
-            return Mux(wide, Cat(word[k], word[k + 1])[:16].as_signed(), extended(word[k], is_unsigned))
+        def joined(word: data.View, k: int, is_unsigned: Value, wide: Value) -> Value:
+            return Mux(wide, Cat(word[k], word[k + 1])[:wide_width].as_signed(), extended(word[k], is_unsigned))
 
         # Each element has its own bits: they go to all of its operands.
         modes = [
@@ -122,14 +126,13 @@ class ComputeArray(wiring.Component):
                 copy(m, bit, name=f"{name}_{i}")
                 for name, bit in (("element_unsigned", stationary_unsigned), ("element_wide", wide))
             ]
-            for i in range(self.config.elements)
+            for i in range(self._config.elements)
         ]
         products = []
-        for k in range(self.config.lanes):
+        for k in range(self._config.lanes):
             even = k % 2 == 0
-            m.submodules[f"lane_{k}"] = lane = Multiplier(
-                max(width + 1, 16) if even else width + 1, self.config.elements
-            )
+            operand_width = max(width + 1, wide_width) if even else width + 1
+            m.submodules[f"lane_{k}"] = lane = Multiplier(operand_width, self._config.elements)
             # A lane's multipliers lie apart: a register on their operand's way to them.
             shared = Signal.like(lane.broadcast, name=f"broadcast_{k}", reset_less=True)
             if even:
@@ -138,21 +141,24 @@ class ComputeArray(wiring.Component):
                 m.d.sync += shared.eq(Mux(wide, 0, extended(self.broadcast[k], broadcast_unsigned)))
             m.d.comb += lane.broadcast.eq(shared)
             for i, operand in enumerate(lane.stationary):
-                word = banks.read_data[i]
+                word = banks.read.data[i]
                 source = joined(word, k, *modes[i]) if even else extended(word[k], modes[i][0])
                 m.d.comb += operand.eq(source)
             products.append(lane.product)
         return products
 
     def _sum(self, m: Module, products: list[Value], suffix: str) -> Value:
-        """Adder tree over one element's products, a register a level.
+        """Adder tree over one element's products, a register per level.
 
-        Sums of pairs need no bit more than a wide product, because its odd neighbour is zero.
+        The sum of a pair has one bit more than a product of two lanes. It has no bit more than a wide product, because
+        the odd lane's product is 0 then.
 
-        Names end with the element's number (``suffix``): a simulator keeps the sums of a level side by side then, as
+        Names end with the element's number (``suffix``). So a simulator keeps the sums of a level side by side, as
         vectors.
         """
-        width = max(32, 2 * self.config.numerics.activation_width + 3)
+        numerics = self._config.numerics
+        lane_product, wide_product = 2 * (numerics.activation_width + 1), 2 * numerics.wide.width
+        width = max(wide_product, lane_product + 1)
         pairs = []
         for k in range(0, len(products), 2):
             pair = Signal(signed(width), name=f"pair_{k // 2}{suffix}", reset_less=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.blocks.arithmetic import round_shift
 from hw.blocks.pipeline import occupancy
 from hw.config import AcceleratorConfig
+from hw.interfaces.compute import group_layout, values_layout
+from hw.interfaces.strobe import Strobe
 
 
 class GroupAssembler(wiring.Component):
@@ -21,12 +23,12 @@ class GroupAssembler(wiring.Component):
 
     Members
     -------
-    valid: In(1), value: In(ArrayLayout(signed(residual_width), R))
-        A group; the groups of a step in order.
-    weighted: In(1), gate_weight: In(16)
-        Multiply this group by a weight below 1, 16 fraction bits.
-    values: Out(ArrayLayout(signed(residual_width), P))
-        The last P / R groups, the oldest in the low lanes, LATENCY after the last of them.
+    group: In(Strobe(group))
+        A group; those of a step come in order.
+    weighted: In(1), gate_weight: In(gate_weight)
+        Whether this group is multiplied, and the weight: below 1, all bits fraction bits.
+    values: Out(values)
+        The last P / R groups, the oldest in the low lanes, LATENCY cycles after the last of them.
 
     Timing: LATENCY cycles, initiation interval 1.
     """
@@ -38,22 +40,21 @@ class GroupAssembler(wiring.Component):
         self._shape = signed(config.numerics.residual_width)
         super().__init__(
             {
-                "valid": In(1),
-                "value": In(data.ArrayLayout(self._shape, config.requantise_lanes)),
+                "group": In(Strobe(group_layout(config))),
                 "weighted": In(1),
                 "gate_weight": In(config.numerics.gate_weight.width),
-                "values": Out(data.ArrayLayout(self._shape, config.elements)),
+                "values": Out(values_layout(config)),
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
-        moves = occupancy(m, self.valid, self.LATENCY - 1)
+        moves = occupancy(m, self.group.valid, self.LATENCY - 1)
         weighted = Signal()
         with m.If(moves[0]):
             m.d.sync += weighted.eq(self.weighted)
         group = []
-        for lane, value in enumerate(self.value):
+        for lane, value in enumerate(self.group.payload.value):
             product = Signal((value * self.gate_weight).shape(), name=f"product_{lane}")
             passed, result = Signal(self._shape, name=f"passed_{lane}"), Signal(self._shape, name=f"result_{lane}")
             # A weight is below 1: the weighted value fits the format of the value.
@@ -64,6 +65,7 @@ class GroupAssembler(wiring.Component):
                     Mux(weighted, round_shift(product, self._config.numerics.gate_weight.fraction), passed)
                 )
             group.append(result)
+        # Groups are shifted in from above, so that lanes need no multiplexer.
         bits = Cat(*group)
         with m.If(moves[2]):
             m.d.sync += self.values.as_value().eq(Cat(self.values.as_value(), bits)[len(bits) :])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Assert, Format, Module, Mux, ResetSignal, Signal, Value, signed
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.blocks.arithmetic import pick
+from hw.blocks.checks import check
+from hw.blocks.fields import same_fields
 from hw.blocks.pipeline import delay, occupancy
 from hw.blocks.sleep import lasting, sleeping
 from hw.compute.gelu import Gelu
@@ -15,13 +18,17 @@ from hw.interfaces.compute import (
     ParameterMode,
     StepKind,
     accumulators_layout,
+    group_layout,
     job_constants_layout,
+    parameter_read,
     parameter_set_layout,
     query_scale_layout,
+    query_scales_layout,
     recipe_layout,
 )
 from hw.interfaces.memory import MEMORY_LATENCY
 from hw.interfaces.strobe import Strobe
+from hw.isa import COUNT_WIDTH
 
 
 class Drain(wiring.Component):
@@ -30,7 +37,7 @@ class Drain(wiring.Component):
     ::
 
         result ─► shift register ─► delay ─┬─► operands ─► Requantiser ─┬─► Gelu ──┬─► group
-        parameter_index ─► (ParameterStore)┘                            └─► delay ─┘
+             parameters ─► (ParameterStore)┘                            └─► delay ─┘
 
     Parameters
     ----------
@@ -40,16 +47,15 @@ class Drain(wiring.Component):
     Members
     -------
     result: In(Strobe(accumulators)), recipe: In(recipe)
-        One step's sums and what to do with them; at least P / R cycles apart (asserted).
+        Sums of one step and what to do with them; at least P / R cycles apart (asserted).
     constants: In(job_constants)
-        Stable until the job's last group has left.
-    parameter_index: Out(16), parameters: In(ArrayLayout(parameter_set, R))
+        Constants of the job, stable until its last group has left.
+    parameters: Out(TableRead)
         Read port of the parameter store.
-    query_scales: In(ArrayLayout(query_scale, 2 P))
+    query_scales: In(query_scales)
         Multiplier and shift of each held query, at index ``buffer * P + element``.
-    group: Out(Strobe)
-        ``value``: R values, sign-extended (post-GELU: zero-extended) to the residual's width; ``last``: the step's
-        last.
+    group: Out(Strobe(group))
+        R values of a step; the groups of a step leave in order.
     clipped: Out(1)
         Pulse: a value for the residual stream was clipped.
 
@@ -63,30 +69,28 @@ class Drain(wiring.Component):
         lanes = config.requantise_lanes
         self._tag = data.StructLayout(
             {
-                "valid": 1,
-                "last": 1,
-                "gelu": 1,
-                "target": Target,
-                "mode": 2,
-                "set": range(max(2, lanes)),
-                "scale": range(max(2, 2 * config.elements // lanes)),
+                "valid": 1,  # there is a group
+                "last": 1,  # the step's last group
+                "gelu": 1,  # values go through GELU
+                "target": Target,  # format of the requantiser's results
+                "mode": ParameterMode,  # where the operands come from
+                "set": range(max(2, lanes)),  # mode STEP: the step's set among the R sets that are read
+                "scale": range(max(2, 2 * config.elements // lanes)),  # mode QUERY: the group among all query scales
             }
         )
-        group = data.StructLayout({"value": data.ArrayLayout(signed(config.numerics.residual_width), lanes), "last": 1})
         super().__init__(
             {
                 "result": In(Strobe(accumulators_layout(config))),
                 "recipe": In(recipe_layout(config)),
                 "constants": In(job_constants_layout(config)),
-                "parameter_index": Out(16),
-                "parameters": In(data.ArrayLayout(parameter_set_layout(config), lanes)),
-                "query_scales": In(data.ArrayLayout(query_scale_layout(config), 2 * config.elements)),
-                "group": Out(Strobe(group)),
+                "parameters": Out(parameter_read(config)),
+                "query_scales": In(query_scales_layout(config)),
+                "group": Out(Strobe(group_layout(config))),
                 "clipped": Out(1),
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         lanes = self._config.requantise_lanes
         accumulator, tag = self._divide(m)
@@ -118,21 +122,20 @@ class Drain(wiring.Component):
         return data.View(self._tag, delay(m, tag.as_value(), cycles, name=name))
 
     def _divide(self, m: Module) -> tuple[Value, data.View]:
-        """Shift a step's accumulators out in groups of R: the group's bits and its tag."""
+        """Shift a step's accumulators out in groups of R; returns the group's bits and its tag."""
         config, recipe = self._config, self.recipe
         lanes = config.requantise_lanes
         groups = config.elements // lanes
         width = lanes * config.numerics.accumulator_width
         waiting = Signal(groups * width)
         remaining = Signal(range(groups + 1))
-        divided, tag, index = Signal(self._tag), Signal(self._tag), Signal(16)
+        divided, tag, index = Signal(self._tag), Signal(self._tag), Signal(COUNT_WIDTH)
         with m.If(self.result.valid):
             m.d.sync += [
                 waiting.eq(self.result.payload.as_value()),
                 remaining.eq(groups),
                 index.eq(recipe.parameter_index),
-                divided.gelu.eq(recipe.gelu),
-                divided.mode.eq(recipe.mode),
+                *same_fields(divided, recipe, "gelu", "mode"),
                 divided.scale.eq(Mux(recipe.buffer, groups, 0)),
                 divided.set.eq(recipe.parameter_index[: lanes.bit_length() - 1]),
             ]
@@ -154,10 +157,9 @@ class Drain(wiring.Component):
             tag.eq(divided),
             tag.valid.eq(remaining != 0),
             tag.last.eq(remaining == 1),
-            self.parameter_index.eq(index),
+            self.parameters.address.eq(index),
         ]
-        with m.If(self.result.valid & ~ResetSignal()):
-            m.d.sync += Assert(remaining <= 1, Format("a result while {} groups of the last one wait", remaining))
+        check(m, self.result.valid, remaining <= 1, "a result while {} groups of the last one wait", remaining)
         return waiting[:width], tag
 
     def _choose_operands(self, m: Module, requantiser: Requantiser, accumulator: Value, tag: data.View) -> data.View:
@@ -166,29 +168,29 @@ class Drain(wiring.Component):
         lanes, width = config.requantise_lanes, config.numerics.accumulator_width
         moves = occupancy(m, tag.valid, MEMORY_LATENCY)
         accumulator = delay(m, accumulator, MEMORY_LATENCY, name="fetched", enables=moves)
+        # Parameter sets come from memory with the group; query scales are registers, so they are picked a cycle before.
         scale_bits = query_scale_layout(config).size
         before = self._later(m, tag, MEMORY_LATENCY - 1, "fetching")
         scales = Signal(lanes * scale_bits)
         with m.If(moves[-2]):
-            # An array, not `word_select`: the place of a word that is no power of two wide would take a multiplier.
             held, size = self.query_scales.as_value(), lanes * scale_bits
-            m.d.sync += scales.eq(Array(held[i : i + size] for i in range(0, len(held), size))[before.scale])
+            m.d.sync += scales.eq(pick([held[i : i + size] for i in range(0, len(held), size)], before.scale))
         tag = self._later(m, before, 1, "fetched")
         for lane in range(lanes):
             source = Signal(parameter_set_layout(config), name=f"source_{lane}")
             scale = data.View(query_scale_layout(config), scales.word_select(lane, scale_bits))
             with m.Switch(tag.mode):
                 with m.Case(ParameterMode.ELEMENT):
-                    m.d.comb += source.eq(self.parameters[lane])
+                    m.d.comb += source.eq(self.parameters.data[lane])
                 with m.Case(ParameterMode.STEP):
-                    m.d.comb += source.eq(self.parameters[tag.set])
+                    m.d.comb += source.eq(self.parameters.data[tag.set])
                 with m.Case(ParameterMode.SCORE):
                     m.d.comb += [
                         source.multiplier.eq(self.constants.score_multiplier),
                         source.shift.eq(self.constants.score_shift),
                     ]
                 with m.Case(ParameterMode.QUERY):
-                    m.d.comb += [source.multiplier.eq(scale.multiplier), source.shift.eq(scale.shift)]
+                    m.d.comb += same_fields(source, scale, "multiplier", "shift")
             with m.If(moves[-1]):
                 m.d.sync += [
                     requantiser.accumulator[lane].eq(accumulator[lane * width : (lane + 1) * width].as_signed()),

@@ -29,13 +29,13 @@ class Gelu(wiring.Component):
 
     Members
     -------
-    argument: In(signed(16))
+    argument: In(signed(gelu_input))
         Format ``gelu_input``, 11 fraction bits.
-    multiplier: In(17), shift: In(6)
-        Requantise ``gelu_output`` (14 fraction bits, with zero point) to an activation; stable while values are in
-        flight.
+    multiplier: In(multiplier_width), shift: In(shift_width)
+        Constants that requantise ``gelu_output`` (14 fraction bits, with zero point) to an activation. They are stable
+        while values are in flight.
     value: Out(unsigned(activation_width))
-        Format ``unsigned_activation``, LATENCY later.
+        Format ``unsigned_activation``, LATENCY cycles later.
 
     Timing: LATENCY cycles, initiation interval 1, no backpressure.
     Resources: one :class:`Piecewise` table of 177 segments, two multipliers.
@@ -56,7 +56,7 @@ class Gelu(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         numerics = self._config.numerics
         table = gelu_delta_table()
@@ -67,7 +67,7 @@ class Gelu(wiring.Component):
             magnitude.eq(Mux(self.argument < 0, -self.argument, self.argument)),
             relu.eq(Mux(self.argument < 0, 0, self.argument)),
         ]
-        # Segments beyond the table read as 0, so the last index stands for all larger ones.
+        # Segments beyond the table read as 0, so that the last index may stand for all larger ones.
         segment = magnitude[table.fraction_bits :]
         beyond = segment[len(difference.index) :].any()
         m.d.comb += [
@@ -85,7 +85,8 @@ class Gelu(wiring.Component):
         total = (Cat(1, raised).as_signed() + subtracted)[1:].as_signed()
         output = saturate(total, numerics.gelu_output)
         m.submodules.multiplier = multiplier = Multiplier(numerics.multiplier_width + 1, 1)
-        # An unsigned value as wide as the signed factors: less by half its range, which is given back to the product.
+        # The value is unsigned and as wide as the signed factors. Half its range is subtracted before the product is
+        # made, and the product of that half is added behind it.
         half = len(output) - 1
         m.d.comb += [
             multiplier.broadcast.eq(self.multiplier),

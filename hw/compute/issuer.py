@@ -1,75 +1,77 @@
-"""BeatIssuer: runs phases, one beat a cycle."""
+"""BeatIssuer: runs phases, one beat per cycle."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.blocks.checks import check
+from hw.blocks.fields import same_fields
 from hw.config import AcceleratorConfig
 from hw.interfaces.compute import StepKind, Wait, beat_layout, looked_up_layout, phase_layout, step_layout
 from hw.interfaces.jobs import engine_job_layout
-from hw.interfaces.strobe import Strobe
+from hw.interfaces.strobe import Strobe, Work
+from hw.isa import ADDRESS_WIDTH, COUNT_WIDTH
 
 
 class BeatIssuer(wiring.Component):
     """Walk the words of a step, the steps of a phase, and the phases, without a bubble between any of them.
 
-    A phase starts when what it waits for is in the banks; a step of a gathering or scattering job when its row has
-    been looked up, a step of a linear job's first phase when its broadcast row is ready; the last beat of a step is
-    held back until the drain has room (``elements / requantise_lanes`` cycles after the previous step).
+    A phase starts when what it waits for is in the banks. A step of a gathering or scattering job starts when its row
+    has been looked up. A step of a linear job's first phase starts when its broadcast row is ready. The last beat of a
+    step is held back until the drain has room (``elements / requantise_lanes`` cycles after the previous step).
 
     Members
     -------
-    start, job:
-        Pulse: another job begins; the job, stable until the next one.
-    phases, rows:
-        Work, and looked-up rows.
-    rows_ready:
+    work: In(Work(engine_job))
+        The job, stable until the next one.
+    phases: In(stream(phase)), rows: In(stream(looked_up))
+        Phases to run, and looked-up rows.
+    rows_ready: In(COUNT_WIDTH)
         Broadcast rows, from the job's first on, that have been written. Later phases read the same rows again.
-    available:
-        One bit for each ``Wait``: what the next phase of that kind needs is in the banks.
-    beat, broadcast_address, step:
+    available: In(3)
+        One bit per ``Wait``: what the next phase of that kind needs is in the banks.
+    beat: Out(Strobe(beat)), broadcast: Out(Strobe(ADDRESS_WIDTH)), step: Out(Strobe(step))
         To the array, scratchpad and write-back; see :class:`ComputeEngine`.
-    started, ended:
-        One bit for each ``Wait``: a phase of that kind has been taken, or has issued its last beat.
-    active:
+    started, ended: Out(3)
+        One bit per ``Wait``: a phase of that kind has been taken, or has issued its last beat.
+    active: Out(1)
         A phase is in progress.
-    starved:
+    starved: Out(1)
         The next step's broadcast row is not ready.
 
-    Timing: the first beat one cycle after the phase is taken; then one a cycle.
+    Timing: the first beat comes one cycle after the phase is taken; then one per cycle.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
-        self.config = config
+        self._config = config
         super().__init__(
             {
-                "start": In(1),
-                "job": In(engine_job_layout(config)),
+                "work": In(Work(engine_job_layout(config))),
                 "phases": In(stream.Signature(phase_layout(config))),
                 "rows": In(stream.Signature(looked_up_layout(config))),
-                "rows_ready": In(16),
-                "available": In(3),
+                "rows_ready": In(COUNT_WIDTH),
+                "available": In(len(Wait)),
                 "beat": Out(Strobe(beat_layout(config))),
-                "broadcast_address": Out(16),
+                "broadcast": Out(Strobe(ADDRESS_WIDTH)),
                 "step": Out(Strobe(step_layout(config))),
-                "started": Out(3),
-                "ended": Out(3),
+                "started": Out(len(Wait)),
+                "ended": Out(len(Wait)),
                 "active": Out(1),
                 "starved": Out(1),
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         """Decide; then the address registers of beats and the fields of steps."""
         m = Module()
-        config, job, following = self.config, self.job, self.phases.payload
+        config, job, following = self._config, self.work.job, self.phases.payload
         current = Signal(phase_layout(config))
-        holding, words_left, steps_left, drain = Signal(), Signal(16), Signal(16), Signal(range(config.elements))
+        holding, words_left, steps_left = Signal(), Signal(COUNT_WIDTH), Signal(COUNT_WIDTH)
         issue, ends, free = Signal(), Signal(), Signal()
-        # What decides in a cycle about hundreds of registers is itself a register: no word or no step is left, the
-        # drain has room, what the next phase waits for is in the banks (a phase has three beats or costs a cycle more).
+        # These conditions have a high fan-out, so they are registered: the step's last word, steps left, room in the
+        # drain, and that the next phase may start. Cost: a phase of fewer than three beats takes one cycle more.
         last, more_steps, looks_up = Signal(), Signal(), Signal()
         full, prepared = Signal(), Signal()
         row_known = ~self.starved & (~looks_up | self.rows.valid)
@@ -91,11 +93,7 @@ class BeatIssuer(wiring.Component):
             holding.eq(take | (holding & ~ends)),
             prepared.eq(self.phases.valid & self.available.bit_select(following.wait, 1) & ~take_phase),
         ]
-        turns = config.elements // config.requantise_lanes
-        with m.If(ends):
-            m.d.sync += [drain.eq(turns - 1), full.eq(turns != 1)]
-        with m.Elif(full):
-            m.d.sync += [drain.eq(drain - 1), full.eq(drain != 1)]
+        self._wait_for_drain(m, ends, full)
         chosen = Mux(more_steps, current.words, following.words)
         with m.If(take):
             m.d.sync += [
@@ -109,23 +107,31 @@ class BeatIssuer(wiring.Component):
         with m.Elif(issue):
             m.d.sync += [words_left.eq(words_left - 1), last.eq(words_left == 1)]
         self._follow_rows(m, take, take_phase, more_steps)
-        with m.If(take_phase):
-            m.d.sync += Assert((following.words != 0) & (following.steps != 0), "a phase needs words and steps")
+        check(m, take_phase, (following.words != 0) & (following.steps != 0), "a phase needs words and steps")
         self._address_beats(m, current, issue, last, take, more_steps)
         self._describe_steps(m, current, ends, more_steps, take)
         return m
 
-    def _follow_rows(self, m: Module, take, take_phase, more_steps) -> None:
+    def _wait_for_drain(self, m: Module, ends: Value, full: Signal) -> None:
+        """Count the groups of the last step: the drain has room again when the last of them leaves it."""
+        groups = self._config.elements // self._config.requantise_lanes
+        left = Signal(range(self._config.elements))
+        with m.If(ends):
+            m.d.sync += [left.eq(groups - 1), full.eq(groups != 1)]
+        with m.Elif(full):
+            m.d.sync += [left.eq(left - 1), full.eq(left != 1)]
+
+    def _follow_rows(self, m: Module, take: Value, take_phase: Value, more_steps: Value) -> None:
         """Count the rows of the first phase; a step is starved while its row has not been written.
 
-        Rows are seen a cycle after they are ready.
+        A row is seen one cycle after it is ready, because the comparison is registered.
         """
-        job = self.job
-        row, following, first_phase = Signal(16), Signal(16), Signal()
+        job = self.work.job
+        row, following, first_phase = Signal(COUNT_WIDTH), Signal(COUNT_WIDTH), Signal()
         begun, written = Signal(), Signal()
         m.d.comb += self.starved.eq(first_phase & (~begun | more_steps) & ~written)
         m.d.sync += written.eq(Mux(take, following < self.rows_ready, row < self.rows_ready))
-        with m.If(self.start):
+        with m.If(self.work.start):
             m.d.sync += [
                 row.eq(0),
                 following.eq(1),
@@ -138,38 +144,43 @@ class BeatIssuer(wiring.Component):
         with m.Elif(take):
             m.d.sync += [row.eq(following), following.eq(following + 1), begun.eq(1)]
 
-    def _address_beats(self, m: Module, current, issue, last, take, more_steps) -> None:
+    def _address_beats(
+        self, m: Module, current: data.View, issue: Value, last: Value, take: Value, more_steps: Value
+    ) -> None:
         """Scratchpad and bank addresses count up within a step; the next row's address is kept ready."""
-        job, payload, following = self.job, self.beat.payload, self.phases.payload
-        next_row, first = Signal(16), Signal()
+        job, payload, following = self.work.job, self.beat.payload, self.phases.payload
+        next_row, first = Signal(ADDRESS_WIDTH), Signal()
+        address = self.broadcast.payload
         listed = Mux(more_steps, next_row, following.row)
         with m.If(take):
             m.d.sync += [
-                self.broadcast_address.eq(Mux(job.gather, self.rows.payload.offset, listed)),
+                address.eq(Mux(job.gather, self.rows.payload.offset, listed)),
                 next_row.eq(listed + Mux(more_steps, current.row_stride, following.row_stride)),
                 payload.stationary_address.eq(Mux(more_steps, current.stationary, following.stationary)),
                 first.eq(1),
             ]
         with m.Elif(issue):
             m.d.sync += [
-                self.broadcast_address.eq(self.broadcast_address + 1),
+                address.eq(address + 1),
                 payload.stationary_address.eq(payload.stationary_address + 1),
                 first.eq(0),
             ]
         m.d.comb += [
             self.beat.valid.eq(issue),
+            self.broadcast.valid.eq(issue),
             payload.first.eq(first),
             payload.last.eq(last),
-            payload.wide.eq(job.wide),
-            payload.broadcast_unsigned.eq(job.broadcast_unsigned),
+            *same_fields(payload, job, "wide", "broadcast_unsigned"),
             payload.stationary_unsigned.eq(current.wait == Wait.EXPONENTIALS),
         ]
 
-    def _describe_steps(self, m: Module, current, ends, more_steps, take) -> None:
+    def _describe_steps(self, m: Module, current: data.View, ends: Value, more_steps: Value, take: Value) -> None:
         """Destination, parameter set and position of the step in progress."""
-        job, payload, following, looked_up_row = self.job, self.step.payload, self.phases.payload, self.rows.payload
-        lane = Signal(range(self.config.lanes))
+        job, payload = self.work.job, self.step.payload
+        following, looked_up_row = self.phases.payload, self.rows.payload
+        lane = Signal(range(self._config.lanes))
         is_output = current.kind == StepKind.ATTENTION
+        # Only the next lane of a word needs no new address: outputs of attention come channel by channel.
         advances = more_steps & ~job.scatter
         stride = Mux(advances & ~(is_output & ~payload.flush), current.address_stride, 0)
         base = Mux(advances, payload.address, Mux(more_steps, current.address, following.address))
@@ -188,15 +199,10 @@ class BeatIssuer(wiring.Component):
                 m.d.sync += [payload.parameter_index.eq(following.parameter_index), lane.eq(0)]
         m.d.comb += [
             self.step.valid.eq(ends),
-            payload.kind.eq(current.kind),
-            payload.mode.eq(current.mode),
-            payload.column.eq(current.column),
-            payload.gelu.eq(job.gelu),
+            *same_fields(payload, current, "kind", "mode", "column", "buffer", "rows"),
+            *same_fields(payload, job, "gelu", "attention"),
             payload.weighted.eq(job.scatter),
-            payload.attention.eq(job.attention),
-            payload.buffer.eq(current.buffer),
-            payload.flush.eq(is_output & (lane == self.config.lanes - 1)),
-            payload.rows.eq(current.rows),
+            payload.flush.eq(is_output & (lane == self._config.lanes - 1)),
             payload.row_stride.eq(job.destination_stride),
             payload.row_last.eq(current.last),
             payload.job_last.eq(current.last & ~more_steps),

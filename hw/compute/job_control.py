@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Cat, Module, Mux, ResetSignal, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.blocks.checks import check
+from hw.blocks.fields import same_fields
 from hw.config import AcceleratorConfig
-from hw.interfaces.compute import job_constants_layout
+from hw.interfaces.compute import ParameterAccount, StepProgress, job_constants_layout
 from hw.interfaces.jobs import engine_job_layout
-from hw.interfaces.strobe import Strobe
+from hw.interfaces.strobe import Work
+from hw.isa import COUNT_WIDTH
 
 LINEAR_FLAGS = ("gelu", "swapped", "wide", "broadcast_unsigned", "gather", "scatter")
+"""Fields of linear jobs that must be 0 in attention jobs, whose commands have other contents in their place."""
 
 
 class JobControl(wiring.Component):
@@ -27,24 +31,27 @@ class JobControl(wiring.Component):
 
     Members
     -------
-    next:
+    next: In(stream(engine_job))
         The next job.
-    job:
-        The job in progress, stable until the next is taken; flags of linear jobs are 0 in attention jobs.
-    start, running:
-        Pulse: its phases begin (not for a job without work); from the next cycle to its last beat.
-    issuing:
+    work: Out(Work(engine_job))
+        The job in progress, stable until the next is taken. Flags of linear jobs are 0 in attention jobs. A job without
+        work does not start.
+    running: Out(1)
+        The job's beats are being issued: from the cycle after its start to its last beat.
+    issuing: In(1)
         Phases of the job are left or in progress.
-    job_written, writeback_idle:
-        Pulse: the last step of the oldest linear job has been written; level: every step has.
-    done:
+    progress: In(StepProgress)
+        What write-back has written.
+    done: Out(1)
         Pulse: everything of the oldest job has been written.
-    constants:
-        Requantiser constants; a job with other GELU constants waits until those before it are done.
-    parameters_level, parameters_release, parameter_base:
-        Sets that have come; sets given back when their job is done; number of the current job's first set.
-    busy, unparametrised:
-        There is a job in progress; it waits for its parameter sets.
+    constants: Out(job_constants)
+        Requantiser constants. A job with other GELU constants waits until those before it are done.
+    parameters: Out(ParameterAccount), parameter_base: Out(COUNT_WIDTH)
+        Sets that have come, and sets given back when their job is done; number of the current job's first set.
+    busy: Out(1)
+        There is a job in progress.
+    unparametrised: Out(1)
+        It waits for its parameter sets.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -52,37 +59,37 @@ class JobControl(wiring.Component):
         super().__init__(
             {
                 "next": In(stream.Signature(engine_job_layout(config))),
-                "job": Out(engine_job_layout(config)),
-                "start": Out(1),
+                "work": Out(Work(engine_job_layout(config))),
                 "running": Out(1),
                 "issuing": In(1),
-                "job_written": In(1),
-                "writeback_idle": In(1),
+                "progress": In(StepProgress()),
                 "done": Out(1),
                 "constants": Out(job_constants_layout(config)),
-                "parameters_level": In(16),
-                "parameters_release": Out(Strobe(16)),
-                "parameter_base": Out(16),
+                "parameters": Out(ParameterAccount()),
+                "parameter_base": Out(COUNT_WIDTH),
                 "busy": Out(1),
                 "unparametrised": Out(1),
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         """One state machine; a count of jobs whose results are on their way."""
         m = Module()
-        job = self.job
+        job = self.work.job
         lengths = [job.tokens, job.heads, job.head_words], [job.steps, job.words, job.stationary_rows]
-        # Settled while the job waits: parameters come, results of the jobs before leave.
+        # What decides about the start is registered, because it is a comparison of long numbers. A job waits two cycles
+        # before it may start, until these are about itself.
         works, may_start, missing = Signal(), Signal(), Signal()
         has_work = Mux(job.attention, *(Cat(value != 0 for value in group).all() for group in lengths))
         behind, issued, settled = Signal(range(3)), Signal(), Signal()
         m.d.sync += [
-            behind.eq(behind + issued - self.job_written),
+            behind.eq(behind + issued - self.progress.job_written),
             works.eq(has_work),
             may_start.eq(~missing & ~self._unsettled(behind)),
             self.unparametrised.eq(missing),
         ]
+        # CHECK lets the registers above settle. A linear job goes from RUN to IDLE, so that the next one overlaps its
+        # results. The others go by DRAIN, which waits until nothing is under way, and SETTLED, which reports them.
         with m.FSM(name="state") as state:
             with m.State("IDLE"):
                 m.d.sync += self.next.ready.eq((behind != 2) & ~(self.next.valid & self.next.ready))
@@ -96,7 +103,7 @@ class JobControl(wiring.Component):
             with m.State("START"):
                 self._keep_constants(m)
                 with m.If(may_start):
-                    m.d.comb += self.start.eq(works)
+                    m.d.comb += self.work.start.eq(works)
                     m.next = "RUN"
             with m.State("RUN"):
                 m.d.comb += self.running.eq(1)
@@ -106,54 +113,51 @@ class JobControl(wiring.Component):
                     with m.If(issued):
                         m.next = "IDLE"
             with m.State("DRAIN"):
-                with m.If(self.writeback_idle & (behind == 0)):
+                with m.If(self.progress.idle & (behind == 0)):
                     m.next = "SETTLED"
             with m.State("SETTLED"):
                 m.d.comb += settled.eq(1)
                 m.next = "IDLE"
-        m.d.comb += [self.busy.eq(~state.ongoing("IDLE")), self.done.eq(self.job_written | settled)]
+        m.d.comb += [self.busy.eq(~state.ongoing("IDLE")), self.done.eq(self.progress.job_written | settled)]
         self._number_parameters(m, behind, issued, settled, missing)
-        with m.If(self.job_written & ~ResetSignal()):
-            m.d.sync += Assert(behind != 0, "a job was written that had not been issued")
+        check(m, self.progress.job_written, behind != 0, "a job was written that had not been issued")
         return m
 
     def _gelu(self) -> tuple[Value, Value]:
-        names = [name for name in self.constants.shape().members if name.startswith("gelu")]
-        return Cat(self.constants[name] for name in names), Cat(self.job[name] for name in names)
+        """GELU's constants, as they are kept and as the job in progress has them."""
+        kept, wanted = (Cat(source.gelu_multiplier, source.gelu_shift) for source in (self.constants, self.work.job))
+        return kept, wanted
 
     def _unsettled(self, behind: Signal) -> Value:
         """Results on their way need other GELU constants than the job that would start."""
         kept, wanted = self._gelu()
-        return self.job.gelu & (behind != 0) & (kept != wanted)
+        return self.work.job.gelu & (behind != 0) & (kept != wanted)
 
     def _keep_constants(self, m: Module) -> None:
         """Take over what the starting job brings."""
-        kept, wanted = self._gelu()
-        with m.If(self.start & self.job.gelu):
-            m.d.sync += kept.eq(wanted)
-        with m.If(self.start & self.job.attention):
-            m.d.sync += [
-                self.constants[name].eq(self.job[name])
-                for name in self.constants.shape().members
-                if name.startswith("score")
-            ]
+        job, start = self.work.job, self.work.start
+        with m.If(start & job.gelu):
+            m.d.sync += same_fields(self.constants, job, "gelu_multiplier", "gelu_shift")
+        with m.If(start & job.attention):
+            m.d.sync += same_fields(self.constants, job, "score_multiplier", "score_shift")
 
     def _number_parameters(self, m: Module, behind: Signal, issued: Signal, settled: Signal, missing: Signal) -> None:
         """Channels of the jobs behind, oldest first; the current job's sets follow theirs and may be missing."""
-        channels = Mux(self.job.attention, 0, self.job.channels)
-        oldest, latest = Signal(16), Signal(16)
+        job = self.work.job
+        channels = Mux(job.attention, 0, job.channels)
+        oldest, latest = Signal(COUNT_WIDTH), Signal(COUNT_WIDTH)
         held = Mux(behind != 0, oldest, 0)
         m.d.comb += [
-            self.parameters_release.valid.eq(self.done),
-            self.parameters_release.payload.eq(Mux(settled, channels, oldest)),
+            self.parameters.release.valid.eq(self.done),
+            self.parameters.release.payload.eq(Mux(settled, channels, oldest)),
         ]
         with m.If(self.busy & ~self.running):
-            m.d.comb += missing.eq(~self.job.attention & (self.parameters_level < held + channels))
+            m.d.comb += missing.eq(~job.attention & (self.parameters.level < held + channels))
         with m.If(issued | settled):
             m.d.sync += self.parameter_base.eq(self.parameter_base + channels)
-        with m.If(self.job_written):
+        with m.If(self.progress.job_written):
             m.d.sync += oldest.eq(latest)
         with m.If(issued):
             m.d.sync += latest.eq(channels)
-            with m.If(behind - self.job_written == 0):
+            with m.If(behind - self.progress.job_written == 0):
                 m.d.sync += oldest.eq(channels)

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.blocks.checks import check
+from hw.blocks.fields import same_fields
+from hw.blocks.jobs import hand_over
 from hw.blocks.pipeline import delay
 from hw.blocks.register_slice import RegisterSlice
 from hw.compute.phase import TileCounter
 from hw.config import AcceleratorConfig
 from hw.interfaces.jobs import engine_job_layout
 from hw.interfaces.memory import MEMORY_LATENCY, bank_hold_layout, lanes_layout
-from hw.interfaces.strobe import Strobe
+from hw.interfaces.strobe import Strobe, Work
+from hw.isa import ADDRESS_WIDTH, COUNT_WIDTH
 
 
-def _request(config: AcceleratorConfig) -> data.StructLayout:
-    """A scratchpad word, and where it goes: ``zero`` in its place; the tile's ``last``."""
+def _request_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """A scratchpad word that is wanted, and where it goes."""
     place = bank_hold_layout(config).members
     return data.StructLayout(
-        {"source": 16, "element": place["element"], "address": place["address"], "zero": 1, "last": 1}
+        {
+            "source": ADDRESS_WIDTH,  # scratchpad word
+            "element": place["element"],  # element whose bank gets it
+            "address": place["address"],  # bank word
+            "zero": 1,  # zeros take its place
+            "last": 1,  # the tile's last word
+        }
     )
 
 
@@ -27,35 +37,31 @@ class RowLoader(wiring.Component):
     """Hold the rows of one tile after the other: queries of each (head, query tile), or tokens of a swapped linear job.
 
     Tile i goes to the start of attention buffer i % 2, row by row: row e of the tile to element e. Rows beyond the
-    last one become zeros (the tile's first row is read in their place). A tile is loaded as soon as its buffer has
-    been freed twice.
+    last one become zeros; the tile's first row is read in their place. A tile is loaded as soon as its buffer is free.
 
     Members
     -------
-    start:
-        Pulse: ``job`` begins, stays stable, and both buffers are free. Jobs without held rows start nothing.
-    job:
-        The job.
-    load, load_data:
+    work: In(Work(engine_job))
+        The job; both buffers are free at its start. Jobs without held rows do not start here.
+    load: Out(stream(ADDRESS_WIDTH)), load_data: In(Strobe(lanes))
         Scratchpad words wanted, and the words, MEMORY_LATENCY cycles after they were accepted.
-    hold:
+    hold: Out(Strobe(bank_hold))
         Writes into the banks.
-    loaded:
-        Pulse: the next tile is complete; it can be read two cycles later.
-    freed:
+    loaded: Out(1)
+        Pulse: the next tile is complete. It can be read two cycles later.
+    freed: In(1)
         Pulse: the oldest complete tile is no longer needed.
 
-    Timing: one word a cycle while ``load`` is accepted, the first a cycle after it was found; one idle cycle between
+    Timing: one word per cycle while ``load`` is accepted, the first a cycle after it was found; one idle cycle between
     tiles.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
-        self.config = config
+        self._config = config
         super().__init__(
             {
-                "start": In(1),
-                "job": In(engine_job_layout(config)),
-                "load": Out(stream.Signature(16)),
+                "work": In(Work(engine_job_layout(config))),
+                "load": Out(stream.Signature(ADDRESS_WIDTH)),
                 "load_data": In(Strobe(lanes_layout(config))),
                 "hold": Out(Strobe(bank_hold_layout(config))),
                 "loaded": Out(1),
@@ -63,10 +69,10 @@ class RowLoader(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         """Walk words, elements, tiles and heads; tag each request with where its data goes."""
         m = Module()
-        config, job = self.config, self.job
+        config, job = self._config, self.work.job
         rows, heads = Mux(job.attention, job.tokens, job.stationary_rows), Mux(job.attention, job.heads, 1)
         base, stride = (
             Mux(job.attention, job.query_base, job.stationary_base),
@@ -74,17 +80,17 @@ class RowLoader(wiring.Component):
         )
         words = Mux(job.attention, job.head_words, job.words)
         tile, free = TileCounter("tile"), Signal(range(3))
-        head_row, row, word = Signal(16), Signal(16), Signal(16)
-        element, valid_rows = Signal(range(config.elements)), Signal(16)
+        head_row, row, word = Signal(ADDRESS_WIDTH), Signal(ADDRESS_WIDTH), Signal(ADDRESS_WIDTH)
+        element, valid_rows = Signal(range(config.elements)), Signal(COUNT_WIDTH)
         loading, beyond = Signal(), Signal()
         # Whether a word is its row's last is known before it is asked for.
-        words_left, one_word, last_word = Signal(16), Signal(), Signal()
+        words_left, one_word, last_word = Signal(COUNT_WIDTH), Signal(), Signal()
         last_element = element == config.elements - 1
         m.d.sync += one_word.eq(words == 1)
         bank_address = Mux(tile.buffer, config.attention_buffer(1), config.attention_buffer(0)) + word
         accepted = Signal()
         tile_done = accepted & last_word & last_element
-        m.submodules.wanted = wanted = RegisterSlice(_request(config))
+        m.submodules.wanted = wanted = RegisterSlice(_request_layout(config))
         m.d.comb += [
             wanted.source.valid.eq(loading),
             wanted.source.payload.source.eq(Mux(beyond, head_row, row) + word),
@@ -94,7 +100,7 @@ class RowLoader(wiring.Component):
             wanted.source.payload.last.eq(last_word & last_element),
             accepted.eq(loading & wanted.source.ready),
         ]
-        with m.If(self.start):
+        with m.If(self.work.start):
             m.d.sync += [*tile.start(rows, heads), head_row.eq(base), row.eq(base), free.eq(2), loading.eq(0)]
             m.d.sync += [words_left.eq(words), last_word.eq(one_word)]
         with m.Else():
@@ -127,18 +133,14 @@ class RowLoader(wiring.Component):
 
     def _deliver(self, m: Module, wanted: stream.Interface) -> None:
         """Ask for the words, and carry each request's place along until its data is there."""
-        m.d.comb += [
-            self.load.valid.eq(wanted.valid),
-            self.load.payload.eq(wanted.payload.source),
-            wanted.ready.eq(self.load.ready),
-        ]
+        hand_over(m, wanted, self.load)
+        m.d.comb += self.load.payload.eq(wanted.payload.source)
         valid = delay(m, wanted.valid & wanted.ready, MEMORY_LATENCY, name="valid")
         place = delay(m, wanted.payload, MEMORY_LATENCY, name="place")
         m.d.comb += [
             self.hold.valid.eq(valid),
-            self.hold.payload.element.eq(place.element),
-            self.hold.payload.address.eq(place.address),
+            *same_fields(self.hold.payload, place, "element", "address"),
             self.hold.payload.data.eq(Mux(place.zero, 0, self.load_data.payload)),
             self.loaded.eq(valid & place.last),
         ]
-        m.d.sync += Assert(valid == self.load_data.valid, "held rows: data did not come when it was due")
+        check(m, 1, valid == self.load_data.valid, "held rows: data did not come when it was due")

@@ -2,88 +2,87 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from hw.blocks.checks import check
+from hw.blocks.queue import Queue
 from hw.blocks.register_slice import RegisterSlice
 from hw.config import AcceleratorConfig
 from hw.interfaces.compute import looked_up_layout
-from hw.interfaces.gate import queue_address_layout, queue_entry_layout
+from hw.interfaces.gate import queue_read
 from hw.interfaces.jobs import engine_job_layout
 from hw.interfaces.memory import MEMORY_LATENCY
+from hw.isa import COUNT_WIDTH
 
 
 class QueueLookup(wiring.Component):
-    """Read positions 0 to ``steps - 1`` of the job's queue over and over (once a tile), as far ahead as there is room.
+    """Read positions 0 to ``steps - 1`` of the job's queue once per tile, as far ahead as there is room.
 
     One multiplier makes ``token * stride``: of the broadcast rows when gathering, of the destination rows when
-    scattering; a job does one of the two.
+    scattering. A job does one of the two.
 
     Members
     -------
-    run:
-        1 while a job with ``gather`` or ``scatter`` is in progress; hold it in reset between jobs to discard what is
-        left over.
-    job:
+    run: In(1)
+        1 while a job with ``gather`` or ``scatter`` is in progress. The parent holds the unit in reset between jobs, to
+        discard what is left over.
+    job: In(engine_job)
         The job, stable while ``run``.
-    queue_address, queue_entry:
-        Read port of the token queues, MEMORY_LATENCY.
-    rows:
+    queue_read: Out(TableRead)
+        Read port of the token queues.
+    rows: Out(stream(looked_up))
         The rows, in order.
 
-    Timing: one entry a cycle; the first one ``LATENCY`` cycles after ``run`` rises.
+    Timing: one entry per cycle; the first one comes ``LATENCY`` cycles after ``run`` rises.
     """
 
     DEPTH = 16
+    """Rows that are looked up ahead: more than the cycles from a request to its row."""
+
     LATENCY = MEMORY_LATENCY + 5
 
     def __init__(self, config: AcceleratorConfig) -> None:
-        self.config = config
+        self._config = config
         super().__init__(
             {
                 "run": In(1),
                 "job": In(engine_job_layout(config)),
-                "queue_address": Out(queue_address_layout(config)),
-                "queue_entry": In(queue_entry_layout(config)),
+                "queue_read": Out(queue_read(config)),
                 "rows": Out(stream.Signature(looked_up_layout(config))),
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         """Position counter, memory, multiplier, buffer; credits keep the buffer from overflowing."""
         m = Module()
-        job = self.job
-        m.submodules.buffer = buffer = SyncFIFOBuffered(width=looked_up_layout(self.config).size, depth=self.DEPTH)
-        m.submodules.following = following = RegisterSlice(looked_up_layout(self.config))
+        job, entry, layout = self.job, self.queue_read.data, looked_up_layout(self._config)
+        m.submodules.buffer = buffer = Queue(layout, self.DEPTH, buffered=True)
+        m.submodules.following = following = RegisterSlice(layout)
+        connect(m, buffer.target, following.source)
         connect(m, following.target, flipped(self.rows))
-        position, credits = Signal(16), Signal(range(self.DEPTH + 1), init=self.DEPTH)
+        position, credits = Signal(COUNT_WIDTH), Signal(range(self.DEPTH + 1), init=self.DEPTH)
         request, taken = Signal(), Signal()
         m.d.comb += [
             request.eq(self.run & (credits != 0)),
-            taken.eq(buffer.r_rdy & following.source.ready),
-            self.queue_address.position.eq(position),
-            self.queue_address.expert.eq(job.expert),
+            taken.eq(buffer.target.valid & buffer.target.ready),
+            self.queue_read.address.position.eq(position),
+            self.queue_read.address.expert.eq(job.expert),
         ]
         m.d.sync += credits.eq(credits - request + taken)
         with m.If(request):
             m.d.sync += position.eq(Mux(position == job.steps - 1, 0, position + 1))
         arriving = Signal(MEMORY_LATENCY + 2)
         m.d.sync += arriving.eq((arriving << 1) | request)
-        product, row = Signal(looked_up_layout(self.config)), Signal(looked_up_layout(self.config))
+        # Two stages: the multiplication, then the addition of the base.
+        product, row = Signal(layout), Signal(layout)
         m.d.sync += [
-            product.offset.eq(self.queue_entry.token * Mux(job.gather, job.broadcast_stride, job.destination_stride)),
-            product.weight.eq(self.queue_entry.weight),
+            product.offset.eq(entry.token * Mux(job.gather, job.broadcast_stride, job.destination_stride)),
+            product.weight.eq(entry.weight),
             row.offset.eq(product.offset + Mux(job.gather, job.broadcast_base, 0)),
             row.weight.eq(product.weight),
-            Assert(~(self.run & job.gather & job.scatter), "a job cannot both gather and scatter"),
         ]
-        m.d.comb += [
-            buffer.w_en.eq(arriving[-1]),
-            buffer.w_data.eq(row),
-            following.source.valid.eq(buffer.r_rdy),
-            following.source.payload.eq(buffer.r_data),
-            buffer.r_en.eq(following.source.ready),
-        ]
+        m.d.comb += [buffer.source.valid.eq(arriving[-1]), buffer.source.payload.eq(row)]
+        check(m, self.run, ~(job.gather & job.scatter), "a job cannot both gather and scatter")
         return m

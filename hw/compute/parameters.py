@@ -2,47 +2,46 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Format, Module, Mux, ResetSignal, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In
 
+from hw.blocks.checks import check
+from hw.blocks.fields import same_fields
 from hw.blocks.pipeline import delay
 from hw.config import AcceleratorConfig
 from hw.formats import Numerics
-from hw.interfaces.compute import parameter_set_layout
+from hw.interfaces.compute import ParameterAccount, parameter_read, parameter_set_layout
 from hw.interfaces.memory import BLOCK_LATENCY, MEMORY_LATENCY
-from hw.interfaces.strobe import Strobe
+from hw.isa import COUNT_WIDTH
 
 
-def _stored(numerics: Numerics) -> data.StructLayout:
-    """What is kept of a parameter set."""
+def _stored_layout(numerics: Numerics) -> data.StructLayout:
+    """Fields of a parameter set that are kept; its reserved bits are not."""
     return data.StructLayout(
         {"bias": numerics.bias.width, "multiplier": numerics.multiplier_width, "shift": numerics.shift_width}
     )
 
 
 class ParameterStore(wiring.Component):
-    """Ring of ``parameter_entries`` parameter sets, which users number from reset on, modulo the ring.
+    """Ring of ``parameter_entries`` parameter sets, numbered from reset on, modulo the ring.
 
     Parameters
     ----------
     config:
-        Sizes. The number of sets of a job is a multiple of ``requantise_lanes`` R (asserted).
+        Sizes. A job has a multiple of ``requantise_lanes`` R sets (asserted).
 
     Members
     -------
     write: In(stream of ArrayLayout(parameter_set, entries_per_chunk))
         Sets in order; not ready while the ring is full.
-    release: In(Strobe(16))
-        As many of the oldest sets are given back.
-    level: Out(16)
-        Sets that have come and not been given back.
-    read_index: In(16)
-        Number of a set, modulo the ring.
-    read_data: Out(ArrayLayout(parameter_set, R))
-        The aligned group of R sets that contains it, MEMORY_LATENCY later; reserved bits are 0.
+    account: In(ParameterAccount)
+        Sets that have come and not been given back, and sets that are given back.
+    read: In(TableRead)
+        The address is the number of a set, modulo the ring. Data is the aligned group of R sets that contains it,
+        MEMORY_LATENCY cycles later; reserved bits are 0.
 
-    Timing: one read and one write a cycle; a set can be read from the cycle after it was accepted.
+    Timing: one read and one write per cycle. A set can be read from the cycle after it was accepted.
     Resources: ``parameter_entries`` x 55 bits of block RAM.
 
     Raises
@@ -64,37 +63,34 @@ class ParameterStore(wiring.Component):
         super().__init__(
             {
                 "write": In(stream.Signature(data.ArrayLayout(parameter_set_layout(config), config.entries_per_chunk))),
-                "release": In(Strobe(16)),
-                "level": Out(16),
-                "read_index": In(16),
-                "read_data": Out(data.ArrayLayout(parameter_set_layout(config), group)),
+                "account": In(ParameterAccount()),
+                "read": In(parameter_read(config)),
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
         entries, group, chunk = config.parameter_entries, config.requantise_lanes, config.entries_per_chunk
         tail, level = Signal(range(entries)), Signal(range(entries + 1))
-        accepted = Signal()
-        m.d.comb += [
-            accepted.eq(self.write.valid & self.write.ready),
-        ]
-        # Known a cycle before, for whether a chunk is taken decides about many others.
+        release, accepted = self.account.release, Signal()
+        m.d.comb += accepted.eq(self.write.valid & self.write.ready)
+        # Ready is registered, because the weight stream's next chunks depend on it.
         m.d.sync += self.write.ready.eq(level <= Mux(accepted, entries - 2 * chunk, entries - chunk))
-        released = Signal(16)
+        released = Signal(COUNT_WIDTH)
         with m.If(accepted):
             m.d.sync += tail.eq(tail + chunk)
-        with m.If(self.release.valid):
-            m.d.comb += released.eq(self.release.payload)
-        m.d.comb += self.level.eq(level)
+        with m.If(release.valid):
+            m.d.comb += released.eq(release.payload)
+        m.d.comb += self.account.level.eq(level)
         m.d.sync += level.eq(level + (accepted << (chunk.bit_length() - 1)) - released)
         read_entry = Signal(range(entries))
-        m.d.comb += read_entry.eq(delay(m, self.read_index, self.LATENCY - BLOCK_LATENCY, name="index"))
+        m.d.comb += read_entry.eq(delay(m, self.read.address, self.LATENCY - BLOCK_LATENCY, name="index"))
 
+        # A group lies in as many memories as a group has chunks, so that it is read at once and written chunk by chunk.
         group_bits = group.bit_length() - 1
         chunk_bits = chunk.bit_length() - 1
-        row = data.ArrayLayout(_stored(config.numerics), chunk)
+        row = data.ArrayLayout(_stored_layout(config.numerics), chunk)
         for part in range(group // chunk):
             ram = memory.Memory(shape=row, depth=entries // group, init=[])
             m.submodules[f"part_{part}"] = ram
@@ -105,14 +101,10 @@ class ParameterStore(wiring.Component):
                 read_port.addr.eq(read_entry[group_bits:]),
             ]
             for index in range(chunk):
-                source, target = self.write.payload[index], self.read_data[part * chunk + index]
-                for name in ("bias", "multiplier", "shift"):
-                    m.d.comb += write_port.data[index][name].eq(source[name])
-                    m.d.sync += target[name].eq(read_port.data[index][name])
+                source, target = self.write.payload[index], self.read.data[part * chunk + index]
+                m.d.comb += same_fields(write_port.data[index], source)
+                m.d.sync += same_fields(target, read_port.data[index], *row.elem_shape.members)
 
-        with m.If(self.release.valid & ~ResetSignal()):
-            m.d.sync += [
-                Assert(self.release.payload <= level, Format("{} sets released of {}", self.release.payload, level)),
-                Assert((self.release.payload & (group - 1)) == 0, Format("{} sets released", self.release.payload)),
-            ]
+        check(m, release.valid, release.payload <= level, "{} sets released of {}", release.payload, level)
+        check(m, release.valid, (release.payload & (group - 1)) == 0, "{} sets released", release.payload)
         return m

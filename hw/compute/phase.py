@@ -6,45 +6,44 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.blocks.fields import same_fields
 from hw.config import AcceleratorConfig
 from hw.interfaces.compute import ParameterMode, StepKind, Wait, phase_layout
 from hw.interfaces.jobs import engine_job_layout
-from hw.isa import Destination
+from hw.interfaces.strobe import Work
+from hw.isa import ADDRESS_WIDTH, COUNT_WIDTH, Destination
 
 
 class LinearPhases(wiring.Component):
-    """The phases of a linear job: one for each tile of P output channels, or of P tokens when roles are swapped.
+    """The phases of a linear job: one per tile of P output channels, or of P tokens when roles are swapped.
 
     Members
     -------
-    start:
-        Pulse: the job in ``job`` begins. ``job`` stays stable until the next one.
-    job:
-        The job.
-    parameter_base:
-        Number of its first parameter set; stable like ``job``.
-    phases:
-        Its phases; ``valid`` falls after the last one.
+    work: In(Work(engine_job))
+        The job, stable until the next one.
+    parameter_base: In(COUNT_WIDTH)
+        Number of its first parameter set, stable like the job.
+    phases: Out(stream(phase))
+        Its phases. ``valid`` falls after the last one.
 
-    Weight buffers alternate from tile to tile across jobs, as the weight stream does.
+    Weight buffers alternate from tile to tile across jobs, as in the weight stream.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
-        self.config = config
+        self._config = config
         super().__init__(
             {
-                "start": In(1),
-                "job": In(engine_job_layout(config)),
-                "parameter_base": In(16),
+                "work": In(Work(engine_job_layout(config))),
+                "parameter_base": In(COUNT_WIDTH),
                 "phases": Out(stream.Signature(phase_layout(config))),
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         """Count tiles."""
         m = Module()
-        config, job, out = self.config, self.job, self.phases.payload
-        rows_left, address, parameter = Signal(16), Signal(16), Signal(16)
+        config, job, out = self._config, self.work.job, self.phases.payload
+        rows_left, address, parameter = Signal(COUNT_WIDTH), Signal(ADDRESS_WIDTH), Signal(COUNT_WIDTH)
         column = Signal(range(max(2, config.columns)))
         weight_buffer, held_buffer = Signal(), Signal()
         score = job.destination == Destination.SCORE
@@ -53,8 +52,7 @@ class LinearPhases(wiring.Component):
             out.wait.eq(Mux(job.swapped, Wait.ROWS, Wait.WEIGHTS)),
             out.row.eq(job.broadcast_base),
             out.row_stride.eq(job.broadcast_stride),
-            out.steps.eq(job.steps),
-            out.words.eq(job.words),
+            *same_fields(out, job, "steps", "words"),
             out.stationary.eq(
                 Mux(
                     job.swapped,
@@ -70,7 +68,7 @@ class LinearPhases(wiring.Component):
             out.address_stride.eq(Mux(score, 1, job.destination_stride)),
             out.column.eq(Mux(score, 0, column)),
         ]
-        with m.If(self.start):
+        with m.If(self.work.start):
             m.d.sync += [
                 rows_left.eq(job.stationary_rows),
                 address.eq(Mux(score, 0, job.destination_base)),
@@ -92,13 +90,14 @@ class LinearPhases(wiring.Component):
 
 
 class TileCounter:
-    """Where a job is in its list of (head, query tile): rows left in the head, heads left, and the tile's buffer.
+    """Where a job is in its list of (head, query tile).
 
-    ``more`` is 1 while tiles are left.
+    Members: ``rows_left`` of the head, from the tile's first on; ``heads_left``, with this one; ``more``, whether tiles
+    are left; ``buffer``, the tile's attention buffer.
     """
 
     def __init__(self, name: str) -> None:
-        self.rows_left = Signal(16, name=f"{name}_rows_left")
+        self.rows_left = Signal(COUNT_WIDTH, name=f"{name}_rows_left")
         self.heads_left = Signal(8, name=f"{name}_heads_left")
         self.more = Signal(name=f"{name}_more")
         self.buffer = Signal(name=f"{name}_buffer")
@@ -125,28 +124,28 @@ class AttentionPhases(wiring.Component):
     """The phases of an attention job, over the list j = (head, query tile): QK(0), QK(1), AV(0), QK(2), AV(1), ...
 
     The reordered attention of Edge-MoE (ICCAD 2023, section IV): P queries are held while the keys stream past, then
-    their exponentials while the channels of V transposed stream past. QK runs one tile ahead of AV, so softmax has a
-    whole tile's time.
+    their exponentials while the channels of V transposed stream past. QK runs one tile ahead of AV, so that softmax has
+    the time of a whole tile.
 
-    Members as in :class:`LinearPhases`. The words from one head's channels of V to the next one's are added up in the
-    first ``head_words`` cycles, long before the first AV phase.
+    Members as in :class:`LinearPhases`. The number of words from one head's channels of V to the next one's is added up
+    in the first ``head_words`` cycles, long before the first AV phase. This saves a multiplier.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
-        self.config = config
+        self._config = config
         super().__init__(
             {
-                "start": In(1),
-                "job": In(engine_job_layout(config)),
+                "work": In(Work(engine_job_layout(config))),
                 "phases": Out(stream.Signature(phase_layout(config))),
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         """Two cursors, one for QK and one for AV, taken in turns."""
         m = Module()
         out = self.phases.payload
         scores, values = TileCounter("scores"), TileCounter("values")
+        # `lead` counts the tiles that QK is ahead of AV: never more than two, because there are two attention buffers.
         lead, turn = Signal(2), Signal()
         m.d.comb += turn.eq((lead == 2) | ~scores.more)
         taken = self.phases.ready & self.phases.valid
@@ -158,7 +157,7 @@ class AttentionPhases(wiring.Component):
             out.column.eq(0),
             out.parameter_index.eq(0),
         ]
-        with m.If(self.start):
+        with m.If(self.work.start):
             m.d.sync += lead.eq(0)
         with m.Elif(taken):
             m.d.sync += lead.eq(Mux(turn, lead - 1, lead + 1))
@@ -166,8 +165,8 @@ class AttentionPhases(wiring.Component):
 
     def _score_phase(self, m: Module, tile: TileCounter, taken: Value, chosen: Value) -> None:
         """QK: held queries against every key of the head."""
-        config, job, out = self.config, self.job, self.phases.payload
-        key_row = Signal(16)
+        config, job, out = self._config, self.work.job, self.phases.payload
+        key_row = Signal(ADDRESS_WIDTH)
         with m.If(chosen):
             m.d.comb += [
                 out.wait.eq(Wait.ROWS),
@@ -181,7 +180,7 @@ class AttentionPhases(wiring.Component):
                 out.address.eq(Mux(tile.buffer, config.max_tokens, 0)),
                 out.buffer.eq(tile.buffer),
             ]
-        with m.If(self.start):
+        with m.If(self.work.start):
             m.d.sync += [*tile.start(job.tokens, job.heads), key_row.eq(job.key_base)]
         with m.Elif(taken):
             m.d.sync += tile.advance(job.tokens, config.elements)
@@ -190,10 +189,10 @@ class AttentionPhases(wiring.Component):
 
     def _value_phase(self, m: Module, tile: TileCounter, taken: Value, chosen: Value) -> Value:
         """AV: held exponentials against every channel of the head; returns whether the heads' distance is known."""
-        config, job, out = self.config, self.job, self.phases.payload
+        config, job, out = self._config, self.work.job, self.phases.payload
         lane_bits, element_bits = (config.lanes - 1).bit_length(), (config.elements - 1).bit_length()
-        value_row, head_values, words_counted = Signal(16), Signal(16), Signal(8)
-        tile_destination, head_destination = Signal(16), Signal(16)
+        value_row, head_values, words_counted = Signal(ADDRESS_WIDTH), Signal(ADDRESS_WIDTH), Signal(8)
+        tile_destination, head_destination = Signal(ADDRESS_WIDTH), Signal(ADDRESS_WIDTH)
         counted = words_counted == job.head_words
         exponentials = [config.attention_buffer(b) + config.query_words for b in range(2)]
         with m.If(chosen):
@@ -210,7 +209,7 @@ class AttentionPhases(wiring.Component):
                 out.buffer.eq(tile.buffer),
                 out.rows.eq(Mux(tile.head_ends(config.elements), tile.rows_left, config.elements)),
             ]
-        with m.If(self.start):
+        with m.If(self.work.start):
             m.d.sync += [
                 *tile.start(job.tokens, job.heads),
                 value_row.eq(job.value_base),

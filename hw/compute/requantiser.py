@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Assert, Format, Module, ResetSignal, Signal, Value, signed
+from amaranth.hdl import Module, Signal, Value, signed
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import formats
-from hw.blocks.arithmetic import exceeds, saturate
+from hw.blocks.arithmetic import exceeds, pick, saturate
+from hw.blocks.checks import check
 from hw.blocks.multiplier import Multiplier
 from hw.blocks.pipeline import delay, occupancy
 from hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
 from hw.config import AcceleratorConfig
 
 PIECE_BITS = 17
-"""Accumulators are multiplied in pieces of 17 bits, which suit 18 x 18 multipliers signed or unsigned."""
+"""Bits of the pieces in which accumulators are multiplied: they suit 18 x 18 multipliers, signed or unsigned."""
 
 
 class Target(enum.Enum, shape=2):
@@ -26,16 +27,22 @@ class Target(enum.Enum, shape=2):
     GELU_INPUT = 3
 
     def number_format(self, numerics: formats.Numerics) -> formats.Format:
-        """The number format of that name."""
-        return getattr(numerics, self.name.lower())
+        """The format that values of this target have."""
+        formats_of = {
+            Target.ACTIVATION: numerics.activation,
+            Target.RESIDUAL: numerics.residual,
+            Target.SCORE: numerics.score,
+            Target.GELU_INPUT: numerics.gelu_input,
+        }
+        return formats_of[self]
 
 
 class Requantiser(wiring.Component):
-    """R lanes of ``saturate(round_shift((accumulator + bias) * multiplier, shift))``, a group of R a cycle.
+    """R lanes of ``saturate(round_shift((accumulator + bias) * multiplier, shift))``, one group of R per cycle.
 
     ::
 
-        accumulator + bias ─► x multiplier, by pieces of 17 bits ─► sum ─► coarse shift ─► fine shift ─► + ─► saturate
+        accumulator + bias ─► x multiplier, in pieces of 17 bits ─► sum ─► coarse shift ─► fine shift ─► + ─► saturate
 
     Parameters
     ----------
@@ -45,7 +52,7 @@ class Requantiser(wiring.Component):
     Members
     -------
     valid: In(1)
-        A group enters. Registers move only where one passes.
+        A group enters. Only the registers of stages with a group move.
     accumulator: In(ArrayLayout(signed(accumulator_width), R))
         Accumulators; with the bias added they must still fit (asserted).
     bias, multiplier, shift: In(ArrayLayout(signed 32 / unsigned 17 / unsigned 6 bits, R))
@@ -53,12 +60,12 @@ class Requantiser(wiring.Component):
     target: In(Target)
         Format of the group's results.
     value: Out(ArrayLayout(signed(residual_width), R))
-        Results, sign-extended to the residual's width, LATENCY later.
+        Results, sign-extended to the residual's width, LATENCY cycles later.
     clipped: Out(R)
         1 where the target's bounds were exceeded.
 
     Timing: LATENCY cycles, initiation interval 1, no backpressure.
-    Resources: two 17 x 17 multipliers a lane up to 12-bit activations, three beyond.
+    Resources: two 17 x 17 multipliers per lane up to 12-bit activations, three beyond.
     """
 
     LATENCY = Multiplier.LATENCY + 4 + ROUNDING_LATENCY
@@ -79,7 +86,7 @@ class Requantiser(wiring.Component):
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         numerics = self._config.numerics
         targets = [target.number_format(numerics) for target in Target]
@@ -87,7 +94,7 @@ class Requantiser(wiring.Component):
         target = delay(m, self.target.as_value(), self.LATENCY - 1, name="target", enables=moves)
         for lane in range(self._config.requantise_lanes):
             rounded = self._lane(m, lane, moves)
-            # Clipping to the widest format first leaves only narrow comparisons to depend on the target.
+            # Values are clipped to the widest format first, so that only narrow comparisons depend on the target.
             widest, clipped = (
                 Signal(signed(numerics.residual.width), name=f"widest_{lane}"),
                 Signal(name=f"clip_{lane}"),
@@ -97,12 +104,12 @@ class Requantiser(wiring.Component):
                     widest.eq(saturate(rounded, numerics.residual)),
                     clipped.eq(exceeds(rounded, numerics.residual)),
                 ]
-            narrowed = Array(saturate(widest, candidate) for candidate in targets)
-            clips = Array(exceeds(widest, candidate) for candidate in targets)
+            narrowed = pick([saturate(widest, candidate) for candidate in targets], target)
+            clips = pick([exceeds(widest, candidate) for candidate in targets], target)
             with m.If(moves[-1]):
                 m.d.sync += [
-                    self.value[lane].eq(narrowed[target]),
-                    self.clipped[lane].eq(clipped | clips[target]),
+                    self.value[lane].eq(narrowed),
+                    self.clipped[lane].eq(clipped | clips),
                 ]
         return m
 
@@ -110,13 +117,11 @@ class Requantiser(wiring.Component):
         """One lane up to the rounded product."""
         width = self._config.numerics.accumulator_width
         full = self.accumulator[lane] + self.bias[lane]
-        with m.If(self.valid & ~ResetSignal()):
-            m.d.sync += [
-                Assert(full == full[:width].as_signed(), Format("accumulator {} overflows with its bias", full)),
-                Assert(self.multiplier[lane] <= 1 << 16, Format("multiplier {}", self.multiplier[lane])),
-            ]
+        largest = 1 << self._config.numerics.mantissa_fraction
+        check(m, self.valid, full == full[:width].as_signed(), "accumulator {} overflows with its bias", full)
+        check(m, self.valid, self.multiplier[lane] <= largest, "multiplier {}", self.multiplier[lane])
 
-        # Sum and multiplier get a cycle each: the sum's carry is long, and the multipliers may be far.
+        # The sum has a cycle before the multiplication, because its carry is long and the multipliers may be far away.
         summed = Signal(signed(width), name=f"summed_{lane}", reset_less=True)
         multiplied = Signal.like(self.multiplier[lane], name=f"multiplied_{lane}", reset_less=True)
         with m.If(moves[0]):
@@ -132,6 +137,7 @@ class Requantiser(wiring.Component):
         combined = products[0]
         for partial in products[1:]:
             combined = combined + partial
+        # The sum of the pieces' products has a stage for itself, before the three of the rounding shift.
         added = Multiplier.LATENCY + 1
         with m.If(moves[added]):
             m.d.sync += product.eq(combined)

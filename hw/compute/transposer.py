@@ -1,14 +1,17 @@
-"""Transposer: attention outputs, which come channel by channel for P queries, to words of T channels for each query."""
+"""Transposer: attention outputs, which come channel by channel for P queries, to words of T channels per query."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Cat, Format, Module, ResetSignal, Signal, unsigned
-from amaranth.lib import data, wiring
+from amaranth.hdl import Cat, Module, Signal, unsigned
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.blocks.checks import check
 from hw.config import AcceleratorConfig
+from hw.interfaces.compute import channel_layout
 from hw.interfaces.memory import scratch_write_layout
 from hw.interfaces.strobe import Strobe
+from hw.isa import ADDRESS_WIDTH
 
 
 class Transposer(wiring.Component):
@@ -21,40 +24,28 @@ class Transposer(wiring.Component):
 
     Members
     -------
-    channel: In(Strobe)
-        ``data``: one activation of each of P queries, for the next of T consecutive channels. ``flush`` marks the last
-        of them: the word of query 0 is ``address``, those of the next ones lie ``row_stride`` apart, and only ``rows``
-        queries are written.
+    channel: In(Strobe(channel))
+        The next of T consecutive channels. With a flush, the last of them, the words of all T are written.
     write: Out(Strobe(scratch_write))
-        One whole word a cycle, query 0 first, from the cycle after the flush on.
+        One whole word per cycle, query 0 first, from the cycle after the flush on.
     busy: Out(1)
         1 from the cycle after a flush until the last of its words is shown on ``write``.
 
-    Timing: a channel a cycle; flushes at least P cycles apart (asserted), which T channels always are.
+    Timing: one channel per cycle. Flushes are at least P cycles apart (asserted), because T is at least P.
     Resources: 2 P T A registers.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
-        width = config.numerics.activation_width
-        channel = data.StructLayout(
-            {
-                "data": data.ArrayLayout(unsigned(width), config.elements),
-                "flush": 1,
-                "rows": range(config.elements + 1),
-                "address": 16,
-                "row_stride": 16,
-            }
-        )
         super().__init__(
             {
-                "channel": In(Strobe(channel)),
+                "channel": In(Strobe(channel_layout(config))),
                 "write": Out(Strobe(scratch_write_layout(config))),
                 "busy": Out(1),
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
         channel, write = self.channel, self.write
@@ -63,7 +54,7 @@ class Transposer(wiring.Component):
         collected = [Signal(row, name=f"collected_{query}") for query in range(config.elements)]
         finished = [Signal(row, name=f"finished_{query}") for query in range(config.elements)]
         remaining = Signal(range(config.elements + 1))
-        address, row_stride = Signal(16), Signal(16)
+        address, row_stride = Signal(ADDRESS_WIDTH), Signal(ADDRESS_WIDTH)
 
         m.d.comb += [
             self.busy.eq(remaining != 0),
@@ -72,6 +63,7 @@ class Transposer(wiring.Component):
             write.payload.columns.eq(~0),
             write.payload.data.eq(finished[0]),
         ]
+        # Finished rows move down by one place per word, so that the write needs no multiplexer of P words.
         with m.If(remaining != 0):
             m.d.sync += [remaining.eq(remaining - 1), address.eq(address + row_stride)]
             m.d.sync += [here.eq(above) for here, above in zip(finished[:-1], finished[1:], strict=True)]
@@ -87,6 +79,5 @@ class Transposer(wiring.Component):
                     address.eq(channel.payload.address),
                     row_stride.eq(channel.payload.row_stride),
                 ]
-                with m.If(~ResetSignal()):
-                    m.d.sync += Assert(remaining <= 1, Format("flush with {} rows still to be written", remaining))
+                check(m, 1, remaining <= 1, "flush with {} rows still to be written", remaining)
         return m

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Assert, Cat, Format, Module, ResetSignal, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.blocks.arithmetic import pick
+from hw.blocks.checks import check
+from hw.blocks.fields import same_fields
 from hw.blocks.pipeline import delay
 from hw.config import AcceleratorConfig
 from hw.interfaces.gate import (
-    queue_address_layout,
     queue_append_layout,
     queue_counts_layout,
     queue_entry_layout,
+    queue_read,
     queue_write_layout,
 )
 from hw.interfaces.memory import BLOCK_LATENCY, MEMORY_LATENCY
@@ -20,7 +23,7 @@ from hw.interfaces.strobe import Strobe
 
 
 class TokenQueues(wiring.Component):
-    """A queue of max_tokens entries for each expert, in one memory.
+    """One queue of max_tokens entries per expert, all in one memory.
 
     Parameters
     ----------
@@ -30,15 +33,15 @@ class TokenQueues(wiring.Component):
     Members
     -------
     clear: In(1)
-        Empty all queues.
+        Pulse: all queues become empty.
     append: In(Strobe(queue_append))
-        Append to an expert's queue.
-    address: In(queue_address), entry: Out(queue_entry)
-        Read port, MEMORY_LATENCY.
+        Entry to append to an expert's queue. One expert's appends are at least two cycles apart.
+    read: In(TableRead)
+        Read port. Entries come MEMORY_LATENCY cycles later.
     counts: Out(queue_counts)
-        Lengths, from the cycle after an append on.
+        Lengths, from two cycles after an append on.
     written: Out(Strobe(queue_write))
-        What is being appended, in the same cycle.
+        The entry that is written, one cycle after its append.
 
     Resources: max_experts x max_tokens entries of block RAM.
     """
@@ -49,8 +52,7 @@ class TokenQueues(wiring.Component):
             {
                 "clear": In(1),
                 "append": In(Strobe(queue_append_layout(config))),
-                "address": In(queue_address_layout(config)),
-                "entry": Out(queue_entry_layout(config)),
+                "read": In(queue_read(config)),
                 "counts": Out(queue_counts_layout(config)),
                 "written": Out(Strobe(queue_write_layout(config))),
             }
@@ -62,30 +64,30 @@ class TokenQueues(wiring.Component):
         depth = config.max_experts * config.max_tokens
         m.submodules.entries = entries = memory.Memory(shape=queue_entry_layout(config), depth=depth, init=[])
         write, read = entries.write_port(), entries.read_port()
-        address = Cat(self.address.position, self.address.expert)
+        address = Cat(self.read.address.position, self.read.address.expert)
+        # A cycle to find the count, one to write. The same expert does not come again in the next cycle, because a
+        # token chooses each expert at most once.
         count = Signal(range(config.max_tokens + 1))
-        # A cycle to find the count, one to write: the same expert does not come again in the next.
-        appended, new = Signal(self.append.payload.shape()), self.append.payload
-        valid = Signal()
-        m.d.sync += [appended.eq(new), valid.eq(self.append.valid), count.eq(Array(self.counts)[new.expert])]
-        new = appended
+        new, valid = Signal(self.append.payload.shape()), Signal()
+        m.d.sync += [
+            new.eq(self.append.payload),
+            valid.eq(self.append.valid),
+            count.eq(pick(self.counts, self.append.payload.expert)),
+        ]
         m.d.comb += [
             written.expert.eq(new.expert),
             written.position.eq(count),
-            written.token.eq(new.token),
-            written.weight.eq(new.weight),
+            *same_fields(written, new.entry, "token", "weight"),
             self.written.valid.eq(valid),
             write.en.eq(valid),
-            write.addr.eq(Cat(written.position, new.expert)),
-            write.data.token.eq(new.token),
-            write.data.weight.eq(new.weight),
+            write.addr.eq(Cat(count[: len(written.position)], new.expert)),
+            write.data.eq(new.entry),
             read.addr.eq(delay(m, address, MEMORY_LATENCY - BLOCK_LATENCY, name="address")),
         ]
-        m.d.sync += self.entry.eq(read.data)
+        m.d.sync += self.read.data.eq(read.data)
         with m.If(self.clear):
             m.d.sync += [length.eq(0) for length in self.counts]
         with m.Elif(valid):
-            m.d.sync += Array(self.counts)[new.expert].eq(count + 1)
-        with m.If(valid & ~ResetSignal()):
-            m.d.sync += Assert(count < config.max_tokens, Format("queue of expert {} is full", new.expert))
+            m.d.sync += pick(self.counts, new.expert).eq(count + 1)
+        check(m, valid, count < config.max_tokens, "queue of expert {} is full", new.expert)
         return m

@@ -6,13 +6,14 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.blocks.fields import same_fields
 from hw.config import AcceleratorConfig
 from hw.interfaces.gate import candidate_layout, ranking_layout
 from hw.interfaces.strobe import Strobe
 
 
 class TopK(wiring.Component):
-    """Insertion into a sorted list, one score a cycle. Of equal scores the one that came first ranks higher.
+    """Insertion into a sorted list, one score per cycle. Of equal scores the one that came first ranks higher.
 
     Parameters
     ----------
@@ -40,6 +41,8 @@ class TopK(wiring.Component):
         filled, ahead, beaten = (Signal(len(self.ranking), name=name) for name in ("filled", "ahead", "beaten"))
         for place, entry in enumerate(self.ranking):
             m.d.comb += ahead[place].eq(~filled[place] | (new.score > entry.score))
+        # A score waits in `held` for one cycle, because comparing and inserting in one is too long a path. The next one
+        # is compared with it, too, because it is not in the list yet.
         higher = new.score > held.score
         m.d.sync += valid.eq(self.candidate.valid)
         with m.If(self.candidate.valid):
@@ -52,7 +55,7 @@ class TopK(wiring.Component):
             m.d.sync += filled.eq(Mux(held.first, 1, (filled << 1) | 1))
             for place, entry in enumerate(self.ranking):
                 with m.If(beaten[place]):
-                    m.d.sync += [entry.score.eq(held.score), entry.expert.eq(held.expert)]
+                    m.d.sync += same_fields(entry, held)
                     if place:
                         with m.If(beaten[place - 1]):
                             m.d.sync += entry.eq(self.ranking[place - 1])

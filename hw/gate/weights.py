@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Assert, Cat, Format, Module, Mux, ResetSignal, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.blocks.arithmetic import saturate
+from hw.blocks.arithmetic import pick, saturate
+from hw.blocks.checks import check
 from hw.blocks.exp2 import Exp2
 from hw.blocks.multiplier import Multiplier
 from hw.blocks.pipeline import delay
@@ -15,11 +16,12 @@ from hw.blocks.reciprocal import Reciprocal
 from hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
 from hw.config import AcceleratorConfig
 from hw.interfaces.gate import gate_score_layout, queue_append_layout, ranked_token_layout
-from hw.interfaces.strobe import Strobe
+from hw.interfaces.jobs import gate_job_layout
+from hw.interfaces.strobe import Strobe, Work
 
 
 class GateWeights(wiring.Component):
-    """Exponentials of all of a token's scores, one a cycle; their sum's reciprocal weighs the chosen experts'.
+    """Exponentials of all scores of a token, one per cycle; the reciprocal of their sum weighs the chosen ones.
 
     ::
 
@@ -37,12 +39,10 @@ class GateWeights(wiring.Component):
         A token's scores, all before it is ranked.
     ranked: In(Strobe(ranked_token))
         The next token's choice; at least max(experts + 1, ``INTERVAL``) cycles after the previous one.
-    experts: In(8), top_k: In(8)
-        Stable. Chosen are the first ``top_k`` of a ranking.
-    clear: In(1)
-        The next token is token 0.
+    work: In(Work(gate_job))
+        The next token is token 0 of this job. The first ``top_k`` experts of a ranking are chosen.
     append: Out(Strobe(queue_append))
-        Token, expert and weight min(65535, round_shift(exponential * mantissa, exponent)): best first, a cycle each.
+        Token, expert and weight min(65535, round_shift(exponential * mantissa, exponent)): best first, one per cycle.
     token_last: Out(1)
         With a token's last append.
 
@@ -50,8 +50,10 @@ class GateWeights(wiring.Component):
     """
 
     INTERVAL = 16
+    """Cycles from one ranked token to the next, at least: a token's appends end before the next one's begin."""
+
     LATENCY = Multiplier.LATENCY + ROUNDING_LATENCY + 1
-    """From the reciprocal to the first append."""
+    """Cycles from the reciprocal to the first append."""
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
@@ -59,9 +61,7 @@ class GateWeights(wiring.Component):
             {
                 "score": In(Strobe(gate_score_layout(config))),
                 "ranked": In(Strobe(ranked_token_layout(config))),
-                "experts": In(8),
-                "top_k": In(8),
-                "clear": In(1),
+                "work": In(Work(gate_job_layout())),
                 "append": Out(Strobe(queue_append_layout(config))),
                 "token_last": Out(1),
             }
@@ -80,6 +80,7 @@ class GateWeights(wiring.Component):
         m.d.comb += [reciprocal.argument.valid.eq(complete), reciprocal.argument.payload.eq(total)]
         entry = data.StructLayout({"exponential": weight.width, "expert": range(config.max_experts)})
         chosen = Signal(data.ArrayLayout(entry, config.max_top_k))
+        # A copy of the token's choice, because the next token's exponentials come while it is weighed.
         with m.If(complete):
             for place, exponential, expert in zip(chosen, picked, experts, strict=True):
                 m.d.sync += [place.exponential.eq(exponential), place.expert.eq(expert)]
@@ -93,7 +94,7 @@ class GateWeights(wiring.Component):
         m.submodules.scores = scores = memory.Memory(shape=shape, depth=2 * config.max_experts, init=[])
         write, read = scores.write_port(), scores.read_port()
         current, expert, running = Signal(ranked_token_layout(config)), Signal(range(config.max_experts)), Signal()
-        last = expert == self.experts - 1
+        last = expert == self.work.job.experts - 1
         m.d.comb += [
             write.en.eq(self.score.valid),
             write.addr.eq(Cat(self.score.payload.expert, self.score.payload.buffer)),
@@ -106,9 +107,9 @@ class GateWeights(wiring.Component):
             m.d.sync += [expert.eq(expert + 1), running.eq(~last)]
         with m.If(running & last):
             m.d.sync += [kept.eq(entry.expert) for kept, entry in zip(experts, current.ranking, strict=True)]
-        with m.If(self.ranked.valid & ~ResetSignal()):
-            m.d.sync += Assert(~running, Format("a token was ranked while the previous one's scores are raised"))
+        check(m, self.ranked.valid, ~running, "a token was ranked while the previous one's scores are raised")
 
+        # The first score of a ranking is the largest, so that no exponential exceeds 1.
         m.submodules.exp2 = exp2 = Exp2(config.numerics, config.numerics.gate_weight.width)
         m.d.sync += exp2.argument.payload.eq(current.ranking[0].score - read.data)
         m.d.comb += exp2.argument.valid.eq(delay(m, running, 2, name="running"))
@@ -124,14 +125,14 @@ class GateWeights(wiring.Component):
         return delay(m, running & last, latency + 1, name="complete")
 
     def _weigh(self, m: Module, chosen: data.View, reciprocal: Reciprocal) -> None:
-        """Multiply the chosen exponentials by the reciprocal, one a cycle."""
+        """Multiply the chosen exponentials by the reciprocal, one per cycle."""
         config = self._config
         weight, inverse = config.numerics.gate_weight, reciprocal.result
         place, busy, token = Signal(range(config.max_top_k)), Signal(), Signal(range(config.max_tokens))
         scale = Signal(inverse.payload.shape())
-        last = place == self.top_k - 1
+        last = place == self.work.job.top_k - 1
         expert = Signal(range(config.max_experts))
-        m.d.comb += expert.eq(Array(entry.expert for entry in chosen)[place])
+        m.d.comb += expert.eq(pick([entry.expert for entry in chosen], place))
         m.submodules.multiplier = multiplier = Multiplier(max(weight.width, len(scale.mantissa)) + 1, 1)
         product = multiplier.product[0][: weight.width + len(scale.mantissa)]
         rounded = registered_round_shift(m, product, scale.exponent, name="weight")
@@ -139,18 +140,17 @@ class GateWeights(wiring.Component):
             m.d.sync += [scale.eq(inverse.payload), place.eq(0), busy.eq(1)]
         with m.Elif(busy):
             m.d.sync += [place.eq(place + 1), busy.eq(~last)]
-        m.d.sync += self.append.payload.weight.eq(saturate(rounded, weight))
+        m.d.sync += self.append.payload.entry.weight.eq(saturate(rounded, weight))
         m.d.comb += [
             multiplier.broadcast.eq(scale.mantissa),
-            multiplier.stationary[0].eq(Array(entry.exponential for entry in chosen)[place]),
+            multiplier.stationary[0].eq(pick([entry.exponential for entry in chosen], place)),
             self.append.valid.eq(delay(m, busy, self.LATENCY, name="busy")),
             self.append.payload.expert.eq(delay(m, expert, self.LATENCY, name="append_expert")),
-            self.append.payload.token.eq(token),
+            self.append.payload.entry.token.eq(token),
             self.token_last.eq(delay(m, busy & last, self.LATENCY, name="token_last")),
         ]
-        with m.If(self.clear):
+        with m.If(self.work.start):
             m.d.sync += token.eq(0)
         with m.Elif(self.token_last):
             m.d.sync += token.eq(token + 1)
-        with m.If(inverse.valid & ~ResetSignal()):
-            m.d.sync += Assert(~busy, Format("token {} is not weighed yet", token))
+        check(m, inverse.valid, ~busy, "token {} is not weighed yet", token)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from hw.blocks.jobs import hand_over, take_job
+from hw.blocks.queue import Queue
 from hw.blocks.register_slice import RegisterSlice
 from hw.bus.bursts import longest_burst
 from hw.bus.prefetch import Prefetcher
@@ -18,6 +19,7 @@ from hw.interfaces.image import run_tag_layout
 from hw.interfaces.jobs import image_job_layout
 from hw.interfaces.memory import scratch_write_layout
 from hw.interfaces.strobe import Strobe
+from hw.isa import COUNT_WIDTH
 
 
 class ImageLoader(wiring.Component):
@@ -25,7 +27,12 @@ class ImageLoader(wiring.Component):
 
     Word ``destination_base + n * destination_stride + k / T``, lane ``k % T`` receives input
     ``k = (colour * patch + y) * patch + x`` of patch ``n = grid_row * grid_columns + grid_column``: the order of a
-    flattened convolution kernel. Pixels are zero-extended; lanes after the last input of a patch's last word are zero.
+    flattened convolution kernel. Pixels are zero-extended. Lanes after the last input of a patch's last word are zero.
+
+    ::
+
+        job ─► PatchWalker ─┬─ runs ─► Prefetcher ─ beats ─► PatchPacker ─► scratch_write
+                            └─ tags ─► Queue ────────────────────┘
 
     Parameters
     ----------
@@ -34,20 +41,19 @@ class ImageLoader(wiring.Component):
 
     Members
     -------
-    job:
-        :func:`image_job`. Every piece of ``patch`` pixels (1 to 128, a power of two) lies at a multiple of
-        min(patch, memory_bytes).
-    request, response:
+    job: In(stream(image_job))
+        Every piece of ``patch`` pixels (1 to 128, a power of two) lies at a multiple of min(patch, memory_bytes).
+    request: Out(stream(read_request)), response: In(Strobe)
         Client port of the AXI read master, room reserved before asking. Lines of up to ``BLOCK_COLUMNS`` patches beside
         each other are read as runs of beats.
-    scratch_write:
+    scratch_write: Out(stream(scratch_write))
         Whole words.
-    rows_done:
-        Patches that are completely written, in raster order; of the last job when idle.
-    done:
+    rows_done: Out(COUNT_WIDTH)
+        Patches that are completely written, in raster order; those of the last job when idle.
+    done: Out(1)
         Pulse, one cycle after the last word was written.
 
-    Timing: ``min(patch, memory_bytes, T)`` pixels a cycle; ``BEATS_AHEAD`` beats under way hide the memory's latency.
+    Timing: ``min(patch, memory_bytes, T)`` pixels per cycle. ``BEATS_AHEAD`` beats under way hide the memory's latency.
     """
 
     BEATS_AHEAD = 128
@@ -65,7 +71,7 @@ class ImageLoader(wiring.Component):
                 "request": Out(stream.Signature(read_request_layout(config))),
                 "response": In(Strobe(8 * config.memory_bytes)),
                 "scratch_write": Out(stream.Signature(scratch_write_layout(config))),
-                "rows_done": Out(16),
+                "rows_done": Out(COUNT_WIDTH),
                 "done": Out(1),
             }
         )
@@ -79,45 +85,35 @@ class ImageLoader(wiring.Component):
         m.submodules.prefetcher = prefetcher = Prefetcher(
             config, depth=self.BEATS_AHEAD, burst_beats=longest_burst(config, self.BURST_BEATS)
         )
-        m.submodules.tags = tags = SyncFIFO(width=run_tag_layout(config).size, depth=self.RUNS_AHEAD)
+        m.submodules.tags = tags = Queue(run_tag_layout(config), self.RUNS_AHEAD)
         connect(m, prefetcher.request, flipped(self.request))
         connect(m, flipped(self.response), prefetcher.response)
         connect(m, prefetcher.beat, packer.beat)
-        connect(m, packer.scratch_write, flipped(self.scratch_write))
+        connect(m, tags.target, packer.tag)
+        hand_over(m, packer.word, self.scratch_write)
         m.submodules.walked = walked = RegisterSlice(walker.line.payload.shape())
         connect(m, walker.line, walked.source)
+        # A line goes both ways at once: its beats to the prefetcher, its tag to the packer.
         line, run = walked.target, prefetcher.run
         m.d.comb += [
             run.payload.eq(line.payload.run),
-            run.valid.eq(line.valid & tags.w_rdy),
-            tags.w_data.eq(line.payload.tag),
-            tags.w_en.eq(line.valid & run.ready),
-            line.ready.eq(tags.w_rdy & run.ready),
-            packer.tag.payload.eq(tags.r_data),
-            packer.tag.valid.eq(tags.r_rdy),
-            tags.r_en.eq(packer.tag.ready),
+            run.valid.eq(line.valid & tags.source.ready),
+            tags.source.payload.eq(line.payload.tag),
+            tags.source.valid.eq(line.valid & run.ready),
+            line.ready.eq(tags.source.ready & run.ready),
+            self.scratch_write.payload.eq(packer.word.payload.write),
         ]
         self._sequence(m, walker, packer)
         return m
 
     def _sequence(self, m: Module, walker: PatchWalker, packer: PatchPacker) -> None:
-        """Take a job, start on it, count its patches."""
-        job, written = Signal(image_job_layout(self._config)), Signal()
-        m.d.comb += [
-            walker.job.eq(job),
-            packer.job.eq(job),
-            written.eq(packer.scratch_write.valid & packer.scratch_write.ready),
-        ]
-        m.d.sync += self.done.eq(written & packer.image_last)
-        with m.If(written & packer.patch_last):
+        """Take a job, begin it, count its patches."""
+        word, written = packer.word, Signal()
+        work = take_job(m, self.job, self.done)
+        connect(m, work, walker.work, packer.work)
+        m.d.comb += written.eq(word.valid & word.ready)
+        m.d.sync += self.done.eq(written & word.payload.image_last)
+        with m.If(written & word.payload.patch_last):
             m.d.sync += self.rows_done.eq(self.rows_done + 1)
-        # One register a state: the sequencer's decisions follow from `ready`.
-        idle, begin = Signal(init=1), Signal()
-        m.d.comb += [self.job.ready.eq(idle), walker.start.eq(begin), packer.start.eq(begin)]
-        m.d.sync += begin.eq(idle & self.job.valid)
-        with m.If(idle):
-            m.d.sync += [job.eq(self.job.payload), idle.eq(~self.job.valid)]
-            with m.If(self.job.valid):
-                m.d.sync += self.rows_done.eq(0)
-        with m.Elif(self.done):
-            m.d.sync += idle.eq(1)
+        with m.If(self.job.valid & self.job.ready):
+            m.d.sync += self.rows_done.eq(0)

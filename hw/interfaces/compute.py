@@ -1,12 +1,27 @@
-"""What travels inside the compute engine: beats, accumulators, steps, and what becomes of an output."""
+"""What travels inside the compute engine: phases, beats, accumulators, steps, and what becomes of an output."""
 
 from __future__ import annotations
 
-from amaranth.hdl import signed
-from amaranth.lib import data, enum
+from amaranth.hdl import signed, unsigned
+from amaranth.lib import data, enum, wiring
+from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
-from hw.isa import Destination
+from hw.formats import Numerics
+from hw.interfaces.memory import TableRead
+from hw.interfaces.strobe import Strobe
+from hw.isa import ADDRESS_WIDTH, COUNT_WIDTH, Destination
+
+
+class Wait(enum.IntEnum, shape=2):
+    """What must have been put into the banks before a phase may start."""
+
+    WEIGHTS = 0
+    """The next streamed weight tile."""
+    ROWS = 1
+    """The next held tile: queries, or tokens when roles are swapped."""
+    EXPONENTIALS = 2
+    """Softmax's output for the next query tile."""
 
 
 class ParameterMode(enum.IntEnum, shape=2):
@@ -33,72 +48,146 @@ class StepKind(enum.IntEnum, shape=3):
     """Scratchpad: one channel of P queries."""
 
 
-class Wait(enum.IntEnum, shape=2):
-    """What must have been put into the banks before a phase may start."""
+class Stalls(wiring.Signature):
+    """Why a cycle of a job has no beat; exactly one is 1 in such a cycle.
 
-    WEIGHTS = 0
-    """The next streamed weight tile."""
-    ROWS = 1
-    """The next held tile: queries, or tokens when roles are swapped."""
-    EXPONENTIALS = 2
-    """Softmax's output for the next query tile."""
-
-
-def recipe_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """What the drain needs to know of a step; fields as in ``step_layout``."""
-    return data.StructLayout({"kind": StepKind, "gelu": 1, "mode": ParameterMode, "parameter_index": 16, "buffer": 1})
-
-
-def looked_up_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Address of a token's row (gather) or its words from the tensor's base (scatter), and its gate weight."""
-    return data.StructLayout({"offset": 16, "weight": 16})
-
-
-def phase_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """One tile against ``steps`` broadcast rows of ``words`` words, starting at scratchpad word ``row``.
-
-    ``stationary`` is the tile's first bank word. The remaining fields fill in ``step_layout``: ``address`` is
-    the first step's word and ``address_stride`` what is added a step (kind ATTENTION: 1 whenever a word's lanes are
-    full). ``last`` marks a linear job's last phase.
+    Members
+    -------
+    weights: Out(1)
+        A weight tile or parameter sets have not come.
+    activations: Out(1)
+        Held rows or broadcast rows have not come.
+    softmax: Out(1)
+        Exponentials have not come.
+    drain: Out(1)
+        The drain has no room; also start-up, looked-up rows, and the end of attention.
     """
+
+    def __init__(self) -> None:
+        super().__init__({"weights": Out(1), "activations": Out(1), "softmax": Out(1), "drain": Out(1)})
+
+
+class StepProgress(wiring.Signature):
+    """What has become of the steps, from write-back's side.
+
+    Members
+    -------
+    score_written: Out(1)
+        Pulse: one word of attention scores has been written.
+    job_written: Out(1)
+        Pulse: a step with ``job_last`` is being written. It can be read two cycles later.
+    idle: Out(1)
+        Every step issued so far has been written and can be read. Rises two cycles after the last write, falls in the
+        cycle after a step.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"score_written": Out(1), "job_written": Out(1), "idle": Out(1)})
+
+
+class ParameterAccount(wiring.Signature):
+    """How many parameter sets there are, from the side of their user.
+
+    Members
+    -------
+    level: In(COUNT_WIDTH)
+        Sets that have come and not been given back.
+    release: Out(Strobe(COUNT_WIDTH))
+        Number of the oldest sets that are given back.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"level": In(COUNT_WIDTH), "release": Out(Strobe(COUNT_WIDTH))})
+
+
+def parameter_set_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """One output channel's requantiser constants, as they lie in memory (8 bytes)."""
     return data.StructLayout(
         {
-            "wait": Wait,
-            "row": 16,
-            "row_stride": 16,
-            "steps": 16,
-            "words": 16,
-            "stationary": range(config.bank_words),
-            "kind": StepKind,
-            "mode": ParameterMode,
-            "parameter_index": 16,
-            "address": 16,
-            "address_stride": 16,
-            "column": range(max(2, config.columns)),
-            "buffer": 1,
-            "rows": range(config.elements + 1),
-            "last": 1,
+            "bias": signed(config.numerics.bias.width),  # in units of the accumulator
+            "multiplier": config.numerics.multiplier_width,  # at most 65536
+            "reserved": 7,  # ignored
+            "shift": config.numerics.shift_width,  # rounding right shift of the product
+            "unused": 2,  # ignored
         }
     )
 
 
-def destination_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Where a step's values go; fields as in ``step_layout``."""
-    members = step_layout(config).members
-    names = "kind address column weighted gate_weight attention buffer first flush rows row_stride row_last job_last"
-    return data.StructLayout({name: members[name] for name in names.split()})
+def parameter_read(config: AcceleratorConfig) -> TableRead:
+    """Read port of the parameter store: the aligned group of R sets that contains a set."""
+    return TableRead(COUNT_WIDTH, data.ArrayLayout(parameter_set_layout(config), config.requantise_lanes))
+
+
+def job_constants_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Requantiser constants of a job: of attention, and of the latest job with GELU."""
+    return data.StructLayout(
+        {
+            "score_multiplier": config.numerics.multiplier_width,  # factor of attention scores
+            "score_shift": config.numerics.shift_width,  # rounding right shift of their products
+            "gelu_multiplier": config.numerics.multiplier_width,  # factor of GELU's results
+            "gelu_shift": config.numerics.shift_width,  # rounding right shift of their products
+        }
+    )
+
+
+def query_scale_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Requantiser constants of one held query: its reciprocal sum times the output multiplier."""
+    return data.StructLayout(
+        {
+            "multiplier": Numerics.multiplier_width,  # factor of the query's outputs
+            "shift": Numerics.shift_width,  # rounding right shift of their products
+        }
+    )
+
+
+def query_scales_layout(config: AcceleratorConfig) -> data.ArrayLayout:
+    """Scales of the queries of both attention buffers, at index ``buffer * P + element``."""
+    return data.ArrayLayout(query_scale_layout(config), 2 * config.elements)
+
+
+def looked_up_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """A token of an expert's queue, turned into a row."""
+    return data.StructLayout(
+        {
+            "offset": ADDRESS_WIDTH,  # address of its row (gather), or words from the tensor's base to it (scatter)
+            "weight": config.numerics.gate_weight.width,  # gate weight, unsigned, all bits fraction bits
+        }
+    )
+
+
+def phase_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """One tile of stationary rows against some broadcast rows. The fields from ``kind`` on fill in ``step_layout``."""
+    return data.StructLayout(
+        {
+            "wait": Wait,  # what must be in the banks before the phase starts
+            "row": ADDRESS_WIDTH,  # scratchpad word of the first broadcast row
+            "row_stride": ADDRESS_WIDTH,  # words from one broadcast row to the next
+            "steps": COUNT_WIDTH,  # broadcast rows, at least 1
+            "words": COUNT_WIDTH,  # words of a row, at least 1
+            "stationary": range(config.bank_words),  # first bank word of the tile
+            "kind": StepKind,
+            "mode": ParameterMode,
+            "parameter_index": COUNT_WIDTH,  # of the first step
+            "address": ADDRESS_WIDTH,  # of the first step
+            "address_stride": ADDRESS_WIDTH,  # words from a step's address to the next; ATTENTION: to the next word's
+            "column": range(max(2, config.columns)),
+            "buffer": 1,
+            "rows": range(config.elements + 1),
+            "last": 1,  # a linear job's last phase
+        }
+    )
 
 
 def beat_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """One array beat; its broadcast word arrives MEMORY_LATENCY cycles later, straight from the scratchpad."""
+    """One array beat; its broadcast word comes MEMORY_LATENCY cycles later, straight from the scratchpad."""
     return data.StructLayout(
         {
-            "first": 1,
-            "last": 1,
-            "wide": 1,
-            "broadcast_unsigned": 1,
-            "stationary_unsigned": 1,
-            "stationary_address": range(config.bank_words),
+            "first": 1,  # first beat of its step: accumulators start anew
+            "last": 1,  # last beat of its step: accumulators are handed over
+            "wide": 1,  # operands are 16-bit values, two lanes each
+            "broadcast_unsigned": 1,  # lanes of the broadcast word are unsigned
+            "stationary_unsigned": 1,  # lanes of the stationary words are unsigned
+            "stationary_address": range(config.bank_words),  # bank word
         }
     )
 
@@ -109,46 +198,80 @@ def accumulators_layout(config: AcceleratorConfig) -> data.ArrayLayout:
 
 
 def step_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """What becomes of one step's P accumulators; issued by the engine with the step's last beat.
-
-    ``row_last`` marks a row's last step (of the job's last tile), ``job_last`` the job's last step; neither is given
-    for attention. ``address`` is the word in the destination memory, ``column`` the column in it. For SCORE it is the
-    score buffer word. For ATTENTION (P queries, one channel) it is the word of query 0, ``row_stride`` the words from
-    one query to the next, ``rows`` the number of valid queries, ``flush`` marks the channel that is the last lane of a
-    word.
-    """
+    """What becomes of one step's P accumulators; issued by the engine with the step's last beat."""
     return data.StructLayout(
         {
-            "kind": StepKind,
-            "mode": ParameterMode,
-            "parameter_index": 16,
-            "address": 16,
-            "column": range(max(2, config.columns)),
-            "gelu": 1,
-            "weighted": 1,
-            "gate_weight": 16,
-            "attention": 1,
-            "first": 1,
-            "buffer": 1,
-            "flush": 1,
-            "rows": range(config.elements + 1),
-            "row_stride": 16,
-            "row_last": 1,
-            "job_last": 1,
+            "kind": StepKind,  # where the outputs go
+            "mode": ParameterMode,  # how the outputs are requantised
+            "parameter_index": COUNT_WIDTH,  # parameter set, if the mode needs one
+            "address": ADDRESS_WIDTH,  # word in the destination memory; ATTENTION: that of query 0
+            "column": range(max(2, config.columns)),  # column of the word
+            "gelu": 1,  # outputs go through GELU
+            "weighted": 1,  # outputs are multiplied by the gate weight
+            "gate_weight": config.numerics.gate_weight.width,  # unsigned, all bits fraction bits
+            "attention": 1,  # the step belongs to an attention job
+            "first": 1,  # first step of its phase
+            "buffer": 1,  # attention buffer of the query tile
+            "flush": 1,  # ATTENTION: the channel is the last lane of its word
+            "rows": range(config.elements + 1),  # ATTENTION: number of valid queries
+            "row_stride": ADDRESS_WIDTH,  # ATTENTION: words from one query to the next
+            "row_last": 1,  # last step of its row, that of the job's last tile; 0 for attention
+            "job_last": 1,  # last step of its job; 0 for attention
         }
     )
 
 
-def job_constants_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Requantiser constants of a job: of attention, and of the latest job with GELU."""
-    return data.StructLayout({"score_multiplier": 17, "score_shift": 6, "gelu_multiplier": 17, "gelu_shift": 6})
+def recipe_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """What the drain needs to know of a step: fields of ``step_layout``."""
+    members = step_layout(config).members
+    return data.StructLayout({name: members[name] for name in ("kind", "gelu", "mode", "parameter_index", "buffer")})
 
 
-def query_scale_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Output multiplier and right shift of one held query: its reciprocal sum times the output multiplier."""
-    return data.StructLayout({"multiplier": 17, "shift": 6})
+def destination_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Where a step's values go: all fields of ``step_layout`` but those that only the drain needs."""
+    members = step_layout(config).members
+    where = ("kind", "address", "column", "weighted", "gate_weight", "attention", "buffer", "first", "flush")
+    when = ("rows", "row_stride", "row_last", "job_last")
+    return data.StructLayout({name: members[name] for name in (*where, *when)})
 
 
-def parameter_set_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """One output channel's requantiser constants, as they lie in memory (8 bytes)."""
-    return data.StructLayout({"bias": signed(32), "multiplier": 17, "reserved": 7, "shift": 6, "unused": 2})
+def group_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """R values of a step behind requantiser and GELU."""
+    values = data.ArrayLayout(signed(config.numerics.residual_width), config.requantise_lanes)
+    return data.StructLayout(
+        {
+            "value": values,  # sign-extended to the residual's width; zero-extended after GELU
+            "last": 1,  # the step's last group
+        }
+    )
+
+
+def values_layout(config: AcceleratorConfig) -> data.ArrayLayout:
+    """P values of a step, in the residual's width."""
+    return data.ArrayLayout(signed(config.numerics.residual_width), config.elements)
+
+
+def residual_request_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """A column of the residual memory that is about to change."""
+    return data.StructLayout(
+        {
+            "add": 1,  # the values are added to what is there; else they replace it
+            "address": ADDRESS_WIDTH,  # number of the word
+            "column": range(max(2, config.columns)),  # column of P lanes in it
+        }
+    )
+
+
+def channel_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """One channel of attention's output for P queries, on its way to be transposed."""
+    return data.StructLayout(
+        {
+            "data": data.ArrayLayout(
+                unsigned(config.numerics.activation_width), config.elements
+            ),  # an activation per query
+            "flush": 1,  # the channel is the last lane of its word: the words are written
+            "rows": range(config.elements + 1),  # queries that are written
+            "address": ADDRESS_WIDTH,  # scratchpad word of query 0
+            "row_stride": ADDRESS_WIDTH,  # words from one query to the next
+        }
+    )

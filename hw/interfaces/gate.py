@@ -2,67 +2,103 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import (
-    signed,
-    unsigned,
-)
+from amaranth.hdl import signed, unsigned
 from amaranth.lib import data
 
 from hw.config import AcceleratorConfig
+from hw.interfaces.memory import TableRead
 
 
-def queue_append_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """A token that chose an expert, and its gate weight (unsigned, 16 fraction bits)."""
-    return data.StructLayout({"expert": range(config.max_experts), "token": range(config.max_tokens), "weight": 16})
-
-
-def queue_write_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """The same with its place in the queue: what is written, for tracing."""
+def candidate_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """A token's score of one expert, on its way to the ranking."""
     return data.StructLayout(
         {
-            "expert": range(config.max_experts),
-            "position": range(config.max_tokens),
-            "token": range(config.max_tokens),
-            "weight": 16,
+            "score": signed(config.numerics.score.width),  # logit in octaves, 10 fraction bits
+            "expert": range(config.max_experts),  # number of the expert
+            "first": 1,  # the token's first score: a new ranking begins
         }
     )
 
 
-def candidate_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """A score of one expert; ``first`` starts a new sequence."""
-    return data.StructLayout(
-        {"score": signed(config.numerics.score.width), "expert": range(config.max_experts), "first": 1}
-    )
-
-
 def ranking_layout(config: AcceleratorConfig) -> data.ArrayLayout:
-    """Scores and experts, best first."""
-    entry = data.StructLayout({"score": signed(config.numerics.score.width), "expert": range(config.max_experts)})
+    """A token's best experts, best first."""
+    entry = data.StructLayout(
+        {
+            "score": signed(config.numerics.score.width),  # logit in octaves, 10 fraction bits
+            "expert": range(config.max_experts),  # number of the expert
+        }
+    )
     return data.ArrayLayout(entry, config.max_top_k)
 
 
 def gate_score_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """A token's score of one expert; ``buffer`` alternates from token to token."""
+    """A token's score of one expert, to be kept until the token is weighed."""
     return data.StructLayout(
-        {"buffer": 1, "expert": range(config.max_experts), "score": signed(config.numerics.score.width)}
+        {
+            "buffer": 1,  # half of the memory of scores; alternates from token to token
+            "expert": range(config.max_experts),  # number of the expert
+            "score": signed(config.numerics.score.width),  # logit in octaves, 10 fraction bits
+        }
     )
 
 
 def ranked_token_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """A token's best experts; its scores are in ``buffer``."""
-    return data.StructLayout({"buffer": 1, "ranking": ranking_layout(config)})
+    """A token all of whose scores are known."""
+    return data.StructLayout(
+        {
+            "buffer": 1,  # half of the memory with its scores
+            "ranking": ranking_layout(config),  # its best experts
+        }
+    )
+
+
+def queue_address_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Place of an entry in the token queues."""
+    return data.StructLayout(
+        {
+            "position": range(config.max_tokens),  # number of the entry in its queue
+            "expert": range(config.max_experts),  # expert whose queue it is
+        }
+    )
 
 
 def queue_entry_layout(config: AcceleratorConfig) -> data.StructLayout:
     """One entry of an expert's token queue."""
-    return data.StructLayout({"token": range(config.max_tokens), "weight": 16})
+    return data.StructLayout(
+        {
+            "token": range(config.max_tokens),  # number of a token that chose the expert
+            "weight": config.numerics.gate_weight.width,  # its gate weight, unsigned, all bits fraction bits
+        }
+    )
 
 
-def queue_address_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Where an entry is."""
-    return data.StructLayout({"position": range(config.max_tokens), "expert": range(config.max_experts)})
+def queue_read(config: AcceleratorConfig) -> TableRead:
+    """Read port of the token queues."""
+    return TableRead(queue_address_layout(config), queue_entry_layout(config))
+
+
+def queue_append_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """An entry to append to a queue."""
+    return data.StructLayout(
+        {
+            "expert": range(config.max_experts),  # expert whose queue it is
+            "entry": queue_entry_layout(config),  # token and gate weight
+        }
+    )
+
+
+def queue_write_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """An entry and its place, as it is written. Traces have these fields."""
+    return data.StructLayout(
+        {
+            "expert": range(config.max_experts),  # expert whose queue it is
+            "position": range(config.max_tokens),  # number of the entry in its queue
+            "token": range(config.max_tokens),  # number of the token
+            "weight": config.numerics.gate_weight.width,  # its gate weight, unsigned, all bits fraction bits
+        }
+    )
 
 
 def queue_counts_layout(config: AcceleratorConfig) -> data.ArrayLayout:
-    """Tokens on each expert's queue."""
+    """Number of tokens in each expert's queue."""
     return data.ArrayLayout(unsigned(config.max_tokens.bit_length()), config.max_experts)

@@ -1,4 +1,4 @@
-"""What travels inside LayerNorm: sums of a row, its scale, and the constants of lanes."""
+"""What travels inside LayerNorm: beats, sums of a row, its scale, normalised channels, and the constants of a job."""
 
 from __future__ import annotations
 
@@ -6,38 +6,54 @@ from amaranth.hdl import signed, unsigned
 from amaranth.lib import data
 
 from hw.config import MAX_CHANNELS, AcceleratorConfig
+from hw.formats import Numerics
+from hw.isa import ADDRESS_WIDTH
+
+CHANNEL_BITS = MAX_CHANNELS.bit_length()
+"""Bits of a number of channels, 0 to MAX_CHANNELS."""
 
 
 def wide_channels(config: AcceleratorConfig) -> int:
-    """Channels a beat takes for the wide output: no more than fill one wide word."""
+    """Channels that a beat takes for the wide output: no more than fill one wide word."""
     return min(config.layernorm_lanes, config.lanes // 2)
 
 
 def layernorm_beat_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Some channels of a row: ``part`` of its word, ``channel`` the first one's number.
-
-    ``statistics`` beats are summed from ``first`` to ``last`` of a row; the others are normalised, with 16 bits when
-    ``wide``. ``emit`` marks the beat that completes an output word.
-    """
+    """What to do with some channels of a residual word."""
     return data.StructLayout(
         {
-            "statistics": 1,
-            "wide": 1,
-            "part": range(max(2, config.lanes // wide_channels(config))),
-            "channel": range(MAX_CHANNELS),
-            "first": 1,
-            "last": 1,
-            "emit": 1,
+            "statistics": 1,  # the channels are summed; else they are normalised
+            "wide": 1,  # they are normalised with 16 bits
+            "part": range(max(2, config.lanes // wide_channels(config))),  # which channels of the word
+            "channel": range(MAX_CHANNELS),  # number of the first one in its row
+            "first": 1,  # first beat of its row
+            "last": 1,  # last beat of its row
+            "emit": 1,  # an output word is complete after the beat
+        }
+    )
+
+
+def normalised_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Normalised channels of a beat."""
+    return data.StructLayout(
+        {
+            "beat": layernorm_beat_layout(config),  # the beat that they belong to
+            "values": data.ArrayLayout(
+                signed(config.numerics.wide.width), config.layernorm_lanes
+            ),  # saturated to activations, or to 16 bits if wide; the first `wide_channels` lanes of a wide beat count
         }
     )
 
 
 def lane_constants_layout() -> data.StructLayout:
-    """Constants of a job, named as in ``hw.isa``'s LAYERNORM."""
-    return data.StructLayout({"channels": range(MAX_CHANNELS + 1), "shift": 6, "wide_shift": 6})
-
-
-CHANNEL_BITS = MAX_CHANNELS.bit_length()
+    """Constants of a job that the lanes need, named as in ``hw.isa``'s LAYERNORM."""
+    return data.StructLayout(
+        {
+            "channels": CHANNEL_BITS,  # channels that count; those beyond are normalised to 0
+            "shift": Numerics.shift_width,  # right shift of the narrow output
+            "wide_shift": Numerics.shift_width,  # right shift of the wide output
+        }
+    )
 
 
 def row_sum_width(config: AcceleratorConfig) -> int:
@@ -51,28 +67,46 @@ def row_square_sum_width(config: AcceleratorConfig) -> int:
 
 
 def row_sums_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Sum (signed) and sum of squares (unsigned) of a row of residual integers."""
-    return data.StructLayout({"total": signed(row_sum_width(config)), "squares": row_square_sum_width(config)})
+    """Sums over a row of residual integers."""
+    return data.StructLayout(
+        {
+            "total": signed(row_sum_width(config)),  # sum of the channels
+            "squares": row_square_sum_width(config),  # sum of their squares
+        }
+    )
 
 
 def row_constants_layout() -> data.StructLayout:
-    """Constants of a job, named as in ``hw.isa``'s LAYERNORM."""
+    """Constants of a job that the statistics need, named as in ``hw.isa``'s LAYERNORM."""
     return data.StructLayout(
         {
-            "channels": CHANNEL_BITS,
-            "mean_multiplier": 17,
-            "mean_shift": 6,
-            "epsilon": 32,
-            "scale_multiplier": 17,
+            "channels": CHANNEL_BITS,  # number of channels D
+            "mean_multiplier": Numerics.multiplier_width,  # 1 / D, as a requantiser's multiplier
+            "mean_shift": Numerics.shift_width,  # and its right shift
+            "epsilon": 32,  # added to the variance times D squared
+            "scale_multiplier": Numerics.multiplier_width,  # factor of the reciprocal deviation, 16 fraction bits
         }
     )
 
 
 def row_scale_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """What normalises a row: its mean (a bit wider than the residual) and ``scale * 2**-exponent`` (1 / deviation)."""
-    return data.StructLayout({"mean": signed(config.numerics.residual.width + 1), "scale": 17, "exponent": 6})
+    """What normalises a row."""
+    return data.StructLayout(
+        {
+            "mean": signed(config.numerics.residual.width + 1),  # its mean, a bit wider than the residual
+            "scale": Numerics.mantissa_fraction + 1,  # reciprocal deviation = scale * 2**-exponent
+            "exponent": Numerics.shift_width,
+        }
+    )
 
 
 def shift_write_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """One chunk of LayerNorm's channel shifts: ``address`` counts chunks, channel = address * chunk_bytes + index."""
-    return data.StructLayout({"address": 16, "shifts": data.ArrayLayout(unsigned(3), config.chunk_bytes)})
+    """One chunk of channel shifts."""
+    return data.StructLayout(
+        {
+            "address": ADDRESS_WIDTH,  # number of the chunk: channel = address * chunk_bytes + index
+            "shifts": data.ArrayLayout(
+                unsigned(Numerics.channel_shift_width), config.chunk_bytes
+            ),  # extra precision of each channel, in bits
+        }
+    )

@@ -1,20 +1,20 @@
-"""LayerNormLanes: the arithmetic of LayerNorm on some channels a cycle, for its statistics and for its outputs."""
+"""LayerNormLanes: the arithmetic of LayerNorm on some channels per cycle, for its statistics and its outputs."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.arithmetic import registered_tree, saturate
+from hw.blocks.arithmetic import pick, registered_tree, saturate
 from hw.blocks.multiplier import Multiplier
 from hw.blocks.pipeline import delay
 from hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
 from hw.config import AcceleratorConfig
-from hw.formats import Numerics
 from hw.interfaces.layernorm import (
     lane_constants_layout,
     layernorm_beat_layout,
+    normalised_layout,
     row_scale_layout,
     row_sums_layout,
     wide_channels,
@@ -24,7 +24,7 @@ from hw.interfaces.strobe import Strobe
 
 
 class LayerNormLanes(wiring.Component):
-    """One beat of channels a cycle: squares for the statistics, or normalised values; one multiplier a lane for both.
+    """One beat of channels per cycle: squares for the statistics, or normalised values. A lane has one multiplier.
 
     ::
 
@@ -41,16 +41,15 @@ class LayerNormLanes(wiring.Component):
     beat: In(Strobe(layernorm_beat))
         What to do with the word.
     word: In(residual_lanes), row: In(row_scale), channel_shifts: In(lanes x unsigned(3))
-        Come with their beat: the residual word, what normalises its row, and the channels' extra precision.
+        These come with their beat: the residual word, what normalises its row, and the channels' extra precision.
     constants: In(lane_constants)
-        Stable. Channels from ``channels`` on count as 0 and are normalised to 0.
+        Stable during a job. Channels from ``channels`` on count as 0 and are normalised to 0.
     sums: Out(Strobe(row_sums))
         Sums of a row, after its last beat.
-    result: Out(Strobe(layernorm_beat)), values: Out(lanes x signed(16))
-        Normalised channels with their beat, ``LATENCY`` cycles after it came: saturated to activations, or to 16 bits.
-        Of a wide beat the first ``wide_channels`` lanes count.
+    result: Out(Strobe(normalised))
+        Normalised channels with their beat, ``LATENCY`` cycles after it came.
 
-    Resources: one multiplier and one shifter a lane.
+    Resources: one multiplier and one shifter per lane.
     """
 
     LATENCY = 1 + Multiplier.LATENCY + ROUNDING_LATENCY + 1
@@ -58,17 +57,15 @@ class LayerNormLanes(wiring.Component):
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
         lanes = config.layernorm_lanes
-        beat = layernorm_beat_layout(config)
         super().__init__(
             {
-                "beat": In(Strobe(beat)),
+                "beat": In(Strobe(layernorm_beat_layout(config))),
                 "word": In(residual_lanes_layout(config)),
                 "row": In(row_scale_layout(config)),
                 "channel_shifts": In(data.ArrayLayout(config.numerics.channel_shift_width, lanes)),
                 "constants": In(lane_constants_layout()),
                 "sums": Out(Strobe(row_sums_layout(config))),
-                "result": Out(Strobe(beat)),
-                "values": Out(data.ArrayLayout(signed(config.numerics.wide.width), lanes)),
+                "result": Out(Strobe(normalised_layout(config))),
             }
         )
 
@@ -86,11 +83,12 @@ class LayerNormLanes(wiring.Component):
             inputs.append(delay(m, left, 1, name=f"input_{lane}"))
             products.append(product)
             amount = self._shift_amount(m, lane)
-            self._quantise(m, lane, product, amount, beats[-2].wide)
+            value = self._quantise(m, lane, product, amount, beats[-2].wide)
+            m.d.comb += self.result.payload.values[lane].eq(value)
         self._sum(m, inputs, products, valids[3] & beats[3].statistics, beats[3])
         m.d.comb += [
             self.result.valid.eq(valids[-1] & ~beats[-1].statistics),
-            self.result.payload.eq(beats[-1]),
+            self.result.payload.beat.eq(beats[-1]),
         ]
         return m
 
@@ -100,10 +98,10 @@ class LayerNormLanes(wiring.Component):
         lanes, half = config.layernorm_lanes, wide_channels(config)
         if lanes == half:
             return [
-                Array(self.word[first + lane] for first in range(0, config.lanes, lanes))[beat.part]
+                pick([self.word[first + lane] for first in range(0, config.lanes, lanes)], beat.part)
                 for lane in range(lanes)
             ]
-        # A word a cycle: only the wide output, two words for one, has to choose a half.
+        # One word per beat: only the wide output, which makes two words of one, has to choose a half.
         return [
             Mux(beat.wide & beat.part[0], self.word[lane + half], self.word[lane]) if lane < half else self.word[lane]
             for lane in range(lanes)
@@ -118,6 +116,7 @@ class LayerNormLanes(wiring.Component):
             Signal(signed(residual.width), name=f"kept_{lane}"),
         )
         m.submodules[f"multiplier_{lane}"] = multiplier = Multiplier(max(residual.width, len(row.scale) + 1), 1)
+        # Channels beyond the row's last one count as 0, in the statistics and in the output.
         with m.If(inside):
             m.d.comb += left.eq(Mux(beat.statistics, x, saturate(x - row.mean, residual)))
         m.d.comb += [
@@ -133,25 +132,28 @@ class LayerNormLanes(wiring.Component):
 
     def _shift_amount(self, m: Module, lane: int) -> Signal:
         """Stages 1 to 3: the right shift of a lane's product, 0 to 63."""
-        constants, wide = self.constants, self.beat.payload.wide
-        amount = Signal(6, name=f"shift_{lane}")
-        most = Signal(7, name=f"shift_most_{lane}")
+        constants, wide, numerics = self.constants, self.beat.payload.wide, self._config.numerics
+        largest = numerics.maximum_shift
+        amount = Signal(numerics.shift_width, name=f"shift_{lane}")
+        most = Signal(numerics.shift_width + 1, name=f"shift_most_{lane}")
         kept = Signal(self.channel_shifts[lane].shape(), name=f"shift_kept_{lane}")
-        total = Signal(signed(8), name=f"shift_total_{lane}")
+        total = Signal(signed(numerics.shift_width + 2), name=f"shift_total_{lane}")
         m.d.sync += [
             most.eq(Mux(wide, constants.wide_shift, constants.shift) + self.row.exponent),
             kept.eq(Mux(wide, 0, self.channel_shifts[lane])),
             total.eq(most - kept),
-            amount.eq(Mux(total < 0, 0, Mux(total > Numerics.maximum_shift, Numerics.maximum_shift, total))),
+            amount.eq(Mux(total < 0, 0, Mux(total > largest, largest, total))),
         ]
         return amount
 
-    def _quantise(self, m: Module, lane: int, product: Signal, amount: Value, wide: Value) -> None:
-        """Stages 4 to 7: shift and clip."""
+    def _quantise(self, m: Module, lane: int, product: Signal, amount: Value, wide: Value) -> Signal:
+        """Stages 4 to 7: shift and clip; returns the normalised value."""
         numerics = self._config.numerics
         shifted = registered_round_shift(m, product, amount, name=f"shifted_{lane}")
         clipped = Mux(wide, saturate(shifted, numerics.wide), saturate(shifted, numerics.activation))
-        m.d.sync += self.values[lane].eq(clipped)
+        value = Signal(signed(numerics.wide.width), name=f"value_{lane}")
+        m.d.sync += value.eq(clipped)
+        return value
 
     def _sum(self, m: Module, inputs: list[Value], squares: list[Value], valid: Value, beat: data.View) -> None:
         """Add a beat's channels, then a row's beats."""

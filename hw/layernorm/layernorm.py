@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Assert, Cat, Format, Module, Mux, ResetSignal, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
+from hw.blocks.arithmetic import pick
+from hw.blocks.checks import check
+from hw.blocks.jobs import take_job
 from hw.blocks.pipeline import delay
 from hw.config import MAX_CHANNELS, AcceleratorConfig
 from hw.interfaces.jobs import layernorm_job_layout
 from hw.interfaces.layernorm import row_scale_layout, shift_write_layout
-from hw.interfaces.memory import BLOCK_LATENCY, RESIDUAL_LATENCY, residual_lanes_layout, scratch_write_layout
+from hw.interfaces.memory import (
+    BLOCK_LATENCY,
+    RESIDUAL_LATENCY,
+    residual_lanes_layout,
+    residual_read,
+    scratch_write_layout,
+)
 from hw.interfaces.strobe import Strobe
+from hw.isa import COUNT_WIDTH
 from hw.layernorm.lanes import LayerNormLanes
 from hw.layernorm.output import LayerNormOutput
 from hw.layernorm.row_statistics import RowStatistics
@@ -25,17 +35,17 @@ _AHEAD = RESIDUAL_LATENCY - BLOCK_LATENCY
 class LayerNorm(wiring.Component):
     """Layer normalisation without gain and offset, which belong to the next weights (integer golden: ``layernorm``).
 
-    Row by row: a row is read once for its statistics, once to be normalised, and once more for the wide output if there
-    is one. While statistics are on their way the rows that follow are read for theirs (``RowWalk``). Every pass takes
-    ``layernorm_lanes`` channels a cycle and uses the same multipliers.
+    A row is read once for its statistics, once to be normalised, and once more for the wide output if there is one.
+    While statistics are on their way the rows that follow are read for theirs (``RowWalk``). Every pass takes
+    ``layernorm_lanes`` channels per cycle and uses the same multipliers.
 
     ::
 
         residual word ─► LayerNormLanes ─┬─ sums ─► RowStatistics ─► table of rows ─► (back to the lanes)
         channel shifts ──────┘           └─ values ─► LayerNormOutput ─► scratchpad
 
-    With ``config.layernorm_row_buffer`` statistics and outputs have lanes of their own, and work on different rows at
-    once: a residual word is read once, for its row's statistics, and kept until the row is normalised.
+    With ``config.layernorm_row_buffer`` statistics and outputs have lanes of their own and work on different rows at
+    once. A residual word is read once, for its row's statistics, and kept until the row is normalised.
 
     ::
 
@@ -54,35 +64,35 @@ class LayerNorm(wiring.Component):
         Rows 1 to max_tokens, words 1 to 1024 / T, channels at most words * T. Taken when idle.
     shift_write: In(Strobe(shift_write))
         Extra precision (0 to 7 bits) of one chunk of channels: channel = address * chunk_bytes + index. Before the job.
-    rows_ready: In(16)
-        Rows of the source that may be read, from the cycle after the job was taken on; never falls during a job.
-    residual_read_enable, residual_read_address: Out, residual_read_ready: In(1), residual_read_data: In(residual_lanes)
-        Read port of the residual memory: the word is read when enabled and ready; RESIDUAL_LATENCY.
+    rows_ready: In(COUNT_WIDTH)
+        Rows of the source that may be read, from the cycle after the job was taken on. Never falls during a job.
+    residual_read: Out(MemoryRead), residual_read_ready: In(1)
+        Read port of the residual memory. A word is read when enabled and ready; data comes RESIDUAL_LATENCY later.
     scratch_write: Out(stream(scratch_write))
-        Whole words of activations; of wide values two words a residual word, a value's low half in lane 2i.
-    rows_done: Out(16)
-        Rows of which all words were written, narrow and wide; of the last job when idle.
+        Whole words of activations. Wide values fill two words per residual word, a value's low half in lane 2i.
+    rows_done: Out(COUNT_WIDTH)
+        Rows all of whose words were written, narrow and wide; those of the last job when idle.
     done: Out(1)
         Pulse: everything has been written.
 
-    Timing, when neither rows, reads nor writes are held up: a pass takes ``words * T / layernorm_lanes`` cycles a row
-    (wide: at least two cycles a word; statistics: at least ``RowStatistics.interval`` from one row to the next). A row
-    takes the sum of its passes, or with a row buffer the larger of statistics and outputs; a job at most ``OVERHEAD``
-    more, with a row buffer beside the first row's statistics.
+    Timing, when neither rows, reads nor writes are held up: a pass takes ``words * T / layernorm_lanes`` cycles per row
+    (wide: at least two cycles per word; statistics: at least ``RowStatistics.interval`` from one row to the next). A
+    row takes the sum of its passes, or with a row buffer the larger of statistics and outputs. A job takes at most
+    ``OVERHEAD`` more, with a row buffer beside the first row's statistics.
     Resources: layernorm_lanes + 3 multipliers; a few rows' statistics and words in LUT RAM. A row buffer costs
-    layernorm_lanes multipliers more, and ``ROWS_AHEAD`` rows of 1024 channels of block RAM.
+    layernorm_lanes more multipliers, and ``ROWS_AHEAD`` rows of MAX_CHANNELS channels of block RAM.
 
     Raises
     ------
     ValueError
-        For words of more than 1024 channels.
+        For words of more than MAX_CHANNELS channels.
     """
 
     OVERHEAD = 64
-    """Cycles of a job beside its passes, at most: the latency of the first or last row's statistics and outputs."""
+    """Most cycles of a job beside its passes: the latency of the first or last row's statistics and outputs."""
 
     ROWS_AHEAD = 8
-    """Rows whose statistics are kept or on their way, at most: a power of two, enough for rows of one word."""
+    """Most rows whose statistics are kept or on their way: a power of two, enough for rows of one word."""
 
     def __init__(self, config: AcceleratorConfig) -> None:
         if max(config.lanes, config.chunk_bytes) > MAX_CHANNELS:
@@ -92,13 +102,11 @@ class LayerNorm(wiring.Component):
             {
                 "job": In(stream.Signature(layernorm_job_layout())),
                 "shift_write": In(Strobe(shift_write_layout(config))),
-                "rows_ready": In(16),
-                "residual_read_enable": Out(1),
-                "residual_read_address": Out(16),
+                "rows_ready": In(COUNT_WIDTH),
+                "residual_read": Out(residual_read(config)),
                 "residual_read_ready": In(1),
-                "residual_read_data": In(residual_lanes_layout(config)),
                 "scratch_write": Out(stream.Signature(scratch_write_layout(config))),
-                "rows_done": Out(16),
+                "rows_done": Out(COUNT_WIDTH),
                 "done": Out(1),
             }
         )
@@ -111,45 +119,40 @@ class LayerNorm(wiring.Component):
         m.submodules.output = output = LayerNormOutput(config)
         m.submodules.walk = walk = RowWalk(config, statistics.interval)
         connect(m, output.scratch_write, flipped(self.scratch_write))
-        job, start = Signal(layernorm_job_layout()), Signal()
+        # Between jobs the walk still compares its rows with those of the last job, so that job has to stay.
+        work = take_job(m, self.job, self.done, keep_until_next=True)
+        word = self.residual_read.data
         if config.layernorm_row_buffer:
             m.submodules.summing_walk = summing_walk = RowWalk(config, statistics.interval)
             m.submodules.summing_lanes = summing_lanes = LayerNormLanes(config)
-            self._attach(m, summing_walk, summing_lanes, job, start, name="summing")
-            m.d.comb += summing_lanes.word.eq(self.residual_read_data)
+            self._attach(m, summing_walk, summing_lanes, work.job, name="summing")
+            m.d.comb += summing_lanes.word.eq(word)
             self._buffer_rows(m, summing_walk, walk, lanes)
+            connect(m, work, summing_walk.work, walk.work, output.work)
         else:
             summing_walk, summing_lanes = walk, lanes
-            m.d.comb += [walk.rows_ready.eq(self.rows_ready), lanes.word.eq(self.residual_read_data)]
-        self._attach(m, walk, lanes, job, start, name="output")
+            m.d.comb += [walk.rows_ready.eq(self.rows_ready), lanes.word.eq(word)]
+            connect(m, work, walk.work, output.work)
+        self._attach(m, walk, lanes, work.job, name="output")
+        connect(m, summing_lanes.sums, statistics.sums)
+        connect(m, lanes.result, output.result)
         m.d.comb += [
-            self.residual_read_enable.eq(summing_walk.request),
-            self.residual_read_address.eq(summing_walk.address),
+            self.residual_read.enable.eq(summing_walk.request),
+            self.residual_read.address.eq(summing_walk.address),
             summing_walk.grant.eq(self.residual_read_ready),
-            statistics.sums.valid.eq(summing_lanes.sums.valid),
-            statistics.sums.payload.eq(summing_lanes.sums.payload),
             walk.room.eq(output.room),
-            output.start.eq(start),
-            output.job.eq(job),
             output.reserve.eq(walk.beat.valid & walk.beat.payload.emit & ~walk.beat.payload.statistics),
-            output.result.valid.eq(lanes.result.valid),
-            output.result.payload.eq(lanes.result.payload),
-            output.values.eq(lanes.values),
         ]
-        m.d.comb += [statistics.constants[name].eq(job[name]) for name, _ in statistics.constants.shape()]
+        m.d.comb += [statistics.constants[name].eq(work.job[name]) for name, _ in statistics.constants.shape()]
         self._look_up_shifts(m, walk, lanes)
-        self._look_up_rows(m, statistics, walk, lanes, start)
-        self._sequence(m, job, start, output.row_written)
+        self._look_up_rows(m, statistics, walk, lanes, work.start)
+        self._sequence(m, work, output.row_written)
         self._check(m)
         return m
 
-    def _attach(
-        self, m: Module, walk: RowWalk, lanes: LayerNormLanes, job: data.View, start: Signal, *, name: str
-    ) -> None:
+    def _attach(self, m: Module, walk: RowWalk, lanes: LayerNormLanes, job: data.View, *, name: str) -> None:
         """A walk reads words; its beats reach the lanes together with them."""
         m.d.comb += [
-            walk.start.eq(start),
-            walk.job.eq(job),
             lanes.beat.valid.eq(delay(m, walk.beat.valid, RESIDUAL_LATENCY, name=f"{name}_valid")),
             lanes.beat.payload.eq(delay(m, walk.beat.payload, RESIDUAL_LATENCY, name=f"{name}_beat")),
         ]
@@ -165,48 +168,43 @@ class LayerNorm(wiring.Component):
         write, read = buffer.write_port(), buffer.read_port()
         lane_bits, beat = exact_log2(config.lanes), summing_walk.beat.payload
         slot = Signal(range(self.ROWS_AHEAD))
-        with m.If(summing_walk.start):
+        with m.If(summing_walk.work.start):
             m.d.sync += slot.eq(0)
         with m.Elif(summing_walk.beat.valid & beat.last):
             m.d.sync += slot.eq(slot + 1)
-        limit = Signal(16)
+        limit = Signal(COUNT_WIDTH)
         place = Cat(walk.beat.payload.channel[lane_bits:], walk.row[: len(slot)])
         written = Cat(beat.channel[lane_bits:], slot)
         m.d.comb += [
-            # Places of rows from the one in the output pass on are not free.
+            # The places of the row in the output pass and of the rows behind it are not free.
             limit.eq(walk.row + self.ROWS_AHEAD),
             summing_walk.rows_ready.eq(Mux(limit < self.rows_ready, limit, self.rows_ready)),
             write.en.eq(delay(m, summing_walk.beat.valid, RESIDUAL_LATENCY, name="word_valid")),
             write.addr.eq(delay(m, written, RESIDUAL_LATENCY, name="word_address")),
-            write.data.eq(self.residual_read_data),
+            write.data.eq(self.residual_read.data),
             walk.grant.eq(1),
             read.addr.eq(delay(m, place, _AHEAD, name="buffer_place")),
         ]
         m.d.sync += lanes.word.eq(read.data)
 
-    def _sequence(self, m: Module, job: data.View, start: Signal, row_written: Signal) -> None:
-        """Take a job, start on it, count its rows."""
+    def _sequence(self, m: Module, work: wiring.PureInterface, row_written: Signal) -> None:
+        """Count the job's rows; it is done when all of them are written."""
+        running = Signal()
+        # The comparison is registered, because the sequencer's decisions depend on `done`.
+        m.d.sync += self.done.eq(running & ~self.done & (self.rows_done == work.job.rows))
         with m.If(row_written):
             m.d.sync += self.rows_done.eq(self.rows_done + 1)
-        # One register a state: the sequencer's decisions follow from `ready` and `done`.
-        idle, running = Signal(init=1), Signal()
-        m.d.comb += self.job.ready.eq(idle)
-        m.d.sync += [
-            start.eq(idle & self.job.valid),
-            self.done.eq(running & ~self.done & (self.rows_done == job.rows)),
-        ]
-        # Between jobs the walk still compares its rows with the last job's, so nothing but a job may replace that.
-        with m.If(idle & self.job.valid):
-            m.d.sync += [job.eq(self.job.payload), self.rows_done.eq(0), idle.eq(0)]
-        with m.If(start):
+        with m.If(self.job.valid & self.job.ready):
+            m.d.sync += self.rows_done.eq(0)
+        with m.If(work.start):
             m.d.sync += running.eq(1)
         with m.If(self.done):
-            m.d.sync += [running.eq(0), idle.eq(1)]
+            m.d.sync += running.eq(0)
 
     def _look_up_rows(
         self, m: Module, statistics: RowStatistics, walk: RowWalk, lanes: LayerNormLanes, start: Signal
     ) -> None:
-        """The table of rows: filled by the statistics, read beside the residual."""
+        """The table of rows: filled by the statistics, read at the same time as the residual word."""
         m.submodules.rows = rows = memory.Memory(shape=row_scale_layout(self._config), depth=self.ROWS_AHEAD, init=[])
         write, read = rows.write_port(), rows.read_port()
         m.d.comb += [
@@ -222,12 +220,11 @@ class LayerNorm(wiring.Component):
             m.d.sync += scaled.eq(0)
         with m.Elif(statistics.result.valid):
             m.d.sync += scaled.eq(scaled + 1)
-            with m.If(~ResetSignal()):
-                ahead = scaled - walk.row
-                m.d.sync += Assert(ahead < self.ROWS_AHEAD, Format("statistics are {} rows ahead", ahead))
+            ahead = scaled - walk.row
+            check(m, 1, ahead < self.ROWS_AHEAD, "statistics are {} rows ahead", ahead)
 
     def _look_up_shifts(self, m: Module, walk: RowWalk, lanes: LayerNormLanes) -> None:
-        """Channel shifts: written by chunks, read beside the residual."""
+        """Channel shifts: written by chunks, read at the same time as the residual word."""
         config, given = self._config, self.shift_write.payload
         depth = MAX_CHANNELS // config.chunk_bytes
         m.submodules.shifts = shifts = memory.Memory(shape=given.shifts.shape(), depth=depth, init=[])
@@ -236,33 +233,26 @@ class LayerNorm(wiring.Component):
         channel = walk.beat.payload.channel
         group = delay(m, channel[lane_bits:chunk_bits], RESIDUAL_LATENCY, name="shift_group")
         chunk = Signal(given.shifts.shape())
-        # An array, not a view of views: the place of a group that is no power of two wide would take a multiplier.
         size = lanes.channel_shifts.shape().size
         kept = chunk.as_value()
-        groups = Array(kept[first : first + size] for first in range(0, len(kept), size))
+        groups = (kept[first : first + size] for first in range(0, len(kept), size))
         m.d.comb += [
             write.en.eq(self.shift_write.valid),
             write.addr.eq(given.address),
             write.data.eq(given.shifts),
             read.addr.eq(delay(m, channel[chunk_bits:], _AHEAD, name="shift_chunk")),
-            lanes.channel_shifts.eq(groups[group]),
+            lanes.channel_shifts.eq(pick(groups, group)),
         ]
         m.d.sync += chunk.eq(read.data)
-        with m.If(self.shift_write.valid & ~ResetSignal()):
-            m.d.sync += Assert(given.address < depth, Format("channel shift chunk {} does not exist", given.address))
+        exists = given.address < depth
+        check(m, self.shift_write.valid, exists, "channel shift chunk {} does not exist", given.address)
 
     def _check(self, m: Module) -> None:
         """What the command's checks guarantee."""
         given = self.job.payload
         channels = given.words << exact_log2(self._config.lanes)
-        with m.If(self.job.valid & ~ResetSignal()):
-            m.d.sync += [
-                Assert(
-                    (given.rows != 0) & (given.rows <= self._config.max_tokens),
-                    Format("LayerNorm of {} rows", given.rows),
-                ),
-                Assert(
-                    (channels != 0) & (channels <= MAX_CHANNELS) & (given.channels <= channels),
-                    Format("LayerNorm of rows of {} channels in {} words", given.channels, given.words),
-                ),
-            ]
+        rows = (given.rows != 0) & (given.rows <= self._config.max_tokens)
+        fits = (channels != 0) & (channels <= MAX_CHANNELS) & (given.channels <= channels)
+        message = "LayerNorm of rows of {} channels in {} words"
+        check(m, self.job.valid, rows, "LayerNorm of {} rows", given.rows)
+        check(m, self.job.valid, fits, message, given.channels, given.words)

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Cat, Module, Mux, ResetSignal, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect
 
+from hw.blocks.checks import check
+from hw.blocks.fields import same_fields
+from hw.blocks.jobs import hand_over
+from hw.blocks.queue import Queue
 from hw.blocks.register_slice import RegisterSlice
 from hw.config import AcceleratorConfig
 from hw.interfaces.jobs import layernorm_job_layout
-from hw.interfaces.layernorm import layernorm_beat_layout, wide_channels
+from hw.interfaces.layernorm import normalised_layout, wide_channels
 from hw.interfaces.memory import RESIDUAL_LATENCY, lanes_layout, scratch_write_layout
-from hw.interfaces.strobe import Strobe
+from hw.interfaces.strobe import Strobe, Work
+from hw.isa import ADDRESS_WIDTH
 from hw.layernorm.lanes import LayerNormLanes
-
-LATENCY = 3
-"""Cycles from a word's last channels to the output of the slice behind the queue of words."""
-
-
-def queue_depth(config: AcceleratorConfig) -> int:
-    """Words from a beat's read to the freed place in the queue, when nothing holds them up; a power of two."""
-    beats_a_word = max(1, config.lanes // (2 * config.layernorm_lanes))
-    cycles = RESIDUAL_LATENCY + LayerNormLanes.LATENCY + LATENCY + 2
-    return 1 << (-(-cycles // beats_a_word)).bit_length()
 
 
 class LayerNormOutput(wiring.Component):
     """Shifts channels into a word and queues it when it is complete; row r goes to ``base + r * stride``.
 
-    The pipeline before it cannot be held up: places of the queue are given away when a beat sets out.
+    The pipeline before it cannot be held up, so a place of the queue is taken when a beat sets out.
 
     Parameters
     ----------
@@ -38,33 +32,38 @@ class LayerNormOutput(wiring.Component):
 
     Members
     -------
-    start: In(1)
-        Pulse: the next word is the first of row 0.
-    job: In(layernorm_job)
-        Stable from ``start`` on. Of each row the narrow words come first, then the wide ones if there are any.
+    work: In(Work(layernorm_job))
+        The next word is the first of row 0. A row's narrow words come first, then the wide ones if there are any.
     room: Out(1), reserve: In(1)
         Whether another word has a place; a beat that completes a word has set out.
-    result: In(Strobe(layernorm_beat)), values: In(lanes x signed(16))
+    result: In(Strobe(normalised))
         Normalised channels. A wide value becomes two lanes: its low bits, then its high bits (sign-extended).
     scratch_write: Out(stream(scratch_write))
         Whole words.
     row_written: Out(1)
         With the transfer of a row's last word.
 
-    Timing: latency 4 cycles. Resources: ``queue_depth`` words in LUT RAM.
+    Timing: latency ``LATENCY`` cycles and one more. Resources: ``queue_depth`` words in LUT RAM.
     """
+
+    LATENCY = 3
+    """Cycles from a word's last channels to the output of the slice behind the queue of words."""
+
+    @classmethod
+    def queue_depth(cls, config: AcceleratorConfig) -> int:
+        """Words that are on their way from a beat's read to the place that it frees; rounded to a power of two."""
+        beats_per_word = max(1, config.lanes // (2 * config.layernorm_lanes))
+        cycles = RESIDUAL_LATENCY + LayerNormLanes.LATENCY + cls.LATENCY + 2
+        return 1 << (-(-cycles // beats_per_word)).bit_length()
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
-        values = data.ArrayLayout(signed(config.numerics.wide.width), config.layernorm_lanes)
         super().__init__(
             {
-                "start": In(1),
-                "job": In(layernorm_job_layout()),
+                "work": In(Work(layernorm_job_layout())),
                 "room": Out(1),
                 "reserve": In(1),
-                "result": In(Strobe(layernorm_beat_layout(config))),
-                "values": In(values),
+                "result": In(Strobe(normalised_layout(config))),
                 "scratch_write": Out(stream.Signature(scratch_write_layout(config))),
                 "row_written": Out(1),
             }
@@ -72,20 +71,22 @@ class LayerNormOutput(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config, beat, job = self._config, self.result.payload, self.job
+        config, job = self._config, self.work.job
+        beat, values = self.result.payload.beat, self.result.payload.values
         width = config.numerics.activation_width
-        narrow = Cat(value[:width] for value in self.values)
+        narrow = Cat(value[:width] for value in values)
         pairs = []
         for index in range(wide_channels(config)):
             pair = Signal(signed(2 * width), name=f"pair_{index}")
-            m.d.comb += pair.eq(self.values[index])
+            m.d.comb += pair.eq(values[index])
             pairs.append(pair)
         wide = Cat(*pairs)
 
-        queued = Signal(data.StructLayout({"address": 16, "data": lanes_layout(config), "row_last": 1}))
+        queued = Signal(data.StructLayout({"address": ADDRESS_WIDTH, "data": lanes_layout(config), "row_last": 1}))
         queued_valid = Signal()
-        narrow_base, wide_base, word = Signal(16), Signal(16), Signal(16)
+        narrow_base, wide_base, word = Signal(ADDRESS_WIDTH), Signal(ADDRESS_WIDTH), Signal(ADDRESS_WIDTH)
         complete, word_bits = self.result.valid & beat.emit, queued.data.as_value()
+        # Channels are shifted in from above, so that a word needs no multiplexer for the places of its parts.
         m.d.sync += queued_valid.eq(complete)
         with m.If(self.result.valid):
             m.d.sync += [
@@ -93,7 +94,7 @@ class LayerNormOutput(wiring.Component):
                 queued.address.eq(Mux(beat.wide, wide_base, narrow_base) + word),
                 queued.row_last.eq(beat.last & (beat.wide == job.wide)),
             ]
-        with m.If(self.start):
+        with m.If(self.work.start):
             m.d.sync += [narrow_base.eq(job.destination_base), wide_base.eq(job.wide_base), word.eq(0)]
         with m.Elif(complete):
             m.d.sync += word.eq(Mux(beat.last, 0, word + 1))
@@ -105,20 +106,19 @@ class LayerNormOutput(wiring.Component):
         return m
 
     def _queue(self, m: Module, queued: data.View, queued_valid: Signal) -> None:
-        """Words wait here for the scratchpad, the oldest in a slice: who else writes there is far away."""
-        depth, write = queue_depth(self._config), self.scratch_write
-        m.submodules.queue = queue = SyncFIFOBuffered(width=len(queued.as_value()), depth=depth)
+        """Words wait here for the scratchpad, the oldest in a slice, because the scratchpad's arbiter is far away."""
+        depth, write = self.queue_depth(self._config), self.scratch_write
+        m.submodules.queue = queue = Queue(queued.shape(), depth, buffered=True)
+        # `room` is `places != 0` a cycle early: the walk's decisions depend on it.
         places, room, taken = Signal(range(depth + 1), init=depth), Signal(init=1), Signal()
-        m.submodules.leaving = leaving = RegisterSlice(len(queued.as_value()))
-        wiring.connect(m, queue.r_stream, leaving.source)
-        oldest = data.View(queued.shape(), leaving.target.payload)
+        m.submodules.leaving = leaving = RegisterSlice(queued.shape())
+        connect(m, queue.target, leaving.source)
+        hand_over(m, leaving.target, write)
+        oldest = leaving.target.payload
         m.d.comb += [
-            queue.w_data.eq(queued),
-            queue.w_en.eq(queued_valid),
-            leaving.target.ready.eq(write.ready),
-            write.valid.eq(leaving.target.valid),
-            write.payload.address.eq(oldest.address),
-            write.payload.data.eq(oldest.data),
+            queue.source.payload.eq(queued),
+            queue.source.valid.eq(queued_valid),
+            *same_fields(write.payload, oldest, "address", "data"),
             write.payload.columns.eq(~0),
             taken.eq(write.valid & write.ready),
             self.row_written.eq(taken & oldest.row_last),
@@ -128,8 +128,5 @@ class LayerNormOutput(wiring.Component):
             places.eq(places - self.reserve + taken),
             room.eq(Mux(self.reserve & ~taken, places != 1, taken | (places != 0))),
         ]
-        with m.If(~ResetSignal()):
-            m.d.sync += [
-                Assert(~queued_valid | queue.w_rdy, "LayerNorm's queue of words overflows"),
-                Assert(self.room | ~self.reserve, "a place was taken that LayerNorm's queue does not have"),
-            ]
+        check(m, queued_valid, queue.source.ready, "LayerNorm's queue of words overflows")
+        check(m, self.reserve, room, "a place was taken that LayerNorm's queue does not have")

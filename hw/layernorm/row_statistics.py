@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from amaranth.hdl import Assert, Cat, Format, Module, Mux, ResetSignal, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.blocks.arithmetic import round_shift
+from hw.blocks.checks import check
 from hw.blocks.multiplier import Multiplier
 from hw.blocks.pipeline import delay
 from hw.blocks.reciprocal import ReciprocalSquareRoot
@@ -43,7 +44,7 @@ class RowStatistics(wiring.Component):
     """Mean and reciprocal deviation of a row from its sum and its sum of squares (integer golden model: ``layernorm``).
 
     Variance times D squared is ``D * squares - total**2 + epsilon``, exact, at least 1. The factors are cut into limbs
-    of 17 bits and multiplied one pair a cycle; the reciprocal square root and its scaling run behind, in a pipeline.
+    of 17 bits and multiplied one pair per cycle; the reciprocal square root and its scaling run behind, in a pipeline.
 
     Parameters
     ----------
@@ -105,6 +106,7 @@ class RowStatistics(wiring.Component):
         with m.Elif(running):
             m.d.sync += [step.eq(Mux(last, 0, step + 1)), running.eq(~last)]
 
+        # All products share one multiplier: a row has far fewer of them than beats.
         m.submodules.multiplier = multiplier = Multiplier(_LIMB + 1, 1)
         with m.Switch(step):
             for index, factors in enumerate(products):
@@ -116,7 +118,9 @@ class RowStatistics(wiring.Component):
         complete = delay(m, running & last, Multiplier.LATENCY + 2, name="complete")
 
         constants = self.constants
-        scaled, size = Signal(34), len(self.result.payload.mean)
+        # The product of the root's mantissa and the multiplier has a cycle for itself, and so has its rounding.
+        scaled = Signal(len(root.result.payload.mantissa) + len(constants.scale_multiplier))
+        size = len(self.result.payload.mean)
         exact_mean = registered_round_shift(m, weighted_total, constants.mean_shift, name="rounded_mean")
         mean = exact_mean[:size].as_signed()
         m.d.sync += [
@@ -131,11 +135,9 @@ class RowStatistics(wiring.Component):
             # Three cycles of rounding beside the one of the argument's register.
             self.result.payload.mean.eq(delay(m, mean, root.latency + 2 + 1 - ROUNDING_LATENCY, name="mean")),
         ]
-        with m.If(~ResetSignal()):
-            early = self.sums.valid & running & ~last
-            m.d.sync += Assert(~early, Format("a row's sums came before step {} of the previous row", step))
-        with m.If(delay(m, complete, ROUNDING_LATENCY, name="rounded") & ~ResetSignal()):
-            m.d.sync += Assert(exact_mean == mean, Format("a mean does not fit: the multiplier is wrong"))
+        check(m, self.sums.valid, ~running | last, "a row's sums came before step {} of the previous row", step)
+        rounded = delay(m, complete, ROUNDING_LATENCY, name="rounded")
+        check(m, rounded, exact_mean == mean, "a mean does not fit: the multiplier is wrong")
         return m
 
     def _add(
@@ -144,7 +146,7 @@ class RowStatistics(wiring.Component):
         """Accumulate the products; returns variance and weighted total, complete two cycles after the last product."""
         # Modulo its own width: intermediate sums may overflow, the final variance does not.
         variance = Signal(len(self._root.argument.payload))
-        weighted_total = Signal(signed(row_sum_width(self._config) + 17))
+        weighted_total = Signal(signed(row_sum_width(self._config) + self._config.numerics.multiplier_width))
         totals = {False: variance, True: weighted_total}
         # Each product at its place, then each sum: a register each.
         addends = {mean: Signal(total.shape(), name=f"addend_{mean:d}") for mean, total in totals.items()}

@@ -10,14 +10,15 @@ from amaranth.utils import exact_log2
 from hw.config import AcceleratorConfig
 from hw.interfaces.jobs import layernorm_job_layout
 from hw.interfaces.layernorm import layernorm_beat_layout, wide_channels
-from hw.interfaces.strobe import Strobe
+from hw.interfaces.strobe import Strobe, Work
+from hw.isa import ADDRESS_WIDTH, COUNT_WIDTH
 
 
 class RowWalk(wiring.Component):
-    """Addresses and beats of all passes, a beat a cycle: statistics run ahead, outputs follow row by row.
+    """Addresses and beats of all passes, one beat per cycle: statistics run ahead, outputs follow row by row.
 
     A pass reads a row for its statistics or for an output. Output passes (narrow, then wide) and statistics passes of
-    later rows take turns; where one kind has nothing to do the other goes on. So statistics get as far ahead as their
+    later rows take turns. If one kind has nothing to do the other goes on. So statistics get as far ahead as their
     latency needs, and the read port idles only when there is nothing to read. With ``scaled`` at 0 there are only
     statistics passes, with ``rows_ready`` at 0 only output passes.
 
@@ -26,24 +27,22 @@ class RowWalk(wiring.Component):
     config:
         Sizes of the machine.
     interval:
-        Cycles from the end of one statistics pass to the end of the next, at least.
+        Least number of cycles from the end of one statistics pass to the end of the next.
 
     Members
     -------
-    start: In(1)
-        Pulse: begin with row 0.
-    job: In(layernorm_job)
-        Stable from ``start`` to the last beat.
-    rows_ready: In(16)
-        Rows that may be read for their statistics: looked at a cycle before. From the cycle of ``start`` on it never
-        falls below what it allowed.
+    work: In(Work(layernorm_job))
+        Begins with row 0. The job is stable until the next one.
+    rows_ready: In(COUNT_WIDTH)
+        Rows that may be read for their statistics; takes effect a cycle later. From the start on it never falls below
+        what it allowed.
     scaled: In(range(max_tokens + 1))
         Rows whose statistics can be looked up.
     room: In(1)
         The output has room for another word.
-    request: Out(1), address: Out(16), grant: In(1)
-        Residual word to read; it is read in cycles with both ``request`` and ``grant``.
-    row: Out
+    request: Out(1), address: Out(ADDRESS_WIDTH), grant: In(1)
+        Residual word to read. It is read in cycles with both ``request`` and ``grant``.
+    row: Out(range(max_tokens))
         Row of the output pass in progress, or of the last one; 0 before.
     beat: Out(Strobe(layernorm_beat))
         What to do with the word, when it is read.
@@ -53,13 +52,12 @@ class RowWalk(wiring.Component):
         self._config, self._interval = config, interval
         super().__init__(
             {
-                "start": In(1),
-                "job": In(layernorm_job_layout()),
-                "rows_ready": In(16),
+                "work": In(Work(layernorm_job_layout())),
+                "rows_ready": In(COUNT_WIDTH),
                 "scaled": In(range(config.max_tokens + 1)),
                 "room": In(1),
                 "request": Out(1),
-                "address": Out(16),
+                "address": Out(ADDRESS_WIDTH),
                 "grant": In(1),
                 "row": Out(range(config.max_tokens)),
                 "beat": Out(Strobe(layernorm_beat_layout(config))),
@@ -68,8 +66,8 @@ class RowWalk(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        job, beat = self.job, self.beat.payload
-        base, word, part = Signal(16), Signal(10), Signal.like(beat.part)
+        job, beat = self.work.job, self.beat.payload
+        base, word, part = Signal(ADDRESS_WIDTH), Signal(10), Signal.like(beat.part)
         running, statistics, wide, next_row = Signal(), Signal(), Signal(), Signal()
         spacing, spaced = Signal(range(self._interval)), Signal(init=1)
         last_part, emit = self._parts(wide, part)
@@ -101,7 +99,7 @@ class RowWalk(wiring.Component):
                 ]
             with m.If(row_last & statistics):
                 m.d.sync += [spacing.eq(self._interval - 1), spaced.eq(0)]
-        with m.If(self.start):
+        with m.If(self.work.start):
             m.d.sync += at_last.eq(job.words == 1)
         self._choose(m, next_row, running, statistics, wide, base)
         return m
@@ -110,9 +108,9 @@ class RowWalk(wiring.Component):
         self, m: Module, next_row: Signal, running: Signal, statistics: Signal, wide: Signal, base: Signal
     ) -> None:
         """What follows when a row's pass ends, or while there is none."""
-        job = self.job
+        job = self.work.job
         summed, normalised, limit = (Signal.like(self.scaled, name=n) for n in ("summed", "normalised", "limit"))
-        summed_base, normalised_base = Signal(16), Signal(16)
+        summed_base, normalised_base = Signal(ADDRESS_WIDTH), Signal(ADDRESS_WIDTH)
         may_sum, may_normalise, output_ends = Signal(), Signal(), Signal()
         # Neither count overtakes what bounds it: that they differ is enough.
         m.d.sync += limit.eq(Mux(self.rows_ready < job.rows, self.rows_ready, job.rows))
@@ -121,7 +119,7 @@ class RowWalk(wiring.Component):
             may_sum.eq(summed != limit),
             may_normalise.eq(self.scaled != normalised),
         ]
-        with m.If(self.start):
+        with m.If(self.work.start):
             m.d.sync += [
                 self.row.eq(0),
                 summed.eq(0),

@@ -1,4 +1,4 @@
-"""ResidualMemory: the residual stream (or logits) on chip, one read and one write a cycle."""
+"""ResidualMemory: the residual stream (or logits) on chip, one read and one write per cycle."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
-from hw.interfaces.memory import MEMORY_LATENCY, residual_lanes_layout, residual_write_layout
+from hw.interfaces.memory import (
+    MEMORY_LATENCY,
+    residual_lanes_layout,
+    residual_read,
+    residual_write_layout,
+)
 from hw.interfaces.strobe import Strobe
+from hw.isa import ADDRESS_WIDTH
 from hw.memory.rows import Port, large_memory, report_beyond
 
 
 class ResidualMemory(wiring.Component):
-    """``residual_words`` words of T lanes in the residual's format: a read and a write port a column of P lanes.
+    """``residual_words`` words of T lanes in the residual's format: one read and one write port per column of P lanes.
 
     Parameters
     ----------
@@ -22,18 +28,16 @@ class ResidualMemory(wiring.Component):
 
     Members
     -------
-    read_enable, read_address: In
-        Read a whole word.
-    read_data: Out(residual_lanes)
-        The word, MEMORY_LATENCY later; held until the next read.
+    read: In(MemoryRead)
+        Reads a whole word. Data comes MEMORY_LATENCY cycles later and stays until the next read.
     write: In(Strobe(residual_write))
         Writes the columns of the mask.
-    range_error: Out(Strobe(16))
-        An address beyond the last word, BEYOND_LATENCY after its use. Such a write is dropped, such a read returns any
-        data. Of two in one cycle, the write's is reported.
+    range_error: Out(Strobe(ADDRESS_WIDTH))
+        An address beyond the last word, BEYOND_LATENCY cycles after its use. Such a write is dropped. Such a read
+        returns any data. If a cycle has two, the write's is reported.
 
-    Timing: one read and one write a cycle. A column that is read in the cycle in which it is written is undefined (the
-    reader asserts that it does not use it); from the next cycle on the new lanes are read.
+    Timing: one read and one write per cycle. A column that is read while it is written is undefined; the reader asserts
+    that it does not use it. From the next cycle on the new lanes are read.
     Resources: ``residual_words * T * residual_width`` bits of block RAM, with registers around it (``hw.memory.rows``).
     """
 
@@ -43,15 +47,13 @@ class ResidualMemory(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "read_enable": In(1),
-                "read_address": In(16),
-                "read_data": Out(residual_lanes_layout(config)),
+                "read": In(residual_read(config)),
                 "write": In(Strobe(residual_write_layout(config))),
-                "range_error": Out(Strobe(16)),
+                "range_error": Out(Strobe(ADDRESS_WIDTH)),
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
         words = config.residual_words
@@ -63,14 +65,14 @@ class ResidualMemory(wiring.Component):
             columns=Mux(write.valid, write.payload.columns, 0),
             data=write.payload.data.as_value(),
         )
-        port_b = Port(name="read", address=self.read_address, read=self.read_enable)
+        port_b = Port(name="read", address=self.read.address, read=self.read.enable)
         _, shown = large_memory(m, platform, words=words, column=column, columns=config.columns, ports=(port_a, port_b))
-        m.d.comb += self.read_data.as_value().eq(Cat(shown))
+        m.d.comb += self.read.data.as_value().eq(Cat(shown))
         report_beyond(
             m,
             self.range_error,
             words,
             (write.valid, write.payload.address),
-            (self.read_enable, self.read_address),
+            (self.read.enable, self.read.address),
         )
         return m

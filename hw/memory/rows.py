@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from amaranth.hdl import Cat, Const, Module, Mux, Shape, ShapeLike, Signal, Value
 from amaranth.lib import memory, wiring
 
+from hw.isa import ADDRESS_WIDTH
+
 BEYOND_LATENCY = 2
 """Cycles from the use of an address to the report that there is no such word."""
 
@@ -19,13 +21,13 @@ class Port:
     Parameters
     ----------
     name:
-        Of its registers.
+        First part of its registers' names.
     address:
-        Of a word; nothing is written beyond the last one, what is read there is undefined.
+        Number of a word. Nothing is written beyond the last one; what is read there is undefined.
     columns, data:
         Columns to write, and the word. A port without them only reads.
     read:
-        Read the word. A port without it only writes.
+        Whether the word is read. A port without it only writes.
     """
 
     name: str
@@ -42,15 +44,15 @@ def large_memory(
 
     ::
 
-        address ─► register a row ─► block RAMs ─► register a row, 0 unless its row is read ─► or ─► register
+        address ─► register per row ─► block RAMs ─► register per row, 0 unless its row is read ─► or ─► register
 
-    A platform with ``block_rows`` says how many words a row of its block RAMs holds: registers next to the blocks, in
-    front and behind, leave a cycle for the way there and another for the way back. Without one, as for simulation,
-    there is one row.
+    A platform with ``block_rows`` says how many words a row of its block RAMs holds. Registers next to the blocks, in
+    front and behind, leave a cycle for the way there and another for the way back. Without such a platform, as for
+    simulation, there is one row.
 
-    Timing: data comes MEMORY_LATENCY after the address, and stays until the port reads again. Reads see all writes of
-    the cycles before theirs; of a column that is written and read at once nothing is known.
-    Resources: the words in block RAM; a word of registers for each reading port and row, and for each writing port.
+    Timing: data comes MEMORY_LATENCY cycles after the address and stays until the port reads again. Reads see all
+    writes of earlier cycles. A column that is written and read at once is undefined.
+    Resources: the words in block RAM; a word of registers per reading port and row, and per writing port.
     """
     row_words = words
     if hasattr(platform, "block_rows"):
@@ -95,16 +97,17 @@ def _in_row(address: Value, words: int, row: int, row_words: int) -> Value:
 
 
 def report_beyond(m: Module, error: wiring.PureInterface, words: int, *uses: tuple[Value, Value]) -> None:
-    """Report, ``BEYOND_LATENCY`` cycles after its use, an address beyond the last word; of several the first.
+    """Report an address beyond the last word, ``BEYOND_LATENCY`` cycles after its use; of several the first.
 
     Parameters
     ----------
     error:
-        Strobe of 16 bits.
+        Strobe of an address.
     uses:
         Whether an address is used, and the address.
     """
-    used, addresses = Signal(len(uses)), [Signal(16, name=f"used_{index}") for index in range(len(uses))]
+    used, addresses = Signal(len(uses)), [Signal(ADDRESS_WIDTH, name=f"used_{index}") for index in range(len(uses))]
+    # The comparisons take a cycle of their own, because the addresses come from afar.
     m.d.sync += [used.eq(Cat(valid for valid, _ in uses)), error.valid.eq(0)]
     for index, (_, address) in reversed(list(enumerate(uses))):
         m.d.sync += addresses[index].eq(address)
@@ -131,12 +134,13 @@ def _show(
     shown: list[list[Value]],
     name: str,
 ) -> None:
-    """Read a row: a register behind each of its blocks, 0 if the port's last word is one of another row."""
+    """Read a row: a register behind each of its blocks, 0 if the port's last word was in another row."""
     enable, taken, hides = (
         Signal(name=f"{name}_enable"),
         Signal(name=f"{name}_taken"),
         Signal(name=f"{name}_hides", init=1),
     )
+    # A row hides its old word once another row is read, so that the rows' words can be combined without a multiplexer.
     m.d.sync += [enable.eq(read & here), taken.eq(read)]
     with m.If(taken):
         m.d.sync += hides.eq(~enable)
@@ -149,7 +153,7 @@ def _show(
 
 
 def _merge(m: Module, name: str, column: ShapeLike, shown: list[list[Value]]) -> list[Signal]:
-    """One of the rows shows the word, all others zeros."""
+    """Combine the rows of a port: one of them shows the word, all others show zeros."""
     columns = []
     for index, values in enumerate(shown):
         if not values:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Assert, Cat, Format, Module, Mux, ResetSignal, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.blocks.checks import check
 from hw.blocks.pipeline import delay
 from hw.config import AcceleratorConfig
 from hw.interfaces.memory import MEMORY_LATENCY, lanes_layout, scratch_write_layout
 from hw.interfaces.strobe import Strobe
+from hw.isa import ADDRESS_WIDTH
 from hw.memory.rows import Port, large_memory, report_beyond
 
 
 class Scratchpad(wiring.Component):
-    """``scratchpad_words`` words of T lanes of A bits: one true-dual-port memory for each column of P lanes.
+    """``scratchpad_words`` words of T lanes of A bits: one true-dual-port memory per column of P lanes.
 
     ::
 
@@ -31,20 +33,20 @@ class Scratchpad(wiring.Component):
     -------
     write: In(Strobe(scratch_write))
         Writes the columns of the mask; has priority over ``load``.
-    load: In(stream of 16-bit word addresses)
-        Reads on the write port: ``ready`` whenever nothing is written.
+    load: In(stream(ADDRESS_WIDTH))
+        Addresses of words to read on the write port. It is ``ready`` whenever nothing is written.
     load_data: Out(Strobe(lanes))
-        Words asked for by ``load``, in order, MEMORY_LATENCY after acceptance; cannot be held up.
-    broadcast_enable, broadcast_address: In
-        Reads on the other port, every cycle if need be.
+        The words of ``load`` in order, MEMORY_LATENCY cycles after acceptance. They cannot be held up.
+    broadcast: In(Strobe(ADDRESS_WIDTH))
+        Address of a word to read on the other port, as often as every cycle.
     broadcast_data: Out(lanes)
-        The word, MEMORY_LATENCY later.
-    range_error: Out(Strobe(16))
-        An address beyond the last word, BEYOND_LATENCY after its use. Such a write is dropped, such a read returns any
-        data. Of two in one cycle, port A's is reported.
+        The word, MEMORY_LATENCY cycles later.
+    range_error: Out(Strobe(ADDRESS_WIDTH))
+        An address beyond the last word, BEYOND_LATENCY cycles after its use. Such a write is dropped. Such a read
+        returns any data. If a cycle has two, port A's is reported.
 
-    Timing: one write or load and one broadcast a cycle. A word must not be broadcast in the cycle in which it is
-    written (asserted); from the next cycle on the new lanes are read.
+    Timing: one write or load and one broadcast per cycle. A word must not be broadcast in the cycle in which it is
+    written (asserted). From the next cycle on the new lanes are read.
     Resources: ``scratchpad_words * T * A`` bits of block RAM, with registers around it (``hw.memory.rows``).
     """
 
@@ -55,25 +57,27 @@ class Scratchpad(wiring.Component):
         super().__init__(
             {
                 "write": In(Strobe(scratch_write_layout(config))),
-                "load": In(stream.Signature(16)),
+                "load": In(stream.Signature(ADDRESS_WIDTH)),
                 "load_data": Out(Strobe(lanes_layout(config))),
-                "broadcast_enable": In(1),
-                "broadcast_address": In(16),
+                "broadcast": In(Strobe(ADDRESS_WIDTH)),
                 "broadcast_data": Out(lanes_layout(config)),
-                "range_error": Out(Strobe(16)),
+                "range_error": Out(Strobe(ADDRESS_WIDTH)),
             }
         )
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
         words = config.scratchpad_words
-        write, load = self.write, self.load
-        m.d.comb += load.ready.eq(~write.valid)
-        loads = Signal()
-        m.d.comb += loads.eq(load.valid & ~write.valid)
-        address, column = Signal(16), data.ArrayLayout(lanes_layout(config).elem_shape, config.elements)
-        m.d.comb += address.eq(Mux(write.valid, write.payload.address, load.payload))
+        write, load, broadcast = self.write, self.load, self.broadcast
+        column = data.ArrayLayout(lanes_layout(config).elem_shape, config.elements)
+        # Writers cannot wait for the loader of held rows, but it can wait for them.
+        address, loads = Signal(ADDRESS_WIDTH), Signal()
+        m.d.comb += [
+            load.ready.eq(~write.valid),
+            loads.eq(load.valid & ~write.valid),
+            address.eq(Mux(write.valid, write.payload.address, load.payload)),
+        ]
 
         port_a = Port(
             name="shared",
@@ -82,7 +86,7 @@ class Scratchpad(wiring.Component):
             data=write.payload.data.as_value(),
             read=loads,
         )
-        port_b = Port(name="broadcast", address=self.broadcast_address, read=self.broadcast_enable)
+        port_b = Port(name="broadcast", address=broadcast.payload, read=broadcast.valid)
         loaded, shown = large_memory(
             m, platform, words=words, column=column, columns=config.columns, ports=(port_a, port_b)
         )
@@ -97,9 +101,9 @@ class Scratchpad(wiring.Component):
             self.range_error,
             words,
             (write.valid | load.valid, address),
-            (self.broadcast_enable, self.broadcast_address),
+            (broadcast.valid, broadcast.payload),
         )
-        collision = write.valid & self.broadcast_enable & (write.payload.address == self.broadcast_address)
-        with m.If(collision & write.payload.columns.any() & ~ResetSignal()):
-            m.d.sync += Assert(0, Format("scratchpad word {} is written and broadcast at once", self.broadcast_address))
+        collides = (write.payload.address == broadcast.payload) & write.payload.columns.any()
+        message = "scratchpad word {} is written and broadcast at once"
+        check(m, write.valid & broadcast.valid, ~collides, message, broadcast.payload)
         return m

@@ -10,8 +10,9 @@ from amaranth.utils import exact_log2
 from hw.blocks.arithmetic import round_shift
 from hw.blocks.reciprocal import Reciprocal
 from hw.config import AcceleratorConfig
-from hw.formats import Numerics
 from hw.interfaces.compute import query_scale_layout
+from hw.interfaces.jobs import softmax_job_layout
+from hw.interfaces.strobe import Work
 
 
 def sum_width(config: AcceleratorConfig) -> int:
@@ -29,20 +30,18 @@ class QueryScales(wiring.Component):
 
     Members
     -------
-    start: In(1)
-        Pulse: take the sums of all P queries, one a cycle. They and the next members stay stable until ``done``.
+    work: In(Work(softmax_job))
+        The scales of attention buffer ``buffer`` are replaced: multiplier = round_shift(mantissa * output_multiplier,
+        16), shift = min(63, output_shift + exponent). The job is stable until ``done``.
     sums: In(P x unsigned)
-        Sums of exponentials, at least 1.
-    buffer: In(1)
-        Attention buffer whose scales are replaced.
-    output_multiplier: In(17), output_shift: In(6)
-        Folded in: multiplier = round_shift(mantissa * output_multiplier, 16), shift = min(63, output_shift + exponent).
+        Sums of exponentials, at least 1, stable from the start until ``done``.
     scales: Out(2P x query_scale)
         Index ``buffer * P + element``; kept until replaced.
     done: Out(1)
         Pulse: all P scales are there.
 
-    Timing: done ``P + latency`` cycles after start (``latency`` is an attribute). Resources: two multipliers.
+    Timing: done ``P + latency`` cycles after the start (``latency`` is an attribute). One sum is taken per cycle.
+    Resources: two multipliers.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -51,11 +50,8 @@ class QueryScales(wiring.Component):
         self.latency = self._reciprocal.latency + 3
         super().__init__(
             {
-                "start": In(1),
+                "work": In(Work(softmax_job_layout(config))),
                 "sums": In(data.ArrayLayout(sum_width(config), config.elements)),
-                "buffer": In(1),
-                "output_multiplier": In(17),
-                "output_shift": In(6),
                 "scales": Out(data.ArrayLayout(query_scale_layout(config), 2 * config.elements)),
                 "done": Out(1),
             }
@@ -65,12 +61,13 @@ class QueryScales(wiring.Component):
         m = Module()
         config = self._config
         m.submodules.reciprocal = reciprocal = self._reciprocal
-        inverse = reciprocal.result
+        inverse, job = reciprocal.result, self.work.job
         numerics = config.numerics
 
+        # First stage: the sums go one by one through the only reciprocal.
         element, running = Signal(range(config.elements)), Signal()
         last = element == config.elements - 1
-        with m.If(self.start):
+        with m.If(self.work.start):
             m.d.sync += [element.eq(0), running.eq(1)]
         with m.Elif(running):
             m.d.sync += [element.eq(element + 1), running.eq(~last)]
@@ -79,20 +76,22 @@ class QueryScales(wiring.Component):
             reciprocal.argument.payload.eq(self.sums[element]),
         ]
 
+        # Second stage: the product has a cycle for itself, because its multiplier is wide.
         product = Signal(numerics.multiplier_width + numerics.mantissa_fraction + 1)
-        shift, valid = Signal(7), Signal()
+        shift, valid = Signal(numerics.shift_width + 1), Signal()
         m.d.sync += [
             valid.eq(inverse.valid),
-            product.eq(inverse.payload.mantissa * self.output_multiplier),
-            shift.eq(self.output_shift + inverse.payload.exponent),
+            product.eq(inverse.payload.mantissa * job.output_multiplier),
+            shift.eq(job.output_shift + inverse.payload.exponent),
         ]
         stored = Signal(query_scale_layout(config))
         written = Signal.like(element)
         m.d.comb += [
             stored.multiplier.eq(round_shift(product, numerics.mantissa_fraction)),
-            stored.shift.eq(Mux(shift > Numerics.maximum_shift, Numerics.maximum_shift, shift)),
+            stored.shift.eq(Mux(shift > numerics.maximum_shift, numerics.maximum_shift, shift)),
         ]
+        # Third stage: write-back reads all scales at once, so they are registers and not a memory.
         with m.If(valid):
-            m.d.sync += [self.scales[Cat(written, self.buffer)].eq(stored), written.eq(written + 1)]
+            m.d.sync += [self.scales[Cat(written, job.buffer)].eq(stored), written.eq(written + 1)]
         m.d.sync += self.done.eq(valid & (written == config.elements - 1))
         return m

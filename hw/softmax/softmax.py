@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Assert, Cat, Format, Module, Mux, ResetSignal, Signal, Value
-from amaranth.lib import data, fifo, stream, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
+from hw.blocks.arithmetic import pick
+from hw.blocks.checks import check
 from hw.blocks.exp2 import Exp2
+from hw.blocks.jobs import hand_over
 from hw.blocks.pipeline import delay
+from hw.blocks.queue import Queue
 from hw.config import AcceleratorConfig
 from hw.interfaces.compute import query_scale_layout
 from hw.interfaces.jobs import softmax_job_layout
-from hw.interfaces.memory import MEMORY_LATENCY, bank_exponentials_layout, score_word_layout, score_write_layout
+from hw.interfaces.memory import MEMORY_LATENCY, bank_exponentials_layout, score_read, score_write_layout
 from hw.interfaces.strobe import Strobe
 from hw.softmax.query_scales import QueryScales, sum_width
 from hw.softmax.score_buffer import ScoreBuffer
 
 FIFO_DEPTH = 32
-"""More than the cycles from a score's issue to its exponential's departure: it reserves a place all the way."""
+"""Exponentials that may be on their way. A score reserves a place when it is issued, so that there must be more places
+than cycles from a score's issue to its exponential's departure."""
 
 
 class Softmax(wiring.Component):
     """Softmax over the keys for P queries at a time, in one pass over the scores.
 
-    Edge-MoE (ICCAD 2023, section IV-B) keeps a running maximum while scores arrive, and never divides the exponentials:
+    Edge-MoE (ICCAD 2023, section IV-B) keeps a running maximum while scores arrive and never divides the exponentials:
     the reciprocal of their sum becomes part of the output's requantisation. Here the sums are taken over the rounded
-    exponentials as they leave, so that they are exact and every score costs one exponential.
+    exponentials as they leave. They are exact, and every score costs one exponential.
 
     ::
 
-        scores ──► ScoreBuffer ──► maximum - score ──► E x Exp2 ─┬─► FIFO ──► exponentials (to the banks)
+        scores ──► ScoreBuffer ──► maximum - score ──► E x Exp2 ─┬─► Queue ──► exponentials (to the banks)
                    └─ maxima ───────────┘                        └─► sums ──► QueryScales ──► query_scales
 
     Parameters
@@ -44,20 +49,19 @@ class Softmax(wiring.Component):
         Scores (signed, 10 fraction bits, octaves) of one key, or gate logits, which are only stored. Scores for one
         buffer may come while the other one drains.
     job: In(stream(softmax_job))
-        Drain a buffer whose scores of ``tokens`` keys (1 to max_tokens) have all been written. Taken when idle.
+        A buffer to drain, whose scores of ``tokens`` keys (1 to max_tokens) have all been written. Taken when idle.
     exponentials: Out(stream(bank_exponentials))
-        Unsigned with as many fraction bits as an activation has bits: key by key, group by group, into the words from
-        ``attention_buffer(buffer) + query_words`` on; key k is lane k % T. A word's first lane clears the others.
+        Unsigned values, all bits fraction bits: key by key, group by group, into the words from
+        ``attention_buffer(buffer) + query_words`` on. Key k is lane k % T. A word's first lane clears the others.
     query_scales: Out(2P x query_scale)
         Index ``buffer * P + element``; those of a job's buffer are replaced just before its ``done``.
     done: Out(1)
         Pulse: all exponentials have been taken and the query scales are there.
-    score_read_enable, score_read_address: In
-        The gate's read port into the score buffer; only while no job runs.
-    score_read_data: Out(score_word)
-        MEMORY_LATENCY cycles later.
+    score_read: In(MemoryRead)
+        The gate's read port into the score buffer; only while no job runs (asserted). Data comes MEMORY_LATENCY later.
 
-    Timing: ``tokens * P / E`` cycles while the banks take a beat a cycle, plus ``P + overhead`` (attribute) until done.
+    Timing: ``tokens * P / E`` cycles while the banks take a beat per cycle, plus ``P + overhead`` (attribute) until
+    done.
     Resources: the score buffer in block RAM, E + 2 small multipliers.
 
     Raises
@@ -83,9 +87,7 @@ class Softmax(wiring.Component):
                 "exponentials": Out(stream.Signature(bank_exponentials_layout(config))),
                 "query_scales": Out(data.ArrayLayout(query_scale_layout(config), 2 * config.elements)),
                 "done": Out(1),
-                "score_read_enable": In(1),
-                "score_read_address": In(range(config.score_words)),
-                "score_read_data": Out(score_word_layout(config)),
+                "score_read": In(score_read(config)),
             }
         )
 
@@ -97,14 +99,12 @@ class Softmax(wiring.Component):
         connect(m, flipped(self.score_write), scores.write)
         job, start, draining, finished = Signal(softmax_job_layout(config)), Signal(), Signal(), Signal()
         m.d.comb += [
-            self.score_read_data.eq(scores.read_data),
             self.query_scales.eq(scales.scales),
-            scales.start.eq(finished),
-            scales.buffer.eq(job.buffer),
-            scales.output_multiplier.eq(job.output_multiplier),
-            scales.output_shift.eq(job.output_shift),
+            scales.work.start.eq(finished),
+            scales.work.job.eq(job),
             self.done.eq(scales.done),
         ]
+        # START clears keys, groups and sums; SCALE waits because the sums must not change until all scales are there.
         with m.FSM(name="state"):
             with m.State("IDLE"):
                 m.d.comb += self.job.ready.eq(1)
@@ -132,16 +132,17 @@ class Softmax(wiring.Component):
     def _read_scores(
         self, m: Module, scores: ScoreBuffer, job: data.View, start: Signal, draining: Signal
     ) -> tuple[Signal, Signal]:
-        """Go through keys and groups as far as the FIFO has room; returns the group and whether one was issued."""
+        """Go through keys and groups as far as the queue has room; returns the group and whether one was issued."""
         config = self._config
         key, group = Signal(range(config.max_tokens + 1)), Signal(range(self._groups))
         room, issued = Signal(range(FIFO_DEPTH + 1), init=FIFO_DEPTH), Signal()
         m.d.comb += [
             issued.eq(draining & (key != job.tokens) & (room != 0)),
-            scores.read_enable.eq(issued | self.score_read_enable),
-            scores.read_address.eq(
-                Mux(draining, Cat(key[: exact_log2(config.max_tokens)], job.buffer), self.score_read_address)
+            scores.read.enable.eq(issued | self.score_read.enable),
+            scores.read.address.eq(
+                Mux(draining, Cat(key[: exact_log2(config.max_tokens)], job.buffer), self.score_read.address)
             ),
+            self.score_read.data.eq(scores.read.data),
         ]
         m.d.sync += room.eq(room - issued + (self.exponentials.valid & self.exponentials.ready))
         with m.If(start):
@@ -158,24 +159,24 @@ class Softmax(wiring.Component):
     def _exponentials(
         self, m: Module, scores: ScoreBuffer, buffer: Value, group: Signal, issued: Signal
     ) -> tuple[list[Value], Value]:
-        """E exponentials a cycle: select, subtract from the maximum, raise; returns them and whether they are valid."""
+        """Select, subtract from the maximum, raise: E per cycle; returns exponentials and whether they are valid."""
         config = self._config
         lanes = config.exponential_lanes
         width = config.numerics.score.width
         arrived = delay(m, group, MEMORY_LATENCY, name="group_arrived")
 
         def chosen(word: Value) -> data.View:
-            # An array, not an index into a view: the place of a group that is no power of two wide would be a product.
-            groups = Array(word[i : i + lanes * width] for i in range(0, len(word), lanes * width))
-            return data.View(data.ArrayLayout(width, lanes), groups[arrived])
+            groups = (word[i : i + lanes * width] for i in range(0, len(word), lanes * width))
+            return data.View(data.ArrayLayout(width, lanes), pick(groups, arrived))
 
-        selected = chosen(scores.read_data.as_value())
+        selected = chosen(scores.read.data.as_value())
         largest = chosen(Mux(buffer, *(scores.maxima[b].as_value() for b in (1, 0))))
 
         valid = delay(m, issued, MEMORY_LATENCY + 2, name="valid")
         results = []
         for lane in range(lanes):
             m.submodules[f"exp2_{lane}"] = exp2 = Exp2(config.numerics, config.numerics.exponential.width)
+            # One stage to select, one to subtract: E of P scores is a wide multiplexer.
             score = Signal(width, name=f"score_{lane}")
             maximum = Signal(width, name=f"maximum_{lane}")
             m.d.sync += [
@@ -184,13 +185,12 @@ class Softmax(wiring.Component):
                 exp2.argument.payload.eq(maximum.as_signed() - score.as_signed()),
             ]
             m.d.comb += exp2.argument.valid.eq(valid)
-            with m.If(valid & ~ResetSignal()):
-                m.d.sync += Assert(~exp2.argument.payload[-1], Format("a score exceeds its query's maximum"))
+            check(m, valid, ~exp2.argument.payload[-1], "a score exceeds its query's maximum")
             results.append(exp2.result)
         return [result.payload for result in results], results[0].valid
 
     def _sum(self, m: Module, exponentials: list[Value], valid: Value, start: Value, total: data.View) -> None:
-        """Add each query's exponentials; the sums travel round a ring, so that each meets its group's without a mux."""
+        """Add each query's exponentials. The sums travel round a ring, so that each meets its group without a mux."""
         lanes = len(exponentials)
         sums = [Signal(sum_width(self._config), name=f"sum_{element}") for element in range(len(total))]
         with m.If(start):
@@ -203,17 +203,16 @@ class Softmax(wiring.Component):
     def _deliver(self, m: Module, exponentials: list[Value], valid: Value, job: data.View, start: Value) -> Value:
         """Queue the exponentials, give each its place in the banks; returns whether the job's last one is taken."""
         config, out = self._config, self.exponentials
-        m.submodules.queue = queue = fifo.SyncFIFOBuffered(width=len(Cat(*exponentials)), depth=FIFO_DEPTH)
+        m.submodules.queue = queue = Queue(out.payload.data.shape(), FIFO_DEPTH, buffered=True)
+        hand_over(m, queue.target, out)
         key, group = Signal(range(config.max_tokens + 1)), Signal(range(self._groups))
         lane_bits = exact_log2(config.lanes)
         first_word = Mux(job.buffer, *(config.attention_buffer(b) + config.query_words for b in (1, 0)))
         taken = out.valid & out.ready
         m.d.comb += [
-            queue.w_en.eq(valid),
-            queue.w_data.eq(Cat(*exponentials)),
-            queue.r_en.eq(out.ready),
-            out.valid.eq(queue.r_rdy),
-            out.payload.data.eq(queue.r_data),
+            queue.source.valid.eq(valid),
+            queue.source.payload.as_value().eq(Cat(*exponentials)),
+            out.payload.data.eq(queue.target.payload),
             out.payload.group.eq(group),
             out.payload.lane.eq(key[:lane_bits]),
             out.payload.clear.eq(key[:lane_bits] == 0),
@@ -227,11 +226,9 @@ class Softmax(wiring.Component):
 
     def _check(self, m: Module, job: data.View, draining: Signal) -> None:
         """What the engine must keep to."""
-        config, arriving = self._config, self.score_write
-        with m.If(self.job.valid & ~ResetSignal()):
-            tokens = self.job.payload.tokens
-            m.d.sync += Assert((tokens != 0) & (tokens <= config.max_tokens), Format("softmax of {} keys", tokens))
-        with m.If(draining & ~ResetSignal()):
-            overwrites = arriving.valid & arriving.payload.attention & (arriving.payload.buffer == job.buffer)
-            m.d.sync += Assert(~overwrites, Format("scores arrive in buffer {} while it drains", job.buffer))
-            m.d.sync += Assert(~self.score_read_enable, Format("the gate reads scores while softmax does"))
+        arriving, tokens = self.score_write, self.job.payload.tokens
+        some = (tokens != 0) & (tokens <= self._config.max_tokens)
+        overwrites = arriving.valid & arriving.payload.attention & (arriving.payload.buffer == job.buffer)
+        check(m, self.job.valid, some, "softmax of {} keys", tokens)
+        check(m, draining, ~overwrites, "scores arrive in buffer {} while it drains", job.buffer)
+        check(m, draining, ~self.score_read.enable, "the gate reads scores while softmax does")

@@ -1,32 +1,21 @@
-"""Where the chunks of a weight stream block go: one tag for each chunk, in order."""
+"""BlockWalker: where the chunks of a weight stream block go, one tag per chunk, in order."""
 
 from __future__ import annotations
 
-from enum import IntEnum
-
-from amaranth.hdl import Assert, Cat, Module, Mux, ResetSignal, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from hw.blocks.checks import check
 from hw.config import AcceleratorConfig
 from hw.interfaces.jobs import StreamKind
-from hw.interfaces.stream import block_layout, chunk_tag_layout, chunks_per_residual_word
-
-
-class ChunkKind(IntEnum):
-    """What a chunk is: the kinds of block, with the two parts of a WEIGHTS block told apart, and padding."""
-
-    FILL = 0
-    STAGE = int(StreamKind.STAGE)
-    RESIDUAL = int(StreamKind.RESIDUAL)
-    SHIFTS = int(StreamKind.SHIFTS)
-    PARAMETERS = 4
-    PADDING = 5
+from hw.interfaces.stream import ChunkKind, block_layout, chunk_tag_layout, chunks_per_residual_word
+from hw.isa import COUNT_WIDTH
 
 
 def _chunks_of(count: Value, per_chunk: int) -> Value:
-    """Chunks that hold so many entries."""
+    """Number of chunks that hold ``count`` entries."""
     return (count + (per_chunk - 1)) >> exact_log2(per_chunk)
 
 
@@ -40,18 +29,19 @@ class BlockWalker(wiring.Component):
 
     Members
     -------
-    block:
-        Blocks in order; :func:`block`. Their lengths are at least what their contents need; what is left is padding.
-    permit:
+    block: In(stream(block))
+        Blocks in order. Their lengths are at least what their contents need; what is left is padding.
+    permit: In(1)
         A block other than WEIGHTS may start. Looked at from two cycles after ``done`` on.
-    tile_freed:
-        A weight buffer of the banks was given back. Both are free after reset, and filled alternately from buffer 0.
-    done:
-        The block that reports was delivered.
-    tag:
-        One for each chunk.
+    tile_freed: In(1)
+        Pulse: a weight buffer of the banks was given back. Both are free after reset, and filled alternately from
+        buffer 0.
+    done: In(1)
+        Pulse: the block that reports was delivered.
+    tag: Out(stream(chunk_tag))
+        One tag per chunk.
 
-    Timing: one tag a cycle; one cycle between blocks, and after a block other than WEIGHTS until it is done.
+    Timing: one tag per cycle; one cycle between blocks, and after a block other than WEIGHTS until it is done.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -72,8 +62,9 @@ class BlockWalker(wiring.Component):
         current = Signal(block_layout(self._config))
         free, begun = Signal(2, init=2), Signal()
         m.d.sync += free.eq(free + self.tile_freed - begun)
-        with m.If(self.tile_freed & ~ResetSignal()):
-            m.d.sync += Assert(free != 2, "a weight buffer was given back twice")
+        check(m, self.tile_freed, free != 2, "a weight buffer was given back twice")
+        # Blocks other than WEIGHTS report: the next one must not be judged before the sequencer has seen `done` and
+        # changed the permit, which SETTLE waits for.
         with m.FSM(name="state"):
             with m.State("IDLE"):
                 weights = self.block.payload.kind == StreamKind.WEIGHTS
@@ -108,12 +99,12 @@ class BlockWalker(wiring.Component):
     def _walk(self, m: Module, current: data.View, free: Signal, begun: Signal) -> None:
         """Tag the next chunk and count on."""
         config, tag = self._config, self.tag.payload
-        part, word = Signal.like(tag.part), Signal(16)
+        part, word = Signal.like(tag.part), Signal(COUNT_WIDTH)
         buffer = Signal()
         per_chunk = config.words_per_chunk
         weights = current.kind == StreamKind.WEIGHTS
         filling, counting, wrap, tile_last = Signal(), Signal(), Signal(), Signal()
-        left = Signal(16)
+        left = Signal(COUNT_WIDTH)
         m.d.comb += [
             filling.eq(weights & (current.channels == 0) & (current.tiles != 0)),
             counting.eq(filling | (~weights & (word < current.words))),

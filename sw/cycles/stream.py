@@ -10,7 +10,8 @@ from hw.bus.bursts import BurstSplitter
 from hw.bus.prefetch import Prefetcher
 from hw.bus.read_master import ReadMaster
 from hw.config import AcceleratorConfig
-from hw.stream.weight_stream import ChunkWriter, WeightStream
+from hw.stream.chunk_writer import ChunkWriter
+from hw.stream.weight_stream import WeightStream
 from sw.cycles.bus import Bus
 
 ARRIVED = ReadMaster.RESPONSE_LATENCY + Prefetcher.LATENCY + RegisterSlice.LATENCY + Gearbox.LATENCY

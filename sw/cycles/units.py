@@ -15,7 +15,7 @@ from hw.interfaces.layernorm import wide_channels
 from hw.interfaces.memory import MEMORY_LATENCY, RESIDUAL_LATENCY
 from hw.layernorm.lanes import LayerNormLanes
 from hw.layernorm.layernorm import LayerNorm
-from hw.layernorm.output import LATENCY as OUTPUT_LATENCY
+from hw.layernorm.output import LayerNormOutput
 from sw.cycles.latencies import unit_latencies
 
 LOOKED_AT = 1
@@ -36,7 +36,7 @@ class NormModel:
         # Residual memory, three stages of the lanes, their tree, the register of sums; then the table of rows.
         self._scaled = RESIDUAL_LATENCY + 3 + depth + 1 + latencies.row_statistics + 1
         # Residual memory, lanes, the word, its queue.
-        self._written = RESIDUAL_LATENCY + LayerNormLanes.LATENCY + OUTPUT_LATENCY + 1
+        self._written = RESIDUAL_LATENCY + LayerNormLanes.LATENCY + LayerNormOutput.LATENCY + 1
         self._parts = config.lanes // config.layernorm_lanes
         self._wide_parts = config.lanes // wide_channels(config)
 

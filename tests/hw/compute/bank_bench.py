@@ -72,7 +72,7 @@ async def every_write_lands_once(dut):
     refused = dict.fromkeys(bits, 0)
     for _ in range(cycles):
         address = int(random.choice([0, 1, 2, 3, 4, config.bank_words - 2, config.bank_words - 1]))
-        dut.read_address.value = address
+        dut.read__address.value = address
         for name in bits:
             # A refused write stays on show, as streams demand; a held row is never refused.
             shown[name] = shown[name] or random.random() < 0.4
@@ -81,7 +81,7 @@ async def every_write_lands_once(dut):
         await RisingEdge(dut.clk)
         asked.append(address)
         if len(asked) > StationaryBanks.LATENCY:
-            got = port_values("read_data", [int(dut.read_data.value)])[0]
+            got = port_values("read__data", [int(dut.read__data.value)])[0]
             want = expected[len(asked) - 1 - StationaryBanks.LATENCY]
             assert np.array_equal(np.where(want < 0, -1, got), want), f"read {got}, expected {want}"
         if len(asked) > StationaryBanks.READ_DELAY:

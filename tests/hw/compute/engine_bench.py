@@ -63,12 +63,14 @@ class Surroundings:
             self.held[write["element"], write["address"]] = write["data"]
         self.filled += self.filling
         self.filling = 0
-        self.freed += int(dut.tile_freed.value)
+        self.freed += int(dut.tiles__freed.value)
         taken = dut.load__valid.value == 1 and dut.load__ready.value == 1
         self.loads.append(int(dut.load__payload.value) if taken else None)
-        entry = scalar_fields("queue_address", int(dut.queue_address.value))
+        entry = scalar_fields("queue_read__address", int(dut.queue_read__address.value))
         token, weight = self.queues[entry["expert"]][entry["position"]]
-        self.entries.append(port_bits("queue_entry", {"token": np.array([token]), "weight": np.array([weight])})[0])
+        self.entries.append(
+            port_bits("queue_read__data", {"token": np.array([token]), "weight": np.array([weight])})[0]
+        )
         if dut.softmax__valid.value == 1 and dut.softmax__ready.value == 1:
             self.begin_softmax(scalar_fields("softmax__payload", int(dut.softmax__payload.value)))
         if dut.step__valid.value == 1:
@@ -88,25 +90,25 @@ class Surroundings:
     def drive(self) -> None:
         """Inputs of the coming cycle."""
         dut, now = self.dut, self.now
-        dut.parameters_level.value = self.level()
+        dut.parameters__level.value = self.level()
         self.rows_before = self.rows
         if self.rows != WRAP:
             self.rows = WRAP if self.rows >= self.rows_wanted else self.rows + int(self.random.random() < 0.2)
         dut.rows_ready.value = self.rows
         self.filling = int(self.filled < self.weight_tiles and self.filled - self.freed < 2 and not self.slow())
-        dut.tile_filled.value = self.filling
+        dut.tiles__filled.value = self.filling
         load = self.loads.popleft()
         dut.load_data__valid.value = int(load is not None)
         dut.load_data__payload.value = 0 if load is None else pattern(load, self.config)
         dut.load__ready.value = int(not self.slow())
-        dut.queue_entry.value = self.entries.popleft()
+        dut.queue_read__data.value = self.entries.popleft()
         wrote_score = wrote_job = 0
         if self.written and self.written[0][0] <= now:
             _, wrote_score, wrote_job = self.written.popleft()
         self.scores += wrote_score
-        dut.score_written.value = int(wrote_score)
-        dut.job_written.value = int(wrote_job)
-        dut.writeback_idle.value = int(not self.written)
+        dut.progress__score_written.value = int(wrote_score)
+        dut.progress__job_written.value = int(wrote_job)
+        dut.progress__idle.value = int(not self.written)
         ended = bool(self.softmax) and self.softmax[0] <= now
         if ended:
             self.softmax.popleft()
@@ -149,8 +151,8 @@ def check_beat(dut: Any, beat: Beat, job: dict[str, int]) -> None:
     """Compare beat, broadcast address, step and constants with the expected ones."""
     got = scalar_fields("beat__payload", int(dut.beat__payload.value))
     assert got == beat.fields, f"beat {got}, expected {beat}"
-    address = int(dut.broadcast_address.value)
-    assert address == beat.broadcast and dut.broadcast_enable.value == 1, f"address {address}, expected {beat}"
+    address = int(dut.broadcast__payload.value)
+    assert address == beat.broadcast and dut.broadcast__valid.value == 1, f"address {address}, expected {beat}"
     assert int(dut.step__valid.value) == int(beat.step is not None), f"step or not: {beat}"
     if beat.step is not None:
         step = scalar_fields("step__payload", int(dut.step__payload.value))
@@ -182,7 +184,7 @@ class Followed:
 def check_reasons(dut: Any) -> None:
     """A cycle of a job without a beat has exactly one reason."""
     names = ("weights", "activations", "softmax", "drain")
-    reasons = [name for name in names if getattr(dut, f"stall_{name}").value == 1]
+    reasons = [name for name in names if getattr(dut, f"stall__{name}").value == 1]
     wanted = int(dut.busy.value == 1 and dut.beat__valid.value == 0)
     assert len(reasons) == wanted, f"stall reasons {reasons}, expected {wanted}"
 
@@ -205,7 +207,7 @@ async def follow(dut: Any, around: Surroundings, jobs: list[dict[str, int]], mod
         if dut.beat__valid.value == 1:
             silent = 0
             current = next((job for job in under_way if job.beats), None)
-            assert current, f"a beat too many: {int(dut.broadcast_address.value)}"
+            assert current, f"a beat too many: {int(dut.broadcast__payload.value)}"
             expected, row = current.beats[0], current.row()
             around.check_operands(expected)
             ready = all(number != current.number or around.now > at for number, _, at in around.jobs)
@@ -217,14 +219,14 @@ async def follow(dut: Any, around: Surroundings, jobs: list[dict[str, int]], mod
             check_beat(dut, current.beats.popleft(), current.job)
             current.issued += 1
         else:
-            assert dut.step__valid.value == 0 and dut.broadcast_enable.value == 0
+            assert dut.step__valid.value == 0 and dut.broadcast__valid.value == 0
         check_reasons(dut)
         done = dut.done.value == 1
-        assert done == (dut.parameters_release__valid.value == 1), "parameters are released when a job is done"
+        assert done == (dut.parameters__release__valid.value == 1), "parameters are released when a job is done"
         if done:
             job = under_way.popleft()
             assert not job.beats, f"done with {len(job.beats)} beats missing"
-            release, channels = int(dut.parameters_release__payload.value), job.job["channels"]
+            release, channels = int(dut.parameters__release__payload.value), job.job["channels"]
             assert release == (0 if job.job["attention"] else channels), f"release {release}"
             around.jobs.popleft()
             finished.append(job.seen | {"done": around.now})

@@ -38,17 +38,18 @@ async def jobs_see_their_own_sets(dut):
             await RisingEdge(dut.clk)
         index = np.concatenate([random.permutation(length), random.integers(0, length, 3)])
         numbers = (start + index) % (1 << 16)
-        seen = await replay(dut, {"read_index": numbers}, ["read_data"], extra=ParameterStore.LATENCY)
+        seen = await replay(dut, {"read__address": numbers}, ["read__data"], extra=ParameterStore.LATENCY)
         at = start + index[:, None] // group * group + np.arange(group)
         for name in FIELDS:
-            got = seen["read_data"][name][ParameterStore.LATENCY :]
+            got = seen["read__data"][name][ParameterStore.LATENCY :]
             assert np.array_equal(got, sets[name][at]), f"job at set {start}: {name} differs"
-        assert not seen["read_data"]["reserved"].any() and not seen["read_data"]["unused"].any()
+        assert not seen["read__data"]["reserved"].any() and not seen["read__data"]["unused"].any()
         ahead = len(driver.cycles) * chunk - start
         assert ahead <= config.parameter_entries
         full += int(ahead == config.parameter_entries)
-        await replay(dut, {"release__valid": np.array([1]), "release__payload": np.array([length])}, [])
-        dut.release__valid.value = 0
+        release = {"account__release__valid": np.array([1]), "account__release__payload": np.array([length])}
+        await replay(dut, release, [])
+        dut.account__release__valid.value = 0
     await driver.drained()
     record(full=full)
 
@@ -59,4 +60,4 @@ async def excess_release_is_asserted(dut):
     await clock_and_reset(dut)
     config = AcceleratorConfig.from_dict(parameters()["config"])
     value = np.array([config.requantise_lanes])
-    await replay(dut, {"release__valid": np.array([1]), "release__payload": value}, [], extra=2)
+    await replay(dut, {"account__release__valid": np.array([1]), "account__release__payload": value}, [], extra=2)

@@ -15,7 +15,7 @@ from tests.helpers.port_bits import port_bits, port_values
 from tests.hw.compute.writeback_jobs import KINDS, Job, JobMaker
 
 ARRAY_LATENCY = 9
-PULSES = {"row_written": "row_last", "job_written": "job_last"}
+PULSES = {"row_written": "row_last", "progress__job_written": "job_last"}
 """Ports, and the steps that they report."""
 MEMORIES = ("scratch_write", "residual_write", "score_write")
 
@@ -44,7 +44,7 @@ class Neighbours:
         dut.query_scales.value = port_bits("query_scales", {n: v[None] for n, v in job.scales.items()})[0]
         sets = {name: values.reshape(-1, group) for name, values in job.parameters.items()}
         sets |= {name: np.zeros_like(sets["shift"]) for name in ("reserved", "unused")}
-        self._sets = port_bits("parameters", sets)
+        self._sets = port_bits("parameters__data", sets)
 
     async def step(self, bits: int | None = None) -> bool:
         """One clock cycle, in which a step may be issued; returns ``idle`` of that cycle."""
@@ -56,21 +56,21 @@ class Neighbours:
         dut.result__valid.value = int(arrives)
         if arrives:
             dut.result__payload.value = self.results.popleft()[1]
-        dut.parameters.value = self._parameter_reads.popleft()
-        dut.residual_read_data.value = self._residual_reads.popleft()
+        dut.parameters__data.value = self._parameter_reads.popleft()
+        dut.residual_read__data.value = self._residual_reads.popleft()
         await RisingEdge(dut.clk)
         self._serve()
         self.cycle += 1
-        return dut.idle.value == 1
+        return dut.progress__idle.value == 1
 
     def _serve(self) -> None:
         """Answer this cycle's reads when their latency is over, then do the writes of the cycle before."""
         dut, group = self.dut, self.config.requantise_lanes
-        index = int(dut.parameter_index.value) // group
+        index = int(dut.parameters__address.value) // group
         self._parameter_reads.append(self._sets[index] if index < len(self._sets) else 0)
         word = 0
-        if dut.residual_read_enable.value == 1:
-            word = port_bits("residual_read_data", self.residual[None, int(dut.residual_read_address.value)])[0]
+        if dut.residual_read__enable.value == 1:
+            word = port_bits("residual_read__data", self.residual[None, int(dut.residual_read__address.value)])[0]
         self._residual_reads.append(word)
         for address, lanes, values in self._landing:
             self.residual[address, lanes] = values

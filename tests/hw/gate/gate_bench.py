@@ -65,7 +65,7 @@ class ScoreModel:
         padded = random.integers(LOWEST, HIGHEST + 1, (tokens, tiles * elements))
         padded[:, :experts] = logits
         words = padded.reshape(tokens, tiles, elements).swapaxes(0, 1).reshape(-1, elements)
-        self._words = port_bits("score_read_data", words)
+        self._words = port_bits("score_read__data", words)
         self._tokens = tokens
 
     async def _run(self) -> None:
@@ -82,10 +82,10 @@ class ScoreModel:
             begins = dut.job__valid.value == 1 and dut.job__ready.value == 1
             shown = asked.popleft()
             if shown is not None:
-                dut.score_read_data.value = self._words[shown]
+                dut.score_read__data.value = self._words[shown]
             asked.append(None)
-            if dut.score_read_enable.value == 1:
-                asked[-1] = shown = int(dut.score_read_address.value)
+            if dut.score_read__enable.value == 1:
+                asked[-1] = shown = int(dut.score_read__address.value)
                 token = shown % self._tokens
                 assert token < rows, f"token {token} was read when {rows} were ready"
 
@@ -96,14 +96,14 @@ async def check_queues(dut, config, expected) -> None:
     lengths = [len(queue.tokens) for queue in expected] + [0] * (config.max_experts - len(expected))
     assert counts.tolist() == lengths
     places = [(expert, position) for expert, length in enumerate(lengths) for position in range(length)]
-    addresses = port_bits("queue_address", {"expert": np.array(places)[:, 0], "position": np.array(places)[:, 1]})
+    addresses = port_bits("queue_read__address", {"expert": np.array(places)[:, 0], "position": np.array(places)[:, 1]})
     entries = []
     for index in range(len(addresses) + MEMORY_LATENCY):
-        dut.queue_address.value = addresses[min(index, len(addresses) - 1)]
+        dut.queue_read__address.value = addresses[min(index, len(addresses) - 1)]
         await RisingEdge(dut.clk)
         if index >= MEMORY_LATENCY:
-            entries.append(int(dut.queue_entry.value))
-    got = port_values("queue_entry", entries)
+            entries.append(int(dut.queue_read__data.value))
+    got = port_values("queue_read__data", entries)
     assert np.array_equal(got["token"], np.concatenate([queue.tokens for queue in expected]))
     assert np.array_equal(got["weight"], np.concatenate([queue.weights for queue in expected]))
 

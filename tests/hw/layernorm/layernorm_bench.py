@@ -73,7 +73,7 @@ class ResidualModel:
         """Replace the contents by rows of words of lanes, ``STRIDE_GAP`` words apart."""
         rows, words, lanes = x.shape
         self._stride = words + STRIDE_GAP
-        bits = port_bits("residual_read_data", x.reshape(-1, lanes))
+        bits = port_bits("residual_read__data", x.reshape(-1, lanes))
         addresses = [BASE + row * self._stride + word for row in range(rows) for word in range(words)]
         self._words = dict(zip(addresses, bits, strict=True))
         # Now faster, now slower than LayerNorm reads them.
@@ -93,10 +93,10 @@ class ResidualModel:
             begins = dut.job__valid.value == 1 and dut.job__ready.value == 1
             shown = asked.popleft()
             if shown is not None:
-                dut.residual_read_data.value = self._words[shown]
+                dut.residual_read__data.value = self._words[shown]
             asked.append(None)
-            if ready and dut.residual_read_enable.value == 1:
-                asked[-1] = shown = int(dut.residual_read_address.value)
+            if ready and dut.residual_read__enable.value == 1:
+                asked[-1] = shown = int(dut.residual_read__address.value)
                 row = (shown - BASE) // self._stride
                 assert row < rows, f"row {row} was read when {rows} were ready"
 
@@ -197,7 +197,7 @@ async def payloads_without_valid(dut, random) -> None:
     for _ in range(20):
         dut.job__payload.value = int.from_bytes(random.bytes(-(-width // 8)), "little") % (1 << width)
         await RisingEdge(dut.clk)
-        assert dut.residual_read_enable.value == 0, "a row is read for a job that was not offered"
+        assert dut.residual_read__enable.value == 0, "a row is read for a job that was not offered"
 
 
 @cocotb.test()

@@ -24,12 +24,12 @@ async def every_access_is_exact(dut):
     columns = random.integers(0, 1 << config.columns, cycles)
     data = random.integers(-half, half, (cycles, config.lanes))
     inputs = {
-        "read_enable": reads,
-        "read_address": read,
+        "read__enable": reads,
+        "read__address": read,
         "write__valid": writes,
         "write__payload": {"address": write, "columns": columns, "data": data},
     }
-    seen = await replay(dut, inputs, ["read_data", "range_error__valid", "range_error__payload"], extra=BEYOND_LATENCY)
+    seen = await replay(dut, inputs, ["read__data", "range_error__valid", "range_error__payload"], extra=BEYOND_LATENCY)
 
     latency, compared = ResidualMemory.LATENCY, 0
     words = np.zeros((end, config.lanes), np.int64)
@@ -37,7 +37,7 @@ async def every_access_is_exact(dut):
         lanes = np.repeat((int(columns[cycle]) >> np.arange(config.columns)) & 1, config.elements) == 1
         if reads[cycle] and read[cycle] < end:
             defined = ~(lanes & (writes[cycle] and write[cycle] == read[cycle]))
-            got, want = seen["read_data"][cycle + latency], words[read[cycle]]
+            got, want = seen["read__data"][cycle + latency], words[read[cycle]]
             assert np.array_equal(got[defined], want[defined]), f"word {read[cycle]}: {got}, not {want}"
             compared += int(defined.sum())
         if writes[cycle] and write[cycle] < end:

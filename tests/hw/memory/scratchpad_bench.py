@@ -51,8 +51,8 @@ async def every_access_is_exact(dut):
         "write__payload": write,
         "load__valid": loads,
         "load__payload": load,
-        "broadcast_enable": broadcasts,
-        "broadcast_address": broadcast,
+        "broadcast__valid": broadcasts,
+        "broadcast__payload": broadcast,
     }
     seen = await replay(dut, inputs, STROBES + ERRORS)
 
@@ -130,8 +130,8 @@ async def addresses_beyond_are_reported(dut):
         "write__payload": {"address": cases[:, 1], "columns": columns, "data": ones},
         "load__valid": cases[:, 2],
         "load__payload": cases[:, 3],
-        "broadcast_enable": cases[:, 4],
-        "broadcast_address": cases[:, 5],
+        "broadcast__valid": cases[:, 4],
+        "broadcast__payload": cases[:, 5],
     }
     seen = await replay(dut, inputs, ERRORS + STROBES, extra=3 + Scratchpad.LATENCY)
     reported = np.where(seen["range_error__valid"] == 1, seen["range_error__payload"], -1)
@@ -149,7 +149,7 @@ async def collision_is_asserted(dut):
     inputs = {
         "write__valid": one,
         "write__payload": write_fields(config, rng(), one) | {"columns": one},
-        "broadcast_enable": one,
-        "broadcast_address": one,
+        "broadcast__valid": one,
+        "broadcast__payload": one,
     }
     await replay(dut, inputs, [], extra=2)

@@ -27,9 +27,10 @@ class Residual:
         pipe = [0] * RESIDUAL_LATENCY
         while True:
             await RisingEdge(self._dut.clk)
-            address = int(self._dut.read_address.value) if self._dut.read_enable.value == 1 else None
+            enabled = self._dut.residual_read__enable.value == 1
+            address = int(self._dut.residual_read__address.value) if enabled else None
             pipe = [self._bits[address % len(self._bits)] if address is not None else 0, *pipe[:-1]]
-            self._dut.read_data.value = pipe[-1]
+            self._dut.residual_read__data.value = pipe[-1]
 
 
 async def begin(dut, *, stall=0.0):

@@ -164,8 +164,8 @@ async def gate_logits_are_kept(dut):
     zeros = np.zeros(count, np.int64)
     scores.send({"address": np.arange(count), "attention": zeros, "buffer": zeros, "first": zeros, "data": logits})
     await scores.drained()
-    dut.score_read_enable.value = 1
+    dut.score_read__enable.value = 1
     for word in (0, 1, count // 2, count - 1):
-        dut.score_read_address.value = word
+        dut.score_read__address.value = word
         await wait_cycles(dut, MEMORY_LATENCY + 1)
-        assert np.array_equal(port_values("score_read_data", [int(dut.score_read_data.value)])[0], logits[word])
+        assert np.array_equal(port_values("score_read__data", [int(dut.score_read__data.value)])[0], logits[word])

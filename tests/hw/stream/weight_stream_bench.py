@@ -26,7 +26,8 @@ class Machine:
         self.stall = stall
         self.job = StreamDriver(dut, "job", stall=stall)
         self.monitors = {
-            name: StreamMonitor(dut, name, stall=stall if name in ("fill", "parameters") else 0.0) for name in OUTPUTS
+            name: StreamMonitor(dut, f"delivery__{name}", stall=stall if name in ("fill", "parameters") else 0.0)
+            for name in OUTPUTS
         }
         dut.guard__window_limit.value = 0xFFFFFFFF
         cocotb.start_soon(self._engine())
@@ -37,10 +38,10 @@ class Machine:
         while True:
             await RisingEdge(dut.clk)
             self.freed += free
-            self.filled += int(dut.tile_filled.value)
+            self.filled += int(dut.tiles__filled.value)
             assert self.filled - self.freed <= 2, "a third tile was filled"
             free = int(self.frees and self.filled > self.freed and self.random.random() >= self.stall)
-            dut.tile_freed.value = free
+            dut.tiles__freed.value = free
 
     def forget(self):
         """Begin again after a reset."""

@@ -1,0 +1,223 @@
+"""ChunkWriter: hands the chunks of the weight stream to where their tags say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.blocks.jobs import hand_over
+from hw.blocks.register_slice import HalfSlice, RegisterSlice
+from hw.config import AcceleratorConfig
+from hw.interfaces.memory import STORED_BITS
+from hw.interfaces.stream import ChunkDelivery, ChunkKind, chunk_tag_layout, chunks_per_residual_word
+
+ENTRY_BITS = 64
+"""Bits of a parameter set in memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Held:
+    """The chunk that is being handed over: its bytes, its tag, and by kind whether it is there."""
+
+    chunk: Signal
+    tag: data.View
+    here: dict[int, Value]
+
+
+class ChunkWriter(wiring.Component):
+    """Hands each chunk to where its tag says.
+
+    ::
+
+        chunk ─┬─► slice ─┬─► slice of each destination ──► delivery
+          tag ─┘          └─► shift_write
+
+    Parameters
+    ----------
+    config:
+        Sizes of the machine.
+
+    Members
+    -------
+    chunk: In(stream), tag: In(stream(chunk_tag))
+        A chunk and its destination; taken together.
+    delivery: Out(ChunkDelivery)
+        Ports through which chunks leave.
+    tile_filled: Out(1)
+        Pulse, one cycle after a tile's last chunk was taken by ``fill``.
+    done: Out(1)
+        Pulse, one cycle after the last word of a STAGE, RESIDUAL or SHIFTS block was written.
+
+    Timing: shifts leave one cycle after their chunk was taken, parameters and words for banks and memories two. One
+    chunk per cycle if a beat of memory is one, else every other cycle, like words for the residual memory.
+    """
+
+    LATENCY = 1
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "chunk": In(stream.Signature(8 * config.chunk_bytes)),
+                "tag": In(stream.Signature(chunk_tag_layout(config))),
+                "delivery": Out(ChunkDelivery(config)),
+                "tile_filled": Out(1),
+                "done": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        """Hold a chunk with its tag and offer it everywhere; only valid bits differ, one per kind."""
+        m = Module()
+        config, delivery = self._config, self.delivery
+        # A chunk of several beats takes long enough to come for half a slice, whose registers load whatever leaves.
+        slice_kind = HalfSlice if config.chunk_bytes > config.memory_bytes else RegisterSlice
+        leaves = Signal()
+        held = self._hold(m, slice_kind, leaves)
+        tag, here = held.tag, held.here
+        # Each destination has a slice: whether a memory takes a word depends on all its writers, which are far away.
+        # So only the word waits for that decision, not the chunk behind it.
+        staged_kind = RegisterSlice if config.words_per_chunk > 1 else slice_kind
+        staged = m.submodules.staged = staged_kind(_word_layout(delivery.scratch_write))
+        restored = m.submodules.restored = HalfSlice(_word_layout(delivery.residual_write))
+        filled = m.submodules.filled = slice_kind(_word_layout(delivery.fill))
+        scaled = m.submodules.scaled = slice_kind(delivery.parameters.payload.shape())
+        ports = ((staged, delivery.scratch_write), (restored, delivery.residual_write), (filled, delivery.fill))
+        for words, port in ports:
+            hand_over(m, words.target, port)
+            m.d.comb += port.payload.eq(words.target.payload.write)
+        connect(m, scaled.target, flipped(delivery.parameters))
+        tile_filled, *block_written = (
+            words.target.valid & words.target.ready & words.target.payload.last for words in (filled, staged, restored)
+        )
+        # A block may end with padding, which then waits until the block's last word is written.
+        padding_leaves = ~(tag.block_last & (staged.target.valid | restored.target.valid))
+        block_over = tag.block_last & (here[ChunkKind.SHIFTS] | here[ChunkKind.PADDING] & padding_leaves)
+        m.d.sync += [
+            self.tile_filled.eq(tile_filled),
+            self.done.eq(Cat(*block_written, block_over).any()),
+        ]
+        goes = {
+            ChunkKind.FILL: self._fill(m, held, filled.source),
+            ChunkKind.PARAMETERS: self._scale(m, held, scaled.source),
+            ChunkKind.STAGE: self._stage(m, held, staged.source),
+            ChunkKind.RESIDUAL: self._restore(m, held, restored.source),
+            ChunkKind.SHIFTS: self._shift(m, held),
+            ChunkKind.PADDING: padding_leaves,
+        }
+        m.d.comb += leaves.eq(Cat(here[kind] & ready for kind, ready in goes.items()).any())
+        return m
+
+    def _hold(self, m: Module, slice_kind: type[RegisterSlice], leaves: Signal) -> _Held:
+        """Take chunk and tag together into a slice, with a bit per kind instead of a number to compare."""
+        layout = data.StructLayout(
+            {
+                "kinds": len(ChunkKind),  # which kind it is, a bit each
+                "tag": chunk_tag_layout(self._config),  # destination of the chunk
+                "chunk": 8 * self._config.chunk_bytes,  # its bytes
+            }
+        )
+        m.submodules.slice = held = slice_kind(layout)
+        source, take = held.source, Signal()
+        m.d.comb += [
+            take.eq(self.tag.valid & self.chunk.valid & source.ready),
+            source.valid.eq(take),
+            source.payload.kinds.eq(Cat(self.tag.payload.kind == kind for kind in ChunkKind)),
+            source.payload.tag.eq(self.tag.payload),
+            source.payload.chunk.eq(self.chunk.payload),
+            held.target.ready.eq(leaves),
+            self.tag.ready.eq(take),
+            self.chunk.ready.eq(take),
+        ]
+        chosen = held.target.payload
+        here = {kind: held.target.valid & found for kind, found in zip(ChunkKind, chosen.kinds, strict=True)}
+        return _Held(chunk=chosen.chunk, tag=chosen.tag, here=here)
+
+    def _fill(self, m: Module, held: _Held, words: stream.Interface) -> Value:
+        """Words for the banks: bytes sign-extended, or 16-bit values over two lanes (numerics rule N12)."""
+        width, wide_width = self._config.numerics.activation_width, self._config.numerics.wide.width
+        chunk, tag, fill = held.chunk, held.tag, words.payload.write
+        lanes = [lane for word in fill.data for lane in word]
+        m.d.comb += [
+            words.valid.eq(held.here[ChunkKind.FILL]),
+            words.payload.last.eq(tag.tile_last),
+            fill.group.eq(tag.part),
+            fill.address.eq(tag.address),
+        ]
+        for index in range(0, len(lanes), 2):
+            pair = Signal(2 * width, name=f"pair_{index}")
+            m.d.comb += [
+                pair.eq(chunk.word_select(index // 2, wide_width).as_signed()),
+                lanes[index].eq(Mux(tag.wide, pair[:width], _sign_extended(chunk, index))),
+                lanes[index + 1].eq(Mux(tag.wide, pair[width:], _sign_extended(chunk, index + 1))),
+            ]
+        return words.ready
+
+    def _scale(self, m: Module, held: _Held, entries: stream.Interface) -> Value:
+        """Parameter sets of the requantiser, as they lie in memory."""
+        m.d.comb += entries.valid.eq(held.here[ChunkKind.PARAMETERS])
+        m.d.comb += [e.eq(held.chunk.word_select(index, ENTRY_BITS)) for index, e in enumerate(entries.payload)]
+        return entries.ready
+
+    def _shift(self, m: Module, held: _Held) -> Value:
+        """LayerNorm's shifts, a byte each, which are always taken."""
+        write = self.delivery.shift_write
+        m.d.comb += [
+            write.valid.eq(held.here[ChunkKind.SHIFTS]),
+            write.payload.address.eq(held.tag.address),
+            *(shift.eq(held.chunk.word_select(index, 8)) for index, shift in enumerate(write.payload.shifts)),
+        ]
+        return Const(1)
+
+    def _stage(self, m: Module, held: _Held, words: stream.Interface) -> Value:
+        """Words for the scratchpad, one by one; returns whether the chunk's last is taken."""
+        config, tag, here = self._config, held.tag, held.here[ChunkKind.STAGE]
+        word = Signal(range(config.words_per_chunk + 1))
+        bytes_ = held.chunk.word_select(word, 8 * config.lanes)
+        write = words.payload.write
+        last = word + 1 == tag.words
+        m.d.comb += [
+            words.valid.eq(here),
+            words.payload.last.eq(last & tag.block_last),
+            write.address.eq(tag.address + word),
+            write.columns.eq(-1),
+        ]
+        m.d.comb += [lane.eq(_sign_extended(bytes_, index)) for index, lane in enumerate(write.data)]
+        with m.If(here & words.ready):
+            m.d.sync += word.eq(Mux(last, 0, word + 1))
+        return last & words.ready
+
+    def _restore(self, m: Module, held: _Held, words: stream.Interface) -> Value:
+        """Words for the residual memory, collected from several chunks; returns whether the chunk is taken."""
+        config, tag, here = self._config, held.tag, held.here[ChunkKind.RESIDUAL]
+        width = config.numerics.residual_width
+        parts = chunks_per_residual_word(config)
+        values = range(config.chunk_bytes * 8 // STORED_BITS)
+        lanes = Cat(*(held.chunk.word_select(index, STORED_BITS)[:width] for index in values))
+        earlier = Signal((parts - 1) * len(lanes))
+        last = tag.part == parts - 1
+        taken = ~last | words.ready
+        write = words.payload.write
+        m.d.comb += [
+            words.valid.eq(here & last),
+            words.payload.last.eq(tag.block_last),
+            write.address.eq(tag.address),
+            write.columns.eq(-1),
+            write.data.eq(Cat(earlier, lanes)),
+        ]
+        with m.If(here & taken):
+            m.d.sync += earlier.eq(Cat(earlier, lanes)[len(lanes) :])
+        return taken
+
+
+def _word_layout(port: stream.Interface) -> data.StructLayout:
+    """A write on its way to a memory, and whether it is the last of its block or tile."""
+    return data.StructLayout({"write": port.payload.shape(), "last": 1})
+
+
+def _sign_extended(bytes_: Value, index: int) -> Value:
+    """Byte ``index`` as a signed value, to be extended by what it is assigned to."""
+    return bytes_.word_select(index, 8).as_signed()
