@@ -49,6 +49,7 @@ class WriteArbiter(wiring.Component):
         """A chain of priorities. Without a valid write any payload is passed on, which saves a condition."""
         m = Module()
         urgent, *waiting = (self.urgent, self.urgent_place), *zip(self.waiting, self.waiting_place, strict=True)
+        # `ready` depends only on valid bits, so that payloads may come late in the cycle.
         free: Value = ~self.urgent.valid
         for source, _ in waiting:
             m.d.comb += source.ready.eq(free)

@@ -9,9 +9,10 @@ BLINK_SECONDS = 0.05
 
 
 def shown(m: Module, event: ValueLike, cycles: int, *, name: str) -> Signal:
-    """1 in ``cycles`` cycles, from the second after the latest one with the event, which may have come from far."""
+    """1 for ``cycles`` cycles after an event, from the second cycle after the latest event on."""
     remaining, active = Signal(range(cycles), name=f"{name}_remaining"), Signal(name=f"{name}_shown")
     happened = Signal(name=f"{name}_happened")
+    # The event may come from far away, so it has a register of its own.
     m.d.sync += happened.eq(event)
     with m.If(happened):
         m.d.sync += [remaining.eq(cycles - 1), active.eq(1)]

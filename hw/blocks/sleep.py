@@ -24,6 +24,7 @@ def sleeping(m: Module, platform: object, name: str, unit: wiring.Component, awa
 
 def lasting(m: Module, event: ValueLike, cycles: int, *, name: str) -> Signal:
     """1 in cycles with the event, and in the ``cycles`` after it: the latency of the pipeline that it enters."""
+    # A bit per cycle instead of a count: shifting needs no adder.
     remaining, active = Signal(cycles, name=f"{name}_remaining"), Signal(name=f"{name}_active")
     m.d.comb += active.eq(event | remaining[0])
     m.d.sync += remaining.eq(Mux(event, -1, remaining >> 1))

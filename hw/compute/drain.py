@@ -103,6 +103,7 @@ class Drain(wiring.Component):
         end = self._later(m, tag, Gelu.LATENCY, "activated")
         moves = occupancy(m, tag.valid, Gelu.LATENCY - 1, name="passing")
         m.d.comb += [self.group.valid.eq(end.valid), self.group.payload.last.eq(end.last)]
+        # Values without GELU go beside it, because the drain's latency must not depend on the step.
         curved = lasting(m, tag.valid & tag.gelu, Gelu.LATENCY - 1, name="gelu")
         for lane in range(lanes):
             value = requantiser.value[lane]
@@ -130,6 +131,7 @@ class Drain(wiring.Component):
         waiting = Signal(groups * width)
         remaining = Signal(range(groups + 1))
         divided, tag, index = Signal(self._tag), Signal(self._tag), Signal(COUNT_WIDTH)
+        # The sums shift down by a group per cycle, so that a group needs no multiplexer.
         with m.If(self.result.valid):
             m.d.sync += [
                 waiting.eq(self.result.payload.as_value()),

@@ -188,6 +188,7 @@ class ComputeEngine(wiring.Component):
             self.softmax.payload.buffer.eq(buffer),
             *same_fields(self.softmax.payload, job, "tokens", "output_multiplier", "output_shift"),
         ]
+        # Buffers alternate from tile to tile, from 0 at a job's start, as in the list of phases.
         with m.If(start):
             m.d.sync += [scores.eq(0), buffer.eq(0)]
         with m.Else():

@@ -63,6 +63,7 @@ class Gelu(wiring.Component):
         m.submodules.difference = difference = Piecewise(table)
         width = numerics.gelu_input.width
         magnitude, relu = Signal(width), Signal(width - 1)
+        # First stage: the table holds only the even difference, so that it needs the magnitude alone.
         m.d.sync += [
             magnitude.eq(Mux(self.argument < 0, -self.argument, self.argument)),
             relu.eq(Mux(self.argument < 0, 0, self.argument)),

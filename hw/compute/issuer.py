@@ -107,6 +107,7 @@ class BeatIssuer(wiring.Component):
         with m.Elif(issue):
             m.d.sync += [words_left.eq(words_left - 1), last.eq(words_left == 1)]
         self._follow_rows(m, take, take_phase, more_steps)
+        # Lengths are counted down to 1, so that a length of 0 would mean 2**16.
         check(m, take_phase, (following.words != 0) & (following.steps != 0), "a phase needs words and steps")
         self._address_beats(m, current, issue, last, take, more_steps)
         self._describe_steps(m, current, ends, more_steps, take)
@@ -129,6 +130,7 @@ class BeatIssuer(wiring.Component):
         job = self.work.job
         row, following, first_phase = Signal(COUNT_WIDTH), Signal(COUNT_WIDTH), Signal()
         begun, written = Signal(), Signal()
+        # The next row's number is kept beside the current one: its comparison is ready when the step is taken.
         m.d.comb += self.starved.eq(first_phase & (~begun | more_steps) & ~written)
         m.d.sync += written.eq(Mux(take, following < self.rows_ready, row < self.rows_ready))
         with m.If(self.work.start):
@@ -151,6 +153,7 @@ class BeatIssuer(wiring.Component):
         job, payload, following = self.work.job, self.beat.payload, self.phases.payload
         next_row, first = Signal(ADDRESS_WIDTH), Signal()
         address = self.broadcast.payload
+        # Rows of a phase are a stride apart; a gathering job reads the rows of its queue instead.
         listed = Mux(more_steps, next_row, following.row)
         with m.If(take):
             m.d.sync += [

@@ -93,6 +93,7 @@ class JobControl(wiring.Component):
         with m.FSM(name="state") as state:
             with m.State("IDLE"):
                 m.d.sync += self.next.ready.eq((behind != 2) & ~(self.next.valid & self.next.ready))
+                # The job is loaded whether one is offered or not, which saves its registers a condition.
                 m.d.sync += job.eq(self.next.payload)
                 with m.If(self.next.payload.attention):
                     m.d.sync += [job[name].eq(0) for name in LINEAR_FLAGS]
@@ -146,6 +147,7 @@ class JobControl(wiring.Component):
         job = self.work.job
         channels = Mux(job.attention, 0, job.channels)
         oldest, latest = Signal(COUNT_WIDTH), Signal(COUNT_WIDTH)
+        # At most two issued jobs are not written yet, so that two numbers of channels are enough.
         held = Mux(behind != 0, oldest, 0)
         m.d.comb += [
             self.parameters.release.valid.eq(self.done),

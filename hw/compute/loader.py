@@ -100,11 +100,13 @@ class RowLoader(wiring.Component):
             wanted.source.payload.last.eq(last_word & last_element),
             accepted.eq(loading & wanted.source.ready),
         ]
+        # Words, then rows, then tiles, then heads: each loop's end steps the next one.
         with m.If(self.work.start):
             m.d.sync += [*tile.start(rows, heads), head_row.eq(base), row.eq(base), free.eq(2), loading.eq(0)]
             m.d.sync += [words_left.eq(words), last_word.eq(one_word)]
         with m.Else():
             m.d.sync += free.eq(free + self.freed - tile_done)
+            # The idle cycle between tiles: a buffer must be free before the next tile begins.
             with m.If(~loading):
                 m.d.sync += [
                     loading.eq(tile.more & (free != 0)),
@@ -135,6 +137,7 @@ class RowLoader(wiring.Component):
         """Ask for the words, and carry each request's place along until its data is there."""
         hand_over(m, wanted, self.load)
         m.d.comb += self.load.payload.eq(wanted.payload.source)
+        # The scratchpad answers in order after a fixed time, so that places need no queue.
         valid = delay(m, wanted.valid & wanted.ready, MEMORY_LATENCY, name="valid")
         place = delay(m, wanted.payload, MEMORY_LATENCY, name="place")
         m.d.comb += [

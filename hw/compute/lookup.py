@@ -70,6 +70,7 @@ class QueueLookup(wiring.Component):
             self.queue_read.address.position.eq(position),
             self.queue_read.address.expert.eq(job.expert),
         ]
+        # A request takes a place of the buffer at once: entries cannot be held up on their way.
         m.d.sync += credits.eq(credits - request + taken)
         with m.If(request):
             m.d.sync += position.eq(Mux(position == job.steps - 1, 0, position + 1))

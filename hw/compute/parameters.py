@@ -77,6 +77,7 @@ class ParameterStore(wiring.Component):
         m.d.comb += accepted.eq(self.write.valid & self.write.ready)
         # Ready is registered, because the weight stream's next chunks depend on it.
         m.d.sync += self.write.ready.eq(level <= Mux(accepted, entries - 2 * chunk, entries - chunk))
+        # Sets are counted, not compared by number: their numbers go on modulo the ring.
         released = Signal(COUNT_WIDTH)
         with m.If(accepted):
             m.d.sync += tail.eq(tail + chunk)

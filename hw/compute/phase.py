@@ -68,6 +68,7 @@ class LinearPhases(wiring.Component):
             out.address_stride.eq(Mux(score, 1, job.destination_stride)),
             out.column.eq(Mux(score, 0, column)),
         ]
+        # The weight buffer goes on alternating at a job's start: the weight stream does not know where jobs begin.
         with m.If(self.work.start):
             m.d.sync += [
                 rows_left.eq(job.stationary_rows),
@@ -166,6 +167,7 @@ class AttentionPhases(wiring.Component):
     def _score_phase(self, m: Module, tile: TileCounter, taken: Value, chosen: Value) -> None:
         """QK: held queries against every key of the head."""
         config, job, out = self._config, self.work.job, self.phases.payload
+        # All tiles of a head use the same keys, so that the row moves only from head to head.
         key_row = Signal(ADDRESS_WIDTH)
         with m.If(chosen):
             m.d.comb += [
@@ -193,6 +195,7 @@ class AttentionPhases(wiring.Component):
         lane_bits, element_bits = (config.lanes - 1).bit_length(), (config.elements - 1).bit_length()
         value_row, head_values, words_counted = Signal(ADDRESS_WIDTH), Signal(ADDRESS_WIDTH), Signal(8)
         tile_destination, head_destination = Signal(ADDRESS_WIDTH), Signal(ADDRESS_WIDTH)
+        # From head to head outputs are `head_words` words apart, but rows of V transposed T times as many strides.
         counted = words_counted == job.head_words
         exponentials = [config.attention_buffer(b) + config.query_words for b in range(2)]
         with m.If(chosen):
@@ -232,6 +235,7 @@ class AttentionPhases(wiring.Component):
                         tile_destination.eq(head_destination),
                         head_destination.eq(head_destination + job.head_words),
                     ]
+                # Within a head the next tile's outputs lie P rows further on.
                 with m.Else():
                     m.d.sync += tile_destination.eq(tile_destination + (job.destination_stride << element_bits))
         return counted

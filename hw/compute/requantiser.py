@@ -106,6 +106,7 @@ class Requantiser(wiring.Component):
                 ]
             narrowed = pick([saturate(widest, candidate) for candidate in targets], target)
             clips = pick([exceeds(widest, candidate) for candidate in targets], target)
+            # Last stage: the target's format.
             with m.If(moves[-1]):
                 m.d.sync += [
                     self.value[lane].eq(narrowed),

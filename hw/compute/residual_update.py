@@ -64,6 +64,7 @@ class ResidualUpdate(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config, request = self._config, self.request
+        # The request goes along with its column: it is read at stage _READ, meets its values at _MEET, and is written.
         stages, valids = [request.payload], [request.valid]
         for stage in range(1, self.LATENCY + 1):
             bits = delay(m, stages[-1].as_value(), 1, name=f"request_{stage}")
@@ -95,6 +96,7 @@ class ResidualUpdate(wiring.Component):
             for column in range(config.columns):
                 m.d.comb += write.payload.data[column * config.elements + lane].eq(new)
 
+        # A read sees the writes of earlier cycles only, and there is no path around the memory.
         for stage in range(1, self.LATENCY - _READ + 1):
             same = (stages[stage].address == request.payload.address) & (stages[stage].column == request.payload.column)
             under_way = valids[stage] & same

@@ -139,6 +139,7 @@ class Gate(wiring.Component):
         ]
         # The read leaves from registers, because the score buffer is far away.
         m.d.sync += [self.score_read.enable.eq(issued), self.score_read.address.eq(first_word + token)]
+        # A token takes one slot per expert and one more, but at least INTERVAL, which the second stage needs per token.
         with m.If(~reading):
             m.d.sync += [token.eq(0), slot.eq(0), first_word.eq(0), within.eq(1)]
         with m.Elif(slot_last):

@@ -132,6 +132,7 @@ class GateWeights(wiring.Component):
         scale = Signal(inverse.payload.shape())
         last = place == self.work.job.top_k - 1
         expert = Signal(range(config.max_experts))
+        # The experts of a ranking are weighed one by one, because there is one multiplier.
         m.d.comb += expert.eq(pick([entry.expert for entry in chosen], place))
         m.submodules.multiplier = multiplier = Multiplier(max(weight.width, len(scale.mantissa)) + 1, 1)
         product = multiplier.product[0][: weight.width + len(scale.mantissa)]

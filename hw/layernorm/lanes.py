@@ -162,6 +162,7 @@ class LayerNormLanes(wiring.Component):
         valid = delay(m, valid, depth, name="summed_valid")
         beat = delay(m, beat, depth, name="summed_beat")
         sums = self.sums.payload
+        # A row's first beat replaces the old sums, so that nothing clears them.
         with m.If(valid):
             m.d.sync += [
                 sums.total.eq(Mux(beat.first, 0, sums.total) + total),

@@ -213,6 +213,7 @@ class LayerNorm(wiring.Component):
             write.data.eq(statistics.result.payload),
             read.addr.eq(delay(m, walk.row[: exact_log2(self.ROWS_AHEAD)], _AHEAD, name="row")),
         ]
+        # Rows finish their statistics in order, so that a count says which ones can be looked up.
         scaled = Signal.like(walk.scaled)
         m.d.comb += walk.scaled.eq(scaled)
         m.d.sync += lanes.row.eq(read.data)

@@ -101,6 +101,7 @@ class RowStatistics(wiring.Component):
         products = self._products(held)
         step, running = Signal(range(len(products))), Signal()
         last = step == len(products) - 1
+        # The sums are kept, because the next row's are being added while this row's products are made.
         with m.If(self.sums.valid):
             m.d.sync += [held.eq(self.sums.payload), step.eq(0), running.eq(1)]
         with m.Elif(running):

@@ -88,6 +88,7 @@ class RowWalk(wiring.Component):
             beat.last.eq(row_last),
             beat.emit.eq(emit),
         ]
+        # A statistics pass may not end before the unit behind is ready for its sums: its last beat waits.
         with m.If(~spaced):
             m.d.sync += [spacing.eq(spacing - 1), spaced.eq(spacing == 1)]
         with m.If(taken):
@@ -129,6 +130,8 @@ class RowWalk(wiring.Component):
             ]
         with m.Elif(next_row):
             m.d.sync += running.eq(1)
+            # A row's wide output follows its narrow one. Statistics come next after an output, and while no row is
+            # ready to be normalised.
             with m.If(output_ends & ~wide & job.wide):
                 m.d.sync += wide.eq(1)
             with m.Elif(may_sum & (output_ends | ~may_normalise)):

@@ -60,6 +60,7 @@ def large_memory(
     rows = -(-words // row_words)
     found: list[list[list[Value]]] = [[[] for _ in range(columns)] for _ in ports]
     written = [_registered(m, port, columns) for port in ports]
+    # Every row sees every address; only the row with the word acts on it.
     for row in range(rows):
         depth = min(row_words, words - row * row_words)
         suffix = f"_row_{row}" if rows > 1 else ""

@@ -144,6 +144,7 @@ class Softmax(wiring.Component):
             ),
             self.score_read.data.eq(scores.read.data),
         ]
+        # A score takes a place of the queue when it is issued: exponentials cannot be held up on their way.
         m.d.sync += room.eq(room - issued + (self.exponentials.valid & self.exponentials.ready))
         with m.If(start):
             m.d.sync += [key.eq(0), group.eq(0)]

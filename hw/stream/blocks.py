@@ -60,6 +60,7 @@ class BlockWalker(wiring.Component):
         """Load a block, walk it, wait until a reporting one is done."""
         m = Module()
         current = Signal(block_layout(self._config))
+        # The banks have two weight buffers; a tile begins only in a free one.
         free, begun = Signal(2, init=2), Signal()
         m.d.sync += free.eq(free + self.tile_freed - begun)
         check(m, self.tile_freed, free != 2, "a weight buffer was given back twice")
@@ -120,6 +121,7 @@ class BlockWalker(wiring.Component):
             wrap.eq(1),
             self.tag.valid.eq(~filling | (part != 0) | (word != 0) | (free != 0)),
         ]
+        # WEIGHTS: all elements of a word before the next word, so that a tile fills its buffer word by word.
         with m.If(weights):
             within = exact_log2(config.weight_tile_words)
             m.d.comb += [
