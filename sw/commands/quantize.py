@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -11,6 +12,13 @@ from rich.markup import escape
 from golden.config import layer_name
 from sw.commands import options
 from sw.commands.terminal import Display, console, reported, table, tell_notices
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from golden.model import VisionTransformer
+    from sw.data.pictures import Picture
 
 REPORT_SCENES = 500_000
 """First of the training-range scenes for the error report; training and calibration use lower numbers."""
@@ -44,13 +52,11 @@ def command(
 
       tessera quantize --model build/m3vit.safetensors --image weights/image.float32.bin
     """
-    import numpy as np
-
     from common.digest import content_digest
     from common.files import write_json
     from golden.integer import storage
     from sw.data.pictures import load_picture
-    from sw.quantiser.quantise import calibration_images, layer_errors
+    from sw.quantiser.quantise import layer_errors
     from sw.run import prepare
 
     chosen = options.TargetOptions(
@@ -66,10 +72,7 @@ def command(
         pictures = [load_picture(file, loaded.config) for file in image or ()]
         tell_notices(pictures, 1)
         quantised = prepare.quantised_model(path, loaded.model, config.numerics, calibration=rule, on_progress=display)
-        if pictures:
-            unseen = np.stack([picture.image for picture in pictures])
-        else:
-            unseen = calibration_images(loaded.model, range(REPORT_SCENES, REPORT_SCENES + errors))
+        unseen = _unseen(loaded.model, pictures, errors)
         layers = layer_errors(loaded.model, quantised, unseen, on_progress=display)
         scores = prepare.accuracy(path, loaded.model, quantised, scenes=scenes, calibration=rule, on_progress=display)
     report: dict[str, Any] = {
@@ -91,6 +94,17 @@ def command(
         f"Quantised model: {out} (sha256 {report['quantised_sha256'][:12]}), numbers: {out.with_suffix('.json')}",
         soft_wrap=True,
     )
+
+
+def _unseen(model: VisionTransformer, pictures: Sequence[Picture], scenes: int) -> NDArray[np.uint8]:
+    """Images (B, 3, H, W) for the error of each layer: the pictures that were given, or so many scenes."""
+    import numpy as np
+
+    from sw.quantiser.quantise import calibration_images
+
+    if pictures:
+        return np.stack([picture.image for picture in pictures])
+    return calibration_images(model, range(REPORT_SCENES, REPORT_SCENES + scenes))
 
 
 def _show(report: dict[str, Any]) -> None:
