@@ -16,9 +16,10 @@ CASES = [(*size, width) for size in SIZES for width in (8, 12, 16)]
 
 @pytest.mark.parametrize(("elements", "lanes", "width"), or_soak(CASES, lambda case: case in USUAL))
 def test_dot_products_are_exact(elements, lanes, width):
-    config = AcceleratorConfig(name="array", elements=elements, lanes=lanes, memory_bytes=4, bank_words=64)
-    array = ComputeArray(config.with_activation_width(width))
+    sizes = AcceleratorConfig(name="array", elements=elements, lanes=lanes, memory_bytes=4, bank_words=64)
+    config = sizes.with_activation_width(width)
+    array = ComputeArray(config)
     assert array.LATENCY == 8 + (lanes - 1).bit_length()
-    settings = {"config": array.config.to_dict(), "steps": 300, "latency": array.LATENCY}
+    settings = {"config": config.to_dict(), "steps": 300, "latency": array.LATENCY}
     result = run_testbench(array, "tests.hw.compute.array_bench", parameters=settings, seed=elements + width)
     assert result.outputs["steps"] == 300
