@@ -57,8 +57,6 @@ from hw.sequencer.sequencer import Sequencer
 from hw.softmax.softmax import Softmax
 from hw.stream.weight_stream import WeightStream
 
-SCRATCH_WRITE_LATENCY = 1
-"""From a unit's write to the scratchpad, after which it may be done, to the write at the memory, and in the trace."""
 FETCH, PIXELS, WEIGHTS = range(3)
 """Clients of the read master, in order of priority."""
 

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from hw.accelerator import SCRATCH_WRITE_LATENCY
 from sw.report import timeline, write_report
 from sw.results.outcome import FrameOutcome
 from sw.run import execute
 from sw.run.target import Target
 from tests.helpers.small_checkpoints import save_small
+
+SCRATCH_WRITE_LATENCY = 1
+"""Cycles from a unit's write to the scratchpad, after which it may be done, to the write in the trace."""
 
 KINDS = {
     "X": {"ph", "cat", "name", "pid", "tid", "ts", "dur", "args"},
