@@ -22,6 +22,8 @@ class WriteArbiter(wiring.Component):
         Layout of the memory's write.
     patient:
         Number of sources that can wait, in order of priority.
+    registered:
+        Put a register behind the choice, because many sources stand far from the memory. It costs one cycle.
 
     Members
     -------
@@ -33,7 +35,10 @@ class WriteArbiter(wiring.Component):
         The write that is passed on, and the place of its source.
     """
 
-    def __init__(self, config: AcceleratorConfig, payload: ShapeLike, patient: int) -> None:
+    def __init__(
+        self, config: AcceleratorConfig, payload: ShapeLike, patient: int, *, registered: bool = False
+    ) -> None:
+        self._registered = registered
         super().__init__(
             {
                 "urgent": In(Strobe(payload)),
@@ -54,10 +59,10 @@ class WriteArbiter(wiring.Component):
         for source, _ in waiting:
             m.d.comb += source.ready.eq(free)
             free = free & ~source.valid
-        m.d.comb += self.write.valid.eq(~free)
         payload, writer = waiting[-1][0].payload.as_value(), waiting[-1][1].as_value()
         for source, where in (*reversed(waiting[:-1]), urgent):
             payload = Mux(source.valid, source.payload.as_value(), payload)
             writer = Mux(source.valid, where.as_value(), writer)
-        m.d.comb += [self.write.payload.eq(payload), self.writer.eq(writer)]
+        domain = m.d.sync if self._registered else m.d.comb
+        domain += [self.write.valid.eq(~free), self.write.payload.eq(payload), self.writer.eq(writer)]
         return m

@@ -18,7 +18,7 @@ from hw.interfaces.axi import Axi4Lite, any_valid
 from hw.interfaces.control import beat_events_layout
 from hw.interfaces.errors import Guard, error_record_layout
 from hw.interfaces.jobs import run_state_layout
-from hw.interfaces.sequencer import run_settings_layout
+from hw.interfaces.sequencer import RunOrder
 from hw.interfaces.strobe import Strobe
 from hw.isa import CycleCause, ErrorCode
 
@@ -59,13 +59,11 @@ class ControlRegisters(wiring.Component):
         What register ``status`` shows; :func:`hw.interfaces.jobs.run_state_layout`.
     interrupt:
         Level: done or error (as enabled) since the last write to ``interrupt_clear``.
-    start:
-        Pulse. The settings below are valid in this cycle and stable until the next start.
-    settings:
-        Settings of the run; :func:`hw.interfaces.sequencer.run_settings_layout`. Writing their registers during a run
+    run:
+        Order to run; see :class:`hw.interfaces.sequencer.RunOrder`. Writing the registers of its settings during a run
         prepares the next one.
     running:
-        1 from ``start`` to ``finished``, both included, or until the machine halts. Counters count.
+        1 from ``run.start`` to ``finished``, both included, or until the machine halts. Counters count.
     guard:
         Units that touch memory. Their ``quiescent`` is looked at from ``HALT_CYCLES`` after the halt began.
     clear:
@@ -102,8 +100,7 @@ class ControlRegisters(wiring.Component):
                 "bus": In(Axi4Lite()),
                 "state": Out(run_state_layout()),
                 "interrupt": Out(1),
-                "start": Out(1),
-                "settings": Out(run_settings_layout()),
+                "run": Out(RunOrder()),
                 "running": Out(1),
                 "guard": Out(Guard()).array(guards),
                 "clear": Out(1),
@@ -139,7 +136,7 @@ class ControlRegisters(wiring.Component):
             abort.eq(registers.written.control & command[1]),
             begin.eq(registers.written.control & (command[:2] == 1) & ~busy & ~begin),
             stalled_on.eq(self.stalled_on),
-            self.start.eq(begin),
+            self.run.start.eq(begin),
         ]
         m.submodules.watchdog = watchdog = Watchdog()
         m.submodules.guards = guards = self._guards
@@ -156,11 +153,11 @@ class ControlRegisters(wiring.Component):
             connect(m, flipped(outer), inner)
         with m.If(begin):
             m.d.sync += [
-                self.settings.task_index.eq(settings.task),
-                self.settings.program_address.eq(settings.program_address),
-                self.settings.weight_address.eq(settings.weight_address),
-                self.settings.image_base.eq(settings.image_address),
-                self.settings.output_base.eq(settings.output_address),
+                self.run.settings.task_index.eq(settings.task),
+                self.run.settings.program_address.eq(settings.program_address),
+                self.run.settings.weight_address.eq(settings.weight_address),
+                self.run.settings.image_base.eq(settings.image_address),
+                self.run.settings.output_base.eq(settings.output_address),
                 guards.window_base.eq(settings.window_base),
                 guards.window_limit.eq(settings.window_limit),
             ]

@@ -5,7 +5,10 @@ from __future__ import annotations
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.config import AcceleratorConfig
+from hw.interfaces.jobs import place_layout
 from hw.interfaces.strobe import Strobe
+from hw.isa import ADDRESS_WIDTH
 
 
 def error_record_layout() -> data.StructLayout:
@@ -47,4 +50,25 @@ class Guard(wiring.Signature):
                 "error": In(Strobe(error_record_layout())),
                 "quiescent": In(1),
             }
+        )
+
+
+class MemoryUse(wiring.Signature):
+    """Who uses an on-chip memory in a cycle, from the side that knows it.
+
+    Members
+    -------
+    writes:
+        The memory is written.
+    writer, reader:
+        Places of the jobs that write and read. They mean something only in a cycle with such an access.
+    beyond:
+        An address beyond the last word, ``hw.interfaces.memory.BEYOND_LATENCY`` cycles after its use. If a write and a
+        read of one cycle are both beyond it, the write's is reported.
+    """
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        place = place_layout(config)
+        super().__init__(
+            {"writes": Out(1), "writer": Out(place), "reader": Out(place), "beyond": Out(Strobe(ADDRESS_WIDTH))}
         )

@@ -19,6 +19,9 @@ and one on the way back (``hw.memory.rows``). A small one has more time for its 
 RESIDUAL_LATENCY = MEMORY_LATENCY + 1
 """Cycles from a unit's request for a residual word to the word: its readers are placed far from each other."""
 
+BEYOND_LATENCY = 2
+"""Cycles from the use of an address beyond a memory's last word to the report."""
+
 STORED_BITS = 32
 """Bits of a residual value in external memory, where it is sign-extended."""
 

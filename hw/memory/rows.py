@@ -10,9 +10,6 @@ from amaranth.lib import memory, wiring
 
 from hw.isa import ADDRESS_WIDTH
 
-BEYOND_LATENCY = 2
-"""Cycles from the use of an address to the report that there is no such word."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Port:

@@ -89,7 +89,7 @@ def build_machine(
     parameters: dict[str, int | str] = {
         "BYTES": config.memory_bytes,
         "DEPTH": MEMORY_BYTES // config.memory_bytes,
-        **{parameter: widths[f"trace_{space}__payload"] for space, parameter in WIDTH_PARAMETERS.items()},
+        **{parameter: widths[f"trace__{space}__payload"] for space, parameter in WIDTH_PARAMETERS.items()},
     }
     large = config.elements * config.lanes >= PROFILED_MULTIPLIERS
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from hw.accelerator import trace_payloads
 from hw.config import AcceleratorConfig
+from hw.trace import trace_payloads
 from program.traces import record_types
 from sim.verilator.verilog import Leaf, leaves
 

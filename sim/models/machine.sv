@@ -3,7 +3,7 @@
 // memory is a board's: the SDRAM controller, with the host link's ports idle, and the chip's model.
 
 `define TRACE(SPACE, PORT) \
-    if (PORT``__valid) trace_record(SPACE, cycle, frame, PORT``_place, ($bits(PORT``__payload) + 31) / 32, 1024'(PORT``__payload));
+    if (PORT``__valid) trace_record(SPACE, cycle, frame, PORT``__place, ($bits(PORT``__payload) + 31) / 32, 1024'(PORT``__payload));
 
 module machine #(
     parameter int BYTES = 32,          // AXI data bus
@@ -58,17 +58,17 @@ module machine #(
     logic read__ar__valid, read__ar__ready, read__r__valid, read__r__ready;
     logic write__aw__valid, write__aw__ready, write__w__valid, write__w__ready, write__b__valid, write__b__ready;
 
-    logic trace_scratchpad__valid, trace_residual__valid, trace_score__valid;
-    logic trace_exponential__valid, trace_queue__valid, trace_query__valid, trace_stream__valid;
-    logic [31:0] trace_scratchpad_place, trace_residual_place, trace_score_place, trace_stream_place;
-    logic [31:0] trace_exponential_place, trace_queue_place, trace_query_place;
-    logic [SCRATCH_BITS-1:0] trace_scratchpad__payload;
-    logic [RESIDUAL_BITS-1:0] trace_residual__payload;
-    logic [SCORE_BITS-1:0] trace_score__payload;
-    logic [EXPONENTIAL_BITS-1:0] trace_exponential__payload;
-    logic [QUEUE_BITS-1:0] trace_queue__payload;
-    logic [QUERY_BITS-1:0] trace_query__payload;
-    logic [STREAM_BITS-1:0] trace_stream__payload;
+    logic trace__scratchpad__valid, trace__residual__valid, trace__score__valid;
+    logic trace__exponential__valid, trace__queue__valid, trace__query__valid, trace__stream__valid;
+    logic [31:0] trace__scratchpad__place, trace__residual__place, trace__score__place, trace__stream__place;
+    logic [31:0] trace__exponential__place, trace__queue__place, trace__query__place;
+    logic [SCRATCH_BITS-1:0] trace__scratchpad__payload;
+    logic [RESIDUAL_BITS-1:0] trace__residual__payload;
+    logic [SCORE_BITS-1:0] trace__score__payload;
+    logic [EXPONENTIAL_BITS-1:0] trace__exponential__payload;
+    logic [QUEUE_BITS-1:0] trace__queue__payload;
+    logic [QUERY_BITS-1:0] trace__query__payload;
+    logic [STREAM_BITS-1:0] trace__stream__payload;
 
     // Registers between the pins and the machine: what depends on pins is evaluated at every change of the clock.
     logic reset;
@@ -172,13 +172,13 @@ module machine #(
     always_ff @(posedge clk) begin
         cycle <= reset ? '0 : cycle + 1;
         if (!reset) begin
-            `TRACE(0, trace_scratchpad)
-            `TRACE(1, trace_residual)
-            `TRACE(2, trace_score)
-            `TRACE(3, trace_exponential)
-            `TRACE(4, trace_queue)
-            `TRACE(5, trace_query)
-            `TRACE(6, trace_stream)
+            `TRACE(0, trace__scratchpad)
+            `TRACE(1, trace__residual)
+            `TRACE(2, trace__score)
+            `TRACE(3, trace__exponential)
+            `TRACE(4, trace__queue)
+            `TRACE(5, trace__query)
+            `TRACE(6, trace__stream)
         end
         if (interrupt) trace_flush();
     end

@@ -36,7 +36,7 @@ def quiescent(dut, value):
 
 def run_settings(dut):
     """Settings of the run and the window, by the names of their registers."""
-    bits, found = int(dut.settings.value), {}
+    bits, found = int(dut.run__settings.value), {}
     for name, field in run_settings_layout():
         found[REGISTER_OF.get(name, name)] = bits >> field.offset & ((1 << field.width) - 1)
     for name in ("window_base", "window_limit"):
@@ -124,14 +124,14 @@ async def registers_through_cocotbext(dut):
 async def run_to_done(dut):
     host = await begin(dut)
     counts = {}
-    cocotb.start_soon(count_pulses(dut, "start", counts))
+    cocotb.start_soon(count_pulses(dut, "run__start", counts))
     settings = {name: int(rng(name).integers(1 << WIDTH[name])) for name in run_settings(dut)}
     for name, value in settings.items():
         await host.write(OFFSET[name], value)
     await host.write(OFFSET["interrupt_enable"], 1)
     await host.write(OFFSET["control"], 1)
     await wait_cycles(dut, 5)
-    assert counts["start"] == 1 and dut.running.value == 1
+    assert counts["run__start"] == 1 and dut.running.value == 1
     assert run_settings(dut) == settings
     for name, value in settings.items():
         await host.write(OFFSET[name], value ^ 1)
@@ -143,14 +143,14 @@ async def run_to_done(dut):
     await pulse(dut, "finished")
     await wait_cycles(dut, 2)
     assert dut.interrupt.value == 1 and dut.running.value == 0
-    assert counts["start"] == 1
+    assert counts["run__start"] == 1
     assert await host.read(OFFSET["status"]) == DONE | SATURATED
     await host.write(OFFSET["interrupt_clear"], 0)
     await wait_cycles(dut, 2)
     assert dut.interrupt.value == 0
     await host.write(OFFSET["control"], 1)
     await wait_cycles(dut, 3)
-    assert counts["start"] == 2 and run_settings(dut)["task"] == settings["task"] ^ 1
+    assert counts["run__start"] == 2 and run_settings(dut)["task"] == settings["task"] ^ 1
     assert await host.read(OFFSET["status"]) == BUSY
 
 

@@ -4,8 +4,8 @@ import cocotb
 import numpy as np
 
 from hw.config import AcceleratorConfig
+from hw.interfaces.memory import BEYOND_LATENCY
 from hw.memory.residual import ResidualMemory
-from hw.memory.rows import BEYOND_LATENCY
 from sim.bench.streams import clock_and_reset, parameters, record, rng
 from tests.helpers.replay import replay
 

@@ -4,7 +4,7 @@ import cocotb
 import numpy as np
 
 from hw.config import AcceleratorConfig
-from hw.memory.rows import BEYOND_LATENCY
+from hw.interfaces.memory import BEYOND_LATENCY
 from hw.memory.scratchpad import Scratchpad
 from sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, record, rng
 from tests.helpers.replay import replay

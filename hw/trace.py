@@ -1,0 +1,98 @@
+"""Trace ports: writes into on-chip memories, for verification, and the weight stream's requests, for the timeline."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import Out
+
+from hw.config import AcceleratorConfig
+from hw.interfaces.axi import read_request_layout
+from hw.interfaces.compute import query_scale_layout
+from hw.interfaces.gate import queue_write_layout
+from hw.interfaces.jobs import place_layout
+from hw.interfaces.memory import (
+    bank_exponentials_layout,
+    residual_write_layout,
+    score_write_layout,
+    scratch_write_layout,
+)
+
+
+def query_trace_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """The output scales of a query tile, as softmax has worked them out.
+
+    Members
+    -------
+    address:
+        Attention buffer of the tile.
+    scales:
+        One scale per query.
+    """
+    return data.StructLayout({"address": 1, "scales": data.ArrayLayout(query_scale_layout(config), config.elements)})
+
+
+def trace_payloads(config: AcceleratorConfig) -> dict[str, data.Layout]:
+    """Payloads of the trace ports: one for each memory that commands write, and the weight stream's requests."""
+    return {
+        "scratchpad": scratch_write_layout(config),
+        "residual": residual_write_layout(config),
+        "score": score_write_layout(config),
+        "exponential": bank_exponentials_layout(config),
+        "queue": queue_write_layout(config),
+        "query": query_trace_layout(config),
+        "stream": read_request_layout(config),
+    }
+
+
+class TracePort(wiring.Signature):
+    """One kind of event, from the machine's side.
+
+    Parameters
+    ----------
+    payload:
+        Layout of the event.
+
+    Members
+    -------
+    valid, payload:
+        An event, without backpressure.
+    place:
+        Whose it is (``hw.interfaces.jobs.place_layout``): command, its expert << 16, second expert matrix << 31.
+    """
+
+    def __init__(self, config: AcceleratorConfig, payload: data.Layout) -> None:
+        super().__init__({"valid": Out(1), "payload": Out(payload), "place": Out(place_layout(config))})
+
+
+class TracePorts(wiring.Signature):
+    """A :class:`TracePort` for each of :func:`trace_payloads`, by its name."""
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        super().__init__({name: Out(TracePort(config, payload)) for name, payload in trace_payloads(config).items()})
+
+
+def trace_write(m: Module, port: wiring.PureInterface, write: wiring.PureInterface, place: data.View) -> None:
+    """Show every write of a strobe, as it happens."""
+    m.d.comb += [port.valid.eq(write.valid), port.payload.eq(write.payload), port.place.eq(place)]
+
+
+def trace_transfers(m: Module, port: wiring.PureInterface, source: stream.Interface, place: data.View) -> None:
+    """Show every transfer of a stream, as it happens."""
+    m.d.comb += [
+        port.valid.eq(source.valid & source.ready),
+        port.payload.eq(source.payload),
+        port.place.eq(place),
+    ]
+
+
+def trace_queries(m: Module, port: wiring.PureInterface, softmax: wiring.Component, place: data.View) -> None:
+    """Show the scales of a query tile once softmax is done with it; two tiles lie side by side in its registers."""
+    buffer = Signal()
+    with m.If(softmax.job.valid & softmax.job.ready):
+        m.d.sync += buffer.eq(softmax.job.payload.buffer)
+    scales = port.payload.scales
+    m.d.comb += [port.valid.eq(softmax.done), port.payload.address.eq(buffer), port.place.eq(place)]
+    for query in range(len(scales)):
+        first, second = softmax.query_scales[query], softmax.query_scales[len(scales) + query]
+        m.d.comb += scales[query].eq(Mux(buffer, second, first))
