@@ -22,7 +22,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.blocks.arbiter import WriteArbiter
-from hw.blocks.sleep import lasting, sleeping, working
+from hw.blocks.sleep import extend_pulse, hand_over_when_awake, sleeping
 from hw.bus.read_master import ReadMaster
 from hw.compute.array import ComputeArray
 from hw.compute.engine import ComputeEngine
@@ -155,13 +155,13 @@ class Accelerator(wiring.Component):
         """
         ports, softmax, layernorm = units.sequencer.units, units.softmax, units.layernorm
         image, store = (
-            working(m, units.image, ports.image.job, name="image"),
-            working(m, units.store, ports.store.job, name="store"),
+            hand_over_when_awake(m, units.image, ports.image.job, name="image"),
+            hand_over_when_awake(m, units.store, ports.store.job, name="store"),
         )
-        rows = working(m, layernorm, ports.layernorm.job, name="layernorm") | layernorm.shift_write.valid
+        rows = hand_over_when_awake(m, layernorm, ports.layernorm.job, name="layernorm") | layernorm.shift_write.valid
         asked = softmax.score_write.valid | softmax.score_read.enable
-        scores = lasting(m, asked, MEMORY_LATENCY, name="scores")
-        tiles = working(m, softmax, units.engine.softmax, name="softmax") | scores
+        scores = extend_pulse(m, asked, MEMORY_LATENCY, name="scores")
+        tiles = hand_over_when_awake(m, softmax, units.engine.softmax, name="softmax") | scores
         return {"image": image, "store": store, "layernorm": rows, "softmax": tiles}
 
     def _wire_memory(self, m: Module, units: _Units) -> None:

@@ -8,7 +8,7 @@ BLINK_SECONDS = 0.05
 """How long an event shows on a light."""
 
 
-def shown(m: Module, event: ValueLike, cycles: int, *, name: str) -> Signal:
+def show_event(m: Module, event: ValueLike, cycles: int, *, name: str) -> Signal:
     """1 for ``cycles`` cycles after an event, from the second cycle after the latest event on."""
     remaining, active = Signal(range(cycles), name=f"{name}_remaining"), Signal(name=f"{name}_shown")
     happened = Signal(name=f"{name}_happened")

@@ -1,10 +1,11 @@
-"""Units that hold all their registers while they have nothing to do: less power, and less to simulate.
+"""Clock gating: units that hold all their registers while they have nothing to do.
 
-The enable of a sleeping unit is a signal called ``NAME_awake`` beside the unit's instance ``NAME``; the fast simulation
-finds it by that name and stops the unit's clock instead (``sim/verilator/simplify.py``). Resets reach a sleeping unit.
+Stopping the clock of an idle unit changes no output. It saves power, and work of the simulator. Resets reach a sleeping
+unit.
 
-Gating the clock of an idle unit changes no output. A platform whose wires are slow (``always_awake``) leaves all units
-awake, because one enable for every register of a unit would be the longest path.
+The enable of a sleeping unit is a signal called ``NAME_awake`` beside the unit's instance ``NAME``. The fast simulation
+finds it by that name and stops the unit's clock instead (``sim/verilator/simplify.py``). A platform with slow wires
+(``always_awake``) leaves all units awake, because one signal to every register of a unit is as long a path as there is.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def sleeping(m: Module, platform: object, name: str, unit: wiring.Component, awa
     return EnableInserter(enable)(unit)
 
 
-def lasting(m: Module, event: ValueLike, cycles: int, *, name: str) -> Signal:
+def extend_pulse(m: Module, event: ValueLike, cycles: int, *, name: str) -> Signal:
     """1 in cycles with the event, and in the ``cycles`` after it: the latency of the pipeline that it enters."""
     # A bit per cycle instead of a count: shifting needs no adder.
     remaining, active = Signal(cycles, name=f"{name}_remaining"), Signal(name=f"{name}_active")
@@ -31,7 +32,7 @@ def lasting(m: Module, event: ValueLike, cycles: int, *, name: str) -> Signal:
     return active
 
 
-def working(m: Module, unit: wiring.Component, offered: stream.Interface, *, name: str) -> Signal:
+def hand_over_when_awake(m: Module, unit: wiring.Component, offered: stream.Interface, *, name: str) -> Signal:
     """Hand the ``offered`` jobs to the unit once it is awake. 1 from the cycle after an offer to that of ``unit.done``.
 
     There is a register between an offer and the enable, because the enable reaches the whole unit. It costs a job one

@@ -9,7 +9,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.accelerator import Accelerator
-from hw.blocks.lights import BLINK_SECONDS, shown
+from hw.blocks.lights import BLINK_SECONDS, show_event
 from hw.boards.on_chip_memory import OnChipMemory
 from hw.bus.axi_slices import connect_sliced_read, connect_sliced_write
 from hw.config import AcceleratorConfig
@@ -107,7 +107,7 @@ class System(wiring.Component):
         state, link, shows = self._accelerator.state, self._link, self.lights
         # The lights are registers on the other side of the chip from most of what they show; nobody sees the delay.
         beat = Signal(range(ceil(self._clock_hz / 2)))
-        busy = shown(m, state.busy, ceil(BLINK_SECONDS * self._clock_hz), name="busy")
+        busy = show_event(m, state.busy, ceil(BLINK_SECONDS * self._clock_hz), name="busy")
         m.d.sync += beat.eq(beat - 1)
         with m.If(beat == 0):
             m.d.sync += [beat.eq(ceil(self._clock_hz / 2) - 1), shows.heartbeat.eq(~shows.heartbeat)]

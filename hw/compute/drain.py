@@ -10,7 +10,7 @@ from hw.blocks.arithmetic import pick
 from hw.blocks.checks import check
 from hw.blocks.fields import same_fields
 from hw.blocks.pipeline import delay, occupancy
-from hw.blocks.sleep import lasting, sleeping
+from hw.blocks.sleep import extend_pulse, sleeping
 from hw.compute.gelu import Gelu
 from hw.compute.requantiser import Requantiser, Target
 from hw.config import AcceleratorConfig
@@ -104,7 +104,7 @@ class Drain(wiring.Component):
         moves = occupancy(m, tag.valid, Gelu.LATENCY - 1, name="passing")
         m.d.comb += [self.group.valid.eq(end.valid), self.group.payload.last.eq(end.last)]
         # Values without GELU go beside it, because the drain's latency must not depend on the step.
-        curved = lasting(m, tag.valid & tag.gelu, Gelu.LATENCY - 1, name="gelu")
+        curved = extend_pulse(m, tag.valid & tag.gelu, Gelu.LATENCY - 1, name="gelu")
         for lane in range(lanes):
             value = requantiser.value[lane]
             gelu = Gelu(self._config)

@@ -10,7 +10,7 @@ from hw.blocks.checks import check
 from hw.blocks.fields import same_fields
 from hw.blocks.pipeline import delay
 from hw.blocks.queue import Queue
-from hw.blocks.sleep import lasting, sleeping
+from hw.blocks.sleep import extend_pulse, sleeping
 from hw.compute.assembler import GroupAssembler
 from hw.compute.drain import Drain
 from hw.compute.residual_update import ResidualUpdate
@@ -104,7 +104,7 @@ class Writeback(wiring.Component):
         m.submodules.drain = drain = Drain(config)
         m.submodules.assembler = assembler = GroupAssembler(config)
         residual, transposer = ResidualUpdate(config), Transposer(config)
-        updates = lasting(m, residual.request.valid, ResidualUpdate.LATENCY, name="residual")
+        updates = extend_pulse(m, residual.request.valid, ResidualUpdate.LATENCY, name="residual")
         m.submodules.residual = sleeping(m, platform, "residual", residual, updates)
         transposes = transposer.channel.valid | transposer.busy
         m.submodules.transposer = sleeping(m, platform, "transposer", transposer, transposes)

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
 from hw.blocks.pipeline import delay
-from hw.blocks.sleep import lasting, sleeping
+from hw.blocks.sleep import extend_pulse, sleeping
 from hw.config import AcceleratorConfig
 from hw.control.counters import Counters, Watchdog
 from hw.control.guards import Guards
@@ -124,13 +124,13 @@ class ControlRegisters(wiring.Component):
         registers = RegisterFile()
         # The host looks at the registers rarely, so they sleep in between.
         asked = any_valid(self.bus)
-        m.submodules.registers = sleeping(m, platform, "registers", registers, lasting(m, asked, 2, name="host"))
+        m.submodules.registers = sleeping(m, platform, "registers", registers, extend_pulse(m, asked, 2, name="host"))
         connect(m, flipped(self.bus), registers.bus)
         settings, shown = registers.settings, registers.shown
         # The host's command and the machine's last words reach hundreds of registers, so they come from registers.
         begin, abort, failed, busy, stalled_on = Signal(), Signal(), Signal(), Signal(), Signal.like(self.stalled_on)
         observed = delay(m, self.running, OBSERVED, name="observed")
-        watched = lasting(m, self.running, OBSERVED, name="watched")
+        watched = extend_pulse(m, self.running, OBSERVED, name="watched")
         command = registers.word
         m.d.sync += [
             abort.eq(registers.written.control & command[1]),

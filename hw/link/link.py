@@ -8,7 +8,7 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.blocks.lights import BLINK_SECONDS, shown
+from hw.blocks.lights import BLINK_SECONDS, show_event
 from hw.config import AcceleratorConfig
 from hw.interfaces.axi import Axi4Lite, Axi4Read, Axi4Write
 from hw.link.executor import Executor
@@ -107,7 +107,7 @@ class HostLink(wiring.Component):
         m.d.comb += [
             uart_in.rx.eq(self.rx),
             self.tx.eq(uart_out.tx),
-            self.activity.eq(shown(m, receiver.good, self._blink_cycles, name="activity")),
-            self.error.eq(shown(m, wrong, self._blink_cycles, name="error")),
+            self.activity.eq(show_event(m, receiver.good, self._blink_cycles, name="activity")),
+            self.error.eq(show_event(m, wrong, self._blink_cycles, name="error")),
         ]
         return m

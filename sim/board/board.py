@@ -16,7 +16,7 @@ from amaranth.lib.wiring import connect, flipped
 
 from common.tools import ToolError
 from hw.accelerator import Accelerator
-from hw.blocks.sleep import lasting, sleeping
+from hw.blocks.sleep import extend_pulse, sleeping
 from hw.boards.on_chip_memory import OnChipMemory
 from hw.boards.system import CLIENTS, System
 from hw.config import AcceleratorConfig
@@ -65,7 +65,7 @@ class SleepingAccelerator(wiring.Component):
         accelerator, control = self._accelerator, self.control
         asked = any_valid(control)
         awake = Signal()
-        m.d.comb += awake.eq(accelerator.state.busy | lasting(m, asked, REGISTER_CYCLES, name="asked"))
+        m.d.comb += awake.eq(accelerator.state.busy | extend_pulse(m, asked, REGISTER_CYCLES, name="asked"))
         m.submodules.accelerator = sleeping(m, platform, "accelerator", accelerator, awake)
         self._wake(m, awake, control, accelerator.control)
         connect(m, accelerator.read, flipped(self.read))

@@ -6,7 +6,7 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
-from hw.blocks.sleep import lasting, sleeping, working
+from hw.blocks.sleep import extend_pulse, hand_over_when_awake, sleeping
 from sim.bench.run import run_testbench
 from sim.verilator import simplify
 from sim.verilator.build import build_simulator
@@ -69,7 +69,7 @@ class _Periods(wiring.Component):
     working: Out(1)
 
     class Unit:
-        """What ``working`` looks at of a unit."""
+        """What ``hand_over_when_awake`` looks at of a unit."""
 
         def __init__(self) -> None:
             self.job = stream.Signature(4).flip().create()
@@ -83,8 +83,8 @@ class _Periods(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.d.comb += [
-            self.active.eq(lasting(m, self.event, 3, name="event")),
-            self.working.eq(working(m, self.unit, self.offered, name="unit")),
+            self.active.eq(extend_pulse(m, self.event, 3, name="event")),
+            self.working.eq(hand_over_when_awake(m, self.unit, self.offered, name="unit")),
             self.unit.job.ready.eq(1),
         ]
         return m
