@@ -18,6 +18,9 @@ _NUMBER = re.compile(r"\$\d+")
 TOP = "top"
 """The top module, and the unit that has everything that is in no other."""
 
+TOP_PARTS = frozenset({"blame", "monitor", "residual_readers"})
+"""Modules between the machine's units. They are small, so synthesis looks at them together with the top."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Units:
@@ -33,7 +36,8 @@ class Units:
             if path == unit or path.startswith(f"{unit}."):
                 return unit
         if path.startswith(f"{self.core}."):
-            return ".".join(path.split(".")[: self.core.count(".") + 2])
+            outermost = path.split(".")[: self.core.count(".") + 2]
+            return TOP if outermost[-1] in TOP_PARTS else ".".join(outermost)
         return TOP
 
     def name(self, module: str) -> str:
