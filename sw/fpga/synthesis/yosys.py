@@ -26,6 +26,7 @@ from typing import Any
 from common.progress import Progress, silent
 from sw.fpga.synthesis.cost import SynthesisError, unit_name
 from sw.fpga.synthesis.recipes import FLOWS, Flow
+from sw.fpga.synthesis.units import TOP_PARTS
 
 COLLISION_FREE = (
     "scratchpad",
@@ -132,7 +133,9 @@ def _faults(work: Path) -> list[str]:
 def _mapping(flow: Flow, modules: Sequence[str], core: str, apart: Sequence[str], netlist: bool) -> list[str]:
     """Return the script that maps the checked design."""
     below = re.compile(re.escape(core) + r"\.[^.]+")
-    units = [name for name in modules if below.fullmatch(name) or name.partition("$")[0] in apart]
+    parts = {f"{core}.{part}" for part in TOP_PARTS}
+    plain = {name: name.partition("$")[0] for name in modules}
+    units = [name for name in modules if (below.fullmatch(name) and plain[name] not in parts) or plain[name] in apart]
     anywhere = tuple(unit for unit in COLLISION_FREE if unit.startswith("."))
     paths = {name: name.partition("$")[0].removeprefix(f"{core}.") for name in modules}
     readers = [name for name, path in paths.items() if path in COLLISION_FREE or path.endswith(anywhere)]
