@@ -80,12 +80,8 @@ class StationaryBanks(wiring.Component):
         ]
         # What is taken spends a cycle on the way to the banks, in which each bank decides whether it is written.
         address = Signal(range(self._config.bank_words))
-        with m.If(hold.valid):
-            m.d.sync += address.eq(hold.payload.address)
-        with m.Elif(exponentials.valid):
-            m.d.sync += address.eq(exponentials.payload.address)
-        with m.Else():
-            m.d.sync += address.eq(fill.payload.address)
+        held_address, raised_address, filled_address = (p.payload.address for p in (hold, exponentials, fill))
+        m.d.sync += address.eq(Mux(hold.valid, held_address, Mux(exponentials.valid, raised_address, filled_address)))
         held, filled, raised = (
             Signal(port.payload.shape(), name=name, reset_less=True)
             for port, name in ((hold, "held"), (fill, "filled"), (exponentials, "raised"))

@@ -7,6 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.blocks.checks import check
+from hw.blocks.pipeline import delay
 from hw.blocks.queue import Queue
 from hw.blocks.register_slice import RegisterSlice
 from hw.config import AcceleratorConfig
@@ -14,7 +15,7 @@ from hw.interfaces.compute import looked_up_layout
 from hw.interfaces.gate import queue_read
 from hw.interfaces.jobs import engine_job_layout
 from hw.interfaces.memory import MEMORY_LATENCY
-from hw.isa import COUNT_WIDTH
+from hw.isa import ADDRESS_WIDTH, COUNT_WIDTH
 
 
 class QueueLookup(wiring.Component):
@@ -77,13 +78,15 @@ class QueueLookup(wiring.Component):
         arriving = Signal(MEMORY_LATENCY + 2)
         m.d.sync += arriving.eq((arriving << 1) | request)
         # Two stages: the multiplication, then the addition of the base.
-        product, row = Signal(layout), Signal(layout)
+        product, offset = Signal(ADDRESS_WIDTH), Signal(ADDRESS_WIDTH)
         m.d.sync += [
-            product.offset.eq(entry.token * Mux(job.gather, job.broadcast_stride, job.destination_stride)),
-            product.weight.eq(entry.weight),
-            row.offset.eq(product.offset + Mux(job.gather, job.broadcast_base, 0)),
-            row.weight.eq(product.weight),
+            product.eq(entry.token * Mux(job.gather, job.broadcast_stride, job.destination_stride)),
+            offset.eq(product + Mux(job.gather, job.broadcast_base, 0)),
         ]
-        m.d.comb += [buffer.source.valid.eq(arriving[-1]), buffer.source.payload.eq(row)]
+        m.d.comb += [
+            buffer.source.valid.eq(arriving[-1]),
+            buffer.source.payload.offset.eq(offset),
+            buffer.source.payload.weight.eq(delay(m, entry.weight, 2, name="weight")),
+        ]
         check(m, self.run, ~(job.gather & job.scatter), "a job cannot both gather and scatter")
         return m

@@ -107,10 +107,8 @@ class WeightStream(wiring.Component):
         connect(m, tags.target, writer.tag)
         connect(m, writer.delivery, flipped(self.delivery))
         # The walker looks at it two cycles after a block is done, so there is time for a register.
-        permit = Signal()
-        m.d.sync += permit.eq(self.permit)
+        m.d.sync += walker.permit.eq(self.permit)
         m.d.comb += [
-            walker.permit.eq(permit),
             walker.tile_freed.eq(self.tiles.freed),
             walker.done.eq(writer.done),
             self.tiles.filled.eq(writer.tile_filled),
