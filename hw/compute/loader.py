@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from dataclasses import dataclass
+
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -31,6 +33,17 @@ def _request_layout(config: AcceleratorConfig) -> data.StructLayout:
             "last": 1,  # the tile's last word
         }
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _HeldRows:
+    """Rows that a job holds: their number, heads, first scratchpad word, distance, and words per head."""
+
+    rows: Value
+    heads: Value
+    base: Value
+    stride: Value
+    words: Value
 
 
 class RowLoader(wiring.Component):
@@ -72,23 +85,17 @@ class RowLoader(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Walk words, elements, tiles and heads; tag each request with where its data goes."""
         m = Module()
-        config, job = self._config, self.work.job
-        rows, heads = Mux(job.attention, job.tokens, job.stationary_rows), Mux(job.attention, job.heads, 1)
-        base, stride = (
-            Mux(job.attention, job.query_base, job.stationary_base),
-            Mux(job.attention, job.query_stride, job.stationary_stride),
-        )
-        words = Mux(job.attention, job.head_words, job.words)
+        config = self._config
+        held = self._held_rows()
+        rows, words = held.rows, held.words
         tile, free = TileCounter("tile"), Signal(range(3))
-        head_row, row, word = Signal(ADDRESS_WIDTH), Signal(ADDRESS_WIDTH), Signal(ADDRESS_WIDTH)
+        head_row, row = Signal(ADDRESS_WIDTH), Signal(ADDRESS_WIDTH)
         element, valid_rows = Signal(range(config.elements)), Signal(COUNT_WIDTH)
         loading, beyond = Signal(), Signal()
-        # Whether a word is its row's last is known before it is asked for.
-        words_left, one_word, last_word = Signal(COUNT_WIDTH), Signal(), Signal()
         last_element = element == config.elements - 1
-        m.d.sync += one_word.eq(words == 1)
-        bank_address = Mux(tile.buffer, config.attention_buffer(1), config.attention_buffer(0)) + word
         accepted = Signal()
+        word, last_word = self._count_words(m, words, accepted)
+        bank_address = Mux(tile.buffer, config.attention_buffer(1), config.attention_buffer(0)) + word
         tile_done = accepted & last_word & last_element
         m.submodules.wanted = wanted = RegisterSlice(_request_layout(config))
         m.d.comb += [
@@ -102,8 +109,13 @@ class RowLoader(wiring.Component):
         ]
         # Words, then rows, then tiles, then heads: each loop's end steps the next one.
         with m.If(self.work.start):
-            m.d.sync += [*tile.start(rows, heads), head_row.eq(base), row.eq(base), free.eq(2), loading.eq(0)]
-            m.d.sync += [words_left.eq(words), last_word.eq(one_word)]
+            m.d.sync += [
+                *tile.start(rows, held.heads),
+                head_row.eq(held.base),
+                row.eq(held.base),
+                free.eq(2),
+                loading.eq(0),
+            ]
         with m.Else():
             m.d.sync += free.eq(free + self.freed - tile_done)
             # The idle cycle between tiles: a buffer must be free before the next tile begins.
@@ -114,15 +126,10 @@ class RowLoader(wiring.Component):
                     beyond.eq(0),
                 ]
             with m.Elif(accepted):
-                m.d.sync += [
-                    word.eq(Mux(last_word, 0, word + 1)),
-                    words_left.eq(Mux(last_word, words, words_left - 1)),
-                    last_word.eq(Mux(last_word, one_word, words_left == 2)),
-                ]
                 with m.If(last_word):
                     m.d.sync += [
                         element.eq(element + 1),
-                        row.eq(row + stride),
+                        row.eq(row + held.stride),
                         valid_rows.eq(valid_rows - 1),
                         beyond.eq(beyond | (valid_rows == 1)),
                     ]
@@ -132,6 +139,32 @@ class RowLoader(wiring.Component):
                         m.d.sync += [head_row.eq(head_row + words), row.eq(head_row + words)]
         self._deliver(m, wanted.target)
         return m
+
+    def _count_words(self, m: Module, words: Value, accepted: Signal) -> tuple[Signal, Signal]:
+        """Number of the next word of a row, and whether it is the last: known before the word is asked for."""
+        word, words_left = Signal(ADDRESS_WIDTH), Signal(COUNT_WIDTH)
+        one_word, last_word = Signal(), Signal()
+        m.d.sync += one_word.eq(words == 1)
+        with m.If(self.work.start):
+            m.d.sync += [words_left.eq(words), last_word.eq(one_word)]
+        with m.Elif(accepted):
+            m.d.sync += [
+                word.eq(Mux(last_word, 0, word + 1)),
+                words_left.eq(Mux(last_word, words, words_left - 1)),
+                last_word.eq(Mux(last_word, one_word, words_left == 2)),
+            ]
+        return word, last_word
+
+    def _held_rows(self) -> _HeldRows:
+        """Queries of an attention job, or tokens of a swapped linear one, which has one head."""
+        job = self.work.job
+        return _HeldRows(
+            rows=Mux(job.attention, job.tokens, job.stationary_rows),
+            heads=Mux(job.attention, job.heads, 1),
+            base=Mux(job.attention, job.query_base, job.stationary_base),
+            stride=Mux(job.attention, job.query_stride, job.stationary_stride),
+            words=Mux(job.attention, job.head_words, job.words),
+        )
 
     def _deliver(self, m: Module, wanted: stream.Interface) -> None:
         """Ask for the words, and carry each request's place along until its data is there."""
