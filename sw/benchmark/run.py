@@ -15,6 +15,7 @@ from common.files import write_json, write_text
 from common.progress import Progress, silent
 from common.tools import git_id, tool_versions
 from sw.benchmark.attention import AttentionTraffic, measure_attention
+from sw.benchmark.estimates import EstimateSpeed, measure_estimates
 from sw.benchmark.frames import CASES, Case, MeasuredFrame, measure_frames
 from sw.benchmark.host import HostSpeed, measure_host
 from sw.benchmark.quoted import QUOTED
@@ -38,6 +39,8 @@ class Benchmark:
         Frames of every case and task.
     simulation, host:
         Speeds of the simulators and of PyTorch.
+    estimates:
+        Speed of the estimator of cells and clock.
     attention, task_switch:
         Traffic of attention and price of changing the task; None after a quick run.
     tool_versions, git:
@@ -47,6 +50,7 @@ class Benchmark:
     frames: list[MeasuredFrame]
     simulation: SimulationSpeeds
     host: HostSpeed
+    estimates: EstimateSpeed
     attention: list[AttentionTraffic] | None
     task_switch: TaskSwitch | None
     tool_versions: dict[str, str]
@@ -63,6 +67,7 @@ class Benchmark:
             "frames": [frame.to_dict() for frame in self.frames],
             "simulation": asdict(self.simulation),
             "host": asdict(self.host),
+            "estimates": asdict(self.estimates),
             "quoted": list(QUOTED),
         }
         if self.attention is not None:
@@ -115,6 +120,7 @@ def run_bench(
         frames=measured,
         simulation=measure_simulators(subject, rounds=1 if quick else ROUNDS, on_progress=on_progress),
         host=measure_host(first),
+        estimates=measure_estimates(),
         attention=None if quick else measure_attention(on_progress=on_progress),
         task_switch=None if quick else measure_switching(),
         tool_versions=tool_versions(),

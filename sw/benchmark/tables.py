@@ -78,6 +78,10 @@ def _simulation(result: Mapping[str, Any]) -> list[str]:
             "",
             f"PyTorch {host['torch']}, {host['threads']} threads: {host['milliseconds']:.0f} ms a frame (host).",
         ]
+    estimates = result["estimates"]
+    first, again = f"{estimates['first_seconds']:.2f} s", f"{1e3 * estimates['again_seconds']:.0f} ms"
+    machine = f"{estimates['preset']} on {estimates['board']}"
+    lines += ["", f"An estimate of cells and clock, {machine}: {first}, {again} for a machine seen before (host)."]
     return lines
 
 
