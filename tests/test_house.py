@@ -1,0 +1,106 @@
+"""The rules of the house that imports do not show: where files lie, how long things are, what elaboration may do."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from common.paths import PROJECT_ROOT
+
+PACKAGES = ("common", "golden", "hw", "program", "sim", "sw")
+LONGEST_FUNCTION = 60
+MOST_PARAMETERS = 8
+MOST_COPIES = 232
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def sources(*packages: str) -> list[Path]:
+    return sorted(path for package in packages for path in (PROJECT_ROOT / package).rglob("*.py"))
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def place(path: Path, node: ast.AST | None = None) -> str:
+    line = f":{node.lineno}" if isinstance(node, ast.stmt) else ""
+    return f"{path.relative_to(PROJECT_ROOT)}{line}"
+
+
+def functions(path: Path) -> Iterator[Function]:
+    return (node for node in ast.walk(tree(path)) if isinstance(node, Function))
+
+
+def length(function: Function) -> int:
+    """Lines without the docstring."""
+    documented = ast.get_docstring(function, clean=False)
+    return function.end_lineno - function.lineno + 1 - (len(documented.splitlines()) if documented else 0)
+
+
+def parameters(function: Function) -> int:
+    arguments = function.args
+    names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+    return len([name for name in names if name not in ("self", "cls")])
+
+
+def stored_on_self(path: Path) -> Iterator[ast.Attribute]:
+    """Attributes that methods of components, other than the constructor, set on ``self``."""
+    for owner in ast.walk(tree(path)):
+        methods = [node for node in owner.body if isinstance(node, Function)] if isinstance(owner, ast.ClassDef) else []
+        if any(method.name == "elaborate" for method in methods):
+            for node in (node for method in methods if method.name != "__init__" for node in ast.walk(method)):
+                to_self = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+                if to_self and isinstance(node.value, ast.Name) and node.value.id == "self":
+                    yield node
+
+
+def test_nothing_lies_loose_in_sw_but_the_command_line():
+    assert {path.name for path in (PROJECT_ROOT / "sw").glob("*.py")} == {"__init__.py", "cli.py"}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_room_says_what_lives_there(package):
+    rooms = [path for path in (PROJECT_ROOT / package).rglob("*") if path.is_dir() and any(path.glob("*.py"))]
+    silent = [place(room) for room in rooms if not ast.get_docstring(tree(room / "__init__.py"))]
+    assert not silent
+
+
+def test_tests_mirror_the_folders():
+    """Every folder of tests has the name of a folder of code; helpers and docs apart."""
+    folders = {path.parent.relative_to(PROJECT_ROOT / "tests") for path in sources("tests")}
+    own = [folder for folder in folders if folder.parts and folder.parts[0] not in ("helpers", "docs")]
+    assert [str(folder) for folder in own if not (PROJECT_ROOT / folder).is_dir()] == []
+
+
+def test_no_function_is_longer_than_a_page():
+    found = [(path, one) for path in sources(*PACKAGES) for one in functions(path)]
+    assert [f"{place(*one)} {one[1].name} {length(one[1])}" for one in found if length(one[1]) > LONGEST_FUNCTION] == []
+
+
+def test_no_function_takes_more_parameters_than_one_can_hold():
+    found = [(path, one) for path in sources(*PACKAGES) for one in functions(path)]
+    assert [f"{place(*one)} {one[1].name}" for one in found if parameters(one[1]) > MOST_PARAMETERS] == []
+
+
+def test_elaboration_leaves_nothing_on_self():
+    """A component that sets attributes while elaborating hides in which order its methods must be called."""
+    assert [f"{place(path)}:{one.lineno} {one.attr}" for path in sources("hw") for one in stored_on_self(path)] == []
+
+
+def test_bundles_are_connected_not_copied():
+    """Lines that assign a signal to one of the same name: ports that travel together belong into a signature."""
+    assignment = re.compile(r"([\w.\[\]]*?)(\w+)\.eq\(([\w.\[\]]*?)(\w+)\)")
+    copies = Counter(
+        place(path)
+        for path in sources("hw")
+        for line in path.read_text().splitlines()
+        if any(found[1] == found[3] for found in assignment.findall(line))
+    )
+    assert copies.total() <= MOST_COPIES, copies.most_common(10)
