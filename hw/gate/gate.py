@@ -9,7 +9,7 @@ from amaranth.utils import exact_log2
 
 from hw.blocks.arithmetic import pick
 from hw.blocks.checks import check
-from hw.blocks.fields import same_fields
+from hw.blocks.fields import assign
 from hw.blocks.pipeline import delay
 from hw.blocks.sleep import sleeping
 from hw.config import AcceleratorConfig
@@ -95,7 +95,7 @@ class Gate(wiring.Component):
             self.counts.eq(queues.counts),
         ]
         buffer = self._select(m, *self._scan(m, job, scanning), top_k, weights)
-        m.d.comb += [weights.ranked.payload.ranking.eq(top_k.ranking), weights.ranked.payload.buffer.eq(buffer)]
+        m.d.comb += assign(weights.ranked.payload, ranking=top_k.ranking, buffer=buffer)
 
         # The queues write an entry one cycle after it was appended.
         last_token = Signal(range(config.max_tokens))
@@ -167,8 +167,7 @@ class Gate(wiring.Component):
         m.d.comb += [
             chosen.valid.eq(delay(m, issued, MEMORY_LATENCY + 2, name="issued")),
             weights.score.valid.eq(chosen.valid),
-            weights.score.payload.buffer.eq(buffer),
-            *same_fields(weights.score.payload, chosen.payload, "expert", "score"),
+            *assign(weights.score.payload, chosen.payload, buffer=buffer),
             weights.ranked.valid.eq(delay(m, ended, TopK.LATENCY, name="ranked")),
         ]
         return ranked_buffer

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.blocks.arithmetic import pick
 from hw.blocks.checks import check
-from hw.blocks.fields import same_fields
+from hw.blocks.fields import assign
 from hw.blocks.pipeline import delay
 from hw.config import AcceleratorConfig
 from hw.interfaces.gate import (
@@ -68,17 +68,14 @@ class TokenQueues(wiring.Component):
         # A cycle to find the count, one to write. The same expert does not come again in the next cycle, because a
         # token chooses each expert at most once.
         count = Signal(range(config.max_tokens + 1))
-        new, valid = Signal(self.append.payload.shape()), Signal()
+        new, valid = Signal(self.append.payload.shape()), self.written.valid
         m.d.sync += [
             new.eq(self.append.payload),
-            valid.eq(self.append.valid),
             count.eq(pick(self.counts, self.append.payload.expert)),
         ]
         m.d.comb += [
-            written.expert.eq(new.expert),
-            written.position.eq(count),
-            *same_fields(written, new.entry, "token", "weight"),
-            self.written.valid.eq(valid),
+            valid.eq(delay(m, self.append.valid, 1, name="valid")),
+            *assign(written, new.entry, expert=new.expert, position=count),
             write.en.eq(valid),
             write.addr.eq(Cat(count[: len(written.position)], new.expert)),
             write.data.eq(new.entry),

@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.blocks.fields import same_fields
+from hw.blocks.pipeline import delay
 from hw.config import AcceleratorConfig
 from hw.interfaces.gate import candidate_layout, ranking_layout
 from hw.interfaces.strobe import Strobe
@@ -37,14 +38,14 @@ class TopK(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Compare with the list as it will be once the score before is in it; insert a cycle later."""
         m = Module()
-        new, held, valid = self.candidate.payload, Signal(candidate_layout(self._config)), Signal()
+        new, held = self.candidate.payload, Signal(candidate_layout(self._config))
         filled, ahead, beaten = (Signal(len(self.ranking), name=name) for name in ("filled", "ahead", "beaten"))
         for place, entry in enumerate(self.ranking):
             m.d.comb += ahead[place].eq(~filled[place] | (new.score > entry.score))
         # A score waits in `held` for one cycle, because comparing and inserting in one is too long a path. The next one
         # is compared with it, too, because it is not in the list yet.
         higher = new.score > held.score
-        m.d.sync += valid.eq(self.candidate.valid)
+        valid = delay(m, self.candidate.valid, 1, name="valid")
         with m.If(self.candidate.valid):
             m.d.sync += held.eq(new)
         for place in range(len(self.ranking)):

@@ -10,6 +10,7 @@ from amaranth.utils import exact_log2
 from hw.blocks.arithmetic import pick, saturate
 from hw.blocks.checks import check
 from hw.blocks.exp2 import Exp2
+from hw.blocks.fields import assign
 from hw.blocks.multiplier import Multiplier
 from hw.blocks.pipeline import delay
 from hw.blocks.reciprocal import Reciprocal
@@ -83,7 +84,7 @@ class GateWeights(wiring.Component):
         # A copy of the token's choice, because the next token's exponentials come while it is weighed.
         with m.If(complete):
             for place, exponential, expert in zip(chosen, picked, experts, strict=True):
-                m.d.sync += [place.exponential.eq(exponential), place.expert.eq(expert)]
+                m.d.sync += assign(place, exponential=exponential, expert=expert)
         self._weigh(m, chosen, reciprocal)
         return m
 
@@ -128,7 +129,7 @@ class GateWeights(wiring.Component):
         """Multiply the chosen exponentials by the reciprocal, one per cycle."""
         config = self._config
         weight, inverse = config.numerics.gate_weight, reciprocal.result
-        place, busy, token = Signal(range(config.max_top_k)), Signal(), Signal(range(config.max_tokens))
+        place, busy, token = Signal(range(config.max_top_k)), Signal(), self.append.payload.entry.token
         scale = Signal(inverse.payload.shape())
         last = place == self.work.job.top_k - 1
         expert = Signal(range(config.max_experts))
@@ -147,7 +148,6 @@ class GateWeights(wiring.Component):
             multiplier.stationary[0].eq(pick([entry.exponential for entry in chosen], place)),
             self.append.valid.eq(delay(m, busy, self.LATENCY, name="busy")),
             self.append.payload.expert.eq(delay(m, expert, self.LATENCY, name="append_expert")),
-            self.append.payload.entry.token.eq(token),
             self.token_last.eq(delay(m, busy & last, self.LATENCY, name="token_last")),
         ]
         with m.If(self.work.start):

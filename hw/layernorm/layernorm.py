@@ -121,25 +121,24 @@ class LayerNorm(wiring.Component):
         connect(m, output.scratch_write, flipped(self.scratch_write))
         # Between jobs the walk still compares its rows with those of the last job, so that job has to stay.
         work = take_job(m, self.job, self.done, keep_until_next=True)
-        word = self.residual_read.data
         if config.layernorm_row_buffer:
             m.submodules.summing_walk = summing_walk = RowWalk(config, statistics.interval)
             m.submodules.summing_lanes = summing_lanes = LayerNormLanes(config)
             self._attach(m, summing_walk, summing_lanes, work.job, name="summing")
-            m.d.comb += summing_lanes.word.eq(word)
             self._buffer_rows(m, summing_walk, walk, lanes)
             connect(m, work, summing_walk.work, walk.work, output.work)
         else:
             summing_walk, summing_lanes = walk, lanes
-            m.d.comb += [walk.rows_ready.eq(self.rows_ready), lanes.word.eq(word)]
+            m.d.comb += walk.rows_ready.eq(self.rows_ready)
             connect(m, work, walk.work, output.work)
         self._attach(m, walk, lanes, work.job, name="output")
         connect(m, summing_lanes.sums, statistics.sums)
         connect(m, lanes.result, output.result)
         m.d.comb += [
-            self.residual_read.enable.eq(summing_walk.request),
-            self.residual_read.address.eq(summing_walk.address),
-            summing_walk.grant.eq(self.residual_read_ready),
+            self.residual_read.enable.eq(summing_walk.wanted.valid),
+            self.residual_read.address.eq(summing_walk.wanted.payload),
+            summing_walk.wanted.ready.eq(self.residual_read_ready),
+            summing_lanes.word.eq(self.residual_read.data),
             walk.room.eq(output.room),
             output.reserve.eq(walk.beat.valid & walk.beat.payload.emit & ~walk.beat.payload.statistics),
         ]
@@ -182,7 +181,7 @@ class LayerNorm(wiring.Component):
             write.en.eq(delay(m, summing_walk.beat.valid, RESIDUAL_LATENCY, name="word_valid")),
             write.addr.eq(delay(m, written, RESIDUAL_LATENCY, name="word_address")),
             write.data.eq(self.residual_read.data),
-            walk.grant.eq(1),
+            walk.wanted.ready.eq(1),
             read.addr.eq(delay(m, place, _AHEAD, name="buffer_place")),
         ]
         m.d.sync += lanes.word.eq(read.data)
@@ -214,8 +213,7 @@ class LayerNorm(wiring.Component):
             read.addr.eq(delay(m, walk.row[: exact_log2(self.ROWS_AHEAD)], _AHEAD, name="row")),
         ]
         # Rows finish their statistics in order, so that a count says which ones can be looked up.
-        scaled = Signal.like(walk.scaled)
-        m.d.comb += walk.scaled.eq(scaled)
+        scaled = walk.scaled
         m.d.sync += lanes.row.eq(read.data)
         with m.If(start):
             m.d.sync += scaled.eq(0)

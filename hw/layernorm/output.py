@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from hw.blocks.checks import check
-from hw.blocks.fields import same_fields
+from hw.blocks.fields import assign
 from hw.blocks.jobs import hand_over
 from hw.blocks.queue import Queue
 from hw.blocks.register_slice import RegisterSlice
@@ -61,7 +61,7 @@ class LayerNormOutput(wiring.Component):
         super().__init__(
             {
                 "work": In(Work(layernorm_job_layout())),
-                "room": Out(1),
+                "room": Out(1, init=1),
                 "reserve": In(1),
                 "result": In(Strobe(normalised_layout(config))),
                 "scratch_write": Out(stream.Signature(scratch_write_layout(config))),
@@ -110,7 +110,7 @@ class LayerNormOutput(wiring.Component):
         depth, write = self.queue_depth(self._config), self.scratch_write
         m.submodules.queue = queue = Queue(queued.shape(), depth, buffered=True)
         # `room` is `places != 0` a cycle early: the walk's decisions depend on it.
-        places, room, taken = Signal(range(depth + 1), init=depth), Signal(init=1), Signal()
+        places, taken = Signal(range(depth + 1), init=depth), Signal()
         m.submodules.leaving = leaving = RegisterSlice(queued.shape())
         connect(m, queue.target, leaving.source)
         hand_over(m, leaving.target, write)
@@ -118,15 +118,13 @@ class LayerNormOutput(wiring.Component):
         m.d.comb += [
             queue.source.payload.eq(queued),
             queue.source.valid.eq(queued_valid),
-            *same_fields(write.payload, oldest, "address", "data"),
-            write.payload.columns.eq(~0),
+            *assign(write.payload, oldest, columns=~0),
             taken.eq(write.valid & write.ready),
             self.row_written.eq(taken & oldest.row_last),
-            self.room.eq(room),
         ]
         m.d.sync += [
             places.eq(places - self.reserve + taken),
-            room.eq(Mux(self.reserve & ~taken, places != 1, taken | (places != 0))),
+            self.room.eq(Mux(self.reserve & ~taken, places != 1, taken | (places != 0))),
         ]
         check(m, queued_valid, queue.source.ready, "LayerNorm's queue of words overflows")
-        check(m, self.reserve, room, "a place was taken that LayerNorm's queue does not have")
+        check(m, self.reserve, self.room, "a place was taken that LayerNorm's queue does not have")

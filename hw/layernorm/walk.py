@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from hw.blocks.fields import assign
 from hw.config import AcceleratorConfig
 from hw.interfaces.jobs import layernorm_job_layout
 from hw.interfaces.layernorm import layernorm_beat_layout, wide_channels
@@ -40,8 +41,8 @@ class RowWalk(wiring.Component):
         Rows whose statistics can be looked up.
     room: In(1)
         The output has room for another word.
-    request: Out(1), address: Out(ADDRESS_WIDTH), grant: In(1)
-        Residual word to read. It is read in cycles with both ``request`` and ``grant``.
+    wanted: Out(stream(ADDRESS_WIDTH))
+        Residual words to read. One is read in cycles with both ``valid`` and ``ready``.
     row: Out(range(max_tokens))
         Row of the output pass in progress, or of the last one; 0 before.
     beat: Out(Strobe(layernorm_beat))
@@ -56,9 +57,7 @@ class RowWalk(wiring.Component):
                 "rows_ready": In(COUNT_WIDTH),
                 "scaled": In(range(config.max_tokens + 1)),
                 "room": In(1),
-                "request": Out(1),
-                "address": Out(ADDRESS_WIDTH),
-                "grant": In(1),
+                "wanted": Out(stream.Signature(ADDRESS_WIDTH)),
                 "row": Out(range(config.max_tokens)),
                 "beat": Out(Strobe(layernorm_beat_layout(config))),
             }
@@ -75,18 +74,21 @@ class RowWalk(wiring.Component):
         m.d.comb += [
             row_last.eq(last_part & at_last),
             held.eq(Mux(statistics, row_last & ~spaced, emit & ~self.room)),
-            self.request.eq(running & ~held),
-            taken.eq(self.request & self.grant),
+            self.wanted.valid.eq(running & ~held),
+            taken.eq(self.wanted.valid & self.wanted.ready),
             next_row.eq(~running | (taken & row_last)),
-            self.address.eq(base + word),
+            self.wanted.payload.eq(base + word),
             self.beat.valid.eq(taken),
-            beat.statistics.eq(statistics),
-            beat.wide.eq(wide),
-            beat.part.eq(part),
-            beat.channel.eq(self._channel(word, part)),
-            beat.first.eq((word == 0) & (part == 0)),
-            beat.last.eq(row_last),
-            beat.emit.eq(emit),
+            *assign(
+                beat,
+                statistics=statistics,
+                wide=wide,
+                part=part,
+                channel=self._channel(word, part),
+                first=(word == 0) & (part == 0),
+                last=row_last,
+                emit=emit,
+            ),
         ]
         # A statistics pass may not end before the unit behind is ready for its sums: its last beat waits.
         with m.If(~spaced):

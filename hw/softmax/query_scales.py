@@ -8,6 +8,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.blocks.arithmetic import round_shift
+from hw.blocks.fields import assign
+from hw.blocks.pipeline import delay
 from hw.blocks.reciprocal import Reciprocal
 from hw.config import AcceleratorConfig
 from hw.interfaces.compute import query_scale_layout
@@ -78,18 +80,19 @@ class QueryScales(wiring.Component):
 
         # Second stage: the product has a cycle for itself, because its multiplier is wide.
         product = Signal(numerics.multiplier_width + numerics.mantissa_fraction + 1)
-        shift, valid = Signal(numerics.shift_width + 1), Signal()
+        shift = Signal(numerics.shift_width + 1)
+        valid = delay(m, inverse.valid, 1, name="valid")
         m.d.sync += [
-            valid.eq(inverse.valid),
             product.eq(inverse.payload.mantissa * job.output_multiplier),
             shift.eq(job.output_shift + inverse.payload.exponent),
         ]
         stored = Signal(query_scale_layout(config))
         written = Signal.like(element)
-        m.d.comb += [
-            stored.multiplier.eq(round_shift(product, numerics.mantissa_fraction)),
-            stored.shift.eq(Mux(shift > numerics.maximum_shift, numerics.maximum_shift, shift)),
-        ]
+        m.d.comb += assign(
+            stored,
+            multiplier=round_shift(product, numerics.mantissa_fraction),
+            shift=Mux(shift > numerics.maximum_shift, numerics.maximum_shift, shift),
+        )
         # Third stage: write-back reads all scales at once, so they are registers and not a memory.
         with m.If(valid):
             m.d.sync += [self.scales[Cat(written, job.buffer)].eq(stored), written.eq(written + 1)]

@@ -10,6 +10,7 @@ from amaranth.utils import exact_log2
 from hw.blocks.arithmetic import pick
 from hw.blocks.checks import check
 from hw.blocks.exp2 import Exp2
+from hw.blocks.fields import assign
 from hw.blocks.jobs import hand_over
 from hw.blocks.pipeline import delay
 from hw.blocks.queue import Queue
@@ -17,7 +18,7 @@ from hw.config import AcceleratorConfig
 from hw.interfaces.compute import query_scale_layout
 from hw.interfaces.jobs import softmax_job_layout
 from hw.interfaces.memory import MEMORY_LATENCY, bank_exponentials_layout, score_read, score_write_layout
-from hw.interfaces.strobe import Strobe
+from hw.interfaces.strobe import Strobe, Work
 from hw.softmax.query_scales import QueryScales, sum_width
 from hw.softmax.score_buffer import ScoreBuffer
 
@@ -97,11 +98,12 @@ class Softmax(wiring.Component):
         m.submodules.scores = scores = ScoreBuffer(config)
         m.submodules.scales = scales = self._scales
         connect(m, flipped(self.score_write), scores.write)
-        job, start, draining, finished = Signal(softmax_job_layout(config)), Signal(), Signal(), Signal()
+        # The scales are work that begins with the job's last exponential.
+        work = Work(softmax_job_layout(config)).create(path=("work",))
+        connect(m, work, scales.work)
+        job, finished, start, draining = work.job, work.start, Signal(), Signal()
         m.d.comb += [
             self.query_scales.eq(scales.scales),
-            scales.work.start.eq(finished),
-            scales.work.job.eq(job),
             self.done.eq(scales.done),
         ]
         # START clears keys, groups and sums; SCALE waits because the sums must not change until all scales are there.
@@ -213,11 +215,14 @@ class Softmax(wiring.Component):
         m.d.comb += [
             queue.source.valid.eq(valid),
             queue.source.payload.as_value().eq(Cat(*exponentials)),
-            out.payload.data.eq(queue.target.payload),
-            out.payload.group.eq(group),
-            out.payload.lane.eq(key[:lane_bits]),
-            out.payload.clear.eq(key[:lane_bits] == 0),
-            out.payload.address.eq(first_word + key[lane_bits:]),
+            *assign(
+                out.payload,
+                group=group,
+                address=first_word + key[lane_bits:],
+                lane=key[:lane_bits],
+                clear=key[:lane_bits] == 0,
+                data=queue.target.payload,
+            ),
         ]
         with m.If(start):
             m.d.sync += [key.eq(0), group.eq(0)]

@@ -1,14 +1,13 @@
-"""take_job, hand_over and same_fields: when a job begins, what stays of it, and which transfers are one."""
+"""take_job and hand_over: when a job begins, what stays of it, and which transfers are one."""
 
 from __future__ import annotations
 
 import pytest
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.sim import Simulator
 
-from hw.blocks.fields import same_fields
 from hw.blocks.jobs import hand_over, take_job
 from hw.interfaces.strobe import Work
 
@@ -85,20 +84,5 @@ def test_streams_that_are_handed_over_transfer_together():
             await ctx.delay(1e-9)
 
     simulator = Simulator(joined)
-    simulator.add_testbench(bench)
-    simulator.run()
-
-
-@pytest.mark.parametrize("names, expected", [((), {"words": 9, "rows": 200}), (("rows",), {"words": 0, "rows": 200})])
-def test_fields_go_by_name_and_not_by_place(names, expected):
-    swapped = data.StructLayout({"words": 4, "rows": 8})
-    m, target = Module(), Signal(swapped)
-    m.d.comb += same_fields(target, Signal(JOB, init={"rows": 200, "words": 9}), *names)
-
-    async def bench(ctx):
-        await ctx.delay(1e-9)
-        assert {name: ctx.get(target[name]) for name in expected} == expected
-
-    simulator = Simulator(m)
     simulator.add_testbench(bench)
     simulator.run()
