@@ -8,10 +8,11 @@ from amaranth.lib.wiring import In
 from amaranth.utils import exact_log2
 
 from hw.blocks.checks import check
+from hw.blocks.fields import same_fields
 from hw.blocks.pipeline import delay
 from hw.config import AcceleratorConfig
 from hw.interfaces.memory import BLOCK_LATENCY
-from hw.interfaces.sdram import SIZE_BYTES, WORD_BITS, WordAccess, row_run_layout
+from hw.interfaces.sdram import SIZE_BYTES, WORD_BITS, WordAccess, finished_word_layout, row_run_layout
 from hw.sdram.memory import BridgedMemory
 
 LEAST_BYTES = 4096
@@ -47,7 +48,7 @@ class WordStore(wiring.Component):
         m = Module()
         words, run = self.words, self.words.run
         current, address, active = Signal(row_run_layout(self._clients)), Signal(exact_log2(self._words)), Signal()
-        access, last = Signal(), Signal()
+        access, last, origin = Signal(), Signal(), Signal(finished_word_layout(self._clients))
         m.d.comb += [
             run.ready.eq(~active),
             access.eq(active & (~current.write | words.write_data.valid)),
@@ -55,8 +56,9 @@ class WordStore(wiring.Component):
             words.writer.eq(current.client),
             words.write_data.ready.eq(active & current.write),
             words.written.valid.eq(access & current.write),
-            words.written.payload.client.eq(current.client),
-            words.written.payload.last.eq(last & current.final),
+            origin.client.eq(current.client),
+            origin.last.eq(last & current.final),
+            words.written.payload.eq(origin),
         ]
         # There are no rows to open, so bank, row and column are one address again.
         with m.If(run.valid & run.ready):
@@ -70,10 +72,9 @@ class WordStore(wiring.Component):
             ]
         self._store(m, address, words.written.valid)
         # The origin of a word travels along with it, through the block RAM and its output register.
-        origin = Cat(current.client, last & current.final)
         m.d.comb += [
             words.read.valid.eq(delay(m, access & ~current.write, BLOCK_LATENCY, name="asked")),
-            words.read.payload.origin.eq(delay(m, origin, BLOCK_LATENCY, name="origin")),
+            *same_fields(words.read.payload, delay(m, origin, BLOCK_LATENCY, name="origin"), "client", "last"),
         ]
         return m
 

@@ -107,7 +107,6 @@ class System(wiring.Component):
         state, link, shows = self._accelerator.state, self._link, self.lights
         # The lights are registers on the other side of the chip from most of what they show; nobody sees the delay.
         beat = Signal(range(ceil(self._clock_hz / 2)))
-        busy = show_event(m, state.busy, ceil(BLINK_SECONDS * self._clock_hz), name="busy")
         m.d.sync += beat.eq(beat - 1)
         with m.If(beat == 0):
             m.d.sync += [beat.eq(ceil(self._clock_hz / 2) - 1), shows.heartbeat.eq(~shows.heartbeat)]
@@ -115,6 +114,6 @@ class System(wiring.Component):
             shows.initialised.eq(self._memory.initialised),
             shows.link_activity.eq(link.activity),
             shows.link_error.eq(link.error),
-            shows.busy.eq(busy),
+            shows.busy.eq(show_event(m, state.busy, ceil(BLINK_SECONDS * self._clock_hz), name="busy")),
             Cat(shows.done, shows.failed, shows.saturated).eq(Cat(state.done, state.error, state.saturated)),
         ]

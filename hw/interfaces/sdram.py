@@ -138,16 +138,14 @@ def finished_word_layout(clients: int) -> data.StructLayout:
 
 
 def read_word_layout(clients: int) -> data.StructLayout:
-    """A word that was read.
+    """A word that was read; the fields of :func:`finished_word_layout`, and the word.
 
     Members
     -------
     data:
         The word.
-    origin:
-        :func:`finished_word_layout`.
     """
-    return data.StructLayout({"data": WORD_BITS, "origin": finished_word_layout(clients)})
+    return data.StructLayout({**dict(finished_word_layout(clients).members), "data": WORD_BITS})
 
 
 class WordAccess(wiring.Signature):

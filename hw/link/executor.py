@@ -7,6 +7,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
+from hw.blocks.fields import same_fields
+from hw.blocks.jobs import hand_over
 from hw.config import AcceleratorConfig
 from hw.interfaces.link import BytePort, payload_byte_layout, received_frame_layout, reply_header_layout
 from hw.interfaces.strobe import Strobe
@@ -63,19 +65,15 @@ class Executor(wiring.Component):
         m.d.comb += [
             on_memory.eq((frame.operation >> 1) == (Operation.READ_MEMORY >> 1)),
             self.release.payload.eq(frame.slot),
-            reply.sequence.eq(frame.sequence),
-            reply.operation.eq(frame.operation),
+            *same_fields(reply, frame, "sequence", "operation"),
             reply.status.eq(status),
         ]
         with m.If(status == Status.OK):
             length = Mux(frame.operation[0], 0, frame.length)
             m.d.comb += reply.length.eq(Mux(frame.operation == Operation.IDENTIFY, IDENTITY_BYTES, length))
         for port in (self.registers, self.memory):
-            m.d.comb += [
-                port.access.payload.write.eq(frame.operation[0]),
-                port.access.payload.address.eq(frame.address),
-                port.access.payload.length.eq(frame.length),
-            ]
+            access = port.access.payload
+            m.d.comb += [access.write.eq(frame.operation[0]), *same_fields(access, frame, "address", "length")]
         self._sequence(m, frame, status, on_memory)
         return m
 
@@ -155,14 +153,10 @@ class Executor(wiring.Component):
         with m.If(self.reply.valid):
             m.d.sync += place.eq(0)
         for which, port in enumerate((self.registers, self.memory)):
-            m.d.comb += [
-                port.given.valid.eq(given.byte.valid & (on_memory == which)),
-                port.given.payload.eq(given.byte.payload),
-                port.taken.ready.eq(1),
-            ]
+            m.d.comb += [port.given.payload.eq(given.byte.payload), port.taken.ready.eq(1)]
             with m.If(on_memory == which):
+                hand_over(m, given.byte, port.given)
                 m.d.comb += [
-                    given.byte.ready.eq(port.given.ready),
                     taken.write.valid.eq(port.taken.valid),
                     taken.write.payload.data.eq(port.taken.payload),
                 ]
@@ -191,12 +185,14 @@ class Executor(wiring.Component):
     def _remember(self, m: Module, frame: data.View, failed: Value) -> _LastFrame:
         """Remember the frame executed last, and compare the present one with it."""
         last = _LastFrame()
-        known, sequence, check = Signal(), Signal(8), Signal(32)
-        m.d.sync += last.repeated.eq(known & (frame.sequence == sequence) & (frame.check == check))
+        known, present = Signal(), Cat(frame.sequence, frame.check)
+        executed = Signal(len(present))
+        # A register: the frame is in place a cycle before it is decided, and the comparison takes as long.
+        m.d.sync += last.repeated.eq(known & (present == executed))
         with m.If(last.forget):
             m.d.sync += known.eq(0)
         with m.If(last.executed):
-            m.d.sync += [known.eq(1), sequence.eq(frame.sequence), check.eq(frame.check), last.failed.eq(failed)]
+            m.d.sync += [known.eq(1), executed.eq(present), last.failed.eq(failed)]
         return last
 
 

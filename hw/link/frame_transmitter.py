@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.crc import catalog
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.interfaces.link import reply_header_layout
 from hw.protocol import CRC_BYTES, REPLY_HEADER_BYTES, REPLY_MARKER
@@ -65,12 +65,8 @@ class FrameTransmitter(wiring.Component):
                 with m.If(left == 0):
                     m.next = "CRC"
                 with m.Else():
-                    m.d.comb += [
-                        byte.valid.eq(self.payload.valid),
-                        byte.payload.eq(self.payload.payload),
-                        self.payload.ready.eq(byte.ready),
-                        crc.valid.eq(sent),
-                    ]
+                    connect(m, flipped(self.payload), flipped(byte))
+                    m.d.comb += crc.valid.eq(sent)
                     with m.If(sent):
                         m.d.sync += left.eq(left - 1)
             with m.State("CRC"):

@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from hw.blocks.jobs import hand_over
 from hw.bus.bursts import BurstSplitter, longest_burst
 from hw.config import AcceleratorConfig
 from hw.interfaces.axi import INCREMENTING, Axi4Lite, Axi4Read, Axi4Write
@@ -187,7 +188,7 @@ class MemoryPort(wiring.Component):
         port, run, burst = self.bytes, splitter.run, splitter.burst
         with m.FSM(name="state"):
             with m.State("IDLE"):
-                m.d.comb += [run.valid.eq(port.access.valid), port.access.ready.eq(run.ready)]
+                hand_over(m, port.access, run)
                 m.d.sync += [port.failed.eq(0), writing.eq(port.access.payload.write)]
                 with m.If(run.valid & run.ready):
                     m.next = "BURST"

@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from hw.blocks.fields import same_fields
 from hw.config import AcceleratorConfig
 from hw.interfaces.axi import Axi4Read, Axi4Write
 from hw.interfaces.sdram import (
@@ -66,9 +67,8 @@ class MemoryBridge(wiring.Component):
             m.submodules[f"reader_{number}"] = reader = ReadPort(self._config, self._size_bytes)
             connect(m, flipped(bus), reader.bus)
             m.d.comb += [
-                reader.word.valid.eq(words.read.valid & (words.read.payload.origin.client == len(ports))),
-                reader.word.payload.data.eq(words.read.payload.data),
-                reader.word.payload.last.eq(words.read.payload.origin.last),
+                reader.word.valid.eq(words.read.valid & (words.read.payload.client == len(ports))),
+                *same_fields(reader.word.payload, words.read.payload, "data", "last"),
             ]
             ports.append(reader)
         for number, bus in enumerate(self.writers):
@@ -77,11 +77,7 @@ class MemoryBridge(wiring.Component):
             own = words.written.payload.client == len(ports)
             m.d.comb += writer.finished.eq(words.written.valid & words.written.payload.last & own)
             with m.If(words.writer == len(ports)):
-                m.d.comb += [
-                    words.write_data.valid.eq(writer.word.valid),
-                    words.write_data.payload.eq(writer.word.payload),
-                    writer.word.ready.eq(words.write_data.ready),
-                ]
+                connect(m, writer.word, flipped(words.write_data))
             ports.append(writer)
         self._turns(m, ports)
         return m
@@ -121,8 +117,7 @@ class MemoryBridge(wiring.Component):
             run.valid.eq(waiting),
             Cat(run.payload.column, run.payload.bank, run.payload.row).eq(address),
             run.payload.words_minus_one.eq(Mux(final, left, room_minus_one)),
-            run.payload.write.eq(burst.write),
-            run.payload.client.eq(burst.client),
+            *same_fields(run.payload, burst, "write", "client"),
             run.payload.final.eq(final),
             free.eq(~waiting),
         ]

@@ -56,7 +56,6 @@ class BeatBuffer(wiring.Component):
         out = slice_.source
         connect(m, slice_.target, flipped(self.out))
         waiting = written != fetched
-        valid, payload = Signal(), Signal(self._layout)
         m.d.comb += [
             self.into.ready.eq(~((written[:bits] == fetched[:bits]) & (written[bits] != fetched[bits]))),
             write.en.eq(self.into.valid & self.into.ready),
@@ -70,7 +69,6 @@ class BeatBuffer(wiring.Component):
         with m.If(read.en):
             m.d.sync += [shown.eq(waiting), fetched.eq(fetched + waiting)]
         with m.If(moves):
-            m.d.sync += [valid.eq(shown), payload.eq(read.data)]
-        m.d.comb += [out.valid.eq(valid), out.payload.eq(payload)]
+            m.d.sync += [out.valid.eq(shown), out.payload.eq(read.data)]
         check(m, write.en & read.en & waiting, write.addr != read.addr, "a beat is read while it is written")
         return m

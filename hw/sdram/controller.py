@@ -6,6 +6,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.blocks.fields import same_fields
+from hw.blocks.pipeline import delay
 from hw.interfaces.sdram import (
     BANK_BITS,
     ROW_BITS,
@@ -32,8 +34,8 @@ class _Work:
         The current run; whether there is one; whether its next word is its last; whether its row is open and ready.
     planned, row_command:
         The row command that was decided in the cycle before; whether it takes this cycle.
-    access:
-        A word of the current run moves in this cycle.
+    access, origin:
+        A word of the current run moves in this cycle; whose it is.
     """
 
     def __init__(self, clients: int) -> None:
@@ -44,6 +46,7 @@ class _Work:
         plan = data.StructLayout({"opens": 1, "closes": 1, "again": 1, "bank": BANK_BITS, "row": ROW_BITS})
         self.planned, self.row_command = Signal(plan, name="planned"), Signal()
         self.access = Signal()
+        self.origin = Signal(finished_word_layout(clients), name="origin")
 
 
 class SdramController(wiring.Component):
@@ -140,8 +143,7 @@ class SdramController(wiring.Component):
         ]
         m.d.comb += [
             banks.activate.valid.eq(planned.opens & ~self._refresh.hold),
-            banks.activate.payload.bank.eq(planned.bank),
-            banks.activate.payload.row.eq(planned.row),
+            *same_fields(banks.activate.payload, planned, "bank", "row"),
             banks.precharge.valid.eq(planned.closes & ~self._refresh.hold),
             banks.precharge.payload.eq(planned.bank),
             work.row_command.eq(planned.opens | planned.closes),
@@ -153,6 +155,8 @@ class SdramController(wiring.Component):
         # A WRITE waits until the words of earlier READs have left the data pins, which both share.
         read = Elapsed(m, work.access & ~current.write, self._timing.read_to_write, "since_read")
         m.d.comb += [
+            work.origin.client.eq(current.client),
+            work.origin.last.eq(work.last & current.final),
             work.access.eq(
                 work.able
                 & (~current.write | (self.words.write_data.valid & read.reached(self._timing.read_to_write)))
@@ -162,8 +166,7 @@ class SdramController(wiring.Component):
             self.words.writer.eq(current.client),
             self.words.write_data.ready.eq(work.access & current.write),
             self.words.written.valid.eq(work.access & current.write),
-            self.words.written.payload.client.eq(current.client),
-            self.words.written.payload.last.eq(work.last & current.final),
+            self.words.written.payload.eq(work.origin),
             banks.written.valid.eq(self.words.written.valid),
             banks.written.payload.eq(current.bank),
         ]
@@ -210,21 +213,18 @@ class SdramController(wiring.Component):
         """
         pads, banks, refresh, current = self.pads, self._banks, self._refresh, work.current
         command = Signal(3, init=ChipCommand.NOTHING)
-        column, row = Signal(len(pads.a)), banks.activate.payload.row
+        row = banks.activate.payload.row
         wholesale = Mux(refresh.command == ChipCommand.PRECHARGE, ALL_BANKS, self._timing.mode_register)
-        m.d.comb += [
-            column.eq(current.column),  # with 0 in the bit that would close the bank afterwards, or all of them
-            Cat(pads.ras_n, pads.cas_n, pads.we_n).eq(command),
-        ]
         # Until the first cycle after reset the chip is deselected with its clock off.
-        cke, deselected = Signal(), Signal(init=1)
-        m.d.comb += [pads.cke.eq(cke), pads.cs_n.eq(deselected)]
+        deselected = Signal(init=1)
+        m.d.comb += [Cat(pads.ras_n, pads.cas_n, pads.we_n).eq(command), pads.cs_n.eq(deselected)]
+        # A column is shorter than a row: so there is 0 in the bit that would close the bank afterwards, or all of them.
         m.d.sync += [
-            cke.eq(1),
+            pads.cke.eq(1),
             deselected.eq(0),
             command.eq(Mux(work.access, Mux(current.write, ChipCommand.WRITE, ChipCommand.READ), refresh.command)),
             pads.ba.eq(Mux(refresh.hold, 0, Mux(work.row_command, banks.activate.payload.bank, current.bank))),
-            pads.a.eq(Mux(refresh.hold, wholesale, Mux(work.row_command, row, column))),
+            pads.a.eq(Mux(refresh.hold, wholesale, Mux(work.row_command, row, current.column))),
         ]
         with m.If(banks.activate.valid):
             m.d.sync += command.eq(ChipCommand.ACTIVE)
@@ -243,20 +243,10 @@ class SdramController(wiring.Component):
             masked.eq(Mux(self.initialised, Mux(writes, word.mask, 0), -1)),
             arrived.eq(pads.dq_i),
         ]
-        note = data.StructLayout({"valid": 1, "origin": finished_word_layout(self._clients)})
-        asked = Signal(note)
-        m.d.comb += [
-            asked.valid.eq(work.access & ~current.write),
-            asked.origin.client.eq(current.client),
-            asked.origin.last.eq(work.last & current.final),
-        ]
         # To the pads, through the chip, into the input register.
-        for step in range(self._timing.cas_latency + 2 + self._extra_latency):
-            later = Signal(note, name=f"asked_{step}")
-            m.d.sync += later.eq(asked)
-            asked = later
+        latency, read = self._timing.cas_latency + 2 + self._extra_latency, self.words.read
         m.d.comb += [
-            self.words.read.valid.eq(asked.valid),
-            self.words.read.payload.data.eq(arrived),
-            self.words.read.payload.origin.eq(asked.origin),
+            read.valid.eq(delay(m, work.access & ~current.write, latency, name="asked")),
+            read.payload.data.eq(arrived),
+            *same_fields(read.payload, delay(m, work.origin, latency, name="origin"), "client", "last"),
         ]

@@ -7,6 +7,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.blocks.checks import check
+from hw.blocks.fields import same_fields
+from hw.blocks.jobs import hand_over
 from hw.config import AcceleratorConfig
 from hw.interfaces.axi import DECERR, OKAY, Axi4Read
 from hw.interfaces.sdram import SIZE_BYTES, WORD_BITS, burst_request_layout, words_per_beat
@@ -62,12 +64,10 @@ class ReadPort(wiring.Component):
         m.submodules.front = front = BurstFront(self._config, self._size_bytes)
         connect(m, flipped(self.bus).ar, front.burst)
         connect(m, front.request, flipped(self.request))
+        hand_over(m, buffer.out, r)
         m.d.comb += [
-            r.valid.eq(buffer.out.valid),
-            r.payload.data.eq(buffer.out.payload.data),
-            r.payload.last.eq(buffer.out.payload.last),
+            *same_fields(r.payload, buffer.out.payload, "data", "last"),
             r.payload.resp.eq(Mux(buffer.out.payload.failed, DECERR, OKAY)),
-            buffer.out.ready.eq(r.ready),
         ]
         refusing = Signal()
         self._room(m, front, refusing)
@@ -97,14 +97,15 @@ class ReadPort(wiring.Component):
         """Put words together to beats, the first in the low bits; make the beats of refused bursts."""
         word, words = self.word, words_per_beat(self._config)
         complete: Value = Const(1)
-        m.d.comb += into.payload.data.eq(word.payload.data)
+        content: Value = word.payload.data
         if words > 1:
             part, earlier = Signal(range(words)), Signal(8 * self._config.memory_bytes - WORD_BITS)
             complete = part == words - 1
-            m.d.comb += into.payload.data.eq(Cat(earlier, word.payload.data))
+            content = Cat(earlier, word.payload.data)
             with m.If(word.valid):
-                m.d.sync += [part.eq(part + 1), earlier.eq(Cat(earlier, word.payload.data)[WORD_BITS:])]
+                m.d.sync += [part.eq(part + 1), earlier.eq(content[WORD_BITS:])]
         m.d.comb += [
+            into.payload.data.eq(content),
             into.payload.last.eq(Mux(refusing, front.beats_minus_one == 0, word.payload.last)),
             into.payload.failed.eq(refusing),
             into.valid.eq((word.valid & complete) | refusing),

@@ -7,6 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.blocks.checks import check
+from hw.blocks.jobs import hand_over
 from hw.config import AcceleratorConfig
 from hw.interfaces.axi import DECERR, OKAY, Axi4Write
 from hw.interfaces.sdram import SIZE_BYTES, WORD_BITS, burst_request_layout, words_per_beat, write_word_layout
@@ -71,9 +72,8 @@ class WritePort(wiring.Component):
         connect(m, front.request, flipped(self.request))
         complete = Signal(range(self._depth + 1))
         over = front.granted | front.refused
+        hand_over(m, w, buffer.into)
         m.d.comb += [
-            w.ready.eq(buffer.into.ready),
-            buffer.into.valid.eq(w.valid),
             buffer.into.payload.data.eq(w.payload.data),
             buffer.into.payload.strobes.eq(w.payload.strb),
         ]
