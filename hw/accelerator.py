@@ -15,67 +15,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from amaranth.hdl import Cat, Elaboratable, Module, ResetInserter, Signal, Value
+from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.blocks.arbiter import WriteArbiter
-from hw.blocks.sleep import extend_pulse, hand_over_when_awake, sleeping
-from hw.bus.read_master import ReadMaster
-from hw.compute.array import ComputeArray
-from hw.compute.engine import ComputeEngine
-from hw.compute.parameters import ParameterStore
-from hw.compute.writeback import Writeback
 from hw.config import AcceleratorConfig
 from hw.control.blame import Blame
 from hw.control.control import ControlRegisters
 from hw.control.monitor import Monitor
-from hw.gate.gate import Gate
-from hw.image.loader import ImageLoader
 from hw.interfaces.axi import Axi4Lite, Axi4Read, Axi4Write
 from hw.interfaces.jobs import place_layout, run_state_layout
-from hw.interfaces.memory import MEMORY_LATENCY, residual_write_layout, scratch_write_layout
+from hw.interfaces.memory import residual_write_layout, scratch_write_layout
 from hw.interfaces.sequencer import in_unit_order
-from hw.layernorm.layernorm import LayerNorm
 from hw.memory.readers import ResidualReaders
-from hw.memory.residual import ResidualMemory
-from hw.memory.scratchpad import Scratchpad
-from hw.memory.store import StoreUnit
 from hw.sequencer.ledger import UNITS
-from hw.sequencer.sequencer import Sequencer
-from hw.softmax.softmax import Softmax
-from hw.stream.weight_stream import WeightStream
 from hw.trace import TracePorts, trace_queries, trace_transfers, trace_write
+from hw.units import Units
 
 FETCH, PIXELS, WEIGHTS = range(3)
 """Clients of the read master, in order of priority."""
-
-
-def _resettable(m: Module, name: str, clear: Value) -> Callable[[Elaboratable], Elaboratable]:
-    """Return what turns a unit into one that ``clear`` resets, too."""
-    return ResetInserter(clear)
-
-
-class _Units:
-    """The units that a halt resets, by the names of their submodules."""
-
-    def __init__(self, config: AcceleratorConfig) -> None:
-        self.read_master = ReadMaster(config, clients=3)
-        self.stream = WeightStream(config)
-        self.image = ImageLoader(config)
-        self.store = StoreUnit(config)
-        self.scratchpad = Scratchpad(config)
-        self.residual = ResidualMemory(config)
-        self.engine = ComputeEngine(config)
-        self.array = ComputeArray(config)
-        self.parameters = ParameterStore(config)
-        self.writeback = Writeback(config)
-        self.softmax = Softmax(config)
-        self.gate = Gate(config)
-        self.layernorm = LayerNorm(config)
-        self.sequencer = Sequencer(config)
 
 
 class Accelerator(wiring.Component):
@@ -122,7 +81,7 @@ class Accelerator(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Make the units and wire them."""
         m = Module()
-        units = _Units(self._config)
+        units = Units(self._config)
         self._wire_memory(m, units)
         self._wire_jobs(m, units)
         self._wire_compute(m, units)
@@ -132,39 +91,12 @@ class Accelerator(wiring.Component):
         blame = self._wire_blame(m, units, scratch, residual, readers)
         registers = self._wire_registers(m, units, blame)
         self._wire_monitor(m, units, registers)
-        self._place(m, platform, units, registers.clear)
+        units.place(m, platform, registers.clear)
         if self._trace:
             self._wire_trace(m, units, scratch, residual)
         return m
 
-    def _place(self, m: Module, platform: object, units: _Units, clear: Value) -> None:
-        """Make the units submodules that the registers reset as one, some of them asleep most of the time."""
-        awake = self._awake(m, units)
-        # It reaches every unit of the machine, so it comes from a register; nothing is under way when it does.
-        cleared = Signal(name="clear")
-        m.d.sync += cleared.eq(clear)
-        resettable = getattr(platform, "resettable", _resettable)(m, "units", cleared)
-        for name, unit in vars(units).items():
-            held = sleeping(m, platform, name, unit, awake[name]) if name in awake else unit
-            m.submodules[name] = resettable(held)
-
-    def _awake(self, m: Module, units: _Units) -> dict[str, Value]:
-        """Hand jobs over to the units that sleep; returns when each of them must not sleep.
-
-        All of these conditions are registers, so that they reach every register of a unit within a cycle.
-        """
-        ports, softmax, layernorm = units.sequencer.units, units.softmax, units.layernorm
-        image, store = (
-            hand_over_when_awake(m, units.image, ports.image.job, name="image"),
-            hand_over_when_awake(m, units.store, ports.store.job, name="store"),
-        )
-        rows = hand_over_when_awake(m, layernorm, ports.layernorm.job, name="layernorm") | layernorm.shift_write.valid
-        asked = softmax.score_write.valid | softmax.score_read.enable
-        scores = extend_pulse(m, asked, MEMORY_LATENCY, name="scores")
-        tiles = hand_over_when_awake(m, softmax, units.engine.softmax, name="softmax") | scores
-        return {"image": image, "store": store, "layernorm": rows, "softmax": tiles}
-
-    def _wire_memory(self, m: Module, units: _Units) -> None:
+    def _wire_memory(self, m: Module, units: Units) -> None:
         """AXI masters and their clients."""
         master = units.read_master
         connect(m, flipped(self.read), master.bus)
@@ -173,7 +105,7 @@ class Accelerator(wiring.Component):
             connect(m, client.request, master.request[index])
             connect(m, master.response[index], client.response)
 
-    def _wire_jobs(self, m: Module, units: _Units) -> None:
+    def _wire_jobs(self, m: Module, units: Units) -> None:
         """The sequencer's jobs and dones. Jobs of units that sleep go through what wakes them."""
         sequencer, engine, layernorm, stream = units.sequencer, units.engine, units.layernorm, units.stream
         ports = sequencer.units
@@ -197,7 +129,7 @@ class Accelerator(wiring.Component):
         # Both tell the followers of the engine's rows, and they come from afar.
         m.d.sync += [ports.engine.row_written.eq(units.writeback.row_written), ports.engine.done.eq(engine.done)]
 
-    def _wire_compute(self, m: Module, units: _Units) -> None:
+    def _wire_compute(self, m: Module, units: Units) -> None:
         """Engine to array to write-back."""
         engine, array, writeback, stream = units.engine, units.array, units.writeback, units.stream
         parameters, scratchpad = units.parameters, units.scratchpad
@@ -220,7 +152,7 @@ class Accelerator(wiring.Component):
             writeback.constants.eq(engine.constants),
         ]
 
-    def _wire_nonlinear(self, m: Module, units: _Units) -> None:
+    def _wire_nonlinear(self, m: Module, units: Units) -> None:
         """Softmax, gate and LayerNorm."""
         softmax, shifts = units.softmax, units.stream.delivery.shift_write
         connect(m, units.writeback.score_write, softmax.score_write)
@@ -236,7 +168,7 @@ class Accelerator(wiring.Component):
             units.layernorm.shift_write.payload.eq(shifts.payload),
         ]
 
-    def _wire_writes(self, m: Module, units: _Units) -> tuple[WriteArbiter, WriteArbiter]:
+    def _wire_writes(self, m: Module, units: Units) -> tuple[WriteArbiter, WriteArbiter]:
         """Writes into scratchpad and residual memory: write-back comes first, the others wait."""
         config, ports, delivery = self._config, units.sequencer.units, units.stream.delivery
         # The register behind the choice is safe: rows are read two cycles after their write at the earliest.
@@ -261,7 +193,7 @@ class Accelerator(wiring.Component):
         ]
         return scratch, residual
 
-    def _wire_reads(self, m: Module, units: _Units) -> ResidualReaders:
+    def _wire_reads(self, m: Module, units: Units) -> ResidualReaders:
         """Reads of the residual memory."""
         ports = units.sequencer.units
         m.submodules.residual_readers = readers = ResidualReaders(self._config)
@@ -278,7 +210,7 @@ class Accelerator(wiring.Component):
         return readers
 
     def _wire_blame(
-        self, m: Module, units: _Units, scratch: WriteArbiter, residual: WriteArbiter, readers: ResidualReaders
+        self, m: Module, units: Units, scratch: WriteArbiter, residual: WriteArbiter, readers: ResidualReaders
     ) -> Blame:
         """The command that an error belongs to."""
         progress, store = units.sequencer.progress, units.store
@@ -286,19 +218,17 @@ class Accelerator(wiring.Component):
         connect(m, progress, blame.progress)
         connect(m, units.scratchpad.range_error, blame.scratchpad.beyond)
         connect(m, units.residual.range_error, blame.residual.beyond)
+        connect(m, scratch.writer, blame.scratchpad.writer)
+        connect(m, residual.writer, blame.residual.writer)
         m.d.comb += [
             blame.store_failed.eq(store.guard.error.valid),
             blame.store_place.eq(units.sequencer.units.store.place),
-            blame.scratchpad.writes.eq(scratch.write.valid),
-            blame.scratchpad.writer.eq(scratch.writer),
             blame.scratchpad.reader.eq(progress.engine_place),
-            blame.residual.writes.eq(residual.write.valid),
-            blame.residual.writer.eq(residual.writer),
             blame.residual.reader.eq(readers.reader),
         ]
         return blame
 
-    def _wire_registers(self, m: Module, units: _Units, blame: Blame) -> ControlRegisters:
+    def _wire_registers(self, m: Module, units: Units, blame: Blame) -> ControlRegisters:
         """Registers: settings out, state, errors and events in."""
         sequencer, progress = units.sequencer, units.sequencer.progress
         guarded = (units.read_master, units.store)
@@ -326,7 +256,7 @@ class Accelerator(wiring.Component):
         ]
         return registers
 
-    def _wire_monitor(self, m: Module, units: _Units, registers: ControlRegisters) -> None:
+    def _wire_monitor(self, m: Module, units: Units, registers: ControlRegisters) -> None:
         """What each cycle is spent on, and whether the machine gets on."""
         sequencer, engine, softmax = units.sequencer, units.engine, units.softmax
         jobs = (engine, units.layernorm, units.gate, units.image, units.store, units.stream)
@@ -344,24 +274,21 @@ class Accelerator(wiring.Component):
         m.submodules.monitor = monitor = Monitor(self._config, len(events))
         connect(m, sequencer.progress, monitor.progress)
         connect(m, engine.stall, monitor.stall)
+        connect(m, monitor.found, registers.found)
         m.d.comb += [
             monitor.beat.eq(engine.beat.valid),
             monitor.busy.eq(engine.busy),
             monitor.engine_awaited.eq(sequencer.units.engine.awaited),
             monitor.store_busy.eq(sequencer.units.store.busy),
             monitor.events.eq(Cat(*events)),
-            registers.cause.eq(monitor.cause),
-            registers.owner.eq(monitor.owner),
-            registers.progress.eq(monitor.moves),
-            registers.stalled_on.eq(monitor.stalled_on),
         ]
 
-    def _wire_trace(self, m: Module, units: _Units, scratch: WriteArbiter, residual: WriteArbiter) -> None:
+    def _wire_trace(self, m: Module, units: Units, scratch: WriteArbiter, residual: WriteArbiter) -> None:
         """Events of the machine, each with the place of the job that it belongs to."""
         trace, ports = self.trace, units.sequencer.units
         engine = ports.engine.place
-        trace_write(m, trace.scratchpad, scratch.write, scratch.writer)
-        trace_write(m, trace.residual, residual.write, residual.writer)
+        trace_write(m, trace.scratchpad, scratch.write, scratch.writer.payload)
+        trace_write(m, trace.residual, residual.write, residual.writer.payload)
         trace_write(m, trace.score, units.writeback.score_write, engine)
         trace_write(m, trace.queue, units.gate.queue_write, ports.gate.place)
         trace_transfers(m, trace.exponential, units.softmax.exponentials, engine)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import Out
 
@@ -72,18 +72,18 @@ class TracePorts(wiring.Signature):
         super().__init__({name: Out(TracePort(config, payload)) for name, payload in trace_payloads(config).items()})
 
 
+def _show(m: Module, port: wiring.PureInterface, valid: Value, payload: data.View, place: data.View) -> None:
+    m.d.comb += [port.valid.eq(valid), port.payload.eq(payload), port.place.eq(place)]
+
+
 def trace_write(m: Module, port: wiring.PureInterface, write: wiring.PureInterface, place: data.View) -> None:
     """Show every write of a strobe, as it happens."""
-    m.d.comb += [port.valid.eq(write.valid), port.payload.eq(write.payload), port.place.eq(place)]
+    _show(m, port, write.valid, write.payload, place)
 
 
 def trace_transfers(m: Module, port: wiring.PureInterface, source: stream.Interface, place: data.View) -> None:
     """Show every transfer of a stream, as it happens."""
-    m.d.comb += [
-        port.valid.eq(source.valid & source.ready),
-        port.payload.eq(source.payload),
-        port.place.eq(place),
-    ]
+    _show(m, port, source.valid & source.ready, source.payload, place)
 
 
 def trace_queries(m: Module, port: wiring.PureInterface, softmax: wiring.Component, place: data.View) -> None:
@@ -91,8 +91,10 @@ def trace_queries(m: Module, port: wiring.PureInterface, softmax: wiring.Compone
     buffer = Signal()
     with m.If(softmax.job.valid & softmax.job.ready):
         m.d.sync += buffer.eq(softmax.job.payload.buffer)
-    scales = port.payload.scales
-    m.d.comb += [port.valid.eq(softmax.done), port.payload.address.eq(buffer), port.place.eq(place)]
-    for query in range(len(scales)):
-        first, second = softmax.query_scales[query], softmax.query_scales[len(scales) + query]
-        m.d.comb += scales[query].eq(Mux(buffer, second, first))
+    # The event is whole before it is shown, so that it is assigned like the others.
+    event = Signal(port.payload.shape(), name="query_event")
+    m.d.comb += event.address.eq(buffer)
+    for query, scale in enumerate(event.scales):
+        first, second = softmax.query_scales[query], softmax.query_scales[len(event.scales) + query]
+        m.d.comb += scale.eq(Mux(buffer, second, first))
+    _show(m, port, softmax.done, event, place)

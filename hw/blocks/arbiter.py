@@ -31,8 +31,8 @@ class WriteArbiter(wiring.Component):
         Writes of the sources.
     urgent_place, waiting_place: In(place)
         Where each source is in the program.
-    write: Out(Strobe), writer: Out(place)
-        The write that is passed on, and the place of its source.
+    write: Out(Strobe), writer: Out(Strobe(place))
+        The write that is passed on, and with it the place of its source.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class WriteArbiter(wiring.Component):
                 "waiting": In(stream.Signature(payload)).array(patient),
                 "waiting_place": In(place_layout(config)).array(patient),
                 "write": Out(Strobe(payload)),
-                "writer": Out(place_layout(config)),
+                "writer": Out(Strobe(place_layout(config))),
             }
         )
 
@@ -64,5 +64,6 @@ class WriteArbiter(wiring.Component):
             payload = Mux(source.valid, source.payload.as_value(), payload)
             writer = Mux(source.valid, where.as_value(), writer)
         domain = m.d.sync if self._registered else m.d.comb
-        domain += [self.write.valid.eq(~free), self.write.payload.eq(payload), self.writer.eq(writer)]
+        domain += [self.write.valid.eq(~free), self.write.payload.eq(payload), self.writer.payload.eq(writer)]
+        m.d.comb += self.writer.valid.eq(self.write.valid)
         return m

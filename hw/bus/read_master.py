@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
 from hw.blocks.checks import check
+from hw.blocks.fields import same_fields
 from hw.blocks.queue import Queue
 from hw.blocks.register_slice import RegisterSlice
 from hw.bus.bursts import PAGE_BYTES, show_burst
@@ -92,7 +93,7 @@ class ReadMaster(wiring.Component):
         proceeds, beyond = Signal(), Signal()
         m.d.comb += [
             proceeds.eq(~inside | moves),
-            beyond.eq(outside_window(chosen.address, chosen_end, guard.window_base, guard.window_limit)),
+            beyond.eq(outside_window(chosen.address, chosen_end, guard.window)),
         ]
         with m.If(proceeds):
             m.d.sync += [checked.eq(chosen), inside.eq(chosen_valid & ~beyond), outside.eq(chosen_valid & beyond)]
@@ -134,8 +135,7 @@ class ReadMaster(wiring.Component):
                 m.d.sync += [
                     valid.eq(1),
                     chosen.client.eq(index),
-                    chosen.address.eq(request.payload.address),
-                    chosen.beats_minus_one.eq(request.payload.beats_minus_one),
+                    *same_fields(chosen, request.payload, "address", "beats_minus_one"),
                     end.eq(beyond),
                 ]
             first, last = request.payload.address, beyond - 1

@@ -14,6 +14,6 @@ def burst_end(config: AcceleratorConfig, burst: data.View) -> Value:
     return burst.address + Cat(Const(0, exact_log2(config.memory_bytes)), burst.beats_minus_one) + config.memory_bytes
 
 
-def outside_window(address: Value, end: Value, base: Value, limit: Value) -> Value:
-    """1 unless ``base <= address`` and ``end <= limit``."""
-    return (address < base) | (end > limit)
+def outside_window(address: Value, end: Value, window: data.View) -> Value:
+    """1 unless all bytes from ``address`` to before ``end`` are in the ``window`` of ``window_layout``."""
+    return (address < window.base) | (end > window.limit)

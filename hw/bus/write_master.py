@@ -7,6 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.blocks.checks import check
+from hw.blocks.fields import same_fields
 from hw.blocks.queue import Queue
 from hw.bus.bursts import BurstSplitter, longest_burst, show_burst
 from hw.bus.window import burst_end, outside_window
@@ -124,11 +125,12 @@ class WriteMaster(wiring.Component):
         m.d.comb += [proceeds.eq(~checked.valid | leaves), burst.ready.eq(~bounded.valid | proceeds)]
         with m.If(burst.ready):
             m.d.sync += [bounded.valid.eq(burst.valid), bounded.end.eq(burst_end(self._config, burst.payload))]
-            m.d.sync += [bounded[name].eq(burst.payload[name]) for name in shape]
+            m.d.sync += same_fields(bounded, burst.payload, *shape)
         with m.If(proceeds):
-            outside = outside_window(bounded.address, bounded.end, guard.window_base, guard.window_limit)
-            m.d.sync += [checked.valid.eq(bounded.valid), checked.outside.eq(outside)]
-            m.d.sync += [checked[name].eq(bounded[name]) for name in shape]
+            m.d.sync += [
+                *same_fields(checked, bounded, "valid", *shape),
+                checked.outside.eq(outside_window(bounded.address, bounded.end, guard.window)),
+            ]
         return checked, bounded.valid | checked.valid
 
     def _send(self, m: Module, lengths: stream.Interface, stopped: Signal) -> None:

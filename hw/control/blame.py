@@ -73,7 +73,7 @@ class Blame(wiring.Component):
             ("scratchpad", self.scratchpad, self.scratchpad_error, ErrorCode.SCRATCHPAD_RANGE),
         ):
             user = Signal(place_layout(self._config), name=f"{name}_user")
-            m.d.comb += user.eq(Mux(memory.writes, memory.writer, memory.reader))
+            m.d.comb += user.eq(Mux(memory.writer.valid, memory.writer.payload, memory.reader))
             # The memory reports an address some cycles after its use, so the user is remembered as long.
             user = delay(m, user, BEYOND_LATENCY, name=f"{name}_user")
             with m.If(memory.beyond.valid):

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal, Value
-from amaranth.lib import data, wiring
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
+from hw.blocks.fields import same_fields
 from hw.blocks.pipeline import delay
 from hw.blocks.sleep import extend_pulse, sleeping
 from hw.config import AcceleratorConfig
-from hw.control.counters import Counters, Watchdog
+from hw.control.counters import Watchdog
 from hw.control.guards import Guards
+from hw.control.measure import OBSERVED, RunEvents, measure
+from hw.control.outcome import Turns, keep_error, keep_interrupt, keep_results
 from hw.control.registers import RegisterFile
-from hw.control.stamps import CommandStamps
 from hw.interfaces.axi import Axi4Lite, any_valid
-from hw.interfaces.control import beat_events_layout
+from hw.interfaces.control import CycleReport, beat_events_layout
 from hw.interfaces.errors import Guard, error_record_layout
 from hw.interfaces.jobs import run_state_layout
 from hw.interfaces.sequencer import RunOrder
 from hw.interfaces.strobe import Strobe
-from hw.isa import CycleCause, ErrorCode
+from hw.isa import COMMAND_INDEX_WIDTH
 
 IDENTITY = 0x54455353
 INTERFACE_VERSION = 2
-
-OBSERVED = 2
-"""Cycles from an event to its count and stamp, because events come from far away."""
 
 
 class ControlRegisters(wiring.Component):
@@ -76,15 +75,11 @@ class ControlRegisters(wiring.Component):
         Errors of the other units. They are kept with the value of ``command_index`` in the same cycle.
     command_index:
         Command in progress, or the one to blame for an error of this cycle.
-    progress, stalled_on:
-        For the watchdog: 1 in any cycle in which the machine gets on, and what it waits for otherwise (a StallSource;
-        reported is the cycle before the watchdog strikes).
+    found: In(CycleReport)
+        What each cycle is spent on, for counters and stamps, and whether the machine gets on, for the watchdog. What
+        the watchdog reports is ``stalled_on`` of the cycle before it strikes.
     started, ended:
         Strobes with a command's index, stamped with the cycle of the run; one ``ended`` per unit.
-    cause:
-        What the cycle before this one is spent on, a CycleCause.
-    owner:
-        The command that this cycle belongs to; see :class:`hw.control.stamps.CommandStamps`.
     beats:
         Beats transferred in this cycle; :func:`hw.interfaces.control.beat_events_layout`.
     """
@@ -94,7 +89,7 @@ class ControlRegisters(wiring.Component):
     def __init__(self, config: AcceleratorConfig, *, guards: int, errors: int, units: int) -> None:
         if guards + errors < 1:
             raise ValueError("guards and errors are both 0; the registers need at least one source of errors")
-        self._config, self._units, self._guards = config, units, Guards(guards, errors)
+        self._config, self._guards = config, Guards(guards, errors)
         super().__init__(
             {
                 "bus": In(Axi4Lite()),
@@ -107,13 +102,10 @@ class ControlRegisters(wiring.Component):
                 "finished": In(1),
                 "saturated": In(1),
                 "error": In(Strobe(error_record_layout())).array(errors),
-                "command_index": In(16),
-                "progress": In(1),
-                "stalled_on": In(3),
-                "started": In(Strobe(16)),
-                "ended": In(Strobe(16)).array(units),
-                "cause": In(3),
-                "owner": In(16),
+                "command_index": In(COMMAND_INDEX_WIDTH),
+                "found": In(CycleReport()),
+                "started": In(Strobe(COMMAND_INDEX_WIDTH)),
+                "ended": In(Strobe(COMMAND_INDEX_WIDTH)).array(units),
                 "beats": In(beat_events_layout()),
             }
         )
@@ -126,46 +118,24 @@ class ControlRegisters(wiring.Component):
         asked = any_valid(self.bus)
         m.submodules.registers = sleeping(m, platform, "registers", registers, extend_pulse(m, asked, 2, name="host"))
         connect(m, flipped(self.bus), registers.bus)
-        settings, shown = registers.settings, registers.shown
-        # The host's command and the machine's last words reach hundreds of registers, so they come from registers.
-        begin, abort, failed, busy, stalled_on = Signal(), Signal(), Signal(), Signal(), Signal.like(self.stalled_on)
-        observed = delay(m, self.running, OBSERVED, name="observed")
-        watched = extend_pulse(m, self.running, OBSERVED, name="watched")
-        command = registers.word
-        m.d.sync += [
-            abort.eq(registers.written.control & command[1]),
-            begin.eq(registers.written.control & (command[:2] == 1) & ~busy & ~begin),
-            stalled_on.eq(self.stalled_on),
-            self.run.start.eq(begin),
-        ]
-        m.submodules.watchdog = watchdog = Watchdog()
-        m.submodules.guards = guards = self._guards
-        m.d.comb += [
-            watchdog.running.eq(self.running),
-            watchdog.progress.eq(self.progress),
-            watchdog.limit.eq(settings.watchdog_limit),
-            failed.eq(self.running & (watchdog.strike | guards.first.valid)),
-        ]
-        self._life(m, begin, abort | failed, busy, watched)
-        for outer, inner in zip(self.guard, guards.guard, strict=True):
-            connect(m, inner, flipped(outer))
-        for outer, inner in zip(self.error, guards.error, strict=True):
-            connect(m, flipped(outer), inner)
-        with m.If(begin):
-            m.d.sync += [
-                self.run.settings.task_index.eq(settings.task),
-                self.run.settings.program_address.eq(settings.program_address),
-                self.run.settings.weight_address.eq(settings.weight_address),
-                self.run.settings.image_base.eq(settings.image_address),
-                self.run.settings.output_base.eq(settings.output_address),
-                guards.window_base.eq(settings.window_base),
-                guards.window_limit.eq(settings.window_limit),
-            ]
-        error = self._errors(m, failed, abort | begin, stalled_on, shown)
-        done, saturated = self._results(m, begin, abort | failed)
-        self._interrupt(m, registers, failed, abort)
-        counters = self._count(m, begin, observed, shown)
-        self._stamp(m, begin, observed, counters, registers)
+        begin, abort, busy = Signal(), Signal(), Signal()
+        failed = self._watch(m, registers)
+        turns = Turns(begin=begin, abort=abort, failed=failed, running=self.running, finished=self.finished)
+        self._life(m, turns, busy, extend_pulse(m, self.running, OBSERVED, name="watched"))
+        self._start(m, registers, turns, busy)
+        error = keep_error(
+            m,
+            turns,
+            registers,
+            self._guards.first,
+            command_index=self.command_index,
+            stalled_on=delay(m, self.found.stalled_on, 1, name="stalled_on"),
+        )
+        done, saturated = keep_results(m, turns, self.saturated)
+        keep_interrupt(m, turns, registers, self.interrupt)
+        events = RunEvents(started=self.started, ended=self.ended, beats=self.beats)
+        measure(m, self._config, registers, events, self.found, clear=begin, running=self.running)
+        shown = registers.shown
         m.d.comb += [
             shown.identity.eq(IDENTITY),
             shown.version.eq(INTERFACE_VERSION),
@@ -175,7 +145,43 @@ class ControlRegisters(wiring.Component):
         m.d.sync += shown.status.eq(self.state)
         return m
 
-    def _life(self, m: Module, begin: Signal, stop: Value, busy: Signal, watched: Signal) -> None:
+    def _watch(self, m: Module, registers: RegisterFile) -> Signal:
+        """Put guards and watchdog between the units and the run; returns when a running machine fails."""
+        m.submodules.watchdog = watchdog = Watchdog()
+        m.submodules.guards = guards = self._guards
+        for outer, inner in zip(self.guard, guards.guard, strict=True):
+            connect(m, inner, flipped(outer))
+        for outer, inner in zip(self.error, guards.error, strict=True):
+            connect(m, flipped(outer), inner)
+        failed = Signal()
+        m.d.comb += [
+            watchdog.running.eq(self.running),
+            watchdog.progress.eq(self.found.progress),
+            watchdog.limit.eq(registers.settings.watchdog_limit),
+            failed.eq(self.running & (watchdog.strike | guards.first.valid)),
+        ]
+        return failed
+
+    def _start(self, m: Module, registers: RegisterFile, turns: Turns, busy: Signal) -> None:
+        """Turn what the host writes into the starts and aborts of runs."""
+        settings, command, window = registers.settings, registers.word, self._guards.window
+        # The host's command reaches hundreds of registers, so it comes from a register.
+        m.d.sync += [
+            turns.abort.eq(registers.written.control & command[1]),
+            turns.begin.eq(registers.written.control & (command[:2] == 1) & ~busy & ~turns.begin),
+            self.run.start.eq(turns.begin),
+        ]
+        with m.If(turns.begin):
+            m.d.sync += [
+                self.run.settings.task_index.eq(settings.task),
+                self.run.settings.image_base.eq(settings.image_address),
+                self.run.settings.output_base.eq(settings.output_address),
+                *same_fields(self.run.settings, settings, "program_address", "weight_address"),
+                window.base.eq(settings.window_base),
+                window.limit.eq(settings.window_limit),
+            ]
+
+    def _life(self, m: Module, turns: Turns, busy: Signal, watched: Signal) -> None:
         """Walk from idle through running, halting and clearing back to idle.
 
         A halt must not end before the masters have noticed it: what they said of themselves until then is stale. So it
@@ -187,12 +193,12 @@ class ControlRegisters(wiring.Component):
         with m.FSM(name="state"):
             with m.State("IDLE"):
                 m.d.comb += busy.eq(watched)
-                with m.If(begin):
+                with m.If(turns.begin):
                     m.next = "RUNNING"
             with m.State("RUNNING"):
                 m.d.comb += self.running.eq(1)
                 m.d.sync += waited.eq(0)
-                with m.If(stop):
+                with m.If(turns.stop):
                     m.next = "HALTING"
                 with m.Elif(self.finished):
                     m.next = "IDLE"
@@ -205,92 +211,6 @@ class ControlRegisters(wiring.Component):
             with m.State("CLEARING"):
                 m.d.comb += [guards.halt.eq(1), self.clear.eq(1)]
                 m.next = "IDLE"
-
-    def _errors(self, m: Module, failed: Signal, forget: Value, stalled_on: Signal, shown: data.View) -> Signal:
-        """Keep the first error; returns whether there is one."""
-        error, code, command, address = Signal(), Signal(8), Signal(16), Signal(32)
-        first = self._guards.first
-        command_index = delay(m, self.command_index, Guards.LATENCY, name="command_index")
-        # An error during a halt is a consequence of the first one, so only a running machine takes one.
-        with m.If(forget):
-            m.d.sync += [error.eq(0), code.eq(ErrorCode.NONE), command.eq(0), address.eq(0)]
-        with m.Elif(failed):
-            m.d.sync += [error.eq(1), command.eq(command_index)]
-            # The watchdog may strike in the same cycle; a unit that reports an error knows more.
-            with m.If(first.valid):
-                m.d.sync += [code.eq(first.payload.code), address.eq(first.payload.address)]
-            with m.Else():
-                m.d.sync += [code.eq(ErrorCode.WATCHDOG), address.eq(stalled_on)]
-        m.d.comb += [
-            shown.error_code.eq(code),
-            shown.error_command.eq(command),
-            shown.error_address.eq(address),
-        ]
-        m.d.sync += shown.command_index.eq(command_index)
-        return error
-
-    def _results(self, m: Module, begin: Signal, stop: Value) -> tuple[Signal, Signal]:
-        """Remember done and saturation until the next start."""
-        done, saturated = Signal(), Signal()
-        with m.If(begin):
-            m.d.sync += [done.eq(0), saturated.eq(0)]
-        with m.Elif(self.running):
-            m.d.sync += [done.eq(self.finished & ~stop), saturated.eq(saturated | self.saturated)]
-        return done, saturated
-
-    def _interrupt(self, m: Module, registers: RegisterFile, failed: Signal, abort: Signal) -> None:
-        """Raise the interrupt on done or error, as enabled; lower it when the host clears it."""
-        # The reasons are a register, because ``failed`` comes late; an interrupt a cycle later is as good.
-        done = self.running & self.finished & ~failed & ~abort
-        reasons = Signal(2)
-        m.d.sync += reasons.eq(Cat(done, failed & ~abort))
-        with m.If((reasons & registers.settings.interrupt_enable).any()):
-            m.d.sync += self.interrupt.eq(1)
-        with m.Elif(registers.written.interrupt_clear):
-            m.d.sync += self.interrupt.eq(0)
-
-    def _count(self, m: Module, begin: Signal, observed: Value, shown: data.View) -> data.View:
-        """Count events, and show the counts in their registers; returns the counts."""
-        m.submodules.counters = counters = Counters(self._config)
-        m.d.comb += [
-            counters.clear.eq(begin),
-            counters.running.eq(observed),
-            counters.beats.eq(delay(m, self.beats, OBSERVED, name="beats")),
-        ]
-        # ``cause`` comes a cycle after its cycle already; one register makes the OBSERVED.
-        m.d.sync += counters.cause.eq(self.cause)
-        counts = counters.counts
-        m.d.comb += [
-            shown.cycles.eq(counts.cycles),
-            shown.read_bytes.eq(counts.read_bytes),
-            shown.write_bytes.eq(counts.write_bytes),
-            *(shown[cause.counter].eq(counts.causes[cause]) for cause in CycleCause),
-        ]
-        return counts
-
-    def _stamp(self, m: Module, begin: Signal, observed: Value, counts: data.View, registers: RegisterFile) -> None:
-        """Stamp strobes, and show the selected command's stamps in their registers."""
-        m.submodules.stamps = stamps = CommandStamps(self._config, self._units)
-        shown = registers.shown
-        # All that is stamped comes equally late, so that stamps and counters belong to the same cycle.
-        for outer, inner in zip((self.started, *self.ended), (stamps.started, *stamps.ended), strict=True):
-            m.d.comb += [
-                inner.valid.eq(delay(m, outer.valid, OBSERVED, name="strobe")),
-                inner.payload.eq(delay(m, outer.payload, OBSERVED, name="index")),
-            ]
-        m.d.comb += [
-            stamps.clear.eq(begin),
-            stamps.running.eq(observed),
-            stamps.owner.eq(delay(m, self.owner, OBSERVED, name="owner")),
-            stamps.cycles.eq(counts.cycles),
-            stamps.totals.eq(counts.causes),
-            stamps.select.eq(registers.settings.stamp_select),
-            shown.stamp_start.eq(stamps.start),
-            shown.stamp_end.eq(stamps.end),
-            shown.stamp_previous.eq(stamps.previous),
-            shown.last_owner.eq(stamps.last_owner),
-            *(shown[cause.stamp].eq(stamps.shares[cause]) for cause in CycleCause),
-        ]
 
 
 def configuration_word(config: AcceleratorConfig) -> int:

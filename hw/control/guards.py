@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.interfaces.errors import Guard, error_record_layout
+from hw.interfaces.errors import Guard, error_record_layout, window_layout
 from hw.interfaces.strobe import Strobe
 
 
@@ -22,7 +22,7 @@ class Guards(wiring.Component):
 
     Members
     -------
-    window_base, window_limit, halt:
+    window, halt:
         What the units obey; see :class:`hw.interfaces.errors.Guard`.
     guard, error:
         The units.
@@ -40,8 +40,7 @@ class Guards(wiring.Component):
     def __init__(self, guards: int, errors: int) -> None:
         super().__init__(
             {
-                "window_base": In(32),
-                "window_limit": In(32),
+                "window": In(window_layout()),
                 "halt": In(1),
                 "guard": Out(Guard()).array(guards),
                 "error": In(Strobe(error_record_layout())).array(errors),
@@ -54,7 +53,7 @@ class Guards(wiring.Component):
         """One register each way, because an error stops the whole machine and its units stand far apart."""
         m = Module()
         for guard in self.guard:
-            m.d.comb += [guard.window_base.eq(self.window_base), guard.window_limit.eq(self.window_limit)]
+            m.d.comb += guard.window.eq(self.window)
             m.d.sync += guard.halt.eq(self.halt)
         m.d.comb += self.quiescent.eq(Cat(guard.quiescent for guard in self.guard).all())
         kept = []

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import AcceleratorConfig
 from hw.interfaces.compute import Stalls
+from hw.interfaces.control import CycleReport
 from hw.interfaces.sequencer import ProgramProgress
-from hw.isa import COMMAND_INDEX_WIDTH, CycleCause, StallSource
+from hw.isa import CycleCause, StallSource
 
 
 class Monitor(wiring.Component):
@@ -34,14 +35,8 @@ class Monitor(wiring.Component):
         The next command waits for the engine; the store unit has jobs.
     events: In
         One bit per event: the machine gets on.
-    cause: Out
-        The ``CycleCause`` of the cycle before this one.
-    owner: Out
-        Index of the command that this cycle belongs to.
-    moves: Out(1)
-        There was an event, two cycles ago.
-    stalled_on: Out
-        The ``StallSource`` of the cycle before this one: what the watchdog names when nothing moves.
+    found: Out(CycleReport)
+        What each cycle is spent on, and whether the machine gets on.
     """
 
     def __init__(self, config: AcceleratorConfig, events: int) -> None:
@@ -54,10 +49,7 @@ class Monitor(wiring.Component):
                 "engine_awaited": In(1),
                 "store_busy": In(1),
                 "events": In(events),
-                "cause": Out(unsigned(max(CycleCause).bit_length())),
-                "owner": Out(COMMAND_INDEX_WIDTH),
-                "moves": Out(1),
-                "stalled_on": Out(unsigned(max(StallSource).bit_length())),
+                "found": Out(CycleReport()),
             }
         )
 
@@ -66,8 +58,8 @@ class Monitor(wiring.Component):
         m = Module()
         moved = Signal(len(self.events))
         source = Mux(self.stall.weights, StallSource.STREAM, self.progress.stalled_on)
-        m.d.sync += [moved.eq(self.events), self.moves.eq(moved.any()), self.stalled_on.eq(source)]
-        m.d.comb += self.owner.eq(Mux(self.busy, self.progress.engine_place.command, self.progress.index))
+        m.d.sync += [moved.eq(self.events), self.found.progress.eq(moved.any()), self.found.stalled_on.eq(source)]
+        m.d.comb += self.found.owner.eq(Mux(self.busy, self.progress.engine_place.command, self.progress.index))
         self._find_cause(m)
         return m
 
@@ -87,7 +79,7 @@ class Monitor(wiring.Component):
         )
         found = Signal(len(reasons))
         m.d.sync += found.eq(Cat(event for event, _ in reasons))
-        m.d.comb += self.cause.eq(CycleCause.SEQUENCER)
+        m.d.comb += self.found.cause.eq(CycleCause.SEQUENCER)
         for bit, (_, cause) in zip(found, reasons, strict=True):
             with m.If(bit):
-                m.d.comb += self.cause.eq(cause)
+                m.d.comb += self.found.cause.eq(cause)

@@ -48,8 +48,9 @@ class CommandStamps(wiring.Component):
         Command to show, 2 cycles later (3 if an entry is being written).
     start, end:
         Its stamps: the value of ``cycles`` with its strobes.
-    shares, previous:
-        Its entry: totals at the end of its last cycle, modulo 2**SHARE_BITS; and the owner before it or -1.
+    entry:
+        Its entry. ``shares`` are the totals at the end of its last cycle, modulo 2**SHARE_BITS; ``previous`` is the
+        owner before it, or -1.
     last_owner:
         The command that owned cycles last; -1 before the first entry.
 
@@ -60,7 +61,7 @@ class CommandStamps(wiring.Component):
     def __init__(self, config: AcceleratorConfig, units: int) -> None:
         self._config = config
         link = signed((config.max_commands - 1).bit_length() + 1)
-        self._entry = data.StructLayout({"shares": cause_shares_layout(), "previous": link})
+        entry = data.StructLayout({"shares": cause_shares_layout(), "previous": link})
         super().__init__(
             {
                 "clear": In(1),
@@ -73,8 +74,7 @@ class CommandStamps(wiring.Component):
                 "select": In(16),
                 "start": Out(32),
                 "end": Out(32),
-                "shares": Out(cause_shares_layout()),
-                "previous": Out(link),
+                "entry": Out(entry),
                 "last_owner": Out(link, init=-1),
             }
         )
@@ -85,9 +85,7 @@ class CommandStamps(wiring.Component):
         self._write(m, "starts", self.started.valid, self.started.payload, self.cycles, self.start)
         self._write(m, "ends", *self._queue_ends(m), self.end)
         # An entry is written at once when the owner changes, so the shares of all causes are one wide word.
-        entry = Signal(self._entry)
-        m.d.comb += [self.shares.eq(entry.shares), self.previous.eq(entry.previous)]
-        self._write(m, "shares", *self._leave(m), entry)
+        self._write(m, "shares", *self._leave(m), self.entry)
         return m
 
     def _write(self, m: Module, name: str, valid: Value, index: Value, value: Value, shown: Value) -> None:

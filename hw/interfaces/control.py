@@ -1,11 +1,12 @@
-"""What travels inside the control registers, and to them: registers, counters."""
+"""What travels inside the control registers, and to them: registers, counters, the monitor's report."""
 
 from __future__ import annotations
 
-from amaranth.hdl import ShapeLike
-from amaranth.lib import data
+from amaranth.hdl import ShapeLike, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import Out
 
-from hw.isa import CycleCause
+from hw.isa import COMMAND_INDEX_WIDTH, CycleCause, StallSource
 from hw.register_map import REGISTERS, SHARE_BITS, Access
 
 
@@ -39,6 +40,32 @@ def beat_events_layout() -> data.StructLayout:
         A beat went to memory.
     """
     return data.StructLayout({"read": 1, "write": 1})
+
+
+class CycleReport(wiring.Signature):
+    """What the monitor finds of each cycle, from its side.
+
+    Members
+    -------
+    cause: Out(3)
+        What the cycle before this one is spent on, a ``CycleCause``.
+    owner: Out(16)
+        Index of the command that this cycle belongs to; see :class:`hw.control.stamps.CommandStamps`.
+    progress: Out(1)
+        The machine gets on: there was an event, two cycles ago.
+    stalled_on: Out(3)
+        The ``StallSource`` of the cycle before this one: what the watchdog names when nothing moves.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "cause": Out(unsigned(max(CycleCause).bit_length())),
+                "owner": Out(COMMAND_INDEX_WIDTH),
+                "progress": Out(1),
+                "stalled_on": Out(unsigned(max(StallSource).bit_length())),
+            }
+        )
 
 
 def cause_totals_layout() -> data.ArrayLayout:

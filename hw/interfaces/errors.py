@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from hw.config import AcceleratorConfig
 from hw.interfaces.jobs import place_layout
 from hw.interfaces.strobe import Strobe
-from hw.isa import ADDRESS_WIDTH
+from hw.isa import ADDRESS_WIDTH, BYTE_ADDRESS_WIDTH
 
 
 def error_record_layout() -> data.StructLayout:
@@ -24,13 +24,26 @@ def error_record_layout() -> data.StructLayout:
     return data.StructLayout({"code": 8, "address": 32})
 
 
+def window_layout() -> data.StructLayout:
+    """Part of memory that the machine may touch.
+
+    Members
+    -------
+    base:
+        First byte address of it.
+    limit:
+        First byte address beyond it.
+    """
+    return data.StructLayout({"base": BYTE_ADDRESS_WIDTH, "limit": BYTE_ADDRESS_WIDTH})
+
+
 class Guard(wiring.Signature):
     """Limits of a unit that touches memory, and its reports, from the control registers' side.
 
     Members
     -------
-    window_base, window_limit:
-        First byte address that the unit may touch, and first beyond. It refuses a burst that is not inside.
+    window: Out(window)
+        Where the unit may touch memory. It refuses a burst that is not inside.
     halt:
         The unit issues nothing more and delivers nothing more. It is held until ``quiescent``.
     error:
@@ -44,8 +57,7 @@ class Guard(wiring.Signature):
     def __init__(self) -> None:
         super().__init__(
             {
-                "window_base": Out(32),
-                "window_limit": Out(32),
+                "window": Out(window_layout()),
                 "halt": Out(1),
                 "error": In(Strobe(error_record_layout())),
                 "quiescent": In(1),
@@ -58,17 +70,15 @@ class MemoryUse(wiring.Signature):
 
     Members
     -------
-    writes:
-        The memory is written.
-    writer, reader:
-        Places of the jobs that write and read. They mean something only in a cycle with such an access.
-    beyond:
+    writer: Out(Strobe(place))
+        Place of the job that writes; valid if the memory is written.
+    reader: Out(place)
+        Place of the job that reads. It means something only in a cycle with such an access.
+    beyond: Out(Strobe(ADDRESS_WIDTH))
         An address beyond the last word, ``hw.interfaces.memory.BEYOND_LATENCY`` cycles after its use. If a write and a
         read of one cycle are both beyond it, the write's is reported.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
         place = place_layout(config)
-        super().__init__(
-            {"writes": Out(1), "writer": Out(place), "reader": Out(place), "beyond": Out(Strobe(ADDRESS_WIDTH))}
-        )
+        super().__init__({"writer": Out(Strobe(place)), "reader": Out(place), "beyond": Out(Strobe(ADDRESS_WIDTH))})

@@ -24,7 +24,7 @@ def random_requests(width, count, salt):
 
 async def begin(dut, *, limit=SIZE):
     await clock_and_reset(dut)
-    dut.guard__window_limit.value = limit
+    dut.guard__window.value = limit << 32
     content = bytearray(rng("content").integers(0, 256, SIZE, dtype=np.uint8).tobytes())
     settings = parameters()
     drivers = [StreamDriver(dut, f"request__{i}", stall=settings["stall"]) for i in range(CLIENTS)]
@@ -153,10 +153,9 @@ async def burst_outside_the_window_is_refused(dut):
     content, drivers, monitors = await begin(dut)
     memory = ReadMemory(dut, content, latency=10, stall=parameters()["stall"])
     width = len(dut.bus__rdata) // 8
-    dut.guard__window_base.value = 0x1000
     cases = ((0x1000 - width, 1, 0x3000), (0x3000, 1, 0x3000), (0xFFFFFFFF + 1 - width, 1, 0x3000))
     for address, beats, limit in (*cases, (0x2000, 8, 0x2000 + 7 * width), (0x2000, 8, 0)):
-        dut.guard__window_limit.value = limit or 0x2000 + 8 * width
+        dut.guard__window.value = 0x1000 | (limit or 0x2000 + 8 * width) << 32
         memory.bursts.clear()
         drivers[0].send({"address": np.array([address]), "beats_minus_one": np.array([beats - 1])})
         if limit:

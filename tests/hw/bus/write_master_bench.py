@@ -12,7 +12,7 @@ SIZE = 1 << 16
 
 async def begin(dut):
     await clock_and_reset(dut)
-    dut.guard__window_limit.value = SIZE
+    dut.guard__window.value = SIZE << 32
     stall = parameters()["stall"]
     memory = WriteMemory(dut, bytearray(SIZE), latency=10, stall=stall)
     return memory, StreamDriver(dut, "run", stall=stall), StreamDriver(dut, "beat", stall=stall)

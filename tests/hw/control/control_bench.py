@@ -24,7 +24,7 @@ REGISTER_OF = {"task_index": "task", "image_base": "image_address", "output_base
 
 async def begin(dut, *, stall=None):
     await clock_and_reset(dut)
-    dut.progress.value = 1
+    dut.found__progress.value = 1
     quiescent(dut, 1)
     return LiteHost(dut, stall=parameters()["stall"] if stall is None else stall)
 
@@ -39,8 +39,8 @@ def run_settings(dut):
     bits, found = int(dut.run__settings.value), {}
     for name, field in run_settings_layout():
         found[REGISTER_OF.get(name, name)] = bits >> field.offset & ((1 << field.width) - 1)
-    for name in ("window_base", "window_limit"):
-        (found[name],) = {int(getattr(dut, f"guard__{unit}__{name}").value) for unit in range(2)}
+    (window,) = {int(getattr(dut, f"guard__{unit}__window").value) for unit in range(2)}
+    found |= {"window_base": window & 0xFFFFFFFF, "window_limit": window >> 32}
     return found
 
 
@@ -237,27 +237,27 @@ async def watchdog_names_what_was_waited_for(dut):
     for limit in (20, 1):
         await host.write(OFFSET["watchdog_limit"], limit)
         await start(dut, host)
-        dut.stalled_on.value = StallSource.STREAM
+        dut.found__stalled_on.value = StallSource.STREAM
         dut.command_index.value = 5
         if limit == 20:
             for _ in range(5):
-                dut.progress.value = 0
+                dut.found__progress.value = 0
                 await wait_cycles(dut, 18)
                 assert dut.guard__0__halt.value == 0
-                await pulse(dut, "progress")
-                dut.progress.value = 1
+                await pulse(dut, "found__progress")
+                dut.found__progress.value = 1
                 await RisingEdge(dut.clk)
-        dut.progress.value = 0
+        dut.found__progress.value = 0
         for waited in range(limit + 1 + Watchdog.LATENCY + Guards.LATENCY):
             assert dut.guard__0__halt.value == 0, waited
             await RisingEdge(dut.clk)
         assert dut.guard__0__halt.value == 1
-        dut.progress.value = 1
+        dut.found__progress.value = 1
         await wait_cycles(dut, 10)
         assert await error_of(host) == (ErrorCode.WATCHDOG, 5, StallSource.STREAM)
     await host.write(OFFSET["watchdog_limit"], 0)
     await start(dut, host)
-    dut.progress.value = 0
+    dut.found__progress.value = 0
     await wait_cycles(dut, 500)
     assert dut.guard__0__halt.value == 0
 
@@ -270,12 +270,12 @@ async def running(dut, host, length, drive, causes=None):
     for index in range(1, length):
         drive(index)
         if causes is not None:
-            dut.cause.value = int(causes[index - 1])
+            dut.found__cause.value = int(causes[index - 1])
         dut.finished.value = int(index == length - 1)
         await RisingEdge(dut.clk)
     dut.finished.value = 0
     if causes is not None:
-        dut.cause.value = int(causes[-1])
+        dut.found__cause.value = int(causes[-1])
         await RisingEdge(dut.clk)
 
 
@@ -355,7 +355,7 @@ async def every_cycle_has_an_owner(dut):
         seen[0], owners[0] = owners[-1] + 7, 0
 
         def drive(index, seen=seen):
-            dut.owner.value = int(seen[index])
+            dut.found__owner.value = int(seen[index])
 
         await running(dut, host, length, drive, causes) if length > 1 else await _one_cycle(dut, host, drive, causes)
         await wait_cycles(dut, 3)
@@ -371,7 +371,7 @@ async def _one_cycle(dut, host, drive, causes):
     drive(0)
     dut.finished.value = 1
     await start(dut, host)
-    dut.finished.value, dut.cause.value = 0, int(causes[0])
+    dut.finished.value, dut.found__cause.value = 0, int(causes[0])
     await RisingEdge(dut.clk)
 
 
@@ -393,10 +393,10 @@ async def _shares(host):
 async def owners_of_a_run_that_fails(dut):
     """The chain ends with the command in progress when the machine halted."""
     host = await begin(dut)
-    dut.cause.value = CycleCause.WEIGHTS
+    dut.found__cause.value = CycleCause.WEIGHTS
     await start(dut, host)
     await wait_cycles(dut, 9)
-    dut.owner.value = 4
+    dut.found__owner.value = 4
     await wait_cycles(dut, 5)
     await pulse(dut, "guard__0__error", ErrorCode.BAD_FIELD)
     await wait_cycles(dut, 10)

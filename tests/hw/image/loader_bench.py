@@ -53,7 +53,7 @@ def place(memory, patch, rows, columns, random, width):
 async def begin(dut):
     settings = parameters()
     await clock_and_reset(dut)
-    dut.guard__window_limit.value = SIZE
+    dut.guard__window.value = SIZE << 32
     memory = bytearray(rng("memory").integers(0, 256, SIZE, dtype=np.uint8).tobytes())
     monitor = StreamMonitor(dut, "scratch_write", stall=settings["stall"])
     return settings, memory, StreamDriver(dut, "job"), monitor

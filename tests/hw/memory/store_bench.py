@@ -36,7 +36,7 @@ class Residual:
 async def begin(dut, *, stall=0.0):
     config = AcceleratorConfig.from_dict(parameters()["config"])
     await clock_and_reset(dut)
-    dut.guard__window_limit.value = SIZE
+    dut.guard__window.value = SIZE << 32
     width = config.numerics.residual_width
     words = rng("residual").integers(-(1 << width - 1), 1 << width - 1, (512, config.lanes))
     Residual(dut, words, width)
@@ -131,7 +131,7 @@ async def burst_outside_the_window_is_refused(dut):
     job = job_of(config, rows=4, words=3, offset=0)
     limit = BASE + 2 * row
     for low, high, refused in ((0, limit, BASE + 2 * row), (BASE + 1, SIZE, BASE), (0, limit - 1, BASE + row)):
-        dut.guard__window_base.value, dut.guard__window_limit.value = low, high
+        dut.guard__window.value = low | high << 32
         memory.bursts.clear()
         driver.send(job)
         await until(dut, "guard__error__valid")
@@ -141,7 +141,7 @@ async def burst_outside_the_window_is_refused(dut):
         assert [burst[0] for burst in memory.bursts] == list(range(BASE, refused, row))
         await restart(dut)
     assert not any(content[limit:])
-    dut.guard__window_base.value, dut.guard__window_limit.value = BASE, BASE + 4 * row
+    dut.guard__window.value = BASE | (BASE + 4 * row) << 32
     await store(dut, job, driver, residual, content)
 
 

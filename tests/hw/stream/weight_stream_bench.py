@@ -29,7 +29,7 @@ class Machine:
             name: StreamMonitor(dut, f"delivery__{name}", stall=stall if name in ("fill", "parameters") else 0.0)
             for name in OUTPUTS
         }
-        dut.guard__window_limit.value = 0xFFFFFFFF
+        dut.guard__window.value = 0xFFFFFFFF << 32
         cocotb.start_soon(self._engine())
 
     async def _engine(self):
