@@ -20,6 +20,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.blocks.arbiter import WriteArbiter
+from hw.blocks.pipeline import connect_delayed
 from hw.config import AcceleratorConfig
 from hw.control.blame import Blame
 from hw.control.control import ControlRegisters
@@ -107,27 +108,20 @@ class Accelerator(wiring.Component):
 
     def _wire_jobs(self, m: Module, units: Units) -> None:
         """The sequencer's jobs and dones. Jobs of units that sleep go through what wakes them."""
-        sequencer, engine, layernorm, stream = units.sequencer, units.engine, units.layernorm, units.stream
+        sequencer, engine, stream = units.sequencer, units.engine, units.stream
         ports = sequencer.units
         connect(m, sequencer.stream_job, stream.job)
         connect(m, ports.engine.job, engine.job)
         connect(m, ports.gate.job, units.gate.job)
-        m.d.comb += [
-            ports.gate.counts.eq(units.gate.counts),
-            stream.permit.eq(ports.stream.permit),
-            ports.layernorm.rows_done.eq(layernorm.rows_done),
-            ports.image.rows_done.eq(units.image.rows_done),
-            engine.rows_ready.eq(ports.engine.rows_ready),
-            layernorm.rows_ready.eq(ports.layernorm.rows_ready),
-            units.gate.rows_ready.eq(ports.gate.rows_ready),
-            ports.layernorm.done.eq(layernorm.done),
-            ports.gate.done.eq(units.gate.done),
-            ports.image.done.eq(units.image.done),
-            ports.stream.done.eq(stream.done),
-            ports.store.done.eq(units.store.done),
-        ]
+        connect(m, units.layernorm.report, ports.layernorm.report)
+        connect(m, units.gate.report, ports.gate.report)
+        connect(m, units.image.report, ports.image.report)
+        connect(m, stream.report, ports.stream.report)
+        connect(m, units.store.report, ports.store.report)
+        report = ports.engine.report
+        m.d.comb += engine.rows_ready.eq(report.rows_ready)
         # Both tell the followers of the engine's rows, and they come from afar.
-        m.d.sync += [ports.engine.row_written.eq(units.writeback.row_written), ports.engine.done.eq(engine.done)]
+        m.d.sync += [report.row_written.eq(units.writeback.row_written), report.done.eq(engine.done)]
 
     def _wire_compute(self, m: Module, units: Units) -> None:
         """Engine to array to write-back."""
@@ -163,10 +157,7 @@ class Accelerator(wiring.Component):
             units.writeback.query_scales.eq(softmax.query_scales),
         ]
         # The shifts wake LayerNorm, and what wakes a unit comes from a register.
-        m.d.sync += [
-            units.layernorm.shift_write.valid.eq(shifts.valid),
-            units.layernorm.shift_write.payload.eq(shifts.payload),
-        ]
+        connect_delayed(m, shifts, units.layernorm.shift_write, 1, name="shift_write")
 
     def _wire_writes(self, m: Module, units: Units) -> tuple[WriteArbiter, WriteArbiter]:
         """Writes into scratchpad and residual memory: write-back comes first, the others wait."""
@@ -237,6 +228,7 @@ class Accelerator(wiring.Component):
         m.submodules.registers = registers
         connect(m, flipped(self.control), registers.bus)
         connect(m, registers.run, sequencer.run)
+        connect(m, progress, registers.progress)
         for guard, unit in zip(registers.guard, guarded, strict=True):
             connect(m, guard, unit.guard)
         for error, port in zip(errors, registers.error, strict=True):
@@ -246,9 +238,6 @@ class Accelerator(wiring.Component):
         m.d.comb += [
             self.state.eq(registers.state),
             self.interrupt.eq(registers.interrupt),
-            registers.finished.eq(progress.finished),
-            registers.started.valid.eq(progress.started),
-            registers.started.payload.eq(progress.index),
             registers.saturated.eq(units.writeback.saturated),
             registers.command_index.eq(blame.command),
             registers.beats.read.eq(units.read_master.beat),
@@ -259,7 +248,7 @@ class Accelerator(wiring.Component):
     def _wire_monitor(self, m: Module, units: Units, registers: ControlRegisters) -> None:
         """What each cycle is spent on, and whether the machine gets on."""
         sequencer, engine, softmax = units.sequencer, units.engine, units.softmax
-        jobs = (engine, units.layernorm, units.gate, units.image, units.store, units.stream)
+        reporting = (units.layernorm, units.gate, units.image, units.store, units.stream)
         events = (
             engine.beat.valid,
             units.read_master.beat,
@@ -269,7 +258,8 @@ class Accelerator(wiring.Component):
             units.residual.read.enable,
             softmax.exponentials.valid,
             softmax.score_read.enable,
-            *(unit.done for unit in jobs),
+            engine.done,
+            *(unit.report.done for unit in reporting),
         )
         m.submodules.monitor = monitor = Monitor(self._config, len(events))
         connect(m, sequencer.progress, monitor.progress)

@@ -72,10 +72,16 @@ class Units:
         All of these conditions are registers, so that they reach every register of a unit within a cycle.
         """
         ports, softmax, layernorm = self.sequencer.units, self.softmax, self.layernorm
-        image = hand_over_when_awake(m, self.image, ports.image.job, name="image")
-        store = hand_over_when_awake(m, self.store, ports.store.job, name="store")
-        rows = hand_over_when_awake(m, layernorm, ports.layernorm.job, name="layernorm") | layernorm.shift_write.valid
+        working = {
+            name: hand_over_when_awake(m, port.job, unit.job, unit.report.done, name=name)
+            for name, port, unit in (
+                ("image", ports.image, self.image),
+                ("store", ports.store, self.store),
+                ("layernorm", ports.layernorm, layernorm),
+            )
+        }
         asked = softmax.score_write.valid | softmax.score_read.enable
         scores = extend_pulse(m, asked, MEMORY_LATENCY, name="scores")
-        tiles = hand_over_when_awake(m, softmax, self.engine.softmax, name="softmax") | scores
-        return {"image": image, "store": store, "layernorm": rows, "softmax": tiles}
+        tiles = hand_over_when_awake(m, self.engine.softmax, softmax.job, softmax.done, name="softmax")
+        rows = working["layernorm"] | layernorm.shift_write.valid
+        return {**working, "layernorm": rows, "softmax": tiles | scores}

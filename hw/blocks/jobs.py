@@ -44,3 +44,12 @@ def take_job(
 def hand_over(m: Module, source: stream.Interface, target: stream.Interface) -> None:
     """Join two streams whose payloads differ: a transfer of one is a transfer of the other."""
     m.d.comb += [target.valid.eq(source.valid), source.ready.eq(target.ready)]
+
+
+def hand_over_while(m: Module, allowed: ValueLike, source: stream.Interface, target: stream.Interface) -> None:
+    """Join two streams with the same payload, but in cycles with ``allowed`` only."""
+    m.d.comb += [
+        target.payload.eq(source.payload),
+        target.valid.eq(source.valid & allowed),
+        source.ready.eq(target.ready & allowed),
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from amaranth.hdl import Const, Module, Signal, Value
-from amaranth.lib import data
+from amaranth.lib import data, wiring
 
 
 def delay(
@@ -25,6 +25,16 @@ def delay(
             m.d.sync += register.eq(value)
         value = register
     return value
+
+
+def connect_delayed(
+    m: Module, source: wiring.PureInterface, target: wiring.PureInterface, cycles: int, *, name: str
+) -> None:
+    """Join two strobes; an event of ``source`` reaches ``target`` so many ``cycles`` later."""
+    m.d.comb += [
+        target.valid.eq(delay(m, source.valid, cycles, name=f"{name}_valid")),
+        target.payload.eq(delay(m, source.payload, cycles, name=f"{name}_payload")),
+    ]
 
 
 def copy(m: Module, value: Value, *, name: str) -> Signal:

@@ -13,6 +13,8 @@ from __future__ import annotations
 from amaranth.hdl import Elaboratable, EnableInserter, Module, Mux, Signal, ValueLike
 from amaranth.lib import stream, wiring
 
+from hw.blocks.jobs import hand_over_while
+
 
 def sleeping(m: Module, platform: object, name: str, unit: wiring.Component, awake: ValueLike) -> Elaboratable:
     """The unit, to become the submodule ``name``. Registers and memory ports change only in cycles with ``awake``."""
@@ -32,20 +34,18 @@ def extend_pulse(m: Module, event: ValueLike, cycles: int, *, name: str) -> Sign
     return active
 
 
-def hand_over_when_awake(m: Module, unit: wiring.Component, offered: stream.Interface, *, name: str) -> Signal:
-    """Hand the ``offered`` jobs to the unit once it is awake. 1 from the cycle after an offer to that of ``unit.done``.
+def hand_over_when_awake(
+    m: Module, offered: stream.Interface, job: stream.Interface, done: ValueLike, *, name: str
+) -> Signal:
+    """Hand the ``offered`` jobs to a unit's ``job`` once it is awake.
 
-    There is a register between an offer and the enable, because the enable reaches the whole unit. It costs a job one
-    cycle.
+    Returns 1 from the cycle after an offer to that of the unit's ``done``. There is a register between an offer and the
+    enable, because the enable reaches the whole unit. It costs a job one cycle.
     """
     active = Signal(name=f"{name}_working")
     with m.If(offered.valid):
         m.d.sync += active.eq(1)
-    with m.Elif(unit.done):
+    with m.Elif(done):
         m.d.sync += active.eq(0)
-    m.d.comb += [
-        unit.job.payload.eq(offered.payload),
-        unit.job.valid.eq(offered.valid & active),
-        offered.ready.eq(unit.job.ready & active),
-    ]
+    hand_over_while(m, active, offered, job)
     return active

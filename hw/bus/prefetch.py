@@ -7,6 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.blocks.checks import check
+from hw.blocks.jobs import hand_over_while
 from hw.blocks.queue import Queue
 from hw.bus.bursts import BurstSplitter
 from hw.config import AcceleratorConfig
@@ -67,11 +68,9 @@ class Prefetcher(wiring.Component):
         burst, request = splitter.burst, self.request
         room = Signal(range(self._depth + 1), init=self._depth)
         fits, asked, left = Signal(), Signal(), Signal()
+        hand_over_while(m, fits, burst, request)
         m.d.comb += [
             fits.eq(burst.payload.beats_minus_one < room),
-            request.payload.eq(burst.payload),
-            request.valid.eq(burst.valid & fits),
-            burst.ready.eq(request.ready & fits),
             asked.eq(request.valid & request.ready),
             buffer.source.payload.eq(self.response.payload),
             buffer.source.valid.eq(self.response.valid),

@@ -57,17 +57,17 @@ class Blame(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
-        """A later line of these overrides an earlier one, so the surest evidence comes last."""
+        """Collect the evidence, the surest last, because a later one overrides an earlier one."""
         m = Module()
         latest = Signal(COMMAND_INDEX_WIDTH)
         started, index = (delay(m, value, 1, name="latest") for value in (self.progress.started, self.progress.index))
         with m.If(started):
             m.d.sync += latest.eq(index)
         m.d.comb += self.command.eq(latest)
-        with m.If(self.progress.error.valid):
-            m.d.comb += self.command.eq(self.progress.index)
-        with m.If(self.store_failed):
-            m.d.comb += self.command.eq(self.store_place.command)
+        evidence = [
+            (self.progress.error.valid, self.progress.index),
+            (self.store_failed, self.store_place.command),
+        ]
         for name, memory, error, code in (
             ("residual", self.residual, self.residual_error, ErrorCode.RESIDUAL_RANGE),
             ("scratchpad", self.scratchpad, self.scratchpad_error, ErrorCode.SCRATCHPAD_RANGE),
@@ -76,11 +76,13 @@ class Blame(wiring.Component):
             m.d.comb += user.eq(Mux(memory.writer.valid, memory.writer.payload, memory.reader))
             # The memory reports an address some cycles after its use, so the user is remembered as long.
             user = delay(m, user, BEYOND_LATENCY, name=f"{name}_user")
-            with m.If(memory.beyond.valid):
-                m.d.comb += self.command.eq(user.command)
+            evidence.append((memory.beyond.valid, user.command))
             m.d.comb += [
                 error.valid.eq(memory.beyond.valid),
                 error.payload.code.eq(code),
                 error.payload.address.eq(memory.beyond.payload),
             ]
+        for holds, command in evidence:
+            with m.If(holds):
+                m.d.comb += self.command.eq(command)
         return m

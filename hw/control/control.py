@@ -8,7 +8,6 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
 from hw.blocks.fields import same_fields
-from hw.blocks.pipeline import delay
 from hw.blocks.sleep import extend_pulse, sleeping
 from hw.config import AcceleratorConfig
 from hw.control.counters import Watchdog
@@ -20,7 +19,7 @@ from hw.interfaces.axi import Axi4Lite, any_valid
 from hw.interfaces.control import CycleReport, beat_events_layout
 from hw.interfaces.errors import Guard, error_record_layout
 from hw.interfaces.jobs import run_state_layout
-from hw.interfaces.sequencer import RunOrder
+from hw.interfaces.sequencer import ProgramProgress, RunOrder
 from hw.interfaces.strobe import Strobe
 from hw.isa import COMMAND_INDEX_WIDTH
 
@@ -67,8 +66,8 @@ class ControlRegisters(wiring.Component):
         Units that touch memory. Their ``quiescent`` is looked at from ``HALT_CYCLES`` after the halt began.
     clear:
         Pulse during a halt: reset every unit (for ResetInserter).
-    finished:
-        Pulse: END was executed and nothing is under way.
+    progress: In(ProgramProgress)
+        The run ends with ``finished``. Commands are stamped when they are ``started``.
     saturated:
         Pulse or level: a residual value saturated; sticky in status until the next start.
     error:
@@ -78,8 +77,8 @@ class ControlRegisters(wiring.Component):
     found: In(CycleReport)
         What each cycle is spent on, for counters and stamps, and whether the machine gets on, for the watchdog. What
         the watchdog reports is ``stalled_on`` of the cycle before it strikes.
-    started, ended:
-        Strobes with a command's index, stamped with the cycle of the run; one ``ended`` per unit.
+    ended:
+        One strobe per unit with the index of a command that it has ended, stamped with the cycle of the run.
     beats:
         Beats transferred in this cycle; :func:`hw.interfaces.control.beat_events_layout`.
     """
@@ -99,12 +98,11 @@ class ControlRegisters(wiring.Component):
                 "running": Out(1),
                 "guard": Out(Guard()).array(guards),
                 "clear": Out(1),
-                "finished": In(1),
+                "progress": In(ProgramProgress(config)),
                 "saturated": In(1),
                 "error": In(Strobe(error_record_layout())).array(errors),
                 "command_index": In(COMMAND_INDEX_WIDTH),
                 "found": In(CycleReport()),
-                "started": In(Strobe(COMMAND_INDEX_WIDTH)),
                 "ended": In(Strobe(COMMAND_INDEX_WIDTH)).array(units),
                 "beats": In(beat_events_layout()),
             }
@@ -119,8 +117,9 @@ class ControlRegisters(wiring.Component):
         m.submodules.registers = sleeping(m, platform, "registers", registers, extend_pulse(m, asked, 2, name="host"))
         connect(m, flipped(self.bus), registers.bus)
         begin, abort, busy = Signal(), Signal(), Signal()
-        failed = self._watch(m, registers)
-        turns = Turns(begin=begin, abort=abort, failed=failed, running=self.running, finished=self.finished)
+        m.submodules.watchdog = watchdog = Watchdog()
+        failed = self._watch(m, registers, watchdog)
+        turns = Turns(begin=begin, abort=abort, failed=failed, running=self.running, finished=self.progress.finished)
         self._life(m, turns, busy, extend_pulse(m, self.running, OBSERVED, name="watched"))
         self._start(m, registers, turns, busy)
         error = keep_error(
@@ -129,11 +128,11 @@ class ControlRegisters(wiring.Component):
             registers,
             self._guards.first,
             command_index=self.command_index,
-            stalled_on=delay(m, self.found.stalled_on, 1, name="stalled_on"),
+            stalled_on=watchdog.strike.payload,
         )
         done, saturated = keep_results(m, turns, self.saturated)
         keep_interrupt(m, turns, registers, self.interrupt)
-        events = RunEvents(started=self.started, ended=self.ended, beats=self.beats)
+        events = RunEvents(progress=self.progress, ended=self.ended, beats=self.beats)
         measure(m, self._config, registers, events, self.found, clear=begin, running=self.running)
         shown = registers.shown
         m.d.comb += [
@@ -145,20 +144,19 @@ class ControlRegisters(wiring.Component):
         m.d.sync += shown.status.eq(self.state)
         return m
 
-    def _watch(self, m: Module, registers: RegisterFile) -> Signal:
+    def _watch(self, m: Module, registers: RegisterFile, watchdog: Watchdog) -> Signal:
         """Put guards and watchdog between the units and the run; returns when a running machine fails."""
-        m.submodules.watchdog = watchdog = Watchdog()
         m.submodules.guards = guards = self._guards
         for outer, inner in zip(self.guard, guards.guard, strict=True):
             connect(m, inner, flipped(outer))
         for outer, inner in zip(self.error, guards.error, strict=True):
             connect(m, flipped(outer), inner)
         failed = Signal()
+        connect(m, flipped(self.found), watchdog.found)
         m.d.comb += [
             watchdog.running.eq(self.running),
-            watchdog.progress.eq(self.found.progress),
             watchdog.limit.eq(registers.settings.watchdog_limit),
-            failed.eq(self.running & (watchdog.strike | guards.first.valid)),
+            failed.eq(self.running & (watchdog.strike.valid | guards.first.valid)),
         ]
         return failed
 
@@ -200,7 +198,7 @@ class ControlRegisters(wiring.Component):
                 m.d.sync += waited.eq(0)
                 with m.If(turns.stop):
                     m.next = "HALTING"
-                with m.Elif(self.finished):
+                with m.Elif(turns.finished):
                     m.next = "IDLE"
             with m.State("HALTING"):
                 m.d.comb += guards.halt.eq(1)

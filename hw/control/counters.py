@@ -8,7 +8,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.config import AcceleratorConfig
-from hw.interfaces.control import beat_events_layout, run_counts_layout
+from hw.interfaces.control import CycleReport, beat_events_layout, run_counts_layout
+from hw.interfaces.strobe import Strobe
 from hw.isa import CycleCause
 
 
@@ -72,28 +73,29 @@ class Watchdog(wiring.Component):
     -------
     running:
         The machine runs.
-    progress:
-        1 in a cycle that has some.
+    found: In(CycleReport)
+        Cycles with progress, and what the machine waits for.
     limit:
         Cycles without progress; 0 for never.
-    strike:
-        1 from ``LATENCY`` cycles after the last of them, until there is progress or the run ends.
+    strike: Out(Strobe(3))
+        The machine makes no progress. It is valid from ``LATENCY`` cycles after the last of those cycles, until there
+        is progress or the run ends. The payload is ``stalled_on`` of the cycle before.
     """
 
     LATENCY = 2
 
     def __init__(self) -> None:
-        super().__init__({"running": In(1), "progress": In(1), "limit": In(32), "strike": Out(1)})
+        super().__init__({"running": In(1), "found": In(CycleReport()), "limit": In(32), "strike": Out(Strobe(3))})
 
     def elaborate(self, platform: object) -> Module:
         """Count idle cycles."""
         m = Module()
         moved, quiet, expired = Signal(init=1), Signal(32, init=1), Signal()
         # The comparison of 32 bits has a cycle of its own; ``quiet`` starts at 1 to make up for it.
-        m.d.sync += [moved.eq(self.progress), expired.eq(0)]
-        with m.If(~self.running | moved | self.strike):
+        m.d.sync += [moved.eq(self.found.progress), expired.eq(0), self.strike.payload.eq(self.found.stalled_on)]
+        with m.If(~self.running | moved | self.strike.valid):
             m.d.sync += quiet.eq(1)
         with m.Else():
             m.d.sync += [quiet.eq(quiet + 1), expired.eq((self.limit != 0) & (quiet >= self.limit))]
-        m.d.comb += self.strike.eq(self.running & expired)
+        m.d.comb += self.strike.valid.eq(self.running & expired)
         return m

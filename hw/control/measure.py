@@ -9,7 +9,7 @@ from amaranth.hdl import Module, Value
 from amaranth.lib import data, wiring
 
 from hw.blocks.fields import same_fields
-from hw.blocks.pipeline import delay
+from hw.blocks.pipeline import connect_delayed, delay
 from hw.config import AcceleratorConfig
 from hw.control.counters import Counters
 from hw.control.registers import RegisterFile
@@ -26,15 +26,15 @@ class RunEvents:
 
     Parameters
     ----------
-    started:
-        :class:`hw.interfaces.strobe.Strobe` with the index of a command that was handed out.
+    progress:
+        Commands that are handed out; :class:`hw.interfaces.sequencer.ProgramProgress`.
     ended:
-        One such strobe per unit, with the index of a command that it has ended.
+        One :class:`hw.interfaces.strobe.Strobe` per unit, with the index of a command that it has ended.
     beats:
         Beats transferred in this cycle; :func:`hw.interfaces.control.beat_events_layout`.
     """
 
-    started: wiring.PureInterface
+    progress: wiring.PureInterface
     ended: Sequence[wiring.PureInterface]
     beats: data.View
 
@@ -55,12 +55,11 @@ def _connect_stamps(m: Module, stamps: CommandStamps, registers: RegisterFile, e
     """Stamp the commands of ``events``, and show the selected command's stamps."""
     shown = registers.shown
     # All that is stamped comes equally late, so that stamps and counters belong to the same cycle.
-    for outer, inner in zip((events.started, *events.ended), (stamps.started, *stamps.ended), strict=True):
-        m.d.comb += [
-            inner.valid.eq(delay(m, outer.valid, OBSERVED, name="strobe")),
-            inner.payload.eq(delay(m, outer.payload, OBSERVED, name="index")),
-        ]
+    for ended, stamped in zip(events.ended, stamps.ended, strict=True):
+        connect_delayed(m, ended, stamped, OBSERVED, name="ended")
     m.d.comb += [
+        stamps.started.valid.eq(delay(m, events.progress.started, OBSERVED, name="started")),
+        stamps.started.payload.eq(delay(m, events.progress.index, OBSERVED, name="index")),
         stamps.owner.eq(delay(m, owner, OBSERVED, name="owner")),
         stamps.select.eq(registers.settings.stamp_select),
         shown.stamp_start.eq(stamps.start),

@@ -16,11 +16,11 @@ from hw.config import AcceleratorConfig
 from hw.gate.token_queues import TokenQueues
 from hw.gate.top_k import TopK
 from hw.gate.weights import GateWeights
-from hw.interfaces.gate import candidate_layout, queue_counts_layout, queue_read, queue_write_layout
+from hw.interfaces.gate import candidate_layout, queue_read, queue_write_layout
 from hw.interfaces.jobs import gate_job_layout
 from hw.interfaces.memory import MEMORY_LATENCY, score_read
+from hw.interfaces.sequencer import gate_report
 from hw.interfaces.strobe import Strobe, Work
-from hw.isa import COUNT_WIDTH
 
 
 class Gate(wiring.Component):
@@ -44,18 +44,15 @@ class Gate(wiring.Component):
     job: In(stream(gate_job))
         Tokens 1 to max_tokens, experts 1 to max_experts, top_k 1 to min(experts, max_top_k). Taken when idle; empties
         the queues.
-    rows_ready: In(COUNT_WIDTH)
-        Tokens whose logits may be read, from the cycle after the job was taken on. Never falls during a job.
+    report: Out(gate_report)
+        ``rows_ready`` counts from the cycle after the job was taken on, and never falls during a job. ``counts`` are
+        kept until the next job; ``done`` says that the queues are complete.
     score_read: Out(MemoryRead)
         Read port of the score buffer. Expert e of token t is element e % P of word e // P * tokens + t.
     queue_read: In(TableRead)
         Read port of the queues.
-    counts: Out(queue_counts)
-        Queue lengths, kept until the next job.
     queue_write: Out(Strobe(queue_write))
         Every entry as it is written: tokens in order, a token's experts best first.
-    done: Out(1)
-        Pulse: the queues are complete.
 
     Timing: max(experts + 1, 16) cycles per token once its logits are there, and about 55 for the last one.
     Resources: queues of max_experts x max_tokens entries in block RAM, three multipliers.
@@ -66,12 +63,10 @@ class Gate(wiring.Component):
         super().__init__(
             {
                 "job": In(stream.Signature(gate_job_layout())),
-                "rows_ready": In(COUNT_WIDTH),
+                "report": Out(gate_report(config)),
                 "score_read": Out(score_read(config)),
                 "queue_read": In(queue_read(config)),
-                "counts": Out(queue_counts_layout(config)),
                 "queue_write": Out(Strobe(queue_write_layout(config))),
-                "done": Out(1),
             }
         )
 
@@ -90,9 +85,9 @@ class Gate(wiring.Component):
         job, scanning, taken = work.job, Signal(), Signal()
         m.d.comb += [
             taken.eq(self.job.valid & self.job.ready),
-            awake.eq(scanning | self.done),
+            awake.eq(scanning | self.report.done),
             queues.clear.eq(work.start),
-            self.counts.eq(queues.counts),
+            self.report.counts.eq(queues.counts),
         ]
         buffer = self._select(m, *self._scan(m, job, scanning), top_k, weights)
         m.d.comb += assign(weights.ranked.payload, ranking=top_k.ranking, buffer=buffer)
@@ -102,7 +97,7 @@ class Gate(wiring.Component):
         m.d.sync += last_token.eq(job.tokens - 1)
         last = weights.token_last & (weights.append.payload.entry.token == last_token)
         finished = delay(m, last, 1, name="finished")
-        m.d.sync += [self.done.eq(finished), work.start.eq(taken)]
+        m.d.sync += [self.report.done.eq(finished), work.start.eq(taken)]
         # A job is in progress while it scans: `scanning` is all the state that there is.
         m.d.comb += self.job.ready.eq(~scanning)
         with m.If(taken):
@@ -124,7 +119,7 @@ class Gate(wiring.Component):
         limit, last_slot, last_expert = Signal.like(token), Signal.like(slot), Signal.like(slot)
         reading, slot_last, within = Signal(), Signal(), Signal(init=1)
         m.d.sync += [
-            limit.eq(Mux(self.rows_ready < job.tokens, self.rows_ready, job.tokens)),
+            limit.eq(Mux(self.report.rows_ready < job.tokens, self.report.rows_ready, job.tokens)),
             last_slot.eq(Mux(job.experts < GateWeights.INTERVAL, GateWeights.INTERVAL - 1, job.experts)),
             last_expert.eq(job.experts - 1),
             reading.eq(scanning),

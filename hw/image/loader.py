@@ -18,8 +18,8 @@ from hw.interfaces.axi import read_request_layout
 from hw.interfaces.image import run_tag_layout
 from hw.interfaces.jobs import image_job_layout
 from hw.interfaces.memory import scratch_write_layout
+from hw.interfaces.sequencer import image_report
 from hw.interfaces.strobe import Strobe
-from hw.isa import COUNT_WIDTH
 
 
 class ImageLoader(wiring.Component):
@@ -48,10 +48,9 @@ class ImageLoader(wiring.Component):
         each other are read as runs of beats.
     scratch_write: Out(stream(scratch_write))
         Whole words.
-    rows_done: Out(COUNT_WIDTH)
-        Patches that are completely written, in raster order; those of the last job when idle.
-    done: Out(1)
-        Pulse, one cycle after the last word was written.
+    report: Out(image_report)
+        ``rows_done`` are the patches that are completely written, in raster order; those of the last job when idle.
+        ``done`` comes one cycle after the last word was written.
 
     Timing: ``min(patch, memory_bytes, T)`` pixels per cycle. ``BEATS_AHEAD`` beats under way hide the memory's latency.
     """
@@ -71,8 +70,7 @@ class ImageLoader(wiring.Component):
                 "request": Out(stream.Signature(read_request_layout(config))),
                 "response": In(Strobe(8 * config.memory_bytes)),
                 "scratch_write": Out(stream.Signature(scratch_write_layout(config))),
-                "rows_done": Out(COUNT_WIDTH),
-                "done": Out(1),
+                "report": Out(image_report()),
             }
         )
 
@@ -109,11 +107,11 @@ class ImageLoader(wiring.Component):
     def _sequence(self, m: Module, walker: PatchWalker, packer: PatchPacker) -> None:
         """Take a job, begin it, count its patches."""
         word, written = packer.word, Signal()
-        work = take_job(m, self.job, self.done)
+        work = take_job(m, self.job, self.report.done)
         connect(m, work, walker.work, packer.work)
         m.d.comb += written.eq(word.valid & word.ready)
-        m.d.sync += self.done.eq(written & word.payload.image_last)
+        m.d.sync += self.report.done.eq(written & word.payload.image_last)
         with m.If(written & word.payload.patch_last):
-            m.d.sync += self.rows_done.eq(self.rows_done + 1)
+            m.d.sync += self.report.rows_done.eq(self.report.rows_done + 1)
         with m.If(self.job.valid & self.job.ready):
-            m.d.sync += self.rows_done.eq(0)
+            m.d.sync += self.report.rows_done.eq(0)

@@ -49,6 +49,85 @@ class RunOrder(wiring.Signature):
         super().__init__({"start": Out(1), "settings": Out(run_settings_layout())})
 
 
+class UnitReport(wiring.Signature):
+    """What a unit and the sequencer say to each other while the unit works, from the unit's side.
+
+    Parameters
+    ----------
+    members:
+        What they say besides; see the functions below.
+
+    Members
+    -------
+    done: Out(1)
+        Pulse: the unit's oldest job is done.
+    """
+
+    def __init__(self, **members: wiring.Member) -> None:
+        super().__init__({"done": Out(1), **members})
+
+
+def engine_report() -> UnitReport:
+    """Report of the engine, which follows units and is followed.
+
+    Members
+    -------
+    rows_ready: In(16)
+        Source rows that the unit may read.
+    row_written: Out(1)
+        Pulse: the engine's oldest job has written a row.
+    """
+    return UnitReport(rows_ready=In(COUNT_WIDTH), row_written=Out(1))
+
+
+def layernorm_report() -> UnitReport:
+    """Report of LayerNorm, which follows units and is followed.
+
+    Members
+    -------
+    rows_ready: In(16)
+        Source rows that the unit may read.
+    rows_done: Out(16)
+        Rows that the unit has written in its job.
+    """
+    return UnitReport(rows_ready=In(COUNT_WIDTH), rows_done=Out(COUNT_WIDTH))
+
+
+def gate_report(config: AcceleratorConfig) -> UnitReport:
+    """Report of the gate, which follows units.
+
+    Members
+    -------
+    rows_ready: In(16)
+        Tokens whose logits the unit may read.
+    counts: Out(queue_counts)
+        Tokens on each expert's queue.
+    """
+    return UnitReport(rows_ready=In(COUNT_WIDTH), counts=Out(queue_counts_layout(config)))
+
+
+def image_report() -> UnitReport:
+    """Report of the image loader, which is followed.
+
+    Members
+    -------
+    rows_done: Out(16)
+        Patches that the unit has written in its job.
+    """
+    return UnitReport(rows_done=Out(COUNT_WIDTH))
+
+
+def stream_report() -> UnitReport:
+    """Report of the weight stream; ``done`` is of a block that belongs to the current command.
+
+    Members
+    -------
+    permit: In(1)
+        Level: a block that belongs to the current command may be delivered.
+    """
+    return UnitReport(permit=In(1))
+
+
 class UnitPort(wiring.Signature):
     """The sequencer's account of one unit and its dealings with it, from the sequencer's side.
 
@@ -56,17 +135,17 @@ class UnitPort(wiring.Signature):
     ----------
     config:
         Sizes of the machine.
+    report:
+        What the unit and the sequencer say to each other while it works.
     job:
         Layout of the unit's jobs; none for the weight stream, whose jobs run ahead of the commands.
-    members:
-        What else the unit and the sequencer say to each other; see :class:`UnitPorts`.
 
     Members
     -------
     job: Out(stream)
         Jobs in program order.
-    done: In(1)
-        Pulse: the unit's oldest job is done.
+    report: In(UnitReport)
+        What the unit says of its jobs.
     busy: Out(1)
         The unit has jobs.
     awaited: Out(1)
@@ -77,18 +156,16 @@ class UnitPort(wiring.Signature):
         Pulse: the command at ``place`` is done.
     """
 
-    def __init__(
-        self, config: AcceleratorConfig, job: data.StructLayout | None = None, **members: wiring.Member
-    ) -> None:
+    def __init__(self, config: AcceleratorConfig, report: UnitReport, job: data.StructLayout | None = None) -> None:
         always = {
-            "done": In(1),
+            "report": In(report),
             "busy": Out(1),
             "awaited": Out(1),
             "place": Out(place_layout(config)),
             "ended": Out(1),
         }
         jobs = {} if job is None else {"job": Out(stream.Signature(job))}
-        super().__init__({**always, **jobs, **members})
+        super().__init__({**always, **jobs})
 
 
 class UnitPorts(wiring.Signature):
@@ -99,29 +176,17 @@ class UnitPorts(wiring.Signature):
     engine, layernorm, gate, image, stream, store:
         The units. ``stream`` stands for the blocks that belong to the current command: STAGE, LOAD_RESIDUAL and the
         shifts of LAYERNORM.
-    UNIT.rows_ready: Out(16)
-        Source rows that the unit may read, for a unit that can follow another.
-    UNIT.rows_done: In(16)
-        Rows that the unit has written in its job, for a unit that others can follow and that counts its rows.
-    engine.row_written: In(1)
-        Pulse: the engine's oldest job has written a row.
-    gate.counts: In(queue_counts)
-        Tokens on each expert's queue.
-    stream.permit: Out(1)
-        Level: a block that belongs to the current command may be delivered.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
-        ready, written = Out(COUNT_WIDTH), In(COUNT_WIDTH)
-        counts = In(queue_counts_layout(config))
         super().__init__(
             {
-                "engine": Out(UnitPort(config, engine_job_layout(config), rows_ready=ready, row_written=In(1))),
-                "layernorm": Out(UnitPort(config, layernorm_job_layout(), rows_ready=ready, rows_done=written)),
-                "gate": Out(UnitPort(config, gate_job_layout(), rows_ready=ready, counts=counts)),
-                "image": Out(UnitPort(config, image_job_layout(config), rows_done=written)),
-                "stream": Out(UnitPort(config, permit=Out(1))),
-                "store": Out(UnitPort(config, store_job_layout(config))),
+                "engine": Out(UnitPort(config, engine_report(), engine_job_layout(config))),
+                "layernorm": Out(UnitPort(config, layernorm_report(), layernorm_job_layout())),
+                "gate": Out(UnitPort(config, gate_report(config), gate_job_layout())),
+                "image": Out(UnitPort(config, image_report(), image_job_layout(config))),
+                "stream": Out(UnitPort(config, stream_report())),
+                "store": Out(UnitPort(config, UnitReport(), store_job_layout(config))),
             }
         )
 

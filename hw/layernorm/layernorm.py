@@ -21,6 +21,7 @@ from hw.interfaces.memory import (
     residual_read,
     scratch_write_layout,
 )
+from hw.interfaces.sequencer import layernorm_report
 from hw.interfaces.strobe import Strobe
 from hw.isa import COUNT_WIDTH
 from hw.layernorm.lanes import LayerNormLanes
@@ -64,16 +65,13 @@ class LayerNorm(wiring.Component):
         Rows 1 to max_tokens, words 1 to 1024 / T, channels at most words * T. Taken when idle.
     shift_write: In(Strobe(shift_write))
         Extra precision (0 to 7 bits) of one chunk of channels: channel = address * chunk_bytes + index. Before the job.
-    rows_ready: In(COUNT_WIDTH)
-        Rows of the source that may be read, from the cycle after the job was taken on. Never falls during a job.
+    report: Out(layernorm_report)
+        ``rows_ready`` counts from the cycle after the job was taken on, and never falls during a job. ``rows_done`` are
+        the rows all of whose words were written, narrow and wide; those of the last job when idle.
     residual_read: Out(MemoryRead), residual_read_ready: In(1)
         Read port of the residual memory. A word is read when enabled and ready; data comes RESIDUAL_LATENCY later.
     scratch_write: Out(stream(scratch_write))
         Whole words of activations. Wide values fill two words per residual word, a value's low half in lane 2i.
-    rows_done: Out(COUNT_WIDTH)
-        Rows all of whose words were written, narrow and wide; those of the last job when idle.
-    done: Out(1)
-        Pulse: everything has been written.
 
     Timing, when neither rows, reads nor writes are held up: a pass takes ``words * T / layernorm_lanes`` cycles per row
     (wide: at least two cycles per word; statistics: at least ``RowStatistics.interval`` from one row to the next). A
@@ -102,12 +100,10 @@ class LayerNorm(wiring.Component):
             {
                 "job": In(stream.Signature(layernorm_job_layout())),
                 "shift_write": In(Strobe(shift_write_layout(config))),
-                "rows_ready": In(COUNT_WIDTH),
+                "report": Out(layernorm_report()),
                 "residual_read": Out(residual_read(config)),
                 "residual_read_ready": In(1),
                 "scratch_write": Out(stream.Signature(scratch_write_layout(config))),
-                "rows_done": Out(COUNT_WIDTH),
-                "done": Out(1),
             }
         )
 
@@ -120,7 +116,7 @@ class LayerNorm(wiring.Component):
         m.submodules.walk = walk = RowWalk(config, statistics.interval)
         connect(m, output.scratch_write, flipped(self.scratch_write))
         # Between jobs the walk still compares its rows with those of the last job, so that job has to stay.
-        work = take_job(m, self.job, self.done, keep_until_next=True)
+        work = take_job(m, self.job, self.report.done, keep_until_next=True)
         if config.layernorm_row_buffer:
             m.submodules.summing_walk = summing_walk = RowWalk(config, statistics.interval)
             m.submodules.summing_lanes = summing_lanes = LayerNormLanes(config)
@@ -129,7 +125,7 @@ class LayerNorm(wiring.Component):
             connect(m, work, summing_walk.work, walk.work, output.work)
         else:
             summing_walk, summing_lanes = walk, lanes
-            m.d.comb += walk.rows_ready.eq(self.rows_ready)
+            m.d.comb += walk.rows_ready.eq(self.report.rows_ready)
             connect(m, work, walk.work, output.work)
         self._attach(m, walk, lanes, work.job, name="output")
         connect(m, summing_lanes.sums, statistics.sums)
@@ -177,7 +173,7 @@ class LayerNorm(wiring.Component):
         m.d.comb += [
             # The places of the row in the output pass and of the rows behind it are not free.
             limit.eq(walk.row + self.ROWS_AHEAD),
-            summing_walk.rows_ready.eq(Mux(limit < self.rows_ready, limit, self.rows_ready)),
+            summing_walk.rows_ready.eq(Mux(limit < self.report.rows_ready, limit, self.report.rows_ready)),
             write.en.eq(delay(m, summing_walk.beat.valid, RESIDUAL_LATENCY, name="word_valid")),
             write.addr.eq(delay(m, written, RESIDUAL_LATENCY, name="word_address")),
             write.data.eq(self.residual_read.data),
@@ -190,14 +186,14 @@ class LayerNorm(wiring.Component):
         """Count the job's rows; it is done when all of them are written."""
         running = Signal()
         # The comparison is registered, because the sequencer's decisions depend on `done`.
-        m.d.sync += self.done.eq(running & ~self.done & (self.rows_done == work.job.rows))
+        m.d.sync += self.report.done.eq(running & ~self.report.done & (self.report.rows_done == work.job.rows))
         with m.If(row_written):
-            m.d.sync += self.rows_done.eq(self.rows_done + 1)
+            m.d.sync += self.report.rows_done.eq(self.report.rows_done + 1)
         with m.If(self.job.valid & self.job.ready):
-            m.d.sync += self.rows_done.eq(0)
+            m.d.sync += self.report.rows_done.eq(0)
         with m.If(work.start):
             m.d.sync += running.eq(1)
-        with m.If(self.done):
+        with m.If(self.report.done):
             m.d.sync += running.eq(0)
 
     def _look_up_rows(

@@ -16,6 +16,7 @@ from hw.interfaces.axi import Axi4Write
 from hw.interfaces.errors import Guard
 from hw.interfaces.jobs import store_job_layout
 from hw.interfaces.memory import RESIDUAL_LATENCY, STORED_BITS, residual_lanes_layout, residual_read
+from hw.interfaces.sequencer import UnitReport
 from hw.interfaces.strobe import Work
 from hw.isa import ADDRESS_WIDTH, COUNT_WIDTH
 
@@ -133,8 +134,8 @@ class StoreUnit(wiring.Component):
         Read port of the residual memory. Data comes ``RESIDUAL_LATENCY`` cycles later.
     bus, guard, transferred:
         As in :class:`hw.bus.write_master.WriteMaster`.
-    done: Out(1)
-        Pulse: everything is written and answered. It never comes after an error.
+    report: Out(UnitReport)
+        ``done`` says that everything is written and answered. It never comes after an error.
 
     Timing: one beat per cycle, plus the memory's answer to the last.
     """
@@ -147,7 +148,7 @@ class StoreUnit(wiring.Component):
                 "residual_read": Out(residual_read(config)),
                 "bus": Out(Axi4Write(config)),
                 "guard": In(Guard()),
-                "done": Out(1),
+                "report": Out(UnitReport()),
                 "transferred": Out(1),
             }
         )
@@ -164,17 +165,17 @@ class StoreUnit(wiring.Component):
         connect(m, beats.target, master.beat)
         connect(m, reader.read, flipped(self.residual_read))
         m.d.comb += self.transferred.eq(master.transferred)
-        work = take_job(m, self.job, self.done)
+        work = take_job(m, self.job, self.report.done)
         connect(m, work, reader.work)
         # Two states of a job: its rows are announced one by one, then the last of them is being written.
         rows, writing = Signal(), Signal()
-        m.d.comb += self.done.eq(writing & master.idle)
+        m.d.comb += self.report.done.eq(writing & master.idle)
         announced = self._announce(m, work, rows, master.run)
         with m.If(work.start):
             m.d.sync += rows.eq(1)
         with m.If(announced):
             m.d.sync += [rows.eq(0), writing.eq(1)]
-        with m.If(self.done):
+        with m.If(self.report.done):
             m.d.sync += writing.eq(0)
         return m
 

@@ -110,7 +110,8 @@ class MemoryBridge(wiring.Component):
     def _rows(self, m: Module, burst: data.View, waiting: Signal, free: Signal) -> None:
         """Offer what lies in the row of the burst's first word; keep the rest, which begins a row."""
         address, left = burst.request.address, burst.request.words_minus_one
-        run, room_minus_one, final = self.words.run, Signal(COLUMN_BITS), Signal()
+        run, room_minus_one = self.words.run, Signal(COLUMN_BITS)
+        final = run.payload.final
         m.d.comb += [
             room_minus_one.eq(~address[:COLUMN_BITS]),
             final.eq(left <= room_minus_one),
@@ -118,7 +119,6 @@ class MemoryBridge(wiring.Component):
             Cat(run.payload.column, run.payload.bank, run.payload.row).eq(address),
             run.payload.words_minus_one.eq(Mux(final, left, room_minus_one)),
             *same_fields(run.payload, burst, "write", "client"),
-            run.payload.final.eq(final),
             free.eq(~waiting),
         ]
         # What is left begins at column 0 of the next row, which lies in the next bank.

@@ -154,6 +154,7 @@ class SdramController(wiring.Component):
         banks, current = self._banks, work.current
         # A WRITE waits until the words of earlier READs have left the data pins, which both share.
         read = Elapsed(m, work.access & ~current.write, self._timing.read_to_write, "since_read")
+        writes = work.access & current.write
         m.d.comb += [
             work.origin.client.eq(current.client),
             work.origin.last.eq(work.last & current.final),
@@ -164,10 +165,10 @@ class SdramController(wiring.Component):
                 & ~self._refresh.hold
             ),
             self.words.writer.eq(current.client),
-            self.words.write_data.ready.eq(work.access & current.write),
-            self.words.written.valid.eq(work.access & current.write),
+            self.words.write_data.ready.eq(writes),
+            self.words.written.valid.eq(writes),
             self.words.written.payload.eq(work.origin),
-            banks.written.valid.eq(self.words.written.valid),
+            banks.written.valid.eq(writes),
             banks.written.payload.eq(current.bank),
         ]
 

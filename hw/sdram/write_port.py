@@ -7,6 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.blocks.checks import check
+from hw.blocks.fields import same_fields
 from hw.blocks.jobs import hand_over
 from hw.config import AcceleratorConfig
 from hw.interfaces.axi import DECERR, OKAY, Axi4Write
@@ -65,7 +66,7 @@ class WritePort(wiring.Component):
         """A burst at a time in front, a buffer of beats behind, answers counted."""
         m = Module()
         w, width = self.bus.w, self._config.memory_bytes
-        beat = data.StructLayout({"data": 8 * width, "strobes": width})
+        beat = data.StructLayout({"data": 8 * width, "strb": width})
         m.submodules.beats = buffer = BeatBuffer(beat, self._depth)
         m.submodules.front = front = BurstFront(self._config, self._size_bytes)
         connect(m, flipped(self.bus).aw, front.burst)
@@ -73,10 +74,7 @@ class WritePort(wiring.Component):
         complete = Signal(range(self._depth + 1))
         over = front.granted | front.refused
         hand_over(m, w, buffer.into)
-        m.d.comb += [
-            buffer.into.payload.data.eq(w.payload.data),
-            buffer.into.payload.strobes.eq(w.payload.strb),
-        ]
+        m.d.comb += same_fields(buffer.into.payload, w.payload, "data", "strb")
         # A complete burst cannot stall the chip. Beats may come ahead of their address, so the two are counted apart.
         m.d.sync += complete.eq(complete + (w.valid & w.ready & w.payload.last) - over)
         open_bursts = self._answers(m, over, front.refused)
@@ -99,7 +97,7 @@ class WritePort(wiring.Component):
         m.d.comb += [
             word.valid.eq(beat.valid),
             word.payload.data.eq(beat.payload.data.word_select(part, WORD_BITS)),
-            word.payload.mask.eq(~beat.payload.strobes.word_select(part, WORD_BITS // 8)),
+            word.payload.mask.eq(~beat.payload.strb.word_select(part, WORD_BITS // 8)),
         ]
         if words > 1:
             last = part == words - 1

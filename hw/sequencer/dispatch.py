@@ -125,10 +125,10 @@ class Dispatcher(wiring.Component):
             examiner.command.eq(self.command.payload),
             examiner.task_index.eq(self.run.settings.task_index),
             experts.command.eq(self.command.payload),
-            experts.counts.eq(self.units.gate.counts),
+            experts.counts.eq(self.units.gate.report.counts),
             self.experts_active.eq(experts.active),
             # A block may be delivered for a command that is under way, or for LAYERNORM before its job is.
-            self.units.stream.permit.eq(ledger.busy[STREAM] | parts.shifts_wanted),
+            self.units.stream.report.permit.eq(ledger.busy[STREAM] | parts.shifts_wanted),
         ]
         return m
 
@@ -141,9 +141,9 @@ class Dispatcher(wiring.Component):
             ledger.where.command.eq(progress.index),
             ledger.follow.eq(head.follow),
             ledger.looping.eq(experts.active),
-            ledger.row_written.eq(self.units.engine.row_written),
-            ledger.norm_rows.eq(self.units.layernorm.rows_done),
-            ledger.image_rows.eq(self.units.image.rows_done),
+            ledger.row_written.eq(self.units.engine.report.row_written),
+            ledger.norm_rows.eq(self.units.layernorm.report.rows_done),
+            ledger.image_rows.eq(self.units.image.report.rows_done),
             progress.engine_place.eq(ledger.latest),
             progress.stalled_on.eq(suspect(ledger.busy)),
         ]
@@ -156,7 +156,7 @@ class Dispatcher(wiring.Component):
             ]
         for unit, port in enumerate(ports):
             # The stream also reports LayerNorm's shifts, which are no job in the ledger.
-            done = port.done & ledger.busy[unit] if unit == STREAM else port.done
+            done = port.report.done & ledger.busy[unit] if unit == STREAM else port.report.done
             m.d.comb += [
                 ledger.done[unit].eq(done),
                 port.busy.eq(ledger.busy[unit]),
@@ -165,7 +165,7 @@ class Dispatcher(wiring.Component):
                 port.ended.eq(ledger.ended[unit]),
             ]
         for index, port in enumerate((self.units.engine, self.units.layernorm, self.units.gate)):
-            m.d.comb += port.rows_ready.eq(ledger.rows_ready[index])
+            m.d.comb += port.report.rows_ready.eq(ledger.rows_ready[index])
         m.d.sync += parts.clear.eq(parts.waiting_for == 0)
 
     def _offer(self, m: Module, ports: tuple[wiring.PureInterface, ...], parts: _Parts) -> Signal:
@@ -230,7 +230,7 @@ class Dispatcher(wiring.Component):
                         self._decode(m, parts)
             # LAYERNORM: no block overtakes its shifts, so its job is offered when they have come.
             with m.State("SHIFTS"):
-                with m.If(self.units.stream.done):
+                with m.If(self.units.stream.report.done):
                     m.d.sync += [parts.shifts_wanted.eq(0), parts.offers[NORM].eq(1)]
                     m.next = "NORM"
             with m.State("NORM"):

@@ -73,7 +73,7 @@ class Sequencer(wiring.Component):
         connect(m, dispatcher.units, flipped(self.units))
         connect(m, dispatcher.progress, flipped(self.progress))
         m.d.comb += [
-            scheduler.counts.eq(self.units.gate.counts),
+            scheduler.counts.eq(self.units.gate.report.counts),
             scheduler.dispatch_index.eq(dispatcher.progress.index),
             scheduler.dispatch_experts.eq(dispatcher.experts_active),
         ]

@@ -16,6 +16,7 @@ from hw.bus.prefetch import Prefetcher
 from hw.config import AcceleratorConfig
 from hw.interfaces.axi import read_request_layout
 from hw.interfaces.jobs import stream_job_layout
+from hw.interfaces.sequencer import stream_report
 from hw.interfaces.stream import ChunkDelivery, WeightTiles, block_layout, chunk_tag_layout
 from hw.interfaces.strobe import Strobe
 from hw.stream.blocks import BlockWalker
@@ -44,17 +45,15 @@ class WeightStream(wiring.Component):
     job: In(stream(stream_job))
         Blocks in order of use. ``bytes`` is a multiple of the chunk size and covers the contents. More is padding,
         which is read and dropped. A block of no whole chunk is dropped.
-    permit: In(1)
-        Level: a STAGE, RESIDUAL or SHIFTS block may be delivered. Must be 0 in the cycle after ``done`` unless the next
-        such block may follow.
+    report: Out(stream_report)
+        ``permit`` says that a STAGE, RESIDUAL or SHIFTS block may be delivered, and ``done`` comes one cycle after its
+        last word was written. ``permit`` must be 0 in the cycle after ``done`` unless the next such block may follow.
     request: Out(stream(read_request)), response: In(Strobe)
         Client port of the AXI read master. Bursts of up to ``BURST_BEATS``, room reserved before asking.
     delivery: Out(ChunkDelivery)
         Ports through which the blocks' contents leave.
     tiles: In(WeightTiles)
         Weight tiles in the banks. ``filled`` comes one cycle after a tile's last chunk was taken.
-    done: Out(1)
-        Pulse, one cycle after the last word of a STAGE, RESIDUAL or SHIFTS block was written.
 
     Timing: one chunk per cycle when memory gives it; memory to ``fill`` 6 cycles with one beat per chunk.
     Resources: ``stream_beats`` beats of block RAM.
@@ -71,12 +70,11 @@ class WeightStream(wiring.Component):
         super().__init__(
             {
                 "job": In(stream.Signature(stream_job_layout(config))),
-                "permit": In(1),
+                "report": Out(stream_report()),
                 "request": Out(stream.Signature(read_request_layout(config))),
                 "response": In(Strobe(8 * config.memory_bytes)),
                 "delivery": Out(ChunkDelivery(config)),
                 "tiles": In(WeightTiles()),
-                "done": Out(1),
             }
         )
 
@@ -107,12 +105,12 @@ class WeightStream(wiring.Component):
         connect(m, tags.target, writer.tag)
         connect(m, writer.delivery, flipped(self.delivery))
         # The walker looks at it two cycles after a block is done, so there is time for a register.
-        m.d.sync += walker.permit.eq(self.permit)
+        m.d.sync += walker.permit.eq(self.report.permit)
         m.d.comb += [
             walker.tile_freed.eq(self.tiles.freed),
             walker.done.eq(writer.done),
             self.tiles.filled.eq(writer.tile_filled),
-            self.done.eq(writer.done),
+            self.report.done.eq(writer.done),
         ]
         return m
 

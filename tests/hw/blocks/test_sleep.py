@@ -68,24 +68,17 @@ class _Periods(wiring.Component):
     active: Out(1)
     working: Out(1)
 
-    class Unit:
-        """What ``hand_over_when_awake`` looks at of a unit."""
-
-        def __init__(self) -> None:
-            self.job = stream.Signature(4).flip().create()
-            self.done = Signal()
-
     def __init__(self) -> None:
         super().__init__()
-        self.unit = self.Unit()
-        self.offered = stream.Signature(4).create()
+        self.offered, self.job = stream.Signature(4).create(), stream.Signature(4).flip().create()
+        self.done = Signal()
 
     def elaborate(self, platform):
         m = Module()
         m.d.comb += [
             self.active.eq(extend_pulse(m, self.event, 3, name="event")),
-            self.working.eq(hand_over_when_awake(m, self.unit, self.offered, name="unit")),
-            self.unit.job.ready.eq(1),
+            self.working.eq(hand_over_when_awake(m, self.offered, self.job, self.done, name="unit")),
+            self.job.ready.eq(1),
         ]
         return m
 
@@ -100,11 +93,9 @@ def test_periods_of_work() -> None:
         for event, offered, done in inputs:
             ctx.set(dut.event, event)
             ctx.set(dut.offered.valid, offered)
-            ctx.set(dut.unit.done, done)
+            ctx.set(dut.done, done)
             seen.append((ctx.get(dut.active), ctx.get(dut.working)))
-            assert (
-                ctx.get(dut.unit.job.valid) == ctx.get(dut.offered.ready & dut.offered.valid) == (offered & seen[-1][1])
-            )
+            assert ctx.get(dut.job.valid) == ctx.get(dut.offered.ready & dut.offered.valid) == (offered & seen[-1][1])
             await ctx.tick()
 
     simulator = Simulator(dut)

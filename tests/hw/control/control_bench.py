@@ -140,7 +140,7 @@ async def run_to_done(dut):
     await pulse(dut, "saturated")
     assert run_settings(dut) == settings
     assert dut.interrupt.value == 0
-    await pulse(dut, "finished")
+    await pulse(dut, "progress__finished")
     await wait_cycles(dut, 2)
     assert dut.interrupt.value == 1 and dut.running.value == 0
     assert counts["run__start"] == 1
@@ -197,7 +197,7 @@ async def first_error_halts_and_restart_works(dut):
     await start(dut, host)
     assert await host.read(OFFSET["status"]) == BUSY
     assert await error_of(host) == (0, 0, 0)
-    await pulse(dut, "finished")
+    await pulse(dut, "progress__finished")
     await wait_cycles(dut, 2)
     assert await host.read(OFFSET["status"]) == DONE and dut.interrupt.value == 0
 
@@ -271,9 +271,9 @@ async def running(dut, host, length, drive, causes=None):
         drive(index)
         if causes is not None:
             dut.found__cause.value = int(causes[index - 1])
-        dut.finished.value = int(index == length - 1)
+        dut.progress__finished.value = int(index == length - 1)
         await RisingEdge(dut.clk)
-    dut.finished.value = 0
+    dut.progress__finished.value = 0
     if causes is not None:
         dut.found__cause.value = int(causes[-1])
         await RisingEdge(dut.clk)
@@ -314,8 +314,8 @@ async def stamps_of_commands_that_end_together(dut):
         commands = dict(zip(sorted(ends), map(int, random.permutation(512)), strict=False))
 
         def drive(index, starts=starts, commands=commands):
-            dut.started__valid.value = int(index in starts)
-            dut.started__payload.value = starts.get(index, 0)
+            dut.progress__started.value = int(index in starts)
+            dut.progress__index.value = starts.get(index, 0)
             for unit, port in enumerate(dut_ends(dut)):
                 port[0].value = int((unit, index) in commands)
                 port[1].value = commands.get((unit, index), 0)
@@ -369,9 +369,9 @@ async def every_cycle_has_an_owner(dut):
 async def _one_cycle(dut, host, drive, causes):
     """A run that ends in its first cycle."""
     drive(0)
-    dut.finished.value = 1
+    dut.progress__finished.value = 1
     await start(dut, host)
-    dut.finished.value, dut.found__cause.value = 0, int(causes[0])
+    dut.progress__finished.value, dut.found__cause.value = 0, int(causes[0])
     await RisingEdge(dut.clk)
 
 
@@ -409,9 +409,11 @@ async def owners_of_a_run_that_fails(dut):
 async def stamps_beyond_the_memory_are_dropped(dut):
     host = await begin(dut)
     await start(dut, host)
-    await pulse(dut, "started", 3)
+    dut.progress__index.value = 3
+    await pulse(dut, "progress__started")
     kept = await _stamp(host, 3, "stamp_start")
-    await pulse(dut, "started", parameters()["max_commands"] + 3)
+    dut.progress__index.value = parameters()["max_commands"] + 3
+    await pulse(dut, "progress__started")
     assert await _stamp(host, 3, "stamp_start") == kept
 
 

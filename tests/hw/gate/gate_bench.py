@@ -77,7 +77,7 @@ class ScoreModel:
                 age += 1
                 more = age % self._interval == 0 if self._regular else self._random.random() < 1 / self._interval
                 rows = 0 if begins else min(rows + int(more), 0xFFFF)
-            dut.rows_ready.value = rows
+            dut.report__rows_ready.value = rows
             await RisingEdge(dut.clk)
             begins = dut.job__valid.value == 1 and dut.job__ready.value == 1
             shown = asked.popleft()
@@ -92,7 +92,7 @@ class ScoreModel:
 
 async def check_queues(dut, config, expected) -> None:
     """Lengths, and every entry through the read port."""
-    counts = port_values("counts", [int(dut.counts.value)])[0]
+    counts = port_values("report__counts", [int(dut.report__counts.value)])[0]
     lengths = [len(queue.tokens) for queue in expected] + [0] * (config.max_experts - len(expected))
     assert counts.tolist() == lengths
     places = [(expert, position) for expert, length in enumerate(lengths) for position in range(length)]
@@ -124,7 +124,7 @@ async def queues_are_exact(dut):
         started = cycle()
         for _ in range(100_000):
             await RisingEdge(dut.clk)
-            if dut.done.value == 1:
+            if dut.report__done.value == 1:
                 break
         spent = cycle() - started
 

@@ -62,15 +62,15 @@ async def begin(dut):
 async def watch(dut):
     """Cycle by cycle until ``done``: when it was raised, and when ``rows_done`` took its values from 0 on."""
     cycles = []
-    while dut.done.value != 1:
+    while dut.report__done.value != 1:
         await RisingEdge(dut.clk)
-        rows = int(dut.rows_done.value)
+        rows = int(dut.report__rows_done.value)
         if rows == len(cycles):
             cycles.append(cycle())
         assert rows == len(cycles) - 1, f"rows_done is {rows} after {len(cycles) - 1}"
     finished = cycle()
     await RisingEdge(dut.clk)
-    assert dut.done.value == 0
+    assert dut.report__done.value == 0
     return finished, cycles
 
 

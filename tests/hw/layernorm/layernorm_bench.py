@@ -88,7 +88,7 @@ class ResidualModel:
                 more = int(self._random.random() < self._ready_after)
                 rows = 0 if begins else min(rows + more, 0xFFFF)
             ready = int(self._random.random() >= self._stall)
-            dut.residual_read_ready.value, dut.rows_ready.value = ready, rows
+            dut.residual_read_ready.value, dut.report__rows_ready.value = ready, rows
             await RisingEdge(dut.clk)
             begins = dut.job__valid.value == 1 and dut.job__ready.value == 1
             shown = asked.popleft()
@@ -135,10 +135,10 @@ async def until_done(dut, writes: StreamMonitor, words_a_row: int) -> None:
     written = len(writes.cycles)
     for _ in range(200_000):
         await RisingEdge(dut.clk)
-        rows = int(dut.rows_done.value)
+        rows = int(dut.report__rows_done.value)
         before = bisect_left(writes.cycles, cycle()) - written
         assert rows == before // words_a_row, f"rows_done is {rows} after {before} words of {words_a_row} a row"
-        if dut.done.value == 1:
+        if dut.report__done.value == 1:
             return
     raise AssertionError("LayerNorm does not end")
 

@@ -58,7 +58,7 @@ async def store(dut, job, driver, residual, content, *, read=None):
     """Run a job; check the bytes written and that nothing around them was touched."""
     before = bytes(content) if read is None else None
     driver.send(job)
-    await until(dut, "done")
+    await until(dut, "report__done")
     assert dut.guard__quiescent.value == 1
     want = expected_bytes(residual, job)
     at = int(job["output_base"][0] + job["offset"][0])
@@ -67,7 +67,7 @@ async def store(dut, job, driver, residual, content, *, read=None):
     else:
         assert bytes(content) == before[:at] + want + before[at + len(want) :]
     await RisingEdge(dut.clk)
-    assert dut.done.value == 0
+    assert dut.report__done.value == 0
 
 
 @cocotb.test()
@@ -115,7 +115,7 @@ async def error_response_stops_and_names_the_burst(dut):
     issued = len(memory.bursts)
     assert issued < 40
     await wait_cycles(dut, 200)
-    assert len(memory.bursts) == issued and dut.guard__quiescent.value == 1 and dut.done.value == 0
+    assert len(memory.bursts) == issued and dut.guard__quiescent.value == 1 and dut.report__done.value == 0
     await restart(dut)
     memory.broken.clear()
     content[:] = bytes(SIZE)
@@ -172,6 +172,6 @@ async def bandwidth(dut):
     config, residual, driver = await begin(dut)
     memory = WriteMemory(dut, bytearray(SIZE), latency=60)
     driver.send(job_of(config, rows=40, words=12, stride=12))
-    await until(dut, "done", 60000)
+    await until(dut, "report__done", 60000)
     at = memory.beat_cycles
     record(rate=(len(at) - 1) / (at[-1] - at[0]))

@@ -81,19 +81,19 @@ class UnitModel:
         if self.under_way:
             self.under_way[0][1] -= 1
         self.done = bool(self.under_way) and self.under_way[0][1] <= 0
-        self.port("done").value = int(self.done)
+        self.port("report__done").value = int(self.done)
         row = bool(self.under_way) and not self.done and random.random() < 0.3
         self.rows += row
         if self.name == "engine":
-            dut.units__engine__row_written.value = int(row)
+            dut.units__engine__report__row_written.value = int(row)
             self.row = row
         elif self.name in COUNTING_ROWS:
-            self.port("rows_done").value = self.rows
+            self.port("report__rows_done").value = self.rows
 
     def check_rows(self) -> None:
         """What it may read in this cycle."""
         if self.number in FOLLOWERS:
-            got = int(self.port("rows_ready").value)
+            got = int(self.port("report__rows_ready").value)
             assert got == self.rows_ready(), f"{self.name} may read {got} rows, expected {self.rows_ready()}"
 
     def observe(self) -> None:
@@ -146,7 +146,7 @@ class Harness:
         self.open: dict[int, int] = {}  # jobs under way of each command
         self.blocks = StreamMonitor(dut, "stream_job", stall=0.3)
         width = max(1, CONFIG.max_tokens.bit_length())
-        dut.units__gate__counts.value = sum(count << (width * i) for i, count in enumerate(counts))
+        dut.units__gate__report__counts.value = sum(count << (width * i) for i, count in enumerate(counts))
         self.units = {name: UnitModel(self, name) for name in UNIT_NUMBERS if name != "stream"}
         for routine in (self._memory, self._delivery, self._cycles):
             cocotb.start_soon(routine())
@@ -216,12 +216,12 @@ class Harness:
         """Deliver STAGE, LOAD_RESIDUAL and LayerNorm's shifts while the sequencer permits it."""
         while True:
             await RisingEdge(self.dut.clk)
-            if self.dut.units__stream__permit.value == 1:
+            if self.dut.units__stream__report__permit.value == 1:
                 await wait_cycles(self.dut, int(self.random.integers(1, 40)))
-                assert self.dut.units__stream__permit.value == 1, "a permit was withdrawn"
-                self.dut.units__stream__done.value = 1
+                assert self.dut.units__stream__report__permit.value == 1, "a permit was withdrawn"
+                self.dut.units__stream__report__done.value = 1
                 await RisingEdge(self.dut.clk)
-                self.dut.units__stream__done.value = 0
+                self.dut.units__stream__report__done.value = 0
                 staged = [index for index, jobs in self.open.items() if jobs and self.unit_of(index) == STREAM]
                 for index in staged:
                     self.complete(index)

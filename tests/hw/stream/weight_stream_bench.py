@@ -60,13 +60,13 @@ class Machine:
             if job["kind"] == StreamKind.WEIGHTS:
                 continue
             await wait_cycles(self.dut, int(self.random.integers(1, 60)))
-            self.dut.permit.value = 1
+            self.dut.report__permit.value = 1
             name = {1: "scratch_write", 2: "residual_write", 3: "shift_write"}[job["kind"]]
-            await until(self.dut, "done")
-            self.dut.permit.value = 0
+            await until(self.dut, "report__done")
+            self.dut.report__permit.value = 0
             assert len(self.monitors[name].raw) == len(getattr(expected, name)), f"{name}: done at the wrong time"
             await RisingEdge(self.dut.clk)
-            assert self.dut.done.value == 0
+            assert self.dut.report__done.value == 0
 
     async def check(self, expected):
         for name in OUTPUTS:
