@@ -88,6 +88,7 @@ def trace_transfers(m: Module, port: wiring.PureInterface, source: stream.Interf
 
 def trace_queries(m: Module, port: wiring.PureInterface, softmax: wiring.Component, place: data.View) -> None:
     """Show the scales of a query tile once softmax is done with it; two tiles lie side by side in its registers."""
+    # The buffer is known with the job, but the scales are shown when it is done: so it is remembered meanwhile.
     buffer = Signal()
     with m.If(softmax.job.valid & softmax.job.ready):
         m.d.sync += buffer.eq(softmax.job.payload.buffer)

@@ -64,6 +64,7 @@ class Board:
 
     def memory_for(self, config: AcceleratorConfig, clock_hz: int) -> SdramMemory | OnChipMemory:
         """The memory of a system; ValueError if the chip or the bus cannot do that."""
+        # The clock is an argument, because a slower build of the same board has other times of the chip in cycles.
         if isinstance(self.memory, int):
             return OnChipMemory(config, self.memory, readers=CLIENTS, writers=CLIENTS)
         timing = self.memory.timing(clock_hz)

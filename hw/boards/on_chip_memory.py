@@ -64,6 +64,7 @@ class WordStore(wiring.Component):
         with m.If(run.valid & run.ready):
             wanted = run.payload
             m.d.sync += [current.eq(wanted), address.eq(Cat(wanted.column, wanted.bank, wanted.row)), active.eq(1)]
+        # There is an idle cycle between two runs, because only one run is kept.
         with m.If(access):
             m.d.sync += [
                 address.eq(address + 1),

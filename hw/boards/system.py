@@ -94,6 +94,7 @@ class System(wiring.Component):
             ("", accelerator, memory.readers[0], memory.writers[0]),
             ("link_", link, memory.readers[1], memory.writers[1]),
         ):
+            # Clients stand far from the memory, so each way has a slice; more latency there costs little.
             connect_sliced_read(m, f"{name}reads", client.read, reader)
             connect_sliced_write(m, f"{name}writes", client.write, writer)
         if isinstance(memory, SdramMemory):

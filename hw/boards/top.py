@@ -116,6 +116,7 @@ class BoardTop(Elaboratable):
 
     def _lights(self, m: Module, pins: _Pins) -> None:
         """Drive as many lights as the board names; others of its lights are left alone."""
+        # There are registers on the way and in the pad, because the way may be long and nobody sees the delay.
         for number, (pin, state) in enumerate(zip(self._board.lights, Value.cast(self._system.lights), strict=False)):
             m.submodules[f"light_{number}"] = light = io.FFBuffer("o", pins.port(pin))
             m.d.sync += light.o.eq(state)

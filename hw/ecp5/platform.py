@@ -50,6 +50,7 @@ class Ecp5:
         """
         m = Module()
         for index, (operand, result) in enumerate(zip(stationary, product, strict=True)):
+            # The block's product is wider than the one asked for; the bits above are copies of the sign.
             bits = Signal(signed(2 * self.FACTOR_BITS), name=f"bits_{index}")
             m.submodules[f"block_{index}"] = Instance(
                 "MULT18X18D",
@@ -66,11 +67,13 @@ class Ecp5:
 
     def block_rows(self, words: int, width: int) -> int:
         """Words in a row of the block RAMs of a memory with two ports: as many as fewest blocks allow."""
+        # Of equal numbers of blocks the deepest rows win, because a choice among rows costs logic.
         needed = {depth: -(-words // depth) * -(-width // bits) for depth, bits in self.BLOCK_SHAPES}
         return min(needed, key=lambda depth: (needed[depth], -depth))
 
     def resettable(self, m: Module, name: str, clear: Value) -> Callable[[Elaboratable], Elaboratable]:
         """What makes of a unit one that ``clear`` resets too, a cycle later, in a clock domain ``name`` of its own."""
+        # The unit gets a domain, because the reset of a domain may come from a clock network.
         m.domains += ClockDomain(name, local=True)
         reset = self.clock_network(m, f"{name}_reset", clear | ResetSignal(allow_reset_less=True))
         m.d.comb += [ClockSignal(name).eq(ClockSignal()), ResetSignal(name).eq(reset)]
@@ -85,6 +88,7 @@ class Ecp5:
         register, network = Signal(name=f"{name}_register", reset_less=True), Signal(name=name)
         m.d.sync += register.eq(bit)
         ports = {"i_CLKI": register, "i_CE": Const(1), "o_CLKO": network}
+        # A site is named for as long as there are known ones; after that nextpnr chooses.
         site = next(self._network_sites, None)
         m.submodules[f"{name}_network"] = Instance("DCCA", **({"a_BEL": site} if site else {}), **ports)
         return network

@@ -127,6 +127,7 @@ class Pll(wiring.Component):
         settings, feedback = self.settings, Signal()
         output_hz = settings.output_hz(self._input_hz)
         pins = [("CLKOP", "A", settings.multiplier, 0, Fraction(self._input_hz, settings.reference), feedback)]
+        # The clock has an output apart from the feedback, so that its divider is free and its frequency exact.
         pins.append(("CLKOS", "B", settings.output, 0, output_hz, self.clock))
         if self._delay is not None:
             eighths = round(self._delay * settings.output * EIGHTHS) % (settings.output * EIGHTHS)

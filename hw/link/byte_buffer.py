@@ -69,6 +69,7 @@ class ByteBuffer(wiring.Component):
             ]
             with m.If(left != 0):
                 m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
+        # A new run drops what was fetched for the last one, because nobody may have wanted that.
         with m.If(self.run.valid):
             m.d.sync += [
                 address.eq(self.run.payload.first),

@@ -116,6 +116,7 @@ class Executor(wiring.Component):
                         m.d.comb += port.access.valid.eq(1)
                         with m.If(port.access.ready):
                             m.next = "RUN"
+            # A frame counts as executed even if the bus failed: its repetition must not touch the registers again.
             with m.State("RUN"), m.If(done):
                 m.d.comb += last.executed.eq(1)
                 with m.If(failed):

@@ -108,6 +108,7 @@ class FrameReceiver(wiring.Component):
 
     def _silence(self, m: Module) -> Signal:
         """Whether no byte has come for ``idle_cycles``."""
+        # Silence is a register, because the count is wide and the search decides by it in the same cycle.
         left, silent = Signal(range(self._idle_cycles + 1)), Signal()
         m.d.sync += silent.eq(left == 0)
         with m.If(self.byte.valid):
@@ -145,8 +146,10 @@ class FrameReceiver(wiring.Component):
                         m.next = "CHECK"
                 with m.Elif(silent):
                     self._give_up(m, seen)
+            # The header is complete in a register only now, so its check has a cycle of its own; bytes come far apart.
             with m.State("CHECK"):
                 self._check(m, seen)
+            # A payload is stored before its CRC is known, because it is too long to be held anywhere else.
             with m.State("PAYLOAD"):
                 with m.If(byte.valid):
                     m.d.comb += [crc.valid.eq(1), self.write.valid.eq(1)]

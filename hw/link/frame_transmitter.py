@@ -69,6 +69,7 @@ class FrameTransmitter(wiring.Component):
                     m.d.comb += crc.valid.eq(sent)
                     with m.If(sent):
                         m.d.sync += left.eq(left - 1)
+            # The reply is taken only with its last byte, so its header stays in place and needs no copy here.
             with m.State("CRC"):
                 m.d.comb += [byte.valid.eq(1), byte.payload.eq(crc.crc.word_select(index[:2], 8))]
                 with m.If(sent):

@@ -64,6 +64,7 @@ class HostLink(wiring.Component):
     ) -> None:
         self._config, self._identity = config, identity
         self._cycles_per_bit = identity.clock_hz / baud
+        # A slow line needs a longer silence, because there a byte alone may take as long as a pause of the host.
         self._idle_cycles = ceil(
             max(IDLE_BYTES * BITS_PER_BYTE * self._cycles_per_bit, idle_seconds * identity.clock_hz)
         )

@@ -76,6 +76,7 @@ class RegisterPort(wiring.Component):
                         m.next = "COLLECT"
                     with m.Else():
                         m.next = "READ"
+            # All four bytes first: a register must never be seen half written.
             with m.State("COLLECT"):
                 m.d.comb += port.given.ready.eq(1)
                 with m.If(port.given.valid):
@@ -226,6 +227,7 @@ class MemoryPort(wiring.Component):
     def _write(self, m: Module, beat: _Beat) -> None:
         """States WRITE and ANSWER: collect a beat's bytes from the top, send it; after the last, await the answer."""
         port, w, b = self.bytes, self.write.w, self.write.b
+        # A beat is sent only when it is full, so the bus waits for the line; no strobe is ever needed.
         full = beat.held == self._config.memory_bytes
         with m.State("WRITE"):
             m.d.comb += [w.valid.eq(full), port.given.ready.eq(~full)]

@@ -58,6 +58,7 @@ class BitTimer(wiring.Component):
         # An event comes in the cycle in which less than a whole cycle is left; that fraction goes into the next period.
         m.d.comb += self.event.eq(remaining[FRACTION_BITS:] == 0)
         m.d.sync += remaining.eq(remaining + Mux(self.event, self._period - cycle, -cycle))
+        # A transmitter that idles starts anew: a fraction from the last byte would change the next start bit.
         with m.If(self.stop):
             m.d.sync += remaining.eq(0)
         with m.If(self.half):
@@ -93,6 +94,7 @@ class UartReceiver(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Wait for a start bit, sample ten bits, wait for the line to be high again."""
         m = Module()
+        # The pin changes at any time, so it passes two flip-flops before anything decides by it.
         line = Signal(init=1)
         m.submodules.synchroniser = FFSynchronizer(self.rx, line, init=1)
         m.submodules.timer = timer = BitTimer(self._period)
@@ -105,6 +107,7 @@ class UartReceiver(wiring.Component):
                 with m.If(~line):
                     m.d.comb += timer.half.eq(1)
                     m.next = "BITS"
+            # Half a bit after the falling edge and then every bit: so each sample lies in the middle of its bit.
             with m.State("BITS"), m.If(timer.event):
                 m.d.sync += count.eq(count + 1)
                 with m.If(count == 0):

@@ -57,6 +57,7 @@ class Banks(wiring.Component):
         m = Module()
         any_activated = Elapsed(m, self.activate.valid, self._timing.rrd, "since_any_activate")
         closable = [self._bank(m, bank, any_activated) for bank in range(BANKS)]
+        # Refresh asks for this cycle, where the others ask for the next: so its condition is a cycle longer.
         m.d.comb += self.may_precharge_all.eq(Cat(*closable).all())
         return m
 
@@ -71,10 +72,12 @@ class Banks(wiring.Component):
             precharged.eq((self.precharge.valid & (self.precharge.payload == bank)) | self.precharge_all),
             written.eq(self.written.valid & (self.written.payload == bank)),
         ]
+        # A row of flip-flops per kind of command, because the minimum times are counted from different commands.
         longest = max(timing.rcd, timing.ras, timing.rc)
         activate = Elapsed(m, activated, longest, f"since_activate_{bank}")
         precharge = Elapsed(m, precharged, timing.rp, f"since_precharge_{bank}")
         write = Elapsed(m, written, timing.wr, f"since_write_{bank}")
+        # All of them look one cycle ahead: the controller plans in one cycle and issues in the next.
         m.d.comb += [
             self.may_activate[bank].eq(
                 activate.reached(timing.rc - 1)
@@ -84,6 +87,7 @@ class Banks(wiring.Component):
             self.may_precharge[bank].eq(activate.reached(timing.ras - 1) & write.reached(timing.wr - 1)),
             self.may_access[bank].eq(activate.reached(timing.rcd - 1)),
         ]
+        # The row outlives its bank's PRECHARGE, because after a refresh the current run opens it again.
         with m.If(activated):
             m.d.sync += [self.open[bank].eq(1), self.row[bank].eq(strobe.row)]
         with m.If(precharged):

@@ -76,6 +76,7 @@ class MemoryBridge(wiring.Component):
             connect(m, flipped(bus), writer.bus)
             own = words.written.payload.client == len(ports)
             m.d.comb += writer.finished.eq(words.written.valid & words.written.payload.last & own)
+            # Only the writer whose word is wanted sees the words leave, so its beats stay in step with its runs.
             with m.If(words.writer == len(ports)):
                 connect(m, writer.word, flipped(words.write_data))
             ports.append(writer)

@@ -49,6 +49,7 @@ class BeatBuffer(wiring.Component):
         m.submodules.storage = storage = memory.Memory(shape=self._layout, depth=self._depth, init=[])
         write, read = storage.write_port(), storage.read_port()
         bits = exact_log2(self._depth)
+        # Both counts have a bit more than an address: it tells a full buffer from an empty one.
         written, fetched = Signal(bits + 1), Signal(bits + 1)
         shown, moves = Signal(), Signal()
         # The client stands far from the block RAM, so a slice makes the way between them two cycles.
@@ -65,6 +66,7 @@ class BeatBuffer(wiring.Component):
             read.en.eq(~shown | moves),
             read.addr.eq(fetched[:bits]),
         ]
+        # ``waiting`` sees this register, so a beat is fetched in the cycle after it was written at the earliest.
         m.d.sync += written.eq(written + write.en)
         with m.If(read.en):
             m.d.sync += [shown.eq(waiting), fetched.eq(fetched + waiting)]

@@ -155,6 +155,7 @@ class SdramTiming:
         return self.cas_latency << 4
 
 
+# A tuple of times per chip, because a table can be compared with the data sheets line by line.
 _MINIMA = ("period_cas2", "period_cas3", "rcd", "rp", "ras", "rc", "rrd", "wr", "rfc")
 
 _SHEETS = {

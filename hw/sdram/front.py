@@ -75,6 +75,7 @@ class BurstFront(wiring.Component):
         ]
         # Room and complete bursts are counted late in a cycle, so the answer whether to ask is a register.
         m.d.sync += ready.eq(asked & ~outside & ~self.granted & self.may_ask)
+        # The length counts down in the register of the burst, so that a refused burst needs no counter of its own.
         with m.If(burst.valid & burst.ready):
             m.d.sync += [
                 asked.eq(1),

@@ -61,6 +61,7 @@ class BridgedMemory(wiring.Component):
         m.submodules.bridge = bridge = self._bridge
         for outer, inner in zip((*self.readers, *self.writers), (*bridge.readers, *bridge.writers), strict=True):
             connect(m, flipped(outer), inner)
+        # The bridge knows no chip: block RAM and SDRAM differ only behind these words.
         connect(m, bridge.words, words)
 
 

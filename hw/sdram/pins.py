@@ -93,10 +93,12 @@ class SdramPins(wiring.Component):
         for name, value in outputs.items():
             m.submodules[name] = buffer = io.FFBuffer("o", getattr(ports, name))
             m.d.comb += buffer.o.eq(value)
+        # One register per pin for the direction too: so the pads turn in the cycle of the data.
         m.submodules.dq = data = io.FFBuffer("io", ports.dq)
         m.d.comb += [data.o.eq(pads.dq_o), data.oe.eq(pads.dq_oe), pads.dq_i.eq(data.i)]
         if platform is None:
             return m  # a simulated chip shares the controller's clock
+        # The clock comes from a register in a pad like the data, because their skew is then small and known.
         m.submodules.clk = clock = io.DDRBuffer("o", ports.clk, o_domain=self._chip_domain)
         m.d.comb += [clock.o[0].eq(Const(1)), clock.o[1].eq(Const(0))]
         return m

@@ -64,6 +64,7 @@ class ReadPort(wiring.Component):
         m.submodules.front = front = BurstFront(self._config, self._size_bytes)
         connect(m, flipped(self.bus).ar, front.burst)
         connect(m, front.request, flipped(self.request))
+        # Beats carry the mark of a refusal through the buffer, so R answers good and refused bursts in their order.
         hand_over(m, buffer.out, r)
         m.d.comb += [
             *same_fields(r.payload, buffer.out.payload, "data", "last"),
@@ -99,6 +100,7 @@ class ReadPort(wiring.Component):
         complete: Value = Const(1)
         content: Value = word.payload.data
         if words > 1:
+            # The last word needs no register: the beat enters the buffer in the cycle in which that word comes.
             part, earlier = Signal(range(words)), Signal(8 * self._config.memory_bytes - WORD_BITS)
             complete = part == words - 1
             content = Cat(earlier, word.payload.data)

@@ -62,6 +62,7 @@ class RefreshSequencer(wiring.Component):
                     m.d.comb += self.command.eq(ChipCommand.REFRESH)
                     m.d.sync += [wait.eq(timing.rfc - 1), due.eq(0), refreshes.eq(refreshes + ~self.initialised)]
                     m.next = "REFRESHING"
+            # The chip takes no command until a refresh is over; at power-up another one or the mode register follows.
             with m.State("REFRESHING"):
                 with m.If(self.initialised):
                     with m.If(wait[1:] == 0):  # the next cycle is the traffic's
@@ -73,6 +74,7 @@ class RefreshSequencer(wiring.Component):
                         m.d.sync += [wait.eq(timing.mrd - 1), self.initialised.eq(1)]
                     with m.Else():
                         m.next = "REFRESH"
+            # A refresh does not wait for an idle moment: a stream that never ends must not starve it.
             with m.State("TRAFFIC"):
                 with m.If(due):
                     m.d.sync += self.hold.eq(1)

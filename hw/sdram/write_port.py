@@ -73,6 +73,7 @@ class WritePort(wiring.Component):
         connect(m, front.request, flipped(self.request))
         complete = Signal(range(self._depth + 1))
         over = front.granted | front.refused
+        # The buffer takes whole beats ahead of their address, because AXI lets data come first.
         hand_over(m, w, buffer.into)
         m.d.comb += same_fields(buffer.into.payload, w.payload, "data", "strb")
         # A complete burst cannot stall the chip. Beats may come ahead of their address, so the two are counted apart.
@@ -103,6 +104,7 @@ class WritePort(wiring.Component):
             last = part == words - 1
             with m.If(word.valid & word.ready):
                 m.d.sync += part.eq(part + 1)
+        # A beat leaves with its last word, or at once when its burst is thrown away.
         m.d.comb += beat.ready.eq((word.ready & last) | refusing)
 
     def _answers(self, m: Module, over: Value, refused: Value) -> Signal:
