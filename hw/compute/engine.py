@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.blocks.checks import check
-from hw.blocks.fields import same_fields
+from hw.blocks.fields import assign
 from hw.blocks.register_slice import HalfSlice
 from hw.compute.issuer import BeatIssuer
 from hw.compute.job_control import JobControl
@@ -126,17 +126,10 @@ class ComputeEngine(wiring.Component):
         m.submodules.next_phase = next_phase = HalfSlice(phase_layout(config))
         listed = next_phase.source
         connect(m, next_phase.target, issuer.phases)
-        # The loader is large and its first words come late anyway, so that its start may come from a register.
-        holds_rows = Signal()
-        m.d.sync += holds_rows.eq(start & (job.attention | job.swapped))
-        starts = ((linear, start & ~job.attention), (attention, start & job.attention), (loader, holds_rows))
-        for unit, begins in starts:
-            m.d.comb += [unit.work.start.eq(begins), unit.work.job.eq(job)]
         m.d.comb += [
             linear.parameter_base.eq(control.parameter_base),
             issuer.rows_ready.eq(self.rows_ready),
             loader.freed.eq(issuer.ended[Wait.ROWS]),
-            lookup.job.eq(job),
             lookup.run.eq(control.running & (job.gather | job.scatter)),
             listed.valid.eq(linear.phases.valid | attention.phases.valid),
             listed.payload.eq(Mux(job.attention, attention.phases.payload, linear.phases.payload)),
@@ -148,7 +141,7 @@ class ComputeEngine(wiring.Component):
             self.busy.eq(control.busy),
         ]
         connect(m, flipped(self.job), control.next)
-        connect(m, control.work, issuer.work)
+        connect(m, control.work, linear.work, attention.work, loader.work, lookup.work, issuer.work)
         connect(m, flipped(self.progress), control.progress)
         connect(m, control.parameters, flipped(self.parameters))
         connect(m, issuer.beat, flipped(self.beat))
@@ -185,8 +178,7 @@ class ComputeEngine(wiring.Component):
         sent = self.softmax.valid & self.softmax.ready
         m.d.comb += [
             self.softmax.valid.eq(complete != 0),
-            self.softmax.payload.buffer.eq(buffer),
-            *same_fields(self.softmax.payload, job, "tokens", "output_multiplier", "output_shift"),
+            *assign(self.softmax.payload, job, buffer=buffer),
         ]
         # Buffers alternate from tile to tile, from 0 at a job's start, as in the list of phases.
         with m.If(start):

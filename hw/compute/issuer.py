@@ -72,7 +72,7 @@ class BeatIssuer(wiring.Component):
         issue, ends, free = Signal(), Signal(), Signal()
         # These conditions have a high fan-out, so they are registered: the step's last word, steps left, room in the
         # drain, and that the next phase may start. Cost: a phase of fewer than three beats takes one cycle more.
-        last, more_steps, looks_up = Signal(), Signal(), Signal()
+        last, more_steps, looks_up = self.beat.payload.last, Signal(), Signal()
         full, prepared = Signal(), Signal()
         row_known = ~self.starved & (~looks_up | self.rows.valid)
         take, take_phase = Signal(), Signal()
@@ -109,7 +109,7 @@ class BeatIssuer(wiring.Component):
         self._follow_rows(m, take, take_phase, more_steps)
         # Lengths are counted down to 1, so that a length of 0 would mean 2**16.
         check(m, take_phase, (following.words != 0) & (following.steps != 0), "a phase needs words and steps")
-        self._address_beats(m, current, issue, last, take, more_steps)
+        self._address_beats(m, current, issue, take, more_steps)
         self._describe_steps(m, current, ends, more_steps, take)
         return m
 
@@ -146,13 +146,10 @@ class BeatIssuer(wiring.Component):
         with m.Elif(take):
             m.d.sync += [row.eq(following), following.eq(following + 1), begun.eq(1)]
 
-    def _address_beats(
-        self, m: Module, current: data.View, issue: Value, last: Value, take: Value, more_steps: Value
-    ) -> None:
+    def _address_beats(self, m: Module, current: data.View, issue: Value, take: Value, more_steps: Value) -> None:
         """Scratchpad and bank addresses count up within a step; the next row's address is kept ready."""
         job, payload, following = self.work.job, self.beat.payload, self.phases.payload
-        next_row, first = Signal(ADDRESS_WIDTH), Signal()
-        address = self.broadcast.payload
+        next_row, address = Signal(ADDRESS_WIDTH), self.broadcast.payload
         # Rows of a phase are a stride apart; a gathering job reads the rows of its queue instead.
         listed = Mux(more_steps, next_row, following.row)
         with m.If(take):
@@ -160,19 +157,17 @@ class BeatIssuer(wiring.Component):
                 address.eq(Mux(job.gather, self.rows.payload.offset, listed)),
                 next_row.eq(listed + Mux(more_steps, current.row_stride, following.row_stride)),
                 payload.stationary_address.eq(Mux(more_steps, current.stationary, following.stationary)),
-                first.eq(1),
+                payload.first.eq(1),
             ]
         with m.Elif(issue):
             m.d.sync += [
                 address.eq(address + 1),
                 payload.stationary_address.eq(payload.stationary_address + 1),
-                first.eq(0),
+                payload.first.eq(0),
             ]
         m.d.comb += [
             self.beat.valid.eq(issue),
             self.broadcast.valid.eq(issue),
-            payload.first.eq(first),
-            payload.last.eq(last),
             *same_fields(payload, job, "wide", "broadcast_unsigned"),
             payload.stationary_unsigned.eq(current.wait == Wait.EXPONENTIALS),
         ]
@@ -192,14 +187,11 @@ class BeatIssuer(wiring.Component):
                 payload.address.eq(base + Mux(job.scatter, looked_up_row.offset, stride)),
                 payload.gate_weight.eq(looked_up_row.weight),
                 payload.first.eq(~more_steps),
+                payload.parameter_index.eq(
+                    Mux(more_steps, payload.parameter_index + job.swapped, following.parameter_index)
+                ),
+                lane.eq(Mux(more_steps, lane + 1, 0)),
             ]
-            with m.If(more_steps):
-                m.d.sync += [
-                    payload.parameter_index.eq(payload.parameter_index + job.swapped),
-                    lane.eq(lane + 1),
-                ]
-            with m.Else():
-                m.d.sync += [payload.parameter_index.eq(following.parameter_index), lane.eq(0)]
         m.d.comb += [
             self.step.valid.eq(ends),
             *same_fields(payload, current, "kind", "mode", "column", "buffer", "rows"),

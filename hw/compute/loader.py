@@ -9,7 +9,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.blocks.checks import check
-from hw.blocks.fields import same_fields
+from hw.blocks.fields import assign
 from hw.blocks.jobs import hand_over
 from hw.blocks.pipeline import delay
 from hw.blocks.register_slice import RegisterSlice
@@ -55,7 +55,7 @@ class RowLoader(wiring.Component):
     Members
     -------
     work: In(Work(engine_job))
-        The job; both buffers are free at its start. Jobs without held rows do not start here.
+        The job; both buffers are free at its start. Jobs without held rows are passed over.
     load: Out(stream(ADDRESS_WIDTH)), load_data: In(Strobe(lanes))
         Scratchpad words wanted, and the words, MEMORY_LATENCY cycles after they were accepted.
     hold: Out(Strobe(bank_hold))
@@ -93,22 +93,25 @@ class RowLoader(wiring.Component):
         element, valid_rows = Signal(range(config.elements)), Signal(COUNT_WIDTH)
         loading, beyond = Signal(), Signal()
         last_element = element == config.elements - 1
-        accepted = Signal()
-        word, last_word = self._count_words(m, words, accepted)
+        start, accepted = self._start(m), Signal()
+        word, last_word = self._count_words(m, words, start, accepted)
         bank_address = Mux(tile.buffer, config.attention_buffer(1), config.attention_buffer(0)) + word
         tile_done = accepted & last_word & last_element
         m.submodules.wanted = wanted = RegisterSlice(_request_layout(config))
         m.d.comb += [
             wanted.source.valid.eq(loading),
-            wanted.source.payload.source.eq(Mux(beyond, head_row, row) + word),
-            wanted.source.payload.element.eq(element),
-            wanted.source.payload.address.eq(bank_address),
-            wanted.source.payload.zero.eq(beyond),
-            wanted.source.payload.last.eq(last_word & last_element),
+            *assign(
+                wanted.source.payload,
+                source=Mux(beyond, head_row, row) + word,
+                element=element,
+                address=bank_address,
+                zero=beyond,
+                last=last_word & last_element,
+            ),
             accepted.eq(loading & wanted.source.ready),
         ]
         # Words, then rows, then tiles, then heads: each loop's end steps the next one.
-        with m.If(self.work.start):
+        with m.If(start):
             m.d.sync += [
                 *tile.start(rows, held.heads),
                 head_row.eq(held.base),
@@ -140,12 +143,19 @@ class RowLoader(wiring.Component):
         self._deliver(m, wanted.target)
         return m
 
-    def _count_words(self, m: Module, words: Value, accepted: Signal) -> tuple[Signal, Signal]:
+    def _start(self, m: Module) -> Signal:
+        """A cycle after the start of a job with held rows."""
+        start, job = Signal(), self.work.job
+        # The unit is large and its first words come late anyway, so that its start may come from a register.
+        m.d.sync += start.eq(self.work.start & (job.attention | job.swapped))
+        return start
+
+    def _count_words(self, m: Module, words: Value, start: Signal, accepted: Signal) -> tuple[Signal, Signal]:
         """Number of the next word of a row, and whether it is the last: known before the word is asked for."""
         word, words_left = Signal(ADDRESS_WIDTH), Signal(COUNT_WIDTH)
         one_word, last_word = Signal(), Signal()
         m.d.sync += one_word.eq(words == 1)
-        with m.If(self.work.start):
+        with m.If(start):
             m.d.sync += [words_left.eq(words), last_word.eq(one_word)]
         with m.Elif(accepted):
             m.d.sync += [
@@ -171,12 +181,10 @@ class RowLoader(wiring.Component):
         hand_over(m, wanted, self.load)
         m.d.comb += self.load.payload.eq(wanted.payload.source)
         # The scratchpad answers in order after a fixed time, so that places need no queue.
-        valid = delay(m, wanted.valid & wanted.ready, MEMORY_LATENCY, name="valid")
         place = delay(m, wanted.payload, MEMORY_LATENCY, name="place")
         m.d.comb += [
-            self.hold.valid.eq(valid),
-            *same_fields(self.hold.payload, place, "element", "address"),
-            self.hold.payload.data.eq(Mux(place.zero, 0, self.load_data.payload)),
-            self.loaded.eq(valid & place.last),
+            self.hold.valid.eq(delay(m, wanted.valid & wanted.ready, MEMORY_LATENCY, name="valid")),
+            *assign(self.hold.payload, place, data=Mux(place.zero, 0, self.load_data.payload)),
+            self.loaded.eq(self.hold.valid & place.last),
         ]
-        check(m, 1, valid == self.load_data.valid, "held rows: data did not come when it was due")
+        check(m, 1, self.hold.valid == self.load_data.valid, "held rows: data did not come when it was due")

@@ -7,6 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.blocks.checks import check
+from hw.blocks.fields import assign
 from hw.blocks.pipeline import delay
 from hw.blocks.queue import Queue
 from hw.blocks.register_slice import RegisterSlice
@@ -15,6 +16,7 @@ from hw.interfaces.compute import looked_up_layout
 from hw.interfaces.gate import queue_read
 from hw.interfaces.jobs import engine_job_layout
 from hw.interfaces.memory import MEMORY_LATENCY
+from hw.interfaces.strobe import Work
 from hw.isa import ADDRESS_WIDTH, COUNT_WIDTH
 
 
@@ -29,7 +31,7 @@ class QueueLookup(wiring.Component):
     run: In(1)
         1 while a job with ``gather`` or ``scatter`` is in progress. The parent holds the unit in reset between jobs, to
         discard what is left over.
-    job: In(engine_job)
+    work: In(Work(engine_job))
         The job, stable while ``run``.
     queue_read: Out(TableRead)
         Read port of the token queues.
@@ -49,7 +51,7 @@ class QueueLookup(wiring.Component):
         super().__init__(
             {
                 "run": In(1),
-                "job": In(engine_job_layout(config)),
+                "work": In(Work(engine_job_layout(config))),
                 "queue_read": Out(queue_read(config)),
                 "rows": Out(stream.Signature(looked_up_layout(config))),
             }
@@ -58,7 +60,7 @@ class QueueLookup(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Position counter, memory, multiplier, buffer; credits keep the buffer from overflowing."""
         m = Module()
-        job, entry, layout = self.job, self.queue_read.data, looked_up_layout(self._config)
+        job, entry, layout = self.work.job, self.queue_read.data, looked_up_layout(self._config)
         m.submodules.buffer = buffer = Queue(layout, self.DEPTH, buffered=True)
         m.submodules.following = following = RegisterSlice(layout)
         connect(m, buffer.target, following.source)
@@ -68,8 +70,7 @@ class QueueLookup(wiring.Component):
         m.d.comb += [
             request.eq(self.run & (credits != 0)),
             taken.eq(buffer.target.valid & buffer.target.ready),
-            self.queue_read.address.position.eq(position),
-            self.queue_read.address.expert.eq(job.expert),
+            *assign(self.queue_read.address, position=position, expert=job.expert),
         ]
         # A request takes a place of the buffer at once: entries cannot be held up on their way.
         m.d.sync += credits.eq(credits - request + taken)
@@ -85,8 +86,7 @@ class QueueLookup(wiring.Component):
         ]
         m.d.comb += [
             buffer.source.valid.eq(arriving[-1]),
-            buffer.source.payload.offset.eq(offset),
-            buffer.source.payload.weight.eq(delay(m, entry.weight, 2, name="weight")),
+            *assign(buffer.source.payload, offset=offset, weight=delay(m, entry.weight, 2, name="weight")),
         ]
         check(m, self.run, ~(job.gather & job.scatter), "a job cannot both gather and scatter")
         return m

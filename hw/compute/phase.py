@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.fields import same_fields
+from hw.blocks.fields import assign
 from hw.config import AcceleratorConfig
 from hw.interfaces.compute import ParameterMode, StepKind, Wait, phase_layout
 from hw.interfaces.jobs import engine_job_layout
@@ -20,7 +20,7 @@ class LinearPhases(wiring.Component):
     Members
     -------
     work: In(Work(engine_job))
-        The job, stable until the next one.
+        The job, stable until the next one. Attention jobs are passed over.
     parameter_base: In(COUNT_WIDTH)
         Number of its first parameter set, stable like the job.
     phases: Out(stream(phase))
@@ -49,27 +49,30 @@ class LinearPhases(wiring.Component):
         score = job.destination == Destination.SCORE
         m.d.comb += [
             self.phases.valid.eq(rows_left != 0),
-            out.wait.eq(Mux(job.swapped, Wait.ROWS, Wait.WEIGHTS)),
-            out.row.eq(job.broadcast_base),
-            out.row_stride.eq(job.broadcast_stride),
-            *same_fields(out, job, "steps", "words"),
-            out.stationary.eq(
-                Mux(
+            *assign(
+                out,
+                job,
+                wait=Mux(job.swapped, Wait.ROWS, Wait.WEIGHTS),
+                row=job.broadcast_base,
+                row_stride=job.broadcast_stride,
+                stationary=Mux(
                     job.swapped,
                     Mux(held_buffer, config.attention_buffer(1), config.attention_buffer(0)),
                     Mux(weight_buffer, config.weight_tile_words, 0),
-                )
+                ),
+                kind=job.destination,
+                mode=Mux(job.swapped, ParameterMode.STEP, ParameterMode.ELEMENT),
+                parameter_index=Mux(job.swapped, self.parameter_base, parameter),
+                address=address,
+                address_stride=Mux(score, 1, job.destination_stride),
+                column=Mux(score, 0, column),
+                buffer=0,
+                rows=0,
+                last=rows_left <= config.elements,
             ),
-            out.kind.eq(job.destination),
-            out.mode.eq(Mux(job.swapped, ParameterMode.STEP, ParameterMode.ELEMENT)),
-            out.parameter_index.eq(Mux(job.swapped, self.parameter_base, parameter)),
-            out.last.eq(rows_left <= config.elements),
-            out.address.eq(address),
-            out.address_stride.eq(Mux(score, 1, job.destination_stride)),
-            out.column.eq(Mux(score, 0, column)),
         ]
         # The weight buffer goes on alternating at a job's start: the weight stream does not know where jobs begin.
-        with m.If(self.work.start):
+        with m.If(self.work.start & ~job.attention):
             m.d.sync += [
                 rows_left.eq(job.stationary_rows),
                 address.eq(Mux(score, 0, job.destination_base)),
@@ -128,8 +131,9 @@ class AttentionPhases(wiring.Component):
     their exponentials while the channels of V transposed stream past. QK runs one tile ahead of AV, so that softmax has
     the time of a whole tile.
 
-    Members as in :class:`LinearPhases`. The number of words from one head's channels of V to the next one's is added up
-    in the first ``head_words`` cycles, long before the first AV phase. This saves a multiplier.
+    Members as in :class:`LinearPhases`; linear jobs are passed over. The number of words from one head's channels of V
+    to the next one's is added up in the first ``head_words`` cycles, long before the first AV phase. This saves a
+    multiplier.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -144,7 +148,7 @@ class AttentionPhases(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         """Two cursors, one for QK and one for AV, taken in turns."""
         m = Module()
-        out = self.phases.payload
+        job, out = self.work.job, self.phases.payload
         scores, values = TileCounter("scores"), TileCounter("values")
         # `lead` counts the tiles that QK is ahead of AV: never more than two, because there are two attention buffers.
         lead, turn = Signal(2), Signal()
@@ -157,8 +161,9 @@ class AttentionPhases(wiring.Component):
             out.address_stride.eq(1),
             out.column.eq(0),
             out.parameter_index.eq(0),
+            out.buffer.eq(Mux(turn, values.buffer, scores.buffer)),
         ]
-        with m.If(self.work.start):
+        with m.If(self.work.start & job.attention):
             m.d.sync += lead.eq(0)
         with m.Elif(taken):
             m.d.sync += lead.eq(Mux(turn, lead - 1, lead + 1))
@@ -180,9 +185,8 @@ class AttentionPhases(wiring.Component):
                 out.kind.eq(StepKind.SCORE),
                 out.mode.eq(ParameterMode.SCORE),
                 out.address.eq(Mux(tile.buffer, config.max_tokens, 0)),
-                out.buffer.eq(tile.buffer),
             ]
-        with m.If(self.work.start):
+        with m.If(self.work.start & job.attention):
             m.d.sync += [*tile.start(job.tokens, job.heads), key_row.eq(job.key_base)]
         with m.Elif(taken):
             m.d.sync += tile.advance(job.tokens, config.elements)
@@ -209,10 +213,9 @@ class AttentionPhases(wiring.Component):
                 out.kind.eq(StepKind.ATTENTION),
                 out.mode.eq(ParameterMode.QUERY),
                 out.address.eq(tile_destination),
-                out.buffer.eq(tile.buffer),
                 out.rows.eq(Mux(tile.head_ends(config.elements), tile.rows_left, config.elements)),
             ]
-        with m.If(self.work.start):
+        with m.If(self.work.start & job.attention):
             m.d.sync += [
                 *tile.start(job.tokens, job.heads),
                 value_row.eq(job.value_base),

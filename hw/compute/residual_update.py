@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.blocks.arithmetic import exceeds, pick, saturate
 from hw.blocks.checks import check
+from hw.blocks.fields import assign
 from hw.blocks.pipeline import delay
 from hw.compute.assembler import GroupAssembler
 from hw.config import AcceleratorConfig
@@ -78,12 +79,8 @@ class ResidualUpdate(wiring.Component):
         meet = stages[_MEET]
         values = delay(m, self.values, _MEET - GroupAssembler.LATENCY, name="values")
         write, end = self.write, stages[-1]
-        m.d.comb += [
-            write.valid.eq(valids[-1]),
-            write.payload.address.eq(end.address),
-            write.payload.columns.eq(1 << end.column),
-        ]
-        clipped = Signal(config.elements)
+        m.d.comb += write.valid.eq(valids[-1])
+        clipped, sums = Signal(config.elements), []
         m.d.sync += self.saturated.eq(clipped.any() & valids[-2])
         for lane in range(config.elements):
             columns = (self.read.data[column * config.elements + lane] for column in range(config.columns))
@@ -93,8 +90,9 @@ class ResidualUpdate(wiring.Component):
             new = Signal(self._shape, name=f"new_{lane}")
             m.d.sync += [total.eq(values[lane] + addend), new.eq(saturate(total, config.numerics.residual))]
             m.d.comb += clipped[lane].eq(exceeds(total, config.numerics.residual))
-            for column in range(config.columns):
-                m.d.comb += write.payload.data[column * config.elements + lane].eq(new)
+            sums.append(new)
+        columns_written = 1 << end.column
+        m.d.comb += assign(write.payload, address=end.address, columns=columns_written, data=sums * config.columns)
 
         # A read sees the writes of earlier cycles only, and there is no path around the memory.
         for stage in range(1, self.LATENCY - _READ + 1):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Signal, unsigned
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.blocks.checks import check
+from hw.blocks.fields import assign
 from hw.config import AcceleratorConfig
 from hw.interfaces.compute import channel_layout
 from hw.interfaces.memory import scratch_write_layout
@@ -54,18 +55,17 @@ class Transposer(wiring.Component):
         collected = [Signal(row, name=f"collected_{query}") for query in range(config.elements)]
         finished = [Signal(row, name=f"finished_{query}") for query in range(config.elements)]
         remaining = Signal(range(config.elements + 1))
-        address, row_stride = Signal(ADDRESS_WIDTH), Signal(ADDRESS_WIDTH)
+        # Scratchpad word of the next finished row, and the words to the one after it.
+        place = Signal(data.StructLayout({"address": ADDRESS_WIDTH, "row_stride": ADDRESS_WIDTH}))
 
         m.d.comb += [
             self.busy.eq(remaining != 0),
             write.valid.eq(remaining != 0),
-            write.payload.address.eq(address),
-            write.payload.columns.eq(~0),
-            write.payload.data.eq(finished[0]),
+            *assign(write.payload, address=place.address, columns=~0, data=finished[0]),
         ]
         # Finished rows move down by one place per word, so that the write needs no multiplexer of P words.
         with m.If(remaining != 0):
-            m.d.sync += [remaining.eq(remaining - 1), address.eq(address + row_stride)]
+            m.d.sync += [remaining.eq(remaining - 1), place.address.eq(place.address + place.row_stride)]
             m.d.sync += [here.eq(above) for here, above in zip(finished[:-1], finished[1:], strict=True)]
         with m.If(channel.valid):
             for query in range(config.elements):
@@ -76,8 +76,7 @@ class Transposer(wiring.Component):
             with m.If(channel.payload.flush):
                 m.d.sync += [
                     remaining.eq(channel.payload.rows),
-                    address.eq(channel.payload.address),
-                    row_stride.eq(channel.payload.row_stride),
+                    *assign(place, channel.payload),
                 ]
                 check(m, 1, remaining <= 1, "flush with {} rows still to be written", remaining)
         return m

@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.blocks.checks import check
-from hw.blocks.fields import same_fields
+from hw.blocks.fields import assign, same_fields
 from hw.blocks.pipeline import delay
 from hw.blocks.queue import Queue
 from hw.blocks.sleep import extend_pulse, sleeping
@@ -110,13 +110,12 @@ class Writeback(wiring.Component):
         m.submodules.transposer = sleeping(m, platform, "transposer", transposer, transposes)
         leaves = Signal()
         m.d.comb += leaves.eq(drain.group.valid & drain.group.payload.last)
-        recipe = self._queue(m, "recipes", recipe_layout(config), self.result.valid)
+        m.d.comb += drain.recipe.eq(self._queue(m, "recipes", recipe_layout(config), self.result.valid))
         target = self._queue(m, "destinations", destination_layout(config), leaves)
         connect(m, flipped(self.result), drain.result)
         connect(m, drain.parameters, flipped(self.parameters))
         connect(m, drain.group, assembler.group)
         m.d.comb += [
-            drain.recipe.eq(recipe),
             drain.constants.eq(self.constants),
             drain.query_scales.eq(self.query_scales),
             assembler.weighted.eq(target.weighted & (target.kind == StepKind.RESIDUAL_ADD)),
@@ -193,13 +192,12 @@ class Writeback(wiring.Component):
         # Steps of one kind and words of the transposer never come together, because attention jobs run alone.
         m.d.sync += [
             score.valid.eq(valid & (at.kind == StepKind.SCORE)),
-            *same_fields(score.payload, at, "address", "attention", "buffer", "first"),
+            *assign(score.payload, at, data=list(values)),
             scratch.valid.eq(activates | transposer.write.valid),
             scratch.payload.address.eq(Mux(activates, at.address, transposer.write.payload.address)),
             scratch.payload.columns.eq(Mux(activates, 1 << at.column, transposer.write.payload.columns)),
         ]
         for element in range(config.elements):
-            m.d.sync += score.payload.data[element].eq(values[element])
             m.d.comb += channel.payload.data[element].eq(values[element])
         for lane in range(config.lanes):
             value = values[lane % config.elements][: config.numerics.activation_width]

@@ -9,7 +9,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
-from hw.blocks.fields import same_fields
+from hw.blocks.fields import assign, same_fields
 from hw.blocks.register_slice import RegisterSlice
 from hw.config import AcceleratorConfig
 from hw.interfaces.image import BLOCK_COLUMNS, patch_word_layout, run_tag_layout
@@ -155,17 +155,16 @@ class PatchPacker(wiring.Component):
         with m.If(steps.proceed):
             m.d.sync += [
                 valid.eq(takes),
-                picked.column.eq(column),
-                picked.lane.eq(place),
-                picked.address.eq(patch_base + (place >> exact_log2(self._config.lanes))),
-                picked.patch_last.eq(piece_last & tag.patch_last),
-                picked.image_last.eq(run_last & tag.image_last),
+                *assign(
+                    picked,
+                    pixels=[_pixel(beat, width, offset, index) for index in range(len(picked.pixels))],
+                    column=column,
+                    lane=place,
+                    address=patch_base + (place >> exact_log2(self._config.lanes)),
+                    patch_last=piece_last & tag.patch_last,
+                    image_last=run_last & tag.image_last,
+                ),
             ]
-            for index, pixel in enumerate(picked.pixels):
-                # Pixel `index` counts only if the step exceeds it. The offset is then a multiple of this power of two.
-                grain = index.bit_length()
-                aligned = Cat(beat.word_select(i, PIXEL_BITS) for i in range(index, width, 1 << grain))
-                m.d.sync += pixel.eq(aligned.word_select(offset >> grain, PIXEL_BITS))
 
     def _merge(self, m: Module, step: Signal, picked: data.View, finished: data.View, moves: Value) -> Value:
         """Put the pixels at their lanes of the patch's word; returns whether it is full or its patch ends."""
@@ -179,8 +178,7 @@ class PatchPacker(wiring.Component):
             before.addr.eq(picked.column),
             after.addr.eq(picked.column),
             after.en.eq(moves & ~full),
-            write.address.eq(picked.address),
-            write.columns.eq(-1),
+            *assign(write, address=picked.address, columns=-1, data=list(after.data)),
             *same_fields(finished, picked, "patch_last", "image_last"),
         ]
         # The first pixels of a word clear its other lanes: nothing is left there of the word before.
@@ -194,5 +192,12 @@ class PatchPacker(wiring.Component):
                             hit.eq(picked.lane >> exponent == lane >> exponent),
                         ]
             m.d.comb += target.eq(Mux(hit, source, Mux(picked.lane == 0, 0, before.data[lane])))
-        m.d.comb += [lane.eq(pixel) for lane, pixel in zip(write.data, after.data, strict=True)]
         return moves & full
+
+
+def _pixel(beat: Value, width: int, offset: Value, index: int) -> Value:
+    """Pixel ``index`` of a step, at ``offset`` in a beat of ``width`` pixels; counts only if the step exceeds it."""
+    # The offset is then a multiple of this power of two.
+    grain = index.bit_length()
+    aligned = Cat(beat.word_select(i, PIXEL_BITS) for i in range(index, width, 1 << grain))
+    return aligned.word_select(offset >> grain, PIXEL_BITS)

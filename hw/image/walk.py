@@ -6,10 +6,11 @@ from functools import reduce
 from operator import or_
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from hw.blocks.fields import assign
 from hw.config import AcceleratorConfig
 from hw.interfaces.image import BLOCK_COLUMNS, image_line_layout
 from hw.interfaces.jobs import image_job_layout
@@ -69,7 +70,17 @@ class PatchWalker(wiring.Component):
         # Only the last block of a grid row may hold fewer patches than fit.
         columns_minus_one = Mux(last_column, (job.grid_columns - 1)[: len(tag.columns_minus_one)], BLOCK_COLUMNS - 1)
         # The edge of a patch is a power of two, so that the product is one of a few shifts.
-        pixels_minus_one = Signal(range(BLOCK_COLUMNS * LARGEST_PATCH))
+        found = Signal(
+            data.StructLayout(
+                {
+                    "address": BYTE_ADDRESS_WIDTH,  # first byte of the line
+                    "columns_minus_one": tag.columns_minus_one.shape(),  # number of patches, less one
+                    "pixels_minus_one": range(BLOCK_COLUMNS * LARGEST_PATCH),  # length of the line, less one
+                    "patch_last": 1,  # the patches' last line
+                    "image_last": 1,  # the image's last line
+                }
+            )
+        )
         powers = [
             Mux(job.patch[bit], Cat(Const((1 << bit) - 1, bit), columns_minus_one), 0) for bit in range(len(job.patch))
         ]
@@ -79,15 +90,19 @@ class PatchWalker(wiring.Component):
         with m.If(free):
             m.d.sync += [
                 self.line.valid.eq(active),
-                run.address.eq(address),
-                tag.columns_minus_one.eq(columns_minus_one),
-                tag.patch_last.eq(patch_last),
-                tag.image_last.eq(image_last),
-                pixels_minus_one.eq(reduce(or_, powers)),
+                *assign(
+                    found,
+                    address=address,
+                    columns_minus_one=columns_minus_one,
+                    pixels_minus_one=reduce(or_, powers),
+                    patch_last=patch_last,
+                    image_last=image_last,
+                ),
             ]
+        beats_minus_one = (found.pixels_minus_one + tag.offset) >> exact_log2(width)
         m.d.comb += [
-            tag.offset.eq(run.address[: exact_log2(width)]),
-            run.beats_minus_one.eq((pixels_minus_one + tag.offset) >> exact_log2(width)),
+            *assign(run, found, beats_minus_one=beats_minus_one),
+            *assign(tag, found, offset=found.address[: exact_log2(width)]),
         ]
         return m
 

@@ -9,6 +9,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.blocks.fields import assign
 from hw.config import AcceleratorConfig
 from hw.interfaces.sequencer import ProgramProgress, RunOrder, UnitPorts, in_unit_order
 from hw.isa import ErrorCode, Follow, Opcode
@@ -136,10 +137,13 @@ class Dispatcher(wiring.Component):
         """What the ledger hears of the units and says of them; and whom the current command waits for."""
         ledger, experts, progress = parts.ledger, parts.experts, self.progress
         head = view(self.command.payload, Opcode.LINEAR)
+        loop_expert = Mux(experts.job.valid, experts.expert, 0)
+        loop_second = experts.job.valid & experts.second_matrix
         m.d.comb += [
             parts.waiting_for.eq(Mux(self.command.valid, head.after & ledger.busy, 0)),
-            ledger.where.command.eq(progress.index),
-            ledger.follow.eq(head.follow),
+            # Jobs of a loop have places and rows to follow of their own: the second matrix reads what the first writes.
+            *assign(ledger.where, command=progress.index, expert=loop_expert, second_matrix=loop_second),
+            ledger.follow.eq(Mux(experts.job.valid, Mux(loop_second, Follow.ENGINE, Follow.NOTHING), head.follow)),
             ledger.looping.eq(experts.active),
             ledger.row_written.eq(self.units.engine.report.row_written),
             ledger.norm_rows.eq(self.units.layernorm.report.rows_done),
@@ -147,13 +151,6 @@ class Dispatcher(wiring.Component):
             progress.engine_place.eq(ledger.latest),
             progress.stalled_on.eq(suspect(ledger.busy)),
         ]
-        # The jobs of a loop have places and rows to follow of their own: the second matrix reads what the first writes.
-        with m.If(experts.job.valid):
-            m.d.comb += [
-                ledger.where.expert.eq(experts.expert),
-                ledger.where.second_matrix.eq(experts.second_matrix),
-                ledger.follow.eq(Mux(experts.second_matrix, Follow.ENGINE, Follow.NOTHING)),
-            ]
         for unit, port in enumerate(ports):
             # The stream also reports LayerNorm's shifts, which are no job in the ledger.
             done = port.report.done & ledger.busy[unit] if unit == STREAM else port.report.done
@@ -281,8 +278,7 @@ class Dispatcher(wiring.Component):
         error = self.progress.error
         m.d.sync += [
             error.valid.eq(1),
-            error.payload.code.eq(code),
-            error.payload.address.eq(view(self.command.payload, Opcode.LINEAR).opcode),
+            *assign(error.payload, code=code, address=view(self.command.payload, Opcode.LINEAR).opcode),
         ]
         m.next = "HALTED"
 

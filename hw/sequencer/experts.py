@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.blocks.arithmetic import pick
+from hw.blocks.fields import assign
 from hw.config import AcceleratorConfig
 from hw.interfaces.gate import queue_counts_layout
 from hw.interfaces.jobs import expert_job_layout
@@ -119,21 +120,22 @@ class ExpertLoop(wiring.Component):
         # Each field is a choice of two command fields. Bases and strides cross over, because the second matrix reads
         # what the first one writes.
         job, c, second = self.job.payload, view(self.command, Opcode.EXPERTS), self.second_matrix
-        m.d.comb += [
-            job.expert.eq(self.expert),
-            job.steps.eq(tokens),
-            job.broadcast_base.eq(Mux(second, c.hidden_base, c.source_base)),
-            job.broadcast_stride.eq(Mux(second, c.hidden_stride, c.source_stride)),
-            job.words.eq(Mux(second, c.hidden_words, c.source_words)),
-            job.stationary_rows.eq(Mux(second, c.channels, c.hidden_channels)),
-            job.channels.eq(Mux(second, c.channels, c.hidden_channels)),
-            job.destination_base.eq(Mux(second, c.destination_base, c.hidden_base)),
-            job.destination_stride.eq(Mux(second, c.destination_stride, c.hidden_stride)),
-            job.destination.eq(Mux(second, Destination.RESIDUAL_ADD, Destination.ACTIVATION)),
-            job.gelu.eq(~second),
-            job.gather.eq(~second),
-            job.scatter.eq(second),
-            job.broadcast_unsigned.eq(second),  # what GELU leaves is unsigned
-            job.gelu_multiplier.eq(c.gelu_multiplier),
-            job.gelu_shift.eq(c.gelu_shift),
-        ]
+        m.d.comb += assign(
+            job,
+            expert=self.expert,
+            steps=tokens,
+            broadcast_base=Mux(second, c.hidden_base, c.source_base),
+            broadcast_stride=Mux(second, c.hidden_stride, c.source_stride),
+            words=Mux(second, c.hidden_words, c.source_words),
+            stationary_rows=Mux(second, c.channels, c.hidden_channels),
+            channels=Mux(second, c.channels, c.hidden_channels),
+            destination_base=Mux(second, c.destination_base, c.hidden_base),
+            destination_stride=Mux(second, c.destination_stride, c.hidden_stride),
+            destination=Mux(second, Destination.RESIDUAL_ADD, Destination.ACTIVATION),
+            gelu=~second,
+            gather=~second,
+            scatter=second,
+            broadcast_unsigned=second,  # what GELU leaves is unsigned
+            gelu_multiplier=c.gelu_multiplier,
+            gelu_shift=c.gelu_shift,
+        )

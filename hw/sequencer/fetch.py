@@ -8,6 +8,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from hw.blocks.fields import assign
 from hw.config import AcceleratorConfig
 from hw.interfaces.axi import read_request_layout
 from hw.interfaces.sequencer import RunOrder
@@ -160,10 +161,10 @@ class CommandFetch(wiring.Component):
             m.d.sync += held.eq(held + arrived - reader.consumed)
             room.append(held != RING_COMMANDS)
 
+        beats = COMMAND_BYTES // self._config.memory_bytes
         m.d.comb += [
             self.request.valid.eq(active & ~waiting & room[0] & room[1]),
-            self.request.payload.address.eq(address),
-            self.request.payload.beats_minus_one.eq(COMMAND_BYTES // self._config.memory_bytes - 1),
+            *assign(self.request.payload, address=address, beats_minus_one=beats - 1),
         ]
         # One burst at a time: only the arrival of a command tells whether it is END, after which nothing is fetched.
         with m.If(self.request.valid & self.request.ready):

@@ -152,8 +152,10 @@ class StreamScheduler(wiring.Component):
                 job.channels.eq(fields.words << exact_log2(self._config.lanes)),
             ]
         else:
-            kind = StreamKind.STAGE if opcode == Opcode.STAGE else StreamKind.RESIDUAL
-            m.d.comb += [job.kind.eq(kind), job.base.eq(fields.destination_base)]
+            m.d.comb += [
+                job.kind.eq(StreamKind.STAGE if opcode == Opcode.STAGE else StreamKind.RESIDUAL),
+                job.base.eq(fields.destination_base),
+            ]
             copy_common(m, job, fields)
 
     def _experts(self, m: Module, walk: _Walk) -> None:

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.blocks.checks import check
+from hw.blocks.fields import assign
 from hw.config import AcceleratorConfig
 from hw.interfaces.jobs import StreamKind
 from hw.interfaces.stream import ChunkKind, block_layout, chunk_tag_layout, chunks_per_residual_word
@@ -110,13 +111,16 @@ class BlockWalker(wiring.Component):
             filling.eq(weights & (current.channels == 0) & (current.tiles != 0)),
             counting.eq(filling | (~weights & (word < current.words))),
             left.eq(current.words - word),
-            tag.kind.eq(Mux(counting, current.kind, ChunkKind.PADDING)),
-            tag.part.eq(part),
-            tag.address.eq(current.base + word),
-            tag.words.eq(Mux(left < per_chunk, left, per_chunk)),
-            tag.wide.eq(current.wide),
-            tag.tile_last.eq(tile_last),
-            tag.block_last.eq(~weights & (current.chunks == 1)),
+            *assign(
+                tag,
+                kind=Mux(counting, current.kind, ChunkKind.PADDING),
+                part=part,
+                address=current.base + word,
+                words=Mux(left < per_chunk, left, per_chunk),
+                wide=current.wide,
+                tile_last=tile_last,
+                block_last=~weights & (current.chunks == 1),
+            ),
             tile_last.eq(filling & wrap & (left == 1)),
             wrap.eq(1),
             self.tag.valid.eq(~filling | (part != 0) | (word != 0) | (free != 0)),

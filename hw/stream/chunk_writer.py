@@ -8,6 +8,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from hw.blocks.fields import assign
 from hw.blocks.jobs import hand_over
 from hw.blocks.register_slice import HalfSlice, RegisterSlice
 from hw.config import AcceleratorConfig
@@ -85,20 +86,18 @@ class ChunkWriter(wiring.Component):
         restored = m.submodules.restored = HalfSlice(_word_layout(delivery.residual_write))
         filled = m.submodules.filled = slice_kind(_word_layout(delivery.fill))
         scaled = m.submodules.scaled = slice_kind(delivery.parameters.payload.shape())
-        ports = ((staged, delivery.scratch_write), (restored, delivery.residual_write), (filled, delivery.fill))
+        ports = ((filled, delivery.fill), (staged, delivery.scratch_write), (restored, delivery.residual_write))
         for words, port in ports:
             hand_over(m, words.target, port)
             m.d.comb += port.payload.eq(words.target.payload.write)
         connect(m, scaled.target, flipped(delivery.parameters))
-        tile_filled, *block_written = (
-            words.target.valid & words.target.ready & words.target.payload.last for words in (filled, staged, restored)
-        )
+        last_taken = [words.target.valid & words.target.ready & words.target.payload.last for words, _ in ports]
         # A block may end with padding, which then waits until the block's last word is written.
         padding_leaves = ~(tag.block_last & (staged.target.valid | restored.target.valid))
         block_over = tag.block_last & (here[ChunkKind.SHIFTS] | here[ChunkKind.PADDING] & padding_leaves)
         m.d.sync += [
-            self.tile_filled.eq(tile_filled),
-            self.done.eq(Cat(*block_written, block_over).any()),
+            self.tile_filled.eq(last_taken[0]),
+            self.done.eq(Cat(*last_taken[1:], block_over).any()),
         ]
         goes = {
             ChunkKind.FILL: self._fill(m, held, filled.source),
@@ -140,20 +139,24 @@ class ChunkWriter(wiring.Component):
         """Words for the banks: bytes sign-extended, or 16-bit values over two lanes (numerics rule N12)."""
         width, wide_width = self._config.numerics.activation_width, self._config.numerics.wide.width
         chunk, tag, fill = held.chunk, held.tag, words.payload.write
-        lanes = [lane for word in fill.data for lane in word]
+        lanes, lanes_per_word = [], self._config.lanes
+        for index in range(0, self._config.chunk_bytes, 2):
+            pair = Signal(2 * width, name=f"pair_{index}")
+            m.d.comb += pair.eq(chunk.word_select(index // 2, wide_width).as_signed())
+            lanes += [
+                Mux(tag.wide, pair[:width], _sign_extended(chunk, index)),
+                Mux(tag.wide, pair[width:], _sign_extended(chunk, index + 1)),
+            ]
         m.d.comb += [
             words.valid.eq(held.here[ChunkKind.FILL]),
             words.payload.last.eq(tag.tile_last),
-            fill.group.eq(tag.part),
-            fill.address.eq(tag.address),
+            *assign(
+                fill,
+                group=tag.part,
+                address=tag.address,
+                data=[lanes[first : first + lanes_per_word] for first in range(0, len(lanes), lanes_per_word)],
+            ),
         ]
-        for index in range(0, len(lanes), 2):
-            pair = Signal(2 * width, name=f"pair_{index}")
-            m.d.comb += [
-                pair.eq(chunk.word_select(index // 2, wide_width).as_signed()),
-                lanes[index].eq(Mux(tag.wide, pair[:width], _sign_extended(chunk, index))),
-                lanes[index + 1].eq(Mux(tag.wide, pair[width:], _sign_extended(chunk, index + 1))),
-            ]
         return words.ready
 
     def _scale(self, m: Module, held: _Held, entries: stream.Interface) -> Value:
@@ -167,8 +170,11 @@ class ChunkWriter(wiring.Component):
         write = self.delivery.shift_write
         m.d.comb += [
             write.valid.eq(held.here[ChunkKind.SHIFTS]),
-            write.payload.address.eq(held.tag.address),
-            *(shift.eq(held.chunk.word_select(index, 8)) for index, shift in enumerate(write.payload.shifts)),
+            *assign(
+                write.payload,
+                address=held.tag.address,
+                shifts=[held.chunk.word_select(index, 8) for index in range(len(write.payload.shifts))],
+            ),
         ]
         return Const(1)
 
@@ -177,15 +183,17 @@ class ChunkWriter(wiring.Component):
         config, tag, here = self._config, held.tag, held.here[ChunkKind.STAGE]
         word = Signal(range(config.words_per_chunk + 1))
         bytes_ = held.chunk.word_select(word, 8 * config.lanes)
-        write = words.payload.write
         last = word + 1 == tag.words
         m.d.comb += [
             words.valid.eq(here),
             words.payload.last.eq(last & tag.block_last),
-            write.address.eq(tag.address + word),
-            write.columns.eq(-1),
+            *assign(
+                words.payload.write,
+                address=tag.address + word,
+                columns=-1,
+                data=[_sign_extended(bytes_, index) for index in range(config.lanes)],
+            ),
         ]
-        m.d.comb += [lane.eq(_sign_extended(bytes_, index)) for index, lane in enumerate(write.data)]
         with m.If(here & words.ready):
             m.d.sync += word.eq(Mux(last, 0, word + 1))
         return last & words.ready
@@ -200,13 +208,10 @@ class ChunkWriter(wiring.Component):
         earlier = Signal((parts - 1) * len(lanes))
         last = tag.part == parts - 1
         taken = ~last | words.ready
-        write = words.payload.write
         m.d.comb += [
             words.valid.eq(here & last),
             words.payload.last.eq(tag.block_last),
-            write.address.eq(tag.address),
-            write.columns.eq(-1),
-            write.data.eq(Cat(earlier, lanes)),
+            *assign(words.payload.write, address=tag.address, columns=-1, data=Cat(earlier, lanes)),
         ]
         with m.If(here & taken):
             m.d.sync += earlier.eq(Cat(earlier, lanes)[len(lanes) :])

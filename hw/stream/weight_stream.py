@@ -7,8 +7,9 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
-from hw.blocks.fields import same_fields
+from hw.blocks.fields import assign
 from hw.blocks.gearbox import Gearbox
+from hw.blocks.pipeline import delay
 from hw.blocks.queue import Queue
 from hw.blocks.register_slice import HalfSlice, RegisterSlice
 from hw.bus.bursts import longest_burst
@@ -105,8 +106,8 @@ class WeightStream(wiring.Component):
         connect(m, tags.target, writer.tag)
         connect(m, writer.delivery, flipped(self.delivery))
         # The walker looks at it two cycles after a block is done, so there is time for a register.
-        m.d.sync += walker.permit.eq(self.report.permit)
         m.d.comb += [
+            walker.permit.eq(delay(m, self.report.permit, 1, name="permit")),
             walker.tile_freed.eq(self.tiles.freed),
             walker.done.eq(writer.done),
             self.tiles.filled.eq(writer.tile_filled),
@@ -119,12 +120,11 @@ class WeightStream(wiring.Component):
         config, job = self._config, self.job
         beats_per_chunk = config.chunk_bytes // config.memory_bytes
         wanted, chunks = Signal(), block.payload.chunks
+        last_beat = Const(beats_per_chunk - 1, exact_log2(beats_per_chunk))
         m.d.comb += [
-            *same_fields(block.payload, job.payload, "kind", "channels", "tiles", "words", "base", "wide"),
-            chunks.eq(job.payload.bytes >> exact_log2(config.chunk_bytes)),
+            *assign(block.payload, job.payload, chunks=job.payload.bytes >> exact_log2(config.chunk_bytes)),
             wanted.eq(chunks != 0),
-            run.payload.address.eq(job.payload.address),
-            run.payload.beats_minus_one.eq(Cat(Const(beats_per_chunk - 1, exact_log2(beats_per_chunk)), chunks - 1)),
+            *assign(run.payload, job.payload, beats_minus_one=Cat(last_beat, chunks - 1)),
             run.valid.eq(job.valid & wanted & block.ready),
             block.valid.eq(job.valid & wanted & run.ready),
             job.ready.eq(~wanted | (block.ready & run.ready)),
