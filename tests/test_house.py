@@ -16,7 +16,7 @@ from common.paths import PROJECT_ROOT
 PACKAGES = ("common", "golden", "hw", "program", "sim", "sw")
 LONGEST_FUNCTION = 60
 MOST_PARAMETERS = 8
-MOST_COPIES = 140
+MOST_COPIES = 100
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
