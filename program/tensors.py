@@ -10,7 +10,7 @@ from hw.config import AcceleratorConfig
 from program.layouts.base import Layout
 from program.layouts.routed import Accumulated, QueueEntries, QueuePositions
 from program.layouts.rows import LastRows, Rows, RowsOf, Transposed, WideRows
-from program.layouts.tiles import ExponentialTiles, GateLogits, QueryScales, ScoreTiles
+from program.layouts.tiles import ExponentialTiles, GateLogits, QueryScaleTiles, ScoreTiles
 
 Space = Literal["scratchpad", "residual", "score", "exponential", "query", "queue", "memory"]
 AnyLayout = TypeVar("AnyLayout", bound=Layout, covariant=True)
@@ -22,7 +22,7 @@ LAYOUTS: tuple[type[Layout], ...] = (
     Transposed,
     ScoreTiles,
     ExponentialTiles,
-    QueryScales,
+    QueryScaleTiles,
     GateLogits,
     QueuePositions,
     Accumulated,

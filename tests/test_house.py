@@ -104,3 +104,15 @@ def test_bundles_are_connected_not_copied():
         if any(found[1] == found[3] for found in assignment.findall(line))
     )
     assert copies.total() <= MOST_COPIES, copies.most_common(10)
+
+
+def test_a_name_means_one_thing():
+    """No two files define a public class or function of one name, but for the forms that every file of a kind has."""
+    forms = {"main", "command"}  # what `python -m` runs; a command of the command line
+    twice = {"round_shift", "saturate"}  # the golden arithmetic is written anew, not taken from the RTL
+    definitions: dict[str, list[str]] = {}
+    for path in sources(*PACKAGES):
+        for node in tree(path).body:
+            if isinstance(node, ast.ClassDef | Function) and not node.name.startswith("_"):
+                definitions.setdefault(node.name, []).append(place(path))
+    assert {name: places for name, places in definitions.items() if len(places) > 1 and name not in forms | twice} == {}

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from common.arrays import Integers
 from golden.integer.parameters import QuantisedLayerNorm
 from hw.formats import Format, Numerics
 from hw.tables import (
@@ -21,8 +22,6 @@ from hw.tables import (
     reciprocal_square_root_table,
     reciprocal_table,
 )
-
-Integers = NDArray[np.int64]
 
 _MANTISSA = 16  # fraction bits of multipliers, reciprocals and exponentials before rounding
 

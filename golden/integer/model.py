@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Integers
 from golden.config import layer_name
 from golden.integer import functions
-from golden.integer.functions import Integers
 from golden.integer.parameters import (
     QuantisedAttention,
     QuantisedExperts,

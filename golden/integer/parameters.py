@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Integers
 from golden.config import ModelConfig
-
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrays import Singles
+
 CLASS_NAMES = ("road", "ground", "building", "vegetation", "vehicle", "person", "pole", "sky")
 ROAD, GROUND, BUILDING, VEGETATION, VEHICLE, PERSON, POLE, SKY = range(8)
 
@@ -31,10 +33,8 @@ DEPTH_CAP = 80.0
 CAMERA_HEIGHT = 1.5
 """Height of the camera above the ground, in metres."""
 
-Floats = NDArray[np.float32]
 
-
-def smooth_noise(rng: np.random.Generator, height: int, width: int, knots: int) -> Floats:
+def smooth_noise(rng: np.random.Generator, height: int, width: int, knots: int) -> Singles:
     """Noise in [0, 1): a coarse random grid of ``knots`` x 2 ``knots``, bilinearly enlarged to (height, width)."""
     grid = rng.random((knots, 2 * knots), dtype=np.float32)
     row, column = np.linspace(0, knots - 1.001, height), np.linspace(0, 2 * knots - 1.001, width)
@@ -57,15 +57,15 @@ class Canvas:
     focal: float
     centre: float
     horizon: float
-    sky: Floats
+    sky: Singles
     haze: float
     light: tuple[float, float]
     ground_light: float
-    rows: Floats
-    columns: Floats
-    colour: Floats
+    rows: Singles
+    columns: Singles
+    colour: Singles
     label: NDArray[np.uint8]
-    depth: Floats
+    depth: Singles
 
     @classmethod
     def random(cls, rng: np.random.Generator, height: int, width: int) -> Canvas:

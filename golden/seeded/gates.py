@@ -12,11 +12,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
+
+from common.arrays import Floats
 
 ROUTINGS = ("balanced", "skewed", "captured")
-
-Floats = NDArray[np.float64]
 
 _SKEWED_TOKENS, _SKEWED_IDLE = 100 / 129, 6 / 16
 # Share of tokens that choose the busiest expert, and of experts that idle, as in one layer of a trained M3ViT.

@@ -18,17 +18,15 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as functional
-from numpy.typing import NDArray
 from torch import Tensor
 
+from common.arrays import Floats
 from common.progress import Progress, silent
 from golden.config import ModelConfig
 from golden.model import VisionTransformer
 from golden.moe import ExpertMlp
 from golden.scenes.scenes import generate_batch
 from golden.seeded import gates
-
-Floats = NDArray[np.float64]
 
 SCENES = range(3_000_000, 3_000_020)
 """Scenes that weights are scaled on; neither calibrated with nor shown."""

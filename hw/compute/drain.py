@@ -12,7 +12,7 @@ from hw.blocks.fields import same_fields
 from hw.blocks.pipeline import delay, occupancy
 from hw.blocks.sleep import extend_pulse, sleeping
 from hw.compute.gelu import Gelu
-from hw.compute.requantiser import Requantiser, Target
+from hw.compute.requantiser import Requantiser, ResultFormat
 from hw.config import AcceleratorConfig
 from hw.interfaces.compute import (
     ParameterMode,
@@ -72,7 +72,7 @@ class Drain(wiring.Component):
                 "valid": 1,  # there is a group
                 "last": 1,  # the step's last group
                 "gelu": 1,  # values go through GELU
-                "target": Target,  # format of the requantiser's results
+                "target": ResultFormat,  # format of the requantiser's results
                 "mode": ParameterMode,  # where the operands come from
                 "set": range(max(2, lanes)),  # mode STEP: the step's set among the R sets that are read
                 "scale": range(max(2, 2 * config.elements // lanes)),  # mode QUERY: the group among all query scales
@@ -98,7 +98,7 @@ class Drain(wiring.Component):
         m.submodules.requantiser = requantiser
         tag = self._choose_operands(m, requantiser, accumulator, tag)
         tag = self._later(m, tag, Requantiser.LATENCY, "requantised")
-        m.d.sync += self.clipped.eq(tag.valid & (tag.target == Target.RESIDUAL) & requantiser.clipped.any())
+        m.d.sync += self.clipped.eq(tag.valid & (tag.target == ResultFormat.RESIDUAL) & requantiser.clipped.any())
 
         end = self._later(m, tag, Gelu.LATENCY, "activated")
         moves = occupancy(m, tag.valid, Gelu.LATENCY - 1, name="passing")
@@ -143,11 +143,11 @@ class Drain(wiring.Component):
             ]
             with m.Switch(recipe.kind):
                 with m.Case(StepKind.RESIDUAL_ADD, StepKind.RESIDUAL_SET):
-                    m.d.sync += divided.target.eq(Target.RESIDUAL)
+                    m.d.sync += divided.target.eq(ResultFormat.RESIDUAL)
                 with m.Case(StepKind.SCORE):
-                    m.d.sync += divided.target.eq(Target.SCORE)
+                    m.d.sync += divided.target.eq(ResultFormat.SCORE)
                 with m.Default():
-                    m.d.sync += divided.target.eq(Mux(recipe.gelu, Target.GELU_INPUT, Target.ACTIVATION))
+                    m.d.sync += divided.target.eq(Mux(recipe.gelu, ResultFormat.GELU_INPUT, ResultFormat.ACTIVATION))
         with m.Elif(remaining != 0):
             m.d.sync += [
                 waiting.eq(waiting >> width),

@@ -18,7 +18,7 @@ PIECE_BITS = 17
 """Bits of the pieces in which accumulators are multiplied: they suit 18 x 18 multipliers, signed or unsigned."""
 
 
-class Target(enum.Enum, shape=2):
+class ResultFormat(enum.Enum, shape=2):
     """The format to which a value is saturated."""
 
     ACTIVATION = 0
@@ -29,10 +29,10 @@ class Target(enum.Enum, shape=2):
     def number_format(self, numerics: formats.Numerics) -> formats.Format:
         """The format that values of this target have."""
         formats_of = {
-            Target.ACTIVATION: numerics.activation,
-            Target.RESIDUAL: numerics.residual,
-            Target.SCORE: numerics.score,
-            Target.GELU_INPUT: numerics.gelu_input,
+            ResultFormat.ACTIVATION: numerics.activation,
+            ResultFormat.RESIDUAL: numerics.residual,
+            ResultFormat.SCORE: numerics.score,
+            ResultFormat.GELU_INPUT: numerics.gelu_input,
         }
         return formats_of[self]
 
@@ -57,7 +57,7 @@ class Requantiser(wiring.Component):
         Accumulators; with the bias added they must still fit (asserted).
     bias, multiplier, shift: In(ArrayLayout(signed 32 / unsigned 17 / unsigned 6 bits, R))
         Constants of each lane; multipliers are at most 65536.
-    target: In(Target)
+    target: In(ResultFormat)
         Format of the group's results.
     value: Out(ArrayLayout(signed(residual_width), R))
         Results, sign-extended to the residual's width, LATENCY cycles later.
@@ -80,7 +80,7 @@ class Requantiser(wiring.Component):
                 "bias": In(data.ArrayLayout(signed(numerics.bias.width), group)),
                 "multiplier": In(data.ArrayLayout(numerics.multiplier_width, group)),
                 "shift": In(data.ArrayLayout(numerics.shift_width, group)),
-                "target": In(Target),
+                "target": In(ResultFormat),
                 "value": Out(data.ArrayLayout(signed(numerics.residual_width), group)),
                 "clipped": Out(group),
             }
@@ -89,7 +89,7 @@ class Requantiser(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         numerics = self._config.numerics
-        targets = [target.number_format(numerics) for target in Target]
+        targets = [target.number_format(numerics) for target in ResultFormat]
         moves = occupancy(m, self.valid, self.LATENCY - 1)
         target = delay(m, self.target.as_value(), self.LATENCY - 1, name="target", enables=moves)
         for lane in range(self._config.requantise_lanes):

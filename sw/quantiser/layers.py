@@ -8,9 +8,9 @@ from dataclasses import fields
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
+from common.arrays import Floats
 from golden.config import layer_name
 from golden.integer.parameters import (
     QuantisedAttention,
@@ -26,8 +26,6 @@ from sw.quantiser.calibration import Calibration
 from sw.quantiser.observation import Observation, array, bias_offsets, is_routed
 from sw.quantiser.rounding import Moments
 from sw.quantiser.scales import LinearInput, Norm, mean_error, quantise_linear, quantise_norm, scalar_multiplier
-
-Floats = NDArray[np.float64]
 
 _SMALLEST = 1e-3  # a channel's range counts as at least this share of its tensor's, so that no scale degenerates
 _VALUES_COUNT = 0.1  # share of the values' rounding errors that averaging over tokens leaves

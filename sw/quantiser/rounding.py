@@ -10,9 +10,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from common.arrays import Floats
 
 _BLOCK = 32  # columns that are settled before the rest hears of their errors
 _DAMPING = 0.01  # of the mean variance, added to every input's

@@ -60,7 +60,7 @@ class FrameOutcome:
         return "; ".join(part for part in (halted, "" if self.verdict.passed else str(self.verdict)) if part)
 
     @property
-    def work(self) -> bound.Work:
+    def work(self) -> bound.Workload:
         """Useful multiply-accumulates and ideal cycles of the whole frame."""
         return bound.total(self.program, self.result.task)
 

@@ -15,7 +15,7 @@ from common.paths import PROJECT_ROOT
 from common.progress import Progress, silent
 from sw.fpga.resources.record import Cells
 from sw.fpga.synthesis.cost import FAMILIES, RESOURCES, count
-from sw.fpga.synthesis.units import MACHINE, TOP, Units
+from sw.fpga.synthesis.units import MACHINE, TOP, UnitSplit
 from sw.fpga.synthesis.yosys import synthesise
 
 _CELLS = Kind(name="unit", keep=4096, suffix=".json")
@@ -29,7 +29,7 @@ def count_units(
     name: str,
     on_progress: Progress,
     *,
-    units: Units = MACHINE,
+    units: UnitSplit = MACHINE,
     leave_out: Collection[str] = (),
 ) -> Cells:
     """Synthesise a design for the ECP5 and count the cells of each unit in it.
@@ -68,7 +68,7 @@ def count_units(
     return _without_resets({unit: cells[unit] for unit in keys})
 
 
-def _count(units: Units, design: str, work: Path, known: set[str]) -> Cells:
+def _count(units: UnitSplit, design: str, work: Path, known: set[str]) -> Cells:
     """Map a design of which some units are boxes, and count the cells of the others."""
     statistics, _ = synthesise(design, work, silent, core=units.core, apart=units.apart)
     counted = count(units.without_boxes(statistics, known), FAMILIES["ecp5"])

@@ -23,7 +23,7 @@ TOP_PARTS = frozenset({"blame", "monitor", "residual_readers"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Units:
+class UnitSplit:
     """Which modules are units of their own: as ``core`` and ``apart`` of :func:`sw.fpga.synthesis.yosys.synthesise`."""
 
     core: str = TOP
@@ -82,7 +82,7 @@ class Units:
         return {cell: number for cell, number in value.items() if self.name(cell) not in units}
 
 
-MACHINE = Units()
+MACHINE = UnitSplit()
 """Of the machine on its own."""
 
 

@@ -62,7 +62,7 @@ _ABC9_PACE = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryUse:
+class MappedMemory:
     """A memory and what it became: ``block``, ``lut``, ``ff``, or ``logic`` for a small table of constants."""
 
     unit: str
@@ -166,7 +166,7 @@ def _mapping(flow: Flow, modules: Sequence[str], core: str, apart: Sequence[str]
     return script
 
 
-def _memories(work: Path, flow: Flow) -> list[MemoryUse]:
+def _memories(work: Path, flow: Flow) -> list[MappedMemory]:
     """Read names and sizes of memories before mapping, and what they were mapped to."""
     primitives = dict(re.findall(r"^mapping memory (\S+) via (\S+)$", (work / "libmap.txt").read_text(), re.MULTILINE))
     parts = re.split(r"^module \\(\S+)$", (work / "memories.txt").read_text(), flags=re.MULTILINE)
@@ -188,12 +188,12 @@ def _memories(work: Path, flow: Flow) -> list[MemoryUse]:
         else:
             kind = "block" if flow.block in primitive else "lut"
         uses.append(
-            MemoryUse(unit=unit_name(module), name=re.sub(r"\$\d+", "", name), words=words, width=width, kind=kind)
+            MappedMemory(unit=unit_name(module), name=re.sub(r"\$\d+", "", name), words=words, width=width, kind=kind)
         )
     return uses
 
 
-def _misplaced(memories: Sequence[MemoryUse]) -> list[str]:
+def _misplaced(memories: Sequence[MappedMemory]) -> list[str]:
     """One line for every memory that is too large for where it went."""
     limits = {"ff": ("flip-flops", LARGEST_REGISTER_FILE), "lut": ("look-up table RAM", LARGEST_LUT_RAM)}
     return [
@@ -246,7 +246,7 @@ def synthesise(
     Returns
     -------
     tuple
-        What Yosys' ``stat -json`` says, and every memory (:class:`MemoryUse` as a dictionary).
+        What Yosys' ``stat -json`` says, and every memory (:class:`MappedMemory` as a dictionary).
 
     Raises
     ------

@@ -4,7 +4,7 @@ import cocotb
 import numpy as np
 
 from golden.integer.functions import requantise, saturate
-from hw.compute.requantiser import Requantiser, Target
+from hw.compute.requantiser import Requantiser, ResultFormat
 from hw.config import AcceleratorConfig
 from sim.bench.streams import clock_and_reset, parameters, record, rng
 from tests.helpers.replay import replay
@@ -39,20 +39,20 @@ async def results_are_exact(dut):
     config = AcceleratorConfig.from_dict(settings["config"])
     random, count = rng(), settings["groups"]
     inputs = operands(config, random, count)
-    target = random.integers(0, len(Target), count)
+    target = random.integers(0, len(ResultFormat), count)
     controls = {"target": target, "valid": np.ones(count, np.int64)}
     seen = await replay(dut, inputs | controls, ["value", "clipped"], extra=Requantiser.LATENCY)
     value, clipped = (seen[name][Requantiser.LATENCY :] for name in ("value", "clipped"))
     exact = requantise(*inputs.values())
     outcomes = set()
-    for candidate in Target:
+    for candidate in ResultFormat:
         rows = target == candidate.value
         want = saturate(exact[rows], candidate.number_format(config.numerics))
         assert np.array_equal(value[rows], want), f"{candidate}: {(value[rows] != want).sum()} results differ"
         bits = ((want != exact[rows]) << np.arange(config.requantise_lanes)).sum(axis=1)
         assert np.array_equal(clipped[rows], bits), f"{candidate}: clipped differs"
         outcomes |= {(candidate, bool(bit)) for bit in (want != exact[rows]).ravel()}
-    assert len(outcomes) == 2 * len(Target), f"only {outcomes}"
+    assert len(outcomes) == 2 * len(ResultFormat), f"only {outcomes}"
     assert len(np.unique(inputs["shift"])) == 64
     record(ties=int(((exact != 0) & (inputs["shift"] == 1)).sum()))
 

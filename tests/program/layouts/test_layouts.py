@@ -11,7 +11,7 @@ import pytest
 from program.layouts.base import Layout, WordLayout, occurrences
 from program.layouts.routed import Accumulated, QueueEntries, QueuePositions
 from program.layouts.rows import LastRows, Rows, RowsOf, Transposed, WideRows
-from program.layouts.tiles import ExponentialTiles, GateLogits, QueryScales, ScoreTiles
+from program.layouts.tiles import ExponentialTiles, GateLogits, QueryScaleTiles, ScoreTiles
 from program.tensors import LAYOUTS, Tensor, layout_from_dict, tensor_name
 
 QUEUES = [np.array([1, 3]), np.array([], np.int64), np.array([0, 1, 4])]
@@ -36,7 +36,7 @@ CASES: list[Case] = [
     (GateLogits(shape=(3, 5), elements=2), (1, 4), (7, 0, 0), (1, 4), 1),
     (ScoreTiles(shape=(2, 5, 5), elements=2, room=8, first_head=3), (1, 2, 3), (3, 0, 2), (4, 2, 3), 2),
     (ExponentialTiles(shape=(2, 5, 5), elements=2, lanes=4, base=6, room=9), (0, 3, 4), (16, 1, 0), (0, 3, 4), 3),
-    (QueryScales(shape=(2, 5), elements=2, base=2, first_head=1), (1, 4), (3, 0, 2), (2, 4), 4),
+    (QueryScaleTiles(shape=(2, 5), elements=2, base=2, first_head=1), (1, 4), (3, 0, 2), (2, 4), 4),
     (QueuePositions(shape=(5, 6), lanes=4, stride=2, base=4, padding=7), (3, 5), (7, 1, 1), (2, 1, 5), 1),
     (Accumulated(shape=(5, 6), lanes=4, stride=2), (3, 5), (3, 1, 1), (2, 1, 5), 1),
     (Accumulated(shape=(5, 6), lanes=4, stride=2, signed=False), (2, 0), (0, 0, 0), (2, 0, 0), 0),

@@ -13,7 +13,7 @@ from hw.ecp5.platform import Ecp5
 from sw.fpga.measure import measure
 from sw.fpga.resources import count
 from sw.fpga.resources.count import count_units
-from sw.fpga.synthesis.units import MACHINE, Units
+from sw.fpga.synthesis.units import MACHINE, UnitSplit
 from tests.sw.fpga.test_synth import Pair, Products, Store
 
 
@@ -83,7 +83,7 @@ def test_a_units_text_is_its_own() -> None:
 
 
 def test_names_of_units() -> None:
-    board = Units(core="top.system.accelerator", apart=("top.system.memory",))
+    board = UnitSplit(core="top.system.accelerator", apart=("top.system.memory",))
     names = {
         "top": "top",
         "top.system": "top",
