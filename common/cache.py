@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from common.digest import digest, source_digest
-from common.files import aside_name, file_aside, folder_aside, write_json
-from common.paths import cache_folder
-from common.tools import tool_version
+from tessera.common.digest import digest, source_digest
+from tessera.common.files import aside_name, file_aside, folder_aside, write_json
+from tessera.common.paths import cache_folder
+from tessera.common.tools import tool_version
 
 _ABANDONED_SECONDS = 7 * 24 * 3600
 """Age from which on an unfinished entry is of a process that was killed."""
@@ -52,16 +52,16 @@ def cache_key(*values: Any, sources: Sequence[str] = (), tools: Sequence[str] = 
     values:
         Arguments, as JSON values.
     sources:
-        Globs of the project's files that compute it, see :func:`common.digest.source_digest`: whole packages, so that
-        a new module is not missed.
+        Globs of the project's files that compute it, see :func:`tessera.common.digest.source_digest`: whole packages,
+        so that a new module is not missed.
     tools:
-        Names of the tools that compute it, see :func:`common.tools.tool_version`.
+        Names of the tools that compute it, see :func:`tessera.common.tools.tool_version`.
     """
     return digest(values, source_digest(*sources), {name: tool_version(name) for name in tools})
 
 
 class Cache:
-    """Entries in one folder, by default :func:`common.paths.cache_folder`."""
+    """Entries in one folder, by default :func:`tessera.common.paths.cache_folder`."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or cache_folder()

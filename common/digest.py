@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common.paths import PROJECT_ROOT
+from tessera.common.paths import PROJECT_ROOT
 
 _STARTED = time.time()
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from common import tools
-from common.paths import PROJECT_ROOT
+from tessera.common import tools
+from tessera.common.paths import CHECKOUT, VARIABLE, build_folder
+
+SPACE = 1.0
+"""GiB that the caches of a simulator and a few runs take at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +46,8 @@ def _check_package(name: str, bounds: str) -> EnvironmentCheck:
 
     found = tools.package_version(name)
     ok = found != "missing" and SpecifierSet(bounds).contains(found, prereleases=True)
-    action = "" if ok else f'run `make setup`, or `.venv/bin/pip install "{name}{bounds}"`'
+    setup = "run `make setup`, or " if CHECKOUT else ""
+    action = "" if ok else f'{setup}`{sys.executable} -m pip install "{name}{bounds}"`'
     return EnvironmentCheck(name=name, ok=ok, found=found, expected=bounds or "any", action=action)
 
 
@@ -58,6 +64,32 @@ def _make_version() -> str:
     return tools.first_line(["make", "--version"])
 
 
+def _existing(folder: Path) -> Path:
+    """The folder, or what is there of the way to it."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _check_folder() -> EnvironmentCheck:
+    """Whether results of long steps can be kept."""
+    folder = build_folder()
+    there = _existing(folder)
+    ok = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    action = "" if ok else f"{there} cannot be written: set {VARIABLE} to a folder that can"
+    return EnvironmentCheck(name="folder for caches", ok=ok, found=str(folder), expected="writable", action=action)
+
+
+def _check_space() -> EnvironmentCheck:
+    free = shutil.disk_usage(_existing(build_folder())).free / 2**30
+    advice = "free some space" + (", for example with `make clean`" if CHECKOUT else f", or set {VARIABLE}")
+    return EnvironmentCheck(
+        name="disk space",
+        ok=free >= SPACE,
+        found=f"{free:.1f} GiB free",
+        expected=f">= {SPACE:g} GiB",
+        action="" if free >= SPACE else advice,
+    )
+
+
 def check_environment() -> list[EnvironmentCheck]:
     """Check everything that the project needs and return one entry per requirement."""
     python_ok = sys.version_info >= (3, 11)
@@ -67,7 +99,7 @@ def check_environment() -> list[EnvironmentCheck]:
             ok=python_ok,
             found=platform.python_version(),
             expected=">=3.11",
-            action="" if python_ok else "install Python 3.11 or later and run `make setup` again",
+            action="" if python_ok else "install Python 3.11 or later, and Tessera into it",
         )
     ]
     bounds = _requirements()
@@ -76,16 +108,7 @@ def check_environment() -> list[EnvironmentCheck]:
         _check_program("verilator program", "runs", tools.verilator_version),
         _check_program("C++ compiler", "g++ 10 or later", tools.cxx_version),
         _check_program("Python library", "shared", tools.libpython),
-        _check_program("make", "GNU make", _make_version),
     ]
-    free = shutil.disk_usage(PROJECT_ROOT).free / 2**30
-    checks.append(
-        EnvironmentCheck(
-            name="disk space",
-            ok=free >= 1.0,
-            found=f"{free:.1f} GiB free",
-            expected=">= 1 GiB",
-            action="" if free >= 1.0 else "free some space, for example with `make clean`",
-        )
-    )
+    checks += [_check_program("make", "GNU make", _make_version)] if CHECKOUT else []
+    checks += [_check_folder(), _check_space()]
     return checks

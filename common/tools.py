@@ -16,8 +16,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from common.digest import content_digest
-from common.paths import PROJECT_ROOT
+from tessera.common.digest import content_digest
+from tessera.common.paths import CHECKOUT, PROJECT_ROOT
 
 PYTHON_PACKAGES = (
     "torch",
@@ -179,7 +179,12 @@ def tool_versions() -> dict[str, str]:
 
 
 def git_id() -> str:
-    """Return the commit of the source tree, with ``-dirty`` when files differ from it; ``unknown`` outside git."""
+    """Return the commit of the source tree, with ``-dirty`` when files differ from it; ``unknown`` outside git.
+
+    An installed package has no commit, and is often inside a repository of its user: it names its version.
+    """
+    if not CHECKOUT:
+        return f"v{package_version('tessera')}"
     command = ["git", "-C", str(PROJECT_ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -14,10 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
 
-from common.files import file_aside
-from golden.config import ModelConfig
-from golden.model import VisionTransformer
-from golden.tensor_files import ordered
+from tessera.common.files import file_aside
+from tessera.golden.config import ModelConfig
+from tessera.golden.model import VisionTransformer
+from tessera.golden.tensor_files import ordered
 
 FORMAT = "tessera-checkpoint-1"
 
@@ -101,7 +101,7 @@ def build(config: ModelConfig, tensors: Mapping[str, Tensor], *, source: str) ->
     config:
         Geometry that the tensors must fit.
     tensors:
-        State dict with the names of :class:`golden.model.VisionTransformer`.
+        State dict with the names of :class:`tessera.golden.model.VisionTransformer`.
     source:
         What to call the origin in messages.
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.scenes.common import CLASS_NAMES, DEPTH_CAP
-from golden.scenes.scenes import Scene
+from tessera.golden.scenes.common import CLASS_NAMES, DEPTH_CAP
+from tessera.golden.scenes.scenes import Scene
 
 IGNORE = 255
 """Label of a pixel that belongs to no class and is not scored."""

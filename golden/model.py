@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from golden.config import ModelConfig, layer_name
-from golden.moe import ExpertMlp
+from tessera.golden.config import ModelConfig, layer_name
+from tessera.golden.moe import ExpertMlp
 
 LAYER_NORM_EPSILON = 1e-6
 PIXEL_SCALE = 1 / 256

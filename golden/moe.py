@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from golden.config import ModelConfig
+from tessera.golden.config import ModelConfig
 
 
 class RouterGate(nn.Module):

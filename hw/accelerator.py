@@ -19,20 +19,20 @@ from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.blocks.arbiter import WriteArbiter
-from hw.blocks.pipeline import connect_delayed
-from hw.config import AcceleratorConfig
-from hw.control.blame import Blame
-from hw.control.control import ControlRegisters
-from hw.control.monitor import Monitor
-from hw.interfaces.axi import Axi4Lite, Axi4Read, Axi4Write
-from hw.interfaces.jobs import place_layout, run_state_layout
-from hw.interfaces.memory import residual_write_layout, scratch_write_layout
-from hw.interfaces.sequencer import in_unit_order
-from hw.memory.readers import ResidualReaders
-from hw.sequencer.ledger import UNITS
-from hw.trace import TracePorts, trace_queries, trace_transfers, trace_write
-from hw.units import Units
+from tessera.hw.blocks.arbiter import WriteArbiter
+from tessera.hw.blocks.pipeline import connect_delayed
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.control.blame import Blame
+from tessera.hw.control.control import ControlRegisters
+from tessera.hw.control.monitor import Monitor
+from tessera.hw.interfaces.axi import Axi4Lite, Axi4Read, Axi4Write
+from tessera.hw.interfaces.jobs import place_layout, run_state_layout
+from tessera.hw.interfaces.memory import residual_write_layout, scratch_write_layout
+from tessera.hw.interfaces.sequencer import in_unit_order
+from tessera.hw.memory.readers import ResidualReaders
+from tessera.hw.sequencer.ledger import UNITS
+from tessera.hw.trace import TracePorts, trace_queries, trace_transfers, trace_write
+from tessera.hw.units import Units
 
 FETCH, PIXELS, WEIGHTS = range(3)
 """Clients of the read master, in order of priority."""
@@ -52,15 +52,15 @@ class Accelerator(wiring.Component):
     Members
     -------
     control: In(Axi4Lite)
-        Registers of ``hw.register_map.REGISTERS``.
+        Registers of ``tessera.hw.register_map.REGISTERS``.
     read, write: Out(Axi4Read), Out(Axi4Write)
         Memory: program, weights, image; results.
     state:
-        State of the machine, and outcome of the latest run; see :func:`hw.interfaces.jobs.run_state_layout`.
+        State of the machine, and outcome of the latest run; see :func:`tessera.hw.interfaces.jobs.run_state_layout`.
     interrupt:
         Level, until the host clears it.
     trace: Out(TracePorts), if ``trace``
-        Events of the machine; see :class:`hw.trace.TracePorts`.
+        Events of the machine; see :class:`tessera.hw.trace.TracePorts`.
     trace_place: Out(place), if ``trace``
         Place of the engine's latest job.
     """

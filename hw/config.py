@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from hw.formats import Numerics
-from hw.isa import ADDRESS_WIDTH
+from tessera.hw.formats import Numerics
+from tessera.hw.isa import ADDRESS_WIDTH
 
 MAX_CHANNELS = 1024
 """Channels of the longest padded row that LayerNorm takes, in every build."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hw.config import AcceleratorConfig
+from tessera.hw.config import AcceleratorConfig
 
 _TINY = AcceleratorConfig(name="tiny", elements=4, lanes=4, memory_bytes=4)
 """The smallest machine that has every unit: for tests."""

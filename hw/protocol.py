@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from common.digest import content_digest
+from tessera.common.digest import content_digest
 
 if TYPE_CHECKING:
-    from hw.config import AcceleratorConfig
+    from tessera.hw.config import AcceleratorConfig
 
 VERSION = 1
 """Raised with every change that an older host or device would misunderstand."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from hw.isa import TASK_INDEX_WIDTH
+from tessera.hw.isa import TASK_INDEX_WIDTH
 
 
 class Access(Enum):

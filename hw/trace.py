@@ -6,12 +6,12 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import Out
 
-from hw.config import AcceleratorConfig
-from hw.interfaces.axi import read_request_layout
-from hw.interfaces.compute import query_scale_layout
-from hw.interfaces.gate import queue_write_layout
-from hw.interfaces.jobs import place_layout
-from hw.interfaces.memory import (
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.axi import read_request_layout
+from tessera.hw.interfaces.compute import query_scale_layout
+from tessera.hw.interfaces.gate import queue_write_layout
+from tessera.hw.interfaces.jobs import place_layout
+from tessera.hw.interfaces.memory import (
     bank_exponentials_layout,
     residual_write_layout,
     score_write_layout,
@@ -58,7 +58,8 @@ class TracePort(wiring.Signature):
     valid, payload:
         An event, without backpressure.
     place:
-        Whose it is (``hw.interfaces.jobs.place_layout``): command, its expert << 16, second expert matrix << 31.
+        Whose it is (``tessera.hw.interfaces.jobs.place_layout``): command, its expert << 16, second expert matrix <<
+        31.
     """
 
     def __init__(self, config: AcceleratorConfig, payload: data.Layout) -> None:

@@ -6,23 +6,23 @@ from collections.abc import Callable
 
 from amaranth.hdl import Elaboratable, Module, ResetInserter, Signal, Value
 
-from hw.blocks.sleep import extend_pulse, hand_over_when_awake, sleeping
-from hw.bus.read_master import ReadMaster
-from hw.compute.array import ComputeArray
-from hw.compute.engine import ComputeEngine
-from hw.compute.parameters import ParameterStore
-from hw.compute.writeback import Writeback
-from hw.config import AcceleratorConfig
-from hw.gate.gate import Gate
-from hw.image.loader import ImageLoader
-from hw.interfaces.memory import MEMORY_LATENCY
-from hw.layernorm.layernorm import LayerNorm
-from hw.memory.residual import ResidualMemory
-from hw.memory.scratchpad import Scratchpad
-from hw.memory.store import StoreUnit
-from hw.sequencer.sequencer import Sequencer
-from hw.softmax.softmax import Softmax
-from hw.stream.weight_stream import WeightStream
+from tessera.hw.blocks.sleep import extend_pulse, hand_over_when_awake, sleeping
+from tessera.hw.bus.read_master import ReadMaster
+from tessera.hw.compute.array import ComputeArray
+from tessera.hw.compute.engine import ComputeEngine
+from tessera.hw.compute.parameters import ParameterStore
+from tessera.hw.compute.writeback import Writeback
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.gate.gate import Gate
+from tessera.hw.image.loader import ImageLoader
+from tessera.hw.interfaces.memory import MEMORY_LATENCY
+from tessera.hw.layernorm.layernorm import LayerNorm
+from tessera.hw.memory.residual import ResidualMemory
+from tessera.hw.memory.scratchpad import Scratchpad
+from tessera.hw.memory.store import StoreUnit
+from tessera.hw.sequencer.sequencer import Sequencer
+from tessera.hw.softmax.softmax import Softmax
+from tessera.hw.stream.weight_stream import WeightStream
 
 
 def _resettable(m: Module, name: str, clear: Value) -> Callable[[Elaboratable], Elaboratable]:

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
-from golden.config import layer_name
-from program.tensors import Tensor
+from tessera.golden.config import layer_name
+from tessera.program.tensors import Tensor
 
 
 class Phase(StrEnum):

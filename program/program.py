@@ -14,14 +14,14 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save as serialise
 
-from common.digest import content_digest
-from common.files import file_aside
-from golden.config import ModelConfig
-from golden.tensor_files import ordered
-from hw.config import AcceleratorConfig
-from hw.isa import COMMAND_BYTES
-from program.commands import Command
-from program.memory_map import MemoryMap, Output
+from tessera.common.digest import content_digest
+from tessera.common.files import file_aside
+from tessera.golden.config import ModelConfig
+from tessera.golden.tensor_files import ordered
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.isa import COMMAND_BYTES
+from tessera.program.commands import Command
+from tessera.program.memory_map import MemoryMap, Output
 
 FORMAT = 2
 """Version of the program file."""
@@ -90,7 +90,7 @@ class Program:
         return memory
 
     def registers(self, task: int) -> dict[str, int]:
-        """Control registers to write before start (names of ``hw.register_map.REGISTERS``)."""
+        """Control registers to write before start (names of ``tessera.hw.register_map.REGISTERS``)."""
         if not 0 <= task < len(self.model.tasks):
             raise ValueError(f"task is {task}, model '{self.model.name}' has tasks 0 to {len(self.model.tasks) - 1}")
         return {

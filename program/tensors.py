@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-from golden.config import layer_name
-from hw.config import AcceleratorConfig
-from program.layouts.base import Layout
-from program.layouts.routed import Accumulated, QueueEntries, QueuePositions
-from program.layouts.rows import LastRows, Rows, RowsOf, Transposed, WideRows
-from program.layouts.tiles import ExponentialTiles, GateLogits, QueryScaleTiles, ScoreTiles
+from tessera.golden.config import layer_name
+from tessera.hw.config import AcceleratorConfig
+from tessera.program.layouts.base import Layout
+from tessera.program.layouts.routed import Accumulated, QueueEntries, QueuePositions
+from tessera.program.layouts.rows import LastRows, Rows, RowsOf, Transposed, WideRows
+from tessera.program.layouts.tiles import ExponentialTiles, GateLogits, QueryScaleTiles, ScoreTiles
 
 Space = Literal["scratchpad", "residual", "score", "exponential", "query", "queue", "memory"]
 AnyLayout = TypeVar("AnyLayout", bound=Layout, covariant=True)

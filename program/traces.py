@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from hw.config import AcceleratorConfig
-from program.tensors import Space
+from tessera.hw.config import AcceleratorConfig
+from tessera.program.tensors import Space
 
 SPACES: tuple[Space, ...] = ("scratchpad", "residual", "score", "exponential", "query", "queue")
 

@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from sw.commands import (
+from tessera.sw.commands import (
     bench,
     bitstream,
     compile,

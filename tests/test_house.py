@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from common.paths import PROJECT_ROOT
+from tessera.common.paths import PROJECT_ROOT
 
 PACKAGES = ("common", "golden", "hw", "program", "sim", "sw")
 LONGEST_FUNCTION = 60

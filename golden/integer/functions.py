@@ -2,7 +2,7 @@
 
 Every function takes arrays (or integers) of the stated format and broadcasts. Intermediate products fit 64 bits for
 every legal operand; where they would not (LayerNorm's variance), Python's own integers are used. ``numerics`` is any
-object with the attributes of :class:`hw.formats.Numerics`.
+object with the attributes of :class:`tessera.hw.formats.Numerics`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from common.arrays import Integers
-from golden.integer.parameters import QuantisedLayerNorm
-from hw.formats import Format, Numerics
-from hw.tables import (
+from tessera.common.arrays import Integers
+from tessera.golden.integer.parameters import QuantisedLayerNorm
+from tessera.hw.formats import Format, Numerics
+from tessera.hw.tables import (
     PiecewiseTable,
     exp2_table,
     gelu_delta_table,

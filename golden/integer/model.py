@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.arrays import Integers
-from golden.config import layer_name
-from golden.integer import functions
-from golden.integer.parameters import (
+from tessera.common.arrays import Integers
+from tessera.golden.config import layer_name
+from tessera.golden.integer import functions
+from tessera.golden.integer.parameters import (
     QuantisedAttention,
     QuantisedExperts,
     QuantisedLayerNorm,
@@ -18,7 +18,7 @@ from golden.integer.parameters import (
     QuantisedMlp,
     QuantisedModel,
 )
-from hw.formats import Format, Numerics
+from tessera.hw.formats import Format, Numerics
 
 Tensors = dict[str, Any]
 
@@ -85,9 +85,9 @@ class IntegerModel:
             ``layerNN.``: ``norm1``, ``q``, ``k``, ``v`` (N, D), ``scores``, ``exponentials`` (heads, N, N: query, key),
             ``query_multiplier``, ``query_shift`` (heads, N), ``attention``, ``residual_attention``, ``norm2`` (N, D);
             dense: ``hidden`` (N, hidden); experts: ``norm2_wide`` (N, D), ``gate_scores`` (N, E), ``expert_indices``,
-            ``expert_weights`` (N, k), ``queues`` (one :class:`~golden.integer.functions.ExpertQueue` an expert),
-            ``expert_hidden`` (one (queue length, hidden) an expert), ``expert_residual`` (one (queue length, D) an
-            expert: the residual rows right after it); ``residual`` (N, D). With a head: ``norm``
+            ``expert_weights`` (N, k), ``queues`` (one :class:`~tessera.golden.integer.functions.ExpertQueue` an
+            expert), ``expert_hidden`` (one (queue length, hidden) an expert), ``expert_residual`` (one (queue length,
+            D) an expert: the residual rows right after it); ``residual`` (N, D). With a head: ``norm``
             (rows, D: of the tokens that the head reads, patches or the class token) and ``head`` (rows, outputs) in the
             residual's format.
             ``saturated``: whether the residual stream or the head clipped anywhere.

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from common.arrays import Integers
-from golden.config import ModelConfig
+from tessera.common.arrays import Integers
+from tessera.golden.config import ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,8 +141,8 @@ class QuantisedModel:
     heads:
         (outputs, D) for each task, or None for a task whose result is the residual stream.
     scales:
-        Real value of one step for each named tensor of :class:`golden.integer.model.IntegerModel`, a scalar or one for
-        each channel of its last axis.
+        Real value of one step for each named tensor of :class:`tessera.golden.integer.model.IntegerModel`, a scalar or
+        one for each channel of its last axis.
     """
 
     config: ModelConfig

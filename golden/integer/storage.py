@@ -11,11 +11,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
-from common.files import file_aside
-from golden.config import ModelConfig
-from golden.integer import parameters
-from golden.integer.parameters import QuantisedModel
-from golden.tensor_files import ordered
+from tessera.common.files import file_aside
+from tessera.golden.config import ModelConfig
+from tessera.golden.integer import parameters
+from tessera.golden.integer.parameters import QuantisedModel
+from tessera.golden.tensor_files import ordered
 
 FORMAT = "tessera-quantised-1"
 

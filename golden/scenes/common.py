@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from common.arrays import Singles
+from tessera.common.arrays import Singles
 
 CLASS_NAMES = ("road", "ground", "building", "vegetation", "vehicle", "person", "pole", "sky")
 ROAD, GROUND, BUILDING, VEGETATION, VEHICLE, PERSON, POLE, SKY = range(8)

@@ -12,8 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.scenes import sprites
-from golden.scenes.common import BUILDING, CAMERA_HEIGHT, DEPTH_CAP, GROUND, ROAD, SKY, VEGETATION, Canvas, smooth_noise
+from tessera.golden.scenes import sprites
+from tessera.golden.scenes.common import (
+    BUILDING,
+    CAMERA_HEIGHT,
+    DEPTH_CAP,
+    GROUND,
+    ROAD,
+    SKY,
+    VEGETATION,
+    Canvas,
+    smooth_noise,
+)
 
 DATA_VERSION = 1
 """Raised whenever the same index would give other pixels; recorded in checkpoints."""

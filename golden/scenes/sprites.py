@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.scenes.common import CAMERA_HEIGHT, DEPTH_CAP, PERSON, POLE, VEGETATION, VEHICLE, Canvas
+from tessera.golden.scenes.common import CAMERA_HEIGHT, DEPTH_CAP, PERSON, POLE, VEGETATION, VEHICLE, Canvas
 
 Grid = NDArray[np.float32]
 Look = tuple[NDArray[np.bool_], NDArray]

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from common.arrays import Floats
+from tessera.common.arrays import Floats
 
 ROUTINGS = ("balanced", "skewed", "captured")
 

@@ -3,7 +3,7 @@
 Layer by layer, weights are drawn and then scaled on the tokens of a few procedural scenes, so that what matters to
 number formats comes out as in trained ViTs: some channels of the residual stream are heavy and grow with it, norms have
 outliers among their gains, attention has rows with structure, weights have tails, biases are not zero, and gates route
-as :mod:`golden.seeded.gates` makes them. Nothing about such a model's predictions means anything.
+as :mod:`tessera.golden.seeded.gates` makes them. Nothing about such a model's predictions means anything.
 
 Equal seeds must give equal weights, although a matrix product may round differently from call to call: everything is
 computed in float64, and what is measured on tokens is rounded (:func:`_settled`) before it goes into a weight.
@@ -20,13 +20,13 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from common.arrays import Floats
-from common.progress import Progress, silent
-from golden.config import ModelConfig
-from golden.model import VisionTransformer
-from golden.moe import ExpertMlp
-from golden.scenes.scenes import generate_batch
-from golden.seeded import gates
+from tessera.common.arrays import Floats
+from tessera.common.progress import Progress, silent
+from tessera.golden.config import ModelConfig
+from tessera.golden.model import VisionTransformer
+from tessera.golden.moe import ExpertMlp
+from tessera.golden.scenes.scenes import generate_batch
+from tessera.golden.seeded import gates
 
 SCENES = range(3_000_000, 3_000_020)
 """Scenes that weights are scaled on; neither calibrated with nor shown."""
@@ -83,7 +83,7 @@ def seeded_model(
     seed:
         Of all random numbers.
     routing:
-        Loads that the gates give, one of :data:`golden.seeded.gates.ROUTINGS`.
+        Loads that the gates give, one of :data:`tessera.golden.seeded.gates.ROUTINGS`.
     statistics:
         Of the weights; by default like a trained model's.
     on_progress:

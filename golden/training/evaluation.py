@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.progress import Progress, silent
-from golden import metrics
-from golden.config import ModelConfig, layer_name
-from golden.model import VisionTransformer
-from golden.scenes.scenes import HELD_OUT, generate_batch
+from tessera.common.progress import Progress, silent
+from tessera.golden import metrics
+from tessera.golden.config import ModelConfig, layer_name
+from tessera.golden.model import VisionTransformer
+from tessera.golden.scenes.scenes import HELD_OUT, generate_batch
 
 CONSTANT_SCENES = 1000
 """Training scenes from which the best constant predictor is made."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from common.progress import Progress
-from golden import metrics
-from golden.config import ModelConfig
-from golden.scenes import scenes
-from golden.scenes.common import CLASS_NAMES
+from tessera.common.progress import Progress
+from tessera.golden import metrics
+from tessera.golden.config import ModelConfig
+from tessera.golden.scenes import scenes
+from tessera.golden.scenes.common import CLASS_NAMES
 
 
 class ScenePool:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.files import file_aside
-from golden.model import VisionTransformer
+from tessera.common.files import file_aside
+from tessera.golden.model import VisionTransformer
 
 
 class TrainingState:

@@ -1,6 +1,6 @@
 """Train a model on procedural scenes, both tasks together: reproducible on a CPU, in mixed precision on a GPU.
 
-Noisy top-k gating and the load-balancing loss are M3ViT's (NeurIPS 2022); they live in :mod:`golden.moe`.
+Noisy top-k gating and the load-balancing loss are M3ViT's (NeurIPS 2022); they live in :mod:`tessera.golden.moe`.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from common.files import file_aside, write_json
-from common.progress import Progress, silent, throttled
-from golden import checkpoint
-from golden.config import ModelConfig
-from golden.model import VisionTransformer
-from golden.moe import ExpertMlp
-from golden.scenes import scenes
-from golden.scenes.common import CLASS_NAMES
-from golden.training.evaluation import score_held_out
-from golden.training.recipes import Recipe
-from golden.training.scene_pool import ScenePool
-from golden.training.state import TrainingState
+from tessera.common.files import file_aside, write_json
+from tessera.common.progress import Progress, silent, throttled
+from tessera.golden import checkpoint
+from tessera.golden.config import ModelConfig
+from tessera.golden.model import VisionTransformer
+from tessera.golden.moe import ExpertMlp
+from tessera.golden.scenes import scenes
+from tessera.golden.scenes.common import CLASS_NAMES
+from tessera.golden.training.evaluation import score_held_out
+from tessera.golden.training.recipes import Recipe
+from tessera.golden.training.scene_pool import ScenePool
+from tessera.golden.training.state import TrainingState
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:

@@ -6,9 +6,9 @@ from amaranth.hdl import Module, Mux, ShapeLike, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import AcceleratorConfig
-from hw.interfaces.jobs import place_layout
-from hw.interfaces.strobe import Strobe
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.jobs import place_layout
+from tessera.hw.interfaces.strobe import Strobe
 
 
 class WriteArbiter(wiring.Component):

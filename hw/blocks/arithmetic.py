@@ -1,4 +1,4 @@
-"""Rounding, saturation and reduction of signals, as ``hw.formats`` spells them out."""
+"""Rounding, saturation and reduction of signals, as ``tessera.hw.formats`` spells them out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, ValueLike, signed, unsigned
 
-from hw.formats import Format
+from tessera.hw.formats import Format
 
 
 def round_shift(value: Value, amount: Value | int) -> Value:

@@ -6,12 +6,12 @@ from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.arithmetic import round_shift
-from hw.blocks.piecewise import Piecewise
-from hw.blocks.pipeline import delay
-from hw.formats import Numerics
-from hw.interfaces.strobe import Strobe
-from hw.tables import exp2_table
+from tessera.hw.blocks.arithmetic import round_shift
+from tessera.hw.blocks.piecewise import Piecewise
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.formats import Numerics
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.tables import exp2_table
 
 _FRACTION = Numerics.score.fraction
 _MANTISSA = Numerics.mantissa_fraction

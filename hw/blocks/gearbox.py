@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import AcceleratorConfig
+from tessera.hw.config import AcceleratorConfig
 
 
 class Gearbox(wiring.Component):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Module, Signal, ValueLike
 from amaranth.lib import stream, wiring
 
-from hw.interfaces.strobe import Work
+from tessera.hw.interfaces.strobe import Work
 
 
 def take_job(
@@ -27,7 +27,7 @@ def take_job(
 
     Returns
     -------
-    hw.interfaces.strobe.Work
+    tessera.hw.interfaces.strobe.Work
         The job and the pulse that begins it, ready for ``connect``.
     """
     work = Work(offered.payload.shape()).create(path=("work",))

@@ -10,8 +10,8 @@ from amaranth.lib.wiring import In, Out
 class Multiplier(wiring.Component):
     """Multiply one broadcast operand by the stationary operand of each processing element, exactly.
 
-    A platform with a ``multiplier`` (``hw.ecp5.platform``) makes it of its device's blocks and their own registers.
-    Without such a platform it is made of plain registers and products.
+    A platform with a ``multiplier`` (``tessera.hw.ecp5.platform``) makes it of its device's blocks and their own
+    registers. Without such a platform it is made of plain registers and products.
 
     Parameters
     ----------

@@ -6,10 +6,10 @@ from amaranth.hdl import Module, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.arithmetic import round_shift
-from hw.blocks.multiplier import Multiplier
-from hw.blocks.pipeline import delay
-from hw.tables import PiecewiseTable
+from tessera.hw.blocks.arithmetic import round_shift
+from tessera.hw.blocks.multiplier import Multiplier
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.tables import PiecewiseTable
 
 
 class Piecewise(wiring.Component):

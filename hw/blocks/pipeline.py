@@ -40,7 +40,7 @@ def connect_delayed(
 def copy(m: Module, value: Value, *, name: str) -> Signal:
     """``value`` of a cycle ago, in a duplicate register that synthesis must not merge: for readers placed far away.
 
-    ``sw.fpga.synthesis.yosys`` knows the register by its attribute.
+    ``tessera.sw.fpga.synthesis.yosys`` knows the register by its attribute.
     """
     register = Signal(len(value), name=name, reset_less=True, attrs={"apart": "1"})
     m.d.sync += register.eq(value)

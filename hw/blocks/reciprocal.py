@@ -6,13 +6,13 @@ from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.checks import check
-from hw.blocks.piecewise import Piecewise
-from hw.blocks.pipeline import delay
-from hw.formats import Numerics
-from hw.interfaces.arithmetic import scaled_mantissa_layout
-from hw.interfaces.strobe import Strobe
-from hw.tables import PiecewiseTable, reciprocal_square_root_table, reciprocal_table
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.piecewise import Piecewise
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.formats import Numerics
+from tessera.hw.interfaces.arithmetic import scaled_mantissa_layout
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.tables import PiecewiseTable, reciprocal_square_root_table, reciprocal_table
 
 
 class Normaliser(wiring.Component):

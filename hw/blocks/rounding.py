@@ -16,7 +16,8 @@ _FINE_BITS = 3
 def registered_round_shift(
     m: Module, value: Value, amount: Value, *, name: str, enables: Sequence[Value] | None = None
 ) -> Value:
-    """``hw.blocks.arithmetic.round_shift`` in ROUNDING_LATENCY registered steps: coarse shift, fine shift, rounding.
+    """``tessera.hw.blocks.arithmetic.round_shift`` in ROUNDING_LATENCY registered steps: coarse shift, fine shift,
+    rounding.
 
     The value gets one more bit below. There the last bit that is shifted out arrives, whichever step shifts it out.
 
@@ -27,7 +28,7 @@ def registered_round_shift(
     amount:
         Unsigned shift, which comes with the value.
     enables:
-        Enable of each step, see :func:`hw.blocks.pipeline.occupancy`.
+        Enable of each step, see :func:`tessera.hw.blocks.pipeline.occupancy`.
     """
     is_signed = value.shape().signed
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from amaranth.hdl import Elaboratable, EnableInserter, Module, Mux, Signal, ValueLike
 from amaranth.lib import stream, wiring
 
-from hw.blocks.jobs import hand_over_while
+from tessera.hw.blocks.jobs import hand_over_while
 
 
 def sleeping(m: Module, platform: object, name: str, unit: wiring.Component, awake: ValueLike) -> Elaboratable:

@@ -8,12 +8,12 @@ from amaranth.vendor import LatticeECP5Platform
 from amaranth_boards.ecpix5 import ECPIX585Platform
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
-from hw.boards.on_chip_memory import OnChipMemory
-from hw.boards.system import CLIENTS
-from hw.config import AcceleratorConfig
-from hw.sdram.chip import ANY_CHIP, SdramChip
-from hw.sdram.memory import SdramMemory
-from hw.sdram.pins import EXTRA_LATENCY
+from tessera.hw.boards.on_chip_memory import OnChipMemory
+from tessera.hw.boards.system import CLIENTS
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.sdram.chip import ANY_CHIP, SdramChip
+from tessera.hw.sdram.memory import SdramMemory
+from tessera.hw.sdram.pins import EXTRA_LATENCY
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Board:
     reset:
         Button that holds the machine in reset.
     lights:
-        Pins of the lights, in the order of :func:`hw.interfaces.link.lights_layout`; may be fewer.
+        Pins of the lights, in the order of :func:`tessera.hw.interfaces.link.lights_layout`; may be fewer.
     memory:
         The SDRAM chip, or the size of a memory of block RAM in bytes.
     loader:

@@ -7,13 +7,13 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In
 from amaranth.utils import exact_log2
 
-from hw.blocks.checks import check
-from hw.blocks.fields import same_fields
-from hw.blocks.pipeline import delay
-from hw.config import AcceleratorConfig
-from hw.interfaces.memory import BLOCK_LATENCY
-from hw.interfaces.sdram import SIZE_BYTES, WORD_BITS, WordAccess, finished_word_layout, row_run_layout
-from hw.sdram.memory import BridgedMemory
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.fields import same_fields
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.memory import BLOCK_LATENCY
+from tessera.hw.interfaces.sdram import SIZE_BYTES, WORD_BITS, WordAccess, finished_word_layout, row_run_layout
+from tessera.hw.sdram.memory import BridgedMemory
 
 LEAST_BYTES = 4096
 
@@ -33,7 +33,7 @@ class WordStore(wiring.Component):
     Members
     -------
     words:
-        Runs of words; :class:`hw.interfaces.sdram.WordAccess`.
+        Runs of words; :class:`tessera.hw.interfaces.sdram.WordAccess`.
 
     Timing: one word per cycle, one idle cycle between two runs; a run to its first ``read`` 1 + BLOCK_LATENCY cycles.
     """
@@ -104,15 +104,15 @@ class OnChipMemory(BridgedMemory):
     Parameters
     ----------
     config, readers, writers:
-        See :class:`hw.sdram.memory.BridgedMemory`.
+        See :class:`tessera.hw.sdram.memory.BridgedMemory`.
     size_bytes:
         Size of the memory: a power of two from 4 KiB to 32 MB.
 
     Members
     -------
     readers, writers, initialised:
-        See :class:`hw.sdram.memory.BridgedMemory`. ``initialised`` is always 1, because the device's configuration
-        sets all bytes to 0.
+        See :class:`tessera.hw.sdram.memory.BridgedMemory`. ``initialised`` is always 1, because the device's
+        configuration sets all bytes to 0.
 
     Raises
     ------

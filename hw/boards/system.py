@@ -8,15 +8,15 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.accelerator import Accelerator
-from hw.blocks.lights import BLINK_SECONDS, show_event
-from hw.boards.on_chip_memory import OnChipMemory
-from hw.bus.axi_slices import connect_sliced_read, connect_sliced_write
-from hw.config import AcceleratorConfig
-from hw.interfaces.link import lights_layout
-from hw.link.link import IDLE_SECONDS, HostLink
-from hw.protocol import Identity
-from hw.sdram.memory import SdramMemory
+from tessera.hw.accelerator import Accelerator
+from tessera.hw.blocks.lights import BLINK_SECONDS, show_event
+from tessera.hw.boards.on_chip_memory import OnChipMemory
+from tessera.hw.bus.axi_slices import connect_sliced_read, connect_sliced_write
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.link import lights_layout
+from tessera.hw.link.link import IDLE_SECONDS, HostLink
+from tessera.hw.protocol import Identity
+from tessera.hw.sdram.memory import SdramMemory
 
 CLIENTS = 2
 """Clients of the memory, each with a read and a write port: accelerator and host link."""
@@ -43,16 +43,16 @@ class System(wiring.Component):
     identity:
         Description that the device gives of itself; it has the clock.
     idle_seconds:
-        Silence that ends an unfinished frame; see :class:`hw.link.link.HostLink`.
+        Silence that ends an unfinished frame; see :class:`tessera.hw.link.link.HostLink`.
     accelerator:
-        Stand-in for :class:`hw.accelerator.Accelerator`, with the same members.
+        Stand-in for :class:`tessera.hw.accelerator.Accelerator`, with the same members.
 
     Members
     -------
     rx, tx:
         Serial line, as the device sees it; ``rx`` synchronised to the clock.
     lights:
-        :func:`hw.interfaces.link.lights_layout`, from registers.
+        :func:`tessera.hw.interfaces.link.lights_layout`, from registers.
     pads:
         To the SDRAM chip, as of the memory; absent if that has none.
 

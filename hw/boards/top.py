@@ -10,13 +10,13 @@ from amaranth.lib import io, wiring
 from amaranth.lib.cdc import ResetSynchronizer
 from amaranth.lib.wiring import connect
 
-from hw.boards.board import Board, Pin
-from hw.boards.system import System
-from hw.config import AcceleratorConfig
-from hw.ecp5.pll import Pll
-from hw.protocol import Identity
-from hw.sdram.chip import SdramChip
-from hw.sdram.pins import SdramPins, chip_clock_delay
+from tessera.hw.boards.board import Board, Pin
+from tessera.hw.boards.system import System
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.ecp5.pll import Pll
+from tessera.hw.protocol import Identity
+from tessera.hw.sdram.chip import SdramChip
+from tessera.hw.sdram.pins import SdramPins, chip_clock_delay
 
 CHIP_DOMAIN = "chip"
 """Clock domain of the SDRAM chip's clock pin alone."""
@@ -51,7 +51,7 @@ class BoardTop(Elaboratable):
     identity:
         Description that the device gives of itself; it has the clock.
     accelerator:
-        See :class:`hw.boards.system.System`.
+        See :class:`tessera.hw.boards.system.System`.
 
     Raises
     ------
@@ -147,5 +147,5 @@ def _domain(m: Module, name: str, clock: Value, *, reset_less: bool = False) -> 
 
 
 def board_platform(board: Board, family: type) -> Platform:
-    """The platform of a board that also makes what ``family`` offers (``hw.ecp5.platform.Ecp5``)."""
+    """The platform of a board that also makes what ``family`` offers (``tessera.hw.ecp5.platform.Ecp5``)."""
     return type(board.platform.__name__, (family, board.platform), {})()

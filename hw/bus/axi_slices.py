@@ -6,7 +6,7 @@ from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import connect
 
-from hw.blocks.register_slice import RegisterSlice
+from tessera.hw.blocks.register_slice import RegisterSlice
 
 
 def connect_sliced_read(m: Module, name: str, master: wiring.PureInterface, memory: wiring.PureInterface) -> None:

@@ -7,9 +7,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.blocks.register_slice import RegisterSlice
-from hw.config import AcceleratorConfig
-from hw.interfaces.axi import INCREMENTING, beat_run_layout, read_request_layout
+from tessera.hw.blocks.register_slice import RegisterSlice
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.axi import INCREMENTING, beat_run_layout, read_request_layout
 
 PAGE_BYTES = 4096
 """AXI4 (section A3.4.1): a burst must not cross a boundary of this many bytes."""
@@ -60,7 +60,7 @@ class BurstSplitter(wiring.Component):
     Members
     -------
     run:
-        Runs of beats; :func:`hw.interfaces.axi.beat_run_layout`.
+        Runs of beats; :func:`tessera.hw.interfaces.axi.beat_run_layout`.
     burst:
         Their bursts in order.
     busy:

@@ -6,13 +6,13 @@ from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.blocks.checks import check
-from hw.blocks.jobs import hand_over_while
-from hw.blocks.queue import Queue
-from hw.bus.bursts import BurstSplitter
-from hw.config import AcceleratorConfig
-from hw.interfaces.axi import beat_run_layout, read_request_layout
-from hw.interfaces.strobe import Strobe
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.jobs import hand_over_while
+from tessera.hw.blocks.queue import Queue
+from tessera.hw.bus.bursts import BurstSplitter
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.axi import beat_run_layout, read_request_layout
+from tessera.hw.interfaces.strobe import Strobe
 
 
 class Prefetcher(wiring.Component):
@@ -27,12 +27,12 @@ class Prefetcher(wiring.Component):
     depth:
         Size of the buffer in beats; at least one burst.
     burst_beats:
-        Longest burst, a power of two (:class:`hw.bus.bursts.BurstSplitter`).
+        Longest burst, a power of two (:class:`tessera.hw.bus.bursts.BurstSplitter`).
 
     Members
     -------
     run:
-        Runs of beats; :func:`hw.interfaces.axi.beat_run_layout`.
+        Runs of beats; :func:`tessera.hw.interfaces.axi.beat_run_layout`.
     request, response:
         Client port of the read master.
     beat:

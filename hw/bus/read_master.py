@@ -7,17 +7,17 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
-from hw.blocks.checks import check
-from hw.blocks.fields import same_fields
-from hw.blocks.queue import Queue
-from hw.blocks.register_slice import RegisterSlice
-from hw.bus.bursts import PAGE_BYTES, show_burst
-from hw.bus.window import burst_end, outside_window
-from hw.config import AcceleratorConfig
-from hw.interfaces.axi import Axi4Read, read_request_layout
-from hw.interfaces.errors import Guard
-from hw.interfaces.strobe import Strobe
-from hw.isa import ErrorCode
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.fields import same_fields
+from tessera.hw.blocks.queue import Queue
+from tessera.hw.blocks.register_slice import RegisterSlice
+from tessera.hw.bus.bursts import PAGE_BYTES, show_burst
+from tessera.hw.bus.window import burst_end, outside_window
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.axi import Axi4Read, read_request_layout
+from tessera.hw.interfaces.errors import Guard
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.isa import ErrorCode
 
 
 class ReadMaster(wiring.Component):
@@ -47,8 +47,9 @@ class ReadMaster(wiring.Component):
     bus:
         Memory. INCR bursts of full-width beats.
     guard:
-        Limits and reports; see :class:`hw.interfaces.errors.Guard`. A burst that is not inside the window is refused
-        with ADDRESS_WINDOW and its own address; an error response is reported as BUS_READ with the burst's address.
+        Limits and reports; see :class:`tessera.hw.interfaces.errors.Guard`. A burst that is not inside the window is
+        refused with ADDRESS_WINDOW and its own address; an error response is reported as BUS_READ with the burst's
+        address.
     beat:
         1 in a cycle in which a beat is transferred, for the counter of bytes.
 

@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Const, Value
 from amaranth.lib import data
 from amaranth.utils import exact_log2
 
-from hw.config import AcceleratorConfig
+from tessera.hw.config import AcceleratorConfig
 
 
 def burst_end(config: AcceleratorConfig, burst: data.View) -> Value:

@@ -6,15 +6,15 @@ from amaranth.hdl import Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.blocks.checks import check
-from hw.blocks.fields import same_fields
-from hw.blocks.queue import Queue
-from hw.bus.bursts import BurstSplitter, longest_burst, show_burst
-from hw.bus.window import burst_end, outside_window
-from hw.config import AcceleratorConfig
-from hw.interfaces.axi import Axi4Write, beat_run_layout
-from hw.interfaces.errors import Guard
-from hw.isa import ErrorCode
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.fields import same_fields
+from tessera.hw.blocks.queue import Queue
+from tessera.hw.bus.bursts import BurstSplitter, longest_burst, show_burst
+from tessera.hw.bus.window import burst_end, outside_window
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.axi import Axi4Write, beat_run_layout
+from tessera.hw.interfaces.errors import Guard
+from tessera.hw.isa import ErrorCode
 
 
 class WriteMaster(wiring.Component):
@@ -36,15 +36,15 @@ class WriteMaster(wiring.Component):
     Members
     -------
     run:
-        Where to write; :func:`hw.interfaces.axi.beat_run_layout`.
+        Where to write; :func:`tessera.hw.interfaces.axi.beat_run_layout`.
     beat:
         What to write: the beats of all runs, in order.
     bus:
         Memory. INCR bursts of full-width beats.
     guard:
-        Limits and reports; see :class:`hw.interfaces.errors.Guard`. Error responses are reported as BUS_WRITE with the
-        burst's address. Under ``halt``, bursts already issued are completed with all byte strobes 0, whether or not
-        beats come.
+        Limits and reports; see :class:`tessera.hw.interfaces.errors.Guard`. Error responses are reported as BUS_WRITE
+        with the burst's address. Under ``halt``, bursts already issued are completed with all byte strobes 0, whether
+        or not beats come.
     idle:
         All runs accepted so far are written and answered.
     transferred:

@@ -6,20 +6,20 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.blocks.arithmetic import registered_tree
-from hw.blocks.multiplier import Multiplier
-from hw.blocks.pipeline import copy
-from hw.compute.bank import StationaryBanks
-from hw.config import AcceleratorConfig
-from hw.interfaces.compute import accumulators_layout, beat_layout
-from hw.interfaces.memory import (
+from tessera.hw.blocks.arithmetic import registered_tree
+from tessera.hw.blocks.multiplier import Multiplier
+from tessera.hw.blocks.pipeline import copy
+from tessera.hw.compute.bank import StationaryBanks
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.compute import accumulators_layout, beat_layout
+from tessera.hw.interfaces.memory import (
     MEMORY_LATENCY,
     bank_exponentials_layout,
     bank_fill_layout,
     bank_hold_layout,
     lanes_layout,
 )
-from hw.interfaces.strobe import Strobe
+from tessera.hw.interfaces.strobe import Strobe
 
 
 class ComputeArray(wiring.Component):

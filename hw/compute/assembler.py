@@ -6,11 +6,11 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.arithmetic import round_shift
-from hw.blocks.pipeline import occupancy
-from hw.config import AcceleratorConfig
-from hw.interfaces.compute import group_layout, values_layout
-from hw.interfaces.strobe import Strobe
+from tessera.hw.blocks.arithmetic import round_shift
+from tessera.hw.blocks.pipeline import occupancy
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.compute import group_layout, values_layout
+from tessera.hw.interfaces.strobe import Strobe
 
 
 class GroupAssembler(wiring.Component):

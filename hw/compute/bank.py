@@ -7,10 +7,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
 
-from hw.blocks.checks import check
-from hw.blocks.pipeline import copy, delay
-from hw.config import AcceleratorConfig
-from hw.interfaces.memory import (
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.pipeline import copy, delay
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.memory import (
     BLOCK_LATENCY,
     MEMORY_LATENCY,
     MemoryRead,
@@ -19,7 +19,7 @@ from hw.interfaces.memory import (
     bank_hold_layout,
     lanes_layout,
 )
-from hw.interfaces.strobe import Strobe
+from tessera.hw.interfaces.strobe import Strobe
 
 
 class StationaryBanks(wiring.Component):

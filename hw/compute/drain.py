@@ -6,15 +6,15 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.arithmetic import pick
-from hw.blocks.checks import check
-from hw.blocks.fields import same_fields
-from hw.blocks.pipeline import delay, occupancy
-from hw.blocks.sleep import extend_pulse, sleeping
-from hw.compute.gelu import Gelu
-from hw.compute.requantiser import Requantiser, ResultFormat
-from hw.config import AcceleratorConfig
-from hw.interfaces.compute import (
+from tessera.hw.blocks.arithmetic import pick
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.fields import same_fields
+from tessera.hw.blocks.pipeline import delay, occupancy
+from tessera.hw.blocks.sleep import extend_pulse, sleeping
+from tessera.hw.compute.gelu import Gelu
+from tessera.hw.compute.requantiser import Requantiser, ResultFormat
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.compute import (
     ParameterMode,
     StepKind,
     accumulators_layout,
@@ -26,9 +26,9 @@ from hw.interfaces.compute import (
     query_scales_layout,
     recipe_layout,
 )
-from hw.interfaces.memory import MEMORY_LATENCY
-from hw.interfaces.strobe import Strobe
-from hw.isa import COUNT_WIDTH
+from tessera.hw.interfaces.memory import MEMORY_LATENCY
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.isa import COUNT_WIDTH
 
 
 class Drain(wiring.Component):

@@ -6,16 +6,16 @@ from amaranth.hdl import Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.blocks.checks import check
-from hw.blocks.fields import assign
-from hw.blocks.register_slice import HalfSlice
-from hw.compute.issuer import BeatIssuer
-from hw.compute.job_control import JobControl
-from hw.compute.loader import RowLoader
-from hw.compute.lookup import QueueLookup
-from hw.compute.phase import AttentionPhases, LinearPhases
-from hw.config import AcceleratorConfig
-from hw.interfaces.compute import (
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.fields import assign
+from tessera.hw.blocks.register_slice import HalfSlice
+from tessera.hw.compute.issuer import BeatIssuer
+from tessera.hw.compute.job_control import JobControl
+from tessera.hw.compute.loader import RowLoader
+from tessera.hw.compute.lookup import QueueLookup
+from tessera.hw.compute.phase import AttentionPhases, LinearPhases
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.compute import (
     ParameterAccount,
     Stalls,
     StepProgress,
@@ -25,12 +25,12 @@ from hw.interfaces.compute import (
     phase_layout,
     step_layout,
 )
-from hw.interfaces.gate import queue_read
-from hw.interfaces.jobs import engine_job_layout, softmax_job_layout
-from hw.interfaces.memory import bank_hold_layout, lanes_layout
-from hw.interfaces.stream import WeightTiles
-from hw.interfaces.strobe import Strobe
-from hw.isa import ADDRESS_WIDTH, COUNT_WIDTH
+from tessera.hw.interfaces.gate import queue_read
+from tessera.hw.interfaces.jobs import engine_job_layout, softmax_job_layout
+from tessera.hw.interfaces.memory import bank_hold_layout, lanes_layout
+from tessera.hw.interfaces.stream import WeightTiles
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.isa import ADDRESS_WIDTH, COUNT_WIDTH
 
 
 class ComputeEngine(wiring.Component):

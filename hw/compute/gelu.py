@@ -6,13 +6,13 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.arithmetic import saturate
-from hw.blocks.multiplier import Multiplier
-from hw.blocks.piecewise import Piecewise
-from hw.blocks.pipeline import delay
-from hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
-from hw.config import AcceleratorConfig
-from hw.tables import gelu_delta_table
+from tessera.hw.blocks.arithmetic import saturate
+from tessera.hw.blocks.multiplier import Multiplier
+from tessera.hw.blocks.piecewise import Piecewise
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.tables import gelu_delta_table
 
 
 class Gelu(wiring.Component):

@@ -6,13 +6,13 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.checks import check
-from hw.blocks.fields import same_fields
-from hw.config import AcceleratorConfig
-from hw.interfaces.compute import StepKind, Wait, beat_layout, looked_up_layout, phase_layout, step_layout
-from hw.interfaces.jobs import engine_job_layout
-from hw.interfaces.strobe import Strobe, Work
-from hw.isa import ADDRESS_WIDTH, COUNT_WIDTH
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.fields import same_fields
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.compute import StepKind, Wait, beat_layout, looked_up_layout, phase_layout, step_layout
+from tessera.hw.interfaces.jobs import engine_job_layout
+from tessera.hw.interfaces.strobe import Strobe, Work
+from tessera.hw.isa import ADDRESS_WIDTH, COUNT_WIDTH
 
 
 class BeatIssuer(wiring.Component):

@@ -6,13 +6,13 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.checks import check
-from hw.blocks.fields import same_fields
-from hw.config import AcceleratorConfig
-from hw.interfaces.compute import ParameterAccount, StepProgress, job_constants_layout
-from hw.interfaces.jobs import engine_job_layout
-from hw.interfaces.strobe import Work
-from hw.isa import COUNT_WIDTH
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.fields import same_fields
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.compute import ParameterAccount, StepProgress, job_constants_layout
+from tessera.hw.interfaces.jobs import engine_job_layout
+from tessera.hw.interfaces.strobe import Work
+from tessera.hw.isa import COUNT_WIDTH
 
 LINEAR_FLAGS = ("gelu", "swapped", "wide", "broadcast_unsigned", "gather", "scatter")
 """Fields of linear jobs that must be 0 in attention jobs, whose commands have other contents in their place."""

@@ -8,17 +8,17 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.checks import check
-from hw.blocks.fields import assign
-from hw.blocks.jobs import hand_over
-from hw.blocks.pipeline import delay
-from hw.blocks.register_slice import RegisterSlice
-from hw.compute.phase import TileCounter
-from hw.config import AcceleratorConfig
-from hw.interfaces.jobs import engine_job_layout
-from hw.interfaces.memory import MEMORY_LATENCY, bank_hold_layout, lanes_layout
-from hw.interfaces.strobe import Strobe, Work
-from hw.isa import ADDRESS_WIDTH, COUNT_WIDTH
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.fields import assign
+from tessera.hw.blocks.jobs import hand_over
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.blocks.register_slice import RegisterSlice
+from tessera.hw.compute.phase import TileCounter
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.jobs import engine_job_layout
+from tessera.hw.interfaces.memory import MEMORY_LATENCY, bank_hold_layout, lanes_layout
+from tessera.hw.interfaces.strobe import Strobe, Work
+from tessera.hw.isa import ADDRESS_WIDTH, COUNT_WIDTH
 
 
 def _request_layout(config: AcceleratorConfig) -> data.StructLayout:

@@ -6,18 +6,18 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.blocks.checks import check
-from hw.blocks.fields import assign
-from hw.blocks.pipeline import delay
-from hw.blocks.queue import Queue
-from hw.blocks.register_slice import RegisterSlice
-from hw.config import AcceleratorConfig
-from hw.interfaces.compute import looked_up_layout
-from hw.interfaces.gate import queue_read
-from hw.interfaces.jobs import engine_job_layout
-from hw.interfaces.memory import MEMORY_LATENCY
-from hw.interfaces.strobe import Work
-from hw.isa import ADDRESS_WIDTH, COUNT_WIDTH
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.fields import assign
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.blocks.queue import Queue
+from tessera.hw.blocks.register_slice import RegisterSlice
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.compute import looked_up_layout
+from tessera.hw.interfaces.gate import queue_read
+from tessera.hw.interfaces.jobs import engine_job_layout
+from tessera.hw.interfaces.memory import MEMORY_LATENCY
+from tessera.hw.interfaces.strobe import Work
+from tessera.hw.isa import ADDRESS_WIDTH, COUNT_WIDTH
 
 
 class QueueLookup(wiring.Component):

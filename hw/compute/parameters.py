@@ -6,14 +6,14 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In
 
-from hw.blocks.checks import check
-from hw.blocks.fields import same_fields
-from hw.blocks.pipeline import delay
-from hw.config import AcceleratorConfig
-from hw.formats import Numerics
-from hw.interfaces.compute import ParameterAccount, parameter_read, parameter_set_layout
-from hw.interfaces.memory import BLOCK_LATENCY, MEMORY_LATENCY
-from hw.isa import COUNT_WIDTH
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.fields import same_fields
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.formats import Numerics
+from tessera.hw.interfaces.compute import ParameterAccount, parameter_read, parameter_set_layout
+from tessera.hw.interfaces.memory import BLOCK_LATENCY, MEMORY_LATENCY
+from tessera.hw.isa import COUNT_WIDTH
 
 
 def _stored_layout(numerics: Numerics) -> data.StructLayout:

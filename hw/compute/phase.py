@@ -6,12 +6,12 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.fields import assign
-from hw.config import AcceleratorConfig
-from hw.interfaces.compute import ParameterMode, StepKind, Wait, phase_layout
-from hw.interfaces.jobs import engine_job_layout
-from hw.interfaces.strobe import Work
-from hw.isa import ADDRESS_WIDTH, COUNT_WIDTH, Destination
+from tessera.hw.blocks.fields import assign
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.compute import ParameterMode, StepKind, Wait, phase_layout
+from tessera.hw.interfaces.jobs import engine_job_layout
+from tessera.hw.interfaces.strobe import Work
+from tessera.hw.isa import ADDRESS_WIDTH, COUNT_WIDTH, Destination
 
 
 class LinearPhases(wiring.Component):

@@ -6,13 +6,13 @@ from amaranth.hdl import Module, Signal, Value, signed
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw import formats
-from hw.blocks.arithmetic import exceeds, pick, saturate
-from hw.blocks.checks import check
-from hw.blocks.multiplier import Multiplier
-from hw.blocks.pipeline import delay, occupancy
-from hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
-from hw.config import AcceleratorConfig
+from tessera.hw import formats
+from tessera.hw.blocks.arithmetic import exceeds, pick, saturate
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.multiplier import Multiplier
+from tessera.hw.blocks.pipeline import delay, occupancy
+from tessera.hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
+from tessera.hw.config import AcceleratorConfig
 
 PIECE_BITS = 17
 """Bits of the pieces in which accumulators are multiplied: they suit 18 x 18 multipliers, signed or unsigned."""

@@ -6,15 +6,15 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.arithmetic import exceeds, pick, saturate
-from hw.blocks.checks import check
-from hw.blocks.fields import assign
-from hw.blocks.pipeline import delay
-from hw.compute.assembler import GroupAssembler
-from hw.config import AcceleratorConfig
-from hw.interfaces.compute import residual_request_layout, values_layout
-from hw.interfaces.memory import RESIDUAL_LATENCY, residual_read, residual_write_layout
-from hw.interfaces.strobe import Strobe
+from tessera.hw.blocks.arithmetic import exceeds, pick, saturate
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.fields import assign
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.compute.assembler import GroupAssembler
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.compute import residual_request_layout, values_layout
+from tessera.hw.interfaces.memory import RESIDUAL_LATENCY, residual_read, residual_write_layout
+from tessera.hw.interfaces.strobe import Strobe
 
 _READ = max(1, GroupAssembler.LATENCY - RESIDUAL_LATENCY)
 """Cycles from a request to its read, which leaves from a register."""

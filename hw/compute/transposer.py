@@ -6,13 +6,13 @@ from amaranth.hdl import Cat, Module, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.checks import check
-from hw.blocks.fields import assign
-from hw.config import AcceleratorConfig
-from hw.interfaces.compute import channel_layout
-from hw.interfaces.memory import scratch_write_layout
-from hw.interfaces.strobe import Strobe
-from hw.isa import ADDRESS_WIDTH
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.fields import assign
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.compute import channel_layout
+from tessera.hw.interfaces.memory import scratch_write_layout
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.isa import ADDRESS_WIDTH
 
 
 class Transposer(wiring.Component):

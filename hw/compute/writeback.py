@@ -6,17 +6,17 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.blocks.checks import check
-from hw.blocks.fields import assign, same_fields
-from hw.blocks.pipeline import delay
-from hw.blocks.queue import Queue
-from hw.blocks.sleep import extend_pulse, sleeping
-from hw.compute.assembler import GroupAssembler
-from hw.compute.drain import Drain
-from hw.compute.residual_update import ResidualUpdate
-from hw.compute.transposer import Transposer
-from hw.config import AcceleratorConfig
-from hw.interfaces.compute import (
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.fields import assign, same_fields
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.blocks.queue import Queue
+from tessera.hw.blocks.sleep import extend_pulse, sleeping
+from tessera.hw.compute.assembler import GroupAssembler
+from tessera.hw.compute.drain import Drain
+from tessera.hw.compute.residual_update import ResidualUpdate
+from tessera.hw.compute.transposer import Transposer
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.compute import (
     StepKind,
     StepProgress,
     accumulators_layout,
@@ -27,8 +27,8 @@ from hw.interfaces.compute import (
     recipe_layout,
     step_layout,
 )
-from hw.interfaces.memory import residual_read, residual_write_layout, score_write_layout, scratch_write_layout
-from hw.interfaces.strobe import Strobe
+from tessera.hw.interfaces.memory import residual_read, residual_write_layout, score_write_layout, scratch_write_layout
+from tessera.hw.interfaces.strobe import Strobe
 
 WAIT_CYCLES = 64
 """Longest time a step waits for its values to be assembled: the array's latency and the drain's."""

@@ -6,14 +6,14 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.pipeline import delay
-from hw.config import AcceleratorConfig
-from hw.interfaces.errors import MemoryUse, error_record_layout
-from hw.interfaces.jobs import place_layout
-from hw.interfaces.memory import BEYOND_LATENCY
-from hw.interfaces.sequencer import ProgramProgress
-from hw.interfaces.strobe import Strobe
-from hw.isa import COMMAND_INDEX_WIDTH, ErrorCode
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.errors import MemoryUse, error_record_layout
+from tessera.hw.interfaces.jobs import place_layout
+from tessera.hw.interfaces.memory import BEYOND_LATENCY
+from tessera.hw.interfaces.sequencer import ProgramProgress
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.isa import COMMAND_INDEX_WIDTH, ErrorCode
 
 
 class Blame(wiring.Component):

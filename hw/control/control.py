@@ -7,28 +7,28 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
-from hw.blocks.fields import same_fields
-from hw.blocks.sleep import extend_pulse, sleeping
-from hw.config import AcceleratorConfig
-from hw.control.counters import Watchdog
-from hw.control.guards import Guards
-from hw.control.measure import OBSERVED, RunEvents, measure_run
-from hw.control.outcome import Turns, keep_error, keep_interrupt, keep_results
-from hw.control.registers import RegisterFile
-from hw.interfaces.axi import Axi4Lite, any_valid
-from hw.interfaces.control import CycleReport, beat_events_layout
-from hw.interfaces.errors import Guard, error_record_layout
-from hw.interfaces.jobs import run_state_layout
-from hw.interfaces.sequencer import ProgramProgress, RunOrder
-from hw.interfaces.strobe import Strobe
-from hw.isa import COMMAND_INDEX_WIDTH
+from tessera.hw.blocks.fields import same_fields
+from tessera.hw.blocks.sleep import extend_pulse, sleeping
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.control.counters import Watchdog
+from tessera.hw.control.guards import Guards
+from tessera.hw.control.measure import OBSERVED, RunEvents, measure_run
+from tessera.hw.control.outcome import Turns, keep_error, keep_interrupt, keep_results
+from tessera.hw.control.registers import RegisterFile
+from tessera.hw.interfaces.axi import Axi4Lite, any_valid
+from tessera.hw.interfaces.control import CycleReport, beat_events_layout
+from tessera.hw.interfaces.errors import Guard, error_record_layout
+from tessera.hw.interfaces.jobs import run_state_layout
+from tessera.hw.interfaces.sequencer import ProgramProgress, RunOrder
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.isa import COMMAND_INDEX_WIDTH
 
 IDENTITY = 0x54455353
 INTERFACE_VERSION = 2
 
 
 class ControlRegisters(wiring.Component):
-    """AXI4-Lite registers of ``hw.register_map.REGISTERS``, and everything behind them.
+    """AXI4-Lite registers of ``tessera.hw.register_map.REGISTERS``, and everything behind them.
 
     Start and abort are in register ``control``. A write of 1 starts a run and clears done, error, saturation and the
     counters; it is ignored while the machine is busy. A write with bit 1 set aborts a run, or clears the error of an
@@ -54,12 +54,12 @@ class ControlRegisters(wiring.Component):
     bus:
         The host.
     state:
-        What register ``status`` shows; :func:`hw.interfaces.jobs.run_state_layout`.
+        What register ``status`` shows; :func:`tessera.hw.interfaces.jobs.run_state_layout`.
     interrupt:
         Level: done or error (as enabled) since the last write to ``interrupt_clear``.
     run:
-        Order to run; see :class:`hw.interfaces.sequencer.RunOrder`. Writing the registers of its settings during a run
-        prepares the next one.
+        Order to run; see :class:`tessera.hw.interfaces.sequencer.RunOrder`. Writing the registers of its settings
+        during a run prepares the next one.
     running:
         1 from ``run.start`` to ``finished``, both included, or until the machine halts. Counters count.
     guard:
@@ -80,7 +80,7 @@ class ControlRegisters(wiring.Component):
     ended:
         One strobe per unit with the index of a command that it has ended, stamped with the cycle of the run.
     beats:
-        Beats transferred in this cycle; :func:`hw.interfaces.control.beat_events_layout`.
+        Beats transferred in this cycle; :func:`tessera.hw.interfaces.control.beat_events_layout`.
     """
 
     HALT_CYCLES = 4

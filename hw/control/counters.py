@@ -7,10 +7,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.config import AcceleratorConfig
-from hw.interfaces.control import CycleReport, beat_events_layout, run_counts_layout
-from hw.interfaces.strobe import Strobe
-from hw.isa import CycleCause
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.control import CycleReport, beat_events_layout, run_counts_layout
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.isa import CycleCause
 
 
 class Counters(wiring.Component):
@@ -30,9 +30,9 @@ class Counters(wiring.Component):
     cause:
         What this cycle is spent on, a ``CycleCause``.
     beats:
-        Beats transferred in this cycle; :func:`hw.interfaces.control.beat_events_layout`.
+        Beats transferred in this cycle; :func:`tessera.hw.interfaces.control.beat_events_layout`.
     counts:
-        The counters: cycles and beats before this cycle; :func:`hw.interfaces.control.run_counts_layout`.
+        The counters: cycles and beats before this cycle; :func:`tessera.hw.interfaces.control.run_counts_layout`.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:

@@ -6,8 +6,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.interfaces.errors import Guard, error_record_layout, window_layout
-from hw.interfaces.strobe import Strobe
+from tessera.hw.interfaces.errors import Guard, error_record_layout, window_layout
+from tessera.hw.interfaces.strobe import Strobe
 
 
 class Guards(wiring.Component):
@@ -23,7 +23,7 @@ class Guards(wiring.Component):
     Members
     -------
     window, halt:
-        What the units obey; see :class:`hw.interfaces.errors.Guard`.
+        What the units obey; see :class:`tessera.hw.interfaces.errors.Guard`.
     guard, error:
         The units.
     quiescent:

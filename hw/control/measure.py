@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from amaranth.hdl import Module, Value
 from amaranth.lib import data, wiring
 
-from hw.blocks.fields import same_fields
-from hw.blocks.pipeline import connect_delayed, delay
-from hw.config import AcceleratorConfig
-from hw.control.counters import Counters
-from hw.control.registers import RegisterFile
-from hw.control.stamps import CommandStamps
-from hw.isa import CycleCause
+from tessera.hw.blocks.fields import same_fields
+from tessera.hw.blocks.pipeline import connect_delayed, delay
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.control.counters import Counters
+from tessera.hw.control.registers import RegisterFile
+from tessera.hw.control.stamps import CommandStamps
+from tessera.hw.isa import CycleCause
 
 OBSERVED = 2
 """Cycles from an event to its count and stamp, because events come from far away."""
@@ -27,11 +27,11 @@ class RunEvents:
     Parameters
     ----------
     progress:
-        Commands that are handed out; :class:`hw.interfaces.sequencer.ProgramProgress`.
+        Commands that are handed out; :class:`tessera.hw.interfaces.sequencer.ProgramProgress`.
     ended:
-        One :class:`hw.interfaces.strobe.Strobe` per unit, with the index of a command that it has ended.
+        One :class:`tessera.hw.interfaces.strobe.Strobe` per unit, with the index of a command that it has ended.
     beats:
-        Beats transferred in this cycle; :func:`hw.interfaces.control.beat_events_layout`.
+        Beats transferred in this cycle; :func:`tessera.hw.interfaces.control.beat_events_layout`.
     """
 
     progress: wiring.PureInterface
@@ -87,7 +87,7 @@ def measure_run(
     events:
         What is counted and stamped.
     found:
-        Causes and owners of the cycles; :class:`hw.interfaces.control.CycleReport`.
+        Causes and owners of the cycles; :class:`tessera.hw.interfaces.control.CycleReport`.
     clear:
         Pulse before a run.
     running:

@@ -6,11 +6,11 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import AcceleratorConfig
-from hw.interfaces.compute import Stalls
-from hw.interfaces.control import CycleReport
-from hw.interfaces.sequencer import ProgramProgress
-from hw.isa import CycleCause, StallSource
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.compute import Stalls
+from tessera.hw.interfaces.control import CycleReport
+from tessera.hw.interfaces.sequencer import ProgramProgress
+from tessera.hw.isa import CycleCause, StallSource
 
 
 class Monitor(wiring.Component):

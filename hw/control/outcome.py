@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 
-from hw.blocks.pipeline import delay
-from hw.control.guards import Guards
-from hw.control.registers import RegisterFile
-from hw.interfaces.errors import error_record_layout
-from hw.isa import COMMAND_INDEX_WIDTH, ErrorCode
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.control.guards import Guards
+from tessera.hw.control.registers import RegisterFile
+from tessera.hw.interfaces.errors import error_record_layout
+from tessera.hw.isa import COMMAND_INDEX_WIDTH, ErrorCode
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The AXI4-Lite register file, generated from ``hw.register_map.REGISTERS``."""
+"""The AXI4-Lite register file, generated from ``tessera.hw.register_map.REGISTERS``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from amaranth.hdl import Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.interfaces.axi import Axi4Lite
-from hw.interfaces.control import register_settings_layout, shown_registers_layout, written_registers_layout
-from hw.register_map import REGISTERS, Access
+from tessera.hw.interfaces.axi import Axi4Lite
+from tessera.hw.interfaces.control import register_settings_layout, shown_registers_layout, written_registers_layout
+from tessera.hw.register_map import REGISTERS, Access
 
 
 class RegisterFile(wiring.Component):
@@ -23,9 +23,9 @@ class RegisterFile(wiring.Component):
     bus:
         The host.
     settings:
-        Values of the read-write registers; :func:`hw.interfaces.control.register_settings_layout`.
+        Values of the read-write registers; :func:`tessera.hw.interfaces.control.register_settings_layout`.
     shown:
-        What the host reads in the read-only registers; :func:`hw.interfaces.control.shown_registers_layout`.
+        What the host reads in the read-only registers; :func:`tessera.hw.interfaces.control.shown_registers_layout`.
     written, word:
         A pulse per write-only register, and the word that is written with it.
 

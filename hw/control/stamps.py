@@ -7,11 +7,11 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.checks import check
-from hw.config import AcceleratorConfig
-from hw.interfaces.control import cause_shares_layout, cause_totals_layout
-from hw.interfaces.strobe import Strobe
-from hw.register_map import SHARE_BITS
+from tessera.hw.blocks.checks import check
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.control import cause_shares_layout, cause_totals_layout
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.register_map import SHARE_BITS
 
 
 class CommandStamps(wiring.Component):

@@ -36,14 +36,15 @@ class Ecp5:
     """
 
     always_awake = True
-    """See ``hw.blocks.sleep``."""
+    """See ``tessera.hw.blocks.sleep``."""
     FACTOR_BITS = 18
     """Width of a multiplier block's operands."""
     BLOCK_SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18))
     """Words and bits of a block RAM with two ports."""
 
     def multiplier(self, broadcast: Value, stationary: Sequence[Value], product: Sequence[Value]) -> Module:
-        """A MULT18X18D each, with its own registers before and behind the product: see ``hw.blocks.multiplier``.
+        """A MULT18X18D each, with its own registers before and behind the product: see
+        ``tessera.hw.blocks.multiplier``.
 
         The registers have no reset and no enable: what travels through them has its valid bits elsewhere, and a unit
         does not sleep while anything does.

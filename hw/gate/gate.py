@@ -7,20 +7,20 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
-from hw.blocks.arithmetic import pick
-from hw.blocks.checks import check
-from hw.blocks.fields import assign
-from hw.blocks.pipeline import delay
-from hw.blocks.sleep import sleeping
-from hw.config import AcceleratorConfig
-from hw.gate.token_queues import TokenQueues
-from hw.gate.top_k import TopK
-from hw.gate.weights import GateWeights
-from hw.interfaces.gate import candidate_layout, queue_read, queue_write_layout
-from hw.interfaces.jobs import gate_job_layout
-from hw.interfaces.memory import MEMORY_LATENCY, score_read
-from hw.interfaces.sequencer import gate_report
-from hw.interfaces.strobe import Strobe, Work
+from tessera.hw.blocks.arithmetic import pick
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.fields import assign
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.blocks.sleep import sleeping
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.gate.token_queues import TokenQueues
+from tessera.hw.gate.top_k import TopK
+from tessera.hw.gate.weights import GateWeights
+from tessera.hw.interfaces.gate import candidate_layout, queue_read, queue_write_layout
+from tessera.hw.interfaces.jobs import gate_job_layout
+from tessera.hw.interfaces.memory import MEMORY_LATENCY, score_read
+from tessera.hw.interfaces.sequencer import gate_report
+from tessera.hw.interfaces.strobe import Strobe, Work
 
 
 class Gate(wiring.Component):

@@ -6,20 +6,20 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.arithmetic import pick
-from hw.blocks.checks import check
-from hw.blocks.fields import assign
-from hw.blocks.pipeline import delay
-from hw.config import AcceleratorConfig
-from hw.interfaces.gate import (
+from tessera.hw.blocks.arithmetic import pick
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.fields import assign
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.gate import (
     queue_append_layout,
     queue_counts_layout,
     queue_entry_layout,
     queue_read,
     queue_write_layout,
 )
-from hw.interfaces.memory import BLOCK_LATENCY, MEMORY_LATENCY
-from hw.interfaces.strobe import Strobe
+from tessera.hw.interfaces.memory import BLOCK_LATENCY, MEMORY_LATENCY
+from tessera.hw.interfaces.strobe import Strobe
 
 
 class TokenQueues(wiring.Component):

@@ -6,11 +6,11 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.fields import same_fields
-from hw.blocks.pipeline import delay
-from hw.config import AcceleratorConfig
-from hw.interfaces.gate import candidate_layout, ranking_layout
-from hw.interfaces.strobe import Strobe
+from tessera.hw.blocks.fields import same_fields
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.gate import candidate_layout, ranking_layout
+from tessera.hw.interfaces.strobe import Strobe
 
 
 class TopK(wiring.Component):

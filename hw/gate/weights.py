@@ -7,18 +7,18 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.blocks.arithmetic import pick, saturate
-from hw.blocks.checks import check
-from hw.blocks.exp2 import Exp2
-from hw.blocks.fields import assign
-from hw.blocks.multiplier import Multiplier
-from hw.blocks.pipeline import delay
-from hw.blocks.reciprocal import Reciprocal
-from hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
-from hw.config import AcceleratorConfig
-from hw.interfaces.gate import gate_score_layout, queue_append_layout, ranked_token_layout
-from hw.interfaces.jobs import gate_job_layout
-from hw.interfaces.strobe import Strobe, Work
+from tessera.hw.blocks.arithmetic import pick, saturate
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.exp2 import Exp2
+from tessera.hw.blocks.fields import assign
+from tessera.hw.blocks.multiplier import Multiplier
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.blocks.reciprocal import Reciprocal
+from tessera.hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.gate import gate_score_layout, queue_append_layout, ranked_token_layout
+from tessera.hw.interfaces.jobs import gate_job_layout
+from tessera.hw.interfaces.strobe import Strobe, Work
 
 
 class GateWeights(wiring.Component):

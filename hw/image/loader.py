@@ -6,20 +6,20 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.blocks.jobs import hand_over, take_job
-from hw.blocks.queue import Queue
-from hw.blocks.register_slice import RegisterSlice
-from hw.bus.bursts import longest_burst
-from hw.bus.prefetch import Prefetcher
-from hw.config import AcceleratorConfig
-from hw.image.packer import PatchPacker
-from hw.image.walk import PatchWalker
-from hw.interfaces.axi import read_request_layout
-from hw.interfaces.image import run_tag_layout
-from hw.interfaces.jobs import image_job_layout
-from hw.interfaces.memory import scratch_write_layout
-from hw.interfaces.sequencer import image_report
-from hw.interfaces.strobe import Strobe
+from tessera.hw.blocks.jobs import hand_over, take_job
+from tessera.hw.blocks.queue import Queue
+from tessera.hw.blocks.register_slice import RegisterSlice
+from tessera.hw.bus.bursts import longest_burst
+from tessera.hw.bus.prefetch import Prefetcher
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.image.packer import PatchPacker
+from tessera.hw.image.walk import PatchWalker
+from tessera.hw.interfaces.axi import read_request_layout
+from tessera.hw.interfaces.image import run_tag_layout
+from tessera.hw.interfaces.jobs import image_job_layout
+from tessera.hw.interfaces.memory import scratch_write_layout
+from tessera.hw.interfaces.sequencer import image_report
+from tessera.hw.interfaces.strobe import Strobe
 
 
 class ImageLoader(wiring.Component):

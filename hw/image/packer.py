@@ -9,13 +9,13 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
-from hw.blocks.fields import assign, same_fields
-from hw.blocks.register_slice import RegisterSlice
-from hw.config import AcceleratorConfig
-from hw.interfaces.image import BLOCK_COLUMNS, patch_word_layout, run_tag_layout
-from hw.interfaces.jobs import image_job_layout
-from hw.interfaces.strobe import Work
-from hw.isa import ADDRESS_WIDTH
+from tessera.hw.blocks.fields import assign, same_fields
+from tessera.hw.blocks.register_slice import RegisterSlice
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.image import BLOCK_COLUMNS, patch_word_layout, run_tag_layout
+from tessera.hw.interfaces.jobs import image_job_layout
+from tessera.hw.interfaces.strobe import Work
+from tessera.hw.isa import ADDRESS_WIDTH
 
 PIXEL_BITS = 8
 """Bits of a pixel's colour."""

@@ -10,12 +10,12 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.blocks.fields import assign
-from hw.config import AcceleratorConfig
-from hw.interfaces.image import BLOCK_COLUMNS, image_line_layout
-from hw.interfaces.jobs import image_job_layout
-from hw.interfaces.strobe import Work
-from hw.isa import BYTE_ADDRESS_WIDTH, COUNT_WIDTH
+from tessera.hw.blocks.fields import assign
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.image import BLOCK_COLUMNS, image_line_layout
+from tessera.hw.interfaces.jobs import image_job_layout
+from tessera.hw.interfaces.strobe import Work
+from tessera.hw.isa import BYTE_ADDRESS_WIDTH, COUNT_WIDTH
 
 COLOURS = 3
 """Planes of an image: red, green, blue."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth.lib import data
 
-from hw.formats import Numerics
+from tessera.hw.formats import Numerics
 
 
 def scaled_mantissa_layout(exponents: int) -> data.StructLayout:

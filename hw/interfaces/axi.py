@@ -1,7 +1,7 @@
 """AXI4 and AXI4-Lite as signatures of channels, and the bursts that units ask for.
 
 Each channel is a stream whose payload has the fields of the AXI standard, by their names there without the channel's:
-``bus.ar.payload.addr`` is ARADDR. ``hw.bus.flat_axi`` gives a bus the standard's flat names.
+``bus.ar.payload.addr`` is ARADDR. ``tessera.hw.bus.flat_axi`` gives a bus the standard's flat names.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from amaranth.hdl import Cat, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import AcceleratorConfig
+from tessera.hw.config import AcceleratorConfig
 
 INCREMENTING = 1
 """Burst kind INCR: each beat lies behind the one before it."""

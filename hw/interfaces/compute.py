@@ -6,11 +6,11 @@ from amaranth.hdl import signed, unsigned
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import AcceleratorConfig
-from hw.formats import Numerics
-from hw.interfaces.memory import TableRead
-from hw.interfaces.strobe import Strobe
-from hw.isa import ADDRESS_WIDTH, COUNT_WIDTH, Destination
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.formats import Numerics
+from tessera.hw.interfaces.memory import TableRead
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.isa import ADDRESS_WIDTH, COUNT_WIDTH, Destination
 
 
 class Wait(enum.IntEnum, shape=2):

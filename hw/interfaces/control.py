@@ -6,8 +6,8 @@ from amaranth.hdl import ShapeLike, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 
-from hw.isa import COMMAND_INDEX_WIDTH, CycleCause, StallSource
-from hw.register_map import REGISTERS, SHARE_BITS, Access
+from tessera.hw.isa import COMMAND_INDEX_WIDTH, CycleCause, StallSource
+from tessera.hw.register_map import REGISTERS, SHARE_BITS, Access
 
 
 def _registers(access: Access) -> dict[str, ShapeLike]:
@@ -15,12 +15,12 @@ def _registers(access: Access) -> dict[str, ShapeLike]:
 
 
 def register_settings_layout() -> data.StructLayout:
-    """What the host has written: one field per read-write register of ``hw.register_map``, by its name and width."""
+    """What the host has written: one field per read-write register of ``hw/register_map.py``, by its name and width."""
     return data.StructLayout(_registers(Access.READ_WRITE))
 
 
 def shown_registers_layout() -> data.StructLayout:
-    """What the host reads: one field per read-only register of ``hw.register_map``, by its name and width."""
+    """What the host reads: one field per read-only register of ``tessera.hw.register_map``, by its name and width."""
     return data.StructLayout(_registers(Access.READ_ONLY))
 
 
@@ -50,7 +50,7 @@ class CycleReport(wiring.Signature):
     cause: Out(3)
         What the cycle before this one is spent on, a ``CycleCause``.
     owner: Out(16)
-        Index of the command that this cycle belongs to; see :class:`hw.control.stamps.CommandStamps`.
+        Index of the command that this cycle belongs to; see :class:`tessera.hw.control.stamps.CommandStamps`.
     progress: Out(1)
         The machine gets on: there was an event, two cycles ago.
     stalled_on: Out(3)

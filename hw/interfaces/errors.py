@@ -5,10 +5,10 @@ from __future__ import annotations
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import AcceleratorConfig
-from hw.interfaces.jobs import place_layout
-from hw.interfaces.strobe import Strobe
-from hw.isa import ADDRESS_WIDTH, BYTE_ADDRESS_WIDTH
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.jobs import place_layout
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.isa import ADDRESS_WIDTH, BYTE_ADDRESS_WIDTH
 
 
 def error_record_layout() -> data.StructLayout:
@@ -17,7 +17,7 @@ def error_record_layout() -> data.StructLayout:
     Members
     -------
     code:
-        An ``hw.isa.ErrorCode``.
+        An ``tessera.hw.isa.ErrorCode``.
     address:
         Address that the error concerns: bytes for memory, words for a memory on chip.
     """
@@ -75,8 +75,8 @@ class MemoryUse(wiring.Signature):
     reader: Out(place)
         Place of the job that reads. It means something only in a cycle with such an access.
     beyond: Out(Strobe(ADDRESS_WIDTH))
-        An address beyond the last word, ``hw.interfaces.memory.BEYOND_LATENCY`` cycles after its use. If a write and a
-        read of one cycle are both beyond it, the write's is reported.
+        An address beyond the last word, ``tessera.hw.interfaces.memory.BEYOND_LATENCY`` cycles after its use. If a
+        write and a read of one cycle are both beyond it, the write's is reported.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data
 
-from hw.config import AcceleratorConfig
-from hw.interfaces.memory import TableRead
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.memory import TableRead
 
 
 def candidate_layout(config: AcceleratorConfig) -> data.StructLayout:

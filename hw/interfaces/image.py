@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from amaranth.lib import data
 
-from hw.config import AcceleratorConfig
-from hw.interfaces.axi import beat_run_layout
-from hw.interfaces.memory import scratch_write_layout
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.axi import beat_run_layout
+from tessera.hw.interfaces.memory import scratch_write_layout
 
 BLOCK_COLUMNS = 16
 """Patches beside each other of which one line is read at once."""

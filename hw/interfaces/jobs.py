@@ -1,15 +1,15 @@
 """Jobs: what the sequencer hands to the units, whose it is, and the state of a run.
 
 A *word address* counts words of T lanes in an on-chip memory; a *stride* is the distance of two rows, in words. A field
-of a job that is named like a field of ``hw.isa`` holds the value of that field.
+of a job that is named like a field of ``tessera.hw.isa`` holds the value of that field.
 """
 
 from __future__ import annotations
 
 from amaranth.lib import data, enum
 
-from hw.config import AcceleratorConfig
-from hw.isa import (
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.isa import (
     ADDRESS_WIDTH,
     BYTE_ADDRESS_WIDTH,
     COMMAND_INDEX_WIDTH,
@@ -50,7 +50,7 @@ def image_job_layout(config: AcceleratorConfig) -> data.StructLayout:
 
 
 def layernorm_job_layout() -> data.StructLayout:
-    """Job of LayerNorm: one LAYERNORM command without ``SEQUENCER_FIELDS``; ``hw.isa`` describes each field."""
+    """Job of LayerNorm: one LAYERNORM command without ``SEQUENCER_FIELDS``; ``tessera.hw.isa`` describes each field."""
     fields = FIELDS[Opcode.LAYERNORM]
     return data.StructLayout({field.name: field.width for field in fields if field.name not in SEQUENCER_FIELDS})
 

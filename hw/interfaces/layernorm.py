@@ -5,9 +5,9 @@ from __future__ import annotations
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data
 
-from hw.config import MAX_CHANNELS, AcceleratorConfig
-from hw.formats import Numerics
-from hw.isa import ADDRESS_WIDTH
+from tessera.hw.config import MAX_CHANNELS, AcceleratorConfig
+from tessera.hw.formats import Numerics
+from tessera.hw.isa import ADDRESS_WIDTH
 
 CHANNEL_BITS = MAX_CHANNELS.bit_length()
 """Bits of a number of channels, 0 to MAX_CHANNELS."""
@@ -46,7 +46,7 @@ def normalised_layout(config: AcceleratorConfig) -> data.StructLayout:
 
 
 def lane_constants_layout() -> data.StructLayout:
-    """Constants of a job that the lanes need, named as in ``hw.isa``'s LAYERNORM."""
+    """Constants of a job that the lanes need, named as in ``tessera.hw.isa``'s LAYERNORM."""
     return data.StructLayout(
         {
             "channels": CHANNEL_BITS,  # channels that count; those beyond are normalised to 0
@@ -77,7 +77,7 @@ def row_sums_layout(config: AcceleratorConfig) -> data.StructLayout:
 
 
 def row_constants_layout() -> data.StructLayout:
-    """Constants of a job that the statistics need, named as in ``hw.isa``'s LAYERNORM."""
+    """Constants of a job that the statistics need, named as in ``tessera.hw.isa``'s LAYERNORM."""
     return data.StructLayout(
         {
             "channels": CHANNEL_BITS,  # number of channels D

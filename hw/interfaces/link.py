@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.protocol import PAYLOAD_BYTES
+from tessera.hw.protocol import PAYLOAD_BYTES
 
 
 def lights_layout() -> data.StructLayout:
@@ -52,7 +52,7 @@ def request_header_layout() -> data.StructLayout:
     sequence:
         Number that the host gave the request.
     operation:
-        A ``hw.protocol.Operation``.
+        A ``tessera.hw.protocol.Operation``.
     length:
         Bytes to write or read.
     address:
@@ -71,7 +71,7 @@ def received_frame_layout() -> data.StructLayout:
     slot:
         Payload slot that holds its payload.
     status:
-        OK, BAD_CRC or BAD_LENGTH of ``hw.protocol.Status``.
+        OK, BAD_CRC or BAD_LENGTH of ``tessera.hw.protocol.Status``.
     """
     return data.StructLayout({**dict(request_header_layout().members), "check": 32, "slot": 1, "status": 3})
 
@@ -84,7 +84,7 @@ def reply_header_layout() -> data.StructLayout:
     sequence, operation:
         Fields of the request.
     status:
-        A ``hw.protocol.Status``.
+        A ``tessera.hw.protocol.Status``.
     length:
         Bytes of the payload.
     """

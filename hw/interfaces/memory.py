@@ -6,15 +6,15 @@ from amaranth.hdl import ShapeLike, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import AcceleratorConfig
-from hw.isa import ADDRESS_WIDTH
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.isa import ADDRESS_WIDTH
 
 BLOCK_LATENCY = 2
 """Cycles from the address of a block RAM to its data: the block and the register behind it."""
 
 MEMORY_LATENCY = 4
 """Cycles from an on-chip memory's read address to its data. A large memory needs a cycle more on the way to its blocks
-and one on the way back (``hw.memory.rows``). A small one has more time for its address."""
+and one on the way back (``tessera.hw.memory.rows``). A small one has more time for its address."""
 
 RESIDUAL_LATENCY = MEMORY_LATENCY + 1
 """Cycles from a unit's request for a residual word to the word: its readers are placed far from each other."""

@@ -6,8 +6,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.config import AcceleratorConfig
-from hw.interfaces.strobe import Strobe
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.strobe import Strobe
 
 WORD_BITS = 16
 """Bits of a word of the chip."""

@@ -6,10 +6,10 @@ from amaranth.hdl import unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import AcceleratorConfig
-from hw.interfaces.errors import error_record_layout
-from hw.interfaces.gate import queue_counts_layout
-from hw.interfaces.jobs import (
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.errors import error_record_layout
+from tessera.hw.interfaces.gate import queue_counts_layout
+from tessera.hw.interfaces.jobs import (
     engine_job_layout,
     gate_job_layout,
     image_job_layout,
@@ -17,8 +17,8 @@ from hw.interfaces.jobs import (
     place_layout,
     store_job_layout,
 )
-from hw.interfaces.strobe import Strobe
-from hw.isa import BYTE_ADDRESS_WIDTH, COMMAND_INDEX_WIDTH, COUNT_WIDTH, TASK_INDEX_WIDTH, StallSource
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.isa import BYTE_ADDRESS_WIDTH, COMMAND_INDEX_WIDTH, COUNT_WIDTH, TASK_INDEX_WIDTH, StallSource
 
 
 def run_settings_layout() -> data.StructLayout:
@@ -169,7 +169,7 @@ class UnitPort(wiring.Signature):
 
 
 class UnitPorts(wiring.Signature):
-    """One :class:`UnitPort` for each unit of ``hw.isa.Unit``, in the order of their bits.
+    """One :class:`UnitPort` for each unit of ``tessera.hw.isa.Unit``, in the order of their bits.
 
     Members
     -------
@@ -192,7 +192,7 @@ class UnitPorts(wiring.Signature):
 
 
 def in_unit_order(units: wiring.PureInterface) -> tuple[wiring.PureInterface, ...]:
-    """The ports in ``units`` (:class:`UnitPorts`), as a tuple in the order of ``hw.isa.Unit``."""
+    """The ports in ``units`` (:class:`UnitPorts`), as a tuple in the order of ``tessera.hw.isa.Unit``."""
     return units.engine, units.layernorm, units.gate, units.image, units.stream, units.store
 
 

@@ -6,13 +6,13 @@ from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.config import AcceleratorConfig
-from hw.interfaces.compute import parameter_set_layout
-from hw.interfaces.jobs import StreamKind, stream_job_layout
-from hw.interfaces.layernorm import shift_write_layout
-from hw.interfaces.memory import bank_fill_layout, residual_write_layout, scratch_write_layout
-from hw.interfaces.strobe import Strobe
-from hw.isa import ADDRESS_WIDTH
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.compute import parameter_set_layout
+from tessera.hw.interfaces.jobs import StreamKind, stream_job_layout
+from tessera.hw.interfaces.layernorm import shift_write_layout
+from tessera.hw.interfaces.memory import bank_fill_layout, residual_write_layout, scratch_write_layout
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.isa import ADDRESS_WIDTH
 
 
 class ChunkKind(enum.IntEnum, shape=3):

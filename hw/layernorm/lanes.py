@@ -6,12 +6,12 @@ from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.arithmetic import pick, registered_tree, saturate
-from hw.blocks.multiplier import Multiplier
-from hw.blocks.pipeline import delay
-from hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
-from hw.config import AcceleratorConfig
-from hw.interfaces.layernorm import (
+from tessera.hw.blocks.arithmetic import pick, registered_tree, saturate
+from tessera.hw.blocks.multiplier import Multiplier
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.layernorm import (
     lane_constants_layout,
     layernorm_beat_layout,
     normalised_layout,
@@ -19,8 +19,8 @@ from hw.interfaces.layernorm import (
     row_sums_layout,
     wide_channels,
 )
-from hw.interfaces.memory import residual_lanes_layout
-from hw.interfaces.strobe import Strobe
+from tessera.hw.interfaces.memory import residual_lanes_layout
+from tessera.hw.interfaces.strobe import Strobe
 
 
 class LayerNormLanes(wiring.Component):

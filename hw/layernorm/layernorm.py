@@ -7,27 +7,27 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
-from hw.blocks.arithmetic import pick
-from hw.blocks.checks import check
-from hw.blocks.jobs import take_job
-from hw.blocks.pipeline import delay
-from hw.config import MAX_CHANNELS, AcceleratorConfig
-from hw.interfaces.jobs import layernorm_job_layout
-from hw.interfaces.layernorm import row_scale_layout, shift_write_layout
-from hw.interfaces.memory import (
+from tessera.hw.blocks.arithmetic import pick
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.jobs import take_job
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.config import MAX_CHANNELS, AcceleratorConfig
+from tessera.hw.interfaces.jobs import layernorm_job_layout
+from tessera.hw.interfaces.layernorm import row_scale_layout, shift_write_layout
+from tessera.hw.interfaces.memory import (
     BLOCK_LATENCY,
     RESIDUAL_LATENCY,
     residual_lanes_layout,
     residual_read,
     scratch_write_layout,
 )
-from hw.interfaces.sequencer import layernorm_report
-from hw.interfaces.strobe import Strobe
-from hw.isa import COUNT_WIDTH
-from hw.layernorm.lanes import LayerNormLanes
-from hw.layernorm.output import LayerNormOutput
-from hw.layernorm.row_statistics import RowStatistics
-from hw.layernorm.walk import RowWalk
+from tessera.hw.interfaces.sequencer import layernorm_report
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.isa import COUNT_WIDTH
+from tessera.hw.layernorm.lanes import LayerNormLanes
+from tessera.hw.layernorm.output import LayerNormOutput
+from tessera.hw.layernorm.row_statistics import RowStatistics
+from tessera.hw.layernorm.walk import RowWalk
 
 _AHEAD = RESIDUAL_LATENCY - BLOCK_LATENCY
 """Cycles by which a residual word must be asked for before what lies in tables of this unit."""

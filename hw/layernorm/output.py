@@ -6,18 +6,18 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from hw.blocks.checks import check
-from hw.blocks.fields import assign
-from hw.blocks.jobs import hand_over
-from hw.blocks.queue import Queue
-from hw.blocks.register_slice import RegisterSlice
-from hw.config import AcceleratorConfig
-from hw.interfaces.jobs import layernorm_job_layout
-from hw.interfaces.layernorm import normalised_layout, wide_channels
-from hw.interfaces.memory import RESIDUAL_LATENCY, lanes_layout, scratch_write_layout
-from hw.interfaces.strobe import Strobe, Work
-from hw.isa import ADDRESS_WIDTH
-from hw.layernorm.lanes import LayerNormLanes
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.fields import assign
+from tessera.hw.blocks.jobs import hand_over
+from tessera.hw.blocks.queue import Queue
+from tessera.hw.blocks.register_slice import RegisterSlice
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.jobs import layernorm_job_layout
+from tessera.hw.interfaces.layernorm import normalised_layout, wide_channels
+from tessera.hw.interfaces.memory import RESIDUAL_LATENCY, lanes_layout, scratch_write_layout
+from tessera.hw.interfaces.strobe import Strobe, Work
+from tessera.hw.isa import ADDRESS_WIDTH
+from tessera.hw.layernorm.lanes import LayerNormLanes
 
 
 class LayerNormOutput(wiring.Component):

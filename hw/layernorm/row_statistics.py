@@ -8,14 +8,14 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.arithmetic import round_shift
-from hw.blocks.checks import check
-from hw.blocks.multiplier import Multiplier
-from hw.blocks.pipeline import delay
-from hw.blocks.reciprocal import ReciprocalSquareRoot
-from hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
-from hw.config import AcceleratorConfig
-from hw.interfaces.layernorm import (
+from tessera.hw.blocks.arithmetic import round_shift
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.multiplier import Multiplier
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.blocks.reciprocal import ReciprocalSquareRoot
+from tessera.hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.layernorm import (
     CHANNEL_BITS,
     row_constants_layout,
     row_scale_layout,
@@ -23,7 +23,7 @@ from hw.interfaces.layernorm import (
     row_sum_width,
     row_sums_layout,
 )
-from hw.interfaces.strobe import Strobe
+from tessera.hw.interfaces.strobe import Strobe
 
 _LIMB = 17
 """Unsigned bits that a signed 18-bit multiplier input holds."""

@@ -7,12 +7,12 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.blocks.fields import assign
-from hw.config import AcceleratorConfig
-from hw.interfaces.jobs import layernorm_job_layout
-from hw.interfaces.layernorm import layernorm_beat_layout, wide_channels
-from hw.interfaces.strobe import Strobe, Work
-from hw.isa import ADDRESS_WIDTH, COUNT_WIDTH
+from tessera.hw.blocks.fields import assign
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.jobs import layernorm_job_layout
+from tessera.hw.interfaces.layernorm import layernorm_beat_layout, wide_channels
+from tessera.hw.interfaces.strobe import Strobe, Work
+from tessera.hw.isa import ADDRESS_WIDTH, COUNT_WIDTH
 
 
 class RowWalk(wiring.Component):

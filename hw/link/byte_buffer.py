@@ -8,9 +8,9 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.interfaces.link import payload_byte_layout
-from hw.interfaces.strobe import Strobe
-from hw.protocol import PAYLOAD_BYTES
+from tessera.hw.interfaces.link import payload_byte_layout
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.protocol import PAYLOAD_BYTES
 
 
 class ByteBuffer(wiring.Component):

@@ -7,14 +7,14 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
-from hw.blocks.fields import same_fields
-from hw.blocks.jobs import hand_over
-from hw.config import AcceleratorConfig
-from hw.interfaces.link import BytePort, payload_byte_layout, received_frame_layout, reply_header_layout
-from hw.interfaces.strobe import Strobe
-from hw.link.byte_buffer import ByteBuffer
-from hw.link.frame_receiver import SLOTS
-from hw.protocol import IDENTITY_BYTES, PAYLOAD_BYTES, REGISTER_SPACE, Identity, Operation, Status
+from tessera.hw.blocks.fields import same_fields
+from tessera.hw.blocks.jobs import hand_over
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.link import BytePort, payload_byte_layout, received_frame_layout, reply_header_layout
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.link.byte_buffer import ByteBuffer
+from tessera.hw.link.frame_receiver import SLOTS
+from tessera.hw.protocol import IDENTITY_BYTES, PAYLOAD_BYTES, REGISTER_SPACE, Identity, Operation, Status
 
 
 class Executor(wiring.Component):

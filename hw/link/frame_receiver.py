@@ -8,10 +8,10 @@ from amaranth.lib.crc import catalog
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
-from hw.blocks.queue import Queue
-from hw.interfaces.link import payload_byte_layout, received_frame_layout, request_header_layout
-from hw.interfaces.strobe import Strobe
-from hw.protocol import CRC_BYTES, PAYLOAD_BYTES, REQUEST_HEADER_BYTES, REQUEST_MARKER, Status
+from tessera.hw.blocks.queue import Queue
+from tessera.hw.interfaces.link import payload_byte_layout, received_frame_layout, request_header_layout
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.protocol import CRC_BYTES, PAYLOAD_BYTES, REQUEST_HEADER_BYTES, REQUEST_MARKER, Status
 
 SLOTS = 2
 """Payloads that the device holds: one is executed while the next arrives."""

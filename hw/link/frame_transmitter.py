@@ -7,8 +7,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.crc import catalog
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.interfaces.link import reply_header_layout
-from hw.protocol import CRC_BYTES, REPLY_HEADER_BYTES, REPLY_MARKER
+from tessera.hw.interfaces.link import reply_header_layout
+from tessera.hw.protocol import CRC_BYTES, REPLY_HEADER_BYTES, REPLY_MARKER
 
 _MARKER = int.from_bytes(REPLY_MARKER, "little")
 _HEAD_BYTES = len(REPLY_MARKER) + REPLY_HEADER_BYTES

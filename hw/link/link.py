@@ -8,22 +8,22 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.blocks.lights import BLINK_SECONDS, show_event
-from hw.config import AcceleratorConfig
-from hw.interfaces.axi import Axi4Lite, Axi4Read, Axi4Write
-from hw.link.executor import Executor
-from hw.link.frame_receiver import FrameReceiver
-from hw.link.frame_transmitter import FrameTransmitter
-from hw.link.ports import MemoryPort, RegisterPort
-from hw.link.uart import BITS_PER_BYTE, UartReceiver, UartTransmitter
-from hw.protocol import IDLE_BYTES, Identity
+from tessera.hw.blocks.lights import BLINK_SECONDS, show_event
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.axi import Axi4Lite, Axi4Read, Axi4Write
+from tessera.hw.link.executor import Executor
+from tessera.hw.link.frame_receiver import FrameReceiver
+from tessera.hw.link.frame_transmitter import FrameTransmitter
+from tessera.hw.link.ports import MemoryPort, RegisterPort
+from tessera.hw.link.uart import BITS_PER_BYTE, UartReceiver, UartTransmitter
+from tessera.hw.protocol import IDLE_BYTES, Identity
 
 IDLE_SECONDS = 0.010
 """Silence that ends an unfinished frame, in seconds. A host's USB may pause for milliseconds within one."""
 
 
 class HostLink(wiring.Component):
-    """Carries out what the host asks for over a serial line; protocol in :mod:`hw.protocol`.
+    """Carries out what the host asks for over a serial line; protocol in :mod:`tessera.hw.protocol`.
 
     ::
 

@@ -7,12 +7,12 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.blocks.jobs import hand_over
-from hw.bus.bursts import BurstSplitter, longest_burst
-from hw.config import AcceleratorConfig
-from hw.interfaces.axi import INCREMENTING, Axi4Lite, Axi4Read, Axi4Write
-from hw.interfaces.link import BytePort
-from hw.protocol import PAYLOAD_BYTES
+from tessera.hw.blocks.jobs import hand_over
+from tessera.hw.bus.bursts import BurstSplitter, longest_burst
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.axi import INCREMENTING, Axi4Lite, Axi4Read, Axi4Write
+from tessera.hw.interfaces.link import BytePort
+from tessera.hw.protocol import PAYLOAD_BYTES
 
 BURST_BYTES = 256
 """Longest burst in bytes, because others on the bus should not wait long for a payload that comes byte by byte."""

@@ -7,7 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
-from hw.interfaces.strobe import Strobe
+from tessera.hw.interfaces.strobe import Strobe
 
 FRACTION_BITS = 8
 """A bit's length is kept in 1/256 cycles, so the error over a byte is less than 1/50 cycle."""

@@ -6,9 +6,9 @@ from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import AcceleratorConfig
-from hw.interfaces.jobs import place_layout
-from hw.interfaces.memory import residual_read
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.jobs import place_layout
+from tessera.hw.interfaces.memory import residual_read
 
 
 class ResidualReaders(wiring.Component):
@@ -25,7 +25,7 @@ class ResidualReaders(wiring.Component):
     Members
     -------
     writeback, layernorm, store: In(MemoryRead)
-        The readers. Data comes ``hw.interfaces.memory.RESIDUAL_LATENCY`` cycles after the read.
+        The readers. Data comes ``tessera.hw.interfaces.memory.RESIDUAL_LATENCY`` cycles after the read.
     writeback_place, layernorm_place, store_place: In(place)
         Places of the jobs that read.
     layernorm_ready: Out(1)

@@ -6,16 +6,16 @@ from amaranth.hdl import Cat, Module, Mux
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import AcceleratorConfig
-from hw.interfaces.memory import (
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.memory import (
     MEMORY_LATENCY,
     residual_lanes_layout,
     residual_read,
     residual_write_layout,
 )
-from hw.interfaces.strobe import Strobe
-from hw.isa import ADDRESS_WIDTH
-from hw.memory.rows import Port, large_memory, report_beyond
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.isa import ADDRESS_WIDTH
+from tessera.hw.memory.rows import Port, large_memory, report_beyond
 
 
 class ResidualMemory(wiring.Component):
@@ -38,7 +38,8 @@ class ResidualMemory(wiring.Component):
 
     Timing: one read and one write per cycle. A column that is read while it is written is undefined; the reader asserts
     that it does not use it. From the next cycle on the new lanes are read.
-    Resources: ``residual_words * T * residual_width`` bits of block RAM, with registers around it (``hw.memory.rows``).
+    Resources: ``residual_words * T * residual_width`` bits of block RAM, with registers around it
+    (``tessera.hw.memory.rows``).
     """
 
     LATENCY = MEMORY_LATENCY

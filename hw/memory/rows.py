@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from amaranth.hdl import Cat, Const, Module, Mux, Shape, ShapeLike, Signal, Value
 from amaranth.lib import memory, wiring
 
-from hw.isa import ADDRESS_WIDTH
+from tessera.hw.isa import ADDRESS_WIDTH
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,13 +6,13 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.checks import check
-from hw.blocks.pipeline import delay
-from hw.config import AcceleratorConfig
-from hw.interfaces.memory import MEMORY_LATENCY, lanes_layout, scratch_write_layout
-from hw.interfaces.strobe import Strobe
-from hw.isa import ADDRESS_WIDTH
-from hw.memory.rows import Port, large_memory, report_beyond
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.memory import MEMORY_LATENCY, lanes_layout, scratch_write_layout
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.isa import ADDRESS_WIDTH
+from tessera.hw.memory.rows import Port, large_memory, report_beyond
 
 
 class Scratchpad(wiring.Component):
@@ -47,7 +47,7 @@ class Scratchpad(wiring.Component):
 
     Timing: one write or load and one broadcast per cycle. A word must not be broadcast in the cycle in which it is
     written (asserted). From the next cycle on the new lanes are read.
-    Resources: ``scratchpad_words * T * A`` bits of block RAM, with registers around it (``hw.memory.rows``).
+    Resources: ``scratchpad_words * T * A`` bits of block RAM, with registers around it (``tessera.hw.memory.rows``).
     """
 
     LATENCY = MEMORY_LATENCY

@@ -7,18 +7,18 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
-from hw.blocks.jobs import take_job
-from hw.blocks.queue import Queue
-from hw.blocks.register_slice import RegisterSlice
-from hw.bus.write_master import WriteMaster
-from hw.config import AcceleratorConfig
-from hw.interfaces.axi import Axi4Write
-from hw.interfaces.errors import Guard
-from hw.interfaces.jobs import store_job_layout
-from hw.interfaces.memory import RESIDUAL_LATENCY, STORED_BITS, residual_lanes_layout, residual_read
-from hw.interfaces.sequencer import UnitReport
-from hw.interfaces.strobe import Work
-from hw.isa import ADDRESS_WIDTH, COUNT_WIDTH
+from tessera.hw.blocks.jobs import take_job
+from tessera.hw.blocks.queue import Queue
+from tessera.hw.blocks.register_slice import RegisterSlice
+from tessera.hw.bus.write_master import WriteMaster
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.axi import Axi4Write
+from tessera.hw.interfaces.errors import Guard
+from tessera.hw.interfaces.jobs import store_job_layout
+from tessera.hw.interfaces.memory import RESIDUAL_LATENCY, STORED_BITS, residual_lanes_layout, residual_read
+from tessera.hw.interfaces.sequencer import UnitReport
+from tessera.hw.interfaces.strobe import Work
+from tessera.hw.isa import ADDRESS_WIDTH, COUNT_WIDTH
 
 
 class ResidualReader(wiring.Component):
@@ -133,7 +133,7 @@ class StoreUnit(wiring.Component):
     residual_read: Out(MemoryRead)
         Read port of the residual memory. Data comes ``RESIDUAL_LATENCY`` cycles later.
     bus, guard, transferred:
-        As in :class:`hw.bus.write_master.WriteMaster`.
+        As in :class:`tessera.hw.bus.write_master.WriteMaster`.
     report: Out(UnitReport)
         ``done`` says that everything is written and answered. It never comes after an error.
 

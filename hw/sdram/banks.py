@@ -6,11 +6,11 @@ from amaranth.hdl import Cat, Module, Signal, Value, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.checks import check
-from hw.interfaces.sdram import BANK_BITS, BANKS, ROW_BITS
-from hw.interfaces.strobe import Strobe
-from hw.sdram.chip import SdramTiming
-from hw.sdram.elapsed import Elapsed
+from tessera.hw.blocks.checks import check
+from tessera.hw.interfaces.sdram import BANK_BITS, BANKS, ROW_BITS
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.sdram.chip import SdramTiming
+from tessera.hw.sdram.elapsed import Elapsed
 
 
 class Banks(wiring.Component):

@@ -6,17 +6,17 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.blocks.fields import same_fields
-from hw.config import AcceleratorConfig
-from hw.interfaces.axi import Axi4Read, Axi4Write
-from hw.interfaces.sdram import (
+from tessera.hw.blocks.fields import same_fields
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.axi import Axi4Read, Axi4Write
+from tessera.hw.interfaces.sdram import (
     COLUMN_BITS,
     SIZE_BYTES,
     WordAccess,
     burst_request_layout,
 )
-from hw.sdram.read_port import ReadPort
-from hw.sdram.write_port import WritePort
+from tessera.hw.sdram.read_port import ReadPort
+from tessera.hw.sdram.write_port import WritePort
 
 
 class MemoryBridge(wiring.Component):
@@ -40,7 +40,7 @@ class MemoryBridge(wiring.Component):
         The clients; see :class:`ReadPort` and :class:`WritePort`. A read that is asked for after the answer to a write
         sees what was written.
     words:
-        Memory behind the bridge; :class:`hw.interfaces.sdram.WordAccess`.
+        Memory behind the bridge; :class:`tessera.hw.interfaces.sdram.WordAccess`.
 
     Timing: AR transfer to ``run`` 4 cycles; a burst every 4 cycles; ``read`` to R 3 cycles.
     """

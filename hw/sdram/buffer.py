@@ -7,10 +7,10 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
-from hw.blocks.checks import check
-from hw.blocks.register_slice import RegisterSlice
-from hw.config import AcceleratorConfig
-from hw.interfaces.sdram import words_per_beat
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.register_slice import RegisterSlice
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.sdram import words_per_beat
 
 
 def buffered_beats(config: AcceleratorConfig) -> int:

@@ -6,9 +6,9 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.fields import same_fields
-from hw.blocks.pipeline import delay
-from hw.interfaces.sdram import (
+from tessera.hw.blocks.fields import same_fields
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.interfaces.sdram import (
     BANK_BITS,
     ROW_BITS,
     WORD_BITS,
@@ -17,10 +17,10 @@ from hw.interfaces.sdram import (
     finished_word_layout,
     row_run_layout,
 )
-from hw.sdram.banks import Banks
-from hw.sdram.chip import ALL_BANKS, ChipCommand, SdramTiming
-from hw.sdram.elapsed import Elapsed
-from hw.sdram.refresh import RefreshSequencer
+from tessera.hw.sdram.banks import Banks
+from tessera.hw.sdram.chip import ALL_BANKS, ChipCommand, SdramTiming
+from tessera.hw.sdram.elapsed import Elapsed
+from tessera.hw.sdram.refresh import RefreshSequencer
 
 
 class _Work:
@@ -69,7 +69,7 @@ class SdramController(wiring.Component):
     Members
     -------
     words:
-        Runs of words, each within a row; :class:`hw.interfaces.sdram.WordAccess`.
+        Runs of words, each within a row; :class:`tessera.hw.interfaces.sdram.WordAccess`.
     pads:
         To the chip.
     initialised:

@@ -7,9 +7,9 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.config import AcceleratorConfig
-from hw.interfaces.axi import burst_layout
-from hw.interfaces.sdram import WORD_BITS, burst_request_layout, words_per_beat
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.axi import burst_layout
+from tessera.hw.interfaces.sdram import WORD_BITS, burst_request_layout, words_per_beat
 
 
 class BurstFront(wiring.Component):

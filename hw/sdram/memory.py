@@ -6,12 +6,12 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Member, Out, connect, flipped
 
-from hw.config import AcceleratorConfig
-from hw.interfaces.axi import Axi4Read, Axi4Write
-from hw.interfaces.sdram import SIZE_BYTES, SdramPads
-from hw.sdram.bridge import MemoryBridge
-from hw.sdram.chip import SdramTiming
-from hw.sdram.controller import SdramController
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.axi import Axi4Read, Axi4Write
+from tessera.hw.interfaces.sdram import SIZE_BYTES, SdramPads
+from tessera.hw.sdram.bridge import MemoryBridge
+from tessera.hw.sdram.chip import SdramTiming
+from tessera.hw.sdram.controller import SdramController
 
 
 class BridgedMemory(wiring.Component):
@@ -57,7 +57,7 @@ class BridgedMemory(wiring.Component):
         )
 
     def bridged(self, m: Module, words: wiring.PureInterface) -> None:
-        """Put the bridge between the clients and ``words``, a :class:`hw.interfaces.sdram.WordAccess`."""
+        """Put the bridge between the clients and ``words``, a :class:`tessera.hw.interfaces.sdram.WordAccess`."""
         m.submodules.bridge = bridge = self._bridge
         for outer, inner in zip((*self.readers, *self.writers), (*bridge.readers, *bridge.writers), strict=True):
             connect(m, flipped(outer), inner)

@@ -8,7 +8,7 @@ from amaranth.hdl import Const, Module
 from amaranth.lib import io, wiring
 from amaranth.lib.wiring import In
 
-from hw.interfaces.sdram import SdramPads
+from tessera.hw.interfaces.sdram import SdramPads
 
 EXTRA_LATENCY = 2
 """Cycles that the registers in the pads add, one on the way to the chip and one back."""

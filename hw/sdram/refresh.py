@@ -6,8 +6,8 @@ from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.checks import check
-from hw.sdram.chip import POWER_UP_REFRESHES, ChipCommand, SdramTiming
+from tessera.hw.blocks.checks import check
+from tessera.hw.sdram.chip import POWER_UP_REFRESHES, ChipCommand, SdramTiming
 
 
 class RefreshSequencer(wiring.Component):

@@ -6,14 +6,14 @@ from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.blocks.checks import check
-from hw.blocks.fields import same_fields
-from hw.blocks.jobs import hand_over
-from hw.config import AcceleratorConfig
-from hw.interfaces.axi import DECERR, OKAY, Axi4Write
-from hw.interfaces.sdram import SIZE_BYTES, WORD_BITS, burst_request_layout, words_per_beat, write_word_layout
-from hw.sdram.buffer import BeatBuffer, buffered_beats
-from hw.sdram.front import BurstFront
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.fields import same_fields
+from tessera.hw.blocks.jobs import hand_over
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.axi import DECERR, OKAY, Axi4Write
+from tessera.hw.interfaces.sdram import SIZE_BYTES, WORD_BITS, burst_request_layout, words_per_beat, write_word_layout
+from tessera.hw.sdram.buffer import BeatBuffer, buffered_beats
+from tessera.hw.sdram.front import BurstFront
 
 
 class WritePort(wiring.Component):

@@ -1,12 +1,12 @@
-"""How a fetched command looks to the decoders: Amaranth views of ``hw.isa``'s field table."""
+"""How a fetched command looks to the decoders: Amaranth views of ``tessera.hw.isa``'s field table."""
 
 from __future__ import annotations
 
 from amaranth.hdl import Module, Signal, Value, unsigned
 from amaranth.lib import data
 
-from hw import isa
-from hw.isa import Opcode
+from tessera.hw import isa
+from tessera.hw.isa import Opcode
 
 DECODED_BITS = 32 * max((f.lsb + f.width + 31) // 32 for fields in isa.FIELDS.values() for f in fields)
 """Leading bits of a command that carry fields; decoders hold no more."""

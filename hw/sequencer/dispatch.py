@@ -9,15 +9,15 @@ from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.fields import assign
-from hw.config import AcceleratorConfig
-from hw.interfaces.sequencer import ProgramProgress, RunOrder, UnitPorts, in_unit_order
-from hw.isa import ErrorCode, Follow, Opcode
-from hw.sequencer.command import DECODED_BITS, copy_common, view
-from hw.sequencer.examine import CommandExaminer
-from hw.sequencer.experts import ExpertLoop
-from hw.sequencer.ledger import ENGINE, GATE, IMAGE, NORM, STORE, STREAM, UNITS, Ledger
-from hw.sequencer.suspect import suspect
+from tessera.hw.blocks.fields import assign
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.sequencer import ProgramProgress, RunOrder, UnitPorts, in_unit_order
+from tessera.hw.isa import ErrorCode, Follow, Opcode
+from tessera.hw.sequencer.command import DECODED_BITS, copy_common, view
+from tessera.hw.sequencer.examine import CommandExaminer
+from tessera.hw.sequencer.experts import ExpertLoop
+from tessera.hw.sequencer.ledger import ENGINE, GATE, IMAGE, NORM, STORE, STREAM, UNITS, Ledger
+from tessera.hw.sequencer.suspect import suspect
 
 JOB_UNITS = (ENGINE, NORM, GATE, IMAGE, STORE)
 """Units that take jobs. STAGE and LOAD_RESIDUAL are blocks that the stream may deliver."""

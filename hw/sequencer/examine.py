@@ -6,10 +6,10 @@ from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import AcceleratorConfig
-from hw.isa import TASK_INDEX_WIDTH, Opcode
-from hw.sequencer.command import DECODED_BITS, selected, view
-from hw.sequencer.rules import violations
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.isa import TASK_INDEX_WIDTH, Opcode
+from tessera.hw.sequencer.command import DECODED_BITS, selected, view
+from tessera.hw.sequencer.rules import violations
 
 
 class CommandExaminer(wiring.Component):
@@ -36,7 +36,7 @@ class CommandExaminer(wiring.Component):
     skipped: Out(1)
         The command belongs to other tasks only.
     malformed: Out(1)
-        A field breaks a rule of its opcode (:func:`hw.sequencer.rules.violations`).
+        A field breaks a rule of its opcode (:func:`tessera.hw.sequencer.rules.violations`).
     unknown: Out(1)
         The opcode is none of ``Opcode``.
     accepted: Out(11)

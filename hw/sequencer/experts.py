@@ -7,13 +7,13 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.blocks.arithmetic import pick
-from hw.blocks.fields import assign
-from hw.config import AcceleratorConfig
-from hw.interfaces.gate import queue_counts_layout
-from hw.interfaces.jobs import expert_job_layout
-from hw.isa import Destination, Opcode
-from hw.sequencer.command import DECODED_BITS, view
+from tessera.hw.blocks.arithmetic import pick
+from tessera.hw.blocks.fields import assign
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.gate import queue_counts_layout
+from tessera.hw.interfaces.jobs import expert_job_layout
+from tessera.hw.isa import Destination, Opcode
+from tessera.hw.sequencer.command import DECODED_BITS, view
 
 _COUNTS_PER_CYCLE = 4
 """Token counts among which one cycle chooses: the first of two stages takes one of four, the second one of the rest."""

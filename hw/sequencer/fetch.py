@@ -8,13 +8,13 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.blocks.fields import assign
-from hw.config import AcceleratorConfig
-from hw.interfaces.axi import read_request_layout
-from hw.interfaces.sequencer import RunOrder
-from hw.interfaces.strobe import Strobe
-from hw.isa import BYTE_ADDRESS_WIDTH, COMMAND_BITS, COMMAND_BYTES, Opcode
-from hw.sequencer.command import DECODED_BITS
+from tessera.hw.blocks.fields import assign
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.axi import read_request_layout
+from tessera.hw.interfaces.sequencer import RunOrder
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.isa import BYTE_ADDRESS_WIDTH, COMMAND_BITS, COMMAND_BYTES, Opcode
+from tessera.hw.sequencer.command import DECODED_BITS
 
 RING_COMMANDS = 16
 """Commands held at once: how far fetching and weight prefetch run ahead of execution."""

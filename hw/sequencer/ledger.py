@@ -6,10 +6,10 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.checks import check
-from hw.config import AcceleratorConfig
-from hw.interfaces.jobs import place_layout
-from hw.isa import COUNT_WIDTH, Follow, Unit
+from tessera.hw.blocks.checks import check
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.jobs import place_layout
+from tessera.hw.isa import COUNT_WIDTH, Follow, Unit
 
 UNITS = tuple(Unit)
 """Units in the order of their bits."""

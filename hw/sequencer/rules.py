@@ -6,8 +6,8 @@ from amaranth.hdl import Value
 from amaranth.lib import data
 from amaranth.utils import exact_log2
 
-from hw.config import MAX_CHANNELS, AcceleratorConfig
-from hw.isa import Destination, Follow, Opcode, fields
+from tessera.hw.config import MAX_CHANNELS, AcceleratorConfig
+from tessera.hw.isa import Destination, Follow, Opcode, fields
 
 
 def _outside(value: Value, largest: int) -> Value:
@@ -33,7 +33,7 @@ def violations(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[
     opcode:
         Opcode of the command.
     c:
-        Fields of the command (:func:`hw.sequencer.command.view`).
+        Fields of the command (:func:`tessera.hw.sequencer.command.view`).
 
     Returns
     -------

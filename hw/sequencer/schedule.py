@@ -9,13 +9,13 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.config import AcceleratorConfig
-from hw.interfaces.gate import queue_counts_layout
-from hw.interfaces.jobs import StreamKind, stream_job_layout
-from hw.interfaces.sequencer import RunOrder
-from hw.isa import COMMAND_INDEX_WIDTH, Opcode
-from hw.sequencer.command import DECODED_BITS, copy_common, selected, view
-from hw.sequencer.experts import occupied_experts
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.gate import queue_counts_layout
+from tessera.hw.interfaces.jobs import StreamKind, stream_job_layout
+from tessera.hw.interfaces.sequencer import RunOrder
+from tessera.hw.isa import COMMAND_INDEX_WIDTH, Opcode
+from tessera.hw.sequencer.command import DECODED_BITS, copy_common, selected, view
+from tessera.hw.sequencer.experts import occupied_experts
 
 _BLOCKS = (Opcode.LINEAR, Opcode.STAGE, Opcode.LOAD_RESIDUAL, Opcode.LAYERNORM)
 """Commands with one block of the stream; EXPERTS has two for each expert."""

@@ -6,15 +6,15 @@ from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.blocks.register_slice import RegisterSlice
-from hw.config import AcceleratorConfig
-from hw.interfaces.axi import read_request_layout
-from hw.interfaces.jobs import stream_job_layout
-from hw.interfaces.sequencer import ProgramProgress, RunOrder, UnitPorts
-from hw.interfaces.strobe import Strobe
-from hw.sequencer.dispatch import Dispatcher
-from hw.sequencer.fetch import CommandFetch
-from hw.sequencer.schedule import StreamScheduler
+from tessera.hw.blocks.register_slice import RegisterSlice
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.axi import read_request_layout
+from tessera.hw.interfaces.jobs import stream_job_layout
+from tessera.hw.interfaces.sequencer import ProgramProgress, RunOrder, UnitPorts
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.sequencer.dispatch import Dispatcher
+from tessera.hw.sequencer.fetch import CommandFetch
+from tessera.hw.sequencer.schedule import StreamScheduler
 
 
 class Sequencer(wiring.Component):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from amaranth.hdl import Const, Mux, Value
 
-from hw.isa import StallSource
-from hw.sequencer.ledger import ENGINE, GATE, IMAGE, NORM, STORE, STREAM
+from tessera.hw.isa import StallSource
+from tessera.hw.sequencer.ledger import ENGINE, GATE, IMAGE, NORM, STORE, STREAM
 
 SUSPECTS = (
     (STREAM, StallSource.STREAM),
@@ -24,7 +24,7 @@ def suspect(busy: Value) -> Value:
     Parameters
     ----------
     busy:
-        One bit for each unit, in the order of ``hw.sequencer.ledger.UNITS``.
+        One bit for each unit, in the order of ``tessera.hw.sequencer.ledger.UNITS``.
     """
     named: Value = Const(StallSource.FETCH, max(StallSource).bit_length())
     # The last multiplexer decides first, so the order is reversed.

@@ -7,14 +7,14 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.blocks.arithmetic import round_shift
-from hw.blocks.fields import assign
-from hw.blocks.pipeline import delay
-from hw.blocks.reciprocal import Reciprocal
-from hw.config import AcceleratorConfig
-from hw.interfaces.compute import query_scale_layout
-from hw.interfaces.jobs import softmax_job_layout
-from hw.interfaces.strobe import Work
+from tessera.hw.blocks.arithmetic import round_shift
+from tessera.hw.blocks.fields import assign
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.blocks.reciprocal import Reciprocal
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.compute import query_scale_layout
+from tessera.hw.interfaces.jobs import softmax_job_layout
+from tessera.hw.interfaces.strobe import Work
 
 
 def sum_width(config: AcceleratorConfig) -> int:

@@ -6,11 +6,17 @@ from amaranth.hdl import Module, Mux
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.blocks.checks import check
-from hw.blocks.pipeline import delay
-from hw.config import AcceleratorConfig
-from hw.interfaces.memory import BLOCK_LATENCY, MEMORY_LATENCY, score_read, score_word_layout, score_write_layout
-from hw.interfaces.strobe import Strobe
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.memory import (
+    BLOCK_LATENCY,
+    MEMORY_LATENCY,
+    score_read,
+    score_word_layout,
+    score_write_layout,
+)
+from tessera.hw.interfaces.strobe import Strobe
 
 
 class ScoreBuffer(wiring.Component):

@@ -7,20 +7,20 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
-from hw.blocks.arithmetic import pick
-from hw.blocks.checks import check
-from hw.blocks.exp2 import Exp2
-from hw.blocks.fields import assign
-from hw.blocks.jobs import hand_over
-from hw.blocks.pipeline import delay
-from hw.blocks.queue import Queue
-from hw.config import AcceleratorConfig
-from hw.interfaces.compute import query_scale_layout
-from hw.interfaces.jobs import softmax_job_layout
-from hw.interfaces.memory import MEMORY_LATENCY, bank_exponentials_layout, score_read, score_write_layout
-from hw.interfaces.strobe import Strobe, Work
-from hw.softmax.query_scales import QueryScales, sum_width
-from hw.softmax.score_buffer import ScoreBuffer
+from tessera.hw.blocks.arithmetic import pick
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.exp2 import Exp2
+from tessera.hw.blocks.fields import assign
+from tessera.hw.blocks.jobs import hand_over
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.blocks.queue import Queue
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.compute import query_scale_layout
+from tessera.hw.interfaces.jobs import softmax_job_layout
+from tessera.hw.interfaces.memory import MEMORY_LATENCY, bank_exponentials_layout, score_read, score_write_layout
+from tessera.hw.interfaces.strobe import Strobe, Work
+from tessera.hw.softmax.query_scales import QueryScales, sum_width
+from tessera.hw.softmax.score_buffer import ScoreBuffer
 
 FIFO_DEPTH = 32
 """Exponentials that may be on their way. A score reserves a place when it is issued, so that there must be more places

@@ -7,12 +7,12 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.blocks.checks import check
-from hw.blocks.fields import assign
-from hw.config import AcceleratorConfig
-from hw.interfaces.jobs import StreamKind
-from hw.interfaces.stream import ChunkKind, block_layout, chunk_tag_layout, chunks_per_residual_word
-from hw.isa import COUNT_WIDTH
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.fields import assign
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.jobs import StreamKind
+from tessera.hw.interfaces.stream import ChunkKind, block_layout, chunk_tag_layout, chunks_per_residual_word
+from tessera.hw.isa import COUNT_WIDTH
 
 
 def _chunks_of(count: Value, per_chunk: int) -> Value:

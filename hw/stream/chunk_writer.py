@@ -8,12 +8,12 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.blocks.fields import assign
-from hw.blocks.jobs import hand_over
-from hw.blocks.register_slice import HalfSlice, RegisterSlice
-from hw.config import AcceleratorConfig
-from hw.interfaces.memory import STORED_BITS
-from hw.interfaces.stream import ChunkDelivery, ChunkKind, chunk_tag_layout, chunks_per_residual_word
+from tessera.hw.blocks.fields import assign
+from tessera.hw.blocks.jobs import hand_over
+from tessera.hw.blocks.register_slice import HalfSlice, RegisterSlice
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.memory import STORED_BITS
+from tessera.hw.interfaces.stream import ChunkDelivery, ChunkKind, chunk_tag_layout, chunks_per_residual_word
 
 ENTRY_BITS = 64
 """Bits of a parameter set in memory."""

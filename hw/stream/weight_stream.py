@@ -7,21 +7,21 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
-from hw.blocks.fields import assign
-from hw.blocks.gearbox import Gearbox
-from hw.blocks.pipeline import delay
-from hw.blocks.queue import Queue
-from hw.blocks.register_slice import HalfSlice, RegisterSlice
-from hw.bus.bursts import longest_burst
-from hw.bus.prefetch import Prefetcher
-from hw.config import AcceleratorConfig
-from hw.interfaces.axi import read_request_layout
-from hw.interfaces.jobs import stream_job_layout
-from hw.interfaces.sequencer import stream_report
-from hw.interfaces.stream import ChunkDelivery, WeightTiles, block_layout, chunk_tag_layout
-from hw.interfaces.strobe import Strobe
-from hw.stream.blocks import BlockWalker
-from hw.stream.chunk_writer import ChunkWriter
+from tessera.hw.blocks.fields import assign
+from tessera.hw.blocks.gearbox import Gearbox
+from tessera.hw.blocks.pipeline import delay
+from tessera.hw.blocks.queue import Queue
+from tessera.hw.blocks.register_slice import HalfSlice, RegisterSlice
+from tessera.hw.bus.bursts import longest_burst
+from tessera.hw.bus.prefetch import Prefetcher
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.axi import read_request_layout
+from tessera.hw.interfaces.jobs import stream_job_layout
+from tessera.hw.interfaces.sequencer import stream_report
+from tessera.hw.interfaces.stream import ChunkDelivery, WeightTiles, block_layout, chunk_tag_layout
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.stream.blocks import BlockWalker
+from tessera.hw.stream.chunk_writer import ChunkWriter
 
 
 class WeightStream(wiring.Component):

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from program.layouts.base import Layout, Location, Queues, Rewrites, WordLayout, occurrences
-from program.layouts.rows import channel_place, row_words
+from tessera.program.layouts.base import Layout, Location, Queues, Rewrites, WordLayout, occurrences
+from tessera.program.layouts.rows import channel_place, row_words
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from program.layouts.base import FixedLayout, Location, Queues, Rewrites
+from tessera.program.layouts.base import FixedLayout, Location, Queues, Rewrites
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sim.models import MODELS
+from tessera.sim.models import MODELS
 
 SOURCE = MODELS / "memory.sv"
 

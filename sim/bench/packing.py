@@ -1,6 +1,6 @@
 """Arrays to the bits of a port and back.
 
-The port's description in ``ports.json`` decides; ``sim.verilator.verilog.Leaf`` documents it.
+The port's description in ``ports.json`` decides; ``tessera.sim.verilator.verilog.Leaf`` documents it.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A unit has two files. ``tests/hw/compute/test_scale.py`` runs under pytest::
 
-    from hw.compute.scale import Scale
-    from sim.bench.run import run_testbench
+    from tessera.hw.compute.scale import Scale
+    from tessera.sim.bench.run import run_testbench
 
     def test_scale():
         run_testbench(Scale(lanes=16), "tests.hw.compute.scale_bench", parameters={"stall": 0.3}, seed=1)
@@ -13,7 +13,7 @@ A unit has two files. ``tests/hw/compute/test_scale.py`` runs under pytest::
 
     import cocotb
     import numpy as np
-    from sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, rng, write
+    from tessera.sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, rng, write
 
     @cocotb.test()
     async def products_are_exact(dut):
@@ -28,7 +28,7 @@ A unit has two files. ``tests/hw/compute/test_scale.py`` runs under pytest::
         assert np.array_equal(y, x * -7)
 
 A payload that is a structure is a dictionary from dotted field name to array. The layout comes from the component's
-signature, so a bench never states widths. ``sim.bench.streams`` documents the helpers.
+signature, so a bench never states widths. ``tessera.sim.bench.streams`` documents the helpers.
 
 ``run_testbench`` raises ``BenchFailure`` when a test fails, when no test ran, or when a hardware assertion stopped the
 simulator. It prints nothing on success. ``BenchOptions(waves=True)`` records waves: the build is a debug build, and
@@ -54,11 +54,11 @@ import cocotb_tools.config
 import numpy as np
 from amaranth.lib import wiring
 
-from common import tools
-from common.paths import BUILD, PROJECT_ROOT
-from sim.verilator.build import build_simulator
-from sim.verilator.options import BuildOptions, Simulator
-from sim.verilator.verilog import Design
+from tessera.common import tools
+from tessera.common.paths import IMPORT_ROOT, build_folder
+from tessera.sim.verilator.build import build_simulator
+from tessera.sim.verilator.options import BuildOptions, Simulator
+from tessera.sim.verilator.verilog import Design
 
 LOG_TAIL_LINES = 60
 
@@ -98,7 +98,7 @@ class BenchResult:
     tests
         Names of the tests that passed.
     outputs
-        Values that the bench gave to ``sim.bench.streams.record``.
+        Values that the bench gave to ``tessera.sim.bench.streams.record``.
     log
         Output of the simulator.
     directory
@@ -137,7 +137,7 @@ def _environment(
         "GPI_USERS": f"{tools.libpython()};{cocotb_tools.config.pygpi_entry_point()}",
         "PYGPI_PYTHON_BIN": sys.executable,
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # cocotb needs pytest to explain assertions only; plugins cost a second
-        "PYTHONPATH": os.pathsep.join([str(PROJECT_ROOT), *(path for path in sys.path if path)]),
+        "PYTHONPATH": os.pathsep.join([str(IMPORT_ROOT), *(path for path in sys.path if path)]),
         "TESSERA_BENCH_RUN": str(run),
         "TESSERA_BENCH_PORTS": str(simulator.ports_file),
     }
@@ -200,9 +200,10 @@ def run_testbench(
     test_module
         Importable name of the module with the ``cocotb.test`` coroutines.
     parameters
-        Values that ``sim.bench.streams.parameters()`` returns inside the simulator; NumPy arrays arrive as lists.
+        Values that ``tessera.sim.bench.streams.parameters()`` returns inside the simulator; NumPy arrays arrive as
+        lists.
     seed
-        Seed of Python's ``random``, of ``sim.bench.streams.rng`` and of every stall pattern.
+        Seed of Python's ``random``, of ``tessera.sim.bench.streams.rng`` and of every stall pattern.
     test_filter
         Regular expression; only tests whose name matches run.
     options
@@ -217,7 +218,7 @@ def run_testbench(
     simulator = target if isinstance(target, Simulator) else build_simulator(target, BuildOptions(debug=options.waves))
     if options.waves and not simulator.debug:
         raise ValueError("waves=True needs a simulator built with BuildOptions(debug=True)")
-    runs = BUILD / "sim" / "runs"
+    runs = build_folder() / "sim" / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     run = Path(tempfile.mkdtemp(prefix=f"{test_module.rpartition('.')[2]}-", dir=runs))
     (run / "parameters.json").write_text(json.dumps(dict(parameters or {}), default=_plain))

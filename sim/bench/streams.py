@@ -22,7 +22,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import Event, First, RisingEdge, Timer
 from cocotb.utils import get_sim_time
 
-from sim.bench.packing import Fields, pack_beats, unpack_beats
+from tessera.sim.bench.packing import Fields, pack_beats, unpack_beats
 
 CLOCK_PERIOD_NS = 10
 

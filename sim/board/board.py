@@ -14,21 +14,21 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import connect, flipped
 
-from common.tools import ToolError
-from hw.accelerator import Accelerator
-from hw.blocks.sleep import extend_pulse, sleeping
-from hw.boards.on_chip_memory import OnChipMemory
-from hw.boards.system import CLIENTS, System
-from hw.config import AcceleratorConfig
-from hw.interfaces.axi import any_valid
-from hw.protocol import Identity
-from hw.sdram.memory import SdramMemory
-from sim.machine.sdram import SOURCE as CHIP
-from sim.machine.sdram import SdramSettings
-from sim.models import MODELS
-from sim.verilator.build import build_simulator
-from sim.verilator.options import BuildOptions, Simulator
-from sim.verilator.verilog import Design, export_cached
+from tessera.common.tools import ToolError
+from tessera.hw.accelerator import Accelerator
+from tessera.hw.blocks.sleep import extend_pulse, sleeping
+from tessera.hw.boards.on_chip_memory import OnChipMemory
+from tessera.hw.boards.system import CLIENTS, System
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.axi import any_valid
+from tessera.hw.protocol import Identity
+from tessera.hw.sdram.memory import SdramMemory
+from tessera.sim.machine.sdram import SOURCE as CHIP
+from tessera.sim.machine.sdram import SdramSettings
+from tessera.sim.models import MODELS
+from tessera.sim.verilator.build import build_simulator
+from tessera.sim.verilator.options import BuildOptions, Simulator
+from tessera.sim.verilator.verilog import Design, export_cached
 
 CYCLES_PER_BIT = 8
 """Clock cycles per bit. Bits are short because the simulation of the line takes most of the time."""
@@ -116,7 +116,7 @@ def build_board(
 ) -> Simulator:
     """Build the board's simulator, or return the cached one.
 
-    Errors are those of :func:`~sim.verilator.build.build_simulator`.
+    Errors are those of :func:`~tessera.sim.verilator.build.build_simulator`.
     """
     options = BuildOptions(
         top="board",
@@ -151,7 +151,7 @@ class SimulatedBoard:
 
     Raises
     ------
-    common.tools.ToolError
+    tessera.common.tools.ToolError
         The simulation did not start.
     """
 

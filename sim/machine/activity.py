@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hw.config import AcceleratorConfig
-from sim.machine.trace_reader import raw_records
+from tessera.hw.config import AcceleratorConfig
+from tessera.sim.machine.trace_reader import raw_records
 
 MEMORIES = ("scratchpad", "residual", "queue")
 SPAN = np.dtype([("command", "<u4"), ("expert", "<u4"), ("second", "<u4"), ("first", "<i8"), ("last", "<i8")])

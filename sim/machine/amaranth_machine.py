@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from amaranth.sim import Simulator
 
-from hw.accelerator import Accelerator
-from hw.register_map import REGISTERS
-from program.program import Program
-from sim.machine.frames import Frame
-from sim.machine.settings import MemorySettings
+from tessera.hw.accelerator import Accelerator
+from tessera.hw.register_map import REGISTERS
+from tessera.program.program import Program
+from tessera.sim.machine.frames import Frame
+from tessera.sim.machine.settings import MemorySettings
 
 
 def cycles_per_second(program: Program, frame: Frame, cycles: int) -> float:

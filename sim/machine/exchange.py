@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sim.machine.settings import Upset
+from tessera.sim.machine.settings import Upset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class FrameJob:
         File with the pixels, and the byte address to write them to. The name is empty for the first frame because the
         memory's image contains its pixels.
     patches, memory, reset, upsets:
-        As in :class:`sim.machine.frames.Frame`.
+        As in :class:`tessera.sim.machine.frames.Frame`.
     stamps:
         Commands whose time stamps to read. An empty list reads no owners either.
     output_address, output_bytes, output_file:

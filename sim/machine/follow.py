@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.progress import Progress, silent
-from program.program import Program
-from sim.machine.exchange import FramePosition
+from tessera.common.progress import Progress, silent
+from tessera.program.program import Program
+from tessera.sim.machine.exchange import FramePosition
 
 _POLL_SECONDS = 0.2
 
@@ -22,7 +22,7 @@ def followed(path: Path, program: Program, tasks: Sequence[int], on_progress: Pr
     Parameters
     ----------
     path:
-        File with a :class:`~sim.machine.exchange.FramePosition` as a JSON line every few thousand cycles.
+        File with a :class:`~tessera.sim.machine.exchange.FramePosition` as a JSON line every few thousand cycles.
     program:
         Program in simulation.
     tasks:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hw.isa import ErrorCode
-from program.traces import Traces
-from sim.machine.activity import Activity
-from sim.machine.settings import Upset
+from tessera.hw.isa import ErrorCode
+from tessera.program.traces import Traces
+from tessera.sim.machine.activity import Activity
+from tessera.sim.machine.settings import Upset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,8 @@ class SimulatedFrame:
     stamps:
         Start and end cycle of each command, int64 (commands, 2); zero where the command did not run.
     causes:
-        Cycles that each command owned, by ``hw.isa.CycleCause``, int64 (commands, causes). They add up to ``cycles``.
+        Cycles that each command owned, by ``tessera.hw.isa.CycleCause``, int64 (commands, causes). They add up to
+        ``cycles``.
     traces:
         Every write into the on-chip memories, and the output region of the DRAM.
     activity:

@@ -1,8 +1,8 @@
 """Run frames on the whole machine in simulation, and collect traces, counters and results.
 
-``sim.machine.testbench`` drives the simulator inside cocotb; this module is what the rest of the project calls. Every
-write of the accelerator into its memories arrives as a trace (``sim.machine.trace_reader``), so verification never has
-to stop the machine or copy its memories.
+``tessera.sim.machine.testbench`` drives the simulator inside cocotb; this module is what the rest of the project calls.
+Every write of the accelerator into its memories arrives as a trace (``tessera.sim.machine.trace_reader``), so
+verification never has to stop the machine or copy its memories.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from common.files import move_file
-from common.progress import Progress, silent
-from hw.isa import CycleCause
-from hw.register_map import SHARE_BITS
-from program.program import Program
-from program.traces import Traces
-from sim.bench.run import BenchOptions, run_testbench
-from sim.machine.activity import read_activity
-from sim.machine.exchange import FrameJob, FrameReadout
-from sim.machine.follow import followed
-from sim.machine.frames import Frame, SimulatedFrame
-from sim.machine.sdram import SdramSettings
-from sim.machine.settings import MemorySettings, SimulationOptions
-from sim.machine.simulator import build_machine
-from sim.machine.trace_reader import read_records
-from sim.verilator.options import Simulator
+from tessera.common.files import move_file
+from tessera.common.progress import Progress, silent
+from tessera.hw.isa import CycleCause
+from tessera.hw.register_map import SHARE_BITS
+from tessera.program.program import Program
+from tessera.program.traces import Traces
+from tessera.sim.bench.run import BenchOptions, run_testbench
+from tessera.sim.machine.activity import read_activity
+from tessera.sim.machine.exchange import FrameJob, FrameReadout
+from tessera.sim.machine.follow import followed
+from tessera.sim.machine.frames import Frame, SimulatedFrame
+from tessera.sim.machine.sdram import SdramSettings
+from tessera.sim.machine.settings import MemorySettings, SimulationOptions
+from tessera.sim.machine.simulator import build_machine
+from tessera.sim.machine.trace_reader import read_records
+from tessera.sim.verilator.options import Simulator
 
 TIMEOUT_SECONDS = 3600.0
 LIMIT_FACTOR, LIMIT_CYCLES = 20, 1_000_000
@@ -56,8 +56,8 @@ def run_machine(
         Latency, stalls and faults of the DRAM, or a board's SDRAM in its place. An SDRAM has no :attr:`Frame.memory`,
         and cannot be reset between frames.
     simulator:
-        Build of :func:`~sim.machine.simulator.build_machine` for the same configuration and memory. By default it is
-        made or looked up.
+        Build of :func:`~tessera.sim.machine.simulator.build_machine` for the same configuration and memory. By default
+        it is made or looked up.
     options:
         What to record, and when the machine gives up.
     on_progress:
@@ -65,7 +65,7 @@ def run_machine(
 
     Raises
     ------
-    sim.bench.run.BenchFailure
+    tessera.sim.bench.run.BenchFailure
         The simulation did not end: a hardware assertion, the limit, or a crash. The message has the end of the log.
     """
     settings, options = memory_settings or MemorySettings(), options or SimulationOptions()
@@ -90,7 +90,9 @@ def run_machine(
         bench_options = BenchOptions(plusargs=plusargs, timeout_s=TIMEOUT_SECONDS)
         tasks = [frame.task for frame in frames]
         with followed(work / "progress.jsonl", program, tasks, on_progress):
-            bench = run_testbench(simulator, "sim.machine.testbench", parameters=parameters, options=bench_options)
+            bench = run_testbench(
+                simulator, "tessera.sim.machine.testbench", parameters=parameters, options=bench_options
+            )
         if waves:
             move_file(work / "waves.vcd", waves.file)
         readouts = [FrameReadout(**values) for values in bench.outputs["frames"]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hw.sdram.chip import ANY_CHIP, SdramChip, SdramTiming
-from sim.models import MODELS
+from tessera.hw.sdram.chip import ANY_CHIP, SdramChip, SdramTiming
+from tessera.sim.models import MODELS
 
 SOURCE = MODELS / "sdram_chip.sv"
 CONTROLLER_CYCLES = 12

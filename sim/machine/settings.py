@@ -1,6 +1,6 @@
 """Settings of a simulated run: behaviour of the DRAM, faults, traces and waves.
 
-``sim.machine.sdram`` has the settings of a board's SDRAM.
+``tessera.sim.machine.sdram`` has the settings of a board's SDRAM.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Upset:
     cycle:
         Cycle of the frame, counted from its start.
     memory:
-        Name of the memory, one of :func:`sim.machine.simulator.backdoor_memories`.
+        Name of the memory, one of :func:`tessera.sim.machine.simulator.backdoor_memories`.
     word:
         Index of the word.
     mask:

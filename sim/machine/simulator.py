@@ -7,18 +7,18 @@ from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 
-from hw.accelerator import Accelerator
-from hw.boards.system import CLIENTS
-from hw.config import AcceleratorConfig
-from hw.sdram.memory import SdramMemory
-from sim.bench import backdoor
-from sim.machine.sdram import SOURCE as CHIP
-from sim.machine.sdram import SdramSettings
-from sim.machine.trace_reader import WIDTH_PARAMETERS
-from sim.models import MODELS
-from sim.verilator.build import build_simulator
-from sim.verilator.options import BuildOptions, Simulator
-from sim.verilator.verilog import Design, export_cached
+from tessera.hw.accelerator import Accelerator
+from tessera.hw.boards.system import CLIENTS
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.sdram.memory import SdramMemory
+from tessera.sim.bench import backdoor
+from tessera.sim.machine.sdram import SOURCE as CHIP
+from tessera.sim.machine.sdram import SdramSettings
+from tessera.sim.machine.trace_reader import WIDTH_PARAMETERS
+from tessera.sim.models import MODELS
+from tessera.sim.verilator.build import build_simulator
+from tessera.sim.verilator.options import BuildOptions, Simulator
+from tessera.sim.verilator.verilog import Design, export_cached
 
 MEMORY_BYTES = 1 << 25
 """Size of the simulated DRAM, the same in every build."""

@@ -1,7 +1,7 @@
 """Inside the simulator: a host that loads images, starts frames, shows progress and reads results and counters.
 
-``sim.machine.run`` gives the jobs as bench parameters. Readouts go back through ``record``; the output region of the
-DRAM goes to files in the run's directory.
+``tessera.sim.machine.run`` gives the jobs as bench parameters. Readouts go back through ``record``; the output region
+of the DRAM goes to files in the run's directory.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import First, RisingEdge, Timer
 
-from hw.isa import CycleCause
-from hw.register_map import REGISTERS
-from sim.bench.backdoor import MemoryBackdoor
-from sim.bench.streams import CLOCK_PERIOD_NS, parameters, record
-from sim.machine.exchange import FrameJob, FramePosition, FrameReadout
-from sim.machine.settings import Upset
+from tessera.hw.isa import CycleCause
+from tessera.hw.register_map import REGISTERS
+from tessera.sim.bench.backdoor import MemoryBackdoor
+from tessera.sim.bench.streams import CLOCK_PERIOD_NS, parameters, record
+from tessera.sim.machine.exchange import FrameJob, FramePosition, FrameReadout
+from tessera.sim.machine.settings import Upset
 
 PROGRESS_CYCLES = 16384
 BUSY = 1
@@ -90,7 +90,7 @@ class RegisterMaster:
 
 
 class ProgressFile:
-    """A file with one JSON line per position, for ``sim.machine.follow``."""
+    """A file with one JSON line per position, for ``tessera.sim.machine.follow``."""
 
     def __init__(self, path: str) -> None:
         # Lines reach the reader at once: a block of them would come minutes late.

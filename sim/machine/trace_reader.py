@@ -1,6 +1,6 @@
-"""Reader of the records that ``trace.cpp`` writes: arrays of ``program.traces``.
+"""Reader of the records that ``trace.cpp`` writes: arrays of ``tessera.program.traces``.
 
-A record holds the raw payload of a trace port. The layouts of ``hw.interfaces`` define its bits.
+A record holds the raw payload of a trace port. The layouts of ``tessera.hw.interfaces`` define its bits.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from hw.config import AcceleratorConfig
-from hw.trace import trace_payloads
-from program.traces import record_types
-from sim.verilator.verilog import Leaf, leaves
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.trace import trace_payloads
+from tessera.program.traces import record_types
+from tessera.sim.verilator.verilog import Leaf, leaves
 
 WIDTH_PARAMETERS = {
     "scratchpad": "SCRATCH_BITS",
@@ -71,5 +71,5 @@ def _read(folder: Path, config: AcceleratorConfig, space: str, record: np.dtype,
 
 
 def read_records(folder: Path, config: AcceleratorConfig, frame: int) -> dict[str, np.ndarray]:
-    """Read every write of one frame from ``folder``, by memory as in ``program.traces.record_types``."""
+    """Read every write of one frame from ``folder``, by memory as in ``tessera.program.traces.record_types``."""
     return {space: _read(folder, config, space, record, frame) for space, record in record_types(config).items()}

@@ -20,7 +20,7 @@ module board (
     initial if ($value$plusargs("accesses=%s", file)) accesses = $fopen(file, "w");
     always_ff @(posedge clk)
         if (accesses != 0 && !reset) begin
-            // Payloads as hw.interfaces.axi lays them out: address and length of a burst, the data of a beat or a word.
+            // Payloads as tessera.hw.interfaces.axi lays them out: address and length of a burst, the data of a beat or a word.
             if (dut.host_link.write__aw__valid && dut.host_link.write__aw__ready)
                 $fdisplay(accesses, "memory %0d %0d", dut.host_link.write__aw__payload[31:0],
                           dut.host_link.write__aw__payload[39:32] + 9'd1);

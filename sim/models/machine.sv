@@ -47,7 +47,7 @@ module machine #(
                                               input int words, input bit [1023:0] data);
     import "DPI-C" function void trace_flush();
 
-    // Payloads of AXI channels as hw.interfaces.axi lays them out: its first field is the last one here.
+    // Payloads of AXI channels as tessera.hw.interfaces.axi lays them out: its first field is the last one here.
     typedef struct packed { logic [1:0] burst; logic [2:0] size; logic [7:0] len; logic [31:0] addr; } burst_t;
     typedef struct packed { logic last; logic [1:0] resp; logic [8*BYTES-1:0] data; } read_beat_t;
     typedef struct packed { logic last; logic [BYTES-1:0] strb; logic [8*BYTES-1:0] data; } write_beat_t;

@@ -15,7 +15,7 @@ extern "C" void vlog_startup_routines_bootstrap(void);
 
 namespace {
 
-constexpr vluint64_t kHalfPeriod = 5000;  // ps; sim.bench.streams.CLOCK_PERIOD_NS is the whole
+constexpr vluint64_t kHalfPeriod = 5000;  // ps; tessera.sim.bench.streams.CLOCK_PERIOD_NS is the whole
 vluint64_t now = 0;
 
 void settle_values() {

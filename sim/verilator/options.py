@@ -74,7 +74,7 @@ class BuildOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Simulator:
-    """A finished build, for ``sim.bench.run.run_testbench``. With ``own_clock`` its main program drives ``clk``."""
+    """A finished build, for ``tessera.sim.bench.run``. With ``own_clock`` its main program drives ``clk``."""
 
     directory: Path
     top: str

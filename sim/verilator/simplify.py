@@ -4,7 +4,7 @@
 - A register's next value, a process of its own with a signal of its own, moves into the register's clocked process; the
   registers of a module that are reset alike share one branch. A value is stored once a cycle instead of twice, and what
   stands under an enable is skipped when it is off.
-- A unit that sleeps (``hw.blocks.sleep``) has its clock stopped: nothing of it is evaluated until it wakes.
+- A unit that sleeps (``tessera.hw.blocks.sleep``) has its clock stopped: nothing of it is evaluated until it wakes.
 """
 
 from __future__ import annotations

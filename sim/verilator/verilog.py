@@ -13,8 +13,8 @@ from typing import Any
 from amaranth.hdl import Elaboratable, Shape, ShapeCastable
 from amaranth.lib import data, wiring
 
-from common.cache import Cache, Kind, cache_key
-from common.collector import collector_paused
+from tessera.common.cache import Cache, Kind, cache_key
+from tessera.common.collector import collector_paused
 
 _VERILOG = Kind(name="verilog", keep=64, suffix=".json")
 

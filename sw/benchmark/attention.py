@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from common.progress import Progress, silent
-from hw.config import AcceleratorConfig
-from hw.isa import CycleCause
-from hw.presets import preset
-from sim.machine.frames import Frame
-from sim.machine.run import run_machine
-from sw.compiler.compile import compile_model
-from sw.data.pictures import scene_picture
-from sw.run.prepare import prepare
-from sw.run.profile import machine_simulator
-from sw.run.target import Target
+from tessera.common.progress import Progress, silent
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.isa import CycleCause
+from tessera.hw.presets import preset
+from tessera.sim.machine.frames import Frame
+from tessera.sim.machine.run import run_machine
+from tessera.sw.compiler.compile import compile_model
+from tessera.sw.data.pictures import scene_picture
+from tessera.sw.run.prepare import prepare
+from tessera.sw.run.profile import machine_simulator
+from tessera.sw.run.target import Target
 
 ELEMENTS = (2, 4, 8, 16)
 

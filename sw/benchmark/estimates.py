@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-from hw.boards.board import board as find_board
-from hw.presets import preset as find_preset
-from sw.fpga.resources.estimate import estimate
+from tessera.hw.boards.board import board as find_board
+from tessera.hw.presets import preset as find_preset
+from tessera.sw.fpga.resources.estimate import estimate
 
 UNSEEN_COMMANDS = 384
 """Length of program that no preset has, so that nothing is remembered of the machine."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from common.progress import Progress, silent
-from golden.config import by_layer_name
-from sim.machine.settings import MemorySettings
-from sw.cycles.breakdown import grouped, named
-from sw.data.pictures import scene_picture
-from sw.results.outcome import FrameOutcome
-from sw.run import execute
-from sw.run.prepare import Prepared, prepare
-from sw.run.target import Target
+from tessera.common.progress import Progress, silent
+from tessera.golden.config import by_layer_name
+from tessera.sim.machine.settings import MemorySettings
+from tessera.sw.cycles.breakdown import grouped, named
+from tessera.sw.data.pictures import scene_picture
+from tessera.sw.results.outcome import FrameOutcome
+from tessera.sw.run import execute
+from tessera.sw.run.prepare import Prepared, prepare
+from tessera.sw.run.target import Target
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from statistics import median
 
 import torch
 
-from sw.data.pictures import scene_picture
-from sw.run.prepare import Prepared
+from tessera.sw.data.pictures import scene_picture
+from tessera.sw.run.prepare import Prepared
 
 RUNS = 5
 

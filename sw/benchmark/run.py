@@ -11,19 +11,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from common.files import write_json, write_text
-from common.progress import Progress, silent
-from common.tools import git_id, tool_versions
-from sw.benchmark.attention import AttentionTraffic, measure_attention
-from sw.benchmark.estimates import EstimateSpeed, measure_estimates
-from sw.benchmark.frames import CASES, Case, MeasuredFrame, measure_frames
-from sw.benchmark.host import HostSpeed, measure_host
-from sw.benchmark.quoted import QUOTED
-from sw.benchmark.simulators import ROUNDS, SimulationSpeeds, measure_simulators
-from sw.benchmark.switching import TaskSwitch, measure_switching
-from sw.benchmark.tables import to_markdown
-from sw.run.prepare import prepare
-from sw.run.target import Target
+from tessera.common.files import write_json, write_text
+from tessera.common.progress import Progress, silent
+from tessera.common.tools import git_id, tool_versions
+from tessera.sw.benchmark.attention import AttentionTraffic, measure_attention
+from tessera.sw.benchmark.estimates import EstimateSpeed, measure_estimates
+from tessera.sw.benchmark.frames import CASES, Case, MeasuredFrame, measure_frames
+from tessera.sw.benchmark.host import HostSpeed, measure_host
+from tessera.sw.benchmark.quoted import QUOTED
+from tessera.sw.benchmark.simulators import ROUNDS, SimulationSpeeds, measure_simulators
+from tessera.sw.benchmark.switching import TaskSwitch, measure_switching
+from tessera.sw.benchmark.tables import to_markdown
+from tessera.sw.run.prepare import prepare
+from tessera.sw.run.target import Target
 
 SPEED_MODEL = "nano"
 """Whose frame the simulators run, when no model was asked for."""
@@ -101,9 +101,9 @@ def run_bench(
     ------
     ValueError
         For an unknown or unusable model.
-    sim.verilator.cxx.BuildError, common.tools.ToolError
+    tessera.sim.verilator.cxx.BuildError, tessera.common.tools.ToolError
         A simulator cannot be built.
-    sim.bench.run.BenchFailure
+    tessera.sim.bench.run.BenchFailure
         A simulation did not come to its end.
     """
     small = SPEED_MODEL if cases is CASES else cases[0].model

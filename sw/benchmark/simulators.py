@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import median
 
-from common.progress import Progress, silent
-from sim.machine.amaranth_machine import cycles_per_second
-from sim.machine.frames import Frame
-from sim.machine.run import run_machine
-from sim.machine.simulator import build_machine
-from sim.verilator.options import Simulator
-from sw.data.pictures import scene_picture
-from sw.run.prepare import Prepared
-from sw.run.profile import machine_simulator
+from tessera.common.progress import Progress, silent
+from tessera.sim.machine.amaranth_machine import cycles_per_second
+from tessera.sim.machine.frames import Frame
+from tessera.sim.machine.run import run_machine
+from tessera.sim.machine.simulator import build_machine
+from tessera.sim.verilator.options import Simulator
+from tessera.sw.data.pictures import scene_picture
+from tessera.sw.run.prepare import Prepared
+from tessera.sw.run.profile import machine_simulator
 
 ROUNDS = 3
 """Alternating runs of the fast and of the stock build."""

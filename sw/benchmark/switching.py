@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sim.machine.frames import Frame
-from sim.machine.run import run_machine
-from sw.data.pictures import scene_picture
-from sw.run.prepare import prepare
-from sw.run.profile import machine_simulator
-from sw.run.target import Target
+from tessera.sim.machine.frames import Frame
+from tessera.sim.machine.run import run_machine
+from tessera.sw.data.pictures import scene_picture
+from tessera.sw.run.prepare import prepare
+from tessera.sw.run.profile import machine_simulator
+from tessera.sw.run.target import Target
 
 
 @dataclass(frozen=True, kw_only=True)

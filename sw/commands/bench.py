@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from sw.commands import options
-from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, verdict
+from tessera.sw.commands import options
+from tessera.sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, verdict
 
 
 @reported
@@ -32,9 +32,9 @@ def command(
 
       tessera bench --quick --model nano --preset ecp5-85f
     """
-    from common.files import check_folder
-    from sw.benchmark.frames import CASES, Case
-    from sw.benchmark.run import run_bench
+    from tessera.common.files import check_folder
+    from tessera.sw.benchmark.frames import CASES, Case
+    from tessera.sw.benchmark.run import run_bench
 
     if model is None and (preset is not None or routing is not None):
         raise ValueError("--preset and --routing choose how one model is measured: name it with --model")

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from sw.commands import options
-from sw.commands.terminal import VERDICT_FAILED, Display, console, reported
+from tessera.sw.commands import options
+from tessera.sw.commands.terminal import VERDICT_FAILED, Display, console, reported
 
 
 @reported
@@ -39,8 +39,8 @@ def command(
 
       tessera bitstream --board ecpix5-85f --seeds 1
     """
-    from sw.fpga.bitstream.build import REPORT, BitstreamOrder, TimingMissed, run_bitstream
-    from sw.fpga.bitstream.report import tables
+    from tessera.sw.fpga.bitstream.build import REPORT, BitstreamOrder, TimingMissed, run_bitstream
+    from tessera.sw.fpga.bitstream.report import tables
 
     order = BitstreamOrder(
         board=board,

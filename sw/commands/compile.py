@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from sw.commands import options
-from sw.commands.terminal import Display, console, reported, table
+from tessera.sw.commands import options
+from tessera.sw.commands.terminal import Display, console, reported, table
 
 
 @reported
@@ -38,11 +38,11 @@ def command(
 
       tessera compile --model m3vit-tiny --board ulx3s-85f
     """
-    from hw.boards.board import board as find_board
-    from sw.cycles import bound
-    from sw.cycles.predict import predict
-    from sw.fpga.resources.capacity import check_fits
-    from sw.run.prepare import compile_file
+    from tessera.hw.boards.board import board as find_board
+    from tessera.sw.cycles import bound
+    from tessera.sw.cycles.predict import predict
+    from tessera.sw.fpga.resources.capacity import check_fits
+    from tessera.sw.run.prepare import compile_file
 
     on = find_board(board) if board else None
     chosen = options.TargetOptions(

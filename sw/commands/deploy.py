@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from sw.commands import options
-from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, tell_notices, verdict
+from tessera.sw.commands import options
+from tessera.sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, tell_notices, verdict
 
 if TYPE_CHECKING:
-    from sw.driver.deploy import Deployed
+    from tessera.sw.driver.deploy import Deployed
 
 
 @reported
@@ -50,10 +50,10 @@ def command(
 
       tessera deploy --port simulated --model nano
     """
-    from common.files import check_folder
-    from sw.driver import deploy
-    from sw.run.prepare import prepare
-    from sw.run.target import Target
+    from tessera.common.files import check_folder
+    from tessera.sw.driver import deploy
+    from tessera.sw.run.prepare import prepare
+    from tessera.sw.run.target import Target
 
     check_folder(out)
     with Display() as display, deploy.opened(port, baud, preset, display) as device:

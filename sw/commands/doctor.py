@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 from rich.markup import escape
 
-from sw.commands.terminal import USER_ERROR, console, reported, table, verdict
+from tessera.sw.commands.terminal import USER_ERROR, console, reported, table, verdict
 
 
 @reported
@@ -18,8 +18,8 @@ def command() -> None:
 
       tessera doctor
     """
-    from common.environment import check_environment
-    from common.tools import git_id
+    from tessera.common.environment import check_environment
+    from tessera.common.tools import git_id
 
     checks = check_environment()
     rows = [(check.name, check.found, check.expected, verdict(check.ok)) for check in checks]

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from sw.commands import options
-from sw.commands.terminal import VERDICT_FAILED, console, reported
+from tessera.sw.commands import options
+from tessera.sw.commands.terminal import VERDICT_FAILED, console, reported
 
 
 @reported
@@ -37,13 +37,13 @@ def command(
 
       tessera estimate --preset tiny --set lanes=8 --set memory_bytes=8 --json build/estimate.json
     """
-    from common.files import write_json
-    from hw.boards.board import board as find_board
-    from hw.presets import preset as find_preset
-    from sw.fpga.resources.capacity import shortage
-    from sw.fpga.resources.changes import with_changes
-    from sw.fpga.resources.estimate import estimate
-    from sw.fpga.resources.report import estimate_table, remarks
+    from tessera.common.files import write_json
+    from tessera.hw.boards.board import board as find_board
+    from tessera.hw.presets import preset as find_preset
+    from tessera.sw.fpga.resources.capacity import shortage
+    from tessera.sw.fpga.resources.changes import with_changes
+    from tessera.sw.fpga.resources.estimate import estimate
+    from tessera.sw.fpga.resources.report import estimate_table, remarks
 
     target = find_board(board) if board else None
     base = find_preset(preset or (target.preset if target else "ecp5-85f"))

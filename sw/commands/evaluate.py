@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from sw.commands import options
-from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, verdict
+from tessera.sw.commands import options
+from tessera.sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, verdict
 
 if TYPE_CHECKING:
-    from golden.config import ModelConfig
-    from sw.evaluate.data import EvaluationData
-    from sw.evaluate.evaluate import Sweep
+    from tessera.golden.config import ModelConfig
+    from tessera.sw.evaluate.data import EvaluationData
+    from tessera.sw.evaluate.evaluate import Sweep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class DataOptions:
 
     def choose(self, model: ModelConfig) -> EvaluationData:
         """Open the pictures for a model; ValueError for what there is not."""
-        from sw.evaluate.data import choose_data
+        from tessera.sw.evaluate.data import choose_data
 
         return choose_data(
             model,
@@ -67,8 +67,8 @@ class SweepOptions:
 
     def sweep(self, scenes: int) -> Sweep:
         """What to score; ValueError for widths or rules that there are not."""
-        from sw.evaluate.evaluate import Sweep
-        from sw.quantiser.calibration import Calibration
+        from tessera.sw.evaluate.evaluate import Sweep
+        from tessera.sw.quantiser.calibration import Calibration
 
         return Sweep(
             widths=_widths(self.activation_widths),
@@ -104,9 +104,9 @@ def command(
 
       tessera evaluate --model m3vit.safetensors --data cityscapes --root ~/cityscapes --json cityscapes.json
     """
-    from common.files import write_json
-    from sw.evaluate.evaluate import evaluate
-    from sw.run import prepare
+    from tessera.common.files import write_json
+    from tessera.sw.evaluate.evaluate import evaluate
+    from tessera.sw.run import prepare
 
     if json.is_dir():
         raise ValueError(f"{json} is a folder; give a file for the numbers")

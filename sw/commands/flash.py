@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from sw.commands import options
-from sw.commands.terminal import console, reported
+from tessera.sw.commands import options
+from tessera.sw.commands.terminal import console, reported
 
 
 @reported
@@ -28,7 +28,7 @@ def command(
 
       tessera flash --board ulx3s-85f --volatile
     """
-    from sw.fpga.bitstream.flash import flash, loader_command
+    from tessera.sw.fpga.bitstream.flash import flash, loader_command
 
     arguments = loader_command(board, out, volatile=volatile)
     console.print(" ".join(arguments), soft_wrap=True, highlight=False)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from sw.commands import options
-from sw.commands.terminal import Display, console, reported, table
+from tessera.sw.commands import options
+from tessera.sw.commands.terminal import Display, console, reported, table
 
 if TYPE_CHECKING:
-    from sw.models.importer import Options
+    from tessera.sw.models.importer import Options
 
 _SIZE = re.compile(r"(\d+)x(\d+)")
 
@@ -42,7 +42,7 @@ class ImportOptions:
 
     def chosen(self) -> Options:
         """What the options say; ValueError for a size that is none."""
-        from sw.models.importer import Options
+        from tessera.sw.models.importer import Options
 
         return Options(
             image_size=_size("--image-size", self.image_size),
@@ -82,8 +82,8 @@ def command(
 
       tessera import --format timm-deit deit_tiny_patch16_224.pth -o build/deit-tiny.safetensors
     """
-    from golden import checkpoint
-    from sw.models.importer import import_weights, to_checkpoint
+    from tessera.golden import checkpoint
+    from tessera.sw.models.importer import import_weights, to_checkpoint
 
     if out.suffix != ".safetensors" or out.is_dir():
         raise ValueError(f"the checkpoint is to be called {out}; give the name of a file that ends in .safetensors")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from sw.commands.terminal import AnyCommand
+from tessera.sw.commands.terminal import AnyCommand
 
 if TYPE_CHECKING:
-    from sim.machine.settings import MemorySettings
-    from sw.data.pictures import PictureChoice
-    from sw.run.target import Target
+    from tessera.sim.machine.settings import MemorySettings
+    from tessera.sw.data.pictures import PictureChoice
+    from tessera.sw.run.target import Target
 
 Model = Annotated[
     str,
@@ -110,8 +110,8 @@ class TargetOptions:
 
     def target(self) -> Target:
         """What the options say; ValueError for what there is not."""
-        from sw.quantiser.calibration import Calibration
-        from sw.run.target import Target
+        from tessera.sw.quantiser.calibration import Calibration
+        from tessera.sw.run.target import Target
 
         return Target(
             model=self.model,
@@ -133,7 +133,7 @@ class PictureOptions:
 
     def choice(self) -> PictureChoice:
         """The pictures that the options choose."""
-        from sw.data.pictures import PictureChoice
+        from tessera.sw.data.pictures import PictureChoice
 
         return PictureChoice(image=self.image, scene=self.scene, frames=self.frames)
 
@@ -152,6 +152,6 @@ class DramOptions:
 
     def settings(self, flip: tuple[int, int] | None = None) -> MemorySettings:
         """The DRAM that the options describe; it reads bit ``flip`` (byte address, bit) inverted."""
-        from sim.machine.settings import MemorySettings
+        from tessera.sim.machine.settings import MemorySettings
 
         return MemorySettings(read_latency=self.memory_latency, stall=self.stalls, seed=self.seed, flip=flip)

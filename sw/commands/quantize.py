@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from golden.config import layer_name
-from sw.commands import options
-from sw.commands.terminal import Display, console, reported, table, tell_notices
+from tessera.golden.config import layer_name
+from tessera.sw.commands import options
+from tessera.sw.commands.terminal import Display, console, reported, table, tell_notices
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from golden.model import VisionTransformer
-    from sw.data.pictures import Picture
+    from tessera.golden.model import VisionTransformer
+    from tessera.sw.data.pictures import Picture
 
 REPORT_SCENES = 500_000
 """First of the training-range scenes for the error report; training and calibration use lower numbers."""
@@ -52,12 +52,12 @@ def command(
 
       tessera quantize --model build/m3vit.safetensors --image weights/image.float32.bin
     """
-    from common.digest import content_digest
-    from common.files import write_json
-    from golden.integer import storage
-    from sw.data.pictures import load_picture
-    from sw.quantiser.quantise import layer_errors
-    from sw.run import prepare
+    from tessera.common.digest import content_digest
+    from tessera.common.files import write_json
+    from tessera.golden.integer import storage
+    from tessera.sw.data.pictures import load_picture
+    from tessera.sw.quantiser.quantise import layer_errors
+    from tessera.sw.run import prepare
 
     chosen = options.TargetOptions(
         model=model,
@@ -100,7 +100,7 @@ def _unseen(model: VisionTransformer, pictures: Sequence[Picture], scenes: int) 
     """Images (B, 3, H, W) for the error of each layer: the pictures that were given, or so many scenes."""
     import numpy as np
 
-    from sw.quantiser.quantise import calibration_images
+    from tessera.sw.quantiser.quantise import calibration_images
 
     if pictures:
         return np.stack([picture.image for picture in pictures])

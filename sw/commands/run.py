@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from sw.commands import options
-from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, tell_notices, verdict
+from tessera.sw.commands import options
+from tessera.sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, tell_notices, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sw.data.pictures import Picture
-    from sw.results.outcome import RunResult
-    from sw.run.execute import Memory
-    from sw.run.prepare import Prepared
+    from tessera.sw.data.pictures import Picture
+    from tessera.sw.results.outcome import RunResult
+    from tessera.sw.run.execute import Memory
+    from tessera.sw.run.prepare import Prepared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class MemoryOptions(options.DramOptions):
 
     def chosen(self) -> Memory:
         """The memory that the options describe; ValueError for options that it does not have."""
-        from sim.machine.sdram import SdramSettings
+        from tessera.sim.machine.sdram import SdramSettings
 
         flip = _flip(self.flip)
         if self.memory == "dram":
@@ -87,11 +87,11 @@ def command(
 
       tessera run --model build/m3vit.safetensors --image weights/image.float32.bin --dump build/tensors.npz
     """
-    from common.files import check_folder
-    from sw.report import write_report
-    from sw.run import execute
-    from sw.run.dump import dump_tensors
-    from sw.run.prepare import ACCURACY_SCENES, prepare
+    from tessera.common.files import check_folder
+    from tessera.sw.report import write_report
+    from tessera.sw.run import execute
+    from tessera.sw.run.dump import dump_tensors
+    from tessera.sw.run.prepare import ACCURACY_SCENES, prepare
 
     check_folder(out)
     chosen = target.target()
@@ -135,8 +135,8 @@ def _flip(text: str | None) -> tuple[int, int] | None:
 
 
 def _announce(prepared: Prepared, tasks: Sequence[int], pictures: Sequence[Picture], memory: Memory, out: Path) -> None:
-    from sw.cycles import bound
-    from sw.run.duration import expected_duration
+    from tessera.sw.cycles import bound
+    from tessera.sw.run.duration import expected_duration
 
     model, config = prepared.program.model, prepared.config
     macs = [bound.total(prepared.program, task).macs for task in tasks]

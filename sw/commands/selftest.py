@@ -7,8 +7,8 @@ from pathlib import Path
 import typer
 from rich.markup import escape
 
-from sw.commands import options
-from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, verdict
+from tessera.sw.commands import options
+from tessera.sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, verdict
 
 
 @reported
@@ -21,7 +21,7 @@ def command(preset: options.Preset = "tiny", out: options.Out = Path("build/self
 
       tessera selftest --preset tiny
     """
-    from sw.selftest.selftest import run_selftest
+    from tessera.sw.selftest.selftest import run_selftest
 
     with Display() as display:
         result = run_selftest(preset, out, display)

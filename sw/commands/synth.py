@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from sw.commands import options
-from sw.commands.terminal import VERDICT_FAILED, Display, console, reported
+from tessera.sw.commands import options
+from tessera.sw.commands.terminal import VERDICT_FAILED, Display, console, reported
 
 
 @reported
@@ -28,7 +28,7 @@ def command(
 
       tessera synth --preset edge --family xcup
     """
-    from sw.fpga.measure import report_name, run_synth, synth_table
+    from tessera.sw.fpga.measure import report_name, run_synth, synth_table
 
     with Display() as display:
         report = run_synth(preset, out, family, display)

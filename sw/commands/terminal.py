@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Column, Table
 
 if TYPE_CHECKING:
-    from sw.data.pictures import Picture
+    from tessera.sw.data.pictures import Picture
 
 VERDICT_FAILED, USER_ERROR = 1, 2
 """Exit codes: a check came out wrong; a mistake of the user or something missing on this computer."""
@@ -29,9 +29,9 @@ console = Console(soft_wrap=False)
 def _is_mistake(error: Exception) -> bool:
     if isinstance(error, (ValueError, OSError)):
         return True
-    from common.tools import ToolError
-    from sim.verilator.cxx import BuildError
-    from sw.driver.errors import DriverError
+    from tessera.common.tools import ToolError
+    from tessera.sim.verilator.cxx import BuildError
+    from tessera.sw.driver.errors import DriverError
 
     return isinstance(error, (ToolError, BuildError, DriverError))
 
@@ -50,9 +50,9 @@ def reported(command: AnyCommand) -> AnyCommand:
         except Exception as error:
             if os.environ.get("TESSERA_TRACEBACK"):
                 raise
-            from sim.bench.run import BenchFailure
-            from sw.driver.errors import MachineHalted, WrongContent
-            from sw.fpga.synthesis.cost import SynthesisError
+            from tessera.sim.bench.run import BenchFailure
+            from tessera.sw.driver.errors import MachineHalted, WrongContent
+            from tessera.sw.fpga.synthesis.cost import SynthesisError
 
             failed = isinstance(error, (BenchFailure, SynthesisError, MachineHalted, WrongContent))
             if not failed and not _is_mistake(error):

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
-from golden.config import MODELS, ModelConfig, Router
-from sw.commands import options
-from sw.commands.terminal import Display, console, reported, table
+from tessera.golden.config import MODELS, ModelConfig, Router
+from tessera.sw.commands import options
+from tessera.sw.commands.terminal import Display, console, reported, table
 
 if TYPE_CHECKING:
-    from golden.training.recipes import Recipe
+    from tessera.golden.training.recipes import Recipe
 
 TASK_EMBEDDING = 16
 """Values of a task's embedding when ``--router task_conditioned`` asks for one."""
@@ -33,7 +33,7 @@ class RecipeOptions:
 
     def recipe(self, model: str) -> Recipe:
         """How to train ``model``."""
-        from golden.training.recipes import RECIPES, Recipe
+        from tessera.golden.training.recipes import RECIPES, Recipe
 
         given = {name: value for name, value in vars(self).items() if value is not None}
         return replace(RECIPES.get(model, Recipe()), **given)
@@ -68,16 +68,17 @@ def command(
 
       tessera train --steps 100 --pool 256 -o build/quick.safetensors
     """
-    from common.files import move_file
-    from common.paths import PROJECT_ROOT
-    from golden.training.training import train
+    from tessera.common.files import move_file
+    from tessera.common.paths import CHECKOUT, PROJECT_ROOT, build_folder
+    from tessera.golden.training.training import train
 
     config, chosen = _geometry(model, router), recipe.recipe(model)
     where = _device(device)
-    target = out or PROJECT_ROOT / "models" / f"{config.name}.safetensors"
+    models = PROJECT_ROOT / "models" if CHECKOUT else Path()
+    target = out or models / f"{config.name}.safetensors"
     if target.suffix != ".safetensors":
         raise ValueError(f"the checkpoint is to be called {target}; give a name that ends in .safetensors")
-    aside = PROJECT_ROOT / "build" / "train" / target.name
+    aside = build_folder() / "train" / target.name
     aside.parent.mkdir(parents=True, exist_ok=True)
     console.print(
         f"Training {config.name} with seed {seed} on {where} into {target} (unfinished: {aside})", soft_wrap=True

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from sw.commands import options
-from sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, tell_notices, verdict
+from tessera.sw.commands import options
+from tessera.sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, tell_notices, verdict
 
 if TYPE_CHECKING:
-    from sw.data.pictures import PictureChoice
-    from sw.results.outcome import RunResult
-    from sw.run.target import Target
+    from tessera.sw.data.pictures import PictureChoice
+    from tessera.sw.results.outcome import RunResult
+    from tessera.sw.run.target import Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class TargetsOptions:
 
     def targets(self) -> list[Target]:
         """Every combination of preset and width; ValueError for what there is not."""
-        from sw.run.target import Target
+        from tessera.sw.run.target import Target
 
         return [
             Target(model=self.model, routing=self.routing, preset=preset, activation_width=width)
@@ -51,7 +51,7 @@ class ImagesOptions:
 
     def choice(self) -> PictureChoice:
         """The pictures that the options choose."""
-        from sw.data.pictures import PictureChoice
+        from tessera.sw.data.pictures import PictureChoice
 
         return PictureChoice(image=self.image, scene=self.scene, frames=self.images)
 
@@ -81,9 +81,9 @@ def command(
 
       tessera verify --activation-width 8 --activation-width 12 --activation-width 16 --stalls 60 --seed 7
     """
-    from common.files import check_folder, write_json
-    from sw.run import execute
-    from sw.run.prepare import prepare
+    from tessera.common.files import check_folder, write_json
+    from tessera.sw.run import execute
+    from tessera.sw.run.prepare import prepare
 
     check_folder(out)
     settings = memory.settings()
@@ -99,7 +99,7 @@ def command(
             tasks = prepared.task_indices(pictures.task)
             cells = None
             if netlist:
-                from sw.fpga.synthesis.netlist import netlist as synthesise
+                from tessera.sw.fpga.synthesis.netlist import netlist as synthesise
 
                 cells = synthesise(prepared.config, display)
             results.append(execute.execute(prepared, shown, tasks, memory=settings, netlist=cells, on_progress=display))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from golden.integer.parameters import QuantisedAttention, QuantisedLayer, QuantisedLinear
-from hw.isa import Destination, Follow, Opcode, Unit
-from program.commands import CommandKind, Label, Phase, Span
-from program.layouts.rows import Rows, RowsOf, Transposed
-from program.layouts.tiles import ExponentialTiles, QueryScaleTiles, ScoreTiles
-from program.tensors import Tensor, tensor_name
-from sw.compiler.emission import NOTHING, Emitter, Order, Product, span_of
-from sw.compiler.weights import pad_axis, parameter_bytes, spread
-from sw.cycles import bound
+from tessera.golden.integer.parameters import QuantisedAttention, QuantisedLayer, QuantisedLinear
+from tessera.hw.isa import Destination, Follow, Opcode, Unit
+from tessera.program.commands import CommandKind, Label, Phase, Span
+from tessera.program.layouts.rows import Rows, RowsOf, Transposed
+from tessera.program.layouts.tiles import ExponentialTiles, QueryScaleTiles, ScoreTiles
+from tessera.program.tensors import Tensor, tensor_name
+from tessera.sw.compiler.emission import NOTHING, Emitter, Order, Product, span_of
+from tessera.sw.compiler.weights import pad_axis, parameter_bytes, spread
+from tessera.sw.cycles import bound
 
 
 class AttentionLowering:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from golden.integer.parameters import QuantisedModel
-from hw.config import AcceleratorConfig
-from hw.isa import COMMAND_BYTES
-from program.memory_map import MemoryMap
-from program.program import Program
-from sw.compiler.geometry import Geometry
-from sw.compiler.layout import CapacityError, Plan
-from sw.compiler.lowering import Lowering
-from sw.compiler.weights import padded
+from tessera.golden.integer.parameters import QuantisedModel
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.isa import COMMAND_BYTES
+from tessera.program.memory_map import MemoryMap
+from tessera.program.program import Program
+from tessera.sw.compiler.geometry import Geometry
+from tessera.sw.compiler.layout import CapacityError, Plan
+from tessera.sw.compiler.lowering import Lowering
+from tessera.sw.compiler.weights import padded
 
 __all__ = ["CapacityError", "compile_model"]
 

@@ -7,18 +7,18 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from golden.integer.parameters import QuantisedLayerNorm, QuantisedLinear
-from hw.config import AcceleratorConfig
-from hw.isa import EVERYTHING, Destination, Follow, Opcode, Unit, encode
-from program.commands import Command, CommandKind, Label, Phase, Span
-from program.layouts.base import Layout
-from program.layouts.rows import Rows, WideRows
-from program.tensors import Space, Tensor, tensor_name
-from sw.compiler.geometry import Geometry
-from sw.compiler.layout import Plan
-from sw.compiler.weights import StreamBuilder, chunked, pad_axis, padded, parameter_bytes, spread, tile_bytes
-from sw.cycles import bound
-from sw.cycles.bound import Workload
+from tessera.golden.integer.parameters import QuantisedLayerNorm, QuantisedLinear
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.isa import EVERYTHING, Destination, Follow, Opcode, Unit, encode
+from tessera.program.commands import Command, CommandKind, Label, Phase, Span
+from tessera.program.layouts.base import Layout
+from tessera.program.layouts.rows import Rows, WideRows
+from tessera.program.tensors import Space, Tensor, tensor_name
+from tessera.sw.compiler.geometry import Geometry
+from tessera.sw.compiler.layout import Plan
+from tessera.sw.compiler.weights import StreamBuilder, chunked, pad_axis, padded, parameter_bytes, spread, tile_bytes
+from tessera.sw.cycles import bound
+from tessera.sw.cycles.bound import Workload
 
 Placed = TypeVar("Placed", bound=Layout)
 ALL_TASKS = 0xFFFF

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from golden.config import ModelConfig
-from hw.config import AcceleratorConfig
+from tessera.golden.config import ModelConfig
+from tessera.hw.config import AcceleratorConfig
 
 
 @dataclass(frozen=True)

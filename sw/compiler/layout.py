@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 
-from hw.presets import PRESETS
-from program.tensors import tensor_name
-from sw.compiler.geometry import Geometry, Tiling, tilings
+from tessera.hw.presets import PRESETS
+from tessera.program.tensors import tensor_name
+from tessera.sw.compiler.geometry import Geometry, Tiling, tilings
 
 
 class CapacityError(ValueError):

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from golden.config import layer_name
-from golden.integer import functions
-from golden.integer.parameters import (
+from tessera.golden.config import layer_name
+from tessera.golden.integer import functions
+from tessera.golden.integer.parameters import (
     QuantisedExperts,
     QuantisedLayerNorm,
     QuantisedLinear,
     QuantisedMlp,
     QuantisedModel,
 )
-from hw.isa import Destination, Follow, Opcode, Unit
-from program.commands import CommandKind, Label, Phase
-from program.layouts.routed import Accumulated, QueueEntries, QueuePositions
-from program.layouts.rows import LastRows, Rows, RowsOf, WideRows
-from program.layouts.tiles import GateLogits
-from program.memory_map import Output
-from program.tensors import Tensor
-from sw.compiler.attention import AttentionLowering
-from sw.compiler.emission import NOTHING, Emitter, Order, Product, span_of
-from sw.compiler.layout import Plan
-from sw.compiler.weights import pad_axis
-from sw.cycles import bound
+from tessera.hw.isa import Destination, Follow, Opcode, Unit
+from tessera.program.commands import CommandKind, Label, Phase
+from tessera.program.layouts.routed import Accumulated, QueueEntries, QueuePositions
+from tessera.program.layouts.rows import LastRows, Rows, RowsOf, WideRows
+from tessera.program.layouts.tiles import GateLogits
+from tessera.program.memory_map import Output
+from tessera.program.tensors import Tensor
+from tessera.sw.compiler.attention import AttentionLowering
+from tessera.sw.compiler.emission import NOTHING, Emitter, Order, Product, span_of
+from tessera.sw.compiler.layout import Plan
+from tessera.sw.compiler.weights import pad_axis
+from tessera.sw.cycles import bound
 
 
 class Lowering:

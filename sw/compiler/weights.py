@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hw.config import AcceleratorConfig
+from tessera.hw.config import AcceleratorConfig
 
 BLOCK_ALIGNMENT = 64
 

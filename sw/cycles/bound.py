@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from hw.config import AcceleratorConfig
-from program.program import Program
+from tessera.hw.config import AcceleratorConfig
+from tessera.program.program import Program
 
 
 class Workload(NamedTuple):

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from hw.isa import CycleCause
-from program.commands import CommandKind, Phase
-from program.program import Program
+from tessera.hw.isa import CycleCause
+from tessera.program.commands import CommandKind, Phase
+from tessera.program.program import Program
 
 CAUSES = tuple(cause.name.lower() for cause in CycleCause)
 """Names of the causes, in their order."""
@@ -46,8 +46,8 @@ _KINDS = {
 class Share:
     """What one command, or several of a sort, did and took.
 
-    ``phase`` is a :class:`program.commands.Phase`, ``kind`` one of ``KINDS``. ``weight_bytes`` came from the weight
-    stream. ``causes`` are the owned cycles in the order of CycleCause.
+    ``phase`` is a :class:`tessera.program.commands.Phase`, ``kind`` one of ``KINDS``. ``weight_bytes`` came from the
+    weight stream. ``causes`` are the owned cycles in the order of CycleCause.
     """
 
     layer: int | None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol
 
-from hw.bus.read_master import ReadMaster
-from hw.config import AcceleratorConfig
-from hw.isa import COMMAND_BYTES
+from tessera.hw.bus.read_master import ReadMaster
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.isa import COMMAND_BYTES
 
 BURST_ISSUED = ReadMaster.REQUEST_LATENCY
 """From a client's request to the address channel."""

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hw.blocks.exp2 import Exp2
-from hw.blocks.multiplier import Multiplier
-from hw.compute.bank import StationaryBanks
-from hw.compute.engine import ComputeEngine
-from hw.compute.lookup import QueueLookup
-from hw.compute.writeback import Writeback
-from hw.config import AcceleratorConfig
-from hw.interfaces.memory import MEMORY_LATENCY
-from sw.cycles.latencies import unit_latencies
-from sw.cycles.stream import DELIVERED, WeightStreamModel
+from tessera.hw.blocks.exp2 import Exp2
+from tessera.hw.blocks.multiplier import Multiplier
+from tessera.hw.compute.bank import StationaryBanks
+from tessera.hw.compute.engine import ComputeEngine
+from tessera.hw.compute.lookup import QueueLookup
+from tessera.hw.compute.writeback import Writeback
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.memory import MEMORY_LATENCY
+from tessera.sw.cycles.latencies import unit_latencies
+from tessera.sw.cycles.stream import DELIVERED, WeightStreamModel
 
 START = 2
 """From a job's being taken to its start."""

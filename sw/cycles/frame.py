@@ -6,22 +6,22 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hw.blocks.register_slice import RegisterSlice
-from hw.config import AcceleratorConfig
-from hw.isa import Destination, Follow, Opcode, Unit, decode
-from hw.sequencer.command import DECODED_BITS
-from hw.sequencer.dispatch import UNIT_OF
-from hw.sequencer.fetch import RING_COMMANDS
-from program.commands import Command
-from program.program import Program
-from sw.cycles.bus import Bus
-from sw.cycles.engine import EngineJob, EngineModel, LinearShape, shared
-from sw.cycles.image import ImageModel
-from sw.cycles.stream import WeightStreamModel
-from sw.cycles.units import GateModel, NormModel, StoreModel
+from tessera.hw.blocks.register_slice import RegisterSlice
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.isa import Destination, Follow, Opcode, Unit, decode
+from tessera.hw.sequencer.command import DECODED_BITS
+from tessera.hw.sequencer.dispatch import UNIT_OF
+from tessera.hw.sequencer.fetch import RING_COMMANDS
+from tessera.program.commands import Command
+from tessera.program.program import Program
+from tessera.sw.cycles.bus import Bus
+from tessera.sw.cycles.engine import EngineJob, EngineModel, LinearShape, shared
+from tessera.sw.cycles.image import ImageModel
+from tessera.sw.cycles.stream import WeightStreamModel
+from tessera.sw.cycles.units import GateModel, NormModel, StoreModel
 
 WRITE_LATENCY = 20
-"""Cycles from the last beat written to memory's answer, as ``sim.machine.settings.MemorySettings`` has it."""
+"""Cycles from the last beat written to memory's answer, as ``tessera.sim.machine.settings.MemorySettings`` has it."""
 BUSY_FALLS = 2
 """From a unit's ``done`` to the command that comes after it."""
 EXAMINED = 1

@@ -6,15 +6,15 @@ from bisect import bisect_left
 
 import numpy as np
 
-from hw.blocks.register_slice import RegisterSlice
-from hw.bus.bursts import BurstSplitter, longest_burst
-from hw.bus.prefetch import Prefetcher
-from hw.bus.read_master import ReadMaster
-from hw.config import AcceleratorConfig
-from hw.image.loader import ImageLoader
-from hw.image.packer import PatchPacker
-from hw.image.walk import COLOURS, PatchWalker
-from hw.interfaces.image import BLOCK_COLUMNS
+from tessera.hw.blocks.register_slice import RegisterSlice
+from tessera.hw.bus.bursts import BurstSplitter, longest_burst
+from tessera.hw.bus.prefetch import Prefetcher
+from tessera.hw.bus.read_master import ReadMaster
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.image.loader import ImageLoader
+from tessera.hw.image.packer import PatchPacker
+from tessera.hw.image.walk import COLOURS, PatchWalker
+from tessera.hw.interfaces.image import BLOCK_COLUMNS
 
 START = 1 + PatchWalker.LATENCY + RegisterSlice.LATENCY
 """From the job's being taken to the first line."""
@@ -25,7 +25,7 @@ WRITTEN = PatchPacker.LATENCY
 
 
 class ImageModel:
-    """One LOAD_IMAGE; a competitor of the weight stream on the :class:`sw.cycles.bus.Bus`."""
+    """One LOAD_IMAGE; a competitor of the weight stream on the :class:`tessera.sw.cycles.bus.Bus`."""
 
     def __init__(self, config: AcceleratorConfig, taken: float, fields: dict[str, int]) -> None:
         patch, width = fields["patch"], config.memory_bytes

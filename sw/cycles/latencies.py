@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from common.elaboration import unelaborated
-from hw.blocks.reciprocal import Reciprocal
-from hw.config import AcceleratorConfig
-from hw.layernorm.row_statistics import RowStatistics
-from hw.softmax.softmax import Softmax
+from tessera.common.elaboration import unelaborated
+from tessera.hw.blocks.reciprocal import Reciprocal
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.layernorm.row_statistics import RowStatistics
+from tessera.hw.softmax.softmax import Softmax
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from golden.config import ModelConfig, layer_name
-from program.program import Program
-from program.tensors import tensor_name
-from sw.cycles.frame import FrameModel
+from tessera.golden.config import ModelConfig, layer_name
+from tessera.program.program import Program
+from tessera.program.tensors import tensor_name
+from tessera.sw.cycles.frame import FrameModel
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from hw.config import AcceleratorConfig
-from sw.cycles.breakdown import Share, grouped
+from tessera.hw.config import AcceleratorConfig
+from tessera.sw.cycles.breakdown import Share, grouped
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 
-from hw.blocks.gearbox import Gearbox
-from hw.blocks.register_slice import RegisterSlice
-from hw.bus.bursts import BurstSplitter
-from hw.bus.prefetch import Prefetcher
-from hw.bus.read_master import ReadMaster
-from hw.config import AcceleratorConfig
-from hw.stream.chunk_writer import ChunkWriter
-from hw.stream.weight_stream import WeightStream
-from sw.cycles.bus import Bus
+from tessera.hw.blocks.gearbox import Gearbox
+from tessera.hw.blocks.register_slice import RegisterSlice
+from tessera.hw.bus.bursts import BurstSplitter
+from tessera.hw.bus.prefetch import Prefetcher
+from tessera.hw.bus.read_master import ReadMaster
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.stream.chunk_writer import ChunkWriter
+from tessera.hw.stream.weight_stream import WeightStream
+from tessera.sw.cycles.bus import Bus
 
 ARRIVED = ReadMaster.RESPONSE_LATENCY + Prefetcher.LATENCY + RegisterSlice.LATENCY + Gearbox.LATENCY
 """From a chunk's last beat at the bus to its being taken by the writer."""

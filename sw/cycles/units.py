@@ -7,23 +7,23 @@ from collections import deque
 
 import numpy as np
 
-from hw.blocks.exp2 import Exp2
-from hw.bus.bursts import longest_burst
-from hw.config import AcceleratorConfig
-from hw.gate.weights import GateWeights
-from hw.interfaces.layernorm import wide_channels
-from hw.interfaces.memory import MEMORY_LATENCY, RESIDUAL_LATENCY
-from hw.layernorm.lanes import LayerNormLanes
-from hw.layernorm.layernorm import LayerNorm
-from hw.layernorm.output import LayerNormOutput
-from sw.cycles.latencies import unit_latencies
+from tessera.hw.blocks.exp2 import Exp2
+from tessera.hw.bus.bursts import longest_burst
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.gate.weights import GateWeights
+from tessera.hw.interfaces.layernorm import wide_channels
+from tessera.hw.interfaces.memory import MEMORY_LATENCY, RESIDUAL_LATENCY
+from tessera.hw.layernorm.lanes import LayerNormLanes
+from tessera.hw.layernorm.layernorm import LayerNorm
+from tessera.hw.layernorm.output import LayerNormOutput
+from tessera.sw.cycles.latencies import unit_latencies
 
 LOOKED_AT = 1
 """From rows' being ready to the cycle in which LayerNorm or gate may choose them."""
 
 
 class NormModel:
-    """LayerNorm pass by pass, as ``hw.layernorm.walk`` chooses them."""
+    """LayerNorm pass by pass, as ``tessera.hw.layernorm.walk`` chooses them."""
 
     START = 2
     """From the job's being taken to the first choice of a pass."""

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sw.data import files
-from sw.data.dataset import DEPTH, SEGMENTATION, ClassSet, DatasetRequest, Item, listed, lookup
+from tessera.sw.data import files
+from tessera.sw.data.dataset import DEPTH, SEGMENTATION, ClassSet, DatasetRequest, Item, listed, lookup
 
 NAME = "cityscapes"
 TASKS = (SEGMENTATION, DEPTH)
@@ -75,7 +75,7 @@ _IMAGE = ("leftImg8bit", "_leftImg8bit.png")
 
 @dataclass(frozen=True, kw_only=True)
 class Cityscapes:
-    """Cityscapes, opened; see :class:`sw.data.dataset.Dataset`. ``frames`` are city and stem of each picture."""
+    """Cityscapes, opened: a :class:`tessera.sw.data.dataset.Dataset`. ``frames`` are cities and stems of pictures."""
 
     root: Path
     split: str
@@ -125,7 +125,7 @@ def read_depth(disparity: Path, camera: Path) -> NDArray[np.float32]:
 
 
 def open_cityscapes(root: Path, request: DatasetRequest) -> Cityscapes:
-    """Open the folder ``root``; see :func:`sw.data.datasets.open_dataset`."""
+    """Open the folder ``root``; see :func:`tessera.sw.data.datasets.open_dataset`."""
     request.check_split(NAME, tuple(PICTURES))
     tasks = request.wanted(NAME, TASKS)
     classes = request.class_set(NAME, {len(CLASS_SET): CLASS_SET})

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from golden.metrics import IGNORE
+from tessera.golden.metrics import IGNORE
 
 SEGMENTATION, DEPTH = "segmentation", "depth"
 SHOWN = 3
@@ -43,7 +43,7 @@ class ClassSet:
     """The classes of a dataset's labels.
 
     Members: ``names``, one a class; ``colours`` (classes, 3) bytes. Pixels of no class are labelled
-    :data:`golden.metrics.IGNORE` and count nowhere.
+    :data:`tessera.golden.metrics.IGNORE` and count nowhere.
     """
 
     names: tuple[str, ...]

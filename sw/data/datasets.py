@@ -1,8 +1,9 @@
 """Published datasets in their own folders and file formats, and procedural scenes, behind one protocol.
 
 ``open_dataset`` checks a folder as a whole before anything is read from it and raises one
-:class:`~sw.data.dataset.DatasetProblems` that says what is missing, where to get it and what it should look like.
-A new dataset is a module with an ``open_*`` function and an entry in ``DATASETS``. docs/models.md has the layouts.
+:class:`~tessera.sw.data.dataset.DatasetProblems` that says what is missing, where to get it and what it should look
+like. A new dataset is a module with an ``open_*`` function and an entry in ``DATASETS``. docs/models.md has the
+layouts.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sw.data import cityscapes, nyud, pascal_context
-from sw.data.dataset import ClassSet, Dataset, DatasetProblems, DatasetRequest, Item, resized
-from sw.data.procedural import ProceduralScenes
+from tessera.sw.data import cityscapes, nyud, pascal_context
+from tessera.sw.data.dataset import ClassSet, Dataset, DatasetProblems, DatasetRequest, Item, resized
+from tessera.sw.data.procedural import ProceduralScenes
 
 __all__ = [
     "DATASETS",
@@ -63,7 +64,7 @@ def open_dataset(name: str, root: Path | None, request: DatasetRequest | None = 
     root:
         The folder it was unpacked into.
     request:
-        Split, tasks and classes wanted; see :class:`~sw.data.dataset.DatasetRequest`.
+        Split, tasks and classes wanted; see :class:`~tessera.sw.data.dataset.DatasetRequest`.
 
     Raises
     ------

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from sw.data.pictures import open_rgb
+from tessera.sw.data.pictures import open_rgb
 
 _SUFFIXES = {".npy", ".mat"}
 

@@ -13,9 +13,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.metrics import IGNORE
-from sw.data import files, nyu40
-from sw.data.dataset import DEPTH, SEGMENTATION, ClassSet, DatasetProblems, DatasetRequest, Item, listed, voc_colours
+from tessera.golden.metrics import IGNORE
+from tessera.sw.data import files, nyu40
+from tessera.sw.data.dataset import (
+    DEPTH,
+    SEGMENTATION,
+    ClassSet,
+    DatasetProblems,
+    DatasetRequest,
+    Item,
+    listed,
+    voc_colours,
+)
 
 NAME = "nyud"
 TASKS = (SEGMENTATION, DEPTH)
@@ -55,7 +64,7 @@ def classes_of(numbers: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, kw_only=True)
 class NyudFolder:
-    """The folder ``NYUD_MT``, opened; see :class:`sw.data.dataset.Dataset`."""
+    """The folder ``NYUD_MT``, opened; see :class:`tessera.sw.data.dataset.Dataset`."""
 
     root: Path
     split: str
@@ -85,7 +94,7 @@ class NyudFolder:
 
 @dataclass(frozen=True, kw_only=True)
 class NyudLabeled:
-    """The file ``nyu_depth_v2_labeled.mat``, opened; see :class:`sw.data.dataset.Dataset`.
+    """The file ``nyu_depth_v2_labeled.mat``, opened; see :class:`tessera.sw.data.dataset.Dataset`.
 
     MATLAB stores columns first, so the arrays appear transposed: ``images`` (N, 3, W, H), ``labels`` and ``depths`` (N,
     W, H); ``rawDepths`` has holes of 0 where ``depths`` is filled in. ``numbers`` are the split's pictures, from 0.
@@ -120,7 +129,7 @@ class NyudLabeled:
 
 
 def open_nyud(root: Path, request: DatasetRequest) -> NyudFolder | NyudLabeled:
-    """Open the folder ``root`` in whichever form it has; see :func:`sw.data.datasets.open_dataset`."""
+    """Open the folder ``root`` in whichever form it has; see :func:`tessera.sw.data.datasets.open_dataset`."""
     request.check_split(NAME, tuple(PICTURES))
     tasks = request.wanted(NAME, TASKS)
     classes = request.class_set(NAME, CLASS_SETS)

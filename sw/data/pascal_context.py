@@ -13,9 +13,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.metrics import IGNORE
-from sw.data import files
-from sw.data.dataset import SEGMENTATION, ClassSet, DatasetProblems, DatasetRequest, Item, listed, lookup, voc_colours
+from tessera.golden.metrics import IGNORE
+from tessera.sw.data import files
+from tessera.sw.data.dataset import (
+    SEGMENTATION,
+    ClassSet,
+    DatasetProblems,
+    DatasetRequest,
+    Item,
+    listed,
+    lookup,
+    voc_colours,
+)
 
 NAME = "pascal-context"
 TASKS = (SEGMENTATION,)
@@ -78,7 +87,7 @@ def label_table(classes: int, raw: bool) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, kw_only=True)
 class PascalContext:
-    """PASCAL-Context, opened; see :class:`sw.data.dataset.Dataset`."""
+    """PASCAL-Context, opened; see :class:`tessera.sw.data.dataset.Dataset`."""
 
     root: Path
     split: str
@@ -104,7 +113,7 @@ class PascalContext:
 
 
 def open_pascal_context(root: Path, request: DatasetRequest) -> PascalContext:
-    """Open the folder ``root``; see :func:`sw.data.datasets.open_dataset`."""
+    """Open the folder ``root``; see :func:`tessera.sw.data.datasets.open_dataset`."""
     request.check_split(NAME, tuple(PICTURES))
     tasks = request.wanted(NAME, TASKS)
     classes = request.class_set(NAME, CLASS_SETS)

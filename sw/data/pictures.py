@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from golden.config import ModelConfig
-from golden.model import PIXEL_SCALE
-from golden.scenes.scenes import HELD_OUT, Scene, generate
+from tessera.golden.config import ModelConfig
+from tessera.golden.model import PIXEL_SCALE
+from tessera.golden.scenes.scenes import HELD_OUT, Scene, generate
 
 RAW_SUFFIX = ".float32.bin"
 """A raw array of little-endian float32 in C order, without a header: Edge-MoE's tensors and its test picture."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from golden.scenes.common import CLASS_COLOURS, CLASS_NAMES
-from golden.scenes.scenes import HELD_OUT, generate
-from sw.data.dataset import DEPTH, SEGMENTATION, ClassSet, Item
+from tessera.golden.scenes.common import CLASS_COLOURS, CLASS_NAMES
+from tessera.golden.scenes.scenes import HELD_OUT, generate
+from tessera.sw.data.dataset import DEPTH, SEGMENTATION, ClassSet, Item
 
 
 class ProceduralScenes:

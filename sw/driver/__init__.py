@@ -2,8 +2,8 @@
 
 ::
 
-    from sw.driver.device import Device
-    from sw.driver.transport import SerialTransport
+    from tessera.sw.driver.device import Device
+    from tessera.sw.driver.transport import SerialTransport
 
     with Device(SerialTransport("/dev/ttyUSB0", 3_000_000)) as device:
         device.load(program)

@@ -14,22 +14,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.files import folder_aside
-from common.progress import Progress, silent
-from common.tools import git_id, tool_versions
-from hw.presets import PRESETS
-from hw.protocol import Identity
-from program.tensors import tensor_name
-from sim.board.board import SimulatedBoard
-from sw.data.pictures import Picture
-from sw.driver.device import RUN_SECONDS, Device
-from sw.driver.errors import WrongConfiguration
-from sw.driver.link import answer_seconds
-from sw.driver.transport import SerialTransport
-from sw.report.figures import input_figure, prediction_figure
-from sw.results.comparison import OutputMaps, compare
-from sw.run.prepare import Prepared
-from sw.run.target import machine
+from tessera.common.files import folder_aside
+from tessera.common.progress import Progress, silent
+from tessera.common.tools import git_id, tool_versions
+from tessera.hw.presets import PRESETS
+from tessera.hw.protocol import Identity
+from tessera.program.tensors import tensor_name
+from tessera.sim.board.board import SimulatedBoard
+from tessera.sw.data.pictures import Picture
+from tessera.sw.driver.device import RUN_SECONDS, Device
+from tessera.sw.driver.errors import WrongConfiguration
+from tessera.sw.driver.link import answer_seconds
+from tessera.sw.driver.transport import SerialTransport
+from tessera.sw.report.figures import input_figure, prediction_figure
+from tessera.sw.results.comparison import OutputMaps, compare
+from tessera.sw.run.prepare import Prepared
+from tessera.sw.run.target import machine
 
 SIMULATED = "simulated"
 """The port of the simulated board."""
@@ -112,7 +112,7 @@ def opened(port: str, baud: int, preset: str | None, on_progress: Progress = sil
 
     Raises
     ------
-    sw.driver.errors.DriverError
+    tessera.sw.driver.errors.DriverError
         See there.
     ValueError
         Unknown preset, or a baud rate that is none.
@@ -171,7 +171,7 @@ def deploy_pictures(
 
     Raises
     ------
-    sw.driver.errors.DriverError
+    tessera.sw.driver.errors.DriverError
         The device is not right for it, or fails.
     """
     program = prepared.program

@@ -8,21 +8,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.progress import Progress, silent, within
-from hw.control.control import IDENTITY, INTERFACE_VERSION, configuration_word
-from hw.isa import CycleCause, ErrorCode
-from hw.protocol import PAYLOAD_BYTES, VERSION, Identity, Operation, Request, configuration_digest
-from hw.register_map import REGISTERS
-from program.program import Program
-from sw.driver.errors import (
+from tessera.common.progress import Progress, silent, within
+from tessera.hw.control.control import IDENTITY, INTERFACE_VERSION, configuration_word
+from tessera.hw.isa import CycleCause, ErrorCode
+from tessera.hw.protocol import PAYLOAD_BYTES, VERSION, Identity, Operation, Request, configuration_digest
+from tessera.hw.register_map import REGISTERS
+from tessera.program.program import Program
+from tessera.sw.driver.errors import (
     LinkLost,
     MachineHalted,
     WrongConfiguration,
     WrongContent,
     WrongDevice,
 )
-from sw.driver.link import ANSWER_SECONDS, Link
-from sw.driver.transport import Transport
+from tessera.sw.driver.link import ANSWER_SECONDS, Link
+from tessera.sw.driver.transport import Transport
 
 COUNTERS = ("cycles", *(cause.counter for cause in CycleCause), "read_bytes", "write_bytes")
 """What :meth:`Device.counters` reads, besides status and error."""
@@ -43,7 +43,7 @@ class BoardFrame:
 
 
 class BoardRegisters:
-    """The accelerator's registers by name (``hw.register_map``): ``registers["task"] = 1``; KeyError if unknown."""
+    """The registers of ``tessera.hw.register_map`` by name: ``registers["task"] = 1``; KeyError if unknown."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -71,7 +71,7 @@ class Device:
     transport:
         The line.
     answer_seconds:
-        As of :class:`sw.driver.link.Link`; a simulated board needs more.
+        As of :class:`tessera.sw.driver.link.Link`; a simulated board needs more.
 
     Members
     -------

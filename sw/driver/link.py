@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from hw.protocol import PAYLOAD_BYTES, READ_WINDOW, WRITE_WINDOW, Operation, Reply, ReplyParser, Request, Status
-from sw.driver.errors import DriverError, LinkLost, NoAnswer, RequestRefused
-from sw.driver.transport import Transport
+from tessera.hw.protocol import PAYLOAD_BYTES, READ_WINDOW, WRITE_WINDOW, Operation, Reply, ReplyParser, Request, Status
+from tessera.sw.driver.errors import DriverError, LinkLost, NoAnswer, RequestRefused
+from tessera.sw.driver.transport import Transport
 
 ANSWER_SECONDS = 0.3
 """How long to wait for the next reply, beside the time of its frames: much more than a device's time-out and USB."""

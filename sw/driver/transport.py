@@ -7,7 +7,7 @@ from typing import Protocol
 import serial
 from serial.tools import list_ports
 
-from sw.driver.errors import LinkLost, PortError
+from tessera.sw.driver.errors import LinkLost, PortError
 
 WRITE_SECONDS = 30.0
 """After so long without room for a byte, a port is given up."""

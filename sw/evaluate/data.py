@@ -9,11 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.config import ModelConfig
-from golden.scenes.common import CLASS_NAMES
-from sw.data.dataset import DEPTH, SEGMENTATION
-from sw.data.datasets import DATASETS, PROCEDURAL, Dataset, DatasetRequest, ProceduralScenes, open_dataset, resized
-from sw.quantiser.quantise import CALIBRATION_SCENES
+from tessera.golden.config import ModelConfig
+from tessera.golden.scenes.common import CLASS_NAMES
+from tessera.sw.data.dataset import DEPTH, SEGMENTATION
+from tessera.sw.data.datasets import (
+    DATASETS,
+    PROCEDURAL,
+    Dataset,
+    DatasetRequest,
+    ProceduralScenes,
+    open_dataset,
+    resized,
+)
+from tessera.sw.quantiser.quantise import CALIBRATION_SCENES
 
 SCENES = 500
 """Procedural scenes to score on unless told otherwise."""
@@ -55,11 +63,11 @@ def choose_data(
         The geometry; of its tasks the first of each kind is scored that the dataset has truth for, with as many
         classes.
     name, root:
-        ``procedural``, or one of :data:`sw.data.datasets.DATASETS` and its folder.
+        ``procedural``, or one of :data:`tessera.sw.data.datasets.DATASETS` and its folder.
     scenes:
         How many procedural scenes to open.
     request:
-        ``split``, ``partial`` and ``raw_depth`` of :class:`sw.data.datasets.DatasetRequest`.
+        ``split``, ``partial`` and ``raw_depth`` of :class:`tessera.sw.data.datasets.DatasetRequest`.
 
     Raises
     ------

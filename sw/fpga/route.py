@@ -1,4 +1,4 @@
-"""``python -m sw.fpga.route``: how fast a preset's machine runs on its own, placed and routed with nextpnr.
+"""``python -m tessera.sw.fpga.route``: how fast a preset's machine runs on its own, placed and routed with nextpnr.
 
 The estimator's clock is fitted to such placements and to the boards'. They are added to ``calibration.json`` by hand.
 """
@@ -13,17 +13,19 @@ from typing import Any
 
 from amaranth.back import rtlil
 
-from common.collector import collector_paused
-from common.files import write_json
-from common.paths import PROJECT_ROOT
-from common.progress import Progress, silent, throttled, within
-from common.tools import git_id, tool_versions
-from hw.accelerator import Accelerator
-from hw.ecp5.platform import Ecp5
-from hw.presets import preset as find_preset
-from sw.fpga.synthesis.few_pins import CORE, FewPins
-from sw.fpga.synthesis.nextpnr import place_and_route, tuned
-from sw.fpga.synthesis.yosys import NETLIST, synthesise
+from tessera.common.collector import collector_paused
+from tessera.common.files import write_json
+from tessera.common.paths import build_folder
+from tessera.common.progress import Progress, silent, throttled, within
+from tessera.common.tools import git_id, tool_versions
+from tessera.hw.accelerator import Accelerator
+from tessera.hw.ecp5.platform import Ecp5
+from tessera.hw.presets import preset as find_preset
+from tessera.sw.fpga.synthesis.few_pins import CORE, FewPins
+from tessera.sw.fpga.synthesis.nextpnr import place_and_route, tuned
+from tessera.sw.fpga.synthesis.yosys import NETLIST, synthesise
+
+OUT = build_folder() / "route"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class RouteReport:
     preset:
         Name of the machine.
     routes:
-        What :func:`sw.fpga.synthesis.nextpnr.place_and_route` says for each seed.
+        What :func:`tessera.sw.fpga.synthesis.nextpnr.place_and_route` says for each seed.
     tool_versions, git:
         Tools and sources that it was made with.
     """
@@ -63,7 +65,7 @@ class RouteReport:
 
 def run_route(
     preset: str,
-    out: Path | str = PROJECT_ROOT / "build" / "route",
+    out: Path | str = OUT,
     *,
     frequency_mhz: float = 100.0,
     seeds: Sequence[int] = (1,),
@@ -97,7 +99,7 @@ def run_route(
 
 def main() -> None:
     """Do as the arguments say, and print the clock."""
-    parser = argparse.ArgumentParser(prog="python -m sw.fpga.route", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tessera.sw.fpga.route", description=__doc__)
     parser.add_argument("preset", help="machine to place")
     parser.add_argument("--frequency", type=float, default=100.0, help="clock to ask for, in MHz")
     parser.add_argument("--seeds", type=int, default=1, help="placements to try, from different starts")

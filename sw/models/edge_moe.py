@@ -1,9 +1,9 @@
 """Reader of Edge-MoE's weight directory: M3ViT's backbone as Edge-MoE (ICCAD 2023) keeps it.
 
 One file a tensor, ``NAME.float32.bin``: raw little-endian float32 in C order, without a header. The geometry is fixed:
-``golden.config.M3VIT_BACKBONE``, twelve layers, experts in the odd ones, two tasks whose gates alone differ. Neither a
-final norm nor heads belong to it: the result is the residual stream after layer 11. docs/formats.md has the list of
-files.
+``tessera.golden.config.M3VIT_BACKBONE``, twelve layers, experts in the odd ones, two tasks whose gates alone differ.
+Neither a final norm nor heads belong to it: the result is the residual stream after layer 11. docs/formats.md has the
+list of files.
 
 Where the arrangement differs from ours: row 0 of ``pos_embed`` is the class token with its position already added, so
 our class token is 0; gate matrices lie transposed, (experts, D).
@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from common.progress import Progress
-from golden.config import M3VIT_BACKBONE, ModelConfig
-from sw.data.pictures import RAW_SUFFIX, read_raw
-from sw.models.imported import Imported, ImportProblems
-from sw.models.vision import Options
+from tessera.common.progress import Progress
+from tessera.golden.config import M3VIT_BACKBONE, ModelConfig
+from tessera.sw.data.pictures import RAW_SUFFIX, read_raw
+from tessera.sw.models.imported import Imported, ImportProblems
+from tessera.sw.models.vision import Options
 
 NAME = "edge-moe"
 WHAT = "folder of NAME.float32.bin files, the weights of Edge-MoE's M3ViT backbone"
@@ -80,7 +80,7 @@ def weight_files(model: ModelConfig) -> Iterator[WeightFile]:
 
 
 def read_edge_moe(folder: Path, options: Options, on_progress: Progress) -> Imported:
-    """Read a weight directory; it takes no options. See :func:`sw.models.importer.import_weights`."""
+    """Read a weight directory; it takes no options. See :func:`tessera.sw.models.importer.import_weights`."""
     model, files = M3VIT_BACKBONE, list(weight_files(M3VIT_BACKBONE))
     found = _listing(folder, len(files))
     names = {file.name for file in files}

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.cache import Cache, Kind, cache_key
-from common.paths import PROJECT_ROOT
-from common.progress import Progress, silent, within
-from golden import checkpoint
-from golden.checkpoint import Checkpoint, CheckpointError
-from golden.config import MODELS
-from golden.scenes.scenes import DATA_VERSION
-from golden.seeded.gates import ROUTINGS
-from golden.seeded.seeded import seeded_model
+from tessera.common.cache import Cache, Kind, cache_key
+from tessera.common.paths import PROJECT_ROOT
+from tessera.common.progress import Progress, silent, within
+from tessera.golden import checkpoint
+from tessera.golden.checkpoint import Checkpoint, CheckpointError
+from tessera.golden.config import MODELS
+from tessera.golden.scenes.scenes import DATA_VERSION
+from tessera.golden.seeded.gates import ROUTINGS
+from tessera.golden.seeded.seeded import seeded_model
 
 TRAINED_MODELS = PROJECT_ROOT / "models"
 SEEDED = ("m3vit-backbone", "deit-small", "pico")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from common.progress import Progress
-from golden.config import ModelConfig
-from sw.models.vision import Options
+from tessera.common.progress import Progress
+from tessera.golden.config import ModelConfig
+from tessera.sw.models.vision import Options
 
 __all__ = ["ImportFormat", "ImportProblems", "Imported", "Progress"]
 
@@ -43,7 +43,7 @@ class Imported:
     config:
         The geometry that they belong to.
     tensors:
-        float32, by state-dict name of :class:`golden.model.VisionTransformer`.
+        float32, by state-dict name of :class:`tessera.golden.model.VisionTransformer`.
     source:
         The format, as a checkpoint and the reports name it.
     picture:

@@ -1,21 +1,21 @@
 """Import of weights that other projects wrote: one reader for each format, by the name that the command line takes.
 
-A reader turns a file or folder into an :class:`~sw.models.imported.Imported`: a geometry and tensors under the names
-of :class:`golden.model.VisionTransformer`. It checks everything before it gives anything back and raises one
-:class:`~sw.models.imported.ImportProblems` that lists all there is to mend. A new format is a module with such a
-function and a line in ``FORMATS``.
+A reader turns a file or folder into an :class:`~tessera.sw.models.imported.Imported`: a geometry and tensors under the
+names of :class:`tessera.golden.model.VisionTransformer`. It checks everything before it gives anything back, and raises
+one :class:`~tessera.sw.models.imported.ImportProblems` that lists all there is to mend. A new format is a module with
+such a function and a line in ``FORMATS``.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from common.progress import Progress, silent
-from golden import checkpoint
-from golden.checkpoint import Checkpoint
-from sw.models import edge_moe, m3vit, timm_vit
-from sw.models.imported import Imported, ImportFormat, ImportProblems
-from sw.models.vision import Options
+from tessera.common.progress import Progress, silent
+from tessera.golden import checkpoint
+from tessera.golden.checkpoint import Checkpoint
+from tessera.sw.models import edge_moe, m3vit, timm_vit
+from tessera.sw.models.imported import Imported, ImportFormat, ImportProblems
+from tessera.sw.models.vision import Options
 
 __all__ = ["FORMATS", "ImportProblems", "Imported", "Options", "import_weights", "to_checkpoint"]
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as functional
 
-from common.progress import Progress
-from golden.config import ModelConfig, TaskConfig
-from golden.model import LAYER_NORM_EPSILON, VisionTransformer
-from sw.models.imported import Imported, ImportProblems
-from sw.models.state_dict import Tensors, Unsupported, axis, common, problems, read_state_dict
-from sw.models.vision import (
+from tessera.common.progress import Progress
+from tessera.golden.config import ModelConfig, TaskConfig
+from tessera.golden.model import LAYER_NORM_EPSILON, VisionTransformer
+from tessera.sw.models.imported import Imported, ImportProblems
+from tessera.sw.models.state_dict import Tensors, Unsupported, axis, common, problems, read_state_dict
+from tessera.sw.models.vision import (
     SIZES,
     UNSUPPORTED,
     Options,
@@ -65,7 +65,7 @@ _BLOCKS = (
 
 
 def read_m3vit(path: Path, options: Options, on_progress: Progress) -> Imported:
-    """Read a checkpoint; see :func:`sw.models.importer.import_weights`."""
+    """Read a checkpoint; see :func:`tessera.sw.models.importer.import_weights`."""
     found = read_state_dict(path, on_progress)
     tensors = {name: tensor for name, tensor in found.items() if not _TRAINING_ONLY.search(name)}
     named = list(dict.fromkeys(match[1] for match in map(_DECODERS.match, tensors) if match))

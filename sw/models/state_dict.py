@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from common.progress import Progress
+from tessera.common.progress import Progress
 
 Tensors = dict[str, Tensor]
 

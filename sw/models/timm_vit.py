@@ -11,12 +11,12 @@ import re
 from functools import partial
 from pathlib import Path
 
-from common.progress import Progress
-from golden.config import ModelConfig, TaskConfig
-from golden.model import VisionTransformer
-from sw.models.imported import Imported, ImportProblems
-from sw.models.state_dict import Tensors, axis, common, problems, read_state_dict
-from sw.models.vision import (
+from tessera.common.progress import Progress
+from tessera.golden.config import ModelConfig, TaskConfig
+from tessera.golden.model import VisionTransformer
+from tessera.sw.models.imported import Imported, ImportProblems
+from tessera.sw.models.state_dict import Tensors, axis, common, problems, read_state_dict
+from tessera.sw.models.vision import (
     SIZES,
     UNSUPPORTED,
     Options,
@@ -105,6 +105,6 @@ def _geometry(
 
 
 read_deit = partial(_read, DEIT)
-"""Read DeiT's; see :func:`sw.models.importer.import_weights`."""
+"""Read DeiT's; see :func:`tessera.sw.models.importer.import_weights`."""
 read_vit = partial(_read, VIT)
-"""Read ViT's; see :func:`sw.models.importer.import_weights`."""
+"""Read ViT's; see :func:`tessera.sw.models.importer.import_weights`."""

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from golden.config import ModelConfig
-from golden.model import PIXEL_SCALE
-from sw.models.state_dict import Tensors, Unsupported, axis, common
+from tessera.golden.config import ModelConfig
+from tessera.golden.model import PIXEL_SCALE
+from tessera.sw.models.state_dict import Tensors, Unsupported, axis, common
 
 SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large"}
 """What published models of a width are called."""

@@ -12,8 +12,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from common.arrays import Floats
-from hw.formats import Format
+from tessera.common.arrays import Floats
+from tessera.hw.formats import Format
 
 PERCENTILE = 99.99
 """Per cent of a channel's magnitudes that :attr:`Calibration.PERCENTILE` holds."""

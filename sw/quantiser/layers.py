@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from common.arrays import Floats
-from golden.config import layer_name
-from golden.integer.parameters import (
+from tessera.common.arrays import Floats
+from tessera.golden.config import layer_name
+from tessera.golden.integer.parameters import (
     QuantisedAttention,
     QuantisedExperts,
     QuantisedLayer,
@@ -20,12 +20,12 @@ from golden.integer.parameters import (
     QuantisedLinear,
     QuantisedMlp,
 )
-from golden.model import VisionTransformer
-from hw.formats import Format, Numerics
-from sw.quantiser.calibration import Calibration
-from sw.quantiser.observation import Observation, array, bias_offsets, is_routed
-from sw.quantiser.rounding import Moments
-from sw.quantiser.scales import LinearInput, Norm, mean_error, quantise_linear, quantise_norm, scalar_multiplier
+from tessera.golden.model import VisionTransformer
+from tessera.hw.formats import Format, Numerics
+from tessera.sw.quantiser.calibration import Calibration
+from tessera.sw.quantiser.observation import Observation, array, bias_offsets, is_routed
+from tessera.sw.quantiser.rounding import Moments
+from tessera.sw.quantiser.scales import LinearInput, Norm, mean_error, quantise_linear, quantise_norm, scalar_multiplier
 
 _SMALLEST = 1e-3  # a channel's range counts as at least this share of its tensor's, so that no scale degenerates
 _VALUES_COUNT = 0.1  # share of the values' rounding errors that averaging over tokens leaves
@@ -37,7 +37,7 @@ class LayerQuantiser:
     Parameters
     ----------
     model, numerics, calibration, headroom:
-        As for :func:`sw.quantiser.quantise.quantise`.
+        As for :func:`tessera.sw.quantiser.quantise.quantise`.
     seen:
         What calibration images made the model's tensors do.
 

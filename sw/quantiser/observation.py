@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.arrays import Floats
-from common.progress import Progress, silent
-from golden.config import ModelConfig, layer_name
-from golden.model import LAYER_NORM_EPSILON, VisionTransformer
-from golden.moe import ExpertMlp
-from sw.quantiser.calibration import Magnitudes
-from sw.quantiser.rounding import Moments
+from tessera.common.arrays import Floats
+from tessera.common.progress import Progress, silent
+from tessera.golden.config import ModelConfig, layer_name
+from tessera.golden.model import LAYER_NORM_EPSILON, VisionTransformer
+from tessera.golden.moe import ExpertMlp
+from tessera.sw.quantiser.calibration import Magnitudes
+from tessera.sw.quantiser.rounding import Moments
 
 _BATCH = 8
 _SAMPLES = 64  # normalised tokens kept a batch and norm, to choose channel shifts with

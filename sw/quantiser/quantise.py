@@ -12,19 +12,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.progress import Progress, silent, within
-from golden import metrics
-from golden.config import layer_name
-from golden.integer.model import IntegerModel
-from golden.integer.parameters import QuantisedModel
-from golden.model import PIXEL_SCALE, VisionTransformer
-from golden.scenes.scenes import generate_batch
-from hw.formats import Numerics
-from sw.quantiser.calibration import Calibration
-from sw.quantiser.layers import LayerQuantiser
-from sw.quantiser.observation import Observation, array
-from sw.quantiser.rounding import Moments
-from sw.quantiser.scales import LinearInput, mean_error, quantise_linear
+from tessera.common.progress import Progress, silent, within
+from tessera.golden import metrics
+from tessera.golden.config import layer_name
+from tessera.golden.integer.model import IntegerModel
+from tessera.golden.integer.parameters import QuantisedModel
+from tessera.golden.model import PIXEL_SCALE, VisionTransformer
+from tessera.golden.scenes.scenes import generate_batch
+from tessera.hw.formats import Numerics
+from tessera.sw.quantiser.calibration import Calibration
+from tessera.sw.quantiser.layers import LayerQuantiser
+from tessera.sw.quantiser.observation import Observation, array
+from tessera.sw.quantiser.rounding import Moments
+from tessera.sw.quantiser.scales import LinearInput, mean_error, quantise_linear
 
 HEADROOM = 1.1
 """Ranges that hold everything are the largest magnitudes seen on the calibration images times this."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.arrays import Floats
+from tessera.common.arrays import Floats
 
 _BLOCK = 32  # columns that are settled before the rest hears of their errors
 _DAMPING = 0.01  # of the mean variance, added to every input's

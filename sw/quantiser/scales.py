@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from common.arrays import Floats
-from golden.integer.parameters import QuantisedLayerNorm, QuantisedLinear
-from golden.model import LAYER_NORM_EPSILON
-from hw.formats import Format, Numerics
-from sw.quantiser.rounding import Moments, round_with_feedback
+from tessera.common.arrays import Floats
+from tessera.golden.integer.parameters import QuantisedLayerNorm, QuantisedLinear
+from tessera.golden.model import LAYER_NORM_EPSILON
+from tessera.hw.formats import Format, Numerics
+from tessera.sw.quantiser.rounding import Moments, round_with_feedback
 
 _TOP_MULTIPLIER = 1 << 16
 _BALANCES = (1.0, 0.75, 0.5, 0.25)  # how much a channel's range counts against its weights' size, all tried

@@ -11,11 +11,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from golden import metrics
-from golden.config import ModelConfig
-from sw.data.pictures import Picture
-from sw.report.panels import PANEL_WIDTH, aspect, blend, grid, rgb
-from sw.results.rollout import of_head, of_patch
+from tessera.golden import metrics
+from tessera.golden.config import ModelConfig
+from tessera.sw.data.pictures import Picture
+from tessera.sw.report.panels import PANEL_WIDTH, aspect, blend, grid, rgb
+from tessera.sw.results.rollout import of_head, of_patch
 
 _SHARE = 0.75
 

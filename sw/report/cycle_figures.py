@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from hw.isa import CycleCause
-from sw.cycles.breakdown import grouped
-from sw.cycles.roofline import Point, points, roof
-from sw.results.outcome import FrameOutcome
+from tessera.hw.isa import CycleCause
+from tessera.sw.cycles.breakdown import grouped
+from tessera.sw.cycles.roofline import Point, points, roof
+from tessera.sw.results.outcome import FrameOutcome
 
 CAUSE_COLOURS = {
     CycleCause.BUSY: "#1f4e79",

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from scipy import ndimage
 
-from golden import metrics
-from golden.scenes.common import DEPTH_CAP
-from sw.data.pictures import Picture
-from sw.report.panels import PANEL_WIDTH, SIMULATED, aspect, blend, class_colours, class_legend, grey, row
-from sw.results.comparison import OutputMaps
+from tessera.golden import metrics
+from tessera.golden.scenes.common import DEPTH_CAP
+from tessera.sw.data.pictures import Picture
+from tessera.sw.report.panels import PANEL_WIDTH, SIMULATED, aspect, blend, class_colours, class_legend, grey, row
+from tessera.sw.results.comparison import OutputMaps
 
 _SHARE = 0.55
 _NAMED = 0.02

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from scipy import ndimage
 
-from sw.data.pictures import Picture
-from sw.report.panels import aspect, expert_colours, grid, readable_on, rgb
-from sw.results.outcome import FrameOutcome, same_first_choice
+from tessera.sw.data.pictures import Picture
+from tessera.sw.report.panels import aspect, expert_colours, grid, readable_on, rgb
+from tessera.sw.results.outcome import FrameOutcome, same_first_choice
 
 _WIDTH = 4.7
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from golden import metrics
-from golden.scenes.common import DEPTH_CAP
-from sw.data.pictures import Picture
-from sw.report.panels import SIMULATED, aspect, class_colours, class_legend, rgb, row
-from sw.results.comparison import OutputMaps
+from tessera.golden import metrics
+from tessera.golden.scenes.common import DEPTH_CAP
+from tessera.sw.data.pictures import Picture
+from tessera.sw.report.panels import SIMULATED, aspect, class_colours, class_legend, rgb, row
+from tessera.sw.results.comparison import OutputMaps
 
 
 def input_figure(picture: Picture) -> Figure:

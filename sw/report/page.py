@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from sw.cycles.breakdown import KINDS
+from tessera.sw.cycles.breakdown import KINDS
 
 CAUSES = {
     "busy": "array took a beat",
@@ -46,9 +46,9 @@ def by_kind(shares: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def render(data: Mapping[str, Any], images: Mapping[str, str]) -> str:
-    """The page as text; ``images`` are data URIs by the names of ``sw.report.write``."""
+    """The page as text; ``images`` are data URIs by the names of ``tessera.sw.report.write``."""
     environment = Environment(
-        loader=PackageLoader("sw.report", "."),
+        loader=PackageLoader("tessera.sw.report", "."),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -7,8 +7,8 @@ from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from golden.scenes.common import CLASS_COLOURS, CLASS_NAMES
-from sw.data.pictures import Picture
+from tessera.golden.scenes.common import CLASS_COLOURS, CLASS_NAMES
+from tessera.sw.data.pictures import Picture
 
 SIMULATED = "machine (RTL, simulated)"
 PANEL_WIDTH = 3.4

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from hw.isa import CycleCause, Opcode, decode
-from program.commands import Command
-from program.program import Program
-from sim.machine.activity import Activity
-from sw.cycles.breakdown import named
-from sw.results.outcome import FrameOutcome
+from tessera.hw.isa import CycleCause, Opcode, decode
+from tessera.program.commands import Command
+from tessera.program.program import Program
+from tessera.sim.machine.activity import Activity
+from tessera.sw.cycles.breakdown import named
+from tessera.sw.results.outcome import FrameOutcome
 
 TRACKS = ("compute unit", "experts", "weight stream", "softmax", "LayerNorm", "gate", "image and store")
 """Tracks of a frame from top to bottom; thread numbers count from 1."""

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from common.files import folder_aside
-from sw.report import attention_figures, cycle_figures, error_figures, expert_figures, figures
-from sw.report.page import render
-from sw.report.timeline import chrome_trace
-from sw.results.outcome import RunResult
+from tessera.common.files import folder_aside
+from tessera.sw.report import attention_figures, cycle_figures, error_figures, expert_figures, figures
+from tessera.sw.report.page import render
+from tessera.sw.report.timeline import chrome_trace
+from tessera.sw.results.outcome import RunResult
 
 
 def make_figures(result: RunResult) -> dict[str, Figure]:

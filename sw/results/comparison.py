@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from golden import metrics
-from golden.config import ModelConfig
-from golden.model import cells_to_map
-from golden.scenes.scenes import Scene
+from tessera.golden import metrics
+from tessera.golden.config import ModelConfig
+from tessera.golden.model import cells_to_map
+from tessera.golden.scenes.scenes import Scene
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from golden.config import by_layer_name
-from program.program import Program
-from sw.cycles import bound, breakdown
-from sw.data.pictures import Picture
-from sw.results import rollout
-from sw.results.comparison import OutputMaps
-from sw.verifier.verdict import Verdict
+from tessera.golden.config import by_layer_name
+from tessera.program.program import Program
+from tessera.sw.cycles import bound, breakdown
+from tessera.sw.data.pictures import Picture
+from tessera.sw.results import rollout
+from tessera.sw.results.comparison import OutputMaps
+from tessera.sw.verifier.verdict import Verdict
 
 if TYPE_CHECKING:
-    from sim.machine.frames import SimulatedFrame
+    from tessera.sim.machine.frames import SimulatedFrame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class FrameOutcome:
 
     ``routing`` holds (tokens, top_k) experts as the machine chose them, best first, -1 where it chose none;
     ``routing_changes`` the share of tokens whose set of experts differs from the float model's; ``layer_errors`` are
-    those of :func:`sw.quantiser.quantise.frame_errors`. Of the cycle model (:mod:`sw.cycles.predict`):
+    those of :func:`tessera.sw.quantiser.quantise.frame_errors`. Of the cycle model (:mod:`tessera.sw.cycles.predict`):
     ``announced_cycles`` before the run, with balanced experts; ``predicted_cycles`` with the integer model's routing.
     """
 
@@ -72,7 +72,7 @@ class FrameOutcome:
 
     @property
     def bound_cycles(self) -> int:
-        """Cycles that the frame takes at least with the tokens that its experts had: :func:`sw.cycles.bound.bound`."""
+        """Cycles that the frame takes at least, with its experts' tokens: :func:`tessera.sw.cycles.bound.bound`."""
         return bound.bound(self.program, self.result.task, self.load())
 
     @property
@@ -123,7 +123,7 @@ class FrameOutcome:
         return None if attention is None else rollout.rollout(attention)
 
     def attention(self) -> dict[str, Any]:
-        """What run.json says about attention: the rollout's :func:`sw.results.rollout.rollout_summary`, or None."""
+        """What run.json says about attention: :func:`tessera.sw.results.rollout.rollout_summary`, or None."""
         found, task = self.rollout(), self.result.task
         model = self.program.model
         return {"attention_rollout": None if found is None else rollout.rollout_summary(found, model, task)}

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from golden.config import ModelConfig
-from program.program import Program
-from program.traces import Traces
-from sw.verifier.readback import exponentials
+from tessera.golden.config import ModelConfig
+from tessera.program.program import Program
+from tessera.program.traces import Traces
+from tessera.sw.verifier.readback import exponentials
 
 
 def machine_attention(program: Program, traces: Traces, task: int) -> list[np.ndarray] | None:

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.progress import Progress, silent
-from golden import metrics
-from golden.config import ModelConfig, layer_name
-from golden.integer.model import IntegerModel
-from golden.model import VisionTransformer, cells_to_map
-from program.tensors import tensor_name
-from sw.data.dataset import DEPTH, SEGMENTATION, Dataset, Item, resized
+from tessera.common.progress import Progress, silent
+from tessera.golden import metrics
+from tessera.golden.config import ModelConfig, layer_name
+from tessera.golden.integer.model import IntegerModel
+from tessera.golden.model import VisionTransformer, cells_to_map
+from tessera.program.tensors import tensor_name
+from tessera.sw.data.dataset import DEPTH, SEGMENTATION, Dataset, Item, resized
 
 FLOAT = "float"
 """Name of the float model among the arithmetics."""

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.files import file_aside
-from sw.results.outcome import RunResult
-from sw.run.prepare import Prepared
-from sw.verifier.readback import residual_streams
+from tessera.common.files import file_aside
+from tessera.sw.results.outcome import RunResult
+from tessera.sw.run.prepare import Prepared
+from tessera.sw.verifier.readback import residual_streams
 
 
 def dump_tensors(prepared: Prepared, result: RunResult, path: Path) -> None:

@@ -6,13 +6,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from common.cache import Cache, Kind
-from common.files import write_json
-from hw.config import AcceleratorConfig
-from program.program import Program
-from sw.cycles import bound
-from sw.cycles.predict import predict
-from sw.results.outcome import FrameOutcome
+from tessera.common.cache import Cache, Kind
+from tessera.common.files import write_json
+from tessera.hw.config import AcceleratorConfig
+from tessera.program.program import Program
+from tessera.sw.cycles import bound
+from tessera.sw.cycles.predict import predict
+from tessera.sw.results.outcome import FrameOutcome
 
 _SPEED = Kind(name="speed", keep=64, suffix=".json")
 _GUESSED_SPEED = {"cycles_per_s": 150_000.0}

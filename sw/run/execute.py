@@ -2,9 +2,9 @@
 
 The command line calls the same functions::
 
-    from sw.data.pictures import PictureChoice
-    from sw.run.execute import run
-    from sw.run.target import Target
+    from tessera.sw.data.pictures import PictureChoice
+    from tessera.sw.run.execute import run
+    from tessera.sw.run.target import Target
 
     street = PictureChoice(image="street.png")
     result = run(Target(model="nano", preset="edge"), task="segmentation", pictures=street, out="build/run")
@@ -25,25 +25,25 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from common.progress import Progress, silent
-from common.tools import git_id, tool_versions
-from golden import metrics
-from program.program import Program
-from program.tensors import tensor_name
-from sim.machine.frames import Frame, SimulatedFrame
-from sim.machine.run import run_machine
-from sim.machine.sdram import SdramSettings
-from sim.machine.settings import MemorySettings, SimulationOptions, WaveWindow
-from sw.cycles.predict import predict, queue_lengths
-from sw.data.pictures import FIRST_SCENE, Picture, PictureChoice
-from sw.quantiser.quantise import frame_errors
-from sw.results.comparison import compare
-from sw.results.outcome import FrameOutcome, RunResult, machine_routing
-from sw.run.duration import remember_speed
-from sw.run.prepare import ACCURACY_SCENES, Prepared, accuracy, prepare
-from sw.run.profile import machine_simulator
-from sw.run.target import Target
-from sw.verifier.verify import verify
+from tessera.common.progress import Progress, silent
+from tessera.common.tools import git_id, tool_versions
+from tessera.golden import metrics
+from tessera.program.program import Program
+from tessera.program.tensors import tensor_name
+from tessera.sim.machine.frames import Frame, SimulatedFrame
+from tessera.sim.machine.run import run_machine
+from tessera.sim.machine.sdram import SdramSettings
+from tessera.sim.machine.settings import MemorySettings, SimulationOptions, WaveWindow
+from tessera.sw.cycles.predict import predict, queue_lengths
+from tessera.sw.data.pictures import FIRST_SCENE, Picture, PictureChoice
+from tessera.sw.quantiser.quantise import frame_errors
+from tessera.sw.results.comparison import compare
+from tessera.sw.results.outcome import FrameOutcome, RunResult, machine_routing
+from tessera.sw.run.duration import remember_speed
+from tessera.sw.run.prepare import ACCURACY_SCENES, Prepared, accuracy, prepare
+from tessera.sw.run.profile import machine_simulator
+from tessera.sw.run.target import Target
+from tessera.sw.verifier.verify import verify
 
 Memory = MemorySettings | SdramSettings
 """The simulated DRAM's behaviour, or a board's SDRAM."""
@@ -75,7 +75,7 @@ def execute(
     memory:
         Behaviour of the simulated DRAM, or a board's SDRAM.
     netlist:
-        Run these cells (:func:`sw.fpga.synthesis.netlist.netlist`) instead of the design as it was written.
+        Run these cells (:func:`tessera.sw.fpga.synthesis.netlist.netlist`) instead of the design as it was written.
     waves:
         VCD file for the cycles around the first mismatch, recorded in a second run of the debug build.
     accuracy_scenes:
@@ -85,9 +85,9 @@ def execute(
 
     Raises
     ------
-    common.tools.ToolError, sim.verilator.cxx.BuildError
+    tessera.common.tools.ToolError, tessera.sim.verilator.cxx.BuildError
         No compiler, or it rejected the design.
-    sim.bench.run.BenchFailure
+    tessera.sim.bench.run.BenchFailure
         The simulation did not come to its end.
     """
     began = time.perf_counter()
@@ -183,7 +183,7 @@ def run(
         on_progress=on_progress,
     )
     if out is not None:
-        from sw.report import write_report
+        from tessera.sw.report import write_report
 
         on_progress("report", 0.0, str(out))
         write_report(result, Path(out))

@@ -10,26 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from common.cache import Cache, Kind, cache_key
-from common.digest import content_digest
-from common.progress import Progress, silent, within
-from golden import checkpoint
-from golden.checkpoint import Checkpoint
-from golden.integer import storage
-from golden.integer.model import IntegerModel
-from golden.integer.parameters import QuantisedModel
-from golden.model import VisionTransformer
-from golden.scenes.common import CLASS_NAMES
-from hw.config import AcceleratorConfig
-from hw.formats import Numerics
-from program.program import Program
-from sw.compiler.compile import compile_model
-from sw.data.procedural import ProceduralScenes
-from sw.models.find import check_routing, find_model
-from sw.quantiser.calibration import Calibration
-from sw.quantiser.quantise import calibration_images, quantise
-from sw.results.scoring import FLOAT, Scorer, score
-from sw.run.target import Target
+from tessera.common.cache import Cache, Kind, cache_key
+from tessera.common.digest import content_digest
+from tessera.common.progress import Progress, silent, within
+from tessera.golden import checkpoint
+from tessera.golden.checkpoint import Checkpoint
+from tessera.golden.integer import storage
+from tessera.golden.integer.model import IntegerModel
+from tessera.golden.integer.parameters import QuantisedModel
+from tessera.golden.model import VisionTransformer
+from tessera.golden.scenes.common import CLASS_NAMES
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.formats import Numerics
+from tessera.program.program import Program
+from tessera.sw.compiler.compile import compile_model
+from tessera.sw.data.procedural import ProceduralScenes
+from tessera.sw.models.find import check_routing, find_model
+from tessera.sw.quantiser.calibration import Calibration
+from tessera.sw.quantiser.quantise import calibration_images, quantise
+from tessera.sw.results.scoring import FLOAT, Scorer, score
+from tessera.sw.run.target import Target
 
 ACCURACY_SCENES = 100
 """Held-out scenes of the accuracy that a run reports."""

@@ -6,16 +6,16 @@ import contextlib
 from functools import partial
 from typing import Any
 
-from golden.config import ModelConfig, TaskConfig
-from golden.seeded.seeded import seeded_model
-from hw.config import AcceleratorConfig
-from sim.bench.run import BenchFailure
-from sim.machine.frames import Frame
-from sim.machine.run import run_machine
-from sim.machine.simulator import build_machine
-from sim.verilator.options import Simulator
-from sw.compiler.compile import compile_model
-from sw.quantiser.quantise import calibration_images, quantise
+from tessera.golden.config import ModelConfig, TaskConfig
+from tessera.golden.seeded.seeded import seeded_model
+from tessera.hw.config import AcceleratorConfig
+from tessera.sim.bench.run import BenchFailure
+from tessera.sim.machine.frames import Frame
+from tessera.sim.machine.run import run_machine
+from tessera.sim.machine.simulator import build_machine
+from tessera.sim.verilator.options import Simulator
+from tessera.sw.compiler.compile import compile_model
+from tessera.sw.quantiser.quantise import calibration_images, quantise
 
 GEOMETRY = ModelConfig(
     name="profile",
@@ -36,7 +36,7 @@ GEOMETRY = ModelConfig(
 
 
 def machine_simulator(config: AcceleratorConfig, **options: Any) -> Simulator:
-    """The simulator of :func:`~sim.machine.simulator.build_machine`, with ``options``; a large machine is profiled."""
+    """What :func:`~tessera.sim.machine.simulator.build_machine` makes with ``options``; a large machine is profiled."""
     return build_machine(config, profile=partial(run_profile, config), **options)
 
 

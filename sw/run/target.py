@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hw.config import AcceleratorConfig
-from hw.presets import preset as find_preset
-from sw.quantiser.calibration import Calibration
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.presets import preset as find_preset
+from tessera.sw.quantiser.calibration import Calibration
 
 
 def machine(preset: str, activation_width: int = 8) -> AcceleratorConfig:
@@ -23,13 +23,14 @@ class Target:
     Parameters
     ----------
     model:
-        Name of a model, or path of a checkpoint: see :func:`sw.models.find.find_model`.
+        Name of a model, or path of a checkpoint: see :func:`tessera.sw.models.find.find_model`.
     preset:
-        Name of the machine's configuration, one of :data:`hw.presets.PRESETS`.
+        Name of the machine's configuration, one of :data:`tessera.hw.presets.PRESETS`.
     activation_width:
         Bits of an activation: 8, 12 or 16.
     routing:
-        Loads that a seeded model's gates give, one of :data:`golden.seeded.gates.ROUTINGS`; None for the default.
+        Loads that a seeded model's gates give, one of :data:`tessera.golden.seeded.gates.ROUTINGS`; None for the
+        default.
     calibration:
         Rule for the ranges of activations, or its name.
 

@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from golden.config import ModelConfig, TaskConfig
-from golden.integer.model import IntegerModel
-from golden.integer.parameters import QuantisedModel
-from golden.seeded.seeded import seeded_model
-from hw.config import AcceleratorConfig
-from hw.isa import COMMAND_BYTES, ErrorCode, Opcode, StallSource, decode, encode
-from program.commands import Command
-from program.layouts.rows import Rows
-from program.tensors import Space, raw_width
-from sim.machine.frames import Frame, SimulatedFrame
-from sim.machine.settings import WATCHDOG_CYCLES, Upset
-from sw.compiler.compile import compile_model
-from sw.quantiser.quantise import quantise
-from sw.verifier.verdict import Mismatch
+from tessera.golden.config import ModelConfig, TaskConfig
+from tessera.golden.integer.model import IntegerModel
+from tessera.golden.integer.parameters import QuantisedModel
+from tessera.golden.seeded.seeded import seeded_model
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.isa import COMMAND_BYTES, ErrorCode, Opcode, StallSource, decode, encode
+from tessera.program.commands import Command
+from tessera.program.layouts.rows import Rows
+from tessera.program.tensors import Space, raw_width
+from tessera.sim.machine.frames import Frame, SimulatedFrame
+from tessera.sim.machine.settings import WATCHDOG_CYCLES, Upset
+from tessera.sw.compiler.compile import compile_model
+from tessera.sw.quantiser.quantise import quantise
+from tessera.sw.verifier.verdict import Mismatch
 
 SEED = 1
 MODEL = ModelConfig(
@@ -120,7 +120,7 @@ class Fault:
     expected:
         Where it must show.
     patches, memory, registers, upsets:
-        The fault itself, as ``sim.machine.frames.Frame`` takes it.
+        The fault itself, as ``tessera.sim.machine.frames.Frame`` takes it.
     watchdog:
         Cycles without progress before the machine halts.
     reset_after:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from golden.integer.parameters import QuantisedMlp
-from hw.isa import COMMAND_BYTES, StallSource
-from sim.machine.settings import Upset
-from sw.selftest.faults import ASSERTION, MODEL, Fault, Place, Subject, with_layer
+from tessera.golden.integer.parameters import QuantisedMlp
+from tessera.hw.isa import COMMAND_BYTES, StallSource
+from tessera.sim.machine.settings import Upset
+from tessera.sw.selftest.faults import ASSERTION, MODEL, Fault, Place, Subject, with_layer
 
 WATCHDOG = 4000
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from golden.integer.parameters import QuantisedExperts, QuantisedLinear, QuantisedMlp
-from sw.selftest.faults import Fault, Place, Subject, element, with_layer
+from tessera.golden.integer.parameters import QuantisedExperts, QuantisedLinear, QuantisedMlp
+from tessera.sw.selftest.faults import Fault, Place, Subject, element, with_layer
 
 
 def _first(candidates: Iterator[Fault | None]) -> Fault:

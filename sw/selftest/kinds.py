@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sw.selftest import in_machine, in_memory
-from sw.selftest.faults import Fault, Subject
+from tessera.sw.selftest import in_machine, in_memory
+from tessera.sw.selftest.faults import Fault, Subject
 
 KINDS: tuple[Callable[[Subject], Fault], ...] = (
     in_memory.weight_bit,

@@ -1,8 +1,8 @@
 """The self-test: proof that the checks can fail.
 
-Every fault of ``sw.selftest.kinds`` is injected into the simulated machine, its memory or its program; the verifier or
-the machine's own error registers must notice it and say where it is. The next frame on the same machine, repaired, must
-be bit-exact again.
+Every fault of ``tessera.sw.selftest.kinds`` is injected into the simulated machine, its memory or its program; the
+verifier or the machine's own error registers must notice it and say where it is. The next frame on the same machine,
+repaired, must be bit-exact again.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from common.files import write_json
-from common.progress import Progress, silent
-from common.tools import git_id, tool_versions
-from hw.isa import ErrorCode
-from hw.presets import preset as find_preset
-from sim.bench.run import BenchFailure
-from sim.machine.frames import Frame
-from sim.machine.run import run_machine
-from sim.machine.settings import SimulationOptions
-from sim.verilator.options import Simulator
-from sw.run.profile import machine_simulator
-from sw.selftest.faults import ASSERTION, MODEL, SEED, Fault, Place, Subject
-from sw.selftest.kinds import KINDS
-from sw.verifier.verdict import Mismatch
-from sw.verifier.verify import verify
+from tessera.common.files import write_json
+from tessera.common.progress import Progress, silent
+from tessera.common.tools import git_id, tool_versions
+from tessera.hw.isa import ErrorCode
+from tessera.hw.presets import preset as find_preset
+from tessera.sim.bench.run import BenchFailure
+from tessera.sim.machine.frames import Frame
+from tessera.sim.machine.run import run_machine
+from tessera.sim.machine.settings import SimulationOptions
+from tessera.sim.verilator.options import Simulator
+from tessera.sw.run.profile import machine_simulator
+from tessera.sw.selftest.faults import ASSERTION, MODEL, SEED, Fault, Place, Subject
+from tessera.sw.selftest.kinds import KINDS
+from tessera.sw.verifier.verdict import Mismatch
+from tessera.sw.verifier.verify import verify
 
 NOWHERE = Place()
 
@@ -249,9 +249,9 @@ def run_selftest(
     ------
     ValueError
         Unknown preset.
-    sim.verilator.cxx.BuildError, common.tools.ToolError
+    tessera.sim.verilator.cxx.BuildError, tessera.common.tools.ToolError
         The simulator cannot be built.
-    sim.bench.run.BenchFailure
+    tessera.sim.bench.run.BenchFailure
         A simulation did not come to its end for another reason than an assertion of the hardware.
     """
     began = time.perf_counter()

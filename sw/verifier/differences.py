@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from program.layouts.base import ExpectedWords, Rewrites, WordLayout
-from sw.verifier.writes import Writes
+from tessera.program.layouts.base import ExpectedWords, Rewrites, WordLayout
+from tessera.sw.verifier.writes import Writes
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from golden.config import layer_name
-from hw.config import AcceleratorConfig
-from program.layouts.base import FixedLayout, Rewrites
-from program.program import Program
-from program.tensors import LAYOUTS, Space, Tensor, raw_width
-from program.traces import Traces
-from sw.verifier.writes import writes
+from tessera.golden.config import layer_name
+from tessera.hw.config import AcceleratorConfig
+from tessera.program.layouts.base import FixedLayout, Rewrites
+from tessera.program.program import Program
+from tessera.program.tensors import LAYOUTS, Space, Tensor, raw_width
+from tessera.program.traces import Traces
+from tessera.sw.verifier.writes import writes
 
 
 def written(tensor: Tensor, records: np.ndarray, config: AcceleratorConfig) -> np.ndarray:

@@ -1,8 +1,8 @@
 """The verifier: every tensor that the machine writes against the integer golden model, bit for bit.
 
 :func:`verify` walks the commands of a program and the tensors of each. The tensor's layout says what must lie where,
-:mod:`sw.verifier.writes` what was written, :mod:`sw.verifier.differences` finds the difference and
-:mod:`sw.verifier.verdict` holds the result.
+:mod:`tessera.sw.verifier.writes` what was written, :mod:`tessera.sw.verifier.differences` finds the difference and
+:mod:`tessera.sw.verifier.verdict` holds the result.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from hw.isa import Opcode, decode
-from program.commands import Command
-from program.layouts.base import FixedLayout, Queues, Rewrites, WordLayout
-from program.layouts.routed import QueueEntries, RoutedRows
-from program.program import Program
-from program.tensors import Space, Tensor, raw_width, tensor_name
-from program.traces import SPACES, Traces
-from sw.verifier.differences import differences
-from sw.verifier.verdict import Mismatch, TensorVerdict, Verdict
-from sw.verifier.writes import Writes, output_writes, writes
+from tessera.hw.isa import Opcode, decode
+from tessera.program.commands import Command
+from tessera.program.layouts.base import FixedLayout, Queues, Rewrites, WordLayout
+from tessera.program.layouts.routed import QueueEntries, RoutedRows
+from tessera.program.program import Program
+from tessera.program.tensors import Space, Tensor, raw_width, tensor_name
+from tessera.program.traces import SPACES, Traces
+from tessera.sw.verifier.differences import differences
+from tessera.sw.verifier.verdict import Mismatch, TensorVerdict, Verdict
+from tessera.sw.verifier.writes import Writes, output_writes, writes
 
 
 def verify(program: Program, golden: Mapping[str, Any], traces: Traces, task: int) -> Verdict:
@@ -32,7 +32,7 @@ def verify(program: Program, golden: Mapping[str, Any], traces: Traces, task: in
     program:
         What ran.
     golden:
-        Tensors of :meth:`golden.integer.model.IntegerModel.run` for the same image and task.
+        Tensors of :meth:`tessera.golden.integer.model.IntegerModel.run` for the same image and task.
     traces:
         Every write of the run, and the output region after it.
     task:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hw.config import AcceleratorConfig
-from program.layouts.base import WordLayout, occurrences
-from program.tensors import Space, raw_width
+from tessera.hw.config import AcceleratorConfig
+from tessera.program.layouts.base import WordLayout, occurrences
+from tessera.program.tensors import Space, raw_width
 
 
 @dataclass(frozen=True)

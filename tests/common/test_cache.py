@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from common import cache as cache_module
-from common import digest
-from common.cache import Cache, Kind, cache_key
-from common.paths import PROJECT_ROOT
+from tessera.common import cache as cache_module
+from tessera.common import digest
+from tessera.common.cache import Cache, Kind, cache_key
+from tessera.common.paths import PROJECT_ROOT
 
 FOLDER = Kind(name="made", keep=3)
 FILE = Kind(name="value", keep=3, suffix=".json")
 
 MAKER = """
 import os, pathlib, signal, sys, time
-from common.cache import Cache, Kind
+from tessera.common.cache import Cache, Kind
 folder, kind = pathlib.Path(sys.argv[1]), Kind(name="made", keep=3)
 def make(into):
     with (folder.parent / "calls").open("a") as calls:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from common import digest
-from common.digest import source_digest
+from tessera.common import digest
+from tessera.common.digest import source_digest
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import warnings
 
 from amaranth.hdl import Elaboratable, Fragment, Module
 
-from common.elaboration import unelaborated
+from tessera.common.elaboration import unelaborated
 
 
 class Unit(Elaboratable):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 
-from common import environment
+from tessera.common import environment
 
 
 def failing(checks):

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from common import files
+from tessera.common import files
 
 KILLED = """
 import os, signal, sys
-from common.files import file_aside, folder_aside
+from tessera.common.files import file_aside, folder_aside
 with {writer}(sys.argv[1]) as aside:
     (aside / "new.txt" if aside.is_dir() else aside).write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from common import progress
-from common.progress import Progress, silent, throttled, within
+from tessera.common import progress
+from tessera.common.progress import Progress, silent, throttled, within
 
 Steps = list[tuple[str, float, str]]
 

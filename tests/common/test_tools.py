@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-from common import tools
+from tessera.common import tools
 
 
 def test_missing_compiler_is_named_with_the_remedy(monkeypatch):

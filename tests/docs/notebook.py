@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from common.files import file_aside
+from tessera.common.files import file_aside
 
 PATH = Path(__file__).parents[2] / "docs" / "tutorial.ipynb"
 

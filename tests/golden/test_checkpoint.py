@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from golden import checkpoint
-from golden.checkpoint import Checkpoint, CheckpointError
-from golden.config import NANO
+from tessera.golden import checkpoint
+from tessera.golden.checkpoint import Checkpoint, CheckpointError
+from tessera.golden.config import NANO
 from tests.helpers.random_weights import random_weights
 
 SMALL = replace(NANO, name="small", dim=24, layers=2, mlp_hidden=16, expert_layers=(1,), experts=3, expert_hidden=8)

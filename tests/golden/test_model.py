@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from golden.config import M3VIT_BACKBONE, NANO, ModelConfig
-from golden.model import VisionTransformer, cells_to_map
-from golden.moe import balance_loss, route
-from golden.scenes import scenes
+from tessera.golden.config import M3VIT_BACKBONE, NANO, ModelConfig
+from tessera.golden.model import VisionTransformer, cells_to_map
+from tessera.golden.moe import balance_loss, route
+from tessera.golden.scenes import scenes
 from tests.helpers.random_weights import random_weights
 
 SMALL = replace(

@@ -9,7 +9,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load, save
 
-from golden.tensor_files import ordered
+from tessera.golden.tensor_files import ordered
 
 TENSORS = {"b": np.arange(6, dtype=np.int16).reshape(2, 3), "a": np.float64([0.5]), "empty": np.zeros((0, 4), np.uint8)}
 

@@ -11,7 +11,7 @@ from collections import deque
 import cocotb
 from cocotb.triggers import RisingEdge
 
-from sim.bench.streams import cycle, rng
+from tessera.sim.bench.streams import cycle, rng
 
 OKAY, SLVERR = 0, 2
 

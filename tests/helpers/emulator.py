@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from golden.integer import functions
-from golden.integer.parameters import QuantisedLayerNorm
-from hw.config import AcceleratorConfig
-from hw.isa import COMMAND_BYTES, Destination, Opcode, decode
-from program.program import Program
-from program.traces import Recorder, Traces
+from tessera.golden.integer import functions
+from tessera.golden.integer.parameters import QuantisedLayerNorm
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.isa import COMMAND_BYTES, Destination, Opcode, decode
+from tessera.program.program import Program
+from tessera.program.traces import Recorder, Traces
 
 Fields = dict[str, int]
 

@@ -10,12 +10,12 @@ import zlib
 
 import numpy as np
 
-from hw.config import AcceleratorConfig
-from hw.control.control import IDENTITY, INTERFACE_VERSION, configuration_word
-from hw.isa import ErrorCode
-from hw.protocol import PAYLOAD_BYTES, REQUEST_MARKER, Identity, Operation, Reply, Status
-from hw.register_map import REGISTERS, Access
-from sw.driver.errors import LinkLost
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.control.control import IDENTITY, INTERFACE_VERSION, configuration_word
+from tessera.hw.isa import ErrorCode
+from tessera.hw.protocol import PAYLOAD_BYTES, REQUEST_MARKER, Identity, Operation, Reply, Status
+from tessera.hw.register_map import REGISTERS, Access
+from tessera.sw.driver.errors import LinkLost
 from tests.helpers.emulator import Emulator
 
 _HEADER = struct.Struct("<BBHI")

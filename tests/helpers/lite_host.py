@@ -5,7 +5,7 @@ from __future__ import annotations
 import cocotb
 from cocotb.triggers import Combine, Lock, RisingEdge
 
-from sim.bench.streams import rng
+from tessera.sim.bench.streams import rng
 
 ANSWER_CYCLES = 60
 

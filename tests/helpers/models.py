@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from golden.config import ModelConfig, TaskConfig
-from hw.config import AcceleratorConfig
-from hw.formats import Numerics
+from tessera.golden.config import ModelConfig, TaskConfig
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.formats import Numerics
 
 NUMERICS = {
     8: Numerics(activation_width=8, residual_width=18),

@@ -6,9 +6,9 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Member, Out, connect
 
-from hw.bus.flat_axi import connect_flat, flat_signature
-from hw.bus.read_master import ReadMaster
-from hw.config import AcceleratorConfig
+from tessera.hw.bus.flat_axi import connect_flat, flat_signature
+from tessera.hw.bus.read_master import ReadMaster
+from tessera.hw.config import AcceleratorConfig
 
 CHANNELS = {"ar", "r", "aw", "w", "b"}
 IDS = {"ar": ("arid", "rid"), "aw": ("awid", "bid")}

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sim.bench.packing import Fields, pack_beats, unpack_beats
+from tessera.sim.bench.packing import Fields, pack_beats, unpack_beats
 
 
 @cache

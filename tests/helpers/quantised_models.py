@@ -8,11 +8,11 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.config import ModelConfig, TaskConfig
-from golden.integer.parameters import QuantisedModel
-from golden.model import VisionTransformer
-from golden.scenes.scenes import generate_batch
-from sw.quantiser.quantise import quantise
+from tessera.golden.config import ModelConfig, TaskConfig
+from tessera.golden.integer.parameters import QuantisedModel
+from tessera.golden.model import VisionTransformer
+from tessera.golden.scenes.scenes import generate_batch
+from tessera.sw.quantiser.quantise import quantise
 from tests.helpers.models import NUMERICS, two_tasks
 from tests.helpers.random_weights import random_weights
 

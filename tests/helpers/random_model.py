@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from golden.config import ModelConfig
-from golden.integer.parameters import (
+from tessera.golden.config import ModelConfig
+from tessera.golden.integer.parameters import (
     QuantisedAttention,
     QuantisedExperts,
     QuantisedLayer,
@@ -16,7 +16,7 @@ from golden.integer.parameters import (
     QuantisedMlp,
     QuantisedModel,
 )
-from hw.formats import Numerics
+from tessera.hw.formats import Numerics
 
 
 def scale(value: float) -> tuple[int, int]:

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import torch
 
-from golden.config import ModelConfig
-from golden.model import VisionTransformer
+from tessera.golden.config import ModelConfig
+from tessera.golden.model import VisionTransformer
 
 
 def random_weights(config: ModelConfig, seed: int) -> VisionTransformer:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cocotb.triggers import RisingEdge
 
-from sim.bench.packing import Fields
+from tessera.sim.bench.packing import Fields
 from tests.helpers.port_bits import port_bits, port_values
 
 

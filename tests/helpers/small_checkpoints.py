@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from golden import checkpoint
-from sw.selftest.faults import MODEL
+from tessera.golden import checkpoint
+from tessera.sw.selftest.faults import MODEL
 from tests.helpers.models import two_tasks
 from tests.helpers.random_weights import random_weights
 

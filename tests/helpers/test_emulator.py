@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from golden.config import NANO
-from golden.integer.model import IntegerModel
-from hw.presets import PRESETS, preset
-from sw.compiler.compile import compile_model
-from sw.verifier.verify import verify
+from tessera.golden.config import NANO
+from tessera.golden.integer.model import IntegerModel
+from tessera.hw.presets import PRESETS, preset
+from tessera.sw.compiler.compile import compile_model
+from tessera.sw.verifier.verify import verify
 from tests.helpers import emulator
 from tests.helpers.models import random_geometry
 from tests.helpers.random_model import random_image, random_model

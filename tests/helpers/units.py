@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from amaranth.lib import wiring
 
-from hw.ecp5.platform import Ecp5
-from sim.verilator.build import build_simulator
-from sim.verilator.options import Simulator
+from tessera.hw.ecp5.platform import Ecp5
+from tessera.sim.verilator.build import build_simulator
+from tessera.sim.verilator.options import Simulator
 
 
 @cache

@@ -6,9 +6,9 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import memory
 from amaranth.lib.wiring import Component, In, Out
 
-from sw.fpga.measure import measure
-from sw.fpga.resources.block_rams import block_rams
-from sw.fpga.resources.inventory import RtlMemory
+from tessera.sw.fpga.measure import measure
+from tessera.sw.fpga.resources.block_rams import block_rams
+from tessera.sw.fpga.resources.inventory import RtlMemory
 
 SHAPES = (
     (30, 100),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from hw.gate.gate import Gate
-from hw.layernorm.layernorm import LayerNorm
-from hw.presets import preset
-from hw.softmax.softmax import Softmax
-from sim.verilator.verilog import export_verilog
+from tessera.hw.gate.gate import Gate
+from tessera.hw.layernorm.layernorm import LayerNorm
+from tessera.hw.presets import preset
+from tessera.hw.softmax.softmax import Softmax
+from tessera.sim.verilator.verilog import export_verilog
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from program.commands import Command, CommandKind, Label, Phase, Span
+from tessera.program.commands import Command, CommandKind, Label, Phase, Span
 
 COMMAND = Command(
     index=3,

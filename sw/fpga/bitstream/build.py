@@ -10,28 +10,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from common.cache import Cache, Kind, cache_key
-from common.digest import content_digest
-from common.files import check_folder, file_aside, move_file, write_json
-from common.paths import PROJECT_ROOT
-from common.progress import Progress, silent, within
-from common.tools import git_id, tool_versions
-from hw.boards.board import Board
-from hw.boards.board import board as find_board
-from hw.boards.top import CORE_CLOCK
-from hw.config import AcceleratorConfig
-from hw.presets import preset as find_preset
-from hw.protocol import Identity
-from sw.fpga.bitstream.pack import FLASH_MHZ, pack_bitstream
-from sw.fpga.bitstream.placement_seeds import Placement, best, route_seeds
-from sw.fpga.bitstream.result import BitstreamReport, PackedFile
-from sw.fpga.bitstream.stamp import build_name, stamp, with_comments
-from sw.fpga.resources.capacity import check_fits, need, refusal
-from sw.fpga.synthesis import design as designs
-from sw.fpga.synthesis.cost import FAMILIES, RESOURCES, Family, SynthesisError, count
-from sw.fpga.synthesis.yosys import NETLIST, synthesise
+from tessera.common.cache import Cache, Kind, cache_key
+from tessera.common.digest import content_digest
+from tessera.common.files import check_folder, file_aside, move_file, write_json
+from tessera.common.paths import build_folder
+from tessera.common.progress import Progress, silent, within
+from tessera.common.tools import git_id, tool_versions
+from tessera.hw.boards.board import Board
+from tessera.hw.boards.board import board as find_board
+from tessera.hw.boards.top import CORE_CLOCK
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.presets import preset as find_preset
+from tessera.hw.protocol import Identity
+from tessera.sw.fpga.bitstream.pack import FLASH_MHZ, pack_bitstream
+from tessera.sw.fpga.bitstream.placement_seeds import Placement, best, route_seeds
+from tessera.sw.fpga.bitstream.result import BitstreamReport, PackedFile
+from tessera.sw.fpga.bitstream.stamp import build_name, stamp, with_comments
+from tessera.sw.fpga.resources.capacity import check_fits, need, refusal
+from tessera.sw.fpga.synthesis import design as designs
+from tessera.sw.fpga.synthesis.cost import FAMILIES, RESOURCES, Family, SynthesisError, count
+from tessera.sw.fpga.synthesis.yosys import NETLIST, synthesise
 
-OUT = PROJECT_ROOT / "build" / "bitstream"
+OUT = build_folder() / "bitstream"
 REPORT = "report.json"
 _CELLS = "cells.json"
 
@@ -56,7 +56,7 @@ class BitstreamOrder:
     Parameters
     ----------
     board:
-        Name in ``hw.boards.board.BOARDS``.
+        Name in ``tessera.hw.boards.board.BOARDS``.
     preset, frequency_mhz:
         Configuration and core clock instead of the board's own.
     seeds, jobs:

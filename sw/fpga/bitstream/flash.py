@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.tools import ToolError
-from hw.boards.board import board as find_board
+from tessera.common.tools import ToolError
+from tessera.hw.boards.board import board as find_board
 
 LOADER = "openFPGALoader"
 """The program; the environment variable OPENFPGALOADER names another."""

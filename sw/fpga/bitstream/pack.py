@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sw.fpga.synthesis.cost import SynthesisError
+from tessera.sw.fpga.synthesis.cost import SynthesisError
 
 FLASH_MHZ = "19.4"
 """Clock at which the FPGA reads a bitstream from its flash: every flash can do it with plain read commands."""

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.cache import Cache, Kind, cache_key
-from common.files import move_file, write_json
-from common.progress import Progress
-from sw.fpga.synthesis.cost import SynthesisError
-from sw.fpga.synthesis.nextpnr import JUDGEMENT, ROUTER, STARTS, place_and_route, settings, tuned
-from sw.fpga.synthesis.yosys import NETLIST
+from tessera.common.cache import Cache, Kind, cache_key
+from tessera.common.files import move_file, write_json
+from tessera.common.progress import Progress
+from tessera.sw.fpga.synthesis.cost import SynthesisError
+from tessera.sw.fpga.synthesis.nextpnr import JUDGEMENT, ROUTER, STARTS, place_and_route, settings, tuned
+from tessera.sw.fpga.synthesis.yosys import NETLIST
 
 PINS, CONFIGURATION, RESULT = "pins.lpf", "configuration.txt", "route.json"
 """Files of a route: constraints; the placed design, in words; what nextpnr says of it."""
@@ -58,9 +58,9 @@ def route_seeds(
     Returns
     -------
     list
-        For each seed what :func:`sw.fpga.synthesis.nextpnr.place_and_route` says, with ``met``: every clock is as fast
-        as it was asked to be; and ``configuration``, a path. A seed that could not be routed has ``seed``, ``met`` and
-        ``error``.
+        For each seed what :func:`tessera.sw.fpga.synthesis.nextpnr.place_and_route` says, with ``met``: every clock is
+        as fast as it was asked to be; and ``configuration``, a path. A seed that could not be routed has ``seed``,
+        ``met`` and ``error``.
 
     Raises
     ------

@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from sw.fpga.synthesis.cost import family as find_family
-from sw.fpga.synthesis.table import cells_table
+from tessera.sw.fpga.synthesis.cost import family as find_family
+from tessera.sw.fpga.synthesis.table import cells_table
 
 
 def own_name(cell: str) -> str:

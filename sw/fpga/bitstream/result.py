@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from common.digest import content_digest
-from hw.boards.board import Board
-from hw.config import AcceleratorConfig
-from hw.protocol import Identity
-from sw.fpga.bitstream.report import critical_path
-from sw.fpga.synthesis.cost import RESOURCES, Family
+from tessera.common.digest import content_digest
+from tessera.hw.boards.board import Board
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.protocol import Identity
+from tessera.sw.fpga.bitstream.report import critical_path
+from tessera.sw.fpga.synthesis.cost import RESOURCES, Family
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,8 @@ class BitstreamReport:
     git, tool_versions:
         Sources and tools.
     routes, chosen:
-        Every seed as :func:`sw.fpga.bitstream.placement_seeds.route_seeds` gives it, and the one that is packed.
+        Every seed as :func:`tessera.sw.fpga.bitstream.placement_seeds.route_seeds` gives it, and the one that is
+        packed.
     cells:
         Cells after synthesis: ``total``, ``modules`` and ``memories``.
     bitstream:

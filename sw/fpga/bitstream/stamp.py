@@ -1,6 +1,6 @@
 """Stamping: the identity is put into a placed design, where nothing else changes by it.
 
-The host link answers IDENTIFY from the initial content of a block RAM (``hw.link.executor``). If that had the
+The host link answers IDENTIFY from the initial content of a block RAM (``tessera.hw.link.executor``). If that had the
 git id in it from the start, every commit would be synthesised, placed and routed anew, and might miss its clock by
 bad luck. So a design is made with a placeholder, and the block RAM's content is exchanged in nextpnr's result.
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from hw.protocol import Identity
-from sw.fpga.synthesis.cost import SynthesisError
+from tessera.hw.protocol import Identity
+from tessera.sw.fpga.synthesis.cost import SynthesisError
 
 _BLOCK = re.compile(r"^\.bram_init \d+\n((?:[0-9a-f]{3}[ \n]+)+)", re.MULTILINE)
 """Initial content of a block RAM, words of 9 bits from address 0 up."""

@@ -6,8 +6,8 @@ family), which ``tests/hw/test_memory_shapes.py`` holds against what it chose.
 
 from __future__ import annotations
 
-from sw.fpga.resources.inventory import RtlMemory
-from sw.fpga.synthesis.cost import FAMILIES
+from tessera.sw.fpga.resources.inventory import RtlMemory
+from tessera.sw.fpga.synthesis.cost import FAMILIES
 
 _SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))
 """Words and bits of a DP16KD; the last only with one port to write and one to read."""

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import nnls
 
-from hw.boards.board import board as find_board
-from sw.fpga.resources.block_rams import lut_ram
-from sw.fpga.resources.clock import LOGIC, WAY, device_width
-from sw.fpga.resources.errors import placed_share
-from sw.fpga.resources.features import Features, board_features, features
-from sw.fpga.resources.inventory import machine_inventory
-from sw.fpga.resources.model import FITTED, by_unit
-from sw.fpga.resources.record import Coefficients, CountedBoard, CountedMachine, FoundClock
+from tessera.hw.boards.board import board as find_board
+from tessera.sw.fpga.resources.block_rams import lut_ram
+from tessera.sw.fpga.resources.clock import LOGIC, WAY, device_width
+from tessera.sw.fpga.resources.errors import placed_share
+from tessera.sw.fpga.resources.features import Features, board_features, features
+from tessera.sw.fpga.resources.inventory import machine_inventory
+from tessera.sw.fpga.resources.model import FITTED, by_unit
+from tessera.sw.fpga.resources.record import Coefficients, CountedBoard, CountedMachine, FoundClock
 
 _DIGITS = 4
 """Of a coefficient that are kept."""
@@ -67,7 +67,7 @@ def _fitted(rows: Sequence[Features], counted: Sequence[float], weights: Sequenc
 
 
 def fit_clock(placements: Sequence[FoundClock], coefficients: Coefficients) -> dict[str, float]:
-    """Fit the two numbers of :mod:`sw.fpga.resources.clock` to the periods of placements."""
+    """Fit the two numbers of :mod:`tessera.sw.fpga.resources.clock` to the periods of placements."""
     shares = [placed_share(placement.preset, placement.board, coefficients) for placement in placements]
     matrix = np.array([[1.0, device_width(used)] for used in shares])
     found, _ = nnls(matrix, np.array([1000 / placement.mhz for placement in placements]))

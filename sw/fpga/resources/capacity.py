@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import log2
 
-from hw.boards.board import Board
-from hw.config import AcceleratorConfig
-from hw.formats import Numerics
-from hw.presets import PRESETS
-from sw.fpga.resources.errors import BOUNDS
-from sw.fpga.resources.estimate import LIMITS, Estimate, estimate
-from sw.fpga.synthesis.cost import FAMILIES, SynthesisError
+from tessera.hw.boards.board import Board
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.formats import Numerics
+from tessera.hw.presets import PRESETS
+from tessera.sw.fpga.resources.errors import BOUNDS
+from tessera.sw.fpga.resources.estimate import LIMITS, Estimate, estimate
+from tessera.sw.fpga.synthesis.cost import FAMILIES, SynthesisError
 
 
 def check_fits(config: AcceleratorConfig, board: Board | None = None) -> None:

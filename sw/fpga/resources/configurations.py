@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from hw.config import AcceleratorConfig
-from hw.presets import PRESETS
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.presets import PRESETS
 
 _TINY, _ECP5, _WIDE, _EDGE = (PRESETS[name] for name in ("tiny", "ecp5-85f", "ecp5-wide", "edge"))
 

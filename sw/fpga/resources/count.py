@@ -8,18 +8,18 @@ from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
-from common.cache import Cache, Kind, cache_key
-from common.digest import digest
-from common.files import write_json
-from common.paths import PROJECT_ROOT
-from common.progress import Progress, silent
-from sw.fpga.resources.record import Cells
-from sw.fpga.synthesis.cost import FAMILIES, RESOURCES, count
-from sw.fpga.synthesis.units import MACHINE, TOP, UnitSplit
-from sw.fpga.synthesis.yosys import synthesise
+from tessera.common.cache import Cache, Kind, cache_key
+from tessera.common.digest import digest
+from tessera.common.files import write_json
+from tessera.common.paths import build_folder
+from tessera.common.progress import Progress, silent
+from tessera.sw.fpga.resources.record import Cells
+from tessera.sw.fpga.synthesis.cost import FAMILIES, RESOURCES, count
+from tessera.sw.fpga.synthesis.units import MACHINE, TOP, UnitSplit
+from tessera.sw.fpga.synthesis.yosys import synthesise
 
 _CELLS = Kind(name="unit", keep=4096, suffix=".json")
-_WORK = PROJECT_ROOT / "build" / "calibration"
+_WORK = build_folder() / "calibration"
 _RESET = "_reset"
 """End of the names of units that are a register each; they are counted with the top."""
 

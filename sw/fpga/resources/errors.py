@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from hw.boards.board import board as find_board
-from hw.presets import preset as find_preset
-from sw.fpga.resources.clock import fmax_mhz, used_share
-from sw.fpga.resources.model import total_cells, unit_cells
-from sw.fpga.resources.record import CalibrationRecord, Coefficients, CountedMachine, EstimateErrors
-from sw.fpga.synthesis.cost import FAMILIES, RESOURCES
+from tessera.hw.boards.board import board as find_board
+from tessera.hw.presets import preset as find_preset
+from tessera.sw.fpga.resources.clock import fmax_mhz, used_share
+from tessera.sw.fpga.resources.model import total_cells, unit_cells
+from tessera.sw.fpga.resources.record import CalibrationRecord, Coefficients, CountedMachine, EstimateErrors
+from tessera.sw.fpga.synthesis.cost import FAMILIES, RESOURCES
 
 BOUNDS = {"lut": 0.10, "ff": 0.10, "dsp": 0.0, "bram": 0.0}
 """Largest relative error of each resource: what configurations held back must keep to, and what is allowed for before

@@ -1,7 +1,7 @@
 """What a machine will take of an ECP5, and how fast it may run.
 
 Each configuration is elaborated once per process, which takes nearly all of the time: see
-:mod:`sw.fpga.resources.inventory` for how much.
+:mod:`tessera.sw.fpga.resources.inventory` for how much.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from dataclasses import asdict, dataclass, fields
 from functools import cache
 from typing import Any
 
-from common.elaboration import unelaborated
-from hw.boards.board import Board
-from hw.compute.parameters import ParameterStore
-from hw.config import AcceleratorConfig
-from hw.layernorm.layernorm import LayerNorm
-from hw.softmax.softmax import Softmax
-from hw.stream.weight_stream import WeightStream
-from sw.fpga.resources import model
-from sw.fpga.resources.clock import fmax_mhz, used_share
-from sw.fpga.resources.errors import BOUNDS
-from sw.fpga.resources.record import CalibrationRecord, Cells
-from sw.fpga.synthesis.cost import FAMILIES
+from tessera.common.elaboration import unelaborated
+from tessera.hw.boards.board import Board
+from tessera.hw.compute.parameters import ParameterStore
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.layernorm.layernorm import LayerNorm
+from tessera.hw.softmax.softmax import Softmax
+from tessera.hw.stream.weight_stream import WeightStream
+from tessera.sw.fpga.resources import model
+from tessera.sw.fpga.resources.clock import fmax_mhz, used_share
+from tessera.sw.fpga.resources.errors import BOUNDS
+from tessera.sw.fpga.resources.record import CalibrationRecord, Cells
+from tessera.sw.fpga.synthesis.cost import FAMILIES
 
 LIMITS = FAMILIES["ecp5"].limits
 """Of an LFE5U-85F and of all others of this size."""

@@ -1,18 +1,18 @@
 """Features of each unit: the counts of bits and parts with which its look-up tables and flip-flops grow.
 
 The RTL builds these bits and parts. A coefficient is therefore the cost of one of them and cannot be negative
-(:mod:`sw.fpga.resources.calibration`). ``fixed`` is the part of a unit's cost that no configuration changes. Rows,
-columns and ports of the large memories come from the RTL (:mod:`sw.fpga.resources.inventory`).
+(:mod:`tessera.sw.fpga.resources.calibration`). ``fixed`` is the part of a unit's cost that no configuration changes.
+Rows, columns and ports of the large memories come from the RTL (:mod:`tessera.sw.fpga.resources.inventory`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from hw.boards.board import Board
-from hw.config import AcceleratorConfig
-from hw.ecp5.platform import Ecp5
-from sw.fpga.resources.inventory import RtlMemory, machine_inventory
+from tessera.hw.boards.board import Board
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.ecp5.platform import Ecp5
+from tessera.sw.fpga.resources.inventory import RtlMemory, machine_inventory
 
 Features = dict[str, float]
 """How much there is of each kind of part, by its name."""

@@ -1,8 +1,8 @@
 """Every memory and every product of a design, read from the elaborated RTL.
 
 The walk elaborates a design for the ECP5 and looks at each component, so nothing of it is listed by hand. No netlist is
-made. What a memory or a product costs on a device is worked out by :mod:`sw.fpga.resources.block_rams` and
-:mod:`sw.fpga.resources.multipliers`.
+made. What a memory or a product costs on a device is worked out by :mod:`tessera.sw.fpga.resources.block_rams` and
+:mod:`tessera.sw.fpga.resources.multipliers`.
 
 Cost: one elaboration per configuration and process, 0.4 s (``tiny``) to 0.8 s (``edge``) of a processor on a quiet
 machine; what the host link and the memory of a board add is less than 0.1 s. Later questions about the same
@@ -19,16 +19,16 @@ from typing import Any
 from amaranth.hdl import Elaboratable, Fragment, Module, Shape, Value
 from amaranth.lib import memory
 
-from common.collector import collector_paused
-from hw.accelerator import Accelerator
-from hw.blocks.multiplier import Multiplier
-from hw.boards.board import Board
-from hw.boards.system import System
-from hw.config import AcceleratorConfig
-from hw.ecp5.platform import Ecp5
-from sw.fpga.resources.expressions import drivers, products
-from sw.fpga.synthesis.design import placeholder
-from sw.fpga.synthesis.units import TOP
+from tessera.common.collector import collector_paused
+from tessera.hw.accelerator import Accelerator
+from tessera.hw.blocks.multiplier import Multiplier
+from tessera.hw.boards.board import Board
+from tessera.hw.boards.system import System
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.ecp5.platform import Ecp5
+from tessera.sw.fpga.resources.expressions import drivers, products
+from tessera.sw.fpga.synthesis.design import placeholder
+from tessera.sw.fpga.synthesis.units import TOP
 
 _KEPT = 256
 """Configurations whose inventories stay in memory."""
@@ -77,8 +77,8 @@ class RtlProduct:
     count:
         Number of products.
     placed:
-        Whether they are a :class:`hw.blocks.multiplier.Multiplier`, which asks for multiplier blocks; other products
-        are left to Yosys.
+        Whether they are a :class:`tessera.hw.blocks.multiplier.Multiplier`, which asks for multiplier blocks; other
+        products are left to Yosys.
     """
 
     path: str

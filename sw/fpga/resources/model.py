@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from hw.boards.board import Board
-from hw.config import AcceleratorConfig
-from sw.fpga.resources.block_rams import block_rams, lut_ram
-from sw.fpga.resources.features import Features, board_features, features
-from sw.fpga.resources.inventory import board_inventory, machine_inventory
-from sw.fpga.resources.multipliers import multiplier_blocks
-from sw.fpga.resources.record import Cells, Coefficients
-from sw.fpga.synthesis.cost import RESOURCES
+from tessera.hw.boards.board import Board
+from tessera.hw.config import AcceleratorConfig
+from tessera.sw.fpga.resources.block_rams import block_rams, lut_ram
+from tessera.sw.fpga.resources.features import Features, board_features, features
+from tessera.sw.fpga.resources.inventory import board_inventory, machine_inventory
+from tessera.sw.fpga.resources.multipliers import multiplier_blocks
+from tessera.sw.fpga.resources.record import Cells, Coefficients
+from tessera.sw.fpga.synthesis.cost import RESOURCES
 
 _Part = TypeVar("_Part")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from math import prod
 
-from hw.ecp5.platform import Ecp5
-from sw.fpga.resources.inventory import RtlProduct
-from sw.fpga.synthesis.yosys import NARROW_OPERAND
+from tessera.hw.ecp5.platform import Ecp5
+from tessera.sw.fpga.resources.inventory import RtlProduct
+from tessera.sw.fpga.synthesis.yosys import NARROW_OPERAND
 
 
 def multiplier_blocks(product: RtlProduct) -> int:

@@ -1,6 +1,6 @@
 """What the estimator was calibrated on, and its coefficients: ``calibration.json`` beside this file.
 
-Written by ``python -m sw.fpga.calibrate``; placements are added to it by hand.
+Written by ``python -m tessera.sw.fpga.calibrate``; placements are added to it by hand.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.files import write_text
-from hw.config import AcceleratorConfig
+from tessera.common.files import write_text
+from tessera.hw.config import AcceleratorConfig
 
 FILE = Path(__file__).with_name("calibration.json")
 
@@ -56,7 +56,7 @@ class FoundClock:
     Parameters
     ----------
     preset, board:
-        What was placed: on a board, or on its own (``sw.fpga.route``) if that is null.
+        What was placed: on a board, or on its own (``tessera.sw.fpga.route``) if that is null.
     mhz:
         The clock.
     stage:
@@ -145,7 +145,7 @@ class CalibrationRecord:
             )
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(
-                f"{file} is no calibration of the estimator ({error}); run `python -m sw.fpga.calibrate`"
+                f"{file} is no calibration of the estimator ({error}); run `python -m tessera.sw.fpga.calibrate`"
             ) from error
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from sw.fpga.resources.errors import BOUNDS
-from sw.fpga.resources.estimate import LIMITS, Estimate, calibration_record
-from sw.fpga.synthesis.cost import FAMILIES, RESOURCES
-from sw.fpga.synthesis.table import cells_table
+from tessera.sw.fpga.resources.errors import BOUNDS
+from tessera.sw.fpga.resources.estimate import LIMITS, Estimate, calibration_record
+from tessera.sw.fpga.synthesis.cost import FAMILIES, RESOURCES
+from tessera.sw.fpga.synthesis.table import cells_table
 
 
 def estimate_table(found: Estimate) -> Table:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hw.boards.board import Board
-from hw.boards.top import BoardTop, board_platform
-from hw.config import AcceleratorConfig
-from hw.ecp5.platform import Ecp5
-from hw.protocol import Identity
+from tessera.hw.boards.board import Board
+from tessera.hw.boards.top import BoardTop, board_platform
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.ecp5.platform import Ecp5
+from tessera.hw.protocol import Identity
 
 ACCELERATOR = "top.system.accelerator"
 """Module that holds the machine's units."""
@@ -16,7 +16,7 @@ BOARD_UNITS = ("top.system.host_link", "top.system.memory")
 """What is counted on its own beside them."""
 
 UNSTAMPED = "unstamped"
-"""Build that a design is synthesised with; packing puts the true one in its place (:mod:`sw.fpga.bitstream.stamp`)."""
+"""Build that a design is synthesised with. Packing exchanges it (:mod:`tessera.sw.fpga.bitstream.stamp`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

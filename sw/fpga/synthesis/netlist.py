@@ -7,17 +7,17 @@ from pathlib import Path
 
 from amaranth.back import rtlil
 
-from common.cache import Cache, Kind, cache_key
-from common.files import write_text
-from common.paths import PROJECT_ROOT
-from common.progress import Progress, silent, within
-from hw.accelerator import Accelerator
-from hw.config import AcceleratorConfig
-from hw.ecp5.platform import Ecp5
-from sim.verilator.netlist import simulation_source
-from sw.fpga.synthesis.yosys import synthesise, write_verilog
+from tessera.common.cache import Cache, Kind, cache_key
+from tessera.common.files import write_text
+from tessera.common.paths import build_folder
+from tessera.common.progress import Progress, silent, within
+from tessera.hw.accelerator import Accelerator
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.ecp5.platform import Ecp5
+from tessera.sim.verilator.netlist import simulation_source
+from tessera.sw.fpga.synthesis.yosys import synthesise, write_verilog
 
-_WORK = PROJECT_ROOT / "build" / "netlist"
+_WORK = build_folder() / "netlist"
 _FILE = "netlist.v"
 _NETLIST = Kind(name="netlist", keep=4)  # of up to 100 MB
 

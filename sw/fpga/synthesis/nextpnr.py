@@ -13,10 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from common.files import write_text
-from common.progress import Progress, silent
-from sw.fpga.synthesis.cost import SynthesisError
-from sw.fpga.synthesis.yosys import NETLIST
+from tessera.common.files import write_text
+from tessera.common.progress import Progress, silent
+from tessera.sw.fpga.synthesis.cost import SynthesisError
+from tessera.sw.fpga.synthesis.yosys import NETLIST
 
 DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")
 """The LFE5U-85F of the ULX3S, slowest speed grade."""
@@ -69,7 +69,7 @@ def settings(*, frequency_mhz: float, seed: int, device: Sequence[str], judged: 
     that is ``judged`` may go on for ever, so there it takes up again what is too slow for its clock.
 
     A missed clock must not keep nextpnr from its report (``--timing-allow-fail``): whoever asked compares ``clocks``
-    with ``constraints``, and ``sw.fpga.bitstream.build`` makes an error of it.
+    with ``constraints``, and ``tessera.sw.fpga.bitstream.build`` makes an error of it.
     """
     chosen = ("--placer", "static", "--router", "router2", "--timing-allow-fail", *(("--tmg-ripup",) if judged else ()))
     return *device, "--freq", str(frequency_mhz), "--seed", str(seed), *chosen
@@ -95,7 +95,7 @@ def place_and_route(
     name: str = "route",
     on_progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Place and route ``work/netlist.json`` (``sw.fpga.synthesis.yosys.synthesise(..., netlist=True)``).
+    """Place and route ``work/netlist.json`` (``tessera.sw.fpga.synthesis.yosys.synthesise(..., netlist=True)``).
 
     Parameters
     ----------

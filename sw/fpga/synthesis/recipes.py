@@ -55,4 +55,4 @@ FLOWS = {
         sums=("maccmap",),
     ),
 }
-"""By the names of ``sw.fpga.synthesis.cost.FAMILIES``."""
+"""By the names of ``tessera.sw.fpga.synthesis.cost.FAMILIES``."""

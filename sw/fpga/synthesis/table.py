@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
-from sw.fpga.synthesis.cost import RESOURCES
+from tessera.sw.fpga.synthesis.cost import RESOURCES
 
 
 def cells_table(

@@ -1,7 +1,7 @@
 """A design's units, taken apart: what was counted before need not be mapped again.
 
-Units are mapped one by one (:mod:`sw.fpga.synthesis.yosys`), so the cells of each follow from its own text. One that
-need not be mapped is left out: an empty box with the same ports stands in its place.
+Units are mapped one by one (:mod:`tessera.sw.fpga.synthesis.yosys`), so the cells of each follow from its own text. One
+that need not be mapped is left out: an empty box with the same ports stands in its place.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TOP_PARTS = frozenset({"blame", "monitor", "residual_readers"})
 
 @dataclass(frozen=True, kw_only=True)
 class UnitSplit:
-    """Which modules are units of their own: as ``core`` and ``apart`` of :func:`sw.fpga.synthesis.yosys.synthesise`."""
+    """Which modules are units of their own, for :func:`tessera.sw.fpga.synthesis.yosys.synthesise`."""
 
     core: str = TOP
     apart: Sequence[str] = ()

@@ -1,6 +1,6 @@
 """A design through Yosys: refused if it holds what must never be built, else mapped to the cells of a family.
 
-The flow is Yosys' own for the family (``sw.fpga.synthesis.recipes``), run label by label, with five additions:
+The flow is Yosys' own for the family (``tessera.sw.fpga.synthesis.recipes``), run label by label, with five additions:
 
 - The modules directly below the top keep their hierarchy, so that each has its own counts; below them all is flattened.
 - Memories of which no address is ever written and read at once (``COLLISION_FREE``) are said to be such. Otherwise
@@ -9,7 +9,8 @@ The flow is Yosys' own for the family (``sw.fpga.synthesis.recipes``), run label
 - Comparisons are turned round where their other direction needs no test for equality (``comparisons.v``).
 - Every memory is listed with where it went.
 
-Registers of multiplier blocks are in the design already, which was elaborated for the family (``hw.ecp5.platform``).
+Registers of multiplier blocks are in the design already, which was elaborated for the family
+(``tessera.hw.ecp5.platform``).
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from common.progress import Progress, silent
-from sw.fpga.synthesis.cost import SynthesisError, unit_name
-from sw.fpga.synthesis.recipes import FLOWS, Flow
-from sw.fpga.synthesis.units import TOP_PARTS
+from tessera.common.progress import Progress, silent
+from tessera.sw.fpga.synthesis.cost import SynthesisError, unit_name
+from tessera.sw.fpga.synthesis.recipes import FLOWS, Flow
+from tessera.sw.fpga.synthesis.units import TOP_PARTS
 
 COLLISION_FREE = (
     "scratchpad",
@@ -142,7 +143,7 @@ def _mapping(flow: Flow, modules: Sequence[str], core: str, apart: Sequence[str]
     narrow = " ".join(f"t:$mul r:{side}_WIDTH<{NARROW_OPERAND} %i" for side in "AB")
     script = [
         "read_rtlil checked.il",
-        # Registers that must not become one with equal ones (`hw.blocks.pipeline.copy`).
+        # Registers that must not become one with equal ones (`tessera.hw.blocks.pipeline.copy`).
         "setattr -set keep 1 a:apart=1 %ci1 t:$*ff* %i",
         *(f"setparam -set COLLISION_X_MASK 1'1 {name}/t:$memrd_v2 {name}/r:CLK_ENABLE=1 %i" for name in readers),
         *(f"setattr -mod -set keep_hierarchy 1 {name}" for name in units),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from hw import tables
-from hw.formats import Format, Numerics
+from tessera.hw import tables
+from tessera.hw.formats import Format, Numerics
 
 
 def rs(x: int, s: int) -> int:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from golden.integer import functions
-from golden.integer.parameters import QuantisedLayerNorm
-from hw.formats import ACTIVATION_WIDTHS, Numerics
+from tessera.golden.integer import functions
+from tessera.golden.integer.parameters import QuantisedLayerNorm
+from tessera.hw.formats import ACTIVATION_WIDTHS, Numerics
 from tests.golden.integer import reference
 from tests.helpers.models import NUMERICS
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from golden.integer.model import IntegerModel, matmul
-from golden.integer.storage import load_quantised, save_quantised
-from hw.formats import Numerics
-from sw.quantiser.quantise import layer_errors
+from tessera.golden.integer.model import IntegerModel, matmul
+from tessera.golden.integer.storage import load_quantised, save_quantised
+from tessera.hw.formats import Numerics
+from tessera.sw.quantiser.quantise import layer_errors
 from tests.golden.integer import reference
 from tests.helpers.models import NUMERICS
 from tests.helpers.quantised_models import CONFIGS, float_model, images, quantised_model

@@ -7,9 +7,9 @@ import hashlib
 import numpy as np
 import pytest
 
-from golden import metrics
-from golden.scenes import scenes
-from golden.scenes.common import CLASS_COLOURS, CLASS_NAMES, DEPTH_CAP, PERSON, POLE, ROAD, SKY
+from tessera.golden import metrics
+from tessera.golden.scenes import scenes
+from tessera.golden.scenes.common import CLASS_COLOURS, CLASS_NAMES, DEPTH_CAP, PERSON, POLE, ROAD, SKY
 
 
 @pytest.fixture(scope="module")

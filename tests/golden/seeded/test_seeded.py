@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from golden.config import M3VIT_BACKBONE, NANO, ModelConfig
-from golden.model import VisionTransformer
-from golden.scenes.scenes import HELD_OUT, generate_batch
-from golden.seeded.gates import ROUTINGS, loads, make_gate
-from golden.seeded.seeded import Statistics, seeded_model
+from tessera.golden.config import M3VIT_BACKBONE, NANO, ModelConfig
+from tessera.golden.model import VisionTransformer
+from tessera.golden.scenes.scenes import HELD_OUT, generate_batch
+from tessera.golden.seeded.gates import ROUTINGS, loads, make_gate
+from tessera.golden.seeded.seeded import Statistics, seeded_model
 
 SMALL = replace(
     M3VIT_BACKBONE, name="small", image_height=64, image_width=128, dim=48, layers=4, mlp_hidden=96,

@@ -13,13 +13,13 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from common.paths import PROJECT_ROOT
-from golden import checkpoint
-from golden.config import M3VIT_BACKBONE, M3VIT_TINY, NANO, ModelConfig, Router
-from golden.scenes import scenes
-from golden.training.evaluation import score_held_out
-from golden.training.recipes import RECIPES, Recipe
-from golden.training.training import segmentation_loss, train
+from tessera.common.paths import PROJECT_ROOT
+from tessera.golden import checkpoint
+from tessera.golden.config import M3VIT_BACKBONE, M3VIT_TINY, NANO, ModelConfig, Router
+from tessera.golden.scenes import scenes
+from tessera.golden.training.evaluation import score_held_out
+from tessera.golden.training.recipes import RECIPES, Recipe
+from tessera.golden.training.training import segmentation_loss, train
 
 MODELS = PROJECT_ROOT / "models"
 SMALL = replace(

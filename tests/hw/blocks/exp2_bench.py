@@ -3,10 +3,17 @@
 import cocotb
 import numpy as np
 
-from golden.integer.functions import exp2
-from hw.blocks.exp2 import Exp2
-from hw.formats import Numerics
-from sim.bench.streams import StreamDriver, StreamMonitor, assert_interval, assert_latency, clock_and_reset, parameters
+from tessera.golden.integer.functions import exp2
+from tessera.hw.blocks.exp2 import Exp2
+from tessera.hw.formats import Numerics
+from tessera.sim.bench.streams import (
+    StreamDriver,
+    StreamMonitor,
+    assert_interval,
+    assert_latency,
+    clock_and_reset,
+    parameters,
+)
 
 
 @cocotb.test()

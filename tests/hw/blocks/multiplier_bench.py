@@ -3,8 +3,8 @@
 import cocotb
 import numpy as np
 
-from hw.blocks.multiplier import Multiplier
-from sim.bench.streams import clock_and_reset, parameters, rng
+from tessera.hw.blocks.multiplier import Multiplier
+from tessera.sim.bench.streams import clock_and_reset, parameters, rng
 from tests.helpers.replay import replay
 
 

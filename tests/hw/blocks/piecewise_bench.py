@@ -3,10 +3,10 @@
 import cocotb
 import numpy as np
 
-from golden.integer.functions import round_shift
-from hw import tables
-from hw.blocks.piecewise import Piecewise
-from sim.bench.streams import clock_and_reset, parameters, rng
+from tessera.golden.integer.functions import round_shift
+from tessera.hw import tables
+from tessera.hw.blocks.piecewise import Piecewise
+from tessera.sim.bench.streams import clock_and_reset, parameters, rng
 from tests.helpers.replay import replay
 
 

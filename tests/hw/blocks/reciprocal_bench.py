@@ -3,8 +3,8 @@
 import cocotb
 import numpy as np
 
-from golden.integer import functions
-from sim.bench.streams import (
+from tessera.golden.integer import functions
+from tessera.sim.bench.streams import (
     StreamDriver,
     StreamMonitor,
     assert_interval,

@@ -4,8 +4,8 @@ import cocotb
 import numpy as np
 from cocotb.triggers import ReadOnly, RisingEdge, Timer
 
-from hw.blocks.register_slice import RegisterSlice
-from sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, rng
+from tessera.hw.blocks.register_slice import RegisterSlice
+from tessera.sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, rng
 
 
 @cocotb.test()

@@ -3,7 +3,7 @@
 import cocotb
 import numpy as np
 
-from sim.bench.streams import clock_and_reset, rng
+from tessera.sim.bench.streams import clock_and_reset, rng
 from tests.helpers.replay import replay
 
 

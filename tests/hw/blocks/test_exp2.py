@@ -2,9 +2,9 @@
 
 import pytest
 
-from hw.blocks.exp2 import Exp2
-from hw.formats import Numerics
-from sim.bench.run import run_testbench
+from tessera.hw.blocks.exp2 import Exp2
+from tessera.hw.formats import Numerics
+from tessera.sim.bench.run import run_testbench
 from tests.helpers.units import or_soak
 
 

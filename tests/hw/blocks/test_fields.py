@@ -7,7 +7,7 @@ from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import data
 from amaranth.sim import Simulator
 
-from hw.blocks.fields import assign, same_fields
+from tessera.hw.blocks.fields import assign, same_fields
 
 JOB = data.StructLayout({"rows": 8, "words": 4})
 SWAPPED = data.StructLayout({"words": 4, "rows": 8})

@@ -8,8 +8,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.sim import Simulator
 
-from hw.blocks.jobs import hand_over, take_job
-from hw.interfaces.strobe import Work
+from tessera.hw.blocks.jobs import hand_over, take_job
+from tessera.hw.interfaces.strobe import Work
 
 JOB = data.StructLayout({"rows": 8, "words": 4})
 

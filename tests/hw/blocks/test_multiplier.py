@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from hw.blocks.multiplier import Multiplier
-from hw.ecp5.platform import Ecp5
-from sim.bench.run import BenchOptions, run_testbench
-from sim.models import MODELS
-from sim.verilator.build import build_simulator
-from sim.verilator.options import BuildOptions
-from sim.verilator.verilog import export_verilog
+from tessera.hw.blocks.multiplier import Multiplier
+from tessera.hw.ecp5.platform import Ecp5
+from tessera.sim.bench.run import BenchOptions, run_testbench
+from tessera.sim.models import MODELS
+from tessera.sim.verilator.build import build_simulator
+from tessera.sim.verilator.options import BuildOptions
+from tessera.sim.verilator.verilog import export_verilog
 
 
 @pytest.mark.parametrize("width", [9, 18, 22])

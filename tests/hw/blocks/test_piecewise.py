@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from hw import tables
-from hw.blocks.piecewise import Piecewise
-from hw.tables import PiecewiseTable
-from sim.bench.run import run_testbench
+from tessera.hw import tables
+from tessera.hw.blocks.piecewise import Piecewise
+from tessera.hw.tables import PiecewiseTable
+from tessera.sim.bench.run import run_testbench
 
 TABLES = ["exp2_table", "reciprocal_table", "reciprocal_square_root_table", "gelu_delta_table"]
 

@@ -8,8 +8,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In
 from amaranth.sim import Simulator
 
-from hw.blocks.checks import check
-from hw.blocks.queue import Queue
+from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.queue import Queue
 
 LAYOUT = data.StructLayout({"number": 12, "flag": 1})
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from hw.blocks.reciprocal import Reciprocal, ReciprocalSquareRoot
-from sim.bench.run import BenchFailure, run_testbench
+from tessera.hw.blocks.reciprocal import Reciprocal, ReciprocalSquareRoot
+from tessera.sim.bench.run import BenchFailure, run_testbench
 
 BENCH = "tests.hw.blocks.reciprocal_bench"
 

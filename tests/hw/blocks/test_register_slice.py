@@ -2,8 +2,8 @@
 
 import pytest
 
-from hw.blocks.register_slice import HalfSlice, RegisterSlice
-from sim.bench.run import run_testbench
+from tessera.hw.blocks.register_slice import HalfSlice, RegisterSlice
+from tessera.sim.bench.run import run_testbench
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])

@@ -6,12 +6,12 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
-from hw.blocks.sleep import extend_pulse, hand_over_when_awake, sleeping
-from sim.bench.run import run_testbench
-from sim.verilator import simplify
-from sim.verilator.build import build_simulator
-from sim.verilator.options import BuildOptions
-from sim.verilator.verilog import export_verilog
+from tessera.hw.blocks.sleep import extend_pulse, hand_over_when_awake, sleeping
+from tessera.sim.bench.run import run_testbench
+from tessera.sim.verilator import simplify
+from tessera.sim.verilator.build import build_simulator
+from tessera.sim.verilator.options import BuildOptions
+from tessera.sim.verilator.verilog import export_verilog
 
 
 class _Counter(wiring.Component):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 
-from hw.accelerator import Accelerator
-from hw.config import AcceleratorConfig
+from tessera.hw.accelerator import Accelerator
+from tessera.hw.config import AcceleratorConfig
 
 
 class NoAccelerator(wiring.Component):

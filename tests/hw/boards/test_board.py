@@ -11,24 +11,24 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import io, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from common.progress import silent
-from hw.boards.board import BOARDS, board
-from hw.boards.top import BoardTop, board_platform
-from hw.ecp5.platform import NETWORK_SITES, Ecp5
-from hw.interfaces.axi import Axi4Read, Axi4Write
-from hw.interfaces.sdram import SdramPads
-from hw.presets import preset
-from hw.protocol import Identity
-from hw.sdram import pins as sdram_pins
-from hw.sdram.chip import ANY_CHIP, CHIPS
-from hw.sdram.memory import SdramMemory
-from hw.sdram.pins import EXTRA_LATENCY, SdramPins, chip_clock_delay
-from sim.machine.sdram import SOURCE, data_sheet
-from sim.verilator.build import build_simulator
-from sim.verilator.options import BuildOptions
-from sim.verilator.verilog import export_verilog
-from sw.fpga.synthesis.cost import SynthesisError
-from sw.fpga.synthesis.yosys import check_netlist
+from tessera.common.progress import silent
+from tessera.hw.boards.board import BOARDS, board
+from tessera.hw.boards.top import BoardTop, board_platform
+from tessera.hw.ecp5.platform import NETWORK_SITES, Ecp5
+from tessera.hw.interfaces.axi import Axi4Read, Axi4Write
+from tessera.hw.interfaces.sdram import SdramPads
+from tessera.hw.presets import preset
+from tessera.hw.protocol import Identity
+from tessera.hw.sdram import pins as sdram_pins
+from tessera.hw.sdram.chip import ANY_CHIP, CHIPS
+from tessera.hw.sdram.memory import SdramMemory
+from tessera.hw.sdram.pins import EXTRA_LATENCY, SdramPins, chip_clock_delay
+from tessera.sim.machine.sdram import SOURCE, data_sheet
+from tessera.sim.verilator.build import build_simulator
+from tessera.sim.verilator.options import BuildOptions
+from tessera.sim.verilator.verilog import export_verilog
+from tessera.sw.fpga.synthesis.cost import SynthesisError
+from tessera.sw.fpga.synthesis.yosys import check_netlist
 from tests.hw.boards.no_accelerator import NoAccelerator
 from tests.hw.sdram.sdram_models import CLOCK, SYSTEM, run
 
@@ -61,7 +61,7 @@ def test_tops_are_designs_without_faults(name, tmp_path):
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_every_clock_network_has_a_site_of_its_own(name):
-    """Where nextpnr's router finds the way in, wherever else it puts the register (``hw.ecp5.platform``)."""
+    """Where nextpnr's router finds the way in, wherever else it puts the register (``tessera.hw.ecp5.platform``)."""
     platform, m = board_platform(board(name), Ecp5), Module()
     for number in range(3):
         platform.clock_network(m, f"network_{number}", Signal())

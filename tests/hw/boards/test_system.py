@@ -7,16 +7,16 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
-from hw.accelerator import Accelerator
-from hw.boards.on_chip_memory import OnChipMemory
-from hw.boards.system import System
-from hw.presets import preset
-from hw.protocol import Identity
-from hw.sdram.chip import ANY_CHIP
-from hw.sdram.memory import SdramMemory
-from sim.verilator.build import build_simulator
-from sim.verilator.options import BuildOptions
-from sim.verilator.verilog import export_verilog
+from tessera.hw.accelerator import Accelerator
+from tessera.hw.boards.on_chip_memory import OnChipMemory
+from tessera.hw.boards.system import System
+from tessera.hw.presets import preset
+from tessera.hw.protocol import Identity
+from tessera.hw.sdram.chip import ANY_CHIP
+from tessera.hw.sdram.memory import SdramMemory
+from tessera.sim.verilator.build import build_simulator
+from tessera.sim.verilator.options import BuildOptions
+from tessera.sim.verilator.verilog import export_verilog
 from tests.hw.sdram.sdram_models import CLOCK, SYSTEM, run
 
 CONFIG = preset("tiny")

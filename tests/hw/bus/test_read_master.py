@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from hw.bus.bursts import BurstSplitter, longest_burst
-from hw.bus.read_master import ReadMaster
-from hw.presets import preset
-from sim.bench.run import BenchFailure, run_testbench
+from tessera.hw.bus.bursts import BurstSplitter, longest_burst
+from tessera.hw.bus.read_master import ReadMaster
+from tessera.hw.presets import preset
+from tessera.sim.bench.run import BenchFailure, run_testbench
 from tests.helpers.on_bus import OnBus
 from tests.helpers.units import simulator
 

@@ -4,7 +4,7 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-from sim.bench.streams import StreamDriver, clock_and_reset, parameters, rng, wait_cycles
+from tessera.sim.bench.streams import StreamDriver, clock_and_reset, parameters, rng, wait_cycles
 from tests.helpers.axi_models import WriteMemory, until
 
 SIZE = 1 << 16

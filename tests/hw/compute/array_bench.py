@@ -4,9 +4,9 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-from hw.config import AcceleratorConfig
-from hw.interfaces.memory import MEMORY_LATENCY
-from sim.bench.streams import clock_and_reset, parameters, record, rng
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.memory import MEMORY_LATENCY
+from tessera.sim.bench.streams import clock_and_reset, parameters, record, rng
 from tests.helpers.port_bits import port_bits, port_values
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hw.config import AcceleratorConfig
-from hw.interfaces.compute import ParameterMode, StepKind
-from hw.interfaces.jobs import engine_job_layout
-from hw.isa import Destination
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.compute import ParameterMode, StepKind
+from tessera.hw.interfaces.jobs import engine_job_layout
+from tessera.hw.isa import Destination
 
 WRAP = 0xFFFF
 Queues = Sequence[Sequence[tuple[int, int]]]

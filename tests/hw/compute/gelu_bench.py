@@ -3,10 +3,10 @@
 import cocotb
 import numpy as np
 
-from golden.integer.functions import gelu_activation
-from hw.compute.gelu import Gelu
-from hw.config import AcceleratorConfig
-from sim.bench.streams import clock_and_reset, parameters, rng, write
+from tessera.golden.integer.functions import gelu_activation
+from tessera.hw.compute.gelu import Gelu
+from tessera.hw.config import AcceleratorConfig
+from tessera.sim.bench.streams import clock_and_reset, parameters, rng, write
 from tests.helpers.replay import replay
 
 

@@ -4,9 +4,9 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-from hw.compute.parameters import ParameterStore
-from hw.config import AcceleratorConfig
-from sim.bench.streams import StreamDriver, clock_and_reset, parameters, record, rng
+from tessera.hw.compute.parameters import ParameterStore
+from tessera.hw.config import AcceleratorConfig
+from tessera.sim.bench.streams import StreamDriver, clock_and_reset, parameters, record, rng
 from tests.helpers.replay import replay
 
 FIELDS = ("bias", "multiplier", "shift")

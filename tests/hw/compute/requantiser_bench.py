@@ -3,10 +3,10 @@
 import cocotb
 import numpy as np
 
-from golden.integer.functions import requantise, saturate
-from hw.compute.requantiser import Requantiser, ResultFormat
-from hw.config import AcceleratorConfig
-from sim.bench.streams import clock_and_reset, parameters, record, rng
+from tessera.golden.integer.functions import requantise, saturate
+from tessera.hw.compute.requantiser import Requantiser, ResultFormat
+from tessera.hw.config import AcceleratorConfig
+from tessera.sim.bench.streams import clock_and_reset, parameters, record, rng
 from tests.helpers.replay import replay
 
 

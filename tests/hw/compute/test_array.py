@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hw.compute.array import ComputeArray
-from hw.config import AcceleratorConfig
-from sim.bench.run import run_testbench
+from tessera.hw.compute.array import ComputeArray
+from tessera.hw.config import AcceleratorConfig
+from tessera.sim.bench.run import run_testbench
 from tests.helpers.units import or_soak
 
 SIZES = [(2, 4), (4, 4), (8, 16), (16, 16)]

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hw.compute.engine import ComputeEngine
-from hw.compute.lookup import QueueLookup
-from hw.config import AcceleratorConfig
-from hw.isa import Destination
-from sim.bench.run import run_testbench
+from tessera.hw.compute.engine import ComputeEngine
+from tessera.hw.compute.lookup import QueueLookup
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.isa import Destination
+from tessera.sim.bench.run import run_testbench
 from tests.helpers.units import or_soak, simulator
 from tests.hw.compute.engine_model import blank_job
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hw.compute.gelu import Gelu
-from hw.presets import PRESETS
-from sim.bench.run import run_testbench
+from tessera.hw.compute.gelu import Gelu
+from tessera.hw.presets import PRESETS
+from tessera.sim.bench.run import run_testbench
 
 
 @pytest.mark.parametrize(

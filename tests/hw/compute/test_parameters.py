@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from hw.compute.parameters import ParameterStore
-from hw.config import AcceleratorConfig
-from hw.presets import PRESETS
-from sim.bench.run import BenchFailure, run_testbench
+from tessera.hw.compute.parameters import ParameterStore
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.presets import PRESETS
+from tessera.sim.bench.run import BenchFailure, run_testbench
 
 BENCH = "tests.hw.compute.parameters_bench"
 SHAPES = {

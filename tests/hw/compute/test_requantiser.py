@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hw.compute.requantiser import Requantiser
-from hw.presets import PRESETS
-from sim.bench.run import BenchFailure, run_testbench
+from tessera.hw.compute.requantiser import Requantiser
+from tessera.hw.presets import PRESETS
+from tessera.sim.bench.run import BenchFailure, run_testbench
 from tests.helpers.units import simulator
 
 BENCH = "tests.hw.compute.requantiser_bench"

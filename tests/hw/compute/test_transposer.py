@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hw.compute.transposer import Transposer
-from hw.config import AcceleratorConfig
-from sim.bench.run import run_testbench
+from tessera.hw.compute.transposer import Transposer
+from tessera.hw.config import AcceleratorConfig
+from tessera.sim.bench.run import run_testbench
 from tests.helpers.units import simulator
 
 SHAPES = {

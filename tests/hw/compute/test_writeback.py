@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hw.compute.writeback import Writeback
-from hw.config import AcceleratorConfig
-from sim.bench.run import BenchFailure, run_testbench
+from tessera.hw.compute.writeback import Writeback
+from tessera.hw.config import AcceleratorConfig
+from tessera.sim.bench.run import BenchFailure, run_testbench
 from tests.helpers.units import simulator
 
 BENCH = "tests.hw.compute.writeback_bench"

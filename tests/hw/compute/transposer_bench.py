@@ -3,8 +3,8 @@
 import cocotb
 import numpy as np
 
-from hw.config import AcceleratorConfig
-from sim.bench.streams import clock_and_reset, parameters, rng
+from tessera.hw.config import AcceleratorConfig
+from tessera.sim.bench.streams import clock_and_reset, parameters, rng
 from tests.helpers.replay import replay
 
 

@@ -6,11 +6,11 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-from hw.compute.writeback import Writeback
-from hw.config import AcceleratorConfig
-from hw.interfaces.compute import StepKind
-from hw.interfaces.memory import MEMORY_LATENCY, RESIDUAL_LATENCY
-from sim.bench.streams import clock_and_reset, parameters, record, rng
+from tessera.hw.compute.writeback import Writeback
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.compute import StepKind
+from tessera.hw.interfaces.memory import MEMORY_LATENCY, RESIDUAL_LATENCY
+from tessera.sim.bench.streams import clock_and_reset, parameters, record, rng
 from tests.helpers.port_bits import port_bits, port_values
 from tests.hw.compute.writeback_jobs import KINDS, Job, JobMaker
 

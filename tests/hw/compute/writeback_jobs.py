@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from golden.integer import functions as golden
-from hw.config import AcceleratorConfig
-from hw.interfaces.compute import ParameterMode, StepKind
+from tessera.golden.integer import functions as golden
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.compute import ParameterMode, StepKind
 
 LINEAR = ("activation", "swapped", "gelu", "residual_add", "weighted", "residual_set", "gate")
 KINDS = (*LINEAR, "attention")

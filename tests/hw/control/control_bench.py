@@ -5,12 +5,12 @@ import numpy as np
 from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster
 
-from hw.control.counters import Watchdog
-from hw.control.guards import Guards
-from hw.interfaces.sequencer import run_settings_layout
-from hw.isa import CycleCause, ErrorCode, StallSource
-from hw.register_map import REGISTERS, SHARE_BITS, Access
-from sim.bench.streams import clock_and_reset, parameters, rng, wait_cycles
+from tessera.hw.control.counters import Watchdog
+from tessera.hw.control.guards import Guards
+from tessera.hw.interfaces.sequencer import run_settings_layout
+from tessera.hw.isa import CycleCause, ErrorCode, StallSource
+from tessera.hw.register_map import REGISTERS, SHARE_BITS, Access
+from tessera.sim.bench.streams import clock_and_reset, parameters, rng, wait_cycles
 from tests.helpers.lite_host import LiteHost
 
 OFFSET = {name: register.offset for name, register in REGISTERS.items()}

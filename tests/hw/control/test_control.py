@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hw.control.control import ControlRegisters, configuration_word
-from hw.presets import preset
-from sim.bench.run import run_testbench
+from tessera.hw.control.control import ControlRegisters, configuration_word
+from tessera.hw.presets import preset
+from tessera.sim.bench.run import run_testbench
 from tests.helpers.on_bus import OnBus
 from tests.helpers.units import simulator
 

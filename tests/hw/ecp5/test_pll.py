@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 from amaranth.back import rtlil
 
-from hw.ecp5.pll import Pll, pll_settings
+from tessera.hw.ecp5.pll import Pll, pll_settings
 
 MHZ = 1_000_000
 

@@ -6,10 +6,19 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-from golden.integer.functions import gate, queues
-from hw.config import AcceleratorConfig
-from hw.interfaces.memory import MEMORY_LATENCY
-from sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, cycle, parameters, record, rng, wait_cycles
+from tessera.golden.integer.functions import gate, queues
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.memory import MEMORY_LATENCY
+from tessera.sim.bench.streams import (
+    StreamDriver,
+    StreamMonitor,
+    clock_and_reset,
+    cycle,
+    parameters,
+    record,
+    rng,
+    wait_cycles,
+)
 from tests.helpers.port_bits import port_bits, port_values
 
 LOWEST, HIGHEST = -(1 << 17), (1 << 17) - 1

@@ -5,11 +5,11 @@ from itertools import product
 
 import pytest
 
-from hw.gate.gate import Gate
-from hw.gate.weights import GateWeights
-from hw.interfaces.memory import MEMORY_LATENCY
-from hw.presets import PRESETS, preset
-from sim.bench.run import BenchFailure, run_testbench
+from tessera.hw.gate.gate import Gate
+from tessera.hw.gate.weights import GateWeights
+from tessera.hw.interfaces.memory import MEMORY_LATENCY
+from tessera.hw.presets import PRESETS, preset
+from tessera.sim.bench.run import BenchFailure, run_testbench
 from tests.helpers.units import or_soak, simulator
 
 BENCH = "tests.hw.gate.gate_bench"

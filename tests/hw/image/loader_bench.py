@@ -5,8 +5,17 @@ import numpy as np
 from cocotb.triggers import RisingEdge, with_timeout
 from cocotbext.axi import AxiRamRead, AxiReadBus
 
-from hw.isa import ErrorCode
-from sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, cycle, parameters, record, rng, wait_cycles
+from tessera.hw.isa import ErrorCode
+from tessera.sim.bench.streams import (
+    StreamDriver,
+    StreamMonitor,
+    clock_and_reset,
+    cycle,
+    parameters,
+    record,
+    rng,
+    wait_cycles,
+)
 from tests.helpers.axi_models import ReadMemory, until
 
 SIZE = 1 << 18

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from hw.image.loader import ImageLoader
-from hw.presets import preset
-from sim.bench.run import run_testbench
+from tessera.hw.image.loader import ImageLoader
+from tessera.hw.presets import preset
+from tessera.sim.bench.run import run_testbench
 from tests.helpers.on_bus import on_bus
 from tests.helpers.units import simulator
 

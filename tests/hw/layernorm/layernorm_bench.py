@@ -7,11 +7,11 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-from golden.integer.functions import layernorm
-from golden.integer.parameters import QuantisedLayerNorm
-from hw.config import AcceleratorConfig
-from hw.interfaces.memory import RESIDUAL_LATENCY
-from sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, cycle, parameters, record, rng
+from tessera.golden.integer.functions import layernorm
+from tessera.golden.integer.parameters import QuantisedLayerNorm
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.memory import RESIDUAL_LATENCY
+from tessera.sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, cycle, parameters, record, rng
 from tests.helpers.port_bits import port_bits
 
 BASE, STRIDE_GAP = 100, 3

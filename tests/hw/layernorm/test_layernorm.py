@@ -5,11 +5,11 @@ from itertools import product
 
 import pytest
 
-from hw.formats import Numerics
-from hw.layernorm.layernorm import LayerNorm
-from hw.layernorm.row_statistics import RowStatistics
-from hw.presets import PRESETS, preset
-from sim.bench.run import BenchFailure, run_testbench
+from tessera.hw.formats import Numerics
+from tessera.hw.layernorm.layernorm import LayerNorm
+from tessera.hw.layernorm.row_statistics import RowStatistics
+from tessera.hw.presets import PRESETS, preset
+from tessera.sim.bench.run import BenchFailure, run_testbench
 from tests.helpers.units import or_soak, simulator
 
 BENCH = "tests.hw.layernorm.layernorm_bench"

@@ -3,8 +3,8 @@
 import cocotb
 from cocotb.triggers import FallingEdge, RisingEdge, Timer
 
-from hw.presets import preset
-from hw.protocol import (
+from tessera.hw.presets import preset
+from tessera.hw.protocol import (
     IDENTITY_BYTES,
     REPLY_OVERHEAD,
     REQUEST_OVERHEAD,
@@ -14,7 +14,7 @@ from hw.protocol import (
     Request,
     Status,
 )
-from sim.bench.streams import CLOCK_PERIOD_NS, clock_and_reset, cycle, parameters, rng, wait_cycles
+from tessera.sim.bench.streams import CLOCK_PERIOD_NS, clock_and_reset, cycle, parameters, rng, wait_cycles
 from tests.helpers.axi_models import check_burst
 
 SIZE = 1 << 14

@@ -7,13 +7,13 @@ from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.interfaces.strobe import Strobe
-from hw.link.link import HostLink
-from hw.link.uart import UartReceiver, UartTransmitter
-from hw.presets import preset
-from hw.protocol import Identity
-from sim.bench.run import run_testbench
-from sw.fpga.measure import measure
+from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.link.link import HostLink
+from tessera.hw.link.uart import UartReceiver, UartTransmitter
+from tessera.hw.presets import preset
+from tessera.hw.protocol import Identity
+from tessera.sim.bench.run import run_testbench
+from tessera.sw.fpga.measure import measure
 from tests.helpers.on_bus import OnBus
 
 CLOCK_HZ = 100_000_000

@@ -4,7 +4,7 @@ import cocotb
 from cocotb.triggers import FallingEdge, RisingEdge, Timer, with_timeout
 from cocotb.utils import get_sim_time
 
-from sim.bench.streams import CLOCK_PERIOD_NS, StreamDriver, clock_and_reset, parameters, rng, wait_cycles
+from tessera.sim.bench.streams import CLOCK_PERIOD_NS, StreamDriver, clock_and_reset, parameters, rng, wait_cycles
 
 CYCLES = parameters()["cycles_per_bit"]
 BIT_PS = CYCLES * CLOCK_PERIOD_NS * 1000

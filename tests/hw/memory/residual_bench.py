@@ -3,10 +3,10 @@
 import cocotb
 import numpy as np
 
-from hw.config import AcceleratorConfig
-from hw.interfaces.memory import BEYOND_LATENCY
-from hw.memory.residual import ResidualMemory
-from sim.bench.streams import clock_and_reset, parameters, record, rng
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.memory import BEYOND_LATENCY
+from tessera.hw.memory.residual import ResidualMemory
+from tessera.sim.bench.streams import clock_and_reset, parameters, record, rng
 from tests.helpers.replay import replay
 
 

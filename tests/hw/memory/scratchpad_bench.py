@@ -3,10 +3,10 @@
 import cocotb
 import numpy as np
 
-from hw.config import AcceleratorConfig
-from hw.interfaces.memory import BEYOND_LATENCY
-from hw.memory.scratchpad import Scratchpad
-from sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, record, rng
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.memory import BEYOND_LATENCY
+from tessera.hw.memory.scratchpad import Scratchpad
+from tessera.sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, record, rng
 from tests.helpers.replay import replay
 
 STROBES = ["load__ready", "load_data__valid", "load_data__payload", "broadcast_data"]

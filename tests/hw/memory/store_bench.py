@@ -5,10 +5,10 @@ import numpy as np
 from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiRamWrite, AxiWriteBus
 
-from hw.config import AcceleratorConfig
-from hw.interfaces.memory import RESIDUAL_LATENCY
-from hw.isa import ErrorCode
-from sim.bench.streams import StreamDriver, clock_and_reset, parameters, record, rng, wait_cycles
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.memory import RESIDUAL_LATENCY
+from tessera.hw.isa import ErrorCode
+from tessera.sim.bench.streams import StreamDriver, clock_and_reset, parameters, record, rng, wait_cycles
 from tests.helpers.axi_models import WriteMemory, until
 
 SIZE = 1 << 17

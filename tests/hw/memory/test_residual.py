@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from hw.config import AcceleratorConfig
-from hw.memory.residual import ResidualMemory
-from sim.bench.run import run_testbench
-from sim.verilator.verilog import export_verilog
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.memory.residual import ResidualMemory
+from tessera.sim.bench.run import run_testbench
+from tessera.sim.verilator.verilog import export_verilog
 from tests.helpers.units import rows_of
 
 

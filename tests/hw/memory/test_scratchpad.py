@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from hw.config import AcceleratorConfig
-from hw.memory.scratchpad import Scratchpad
-from sim.bench.run import BenchFailure, run_testbench
-from sim.verilator.verilog import export_verilog
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.memory.scratchpad import Scratchpad
+from tessera.sim.bench.run import BenchFailure, run_testbench
+from tessera.sim.verilator.verilog import export_verilog
 from tests.helpers.units import rows_of, simulator
 
 BENCH = "tests.hw.memory.scratchpad_bench"

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from hw.bus.write_master import WriteMaster
-from hw.memory.store import StoreUnit
-from hw.presets import preset
-from sim.bench.run import run_testbench
+from tessera.hw.bus.write_master import WriteMaster
+from tessera.hw.memory.store import StoreUnit
+from tessera.hw.presets import preset
+from tessera.sim.bench.run import run_testbench
 from tests.helpers.on_bus import on_bus
 from tests.helpers.units import simulator
 

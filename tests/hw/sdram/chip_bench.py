@@ -5,7 +5,7 @@ from __future__ import annotations
 import cocotb
 from cocotb.triggers import RisingEdge
 
-from sim.bench.streams import clock_and_reset, parameters
+from tessera.sim.bench.streams import clock_and_reset, parameters
 
 # {ras_n, cas_n, we_n}
 COMMANDS = {

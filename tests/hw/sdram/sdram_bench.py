@@ -5,7 +5,7 @@ from __future__ import annotations
 import cocotb
 from cocotb.triggers import Timer
 
-from sim.bench.streams import parameters, record
+from tessera.sim.bench.streams import parameters, record
 
 
 @cocotb.test()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hw.presets import preset
-from hw.sdram.chip import SdramTiming
-from hw.sdram.memory import SdramMemory
-from sim.bench.run import BenchOptions, run_testbench
-from sim.machine.sdram import ROW_TIMES, SOURCE
-from sim.verilator.build import build_simulator
-from sim.verilator.options import BuildOptions, Simulator
-from sim.verilator.verilog import export_verilog
+from tessera.hw.presets import preset
+from tessera.hw.sdram.chip import SdramTiming
+from tessera.hw.sdram.memory import SdramMemory
+from tessera.sim.bench.run import BenchOptions, run_testbench
+from tessera.sim.machine.sdram import ROW_TIMES, SOURCE
+from tessera.sim.verilator.build import build_simulator
+from tessera.sim.verilator.options import BuildOptions, Simulator
+from tessera.sim.verilator.verilog import export_verilog
 
 CLOCK = SOURCE.with_name("machine_main.cpp")
 SYSTEM = Path(__file__).with_name("sdram_system.sv")

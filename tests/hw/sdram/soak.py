@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from hw.sdram.chip import CHIPS
-from sim.machine.sdram import data_sheet
+from tessera.hw.sdram.chip import CHIPS
+from tessera.sim.machine.sdram import data_sheet
 from tests.hw.sdram.sdram_models import run, system
 
 BURSTS = 500_000

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from sim.bench.run import BenchFailure, BenchOptions, run_testbench
-from sim.machine.sdram import SOURCE
-from sim.verilator.build import build_simulator
-from sim.verilator.options import BuildOptions
+from tessera.sim.bench.run import BenchFailure, BenchOptions, run_testbench
+from tessera.sim.machine.sdram import SOURCE
+from tessera.sim.verilator.build import build_simulator
+from tessera.sim.verilator.options import BuildOptions
 
 PORTS = "clk cke cs_n ras_n cas_n we_n ba a dqm dq_i dq_i_en dq_o".split()
 CLOSE, REFRESH, MODE = (

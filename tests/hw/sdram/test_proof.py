@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hw.sdram.chip import CHIPS, SdramTiming
-from hw.sdram.controller import SdramController
-from hw.sdram.refresh import RefreshSequencer
+from tessera.hw.sdram.chip import CHIPS, SdramTiming
+from tessera.hw.sdram.controller import SdramController
+from tessera.hw.sdram.refresh import RefreshSequencer
 from tests.helpers.proofs import prove
 
 TIMING = CHIPS["IS42S16160G-7"].timing(100_000_000)

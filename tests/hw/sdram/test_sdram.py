@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from hw.presets import preset
-from hw.sdram.chip import ANY_CHIP, CHIPS, SdramTiming
-from hw.sdram.controller import SdramController
-from hw.sdram.memory import SdramMemory
-from sim.bench.run import BenchFailure
-from sim.machine.sdram import ROW_TIMES, data_sheet
-from sw.fpga.measure import measure
+from tessera.hw.presets import preset
+from tessera.hw.sdram.chip import ANY_CHIP, CHIPS, SdramTiming
+from tessera.hw.sdram.controller import SdramController
+from tessera.hw.sdram.memory import SdramMemory
+from tessera.sim.bench.run import BenchFailure
+from tessera.sim.machine.sdram import ROW_TIMES, data_sheet
+from tessera.sw.fpga.measure import measure
 from tests.hw.sdram.sdram_models import exactly, run, system
 
 MHZ = 1_000_000

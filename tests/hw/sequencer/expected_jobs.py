@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from hw.config import AcceleratorConfig
-from hw.interfaces.jobs import StreamKind
-from hw.isa import COMMAND_BYTES, Opcode, decode
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.jobs import StreamKind
+from tessera.hw.isa import COMMAND_BYTES, Opcode, decode
 
 UNITS = {
     Opcode.LINEAR: "engine",

@@ -9,10 +9,10 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-from hw.isa import COMMAND_BYTES, FIELDS, Destination, ErrorCode, Follow, Opcode, decode, encode
-from hw.presets import preset
-from hw.sequencer.ledger import ENGINE, FOLLOWERS, GATE, IMAGE, NORM, STORE, STREAM
-from sim.bench.streams import StreamMonitor, clock_and_reset, parameters, read, rng, wait_cycles
+from tessera.hw.isa import COMMAND_BYTES, FIELDS, Destination, ErrorCode, Follow, Opcode, decode, encode
+from tessera.hw.presets import preset
+from tessera.hw.sequencer.ledger import ENGINE, FOLLOWERS, GATE, IMAGE, NORM, STORE, STREAM
+from tessera.sim.bench.streams import StreamMonitor, clock_and_reset, parameters, read, rng, wait_cycles
 from tests.helpers.port_bits import port_bits, scalar_fields
 from tests.hw.sequencer.expected_jobs import DELIVERIES, UNITS, ExpectedJobs
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hw.presets import preset
-from hw.sequencer.sequencer import Sequencer
-from sim.bench.run import run_testbench
+from tessera.hw.presets import preset
+from tessera.hw.sequencer.sequencer import Sequencer
+from tessera.sim.bench.run import run_testbench
 
 
 @pytest.mark.parametrize("name", ["tiny", "ecp5-wide", "edge"])

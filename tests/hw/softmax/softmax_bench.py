@@ -4,10 +4,10 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-from golden.integer.functions import attention_exponentials, query_scale
-from hw.config import AcceleratorConfig
-from hw.interfaces.memory import MEMORY_LATENCY
-from sim.bench.streams import (
+from tessera.golden.integer.functions import attention_exponentials, query_scale
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.memory import MEMORY_LATENCY
+from tessera.sim.bench.streams import (
     StreamDriver,
     StreamMonitor,
     assert_interval,

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from hw.presets import PRESETS, preset
-from hw.softmax.softmax import Softmax
-from sim.bench.run import BenchFailure, run_testbench
+from tessera.hw.presets import PRESETS, preset
+from tessera.hw.softmax.softmax import Softmax
+from tessera.sim.bench.run import BenchFailure, run_testbench
 from tests.helpers.units import or_soak, simulator
 
 BENCH = "tests.hw.softmax.softmax_bench"

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hw.config import AcceleratorConfig
-from hw.interfaces.jobs import StreamKind
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.jobs import StreamKind
 
 
 @dataclass
 class Expected:
-    """Everything that leaves the unit, in order; arrays of one entry a beat as ``sim.bench.packing`` returns them."""
+    """Everything that leaves the unit, in order: arrays of one entry per beat, as ``sim/bench/packing.py`` gives."""
 
     fill: list = field(default_factory=list)
     parameters: list = field(default_factory=list)

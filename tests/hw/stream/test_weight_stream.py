@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from hw.config import AcceleratorConfig
-from hw.presets import preset
-from hw.stream.weight_stream import WeightStream
-from sim.bench.run import run_testbench
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.presets import preset
+from tessera.hw.stream.weight_stream import WeightStream
+from tessera.sim.bench.run import run_testbench
 from tests.helpers.on_bus import on_bus
 from tests.helpers.units import simulator
 

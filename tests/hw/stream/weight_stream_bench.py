@@ -5,10 +5,10 @@ import numpy as np
 from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiRamRead, AxiReadBus
 
-from hw.config import AcceleratorConfig
-from hw.interfaces.jobs import StreamKind
-from hw.isa import ErrorCode
-from sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, record, rng, wait_cycles
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.jobs import StreamKind
+from tessera.hw.isa import ErrorCode
+from tessera.sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, parameters, record, rng, wait_cycles
 from tests.helpers.axi_models import ReadMemory, until
 from tests.hw.stream.stream_model import Expected, deliver, random_jobs
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from program.layouts.base import Layout, WordLayout, occurrences
-from program.layouts.routed import Accumulated, QueueEntries, QueuePositions
-from program.layouts.rows import LastRows, Rows, RowsOf, Transposed, WideRows
-from program.layouts.tiles import ExponentialTiles, GateLogits, QueryScaleTiles, ScoreTiles
-from program.tensors import LAYOUTS, Tensor, layout_from_dict, tensor_name
+from tessera.program.layouts.base import Layout, WordLayout, occurrences
+from tessera.program.layouts.routed import Accumulated, QueueEntries, QueuePositions
+from tessera.program.layouts.rows import LastRows, Rows, RowsOf, Transposed, WideRows
+from tessera.program.layouts.tiles import ExponentialTiles, GateLogits, QueryScaleTiles, ScoreTiles
+from tessera.program.tensors import LAYOUTS, Tensor, layout_from_dict, tensor_name
 
 QUEUES = [np.array([1, 3]), np.array([], np.int64), np.array([0, 1, 4])]
 """Tokens of three experts; the second has none, and token 1 goes to two."""

@@ -8,8 +8,8 @@ from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiBus, AxiMaster
 from cocotbext.axi.constants import AxiResp
 
-from sim.bench.backdoor import MemoryBackdoor
-from sim.bench.streams import parameters
+from tessera.sim.bench.backdoor import MemoryBackdoor
+from tessera.sim.bench.streams import parameters
 
 WORKERS = 4
 IMAGE_BYTES = 4001

@@ -3,7 +3,7 @@
 import cocotb
 from cocotb.triggers import Timer
 
-from sim.bench.streams import clock_and_reset, read, write
+from tessera.sim.bench.streams import clock_and_reset, read, write
 
 
 @cocotb.test()

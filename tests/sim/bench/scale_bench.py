@@ -3,7 +3,7 @@
 import cocotb
 import numpy as np
 
-from sim.bench.streams import (
+from tessera.sim.bench.streams import (
     StreamDriver,
     StreamMonitor,
     assert_interval,

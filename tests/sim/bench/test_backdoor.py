@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sim.bench.backdoor import SOURCE
-from sim.bench.run import BenchFailure, BenchOptions, run_testbench
-from sim.verilator.build import build_simulator
-from sim.verilator.options import BuildOptions
+from tessera.sim.bench.backdoor import SOURCE
+from tessera.sim.bench.run import BenchFailure, BenchOptions, run_testbench
+from tessera.sim.verilator.build import build_simulator
+from tessera.sim.verilator.options import BuildOptions
 
 BENCH = "tests.sim.bench.backdoor_bench"
 WORDS = 2048

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sim.bench.run import BenchFailure, BenchOptions, run_testbench
-from sim.verilator.build import build_simulator
-from sim.verilator.cxx import BuildError
-from sim.verilator.options import BuildOptions
-from sim.verilator.verilog import export_verilog
+from tessera.sim.bench.run import BenchFailure, BenchOptions, run_testbench
+from tessera.sim.verilator.build import build_simulator
+from tessera.sim.verilator.cxx import BuildError
+from tessera.sim.verilator.options import BuildOptions
+from tessera.sim.verilator.verilog import export_verilog
 from tests.sim.bench.units import Minimum, Scale
 
 SETTINGS = {"stall": 0.0, "beats": 500, "factor": -7, "expected_factor": -7, "latency": Scale.LATENCY}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.bench.packing import pack_beats, unpack_beats
+from tessera.sim.bench.packing import pack_beats, unpack_beats
 
 
 def leaf(path="", offset=0, dims=(), strides=(), width=8, signed=False):

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from common.progress import silent
-from sim.machine import follow
+from tessera.common.progress import silent
+from tessera.sim.machine import follow
 
 COMMANDS = [
     SimpleNamespace(name="first", ideal_cycles=10, runs=lambda task: True),

@@ -8,18 +8,18 @@ from functools import cache
 import numpy as np
 import pytest
 
-from golden.integer.model import IntegerModel
-from golden.integer.parameters import QuantisedExperts, QuantisedModel
-from hw.config import AcceleratorConfig
-from hw.isa import COMMAND_BYTES, FIELDS, CycleCause, ErrorCode, Opcode
-from hw.presets import preset
-from program.program import Program
-from sim.machine.frames import Frame, SimulatedFrame
-from sim.machine.run import run_machine
-from sim.machine.sdram import SdramSettings
-from sim.machine.settings import MemorySettings
-from sw.compiler.compile import compile_model
-from sw.verifier.verify import verify
+from tessera.golden.integer.model import IntegerModel
+from tessera.golden.integer.parameters import QuantisedExperts, QuantisedModel
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.isa import COMMAND_BYTES, FIELDS, CycleCause, ErrorCode, Opcode
+from tessera.hw.presets import preset
+from tessera.program.program import Program
+from tessera.sim.machine.frames import Frame, SimulatedFrame
+from tessera.sim.machine.run import run_machine
+from tessera.sim.machine.sdram import SdramSettings
+from tessera.sim.machine.settings import MemorySettings
+from tessera.sw.compiler.compile import compile_model
+from tessera.sw.verifier.verify import verify
 from tests.helpers.models import LEAST, UNEVEN, random_geometry
 from tests.helpers.random_model import random_image, random_model
 

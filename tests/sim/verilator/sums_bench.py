@@ -2,7 +2,7 @@
 
 import cocotb
 
-from sim.bench.streams import clock_and_reset, rng
+from tessera.sim.bench.streams import clock_and_reset, rng
 from tests.helpers.replay import replay
 
 EXTREMES = (-256, -255, -1, 0, 1, 255)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from common import cache
-from common.paths import PROJECT_ROOT
-from sim.bench.run import BenchFailure, BenchOptions, run_testbench
-from sim.verilator import cxx
-from sim.verilator import options as options_module
-from sim.verilator.build import build_simulator
-from sim.verilator.options import BuildOptions
-from sim.verilator.verilog import export_verilog
+from tessera.common import cache
+from tessera.common.paths import PROJECT_ROOT
+from tessera.sim.bench.run import BenchFailure, BenchOptions, run_testbench
+from tessera.sim.verilator import cxx
+from tessera.sim.verilator import options as options_module
+from tessera.sim.verilator.build import build_simulator
+from tessera.sim.verilator.options import BuildOptions
+from tessera.sim.verilator.verilog import export_verilog
 from tests.sim.bench.units import Scale
 
 SOURCES = [Path(__file__).with_name("sources") / name for name in ("wrapped.sv", "twice.cpp")]
@@ -94,9 +94,9 @@ def test_waves_need_a_debug_build():
 
 def test_callers_in_parallel_share_one_build(tmp_path):
     script = (
-        "import sys, pathlib; from common import cache; cache.cache_folder = lambda: pathlib.Path(sys.argv[1]);"
+        "import sys, pathlib; from tessera.common import cache; cache.cache_folder = lambda: pathlib.Path(sys.argv[1]);"
         "from tests.sim.bench.units import Scale;"
-        "from sim.verilator.build import build_simulator; print(build_simulator(Scale(2)).directory)"
+        "from tessera.sim.verilator.build import build_simulator; print(build_simulator(Scale(2)).directory)"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
     running = [subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]

@@ -7,12 +7,12 @@ from amaranth.hdl import Module, ResetInserter, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from sim.bench.run import run_testbench
-from sim.verilator import simplify
-from sim.verilator.build import build_simulator
-from sim.verilator.natural_widths import natural_widths
-from sim.verilator.options import BuildOptions
-from sim.verilator.verilog import export_verilog
+from tessera.sim.bench.run import run_testbench
+from tessera.sim.verilator import simplify
+from tessera.sim.verilator.build import build_simulator
+from tessera.sim.verilator.natural_widths import natural_widths
+from tessera.sim.verilator.options import BuildOptions
+from tessera.sim.verilator.verilog import export_verilog
 
 EMPTY = "    if (\\$auto$verilog_backend.cc:2355:dump_module$1 ) begin end\n"
 
@@ -88,7 +88,9 @@ class _Counter(wiring.Component):
 
 def test_every_register_of_a_design_is_recognised():
     text = export_verilog(_Counter()).text
-    assert "always @* begin" in text, "Amaranth's Verilog looks different now: sim.verilator.simplify finds nothing"
+    assert "always @* begin" in text, (
+        "Amaranth's Verilog looks different now: tessera.sim.verilator.simplify finds nothing"
+    )
     simplified = simplify.merge_registers(text)
     assert "always @* begin" not in simplified
     assert "if (rst  | clear ) begin" in simplified and "4'h3;" in simplified

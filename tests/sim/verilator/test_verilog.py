@@ -9,8 +9,8 @@ from amaranth.hdl import Module
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from common import cache, digest
-from sim.verilator.verilog import export_cached, export_verilog
+from tessera.common import cache, digest
+from tessera.sim.verilator.verilog import export_cached, export_verilog
 
 
 class _Add(wiring.Component):

@@ -6,7 +6,7 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge
 
-from sim.bench.streams import parameters, read, record, wait_cycles, write
+from tessera.sim.bench.streams import parameters, read, record, wait_cycles, write
 
 
 @cocotb.test()

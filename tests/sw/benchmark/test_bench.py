@@ -7,15 +7,15 @@ import json
 import numpy as np
 import pytest
 
-from golden.config import layer_name
-from golden.integer.model import IntegerModel
-from hw.presets import preset
-from sw.benchmark import attention, run, simulators
-from sw.benchmark.frames import Case, measure_frames
-from sw.benchmark.host import measure_host
-from sw.benchmark.switching import measure_switching
-from sw.cycles import bound
-from sw.run.prepare import prepare
+from tessera.golden.config import layer_name
+from tessera.golden.integer.model import IntegerModel
+from tessera.hw.presets import preset
+from tessera.sw.benchmark import attention, run, simulators
+from tessera.sw.benchmark.frames import Case, measure_frames
+from tessera.sw.benchmark.host import measure_host
+from tessera.sw.benchmark.switching import measure_switching
+from tessera.sw.cycles import bound
+from tessera.sw.run.prepare import prepare
 from tests.helpers.small_checkpoints import save_small
 
 

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from sw.cli import app
+from tessera.sw.cli import app
 from tests.helpers.small_checkpoints import save_small
 
 
@@ -142,7 +142,7 @@ def test_bad_values(tmp_path: Path, small: Path, arguments: list[str], words: tu
 
 def test_no_compiler(tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    from common import tools
+    from tessera.common import tools
 
     tools.cxx_version.cache_clear()
     try:
@@ -174,6 +174,6 @@ def test_a_defect_of_the_program_keeps_its_stack_trace(tmp_path: Path, monkeypat
     def broken(*_: object, **__: object) -> None:
         raise KeyError("a defect")
 
-    monkeypatch.setattr("sw.run.prepare.prepare", broken)
+    monkeypatch.setattr("tessera.sw.run.prepare.prepare", broken)
     result = CliRunner().invoke(app, ["run"])
     assert isinstance(result.exception, KeyError)

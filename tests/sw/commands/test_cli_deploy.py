@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from hw.presets import preset
-from hw.register_map import REGISTERS
-from sw.cli import app
+from tessera.hw.presets import preset
+from tessera.hw.register_map import REGISTERS
+from tessera.sw.cli import app
 from tests.helpers.link_model import ModelBoard
 from tests.helpers.small_checkpoints import save_small
 
@@ -27,7 +27,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def board(monkeypatch: pytest.MonkeyPatch) -> ModelBoard:
     """What is on every port."""
     board = ModelBoard(preset("tiny"))
-    monkeypatch.setattr("sw.driver.deploy.SerialTransport", lambda port, baud: board)
+    monkeypatch.setattr("tessera.sw.driver.deploy.SerialTransport", lambda port, baud: board)
     return board
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from hw.config import AcceleratorConfig
-from hw.presets import PRESETS
-from sw.cli import app
-from sw.fpga import measure
-from sw.fpga.resources.changes import with_changes
-from sw.fpga.synthesis.cost import SynthesisError
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.presets import PRESETS
+from tessera.sw.cli import app
+from tessera.sw.fpga import measure
+from tessera.sw.fpga.resources.changes import with_changes
+from tessera.sw.fpga.synthesis.cost import SynthesisError
 
 
 def said(arguments: list[str], status: int, *words: str) -> str:
@@ -79,8 +79,8 @@ def no_synthesis(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.fail("it was synthesised")
 
     monkeypatch.setattr(measure, "measure", never)
-    monkeypatch.setattr("sw.fpga.bitstream.build.synthesise", never)
-    monkeypatch.setattr("sw.fpga.synthesis.design.elaborate", never)
+    monkeypatch.setattr("tessera.sw.fpga.bitstream.build.synthesise", never)
+    monkeypatch.setattr("tessera.sw.fpga.synthesis.design.elaborate", never)
 
 
 def test_synth_refuses_before_it_begins(tmp_path: Path, no_synthesis: None) -> None:

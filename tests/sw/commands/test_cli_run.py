@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from program.program import Program
-from sw.cli import app
-from sw.data.pictures import PictureChoice
-from sw.run import execute
-from sw.run.prepare import compile_file, prepare
-from sw.run.target import Target
+from tessera.program.program import Program
+from tessera.sw.cli import app
+from tessera.sw.data.pictures import PictureChoice
+from tessera.sw.run import execute
+from tessera.sw.run.prepare import compile_file, prepare
+from tessera.sw.run.target import Target
 from tests.helpers.small_checkpoints import save_small
 
 
@@ -133,7 +133,7 @@ def _weight_byte(small: Path) -> str:
     """Address and bit of a weight that decides much: in the first layer's second MLP matrix."""
     program = compile_file(Target(model=small, preset="tiny"))
     command = next(command for command in program.commands if command.name == "layer00.fc2")
-    from hw.isa import decode
+    from tessera.hw.isa import decode
 
     fields = decode(program.command_bytes(command.index))[1]
     return f"{program.map.weights + fields['stream_address'] + fields['stream_bytes'] - 24:#x}:6"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer.testing import CliRunner
 
-from sw.commands import options
+from tessera.sw.commands import options
 
 
 @dataclass(frozen=True, kw_only=True)

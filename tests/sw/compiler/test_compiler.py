@@ -7,18 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from golden.config import M3VIT_BACKBONE, NANO, TaskConfig
-from golden.integer.model import IntegerModel
-from hw.isa import COMMAND_BYTES, Opcode, decode
-from hw.presets import PRESETS, preset
-from program.commands import CommandKind
-from program.program import Program
-from sw.compiler.compile import CapacityError, compile_model
-from sw.compiler.geometry import Geometry
-from sw.compiler.layout import Buffer, Plan, first_fit
-from sw.compiler.weights import StreamBuilder, parameter_bytes, spread, tile_bytes
-from sw.cycles import bound
-from sw.verifier.verify import verify
+from tessera.golden.config import M3VIT_BACKBONE, NANO, TaskConfig
+from tessera.golden.integer.model import IntegerModel
+from tessera.hw.isa import COMMAND_BYTES, Opcode, decode
+from tessera.hw.presets import PRESETS, preset
+from tessera.program.commands import CommandKind
+from tessera.program.program import Program
+from tessera.sw.compiler.compile import CapacityError, compile_model
+from tessera.sw.compiler.geometry import Geometry
+from tessera.sw.compiler.layout import Buffer, Plan, first_fit
+from tessera.sw.compiler.weights import StreamBuilder, parameter_bytes, spread, tile_bytes
+from tessera.sw.cycles import bound
+from tessera.sw.verifier.verify import verify
 from tests.helpers import emulator
 from tests.helpers.models import random_geometry
 from tests.helpers.random_model import random_image, random_model
@@ -210,7 +210,7 @@ def test_a_foreign_file_is_refused(tmp_path):
 def test_a_program_of_another_version_is_refused(tmp_path, monkeypatch):
     config = preset("tiny")
     path = tmp_path / "program.safetensors"
-    monkeypatch.setattr("program.program.FORMAT", 1)
+    monkeypatch.setattr("tessera.program.program.FORMAT", 1)
     compile_model(random_model(NANO, config.numerics, 4), config).save(path)
     monkeypatch.undo()
     with pytest.raises(ValueError, match="another version; make it again with `tessera compile`"):

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from golden.config import ModelConfig, TaskConfig
-from golden.integer.model import IntegerModel
-from sw.cli import app
-from sw.compiler.compile import compile_model
-from sw.quantiser.quantise import quantise
-from sw.run.target import machine
-from sw.verifier.verify import verify
+from tessera.golden.config import ModelConfig, TaskConfig
+from tessera.golden.integer.model import IntegerModel
+from tessera.sw.cli import app
+from tessera.sw.compiler.compile import compile_model
+from tessera.sw.quantiser.quantise import quantise
+from tessera.sw.run.target import machine
+from tessera.sw.verifier.verify import verify
 from tests.helpers import emulator
 from tests.helpers.random_weights import random_weights
 from tests.helpers.small_checkpoints import save_small

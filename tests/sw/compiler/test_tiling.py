@@ -7,22 +7,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from golden.config import DEIT_SMALL, ModelConfig, TaskConfig
-from golden.integer.model import IntegerModel
-from hw.config import AcceleratorConfig
-from hw.isa import COMMAND_BYTES, decode, encode
-from hw.presets import preset
-from program.program import Program
-from sim.machine.frames import Frame
-from sim.machine.run import run_machine
-from sim.machine.settings import MemorySettings
-from sw.compiler.compile import CapacityError, compile_model
-from sw.compiler.geometry import Geometry, Tiling, tilings
-from sw.compiler.layout import Allocation, Plan, buffers
-from sw.cycles import bound
-from sw.cycles.predict import predict, queue_lengths
-from sw.verifier.readback import residual_streams
-from sw.verifier.verify import verify
+from tessera.golden.config import DEIT_SMALL, ModelConfig, TaskConfig
+from tessera.golden.integer.model import IntegerModel
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.isa import COMMAND_BYTES, decode, encode
+from tessera.hw.presets import preset
+from tessera.program.program import Program
+from tessera.sim.machine.frames import Frame
+from tessera.sim.machine.run import run_machine
+from tessera.sim.machine.settings import MemorySettings
+from tessera.sw.compiler.compile import CapacityError, compile_model
+from tessera.sw.compiler.geometry import Geometry, Tiling, tilings
+from tessera.sw.compiler.layout import Allocation, Plan, buffers
+from tessera.sw.cycles import bound
+from tessera.sw.cycles.predict import predict, queue_lengths
+from tessera.sw.verifier.readback import residual_streams
+from tessera.sw.verifier.verify import verify
 from tests.helpers import emulator
 from tests.helpers.random_model import random_image, random_model
 

@@ -9,15 +9,15 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from golden.config import M3VIT_BACKBONE, NANO
-from hw.isa import CycleCause
-from hw.presets import preset
-from program.commands import CommandKind, Phase
-from program.program import Program
-from sw.compiler.compile import compile_model
-from sw.cycles import breakdown, roofline
-from sw.report.cycle_figures import causes_figure, roofline_figure
-from sw.report.page import by_kind, by_layer_and_kind
+from tessera.golden.config import M3VIT_BACKBONE, NANO
+from tessera.hw.isa import CycleCause
+from tessera.hw.presets import preset
+from tessera.program.commands import CommandKind, Phase
+from tessera.program.program import Program
+from tessera.sw.compiler.compile import compile_model
+from tessera.sw.cycles import breakdown, roofline
+from tessera.sw.report.cycle_figures import causes_figure, roofline_figure
+from tessera.sw.report.page import by_kind, by_layer_and_kind
 from tests.helpers.random_model import random_model
 
 CONFIG = preset("edge")

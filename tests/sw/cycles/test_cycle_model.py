@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from golden.config import M3VIT_BACKBONE, ModelConfig
-from golden.integer.model import IntegerModel
-from hw.presets import preset
-from program.program import Program
-from sim.machine.frames import Frame
-from sim.machine.run import run_machine
-from sim.machine.settings import MemorySettings, SimulationOptions
-from sw.compiler.compile import compile_model
-from sw.cycles.frame import balanced
-from sw.cycles.predict import CycleForecast, predict, queue_lengths
+from tessera.golden.config import M3VIT_BACKBONE, ModelConfig
+from tessera.golden.integer.model import IntegerModel
+from tessera.hw.presets import preset
+from tessera.program.program import Program
+from tessera.sim.machine.frames import Frame
+from tessera.sim.machine.run import run_machine
+from tessera.sim.machine.settings import MemorySettings, SimulationOptions
+from tessera.sw.compiler.compile import compile_model
+from tessera.sw.cycles.frame import balanced
+from tessera.sw.cycles.predict import CycleForecast, predict, queue_lengths
 from tests.helpers.models import two_tasks
 from tests.helpers.random_model import random_image, random_model
 

@@ -9,12 +9,20 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from golden.metrics import IGNORE
-from sw.data.cityscapes import CLASS_SET, TRAIN_IDS
-from sw.data.dataset import voc_colours
-from sw.data.datasets import DATASETS, DatasetProblems, DatasetRequest, Item, ProceduralScenes, open_dataset, resized
-from sw.data.nyu40 import NAMES, class_numbers
-from sw.data.pascal_context import label_table
+from tessera.golden.metrics import IGNORE
+from tessera.sw.data.cityscapes import CLASS_SET, TRAIN_IDS
+from tessera.sw.data.dataset import voc_colours
+from tessera.sw.data.datasets import (
+    DATASETS,
+    DatasetProblems,
+    DatasetRequest,
+    Item,
+    ProceduralScenes,
+    open_dataset,
+    resized,
+)
+from tessera.sw.data.nyu40 import NAMES, class_numbers
+from tessera.sw.data.pascal_context import label_table
 from tests.helpers.dataset_folders import (
     SIZE,
     pattern,

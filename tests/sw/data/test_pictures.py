@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sw.data.pictures import load_picture, scene_picture
+from tessera.sw.data.pictures import load_picture, scene_picture
 from tests.helpers.small_checkpoints import SMALL
 
 COLOURS = np.random.default_rng(7).integers(0, 256, (16, 32, 3), np.uint8)

@@ -10,19 +10,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from golden.config import ModelConfig, TaskConfig
-from golden.integer.model import IntegerModel
-from hw.presets import preset
-from hw.protocol import Operation
-from hw.register_map import REGISTERS
-from hw.sdram.chip import ANY_CHIP
-from sim.board.board import SimulatedBoard
-from sim.machine.sdram import SdramSettings
-from sw.compiler.compile import compile_model
-from sw.driver import errors
-from sw.driver.device import Device
-from sw.driver.link import Link
-from sw.driver.transport import SerialTransport
+from tessera.golden.config import ModelConfig, TaskConfig
+from tessera.golden.integer.model import IntegerModel
+from tessera.hw.presets import preset
+from tessera.hw.protocol import Operation
+from tessera.hw.register_map import REGISTERS
+from tessera.hw.sdram.chip import ANY_CHIP
+from tessera.sim.board.board import SimulatedBoard
+from tessera.sim.machine.sdram import SdramSettings
+from tessera.sw.compiler.compile import compile_model
+from tessera.sw.driver import errors
+from tessera.sw.driver.device import Device
+from tessera.sw.driver.link import Link
+from tessera.sw.driver.transport import SerialTransport
 from tests.helpers.link_model import ModelBoard, Noise
 from tests.helpers.models import LEAST
 from tests.helpers.random_model import random_image, random_model

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hw.presets import preset
-from hw.protocol import (
+from tessera.hw.presets import preset
+from tessera.hw.protocol import (
     IDENTITY_BYTES,
     REPLY_OVERHEAD,
     REQUEST_MARKER,
@@ -23,10 +23,10 @@ from hw.protocol import (
     Request,
     Status,
 )
-from hw.register_map import REGISTERS
-from sim.board.board import SimulatedBoard
-from sw.driver.device import Device
-from sw.driver.transport import SerialTransport
+from tessera.hw.register_map import REGISTERS
+from tessera.sim.board.board import SimulatedBoard
+from tessera.sw.driver.device import Device
+from tessera.sw.driver.transport import SerialTransport
 from tests.helpers.link_model import ModelBoard, Noise
 
 CONFIG = preset("tiny")
@@ -125,7 +125,7 @@ def test_both_ways_on_the_model():
 
 
 def test_every_request_on_the_hardware(tmp_path, monkeypatch):
-    monkeypatch.setattr("sw.driver.link.ATTEMPTS", 100)  # impatient, so that a fault costs little time
+    monkeypatch.setattr("tessera.sw.driver.link.ATTEMPTS", 100)  # impatient, so that a fault costs little time
     log = tmp_path / "accesses"
     with SimulatedBoard(CONFIG, accesses=log) as board:
         wanted = sweep(SerialTransport(board.port, 3_000_000), ("out",), 0.05)

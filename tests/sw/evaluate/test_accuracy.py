@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from sw.evaluate import numerics_page
+from tessera.sw.evaluate import numerics_page
 
 
 @pytest.mark.parametrize("name", ["formats", "functions"])
 def test_the_document_shows_what_the_code_measures(name: str):
     expected = {"formats": numerics_page.formats_table, "functions": numerics_page.functions_table}[name]()
     shown = numerics_page.generated(numerics_page.DOCUMENT.read_text(), name)
-    assert shown == expected, "run `python -m sw.evaluate.numerics_page` to rewrite docs/numerics.md"
+    assert shown == expected, "run `python -m tessera.sw.evaluate.numerics_page` to rewrite docs/numerics.md"
 
 
 def test_gelu_is_closer_than_a_thousandth():

@@ -12,15 +12,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from common.cache import Cache
-from golden import checkpoint, metrics
-from golden.config import TaskConfig
-from golden.integer.model import IntegerModel
-from sw.cli import app
-from sw.data.datasets import DatasetRequest, ProceduralScenes, open_dataset, resized
-from sw.evaluate.data import choose_data
-from sw.results.scoring import FLOAT, Scorer, Tally, score
-from sw.run import prepare
+from tessera.common.cache import Cache
+from tessera.golden import checkpoint, metrics
+from tessera.golden.config import TaskConfig
+from tessera.golden.integer.model import IntegerModel
+from tessera.sw.cli import app
+from tessera.sw.data.datasets import DatasetRequest, ProceduralScenes, open_dataset, resized
+from tessera.sw.evaluate.data import choose_data
+from tessera.sw.results.scoring import FLOAT, Scorer, Tally, score
+from tessera.sw.run import prepare
 from tests.helpers.dataset_folders import write_cityscapes, write_nyud_folder, write_pascal_mt
 from tests.helpers.models import NUMERICS
 from tests.helpers.quantised_models import float_model, quantised_model

@@ -7,12 +7,12 @@ from functools import cache
 import pytest
 import torch
 
-from golden.config import M3VIT_BACKBONE
-from golden.model import VisionTransformer
-from golden.scenes.scenes import HELD_OUT
-from golden.seeded.seeded import Statistics, seeded_model
-from hw.presets import preset
-from sw.quantiser.quantise import calibration_images, layer_errors, quantise
+from tessera.golden.config import M3VIT_BACKBONE
+from tessera.golden.model import VisionTransformer
+from tessera.golden.scenes.scenes import HELD_OUT
+from tessera.golden.seeded.seeded import Statistics, seeded_model
+from tessera.hw.presets import preset
+from tessera.sw.quantiser.quantise import calibration_images, layer_errors, quantise
 
 OUTLIERS = Statistics(heavy_energy=0.8, gain_outliers=0.05, tail=3.5, rows=0.6, columns=0.5)
 

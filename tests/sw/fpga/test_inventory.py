@@ -12,17 +12,17 @@ from amaranth.hdl import Array, EnableInserter, Module, Mux, ResetInserter, Sign
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
-from common.collector import collector_paused
-from hw.accelerator import Accelerator
-from hw.config import AcceleratorConfig
-from hw.ecp5.platform import Ecp5
-from hw.presets import preset
-from sw.fpga.resources.block_rams import block_rams
-from sw.fpga.resources.configurations import CALIBRATION, HELD_BACK
-from sw.fpga.resources.inventory import Inventory, RtlMemory, RtlProduct, inventory, machine_inventory
-from sw.fpga.resources.multipliers import multiplier_blocks
-from sw.fpga.synthesis.units import MACHINE
-from sw.fpga.synthesis.yosys import NARROW_OPERAND
+from tessera.common.collector import collector_paused
+from tessera.hw.accelerator import Accelerator
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.ecp5.platform import Ecp5
+from tessera.hw.presets import preset
+from tessera.sw.fpga.resources.block_rams import block_rams
+from tessera.sw.fpga.resources.configurations import CALIBRATION, HELD_BACK
+from tessera.sw.fpga.resources.inventory import Inventory, RtlMemory, RtlProduct, inventory, machine_inventory
+from tessera.sw.fpga.resources.multipliers import multiplier_blocks
+from tessera.sw.fpga.synthesis.units import MACHINE
+from tessera.sw.fpga.synthesis.yosys import NARROW_OPERAND
 
 
 def netlist_inventory(design: str) -> tuple[Counter, Counter]:

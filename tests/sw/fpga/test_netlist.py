@@ -10,16 +10,16 @@ import pytest
 from amaranth.back import rtlil
 from amaranth.lib import wiring
 
-from common.progress import silent
-from hw.config import AcceleratorConfig
-from hw.ecp5.platform import Ecp5
-from hw.memory.scratchpad import Scratchpad
-from hw.presets import preset
-from hw.softmax.softmax import Softmax
-from sim.bench.run import BenchFailure, run_testbench
-from sim.verilator.netlist import simulation_source
-from sim.verilator.verilog import Design, describe_ports
-from sw.fpga.synthesis.yosys import synthesise, write_verilog
+from tessera.common.progress import silent
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.ecp5.platform import Ecp5
+from tessera.hw.memory.scratchpad import Scratchpad
+from tessera.hw.presets import preset
+from tessera.hw.softmax.softmax import Softmax
+from tessera.sim.bench.run import BenchFailure, run_testbench
+from tessera.sim.verilator.netlist import simulation_source
+from tessera.sim.verilator.verilog import Design, describe_ports
+from tessera.sw.fpga.synthesis.yosys import synthesise, write_verilog
 
 
 def cells(unit: wiring.Component, work: Path) -> Design:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sw.fpga.synthesis.cost import SynthesisError
-from sw.fpga.synthesis.nextpnr import RouteProgress, place_and_route
+from tessera.sw.fpga.synthesis.cost import SynthesisError
+from tessera.sw.fpga.synthesis.nextpnr import RouteProgress, place_and_route
 
 REPORT = {"fmax": {"$glbnet$clk": {"achieved": 70.0, "constraint": 60.0}}, "critical_paths": [], "utilization": {}}
 

@@ -9,25 +9,25 @@ from pathlib import Path
 
 import pytest
 
-from hw.accelerator import Accelerator
-from hw.boards.board import board
-from hw.presets import PRESETS, preset
-from sw.fpga.calibrate import refitted
-from sw.fpga.measure import measure
-from sw.fpga.resources import inventory as inventories
-from sw.fpga.resources.block_rams import block_rams, lut_ram
-from sw.fpga.resources.calibration import fit_clock, fit_coefficients
-from sw.fpga.resources.capacity import check_fits, nearest_preset
-from sw.fpga.resources.clock import fmax_mhz
-from sw.fpga.resources.configurations import CALIBRATION, HELD_BACK
-from sw.fpga.resources.errors import BOUNDS, errors, fullest_placed, machine_errors
-from sw.fpga.resources.estimate import LIMITS, estimate
-from sw.fpga.resources.inventory import RtlMemory, board_inventory, machine_inventory
-from sw.fpga.resources.model import by_unit
-from sw.fpga.resources.multipliers import multiplier_blocks
-from sw.fpga.resources.record import CalibrationRecord, CountedMachine, FoundClock
-from sw.fpga.resources.report import remarks
-from sw.fpga.synthesis.cost import SynthesisError
+from tessera.hw.accelerator import Accelerator
+from tessera.hw.boards.board import board
+from tessera.hw.presets import PRESETS, preset
+from tessera.sw.fpga.calibrate import refitted
+from tessera.sw.fpga.measure import measure
+from tessera.sw.fpga.resources import inventory as inventories
+from tessera.sw.fpga.resources.block_rams import block_rams, lut_ram
+from tessera.sw.fpga.resources.calibration import fit_clock, fit_coefficients
+from tessera.sw.fpga.resources.capacity import check_fits, nearest_preset
+from tessera.sw.fpga.resources.clock import fmax_mhz
+from tessera.sw.fpga.resources.configurations import CALIBRATION, HELD_BACK
+from tessera.sw.fpga.resources.errors import BOUNDS, errors, fullest_placed, machine_errors
+from tessera.sw.fpga.resources.estimate import LIMITS, estimate
+from tessera.sw.fpga.resources.inventory import RtlMemory, board_inventory, machine_inventory
+from tessera.sw.fpga.resources.model import by_unit
+from tessera.sw.fpga.resources.multipliers import multiplier_blocks
+from tessera.sw.fpga.resources.record import CalibrationRecord, CountedMachine, FoundClock
+from tessera.sw.fpga.resources.report import remarks
+from tessera.sw.fpga.synthesis.cost import SynthesisError
 
 RECORD = CalibrationRecord.load()
 MACHINES = {machine.config.name: machine for machine in RECORD.machines}
@@ -245,5 +245,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     )
     for text in ("{", "{}", '{"machines": [{}], "boards": [], "placements": []}'):
         (tmp_path / "broken.json").write_text(text)
-        with pytest.raises(ValueError, match=r"broken.json is no calibration of the estimator .*sw.fpga.calibrate"):
+        with pytest.raises(
+            ValueError, match=r"broken.json is no calibration of the estimator .*tessera.sw.fpga.calibrate"
+        ):
             CalibrationRecord.load(tmp_path / "broken.json")

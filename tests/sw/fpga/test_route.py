@@ -3,14 +3,14 @@
 import pytest
 from amaranth.back import rtlil
 
-from common.progress import silent
-from hw.compute.gelu import Gelu
-from hw.ecp5.platform import Ecp5
-from hw.presets import preset
-from sw.fpga.synthesis.cost import SynthesisError
-from sw.fpga.synthesis.few_pins import CORE, FewPins
-from sw.fpga.synthesis.nextpnr import place_and_route, summary
-from sw.fpga.synthesis.yosys import NETLIST, synthesise
+from tessera.common.progress import silent
+from tessera.hw.compute.gelu import Gelu
+from tessera.hw.ecp5.platform import Ecp5
+from tessera.hw.presets import preset
+from tessera.sw.fpga.synthesis.cost import SynthesisError
+from tessera.sw.fpga.synthesis.few_pins import CORE, FewPins
+from tessera.sw.fpga.synthesis.nextpnr import place_and_route, summary
+from tessera.sw.fpga.synthesis.yosys import NETLIST, synthesise
 
 
 def test_a_unit_is_placed_and_routed(tmp_path):

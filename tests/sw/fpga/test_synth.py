@@ -10,19 +10,19 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 from rich.console import Console
 
-from common.progress import silent
-from golden.config import M3VIT_BACKBONE, NANO
-from hw.accelerator import Accelerator
-from hw.boards.on_chip_memory import OnChipMemory
-from hw.compute.gelu import Gelu
-from hw.presets import preset
-from hw.sdram.chip import ANY_CHIP
-from hw.sdram.memory import SdramMemory
-from sw.compiler.geometry import Geometry
-from sw.compiler.layout import Plan
-from sw.fpga.measure import SynthesisCost, measure, run_synth, synth_table
-from sw.fpga.synthesis.cost import SynthesisError, count, excess, family
-from sw.fpga.synthesis.yosys import COLLISION_FREE, LARGEST_REGISTER_FILE, synthesise
+from tessera.common.progress import silent
+from tessera.golden.config import M3VIT_BACKBONE, NANO
+from tessera.hw.accelerator import Accelerator
+from tessera.hw.boards.on_chip_memory import OnChipMemory
+from tessera.hw.compute.gelu import Gelu
+from tessera.hw.presets import preset
+from tessera.hw.sdram.chip import ANY_CHIP
+from tessera.hw.sdram.memory import SdramMemory
+from tessera.sw.compiler.geometry import Geometry
+from tessera.sw.compiler.layout import Plan
+from tessera.sw.fpga.measure import SynthesisCost, measure, run_synth, synth_table
+from tessera.sw.fpga.synthesis.cost import SynthesisError, count, excess, family
+from tessera.sw.fpga.synthesis.yosys import COLLISION_FREE, LARGEST_REGISTER_FILE, synthesise
 
 
 class Products(Component):

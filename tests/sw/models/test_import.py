@@ -11,15 +11,15 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from golden import checkpoint
-from golden.config import M3VIT_BACKBONE
-from golden.integer.model import IntegerModel
-from sw.cli import app
-from sw.compiler.compile import compile_model
-from sw.data.pictures import load_picture
-from sw.quantiser.quantise import quantise
-from sw.run.target import machine
-from sw.verifier.verify import verify
+from tessera.golden import checkpoint
+from tessera.golden.config import M3VIT_BACKBONE
+from tessera.golden.integer.model import IntegerModel
+from tessera.sw.cli import app
+from tessera.sw.compiler.compile import compile_model
+from tessera.sw.data.pictures import load_picture
+from tessera.sw.quantiser.quantise import quantise
+from tessera.sw.run.target import machine
+from tessera.sw.verifier.verify import verify
 from tests.helpers import emulator
 from tests.helpers.edge_moe import SHAPES, forward, path_of, write_directory
 

@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 from typer.testing import CliRunner
 
-from golden import checkpoint
-from golden.integer.model import IntegerModel
-from hw.formats import Numerics
-from sw.cli import app
-from sw.models.importer import ImportProblems, Options, import_weights, to_checkpoint
-from sw.quantiser.quantise import quantise
+from tessera.golden import checkpoint
+from tessera.golden.integer.model import IntegerModel
+from tessera.hw.formats import Numerics
+from tessera.sw.cli import app
+from tessera.sw.models.importer import ImportProblems, Options, import_weights, to_checkpoint
+from tessera.sw.quantiser.quantise import quantise
 from tests.helpers.m3vit import DIM, HEADS, TASKS, forward, state_dict
 from tests.helpers.quantised_models import MIXED
 from tests.helpers.random_weights import random_weights

@@ -11,15 +11,15 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from golden import checkpoint
-from golden.config import TaskConfig
-from golden.integer.model import IntegerModel
-from hw.presets import preset
-from sw.cli import app
-from sw.compiler.compile import compile_model
-from sw.models.importer import ImportProblems, Options, import_weights, to_checkpoint
-from sw.quantiser.quantise import calibration_images, quantise
-from sw.verifier.verify import verify
+from tessera.golden import checkpoint
+from tessera.golden.config import TaskConfig
+from tessera.golden.integer.model import IntegerModel
+from tessera.hw.presets import preset
+from tessera.sw.cli import app
+from tessera.sw.compiler.compile import compile_model
+from tessera.sw.models.importer import ImportProblems, Options, import_weights, to_checkpoint
+from tessera.sw.quantiser.quantise import calibration_images, quantise
+from tessera.sw.verifier.verify import verify
 from tests.helpers import emulator
 from tests.helpers.random_weights import random_weights
 from tests.helpers.small_checkpoints import SMALL

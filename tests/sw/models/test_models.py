@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from common import cache
-from golden import checkpoint
-from golden.checkpoint import CheckpointError
-from golden.config import M3VIT_BACKBONE
-from golden.integer.model import IntegerModel
-from sw.cli import app
-from sw.models import find
-from sw.models.find import find_model
-from sw.run import prepare
-from sw.run.target import Target
+from tessera.common import cache
+from tessera.golden import checkpoint
+from tessera.golden.checkpoint import CheckpointError
+from tessera.golden.config import M3VIT_BACKBONE
+from tessera.golden.integer.model import IntegerModel
+from tessera.sw.cli import app
+from tessera.sw.models import find
+from tessera.sw.models.find import find_model
+from tessera.sw.run import prepare
+from tessera.sw.run.target import Target
 
 SKEWED = Target(model="m3vit-backbone", preset="tiny", routing="skewed")
 SMALL = replace(

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from common.cache import Cache
-from golden.integer.model import IntegerModel
-from golden.integer.parameters import QuantisedModel
-from sw.cli import app
-from sw.data.pictures import Picture
-from sw.quantiser import calibration
-from sw.quantiser.calibration import Calibration, Magnitudes
-from sw.quantiser.observation import Observation
-from sw.quantiser.quantise import quantise
-from sw.run import execute, prepare
-from sw.run.target import Target
+from tessera.common.cache import Cache
+from tessera.golden.integer.model import IntegerModel
+from tessera.golden.integer.parameters import QuantisedModel
+from tessera.sw.cli import app
+from tessera.sw.data.pictures import Picture
+from tessera.sw.quantiser import calibration
+from tessera.sw.quantiser.calibration import Calibration, Magnitudes
+from tessera.sw.quantiser.observation import Observation
+from tessera.sw.quantiser.quantise import quantise
+from tessera.sw.run import execute, prepare
+from tessera.sw.run.target import Target
 from tests.helpers.models import NUMERICS
 from tests.helpers.quantised_models import float_model, images
 from tests.helpers.small_checkpoints import save_small

@@ -11,12 +11,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from golden.integer.model import IntegerModel
-from golden.model import VisionTransformer
-from hw.formats import Numerics
-from sw.quantiser.layers import value_scales
-from sw.quantiser.quantise import calibration_images, layer_errors, quantise
-from sw.quantiser.scales import LinearInput, multiplier_and_shift, quantise_linear, quantise_norm, scalar_multiplier
+from tessera.golden.integer.model import IntegerModel
+from tessera.golden.model import VisionTransformer
+from tessera.hw.formats import Numerics
+from tessera.sw.quantiser.layers import value_scales
+from tessera.sw.quantiser.quantise import calibration_images, layer_errors, quantise
+from tessera.sw.quantiser.scales import (
+    LinearInput,
+    multiplier_and_shift,
+    quantise_linear,
+    quantise_norm,
+    scalar_multiplier,
+)
 from tests.helpers.models import NUMERICS
 from tests.helpers.quantised_models import float_model, images, quantised_model
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from golden.integer.model import IntegerModel
-from sw.quantiser.observation import Observation
-from sw.quantiser.quantise import layer_errors, quantise
-from sw.quantiser.rounding import Moments, round_with_feedback
-from sw.quantiser.scales import LinearInput, quantise_linear
+from tessera.golden.integer.model import IntegerModel
+from tessera.sw.quantiser.observation import Observation
+from tessera.sw.quantiser.quantise import layer_errors, quantise
+from tessera.sw.quantiser.rounding import Moments, round_with_feedback
+from tessera.sw.quantiser.scales import LinearInput, quantise_linear
 from tests.helpers.models import NUMERICS
 from tests.helpers.quantised_models import float_model, images, quantised_model
 
@@ -115,7 +115,9 @@ def test_experts_without_tokens_are_quantised_all_the_same(monkeypatch: pytest.M
 def test_a_model_comes_closer_with_feedback(monkeypatch: pytest.MonkeyPatch):
     unseen = images(3, first=70)
     with_feedback = layer_errors(float_model("mixed"), quantised_model("mixed", 12), unseen)
-    monkeypatch.setattr("sw.quantiser.scales.round_with_feedback", lambda values, covariance, limit: np.rint(values))
+    monkeypatch.setattr(
+        "tessera.sw.quantiser.scales.round_with_feedback", lambda values, covariance, limit: np.rint(values)
+    )
     plain = layer_errors(float_model("mixed"), quantise(float_model("mixed"), images(8), N), unseen)
     for task, report in with_feedback.items():
         assert report["layers"][-1]["relative_l2"] < 0.8 * plain[task]["layers"][-1]["relative_l2"]

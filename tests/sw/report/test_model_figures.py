@@ -11,15 +11,15 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from golden.config import M3VIT_TINY, NANO, ModelConfig, TaskConfig
-from golden.scenes.common import CLASS_COLOURS
-from sw.data.pictures import Picture, scene_picture
-from sw.report.attention_figures import rollout_figure
-from sw.report.error_figures import errors_figure
-from sw.report.expert_figures import expert_loads, expert_maps, regions
-from sw.report.panels import expert_colours, readable_on
-from sw.results.comparison import OutputMaps
-from sw.results.outcome import FrameOutcome, same_first_choice
+from tessera.golden.config import M3VIT_TINY, NANO, ModelConfig, TaskConfig
+from tessera.golden.scenes.common import CLASS_COLOURS
+from tessera.sw.data.pictures import Picture, scene_picture
+from tessera.sw.report.attention_figures import rollout_figure
+from tessera.sw.report.error_figures import errors_figure
+from tessera.sw.report.expert_figures import expert_loads, expert_maps, regions
+from tessera.sw.report.panels import expert_colours, readable_on
+from tessera.sw.results.comparison import OutputMaps
+from tessera.sw.results.outcome import FrameOutcome, same_first_choice
 
 CLASSES = replace(NANO, tasks=(TaskConfig(name="classes", kind="classification", channels=5, cells=1),))
 

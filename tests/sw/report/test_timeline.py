@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sw.report import timeline, write_report
-from sw.results.outcome import FrameOutcome
-from sw.run import execute
-from sw.run.target import Target
+from tessera.sw.report import timeline, write_report
+from tessera.sw.results.outcome import FrameOutcome
+from tessera.sw.run import execute
+from tessera.sw.run.target import Target
 from tests.helpers.small_checkpoints import save_small
 
 SCRATCH_WRITE_LATENCY = 1

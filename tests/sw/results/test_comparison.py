@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from golden.config import M3VIT_BACKBONE, TaskConfig
-from sw.data.pictures import Picture
-from sw.report.figures import prediction_figure
-from sw.results.comparison import compare, feature_colours
+from tessera.golden.config import M3VIT_BACKBONE, TaskConfig
+from tessera.sw.data.pictures import Picture
+from tessera.sw.report.figures import prediction_figure
+from tessera.sw.results.comparison import compare, feature_colours
 
 SMALL = replace(M3VIT_BACKBONE, name="small", image_height=64, image_width=96, dim=24)  # 4 x 6 patches
 

@@ -8,18 +8,18 @@ from itertools import product
 import numpy as np
 import pytest
 
-from golden import checkpoint
-from golden.config import NANO, TaskConfig
-from golden.integer.model import IntegerModel
-from program.layouts.routed import QueuePositions
-from program.program import Program
-from program.traces import Traces
-from sw.compiler.compile import compile_model
-from sw.data.pictures import scene_picture
-from sw.quantiser.quantise import calibration_images, quantise
-from sw.results import rollout
-from sw.run.target import machine
-from sw.verifier.readback import exponentials, written
+from tessera.golden import checkpoint
+from tessera.golden.config import NANO, TaskConfig
+from tessera.golden.integer.model import IntegerModel
+from tessera.program.layouts.routed import QueuePositions
+from tessera.program.program import Program
+from tessera.program.traces import Traces
+from tessera.sw.compiler.compile import compile_model
+from tessera.sw.data.pictures import scene_picture
+from tessera.sw.quantiser.quantise import calibration_images, quantise
+from tessera.sw.results import rollout
+from tessera.sw.run.target import machine
+from tessera.sw.verifier.readback import exponentials, written
 from tests.helpers import emulator
 from tests.helpers.small_checkpoints import SMALL, save_small
 

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from golden import checkpoint
-from golden.integer.model import IntegerModel
-from program.layouts.rows import LastRows
-from sw.compiler.compile import compile_model
-from sw.data.pictures import scene_picture
-from sw.quantiser.quantise import calibration_images, quantise
-from sw.run.dump import dump_tensors
-from sw.run.prepare import Prepared
-from sw.run.target import machine
-from sw.verifier.readback import residual_streams
+from tessera.golden import checkpoint
+from tessera.golden.integer.model import IntegerModel
+from tessera.program.layouts.rows import LastRows
+from tessera.sw.compiler.compile import compile_model
+from tessera.sw.data.pictures import scene_picture
+from tessera.sw.quantiser.quantise import calibration_images, quantise
+from tessera.sw.run.dump import dump_tensors
+from tessera.sw.run.prepare import Prepared
+from tessera.sw.run.target import machine
+from tessera.sw.verifier.readback import residual_streams
 from tests.helpers import emulator
 from tests.helpers.small_checkpoints import SMALL, save_small
 

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from common.paths import PROJECT_ROOT
-from golden import checkpoint
-from golden.integer import storage
-from golden.training.state import TrainingState
-from program.program import Program
-from sw.compiler.compile import compile_model
-from sw.quantiser.quantise import calibration_images, quantise
-from sw.run.target import machine
+from tessera.common.paths import PROJECT_ROOT
+from tessera.golden import checkpoint
+from tessera.golden.integer import storage
+from tessera.golden.training.state import TrainingState
+from tessera.program.program import Program
+from tessera.sw.compiler.compile import compile_model
+from tessera.sw.quantiser.quantise import calibration_images, quantise
+from tessera.sw.run.target import machine
 from tests.helpers.random_weights import random_weights
 from tests.helpers.small_checkpoints import SMALL
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sw.quantiser.calibration import Calibration
-from sw.run.target import Target
+from tessera.sw.quantiser.calibration import Calibration
+from tessera.sw.run.target import Target
 
 
 def test_a_target_is_the_trained_model_on_edge_unless_told_otherwise():

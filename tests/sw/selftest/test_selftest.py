@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from sw.selftest import in_machine, in_memory
-from sw.selftest.faults import Fault, Place
-from sw.selftest.kinds import KINDS
-from sw.selftest.selftest import run_selftest
+from tessera.sw.selftest import in_machine, in_memory
+from tessera.sw.selftest.faults import Fault, Place
+from tessera.sw.selftest.kinds import KINDS
+from tessera.sw.selftest.selftest import run_selftest
 
 
 def nothing(subject):

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from golden.config import ModelConfig, TaskConfig
-from golden.integer.model import IntegerModel
-from hw.presets import preset
-from program.layouts.rows import WideRows
-from program.program import Program
-from program.traces import Traces
-from sw.compiler.compile import compile_model
-from sw.verifier.verify import Verdict, verify
+from tessera.golden.config import ModelConfig, TaskConfig
+from tessera.golden.integer.model import IntegerModel
+from tessera.hw.presets import preset
+from tessera.program.layouts.rows import WideRows
+from tessera.program.program import Program
+from tessera.program.traces import Traces
+from tessera.sw.compiler.compile import compile_model
+from tessera.sw.verifier.verify import Verdict, verify
 from tests.helpers import emulator
 from tests.helpers.random_model import random_image, random_model
 
