@@ -96,20 +96,20 @@ class Scores:
         return {name: float(both[c] / union[c]) for c, name in enumerate(self.class_names) if union[c]}
 
     @property
-    def mean_iou(self) -> float:
-        """Mean of :attr:`class_iou`; 0 when nothing was counted."""
+    def mean_iou(self) -> float | None:
+        """Mean of :attr:`class_iou`; None if no pixel had a label."""
         values = self.class_iou.values()
-        return sum(values) / len(values) if values else 0.0
+        return sum(values) / len(values) if values else None
 
     @property
-    def depth_rmse(self) -> float:
-        """Root mean square depth error in metres; 0 when nothing was counted."""
-        return float(np.sqrt(self.squared_error / self.depth_pixels)) if self.depth_pixels else 0.0
+    def depth_rmse(self) -> float | None:
+        """Root mean square depth error in metres; None if no pixel had a depth."""
+        return float(np.sqrt(self.squared_error / self.depth_pixels)) if self.depth_pixels else None
 
     @property
-    def depth_abs_rel(self) -> float:
-        """Mean of |error| / true depth; 0 when nothing was counted."""
-        return self.relative_error / self.depth_pixels if self.depth_pixels else 0.0
+    def depth_abs_rel(self) -> float | None:
+        """Mean of |error| / true depth; None if no pixel had a depth."""
+        return self.relative_error / self.depth_pixels if self.depth_pixels else None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain form for metrics files."""

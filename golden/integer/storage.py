@@ -34,12 +34,16 @@ _CLASSES = {
 
 
 def save_quantised(path: str | Path, model: QuantisedModel) -> None:
-    """Write ``model`` to ``path``, whole or not at all; equal models give equal bytes."""
+    """Write ``model`` to ``path``, whole or not at all."""
+    with file_aside(path) as aside:
+        aside.write_bytes(quantised_bytes(model))
+
+
+def quantised_bytes(model: QuantisedModel) -> bytes:
+    """The content of a file with ``model``; equal models give equal bytes."""
     arrays: dict[str, np.ndarray] = {}
     structure = _pack(model, "model", arrays)
-    metadata = {"format": FORMAT, "structure": json.dumps(structure)}
-    with file_aside(path) as aside:
-        aside.write_bytes(ordered(serialise(arrays, metadata=metadata)))
+    return ordered(serialise(arrays, metadata={"format": FORMAT, "structure": json.dumps(structure)}))
 
 
 def load_quantised(path: str | Path) -> QuantisedModel:

@@ -11,10 +11,10 @@ import typer
 from rich.markup import escape
 
 from tessera.sw.commands import options
-from tessera.sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, verdict
+from tessera.sw.commands.terminal import VERDICT_FAILED, Display, console, number, reported, table, verdict
 
 if TYPE_CHECKING:
-    from tessera.golden.config import ModelConfig
+    from tessera.golden.checkpoint import Checkpoint
     from tessera.sw.evaluate.data import EvaluationData
     from tessera.sw.evaluate.evaluate import Sweep
 
@@ -32,14 +32,15 @@ class DataOptions:
     raw_depth: Annotated[bool, typer.Option("--raw-depth", help="nyud: the sensor's depth, with its holes.")] = False
     scenes: Annotated[int, typer.Option(min=1, help="Pictures to score: the first ones.")] = 500
 
-    def choose(self, model: ModelConfig) -> EvaluationData:
+    def choose(self, model: Checkpoint) -> EvaluationData:
         """Open the pictures for a model; ValueError for what there is not."""
         from tessera.sw.evaluate.data import choose_data
 
         return choose_data(
-            model,
+            model.config,
             self.data,
             self.root,
+            weights=model.weights,
             scenes=self.scenes,
             split=self.split,
             partial=self.partial,
@@ -113,7 +114,7 @@ def command(
     sweep = arithmetics.sweep(pictures.scenes)
     with Display() as display:
         path, loaded = prepare.load_model(model, routing, on_progress=display)
-        chosen = pictures.choose(loaded.config)
+        chosen = pictures.choose(loaded)
         for notice in chosen.notices:
             console.print(f"[yellow]notice[/yellow] {escape(notice)}", soft_wrap=True)
         evaluation = evaluate(path, loaded, chosen, sweep, on_progress=display)
@@ -141,7 +142,7 @@ def _show(report: dict[str, Any]) -> None:
     columns = ["", "pictures", "mIoU", "RMSE, m", "abs-rel", "routing"]
     scores = [("mean_iou", ".4f"), ("depth_rmse_m", ".3f"), ("depth_abs_rel", ".4f"), ("routing_changes", ".2%")]
     rows = [
-        [head, f"{result['scenes']:,}", *(_number(result.get(key), form) for key, form in scores)]
+        [head, f"{result['scenes']:,}", *(number(result.get(key), form) for key, form in scores)]
         for head, result in zip(heads, results, strict=True)
     ]
     if any("bit_exact" in result for result in results):
@@ -151,21 +152,21 @@ def _show(report: dict[str, Any]) -> None:
     table(f"{report['model']} on {data['name']}, {data['split']}", columns, rows)
     tasks = list(results[-1]["outputs"])
     errors = [
-        (head, *(_number(result["outputs"][task]["relative_l2"], ".2%") for task in tasks))
+        (head, *(number(result["outputs"][task]["relative_l2"], ".2%") for task in tasks))
         for head, result in zip(heads, results, strict=True)
         if "outputs" in result
     ]
     table("Outputs against float, rel. L2", ["", *tasks], errors)
     classes = [name for name in data["classes"] if any(name in (result["class_iou"] or {}) for result in results)]
     if classes:
-        ious = [(name, *(_number(result["class_iou"].get(name), ".4f") for result in results)) for name in classes]
+        ious = [(name, *(number(result["class_iou"].get(name), ".4f") for result in results)) for name in classes]
         table("IoU of each class", ["", *heads], ious)
     for result in results:
         if "same_scenes" in result:
             same = result["same_scenes"]
             pairs = [
-                ("mIoU", *(_number(part["mean_iou"], ".4f") for part in same.values())),
-                ("depth RMSE in m", *(_number(part["depth_rmse_m"], ".3f") for part in same.values())),
+                ("mIoU", *(number(part["mean_iou"], ".4f") for part in same.values())),
+                ("depth RMSE in m", *(number(part["depth_rmse_m"], ".3f") for part in same.values())),
             ]
             table(f"The {result['scenes']} pictures of {_name(result)}", ["", *same], pairs)
 
@@ -174,7 +175,3 @@ def _name(result: dict[str, Any]) -> str:
     if "activation_width" not in result:
         return result["arithmetic"]
     return f"{result['arithmetic']}, {result['activation_width']} bits, {result['calibration']}"
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from tessera.golden.config import layer_name
 from tessera.sw.commands import options
-from tessera.sw.commands.terminal import Display, console, reported, table, tell_notices
+from tessera.sw.commands.terminal import Display, console, number, reported, table, tell_notices
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +74,7 @@ def command(
         quantised = prepare.quantised_model(path, loaded.model, config.numerics, calibration=rule, on_progress=display)
         unseen = _unseen(loaded.model, pictures, errors)
         layers = layer_errors(loaded.model, quantised, unseen, on_progress=display)
-        scores = prepare.accuracy(path, loaded.model, quantised, scenes=scenes, calibration=rule, on_progress=display)
+        scores = prepare.accuracy(path, loaded, quantised, scenes=scenes, on_progress=display)
     report: dict[str, Any] = {
         "model": loaded.config.name,
         "weights": loaded.weights,
@@ -133,7 +133,7 @@ def _show(report: dict[str, Any]) -> None:
             f"{report['accuracy']['scenes']} held-out scenes",
             ["", "float", "integer"],
             [
-                ("mIoU", *(f"{kind['mean_iou']:.4f}" for kind in kinds)),
-                ("depth RMSE in m", *(f"{kind['depth_rmse_m']:.3f}" for kind in kinds)),
+                ("mIoU", *(number(kind["mean_iou"], ".4f") for kind in kinds)),
+                ("depth RMSE in m", *(number(kind["depth_rmse_m"], ".3f") for kind in kinds)),
             ],
         )

@@ -10,13 +10,22 @@ import typer
 from rich.markup import escape
 
 from tessera.sw.commands import options
-from tessera.sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, tell_notices, verdict
+from tessera.sw.commands.terminal import (
+    VERDICT_FAILED,
+    Display,
+    console,
+    number,
+    reported,
+    table,
+    tell_notices,
+    verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tessera.sw.data.pictures import Picture
-    from tessera.sw.results.outcome import RunResult
+    from tessera.sw.results.outcome import FrameOutcome, RunResult
     from tessera.sw.run.execute import Memory
     from tessera.sw.run.prepare import Prepared
 
@@ -190,8 +199,9 @@ def _summarise(result: RunResult) -> None:
         rows.append(
             (f"{scores['scenes']} scenes: output error (rel. L2)", [_mean_error(frame, scores) for frame in frames])
         )
-        rows.append((f"{scores['scenes']} scenes: float", [_score(frame, scores["float"]) for frame in frames]))
-        rows.append((f"{scores['scenes']} scenes: integer", [_score(frame, scores["integer"]) for frame in frames]))
+        for arithmetic in ("float", "integer"):
+            found = [_score(frame, scores, arithmetic) for frame in frames]
+            rows.append((f"{scores['scenes']} scenes: {arithmetic}", found))
     table("Verified against the integer golden model", ["", *heads], [(name, *cells) for name, cells in rows])
     console.print(f"Program: digest {result.program.short_digest}")
     for frame in frames:
@@ -211,11 +221,15 @@ def _against_float(prediction: dict) -> str:
     return f"{prediction['depth_difference_m']:.3f} m RMS"
 
 
-def _mean_error(frame, scores: dict) -> str:
+def _mean_error(frame: FrameOutcome, scores: dict) -> str:
     return f"{scores['outputs'][frame.task]['relative_l2']:.2%}"
 
 
-def _score(frame, scores: dict) -> str:
+def _score(frame: FrameOutcome, accuracy: dict, arithmetic: str) -> str:
+    """What a task scored on the held-out scenes, if they have truth for it."""
+    if accuracy["scored"].get(frame.prediction.kind) != frame.task:
+        return "-"
+    scores = accuracy[arithmetic]
     if frame.prediction.kind == "segmentation":
-        return f"mIoU {scores['mean_iou']:.4f}"
-    return f"RMSE {scores['depth_rmse_m']:.3f} m"
+        return f"mIoU {number(scores['mean_iou'], '.4f')}"
+    return f"RMSE {number(scores['depth_rmse_m'], '.3f', ' m')}"

@@ -124,6 +124,11 @@ def tell_notices(pictures: Sequence[Picture], space: int = 4) -> None:
         console.print(f"[yellow]notice[/yellow]{' ' * space}{escape(notice)}", soft_wrap=True)
 
 
+def number(value: float | None, form: str, unit: str = "") -> str:
+    """A number for a table; ``-`` for one that there is not."""
+    return "-" if value is None else f"{value:{form}}{unit}"
+
+
 def verdict(good: bool) -> str:
     """``yes`` or ``NO`` in colour."""
     return "[green]yes[/green]" if good else "[bold red]NO[/bold red]"

@@ -189,6 +189,16 @@ def _nearest(values: NDArray, height: int, width: int) -> NDArray:
     return values[rows[:, None], columns]
 
 
+_FEW_COLOURS = bytes.fromhex("1f77b4ff7f0e2ca02cd627289467bd8c564be377c27f7f7fbcbd2217becf")  # ten, told apart easily
+
+
+def numbered_classes(count: int) -> ClassSet:
+    """Classes that have no names: ``class 0`` and so on, each with a colour of its own."""
+    few = np.frombuffer(_FEW_COLOURS, np.uint8).reshape(-1, 3)
+    colours = few[:count] if count <= len(few) else voc_colours(1 + count)[1:]  # VOC's first is black
+    return ClassSet(names=tuple(f"class {number}" for number in range(count)), colours=colours)
+
+
 def voc_colours(count: int) -> NDArray[np.uint8]:
     """The colour map of PASCAL VOC: the bits of a class number dealt out to red, green and blue, highest first."""
     numbers = np.arange(count)[:, None] >> np.array([0, 1, 2])

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from tessera.golden.config import TaskConfig
 from tessera.golden.scenes.common import CLASS_COLOURS, CLASS_NAMES
 from tessera.golden.scenes.scenes import HELD_OUT, generate
 from tessera.sw.data.dataset import DEPTH, SEGMENTATION, ClassSet, Item
+
+CLASS_SET = ClassSet(names=CLASS_NAMES, colours=CLASS_COLOURS)
+"""Classes of the scenes."""
+
+
+def scenes_tell(task: TaskConfig, weights: str) -> bool:
+    """Whether scenes have truth for a task: its classes are theirs, or it predicts depth as models trained here do.
+
+    ``weights`` say where the model's come from. Imported ones learnt other classes, however many they are.
+    """
+    return weights != "imported" and (task.kind, task.channels) in ((SEGMENTATION, len(CLASS_SET)), (DEPTH, 1))
 
 
 class ProceduralScenes:
@@ -17,7 +29,7 @@ class ProceduralScenes:
     def __init__(self, count: int, height: int, width: int) -> None:
         if count < 1:
             raise ValueError(f"scenes is {count}; choose at least 1")
-        self.classes: ClassSet | None = ClassSet(names=CLASS_NAMES, colours=CLASS_COLOURS)
+        self.classes: ClassSet | None = CLASS_SET
         self._count, self._height, self._width = count, height, width
 
     def __len__(self) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tessera.common.files import folder_aside
+from tessera.common.files import folder_aside, write_json
 from tessera.common.progress import Progress, silent
 from tessera.common.tools import git_id, tool_versions
 from tessera.hw.presets import PRESETS
@@ -28,6 +26,7 @@ from tessera.sw.driver.link import answer_seconds
 from tessera.sw.driver.transport import SerialTransport
 from tessera.sw.report.figures import input_figure, prediction_figure
 from tessera.sw.results.comparison import OutputMaps, compare
+from tessera.sw.results.truth import truth_of
 from tessera.sw.run.prepare import Prepared
 from tessera.sw.run.target import machine
 
@@ -47,7 +46,6 @@ class DeployedFrame:
 
     picture: int
     task: str
-    channels: int
     elements: int
     different: int
     first: tuple[int, int, int, int] | None
@@ -226,34 +224,29 @@ def _frame(
         output = prepared.checkpoint.model(torch.from_numpy(picture.image[None]), task, capture=capture)
     reference = capture.get("head", output)[0].double().numpy()
     values = integer.dequantise(last if features else f"head.{described.name}", result.output)
+    truth = truth_of(described, prepared.checkpoint.weights, picture.scene)
     return DeployedFrame(
         picture=number,
         task=described.name,
-        channels=described.channels,
         elements=int(golden.size),
         different=len(wrong),
         first=first,
         counters=result.counters,
-        prediction=compare(program.model, task, reference, values, picture.scene),
+        prediction=compare(program.model, task, reference, values, truth),
         seconds=seconds,
     )
 
 
 def write_results(result: Deployed, folder: Path) -> list[Path]:
     """Write deploy.json, input.png and a PNG for each task of the first picture; returns the files."""
+    write_json(folder / "deploy.json", result.to_dict())  # first: nothing that fails to be drawn costs the numbers
     simulated = result.facts["port"] == SIMULATED
     where = "board (simulated)" if simulated else f"board ({result.identity.build})"
     figures = {"input": input_figure(result.pictures[0])}
     for frame in result.frames:
         if frame.picture == 0:
-            channels = frame.channels
-            figures[frame.task] = prediction_figure(frame.prediction, channels, result.pictures[0], machine=where)
-    files = {"deploy.json": (json.dumps(result.to_dict(), indent=1) + "\n").encode()}
-    for name, figure in figures.items():
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-        files[f"{name}.png"] = buffer.getvalue()
+            figures[frame.task] = prediction_figure(frame.prediction, result.pictures[0], machine=where)
     with folder_aside(folder) as aside:
-        for name, content in files.items():
-            (aside / name).write_bytes(content)
-    return [folder / name for name in files]
+        for name, figure in figures.items():
+            figure.savefig(aside / f"{name}.png", format="png")
+    return [folder / "deploy.json", *(folder / f"{name}.png" for name in figures)]

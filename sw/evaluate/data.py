@@ -21,6 +21,7 @@ from tessera.sw.data.datasets import (
     open_dataset,
     resized,
 )
+from tessera.sw.data.procedural import scenes_tell
 from tessera.sw.quantiser.quantise import CALIBRATION_SCENES
 
 SCENES = 500
@@ -43,8 +44,9 @@ class EvaluationData:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Classes of the truth; empty without any."""
-        return () if self.dataset.classes is None else tuple(self.dataset.classes.names)
+        """Classes that are scored; empty without any."""
+        told = self.dataset.classes if SEGMENTATION in self.tasks else None
+        return () if told is None else tuple(told.names)
 
     @property
     def scored(self) -> tuple[str, ...]:
@@ -53,7 +55,13 @@ class EvaluationData:
 
 
 def choose_data(
-    model: ModelConfig, name: str = PROCEDURAL, root: Path | None = None, *, scenes: int = SCENES, **request: Any
+    model: ModelConfig,
+    name: str = PROCEDURAL,
+    root: Path | None = None,
+    *,
+    weights: str = "trained",
+    scenes: int = SCENES,
+    **request: Any,
 ) -> EvaluationData:
     """Open what ``model`` is to be scored on.
 
@@ -64,6 +72,8 @@ def choose_data(
         classes.
     name, root:
         ``procedural``, or one of :data:`tessera.sw.data.datasets.DATASETS` and its folder.
+    weights:
+        Where the model's weights come from. Scenes have no truth for imported ones.
     scenes:
         How many procedural scenes to open.
     request:
@@ -89,13 +99,15 @@ def choose_data(
         elif task.kind == SEGMENTATION and task.channels not in counts:
             known = " or ".join(map(str, counts))
             notices.append(f"task '{task.name}' is not scored: it tells {task.channels} classes, {name} has {known}")
+        elif name == PROCEDURAL and not scenes_tell(task, weights):
+            notices.append(f"task '{task.name}' is not scored: an imported model did not learn what scenes show")
         elif task.kind in tasks:
             notices.append(
                 f"task '{task.name}' is not scored: '{model.tasks[tasks[task.kind]].name}' is of its kind too"
             )
         else:
             tasks[task.kind] = index
-    if not tasks and all(task.kind in (SEGMENTATION, DEPTH) for task in model.tasks):
+    if name != PROCEDURAL and not tasks and all(task.kind in (SEGMENTATION, DEPTH) for task in model.tasks):
         raise ValueError(
             f"nothing that '{model.name}' predicts can be scored on {name}: {'; '.join(notices)}; "
             "train heads for this dataset, or choose another with --data"

@@ -27,6 +27,7 @@ from tessera.hw.presets import preset
 from tessera.sw.models.find import DEFAULT_ROUTING, SEEDED, find_model
 from tessera.sw.quantiser.quantise import calibration_images, layer_errors, quantise
 from tessera.sw.quantiser.scales import scalar_multiplier
+from tessera.sw.results.truth import told_tasks
 from tessera.sw.run.prepare import float_and_integer
 
 DOCUMENT = PROJECT_ROOT / "docs" / "numerics.md"
@@ -174,7 +175,7 @@ def quantisation_table(path: Path, scenes: int, on_progress: Progress) -> str:
         numerics = numerics_of(width)
         quantised = quantise(model, calibration, numerics)
         errors = layer_errors(model, quantised, images)
-        scores = float_and_integer(model, quantised, scenes)
+        scores = float_and_integer(model, quantised, scenes, told_tasks(model.config, "trained"))
         if width == ACTIVATION_WIDTHS[0]:
             rows.append(f"| float | | | | {_scores(scores['float'])}")
         last = " / ".join(f"{task['layers'][-1]['relative_l2']:.2%}" for task in errors.values())

@@ -12,8 +12,9 @@ from scipy import ndimage
 
 from tessera.golden import metrics
 from tessera.golden.scenes.common import DEPTH_CAP
+from tessera.sw.data.dataset import ClassSet
 from tessera.sw.data.pictures import Picture
-from tessera.sw.report.panels import PANEL_WIDTH, SIMULATED, aspect, blend, class_colours, class_legend, grey, row
+from tessera.sw.report.panels import PANEL_WIDTH, SIMULATED, aspect, blend, class_legend, grey, row
 from tessera.sw.results.comparison import OutputMaps
 
 _SHARE = 0.55
@@ -21,38 +22,35 @@ _NAMED = 0.02
 """Regions of at least this share of the picture have their class's name in them."""
 
 
-def errors_figure(prediction: OutputMaps, channels: int, picture: Picture) -> Figure | None:
+def errors_figure(prediction: OutputMaps, picture: Picture) -> Figure | None:
     """The machine's prediction and, where it is known, the truth over the picture; its errors; its distance from float.
 
-    None for tasks that predict no map of classes or depths. ``channels`` are the task's.
+    None for tasks that predict no map of classes or depths.
     """
-    if prediction.kind == "segmentation":
-        return _segmentation(prediction, channels, picture)
+    if prediction.kind == "segmentation" and prediction.classes is not None:
+        return _segmentation(prediction, prediction.classes, picture)
     return _depth(prediction, picture) if prediction.kind == "depth" else None
 
 
-def _segmentation(prediction: OutputMaps, classes: int, picture: Picture) -> Figure:
+def _segmentation(prediction: OutputMaps, classes: ClassSet, picture: Picture) -> Figure:
     size = picture.image.shape[1:]
     machine, reference = (metrics.enlarge(cells, *size) for cells in (prediction.machine, prediction.reference))
-    truth = picture.scene.label if picture.scene is not None else None
-    colours, names = class_colours(classes)
+    truth, colours = prediction.exact, classes.colours / 255
     figure, axes = row(2 if truth is None else 4, aspect(picture), extra=0.5)
-    _overlay(axes[0], SIMULATED, machine, colours, names, picture)
+    _overlay(axes[0], SIMULATED, machine, classes, picture)
     if truth is not None:
-        _overlay(axes[1], "exact labels", truth, colours, names, picture)
+        _overlay(axes[1], "exact labels", truth, classes, picture)
         wrong = machine != truth
         _where(axes[2], f"wrong in {wrong.mean():.1%} of pixels; the exact class shown", wrong, truth, colours, picture)
     differs = machine != reference
     title = f"not as float in {differs.mean():.2%}; float's class shown"
     _where(axes[-1], title, differs, reference, colours, picture)
-    class_legend(figure, classes)
+    class_legend(figure, classes, [machine, reference] + ([] if truth is None else [truth]))
     return figure
 
 
-def _overlay(
-    axis: Axes, title: str, labels: np.ndarray, colours: np.ndarray, names: list[str], picture: Picture
-) -> None:
-    axis.imshow(blend(picture, colours[labels], _SHARE), interpolation="nearest")
+def _overlay(axis: Axes, title: str, labels: np.ndarray, classes: ClassSet, picture: Picture) -> None:
+    axis.imshow(blend(picture, classes.colours[labels] / 255, _SHARE), interpolation="nearest")
     axis.set_title(title, fontsize=9)
     for number in np.unique(labels):
         regions, count = ndimage.label(labels == number)
@@ -60,10 +58,10 @@ def _overlay(
         inside = ndimage.distance_transform_edt(np.pad(labels == number, 1))[1:-1, 1:-1]
         for region in np.flatnonzero(sizes >= _NAMED * labels.size) + 1:
             y, x = ndimage.maximum_position(inside, regions, region)
-            half = 2.4 * len(names[number]) * labels.shape[1] / (72 * PANEL_WIDTH)
+            half = 2.4 * len(classes.names[number]) * labels.shape[1] / (72 * PANEL_WIDTH)
             x = min(max(x, half), labels.shape[1] - half)
             stroke = [withStroke(linewidth=1.8, foreground="black")]
-            said = axis.text(x, y, names[number], fontsize=7.5, color="white", ha="center", va="center")
+            said = axis.text(x, y, classes.names[number], fontsize=7.5, color="white", ha="center", va="center")
             said.set(path_effects=stroke, in_layout=False)
 
 
@@ -78,7 +76,7 @@ def _depth(prediction: OutputMaps, picture: Picture) -> Figure:
     machine, reference = (
         metrics.enlarge(cells, *size).astype(float) for cells in (prediction.machine, prediction.reference)
     )
-    truth = picture.scene.depth if picture.scene is not None else None
+    truth = prediction.exact
     figure, axes = row(2 if truth is None else 4, aspect(picture), extra=0.6)
     colours, scale = colormaps["magma_r"], Normalize(0, DEPTH_CAP)
     overlays = [(SIMULATED, machine)] + ([] if truth is None else [("exact depth", truth)])

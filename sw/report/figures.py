@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from tessera.golden import metrics
 from tessera.golden.scenes.common import DEPTH_CAP
+from tessera.sw.data.dataset import ClassSet
 from tessera.sw.data.pictures import Picture
-from tessera.sw.report.panels import SIMULATED, aspect, class_colours, class_legend, rgb, row
+from tessera.sw.report.panels import SIMULATED, aspect, class_legend, rgb, row
 from tessera.sw.results.comparison import OutputMaps
 
 
@@ -22,10 +23,10 @@ def input_figure(picture: Picture) -> Figure:
     return figure
 
 
-def prediction_figure(prediction: OutputMaps, channels: int, picture: Picture, *, machine: str = SIMULATED) -> Figure:
+def prediction_figure(prediction: OutputMaps, picture: Picture, *, machine: str = SIMULATED) -> Figure:
     """Float model beside the machine's output, and the truth where it is known; for features each patch's error.
 
-    ``channels`` are the task's; ``machine`` says what it was computed on.
+    ``machine`` says what it was computed on.
     """
     if prediction.token_errors is not None:
         return _features(picture, prediction, prediction.token_errors, machine)
@@ -36,24 +37,21 @@ def prediction_figure(prediction: OutputMaps, channels: int, picture: Picture, *
         ("float model", metrics.enlarge(prediction.reference, *size)),
         (machine, metrics.enlarge(prediction.machine, *size)),
     ]
-    if prediction.kind == "segmentation":
-        if picture.scene is not None:
-            panels.append(("exact labels", picture.scene.label))
-        return _segmentation(channels, picture, panels)
-    if picture.scene is not None:
-        panels.append(("exact depth", picture.scene.depth))
-    return _depth(picture, panels)
+    if prediction.exact is not None:
+        panels.append(("exact depth" if prediction.classes is None else "exact labels", prediction.exact))
+    if prediction.classes is None:
+        return _depth(picture, panels)
+    return _segmentation(prediction.classes, picture, panels)
 
 
-def _segmentation(classes: int, picture: Picture, panels: Sequence[tuple[str, np.ndarray]]) -> Figure:
-    colours, _ = class_colours(classes)
+def _segmentation(classes: ClassSet, picture: Picture, panels: Sequence[tuple[str, np.ndarray]]) -> Figure:
     figure, axes = row(len(panels) + 1, aspect(picture), extra=0.5)
     axes[0].imshow(rgb(picture), interpolation="nearest")
     axes[0].set_title("input", fontsize=9)
     for axis, (title, labels) in zip(axes[1:], panels, strict=True):
-        axis.imshow(colours[labels], interpolation="nearest")
+        axis.imshow(classes.colours[labels], interpolation="nearest")
         axis.set_title(title, fontsize=9)
-    class_legend(figure, classes)
+    class_legend(figure, classes, [labels for _, labels in panels])
     return figure
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from tessera.golden.scenes.common import CLASS_COLOURS, CLASS_NAMES
+from tessera.sw.data.dataset import ClassSet
 from tessera.sw.data.pictures import Picture
 
 SIMULATED = "machine (RTL, simulated)"
 PANEL_WIDTH = 3.4
 """Inches of a panel in a row of them."""
 DPI = 110
+_LEGEND = 24  # classes that a legend has room for
 _GREY = np.array([0.299, 0.587, 0.114])
 # Okabe and Ito's eight, which colour-blind people tell apart, then Tol's; figures number the experts as well.
 _EXPERT_COLOURS = (
@@ -77,18 +80,15 @@ def grid(
     return figure, axes
 
 
-def class_colours(classes: int) -> tuple[np.ndarray, list[str]]:
-    """Colours (classes, 3) in [0, 1] and names of a task's classes; the scenes' own for as many as they have."""
-    if classes == len(CLASS_NAMES):
-        return CLASS_COLOURS / 255, list(CLASS_NAMES)
-    wheel = ListedColormap([f"C{number}" for number in range(10)])
-    return wheel(np.arange(classes) % 10)[:, :3], [f"class {number}" for number in range(classes)]
-
-
-def class_legend(figure: Figure, classes: int) -> None:
-    """The classes and their colours below a figure."""
-    handles = [Patch(color=tuple(colour), label=name) for colour, name in zip(*class_colours(classes), strict=True)]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(classes, 8), fontsize=8, frameon=False)
+def class_legend(figure: Figure, classes: ClassSet, maps: Sequence[np.ndarray]) -> None:
+    """The classes and their colours below a figure of ``maps``; of many classes, those that cover most of the maps."""
+    shown = np.arange(len(classes))
+    if len(classes) > _LEGEND:
+        counts = np.bincount(np.concatenate([labels.reshape(-1) for labels in maps]), minlength=len(classes))
+        shown = np.sort(np.argsort(-counts, kind="stable")[: min(_LEGEND, np.count_nonzero(counts))])
+    handles = [Patch(color=tuple(classes.colours[number] / 255), label=classes.names[number]) for number in shown]
+    columns = min(len(handles), 8)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
 
 
 def expert_colours(experts: int) -> Colormap:

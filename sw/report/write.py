@@ -9,7 +9,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tessera.common.files import folder_aside
+from tessera.common.files import folder_aside, write_json
 from tessera.sw.report import attention_figures, cycle_figures, error_figures, expert_figures, figures
 from tessera.sw.report.page import render
 from tessera.sw.report.timeline import chrome_trace
@@ -22,9 +22,8 @@ def make_figures(result: RunResult) -> dict[str, Figure]:
     tasks = result.tasks()
     found: dict[str, Figure | None] = {"input": figures.input_figure(picture)}
     for name, outcome in tasks.items():
-        channels = outcome.program.model.tasks[outcome.result.task].channels
-        found[name] = figures.prediction_figure(outcome.prediction, channels, picture)
-        found[f"errors-{name}"] = error_figures.errors_figure(outcome.prediction, channels, picture)
+        found[name] = figures.prediction_figure(outcome.prediction, picture)
+        found[f"errors-{name}"] = error_figures.errors_figure(outcome.prediction, picture)
     found["routing"] = expert_figures.expert_maps(list(tasks.values()), picture)
     found["loads"] = expert_figures.expert_loads(list(tasks.values()))
     rollouts = {name: rollout for name, outcome in tasks.items() if (rollout := outcome.rollout()) is not None}
@@ -36,27 +35,31 @@ def make_figures(result: RunResult) -> dict[str, Figure]:
 
 
 def write_report(result: RunResult, folder: Path) -> list[Path]:
-    """Write the report; nothing is left half-written. Returns the files, the page first.
+    """Write the report; no file is left half-written. Returns the files, the page first.
+
+    Numbers are written before anything is drawn: a figure that cannot be drawn does not cost them.
 
     Files: ``report.html``, ``run.json``, ``timeline.json`` (a Chrome trace), ``input.png``, ``<task>.png``,
     ``errors-<task>.png``, ``routing.png``, ``loads.png``, ``rollout.png``, ``cycles-<task>.png``,
     ``roofline-<task>.png``; those that say nothing about the model are left out.
     """
+    data = result.to_dict()
+    facts = {name: result.facts.get(name) for name in ("model", "preset", "git")}
+    timeline = json.dumps(chrome_trace(list(result.tasks().values()), facts), separators=(",", ":")) + "\n"
+    with folder_aside(folder) as aside:
+        write_json(aside / "run.json", data)
+        (aside / "timeline.json").write_text(timeline)
+    (folder / "report.html").unlink(missing_ok=True)  # of another run
     images: dict[str, bytes] = {}
     for name, figure in make_figures(result).items():
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
         images[name] = buffer.getvalue()
-    data = result.to_dict()
     inline = {name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in images.items()}
     page = render(data, inline)
-    facts = {name: result.facts.get(name) for name in ("model", "preset", "git")}
-    timeline = json.dumps(chrome_trace(list(result.tasks().values()), facts), separators=(",", ":")) + "\n"
     names = ["report.html", "run.json", "timeline.json", *(f"{name}.png" for name in images)]
     with folder_aside(folder) as aside:
         (aside / "report.html").write_text(page)
-        (aside / "run.json").write_text(json.dumps(data, indent=1) + "\n")
-        (aside / "timeline.json").write_text(timeline)
         for name, png in images.items():
             (aside / f"{name}.png").write_bytes(png)
     return [folder / name for name in names]

@@ -11,7 +11,8 @@ import torch
 from tessera.golden import metrics
 from tessera.golden.config import ModelConfig
 from tessera.golden.model import cells_to_map
-from tessera.golden.scenes.scenes import Scene
+from tessera.sw.data.dataset import ClassSet
+from tessera.sw.results.truth import TaskTruth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,8 @@ class OutputMaps:
     Members: ``kind`` as in ``TaskConfig``; ``values``, the machine's real outputs (rows, channels); ``reference`` and
     ``machine`` at cell resolution: classes (or one of the whole picture), metres, or for features three colours in
     [0, 1] a patch. ``relative_l2`` and ``cosine`` compare the raw outputs. ``scores`` are this picture's numbers;
-    ``token_errors`` (grid) the relative L2 of each patch's features.
+    ``token_errors`` (grid) the relative L2 of each patch's features; ``classes`` and ``exact`` as in
+    :class:`~tessera.sw.results.truth.TaskTruth`.
     """
 
     kind: str
@@ -30,8 +32,10 @@ class OutputMaps:
     machine: np.ndarray
     relative_l2: float
     cosine: float
-    scores: dict[str, float]
+    scores: dict[str, float | None]
     token_errors: np.ndarray | None = None
+    classes: ClassSet | None = None
+    exact: np.ndarray | None = None
 
 
 def interpret(values: np.ndarray, model: ModelConfig, task: int) -> np.ndarray:
@@ -48,23 +52,22 @@ def feature_colours(reference: np.ndarray, machine: np.ndarray, grid: tuple[int,
     """
     mean = reference[1:].mean(axis=0)
     directions = np.linalg.svd(reference[1:] - mean, full_matrices=False)[2][:3].T
+    directions = np.pad(directions, ((0, 0), (0, 3 - directions.shape[1])))  # few patches have fewer directions
     places = [(values[1:] - mean) @ directions for values in (reference, machine)]
     low, high = np.quantile(places[0], [0.02, 0.98], axis=0)
     first, second = (np.clip((place - low) / np.maximum(high - low, 1e-12), 0, 1) for place in places)
     return first.reshape(*grid, -1), second.reshape(*grid, -1)
 
 
-def compare(
-    model: ModelConfig, task: int, reference: np.ndarray, machine: np.ndarray, scene: Scene | None
-) -> OutputMaps:
+def compare(model: ModelConfig, task: int, reference: np.ndarray, machine: np.ndarray, truth: TaskTruth) -> OutputMaps:
     """Put the float model's and the machine's real outputs (rows, channels) side by side.
 
-    With ``scene``, both are also scored against its exact labels or depth.
+    Where the exact labels or depth are known, both are also scored against them.
     """
     kind = model.tasks[task].kind
     deviation = metrics.Deviation()
     deviation.add(machine, reference)
-    scores: dict[str, float] = {}
+    scores: dict[str, float | None] = {}
     token_errors = None
     if kind == "features":
         maps = feature_colours(reference, machine, model.grid)
@@ -76,8 +79,7 @@ def compare(
         scores["class_agreement"] = float(np.equal(maps[0], maps[1]).mean())
     elif kind == "depth":
         scores["depth_difference_m"] = float(np.sqrt(np.square(maps[0].astype(float) - maps[1]).mean()))
-    if scene is not None:
-        scores |= _against_truth(kind, maps, scene)
+    scores |= _against_truth(kind, maps, truth)
     return OutputMaps(
         kind=kind,
         values=machine,
@@ -87,17 +89,22 @@ def compare(
         cosine=deviation.cosine,
         scores=scores,
         token_errors=token_errors,
+        classes=truth.classes,
+        exact=truth.exact,
     )
 
 
-def _against_truth(kind: str, maps: tuple[Any, Any], scene: Scene) -> dict[str, float]:
-    found: dict[str, float] = {}
+def _against_truth(kind: str, maps: tuple[Any, Any], truth: TaskTruth) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
     for name, cells in zip(("float", "machine"), maps, strict=True):
-        score = metrics.Scores()
-        if kind == "segmentation" and cells.max() < len(score.confusion):
-            score.add_segmentation(cells, scene.label)
+        if kind == "segmentation" and truth.classes is not None:
+            score = metrics.Scores(class_names=truth.classes.names)
+            if truth.exact is not None:
+                score.add_segmentation(cells, truth.exact)
             found[f"{name}_mean_iou"] = score.mean_iou
         elif kind == "depth":
-            score.add_depth(cells, scene.depth)
+            score = metrics.Scores()
+            if truth.exact is not None:
+                score.add_depth(cells, truth.exact)
             found[f"{name}_depth_rmse_m"] = score.depth_rmse
     return found

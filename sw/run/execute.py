@@ -39,6 +39,7 @@ from tessera.sw.data.pictures import FIRST_SCENE, Picture, PictureChoice
 from tessera.sw.quantiser.quantise import frame_errors
 from tessera.sw.results.comparison import compare
 from tessera.sw.results.outcome import FrameOutcome, RunResult, machine_routing
+from tessera.sw.results.truth import truth_of
 from tessera.sw.run.duration import remember_speed
 from tessera.sw.run.prepare import ACCURACY_SCENES, Prepared, accuracy, prepare
 from tessera.sw.run.profile import machine_simulator
@@ -117,10 +118,9 @@ def execute(
     if accuracy_scenes:
         scores = accuracy(
             prepared.path,
-            prepared.checkpoint.model,
+            prepared.checkpoint,
             prepared.quantised,
             scenes=accuracy_scenes,
-            calibration=prepared.calibration,
             on_progress=on_progress,
         )
     return RunResult(
@@ -244,7 +244,7 @@ def _outcome(
             task,
             expected.outputs,
             prepared.integer.dequantise(tensor, values),
-            picture.scene,
+            truth_of(model.tasks[task], prepared.checkpoint.weights, picture.scene),
         ),
         routing=chosen,
         routing_changes=float(np.mean(changes)) if changes else None,

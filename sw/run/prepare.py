@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from tessera.sw.models.find import check_routing, find_model
 from tessera.sw.quantiser.calibration import Calibration
 from tessera.sw.quantiser.quantise import calibration_images, quantise
 from tessera.sw.results.scoring import FLOAT, Scorer, score
+from tessera.sw.results.truth import told_tasks
 from tessera.sw.run.target import Target
 
 ACCURACY_SCENES = 100
@@ -176,46 +178,50 @@ def _is_quantised(path: Path) -> bool:
 
 def accuracy(
     path: Path,
-    model: VisionTransformer,
+    loaded: Checkpoint,
     quantised: QuantisedModel,
     *,
     scenes: int = ACCURACY_SCENES,
-    calibration: Calibration = Calibration.MAX,
     on_progress: Progress = silent,
 ) -> dict | None:
-    """Held-out mIoU and depth RMSE of float and integer model, remembered by the content of the checkpoint at ``path``.
+    """Held-out mIoU and depth RMSE of float and integer model, remembered by the content of both.
 
-    ``calibration`` is what ``quantised`` was made with. None if the tasks are not the scenes' classes and depth.
+    None if no task predicts the scenes' classes or depth.
     """
-    kinds = {(task.kind, task.channels) for task in model.config.tasks}
-    if not kinds <= {("segmentation", len(CLASS_NAMES)), ("depth", 1)}:
+    tasks = told_tasks(loaded.config, loaded.weights)
+    if not tasks:
         return None
     on_progress("accuracy", 0.0, f"{scenes} held-out scenes, float and integer model")
-    widths = (quantised.activation_width, quantised.residual_width)
-    content = content_digest(path.read_bytes())
+    content = [content_digest(data) for data in (path.read_bytes(), storage.quantised_bytes(quantised))]
     sources = (*_SOURCES, "sw/data/**/*.py", "sw/results/**/*.py")
+    told = within(on_progress, "accuracy", detail="")
     return Cache().value(
         _ACCURACY,
-        cache_key(content, widths, scenes, calibration, sources=sources, tools=_TOOLS),
-        lambda: float_and_integer(model, quantised, scenes, within(on_progress, "accuracy", detail="")),
+        cache_key(content, scenes, sources=sources, tools=_TOOLS),
+        lambda: float_and_integer(loaded.model, quantised, scenes, tasks, told),
     )
 
 
 def float_and_integer(
-    model: VisionTransformer, quantised: QuantisedModel, scenes: int, on_progress: Progress = silent
+    model: VisionTransformer,
+    quantised: QuantisedModel,
+    scenes: int,
+    tasks: Mapping[str, int],
+    on_progress: Progress = silent,
 ) -> dict:
-    """Scores on the first held-out scenes.
+    """Scores on the first held-out scenes; ``tasks`` are indices of those to score, by kind.
 
     Returns
     -------
     dict
-        ``scenes``; ``float`` and ``integer`` as :class:`Scores` gives them; ``outputs``, the integer model's error
-        against float over all scenes, by task.
+        ``scenes``; ``scored``, names of the tasks by kind; ``float`` and ``integer`` as :class:`Scores` gives them;
+        ``outputs``, the integer model's error against float over all scenes, by task.
     """
     widths = {"activation_width": quantised.activation_width, "residual_width": quantised.residual_width}
     data = ProceduralScenes(scenes, model.config.image_height, model.config.image_width)
     integers = {"integer": IntegerModel(quantised, Numerics(**widths))}
-    scorer = Scorer(model, integers, CLASS_NAMES, range(len(model.config.tasks)))
+    scorer = Scorer(model, integers, CLASS_NAMES, tuple(tasks.values()))
     tallies = score(scorer, data, range(scenes), on_progress=on_progress)
     scores = {name: tallies[name].scores.to_dict() for name in (FLOAT, "integer")}
-    return {"scenes": scenes, **scores, "outputs": tallies["integer"].outputs_to_dict()}
+    scored = {kind: model.config.tasks[index].name for kind, index in tasks.items()}
+    return {"scenes": scenes, "scored": scored, **scores, "outputs": tallies["integer"].outputs_to_dict()}

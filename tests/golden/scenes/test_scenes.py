@@ -96,7 +96,7 @@ def test_scores_by_hand() -> None:
     scores.add_depth(np.array([[10.0, 20.0]]), np.array([[10, 10, 22, 22], [10, 10, 22, 22]]))
     assert scores.depth_rmse == pytest.approx(np.sqrt(2))
     assert scores.depth_abs_rel == pytest.approx(0.5 * 2 / 22)
-    nothing = {"mean_iou": 0.0, "class_iou": {}, "depth_rmse_m": 0.0, "depth_abs_rel": 0.0}
+    nothing = {"mean_iou": None, "class_iou": {}, "depth_rmse_m": None, "depth_abs_rel": None}
     assert metrics.Scores().to_dict() == nothing
 
 

@@ -11,15 +11,17 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from tessera.golden.config import M3VIT_TINY, NANO, ModelConfig, TaskConfig
-from tessera.golden.scenes.common import CLASS_COLOURS
+from tessera.golden.config import M3VIT_TINY, NANO, HeadKind, ModelConfig, TaskConfig
+from tessera.golden.scenes.common import CLASS_COLOURS, CLASS_NAMES
 from tessera.sw.data.pictures import Picture, scene_picture
 from tessera.sw.report.attention_figures import rollout_figure
 from tessera.sw.report.error_figures import errors_figure
 from tessera.sw.report.expert_figures import expert_loads, expert_maps, regions
+from tessera.sw.report.figures import prediction_figure
 from tessera.sw.report.panels import expert_colours, readable_on
 from tessera.sw.results.comparison import OutputMaps
 from tessera.sw.results.outcome import FrameOutcome, same_first_choice
+from tessera.sw.results.truth import TaskTruth, told_tasks, truth_of
 
 CLASSES = replace(NANO, tasks=(TaskConfig(name="classes", kind="classification", channels=5, cells=1),))
 
@@ -50,9 +52,16 @@ def drawn(figure: Figure | None) -> Figure:
     return figure
 
 
-def prediction(kind: str, machine: np.ndarray, reference: np.ndarray) -> OutputMaps:
+def prediction(kind: str, machine: np.ndarray, reference: np.ndarray, truth: TaskTruth) -> OutputMaps:
     return OutputMaps(
-        kind=kind, values=machine, reference=reference, machine=machine, relative_l2=0.0, cosine=1.0, scores={}
+        kind=kind,
+        values=machine,
+        reference=reference,
+        machine=machine,
+        relative_l2=0.0,
+        cosine=1.0,
+        scores={},
+        **vars(truth),
     )
 
 
@@ -118,7 +127,8 @@ def test_wrong_classes_are_shown_where_they_are() -> None:
     reference = np.ascontiguousarray(truth[::2, ::2])  # cells of two pixels
     machine = reference.copy()
     machine[3, 5] = (machine[3, 5] + 1) % 8
-    figure = drawn(errors_figure(prediction("segmentation", machine, reference), 8, picture))
+    known = truth_of(NANO.tasks[0], "trained", picture.scene)
+    figure = drawn(errors_figure(prediction("segmentation", machine, reference, known), picture))
     large = machine.repeat(2, axis=0).repeat(2, axis=1)
     wrong, differs = (np.asarray(axis.images[0].get_array()) for axis in figure.axes[2:])
     coloured = np.ptp(wrong, axis=2) > 1e-9  # the rest is grey; so is one class
@@ -138,7 +148,8 @@ def test_depth_errors_have_their_sign_and_their_size() -> None:
     cells = np.full((32, 64), 20.0)
     machine = cells.copy()
     machine[0, 0] = 12.0
-    figure = drawn(errors_figure(prediction("depth", machine, cells), 1, picture))
+    known = truth_of(NANO.tasks[1], "trained", picture.scene)
+    figure = drawn(errors_figure(prediction("depth", machine, cells, known), picture))
     exact, other = (np.asarray(axis.images[0].get_array()) for axis in figure.axes[2:4])
     # The figure subtracts in float32, the test in float64.
     assert np.allclose(exact, machine.repeat(2, axis=0).repeat(2, axis=1) - picture.scene.depth)
@@ -148,17 +159,43 @@ def test_depth_errors_have_their_sign_and_their_size() -> None:
 
 
 @pytest.mark.parametrize("kind", ["segmentation", "depth"])
-def test_a_picture_without_truth_has_no_panels_of_it(kind: str) -> None:
+def test_a_picture_without_truth_has_no_panels_of_it(kind: HeadKind) -> None:
     picture = Picture(image=np.zeros((3, 64, 128), np.uint8), source="black")
     cells = np.ones((32, 64), int if kind == "segmentation" else float)
-    figure = drawn(errors_figure(prediction(kind, cells, cells), 12, picture))
+    task = TaskConfig(name=kind, kind=kind, channels=12, cells=2)
+    figure = drawn(errors_figure(prediction(kind, cells, cells, truth_of(task, "trained", None)), picture))
     titles = [axis.get_title() for axis in figure.axes if axis.images]
     assert len(titles) == 2 and "float" in titles[1] and "exact" not in "".join(titles)
 
 
 def test_tasks_without_maps_have_no_error_maps() -> None:
     for kind in ("features", "classification"):
-        assert errors_figure(prediction(kind, np.zeros(1), np.zeros(1)), 5, scene_picture(NANO)) is None
+        assert errors_figure(prediction(kind, np.zeros(1), np.zeros(1), TaskTruth()), scene_picture(NANO)) is None
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 9, 19, 300])
+def test_any_number_of_classes_has_colours_of_its_own_and_a_legend_of_those_that_occur(count: int) -> None:
+    picture, task = scene_picture(NANO), TaskConfig(name="own", kind="segmentation", channels=count, cells=2)
+    known = truth_of(task, "trained", picture.scene)
+    assert known.exact is None and known.classes is not None and len(known.classes) == count
+    assert len({tuple(colour) for colour in known.classes.colours.tolist()}) == count
+    cells = np.arange(32 * 64).reshape(32, 64) % count
+    for figure in (prediction_figure, errors_figure):
+        drawing = drawn(figure(prediction("segmentation", cells, cells, known), picture))
+        names = [text.get_text() for text in drawing.legends[0].get_texts()]
+        assert names == [f"class {number}" for number in range(min(count, 24))]
+        assert not any("exact" in axis.get_title() for axis in drawing.axes)
+
+
+def test_truth_is_for_tasks_that_learnt_what_scenes_show() -> None:
+    scene = scene_picture(NANO).scene
+    for task, names in zip(NANO.tasks, (CLASS_NAMES, None), strict=True):
+        told, imported = (truth_of(task, weights, scene) for weights in ("trained", "imported"))
+        assert told.exact is not None and (told.classes and told.classes.names) == names
+        assert imported.exact is None and (imported.classes is None or imported.classes.names[0] == "class 0")
+    assert told_tasks(NANO, "trained") == {"segmentation": 0, "depth": 1} and told_tasks(NANO, "imported") == {}
+    fewer = replace(NANO.tasks[0], name="fewer", channels=5)
+    assert told_tasks(replace(NANO, tasks=(fewer, *NANO.tasks)), "trained") == {"segmentation": 1, "depth": 2}
 
 
 def test_rollout_shows_patches_of_every_task() -> None:

@@ -11,6 +11,7 @@ from tessera.golden.config import M3VIT_BACKBONE, TaskConfig
 from tessera.sw.data.pictures import Picture
 from tessera.sw.report.figures import prediction_figure
 from tessera.sw.results.comparison import compare, feature_colours
+from tessera.sw.results.truth import TaskTruth
 
 SMALL = replace(M3VIT_BACKBONE, name="small", image_height=64, image_width=96, dim=24)  # 4 x 6 patches
 
@@ -44,11 +45,16 @@ def test_features_that_are_all_alike_are_no_trouble() -> None:
         assert np.isfinite(colours).all()
 
 
+def test_two_patches_have_colours_though_they_have_fewer_directions() -> None:
+    for colours in feature_colours(features(4)[:3], features(5)[:3], (1, 2)):
+        assert colours.shape == (1, 2, 3) and np.isfinite(colours).all()
+
+
 def test_the_worst_patch_is_found_and_the_class_token_does_not_count() -> None:
     reference, machine = features(3), features(3)
     machine[0] *= 2.0
     machine[1 + 9] *= 1.25
-    found = compare(SMALL, 0, reference, machine, None)
+    found = compare(SMALL, 0, reference, machine, TaskTruth())
     assert found.kind == "features" and found.token_errors is not None and found.token_errors.shape == (4, 6)
     assert found.scores == {"worst_token_relative_l2": pytest.approx(0.25)}
     assert found.token_errors[1, 3] == pytest.approx(0.25) and np.count_nonzero(found.token_errors) == 1
@@ -58,10 +64,10 @@ def test_the_worst_patch_is_found_and_the_class_token_does_not_count() -> None:
 def test_a_class_of_the_whole_picture_is_compared_and_shown() -> None:
     model = replace(SMALL, tasks=(TaskConfig(name="c", kind="classification", channels=5, cells=1),))
     reference = np.array([[0.1, 0.2, 3.0, 0.4, 0.0]])
-    found = compare(model, 0, reference, reference * 1.5, None)
+    found = compare(model, 0, reference, reference * 1.5, TaskTruth())
     assert found.scores == {"class_agreement": 1.0} and found.machine.item() == 2 and found.values.shape == (1, 5)
-    other = compare(model, 0, reference, reference[:, ::-1] - [[0, 9, 9, 0, 0]], None)
+    other = compare(model, 0, reference, reference[:, ::-1] - [[0, 9, 9, 0, 0]], TaskTruth())
     assert other.scores == {"class_agreement": 0.0} and other.machine.item() == 3
     picture = Picture(image=np.zeros((3, 64, 96), np.uint8), source="black")
-    title = prediction_figure(other, 5, picture, machine="RTL").axes[0].get_title()
+    title = prediction_figure(other, picture, machine="RTL").axes[0].get_title()
     assert title == "float model: class 2\nRTL: class 3"
