@@ -15,6 +15,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from tessera.common.files import file_aside
+from tessera.common.summary import Summarised, Summary
 from tessera.golden.config import ModelConfig
 from tessera.golden.model import VisionTransformer
 from tessera.golden.tensor_files import ordered
@@ -26,8 +27,8 @@ class CheckpointError(ValueError):
     """A file is no usable checkpoint; the message says what was found and what to do."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Checkpoint:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Checkpoint(Summarised):
     """A model with its origin.
 
     Parameters
@@ -57,6 +58,18 @@ class Checkpoint:
     routing: str = "model"
     metrics: Mapping[str, Any] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
+
+    def summary(self) -> Summary:
+        """Its geometry and origin."""
+        config = self.config
+        rows = (
+            ("weights", self.weights + (f" ({self.source})" if self.source else "")),
+            ("pictures", f"{config.image_height} x {config.image_width}"),
+            ("tokens", f"{config.tokens} of {config.dim}"),
+            ("layers", f"{config.layers}, {len(config.expert_layers)} with experts"),
+            ("tasks", ", ".join(f"{task.name} ({task.kind})" for task in config.tasks)),
+        )
+        return Summary(title=config.name, rows=rows)
 
     @property
     def config(self) -> ModelConfig:

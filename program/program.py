@@ -16,6 +16,7 @@ from safetensors.numpy import save as serialise
 
 from tessera.common.digest import content_digest
 from tessera.common.files import file_aside
+from tessera.common.summary import Summarised, Summary
 from tessera.golden.config import ModelConfig
 from tessera.golden.tensor_files import ordered
 from tessera.hw.config import AcceleratorConfig
@@ -27,8 +28,8 @@ FORMAT = 2
 """Version of the program file."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Program:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Program(Summarised):
     """A model compiled for one configuration.
 
     Parameters
@@ -51,6 +52,16 @@ class Program:
     map: MemoryMap
     content: np.ndarray
     outputs: tuple[Output, ...]
+
+    def summary(self) -> Summary:
+        """Its model, machine, size and digest."""
+        rows = (
+            ("commands", f"{len(self.commands):,}"),
+            ("weight bytes", f"{self.map.weights_bytes:,}"),
+            ("tasks", ", ".join(task.name for task in self.model.tasks)),
+            ("digest", self.short_digest),
+        )
+        return Summary(title=f"{self.model.name} compiled for {self.config.name}", rows=rows)
 
     @property
     def digest(self) -> str:

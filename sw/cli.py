@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Annotated
 
 import typer
 
@@ -27,7 +28,7 @@ from tessera.sw.commands import (
 app = typer.Typer(
     name="tessera",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="""An open accelerator for multi-task mixture-of-experts vision transformers, simulated cycle by cycle.
@@ -60,6 +61,26 @@ for module in (
     flash,
 ):
     app.command(module.__name__.rpartition(".")[2].rstrip("_"))(module.command)
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and the commit, and end."""
+    if wanted:
+        from tessera import __version__
+        from tessera.common.tools import git_id
+
+        typer.echo(f"tessera {__version__} ({git_id()})")
+        raise typer.Exit
+
+
+@app.callback()
+def before_command(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and the commit."),
+    ] = False,
+) -> None:
+    """Options in front of a command."""
 
 
 def main() -> None:

@@ -1,4 +1,103 @@
 """Tessera: multi-task vision transformers with mixtures of experts, on open RTL that is exact bit for bit.
 
-The floors of the house are this package's folders; in the checkout they are links to the folders beside it.
+The public API. A model is loaded, quantised, compiled, run on the simulated machine and verified; a machine is
+estimated and synthesised. Everything here is stable: it changes only with the major version. Modules below this package
+may change with any version.
+
+Examples
+--------
+>>> import tessera
+>>> result = tessera.run(tessera.Target(model="pico", preset="tiny"), progress=False)
+>>> result.bit_exact
+True
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tessera.golden.checkpoint import Checkpoint as Checkpoint
+    from tessera.hw.config import AcceleratorConfig as AcceleratorConfig
+    from tessera.hw.presets import PRESETS as PRESETS
+    from tessera.program.program import Program as Program
+    from tessera.sim.machine.settings import MemorySettings as MemorySettings
+    from tessera.sw.api.hardware import estimate as estimate
+    from tessera.sw.api.hardware import synthesise as synthesise
+    from tessera.sw.api.machine import Verification as Verification
+    from tessera.sw.api.machine import run as run
+    from tessera.sw.api.machine import verify as verify
+    from tessera.sw.api.models import compile as compile
+    from tessera.sw.api.models import load as load
+    from tessera.sw.api.models import quantise as quantise
+    from tessera.sw.api.scores import evaluate as evaluate
+    from tessera.sw.data.pictures import PictureChoice as PictureChoice
+    from tessera.sw.evaluate.evaluate import Sweep as Sweep
+    from tessera.sw.report.write import make_figures as figures
+    from tessera.sw.report.write import write_report as write_report
+    from tessera.sw.results.outcome import RunResult as RunResult
+    from tessera.sw.run.target import Target as Target
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "load",
+    "quantise",
+    "compile",
+    "run",
+    "verify",
+    "evaluate",
+    "estimate",
+    "synthesise",
+    "figures",
+    "write_report",
+    "Target",
+    "PictureChoice",
+    "MemorySettings",
+    "Sweep",
+    "AcceleratorConfig",
+    "PRESETS",
+    "Checkpoint",
+    "Program",
+    "RunResult",
+    "Verification",
+    "__version__",
+]
+
+_PLACES = {
+    "load": "sw.api.models",
+    "quantise": "sw.api.models",
+    "compile": "sw.api.models",
+    "run": "sw.api.machine",
+    "verify": "sw.api.machine",
+    "evaluate": "sw.api.scores",
+    "estimate": "sw.api.hardware",
+    "synthesise": "sw.api.hardware",
+    "figures": "sw.report.write:make_figures",
+    "write_report": "sw.report.write",
+    "Target": "sw.run.target",
+    "PictureChoice": "sw.data.pictures",
+    "MemorySettings": "sim.machine.settings",
+    "Sweep": "sw.evaluate.evaluate",
+    "AcceleratorConfig": "hw.config",
+    "PRESETS": "hw.presets",
+    "Checkpoint": "golden.checkpoint",
+    "Program": "program.program",
+    "RunResult": "sw.results.outcome",
+    "Verification": "sw.api.machine",
+}
+"""Where each public name lives. It is imported when it is first asked for, so that the RTL's side needs no PyTorch."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"tessera has no '{name}'; it has {', '.join(_PLACES)}")
+    module, _, other = _PLACES[name].partition(":")
+    found = getattr(importlib.import_module(f"tessera.{module}"), other or name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

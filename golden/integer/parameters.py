@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tessera.common.arrays import Integers
+from tessera.common.summary import Summarised, Summary
 from tessera.golden.config import ModelConfig
 
 
@@ -119,8 +120,8 @@ class QuantisedLayer:
     mlp: QuantisedMlp | QuantisedExperts
 
 
-@dataclass(frozen=True, kw_only=True)
-class QuantisedModel:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class QuantisedModel(Summarised):
     """A whole model.
 
     Parameters
@@ -154,3 +155,13 @@ class QuantisedModel:
     norm: QuantisedLayerNorm | None
     heads: tuple[QuantisedLinear | None, ...]
     scales: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def summary(self) -> Summary:
+        """Its geometry and widths."""
+        rows = (
+            ("activations", f"{self.activation_width} bits"),
+            ("residual stream", f"{self.residual_width} bits"),
+            ("tokens", f"{self.config.tokens} of {self.config.dim}"),
+            ("layers", f"{self.config.layers}"),
+        )
+        return Summary(title=f"{self.config.name}, quantised", rows=rows)

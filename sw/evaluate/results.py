@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tessera.common.summary import Summarised, Summary
 from tessera.golden.checkpoint import Checkpoint
 from tessera.hw.formats import Numerics
 from tessera.sw.evaluate.data import EvaluationData
@@ -84,8 +85,8 @@ class Scored:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Evaluation(Summarised):
     """What a model scored on a dataset.
 
     Parameters
@@ -107,6 +108,25 @@ class Evaluation:
     def trouble(self) -> list[str]:
         """What was wrong with each frame that was not bit-exact."""
         return [line for result in self.results if result.machine is not None for line in result.machine.trouble]
+
+    def summary(self) -> Summary:
+        """Scores of each arithmetic."""
+        shown = (
+            ("mIoU", "mean_iou", ".4f"),
+            ("RMSE, m", "depth_rmse_m", ".3f"),
+            ("routing changes", "routing_changes", ".2%"),
+        )
+        results = [result.to_dict(self.data.scored) for result in self.results]
+        rows = tuple(
+            (
+                " ".join(str(found[key]) for key in ("arithmetic", "activation_width", "calibration") if key in found),
+                f"{found['scenes']:,}",
+                *("-" if found.get(key) is None else format(found[key], form) for _, key, form in shown),
+            )
+            for found in results
+        )
+        title = f"{self.checkpoint.config.name} on {self.data.dataset.name}, {self.data.dataset.split}"
+        return Summary(title=title, columns=("pictures", *(name for name, _, _ in shown)), rows=rows)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-compatible form, as docs/models.md has it."""

@@ -16,6 +16,7 @@ from tessera.common.collector import collector_paused
 from tessera.common.files import write_json
 from tessera.common.paths import build_folder
 from tessera.common.progress import Progress, silent, within
+from tessera.common.summary import Summarised, Summary
 from tessera.common.tools import git_id, tool_versions
 from tessera.hw.accelerator import Accelerator
 from tessera.hw.config import AcceleratorConfig
@@ -78,14 +79,24 @@ class SynthesisCost:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class SynthesisReport:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SynthesisReport(Summarised):
     """What a preset's machine takes: the machine, its cost, and the sources and tools that it was made with."""
 
     config: AcceleratorConfig
     cost: SynthesisCost
     tool_versions: dict[str, str]
     git: str
+
+    def summary(self) -> Summary:
+        """Cells in total."""
+        family = self.cost.family
+        rows = tuple(
+            (family.headings[name], f"{number:,}", f"{number / family.limits[name]:.0%}")
+            for name, number in self.cost.total.items()
+        )
+        title = f"{self.config.name} on {family.device}, synthesised"
+        return Summary(title=title, columns=("", "of the device"), rows=rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Content of the report's file."""

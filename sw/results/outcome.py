@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tessera.common.summary import Summarised, Summary
 from tessera.golden.config import by_layer_name
 from tessera.program.program import Program
 from tessera.sw.cycles import bound, breakdown
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from tessera.sim.machine.frames import SimulatedFrame
 
 
-@dataclass(frozen=True, kw_only=True)
-class FrameOutcome:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class FrameOutcome(Summarised):
     """One frame: picture number, task, verdict, what the machine left, prediction, expert choices by layer.
 
     ``routing`` holds (tokens, top_k) experts as the machine chose them, best first, -1 where it chose none;
@@ -128,6 +129,20 @@ class FrameOutcome:
         model = self.program.model
         return {"attention_rollout": None if found is None else rollout.rollout_summary(found, model, task)}
 
+    def summary(self) -> Summary:
+        """Verdict, cycles and accuracy."""
+        return Summary(title=f"{self.program.model.name} on {self.program.config.name}, {self.task}", rows=self.rows())
+
+    def rows(self) -> tuple[tuple[str, str], ...]:
+        """Labels and values of the summary."""
+        return (
+            ("bit-exact", "yes" if self.bit_exact else "NO"),
+            ("tensors compared", f"{self.verdict.tensors_compared:,}"),
+            ("cycles (simulated)", f"{self.result.cycles:,}"),
+            ("MAC utilisation (simulated)", f"{self.mac_utilisation:.1%}"),
+            ("this picture: output error (rel. L2)", f"{self.prediction.relative_l2:.2%}"),
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-compatible form, as under ``tasks.<name>`` of run.json; ``cycles`` are simulated."""
         counters = self.result.counters
@@ -163,8 +178,8 @@ class FrameOutcome:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunResult:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class RunResult(Summarised):
     """A finished run: its frames in order, and what it was made with (``facts`` goes into run.json as it is)."""
 
     program: Program
@@ -185,6 +200,14 @@ class RunResult:
         for frame in self.frames:
             found.setdefault(frame.task, frame)
         return found
+
+    def summary(self) -> Summary:
+        """Verdict, cycles and accuracy of each frame."""
+        heads = [frame.task if len(self.pictures) == 1 else f"{frame.task}, {frame.picture}" for frame in self.frames]
+        columns = [frame.rows() for frame in self.frames]
+        rows = tuple((line[0][0], *(value for _, value in line)) for line in zip(*columns, strict=True))
+        title = f"{self.program.model.name} on {self.program.config.name}, against the integer golden model"
+        return Summary(title=title, columns=tuple(heads), rows=rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Content of run.json; ``tasks`` has the first picture's frames, ``frames`` a line for each frame."""

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from tessera.common.elaboration import unelaborated
+from tessera.common.summary import Summarised, Summary
 from tessera.hw.boards.board import Board
 from tessera.hw.compute.parameters import ParameterStore
 from tessera.hw.config import AcceleratorConfig
@@ -27,8 +28,8 @@ LIMITS = FAMILIES["ecp5"].limits
 """Of an LFE5U-85F and of all others of this size."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Estimate(Summarised):
     """What was worked out.
 
     Parameters
@@ -67,6 +68,14 @@ class Estimate:
     def too_many(self) -> dict[str, int]:
         """Resources of which the device has too few for certain, and how many are missing at least."""
         return {name: self.least[name] - limit for name, limit in LIMITS.items() if self.least[name] > limit}
+
+    def summary(self) -> Summary:
+        """Resources in total, and the clock."""
+        headings = FAMILIES["ecp5"].headings
+        rows = [(headings[name], f"{number:,}", f"{number / LIMITS[name]:.0%}") for name, number in self.total.items()]
+        clock = "-" if self.fmax_mhz is None else f"{self.fmax_mhz:.0f}"
+        title = f"{self.config.name} on {self.board or self.device}, estimated"
+        return Summary(title=title, columns=("", "of the device"), rows=(*rows, ("clock, MHz", clock, "")))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-compatible form."""

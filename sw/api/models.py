@@ -1,0 +1,109 @@
+"""Models: load them, quantise them, compile them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tessera.golden.checkpoint import Checkpoint
+from tessera.golden.integer.parameters import QuantisedModel
+from tessera.program.program import Program
+from tessera.sw.api.progress import Shown, shown
+from tessera.sw.run import prepare
+from tessera.sw.run.target import Target
+
+
+def load(model: str | Path = "nano", *, routing: str | None = None, progress: Shown = False) -> Checkpoint:
+    """Load a model by name, or a checkpoint by its path.
+
+    Parameters
+    ----------
+    model:
+        ``nano`` or ``m3vit-tiny`` (trained); ``m3vit-backbone``, ``deit-small`` or ``pico`` (seeded); or a path.
+    routing:
+        Loads that a seeded model's gates give: ``balanced``, ``skewed`` or ``captured``.
+    progress:
+        Whether to show progress, or what to call with it.
+
+    Returns
+    -------
+    Checkpoint
+        ``model`` is the float model, a PyTorch module; ``config`` its geometry.
+
+    Raises
+    ------
+    ValueError
+        There is no such model, or the file is no checkpoint. The message says what to do.
+
+    Examples
+    --------
+    >>> import tessera
+    >>> tessera.load("pico").config.tokens
+    33
+    """
+    with shown(progress) as report:
+        return prepare.load_model(model, routing, on_progress=report)[1]
+
+
+def quantise(
+    target: Target | str = "nano", *, images: NDArray[np.uint8] | None = None, progress: Shown = True
+) -> QuantisedModel:
+    """Quantise a model for the number formats of a machine.
+
+    Parameters
+    ----------
+    target:
+        Model and machine, or a model's name for the preset ``edge``.
+    images:
+        (B, 3, H, W) bytes at the model's size, from which the ranges of activations follow. None takes generated
+        street scenes, or what ``target`` names.
+    progress:
+        Whether to show progress, or what to call with it.
+
+    Returns
+    -------
+    QuantisedModel
+        Integers and their scales; equal on every computer.
+    """
+    target = as_target(target)
+    with shown(progress) as report:
+        if images is None:
+            return prepare.prepare(target, on_progress=report).quantised
+        path, loaded = prepare.load_model(target.model, target.routing, on_progress=report)
+        numerics, calibration = target.config.numerics, target.calibration
+        return prepare.quantised_model(
+            path, loaded.model, numerics, images=images, calibration=calibration, on_progress=report
+        )
+
+
+def compile(target: Target | str = "nano", *, progress: Shown = True) -> Program:
+    """Compile a model for a machine.
+
+    Parameters
+    ----------
+    target:
+        Model and machine, or a model's name for the preset ``edge``. The model may be a file of quantised weights.
+    progress:
+        Whether to show progress, or what to call with it.
+
+    Returns
+    -------
+    Program
+        ``save`` writes it to a file; ``digest`` tells two programs apart.
+
+    Examples
+    --------
+    >>> import tessera
+    >>> program = tessera.compile(tessera.Target(model="pico", preset="tiny"), progress=False)
+    >>> len(program.commands)
+    28
+    """
+    with shown(progress) as report:
+        return prepare.compile_file(as_target(target), on_progress=report)
+
+
+def as_target(target: Target | str | Path) -> Target:
+    """A target as it is; a model's name or path on the preset ``edge``."""
+    return target if isinstance(target, Target) else Target(model=target)
