@@ -1,6 +1,7 @@
 """The one cache: what takes long is made once, and found again by a key of everything that it follows from.
 
 An entry is a file or a folder. It appears whole or not at all, and processes that want the same wait for one another.
+The name of a file holds the digest of its content. A file that was damaged is therefore removed and made again.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,13 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from tessera.common.digest import digest, source_digest
-from tessera.common.files import aside_name, file_aside, folder_aside, write_json
+from tessera.common.digest import content_digest, digest, source_digest
+from tessera.common.files import aside_name, folder_aside, write_json
 from tessera.common.paths import cache_folder
 from tessera.common.tools import tool_version
 
 _ABANDONED_SECONDS = 7 * 24 * 3600
 """Age from which on an unfinished entry is of a process that was killed."""
+
+
+_DIGITS = 16
+"""Digits of a content's digest in the name of its file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +74,8 @@ class Cache:
 
     def find(self, kind: Kind, key: str) -> Path | None:
         """Return an entry, if there is one, and count it as used now."""
+        if kind.suffix:
+            return self._whole_file(kind, key)
         path = self._path(kind, key)
         try:
             os.utime(path)
@@ -94,9 +102,10 @@ class Cache:
 
     def put(self, kind: Kind, key: str, make: Callable[[Path], None]) -> Path:
         """Write an entry as :meth:`get` does; a file takes the place of the one that is there."""
-        path = self._path(kind, key)
-        with (file_aside if kind.suffix else folder_aside)(path) as aside:
-            make(aside)
+        path = self._put_file(kind, key, make) if kind.suffix else self._path(kind, key)
+        if not kind.suffix:
+            with folder_aside(path) as aside:
+                make(aside)
         self._forget(kind)
         return path
 
@@ -105,7 +114,44 @@ class Cache:
         return json.loads(self.get(kind, key, lambda aside: write_json(aside, compute())).read_text())
 
     def _path(self, kind: Kind, key: str) -> Path:
+        """A folder, or what the names of a file's versions begin and end with."""
         return self.folder / f"{kind.name}-{key}{kind.suffix}"
+
+    def _versions(self, kind: Kind, key: str) -> list[Path]:
+        """Files of an entry: one, or for a moment more, and what somebody put there."""
+        name = re.compile(rf"{re.escape(f'{kind.name}-{key}')}\.[0-9a-f]{{{_DIGITS}}}{re.escape(kind.suffix)}")
+        return [path for path in self.folder.glob(f"{kind.name}-*{kind.suffix}") if name.fullmatch(path.name)]
+
+    def _whole_file(self, kind: Kind, key: str) -> Path | None:
+        for path in self._versions(kind, key):
+            try:
+                if path.name == self._named(kind, key, path).name:
+                    os.utime(path)
+                    return path
+            except FileNotFoundError:
+                continue  # removed by another process
+            except OSError:
+                pass  # no file that can be read
+            _remove(path)
+        return None
+
+    def _named(self, kind: Kind, key: str, content: Path) -> Path:
+        """Where a file with this content belongs."""
+        return self.folder / f"{kind.name}-{key}.{content_digest(content.read_bytes())[:_DIGITS]}{kind.suffix}"
+
+    def _put_file(self, kind: Kind, key: str, make: Callable[[Path], None]) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        aside = self.folder / aside_name(self._path(kind, key))
+        try:
+            make(aside)
+            path = self._named(kind, key, aside)
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+        for other in self._versions(kind, key):
+            if other != path:
+                _remove(other)
+        return path
 
     def _forget(self, kind: Kind) -> None:
         """Remove all but the latest entries of a kind, and what killed processes left."""

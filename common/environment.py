@@ -30,14 +30,14 @@ class EnvironmentCheck:
 
 
 def _requirements() -> dict[str, str]:
-    """Return the version bounds of ``PYTHON_PACKAGES`` as the installed project declares them."""
+    """Return the version bounds of every package that the installed project declares, without those of extras."""
     from packaging.requirements import Requirement
 
     try:
         lines = importlib.metadata.requires("tessera") or []
     except importlib.metadata.PackageNotFoundError:
         return {}
-    requirements = [Requirement(line) for line in lines]
+    requirements = [found for line in lines if (found := Requirement(line)).marker is None]
     return {requirement.name: str(requirement.specifier) for requirement in requirements}
 
 
@@ -103,7 +103,8 @@ def check_environment() -> list[EnvironmentCheck]:
         )
     ]
     bounds = _requirements()
-    checks += [_check_package(name, bounds.get(name, "")) for name in tools.PYTHON_PACKAGES]
+    names = dict.fromkeys((*tools.PYTHON_PACKAGES, *bounds))
+    checks += [_check_package(name, bounds.get(name, "")) for name in names]
     checks += [
         _check_program("verilator program", "runs", tools.verilator_version),
         _check_program("C++ compiler", "g++ 10 or later", tools.cxx_version),

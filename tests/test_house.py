@@ -119,3 +119,72 @@ def test_a_name_means_one_thing():
             if isinstance(node, ast.ClassDef | Function) and not node.name.startswith("_"):
                 definitions.setdefault(node.name, []).append(place(path))
     assert {name: places for name, places in definitions.items() if len(places) > 1 and name not in forms | twice} == {}
+
+
+def bound(node: ast.Import | ast.ImportFrom) -> set[str]:
+    """Names that an import makes."""
+    return {name.asname or name.name.partition(".")[0] for name in node.names}
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def private_uses(path: Path) -> Iterator[str]:
+    """Names with an underscore of other files: imported, or taken from what is imported."""
+    imports = [node for node in ast.walk(tree(path)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    ours: set[str] = set()
+    for node in imports:
+        modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [name.name for name in node.names]
+        if not any(module.startswith("tessera") for module in modules):
+            continue
+        ours |= bound(node)
+        names = [name.name for name in node.names] + [part for module in modules for part in module.split(".")]
+        yield from (f"{place(path, node)} {name}" for name in names if is_private(name))
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            root = node.value.func if isinstance(node.value, ast.Call) else node.value
+            if isinstance(root, ast.Name) and root.id in ours:
+                yield f"{place(path)}:{node.lineno} {root.id}.{node.attr}"
+
+
+def test_no_file_uses_a_private_name_of_another():
+    assert [use for path in sources(*PACKAGES) for use in private_uses(path)] == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from tessera.common.cache import _age",
+        "def f():\n    from tessera.common.cache import _age",
+        "from tessera.common._hidden import thing",
+        "from tessera.common import cache\ncache._age(1)",
+        "from tessera.common.cache import Cache\nCache()._path(1)",
+        "import tessera.common.cache as other\nother._age(1)",
+    ],
+)
+def test_a_private_name_is_noticed(tmp_path, monkeypatch, code):
+    monkeypatch.setattr("tests.test_house.place", lambda path, node=None: "x")
+    (tmp_path / "case.py").write_text(code)
+    assert len(list(private_uses(tmp_path / "case.py"))) == 1
+
+
+def test_nothing_is_imported_past_the_contracts():
+    """Imports by a text are invisible to the contracts, and nothing of the product needs the tests."""
+    files = [*sources(*PACKAGES), *(PROJECT_ROOT / "tessera").glob("*.py")]
+    found = {
+        place(path)
+        for path in files
+        for node in ast.walk(tree(path))
+        if (isinstance(node, ast.Name) and node.id == "__import__")
+        or (isinstance(node, ast.Attribute) and node.attr == "import_module")
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in ("tests", "importlib"))
+        or (isinstance(node, ast.Import) and any(name.name.partition(".")[0] == "tests" for name in node.names))
+    }
+    assert found == {"tessera/__init__.py"}  # public names are imported when they are asked for
+
+
+def test_folders_with_code_are_known():
+    """A new folder of code at the root is a floor, of which the contracts must know."""
+    known = {*PACKAGES, "tessera", "tests", "docs", "examples"}
+    assert {path.parent.name for path in PROJECT_ROOT.glob("*/*.py")} <= known

@@ -34,10 +34,12 @@ UNIT_OF = {
 
 @dataclass(frozen=True, kw_only=True)
 class _Parts:
-    """What the states share: submodules and registers.
+    """What the states share.
 
     Members
     -------
+    ledger, examiner, experts:
+        Submodules.
     offers:
         For each unit that takes jobs a register: a job is offered to it. Jobs of the expert loop are not counted.
     offered:

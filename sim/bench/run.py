@@ -1,14 +1,14 @@
 """Run cocotb tests against an Amaranth component (or any build) from an ordinary pytest function.
 
-A unit has two files. ``tests/hw/compute/test_scale.py`` runs under pytest::
+A unit has two files. ``tests/sim/bench/test_bench.py`` runs under pytest::
 
-    from tessera.hw.compute.scale import Scale
+    from tests.sim.bench.units import Scale
     from tessera.sim.bench.run import run_testbench
 
     def test_scale():
-        run_testbench(Scale(lanes=16), "tests.hw.compute.scale_bench", parameters={"stall": 0.3}, seed=1)
+        run_testbench(Scale(lanes=16), "tests.sim.bench.scale_bench", parameters={"stall": 0.3}, seed=1)
 
-``tests/hw/compute/scale_bench.py`` runs inside the simulator. Every ``cocotb.test`` in it runs; one that calls
+``tests/sim/bench/scale_bench.py`` runs inside the simulator. Every ``cocotb.test`` in it runs; one that calls
 ``clock_and_reset`` starts from a fresh reset::
 
     import cocotb

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-QUICK_BUILDS = bool(os.environ.get("TESSERA_QUICK_BUILDS"))
+from tessera.common.switches import switched_on
+
+QUICK_BUILDS = switched_on("TESSERA_QUICK_BUILDS")
 """Set for tests: simulators that run briefly, compiled once and with less optimisation, whatever their options say."""
 
 

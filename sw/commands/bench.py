@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from tessera.sw.commands import options
 from tessera.sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, verdict
@@ -63,6 +64,6 @@ def command(
         f"({speed.amaranth:,.0f}); PyTorch here: {result.host.milliseconds:.0f} ms a frame",
         soft_wrap=True,
     )
-    console.print(f"Numbers: {out / 'bench.json'}, {out / 'bench.md'}", soft_wrap=True)
+    console.print(f"Numbers: {escape(str(out / 'bench.json'))}, {escape(str(out / 'bench.md'))}", soft_wrap=True)
     if not result.bit_exact:
         raise typer.Exit(VERDICT_FAILED)

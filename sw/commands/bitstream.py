@@ -60,5 +60,5 @@ def command(
     console.print(tables(report.to_dict()))
     folder = out / board
     for file in report.bitstream or ():
-        console.print(f"{folder / file.file}: {file.bytes:,} bytes, sha256 {file.sha256}", soft_wrap=True)
-    console.print(f"Report: {folder / REPORT}. Next: tessera flash --board {board}", soft_wrap=True)
+        console.print(f"{escape(str(folder / file.file))}: {file.bytes:,} bytes, sha256 {file.sha256}", soft_wrap=True)
+    console.print(f"Report: {escape(str(folder / REPORT))}. Next: tessera flash --board {board}", soft_wrap=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from tessera.sw.commands import options
 from tessera.sw.commands.terminal import Display, console, reported, table
@@ -78,4 +79,4 @@ def command(
             f"{predicted:,} cycles predicted{balanced}",
             soft_wrap=True,
         )
-    console.print(f"Program: {out}, digest {program.short_digest}", soft_wrap=True)
+    console.print(f"Program: {escape(str(out))}, digest {program.short_digest}", soft_wrap=True)

@@ -55,7 +55,7 @@ def command(
     for remark in remarks(found):
         console.print(escape(remark), soft_wrap=True)
     if json:
-        console.print(f"Numbers: {json}", soft_wrap=True)
+        console.print(f"Numbers: {escape(str(json))}", soft_wrap=True)
     if found.too_many:
         console.print(f"[bold red]tessera:[/bold red] {escape(shortage(found, target))}", soft_wrap=True)
         raise typer.Exit(VERDICT_FAILED)

@@ -33,6 +33,6 @@ def command(preset: options.Preset = "tiny", out: options.Out = Path("build/self
         rows.append((fault.fault.kind, verdict(fault.passed), fault.verdict, escape(fault.place)))
     title = f"{result.caught} of {result.total} faults caught and placed on {preset}"
     table(title, ["fault", "good", "verdict", "reported at"], rows, texts=4)
-    console.print(f"Numbers: {out / 'selftest.json'}", soft_wrap=True)
+    console.print(f"Numbers: {escape(str(out / 'selftest.json'))}", soft_wrap=True)
     if not result.passed:
         raise typer.Exit(VERDICT_FAILED)

@@ -33,7 +33,7 @@ def command(
     with Display() as display:
         report = run_synth(preset, out, family, display)
     console.print(synth_table(preset, report.cost))
-    console.print(f"Numbers: {out / report_name(preset, family)}.json", soft_wrap=True)
+    console.print(f"Numbers: {escape(str(out / report_name(preset, family)))}.json", soft_wrap=True)
     if report.cost.excess:
         for line in report.cost.excess:
             console.print(f"[bold red]does not fit:[/bold red] {escape(line)}", soft_wrap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
+
+from tessera.common.switches import switched_on
 
 if TYPE_CHECKING:
     from tessera.sw.data.pictures import Picture
@@ -48,7 +49,7 @@ def reported(command: AnyCommand) -> AnyCommand:
         try:
             return command(*arguments, **options)
         except Exception as error:
-            if os.environ.get("TESSERA_TRACEBACK"):
+            if switched_on("TESSERA_TRACEBACK"):
                 raise
             from tessera.sim.bench.run import BenchFailure
             from tessera.sw.driver.errors import MachineHalted, WrongContent

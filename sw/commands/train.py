@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
+from rich.markup import escape
 
 from tessera.golden.config import MODELS, ModelConfig, Router
 from tessera.sw.commands import options
@@ -81,7 +82,9 @@ def command(
     aside = build_folder() / "train" / target.name
     aside.parent.mkdir(parents=True, exist_ok=True)
     console.print(
-        f"Training {config.name} with seed {seed} on {where} into {target} (unfinished: {aside})", soft_wrap=True
+        f"Training {config.name} with seed {seed} on {where} into {escape(str(target))} "
+        f"(unfinished: {escape(str(aside))})",
+        soft_wrap=True,
     )
     with Display() as display:
         metrics = train(config, out=aside, seed=seed, recipe=chosen, device=where, resume=resume, on_progress=display)

@@ -108,7 +108,7 @@ def command(
         out / "verify.json", {"bit_exact": good, "netlist": netlist, "runs": [_entry(result) for result in results]}
     )
     _show(results, "cells after synthesis" if netlist else "RTL")
-    console.print(f"Numbers: {out / 'verify.json'}", soft_wrap=True)
+    console.print(f"Numbers: {escape(str(out / 'verify.json'))}", soft_wrap=True)
     if not good:
         raise typer.Exit(VERDICT_FAILED)
 

@@ -14,8 +14,6 @@ from tessera.sw.compiler.layout import CapacityError, Plan
 from tessera.sw.compiler.lowering import Lowering
 from tessera.sw.compiler.weights import padded
 
-__all__ = ["CapacityError", "compile_model"]
-
 PAGE = 4096
 
 

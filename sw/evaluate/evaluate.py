@@ -19,7 +19,8 @@ from tessera.golden.integer.model import IntegerModel
 from tessera.golden.integer.parameters import QuantisedModel
 from tessera.hw.config import AcceleratorConfig
 from tessera.program.program import Program
-from tessera.sw.compiler.compile import CapacityError, compile_model
+from tessera.sw.compiler.compile import compile_model
+from tessera.sw.compiler.layout import CapacityError
 from tessera.sw.data.datasets import resized
 from tessera.sw.data.pictures import Picture
 from tessera.sw.evaluate.data import EvaluationData

@@ -1,15 +1,4 @@
-"""The Python API: a checkpoint is loaded, quantised, compiled, run on the simulated machine and verified.
-
-The command line calls the same functions::
-
-    from tessera.sw.data.pictures import PictureChoice
-    from tessera.sw.run.execute import run
-    from tessera.sw.run.target import Target
-
-    street = PictureChoice(image="street.png")
-    result = run(Target(model="nano", preset="edge"), task="segmentation", pictures=street, out="build/run")
-    print(result.bit_exact, result.frames[0].result.cycles)
-"""
+"""A prepared model runs pictures on the simulated machine, and every frame is verified."""
 
 from __future__ import annotations
 
@@ -18,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -144,7 +133,7 @@ def run(
     accuracy_scenes: int = ACCURACY_SCENES,
     on_progress: Progress = silent,
 ) -> RunResult:
-    """Do everything that ``tessera run`` does.
+    """Prepare a model, run pictures, verify every frame, and write the report.
 
     Parameters
     ----------
@@ -157,7 +146,7 @@ def run(
     memory:
         Behaviour of the simulated DRAM, or a board's SDRAM.
     waves:
-        Whether to record the cycles around the first mismatch.
+        Whether to record the cycles around the first mismatch, as ``mismatch.vcd`` in ``out`` or build/run.
     out:
         Folder of the report; None for no report.
     accuracy_scenes:
@@ -301,5 +290,5 @@ def _facts(prepared: Prepared, memory: Memory) -> dict[str, Any]:
         "machine": config.to_dict(),
         "checkpoint": {"seed": origin.seed, "data_version": origin.data_version, "tools": dict(origin.tools)},
         "memory": memory.to_dict(),
-        "memory_map": vars(replace(prepared.program.map)),
+        "memory_map": asdict(prepared.program.map),
     }

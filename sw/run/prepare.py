@@ -116,7 +116,13 @@ def prepare(target: Target, *, on_progress: Progress = silent) -> Prepared:
 def load_model(
     model: str | Path, routing: str | None = None, *, on_progress: Progress = silent
 ) -> tuple[Path, Checkpoint]:
-    """Find a model's file and read it; see :func:`prepare` for parameters and errors."""
+    """Find a model's file (:func:`tessera.sw.models.find.find_model`) and read it.
+
+    Raises
+    ------
+    ValueError
+        For an unknown model, a routing that it has not, or an unusable checkpoint (CheckpointError).
+    """
     on_progress("load", 0.0, str(model))
     path = find_model(model, routing, on_progress=on_progress)
     loaded = checkpoint.load(path)

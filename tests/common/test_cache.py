@@ -64,6 +64,23 @@ def test_values_are_found_by_their_key(cache: Cache) -> None:
     assert cache.value(FILE, "b", lambda: next(values)) == [2]
 
 
+@pytest.mark.parametrize("damage", ["cut", "emptied", "changed", "a folder", "unreadable"])
+def test_a_damaged_file_is_made_again(cache: Cache, damage: str) -> None:
+    cache.value(FILE, "other", lambda: 0)
+    path = cache.get(FILE, "key", lambda file: file.write_text("[1, 2, 3]"))
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "a folder":
+        path.mkdir()
+    elif damage == "unreadable":
+        path.symlink_to(path)
+    else:
+        path.write_bytes({"cut": content[:3], "emptied": b"", "changed": b"[1, 2, 4]"}[damage])
+    assert cache.find(FILE, "key") is None
+    assert cache.value(FILE, "key", lambda: [1, 2, 3]) == [1, 2, 3]
+    assert cache.value(FILE, "other", lambda: 1) == 0 and len(list(cache.folder.iterdir())) == 2
+
+
 def test_a_file_can_be_written_again(cache: Cache) -> None:
     for text in ("one", "two"):
         path = cache.put(FILE, "key", lambda file, text=text: file.write_text(text))
@@ -111,7 +128,8 @@ def test_the_latest_used_entries_stay(cache: Cache) -> None:
     cache.get(FILE, "0", lambda file: file.write_text("another kind"))
     cache.find(FOLDER, "0")
     cache.get(FOLDER, "3", lambda into: (into / "file").write_text(""))
-    assert {path.name for path in cache.folder.iterdir()} == {"made-0", "made-2", "made-3", "value-0.json"}
+    names = {path.name.partition(".")[0] for path in cache.folder.iterdir()}
+    assert names == {"made-0", "made-2", "made-3", "value-0"}
 
 
 def test_the_key_follows_from_values_sources_and_tools(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tessera.common.elaboration import refused_quietly
 from tessera.hw.boards.board import Board
 from tessera.hw.boards.top import BoardTop, board_platform
 from tessera.hw.config import AcceleratorConfig
@@ -40,7 +41,8 @@ def elaborate(board: Board, config: AcceleratorConfig, clock_hz: int) -> BoardDe
     ValueError
         The board cannot do that: PLL, memory or serial line at this clock, or the bus.
     """
-    top = BoardTop(board, config, placeholder(config, clock_hz))
+    with refused_quietly():
+        top = BoardTop(board, config, placeholder(config, clock_hz))
     files = board_platform(board, Ecp5).prepare(top, "top", emit_src=False).files
     rtlil, constraints = (
         text if isinstance(text, str) else text.decode() for text in (files["top.il"], files["top.lpf"])
