@@ -179,13 +179,18 @@ def tool_versions() -> dict[str, str]:
     return {name: tool_version(name) for name in ("python", *PYTHON_PACKAGES, "c++")}
 
 
+def own_version() -> str:
+    """Return the version of Tessera."""
+    return str(sys.modules["tessera"].__version__)  # not imported: the package knows all floors, a floor those below it
+
+
 def git_id() -> str:
     """Return the commit of the source tree, with ``-dirty`` when files differ from it; ``unknown`` outside git.
 
     An installed package has no commit, and is often inside a repository of its user: it names its version.
     """
     if not CHECKOUT:
-        return f"v{sys.modules['tessera'].__version__}"  # the package itself, which knows all floors, is not imported
+        return f"v{own_version()}"
     command = ["git", "-C", str(PROJECT_ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -66,10 +66,9 @@ for module in (
 def show_version(wanted: bool) -> None:
     """Print the version and the commit, and end."""
     if wanted:
-        from tessera import __version__
-        from tessera.common.tools import git_id
+        from tessera.common.tools import git_id, own_version
 
-        typer.echo(f"tessera {__version__} ({git_id()})")
+        typer.echo(f"tessera {own_version()} ({git_id()})")
         raise typer.Exit
 
 
