@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeVar
 
+LAYER_NORM_EPSILON = 1e-6
+"""What LayerNorm adds to the variance unless a model has another epsilon."""
+
 Value = TypeVar("Value")
 Router = Literal["multi_gate", "task_conditioned"]
 HeadKind = Literal["segmentation", "depth", "classification", "features"]
@@ -77,6 +80,8 @@ class ModelConfig:
         Length of the task embedding; 0 for ``multi_gate``.
     final_norm:
         A LayerNorm in front of the heads (Edge-MoE's backbone has none).
+    norm_epsilon:
+        What every LayerNorm adds to the variance.
     tasks:
         The tasks, in order; the index is what the accelerator's task register holds.
 
@@ -102,6 +107,7 @@ class ModelConfig:
     router: Router = "multi_gate"
     task_embedding: int = 0
     final_norm: bool = True
+    norm_epsilon: float = LAYER_NORM_EPSILON
 
     def __post_init__(self) -> None:
         for field in ("image_height", "image_width", "patch", "dim", "heads", "layers", "mlp_hidden"):

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from tessera.golden.config import ModelConfig, layer_name
 from tessera.golden.moe import ExpertMlp
 
-LAYER_NORM_EPSILON = 1e-6
 PIXEL_SCALE = 1 / 256
 """A pixel byte counts as byte/256, in [0, 1): exact in binary, no mean removed."""
 
@@ -84,9 +83,9 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.prefix = layer_name(layer)
-        self.norm1 = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPSILON)
+        self.norm1 = nn.LayerNorm(config.dim, eps=config.norm_epsilon)
         self.attn = Attention(config)
-        self.norm2 = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPSILON)
+        self.norm2 = nn.LayerNorm(config.dim, eps=config.norm_epsilon)
         self.mlp: DenseMlp | ExpertMlp = ExpertMlp(config) if layer in config.expert_layers else DenseMlp(config)
 
     def attend(self, x: Tensor, capture: Capture | None = None) -> Tensor:
@@ -134,7 +133,7 @@ class VisionTransformer(nn.Module):
         else:
             self.task_embedding = None
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
-        self.norm = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPSILON) if config.final_norm else nn.Identity()
+        self.norm = nn.LayerNorm(config.dim, eps=config.norm_epsilon) if config.final_norm else nn.Identity()
         self.heads = nn.ModuleDict(
             {task.name: nn.Linear(config.dim, task.outputs) for task in config.tasks if task.kind != "features"}
         )

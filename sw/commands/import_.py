@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +16,11 @@ from tessera.sw.commands import options
 from tessera.sw.commands.terminal import Display, console, reported, table
 
 if TYPE_CHECKING:
-    from tessera.sw.models.importer import Options
+    from tessera.sw.models.imported import Imported
+    from tessera.sw.models.options import Options
+    from tessera.sw.models.references import Agreement
+
+DEFAULT_PRESET = options.TargetOptions().preset
 
 _SIZE = re.compile(r"(\d+)x(\d+)")
 
@@ -36,13 +41,23 @@ class ImportOptions:
     pixels: Annotated[
         str | None, typer.Option(help="How pixels were normalised: imagenet, half (to -1 to 1) or raw. [as published]")
     ] = None
+    mean: Annotated[
+        str | None, typer.Option(help="Mean taken off pixels in 0 to 1, one or three with commas: with --std.")
+    ] = None
+    std: Annotated[
+        str | None, typer.Option(help="Deviation that pixels were divided by, one or three with commas.")
+    ] = None
+    epsilon: Annotated[float | None, typer.Option(help="LayerNorm's epsilon. [as published]")] = None
+    part: Annotated[
+        str | None, typer.Option(help="Which network of a file that holds several: a key or prefix, such as teacher.")
+    ] = None
     backbone_only: Annotated[
         bool, typer.Option("--backbone-only", help="Leave heads out: the result is the residual stream.")
     ] = False
 
     def chosen(self) -> Options:
         """What the options say; ValueError for a size that is none."""
-        from tessera.sw.models.importer import Options
+        from tessera.sw.models.options import Options
 
         return Options(
             image_size=_size("--image-size", self.image_size),
@@ -51,6 +66,10 @@ class ImportOptions:
             top_k=self.top_k,
             tasks=None if self.tasks is None else tuple(name.strip() for name in self.tasks.split(",")),
             pixels=self.pixels,
+            mean=_numbers("--mean", self.mean),
+            deviation=_numbers("--std", self.std),
+            epsilon=self.epsilon,
+            part=self.part,
             backbone_only=self.backbone_only,
         )
 
@@ -59,7 +78,12 @@ class ImportOptions:
 @options.with_groups
 def command(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="File or folder with the weights.")],
-    format: Annotated[str, typer.Option("--format", help="What wrote them: edge-moe, m3vit, timm-deit or timm-vit.")],
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format", help="What wrote them: edge-moe, m3vit, timm-deit, timm-vit, torchvision-vit or hf-vit."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Checkpoint to write; its name ends in .safetensors.")],
     given: ImportOptions,
 ) -> None:
@@ -71,8 +95,9 @@ def command(
 
     Format edge-moe: the folder of NAME.float32.bin files with the weights of Edge-MoE's M3ViT backbone (ICCAD 2023),
     129 tokens of 192, 12 layers, 16 experts in every second one, two tasks. Format m3vit: a PyTorch checkpoint of M3ViT
-    (NeurIPS 2022), routers of each task or shared; its convolutional heads stay behind (--backbone-only). Formats
-    timm-deit and timm-vit: state dicts of timm's dense models with class token and head. docs/models.md describes all.
+    (NeurIPS 2022), routers of each task or shared; its convolutional heads stay behind (--backbone-only). The other
+    formats: dense models with class token and head, under the names of timm, torchvision or Hugging Face. They differ
+    in how pixels were normalised; names, prefixes and LayerScale are recognised in all. docs/models.md describes all.
 
     Examples
     --------
@@ -84,6 +109,7 @@ def command(
     """
     from tessera.golden import checkpoint
     from tessera.sw.models.importer import import_weights, to_checkpoint
+    from tessera.sw.models.references import compare_references
 
     if out.suffix != ".safetensors" or out.is_dir():
         raise ValueError(f"the checkpoint is to be called {out}; give the name of a file that ends in .safetensors")
@@ -91,8 +117,10 @@ def command(
     began = time.perf_counter()
     with Display() as display:
         imported = import_weights(format, path, display, chosen)
+        made = to_checkpoint(imported)
+        agreements = compare_references(imported, made.model)
         display("write", 0.0, str(out))
-        checkpoint.save(out, to_checkpoint(imported))
+        checkpoint.save(out, made)
     seconds = time.perf_counter() - began
     model = imported.config
     rows = [
@@ -103,11 +131,48 @@ def command(
         ("seconds", f"{seconds:.1f}"),
     ]
     table(f"Imported from {escape(str(path))}", ["", imported.source], rows, texts=2)
-    for notice in imported.notices:
+    for notice in (*imported.notices, *_compared(imported, agreements)):
         console.print(f"[yellow]notice[/yellow] {escape(notice)}", soft_wrap=True)
-    picture = f" --image {imported.picture}" if imported.picture else ""
     console.print(f"Checkpoint: {escape(str(out))}", soft_wrap=True)
-    console.print(f"Next: tessera run --model {escape(str(out))}{escape(picture)}", soft_wrap=True)
+    _tell_presets(imported, out)
+
+
+def _compared(imported: Imported, agreements: Sequence[Agreement]) -> list[str]:
+    """What came of the original's own outputs, a line each."""
+    lines = []
+    for found in agreements:
+        reference = found.reference
+        line = (
+            f"{reference.name}: the float model's task {imported.config.tasks[reference.task].name} differs from the "
+            f"original's output by {found.error:.2g} (relative L2), {found.largest:.2g} at most"
+        )
+        lines.append(line if found.holds else f"{line}: not of these weights and this picture")
+    if imported.references and not agreements:
+        names = ", ".join(reference.name for reference in imported.references)
+        lines.append(f"{names}: not compared, because the picture that it was computed from is not there")
+    return lines
+
+
+def _tell_presets(imported: Imported, out: Path) -> None:
+    """Say which presets hold the model and what to do next; or why none does."""
+    from tessera.hw.presets import PRESETS
+    from tessera.sw.compiler.geometry import Geometry
+    from tessera.sw.compiler.layout import Plan
+
+    limits = {name: Plan(Geometry(imported.config, preset)).problems() for name, preset in PRESETS.items()}
+    holding = [name for name, lines in limits.items() if not lines]
+    console.print(f"Presets that can hold it: {', '.join(holding) or 'none'}", soft_wrap=True)
+    for name, lines in limits.items():
+        if lines:
+            more = f"; and {len(lines) - 1} more" if len(lines) > 1 else ""
+            console.print(f"  {name} cannot: {escape(lines[0])}{more}", soft_wrap=True)
+    if not holding:
+        way = "float and integer model run: tessera evaluate --rtl-samples 0"
+        console.print(f"Next: {way} --model {escape(str(out))}", soft_wrap=True)
+        return
+    preset = "" if DEFAULT_PRESET in holding else f" --preset {holding[-1]}"
+    picture = f" --image {imported.picture}" if imported.picture else ""
+    console.print(f"Next: tessera run --model {escape(str(out))}{preset}{escape(picture)}", soft_wrap=True)
 
 
 def _size(option: str, text: str | None) -> tuple[int, int] | None:
@@ -117,3 +182,12 @@ def _size(option: str, text: str | None) -> tuple[int, int] | None:
     if found is None:
         raise ValueError(f"{option} is '{text}'; give height and width, such as 128x256")
     return int(found[1]), int(found[2])
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{option} is '{text}'; give one number, or three with commas, such as 0.5,0.5,0.5") from None

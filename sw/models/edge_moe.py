@@ -7,10 +7,13 @@ list of files.
 
 Where the arrangement differs from ours: row 0 of ``pos_embed`` is the class token with its position already added, so
 our class token is 0; gate matrices lie transposed, (experts, D).
+
+The folder as it is published also holds a picture and what the original's first task makes of it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +24,15 @@ import torch
 from tessera.common.progress import Progress
 from tessera.golden.config import M3VIT_BACKBONE, ModelConfig
 from tessera.sw.data.pictures import RAW_SUFFIX, read_raw
-from tessera.sw.models.imported import Imported, ImportProblems
-from tessera.sw.models.vision import Options
+from tessera.sw.models.imported import Imported, ImportFormat, ImportProblems, Reference
+from tessera.sw.models.options import Options
 
 NAME = "edge-moe"
-WHAT = "folder of NAME.float32.bin files, the weights of Edge-MoE's M3ViT backbone"
 IMAGE = "image"
 """The test picture that lies among the weights; not needed here."""
+_STREAM = re.compile(r"l(\d+)_x_post_(?:moe|mlp)")
+"""The residual stream after a layer that the original's own model gave for the picture and the first task."""
+_LFS = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
@@ -84,13 +89,17 @@ def read_edge_moe(folder: Path, options: Options, on_progress: Progress) -> Impo
     model, files = M3VIT_BACKBONE, list(weight_files(M3VIT_BACKBONE))
     found = _listing(folder, len(files))
     names = {file.name for file in files}
+    streams = {
+        name: int(match[1]) for name in found if (match := _STREAM.fullmatch(name)) and int(match[1]) < model.layers
+    }
     missing = [
         f"missing: {file.name}{RAW_SUFFIX}, {file.shape} float32, {file.size:,} bytes"
         for file in files
         if file.name not in found
     ]
     surplus = [
-        f"unexpected: {name}{RAW_SUFFIX} is no tensor of '{model.name}'" for name in sorted(found - names - {IMAGE})
+        f"unexpected: {name}{RAW_SUFFIX} is no tensor of '{model.name}'"
+        for name in sorted(found - names - {IMAGE, *streams})
     ]
     tensors = {"cls_token": torch.zeros(1, 1, model.dim)}
     unusable = []
@@ -101,6 +110,13 @@ def read_edge_moe(folder: Path, options: Options, on_progress: Progress) -> Impo
                 tensors[file.target] = _tensor(folder / f"{file.name}{RAW_SUFFIX}", file)
             except (OSError, ValueError) as error:
                 unusable.append(str(error))
+    references = []
+    for name, layer in sorted(streams.items(), key=lambda stream: stream[1]):
+        try:
+            values = _tensor(folder / f"{name}{RAW_SUFFIX}", WeightFile(name, (model.tokens, model.dim), name))
+            references.append(Reference(name=name, task=0, layer=layer, values=values))
+        except (OSError, ValueError) as error:
+            unusable.append(str(error))
     picture = folder / f"{IMAGE}{RAW_SUFFIX}" if IMAGE in found else None
     if picture is not None:
         try:
@@ -115,7 +131,7 @@ def read_edge_moe(folder: Path, options: Options, on_progress: Progress) -> Impo
             "Nothing was written. Fetch what is missing or damaged again, move away what does not belong there; "
             "docs/formats.md lists every file.",
         )
-    return Imported(config=model, tensors=tensors, source=NAME, picture=picture)
+    return Imported(config=model, tensors=tensors, source=NAME, picture=picture, references=tuple(references))
 
 
 def _listing(folder: Path, expected: int) -> set[str]:
@@ -137,6 +153,8 @@ def _tensor(path: Path, file: WeightFile) -> torch.Tensor:
     if not path.is_file():
         raise ValueError(f"not a file: {path.name}")
     size = path.stat().st_size
+    if size != file.size and path.read_bytes()[: len(_LFS)] == _LFS:
+        raise ValueError(f"not fetched: {path.name} is a pointer of Git LFS: run `git lfs pull` where it was cloned")
     if size != file.size:
         state = "truncated" if size < file.size else "too long"
         raise ValueError(
@@ -155,3 +173,8 @@ def _tensor(path: Path, file: WeightFile) -> torch.Tensor:
     if file.name == "pos_embed":
         values = values[None]
     return torch.from_numpy(np.ascontiguousarray(values.T if file.transposed else values))
+
+
+FORMAT = ImportFormat(
+    name=NAME, what="folder of NAME.float32.bin files, the weights of Edge-MoE's M3ViT backbone", read=read_edge_moe
+)

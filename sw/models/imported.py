@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tessera.common.progress import Progress
 from tessera.golden.config import ModelConfig
-from tessera.sw.models.vision import Options
+from tessera.sw.models.options import Options
 
 __all__ = ["ImportFormat", "ImportProblems", "Imported", "Progress"]
 
@@ -35,6 +35,20 @@ class ImportProblems(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What the original computed for the picture that came with the weights.
+
+    Members: ``name`` of the file; ``task`` by number; ``layer`` after which ``values`` (tokens, D) are the residual
+    stream.
+    """
+
+    name: str
+    task: int
+    layer: int
+    values: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
 class Imported:
     """Weights as our model takes them.
 
@@ -50,6 +64,8 @@ class Imported:
         A picture in the model's own size that came with the weights, or None.
     notices:
         What was assumed or left out, a line each.
+    references:
+        What the original computed for that picture.
     """
 
     config: ModelConfig
@@ -57,6 +73,7 @@ class Imported:
     source: str
     picture: Path | None = None
     notices: tuple[str, ...] = ()
+    references: tuple[Reference, ...] = ()
 
     @property
     def parameters(self) -> int:

@@ -14,21 +14,12 @@ from tessera.common.progress import Progress, silent
 from tessera.golden import checkpoint
 from tessera.golden.checkpoint import Checkpoint
 from tessera.sw.models import edge_moe, m3vit, timm_vit
-from tessera.sw.models.imported import Imported, ImportFormat, ImportProblems
-from tessera.sw.models.vision import Options
+from tessera.sw.models.imported import Imported, ImportProblems
+from tessera.sw.models.options import Options
 
 __all__ = ["FORMATS", "ImportProblems", "Imported", "Options", "import_weights", "to_checkpoint"]
 
-_COMMON = frozenset({"image_size", "trained_size", "heads", "tasks", "pixels", "backbone_only"})
-FORMATS = {
-    entry.name: entry
-    for entry in (
-        ImportFormat(name=edge_moe.NAME, what=edge_moe.WHAT, read=edge_moe.read_edge_moe),
-        ImportFormat(name=m3vit.NAME, what=m3vit.WHAT, read=m3vit.read_m3vit, options=_COMMON | {"top_k"}),
-        ImportFormat(name=timm_vit.DEIT, what=timm_vit.WHAT[timm_vit.DEIT], read=timm_vit.read_deit, options=_COMMON),
-        ImportFormat(name=timm_vit.VIT, what=timm_vit.WHAT[timm_vit.VIT], read=timm_vit.read_vit, options=_COMMON),
-    )
-}
+FORMATS = {entry.name: entry for entry in (edge_moe.FORMAT, m3vit.FORMAT, *timm_vit.formats())}
 
 
 def import_weights(
@@ -51,9 +42,10 @@ def import_weights(
         known = "\n".join(f"  {entry.name}: {entry.what}" for entry in FORMATS.values())
         raise ValueError(f"unknown format '{format}'; this version reads:\n{known}")
     options = options or Options()
+    options.check()
     surplus = sorted(options.given - FORMATS[format].options)
     if surplus:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in surplus)
+        names = ", ".join(f"--{name.replace('deviation', 'std').replace('_', '-')}" for name in surplus)
         raise ValueError(f"format '{format}' takes no {names}: its weights leave nothing to say there; leave it out")
     return FORMATS[format].read(path, options, on_progress)
 

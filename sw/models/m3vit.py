@@ -18,26 +18,26 @@ import torch
 import torch.nn.functional as functional
 
 from tessera.common.progress import Progress
-from tessera.golden.config import ModelConfig, TaskConfig
-from tessera.golden.model import LAYER_NORM_EPSILON, VisionTransformer
-from tessera.sw.models.imported import Imported, ImportProblems
-from tessera.sw.models.state_dict import Tensors, Unsupported, axis, common, problems, read_state_dict
-from tessera.sw.models.vision import (
+from tessera.golden.config import LAYER_NORM_EPSILON, ModelConfig, TaskConfig
+from tessera.golden.model import VisionTransformer
+from tessera.sw.models.folds import filled_biases, folded_layer_scale, take_bytes, three_colours
+from tessera.sw.models.imported import Imported, ImportFormat, ImportProblems
+from tessera.sw.models.networks import Tensors
+from tessera.sw.models.options import COMMON_OPTIONS, Options, check_task_names
+from tessera.sw.models.positions import Grid, fit_positions, read_grid, with_class_position
+from tessera.sw.models.state_dict import Unsupported, axis, common, problems, read_state_dict
+from tessera.sw.models.structures import (
     SIZES,
     UNSUPPORTED,
-    Options,
     at_size,
-    fill_biases,
-    fit_positions,
     hidden_width,
     layer_count,
-    patches,
     published_heads,
-    take_bytes,
+    shape_findings,
+    stranger,
 )
 
 NAME = "m3vit"
-WHAT = "PyTorch checkpoint of M3ViT: .pth, .safetensors, or the folder of an expert-parallel run"
 
 HEADS = {192: 3, 384: 12, 768: 12, 1024: 16}
 """Attention heads by width, as in M3ViT's configurations."""
@@ -66,16 +66,25 @@ _BLOCKS = (
 
 def read_m3vit(path: Path, options: Options, on_progress: Progress) -> Imported:
     """Read a checkpoint; see :func:`tessera.sw.models.importer.import_weights`."""
-    found = read_state_dict(path, on_progress)
+    read = read_state_dict(path, options.part, on_progress)
+    found = read.tensors | read.outside
+    if strange := stranger(found):
+        raise ValueError(
+            f"{path} holds {strange}; it begins with {', '.join(list(found)[:3])}: give M3ViT's checkpoint"
+        )
     tensors = {name: tensor for name, tensor in found.items() if not _TRAINING_ONLY.search(name)}
     named = list(dict.fromkeys(match[1] for match in map(_DECODERS.match, tensors) if match))
     if options.backbone_only:
         tensors = {name: tensor for name, tensor in tensors.items() if not _DECODERS.match(name)}
-    fill_biases(tensors)
-    notices: list[str] = []
-    patch, grid, wrong = patches(tensors, options)
-    trained = _geometry(tensors, grid, patch, options, named, notices)
-    wrong = problems(tensors, _expected(trained, tensors), _BLOCKS) + wrong
+    filled = filled_biases(tensors)
+    folded, unfit = folded_layer_scale(tensors)
+    notices = [*read.notices, *filled, *folded]
+    grid = read_grid(tensors, options)
+    with_class_position(tensors, grid)
+    findings = [*unfit, *shape_findings(tensors), *grid.findings]
+    notices += [*three_colours(tensors), *grid.notices]
+    trained = _geometry(tensors, grid, options, named, notices)
+    wrong = problems(tensors, _expected(trained, tensors), _BLOCKS, findings)
     if wrong:
         raise ImportProblems(
             f"{path} is no checkpoint of M3ViT that can be imported, read as {trained.tokens} tokens of {trained.dim}, "
@@ -86,16 +95,14 @@ def read_m3vit(path: Path, options: Options, on_progress: Progress) -> Imported:
     config = at_size(trained, options.image_size)
     ours = _ours(tensors, trained)
     notices += fit_positions(ours, trained, config)
-    take_bytes(ours, options.pixels or "imagenet")
+    notices += take_bytes(ours, options, "imagenet", "M3ViT")
     left_out = len(found) - len(tensors)
     if left_out:
         notices.append(f"{left_out} tensors of heads and of training were left out")
     return Imported(config=config, tensors=ours, source=NAME, notices=tuple(notices))
 
 
-def _geometry(
-    tensors: Tensors, grid: tuple[int, int], patch: int, options: Options, named: list[str], notices: list[str]
-) -> ModelConfig:
+def _geometry(tensors: Tensors, grid: Grid, options: Options, named: list[str], notices: list[str]) -> ModelConfig:
     """The geometry that most of the tensors agree on; what is assumed is added to ``notices``."""
     dim = common(axis(tensors, r"blocks\.\d+\.norm[12]\.weight", 0), 192)
     routed = {
@@ -108,6 +115,7 @@ def _geometry(
     names = options.tasks or (tuple(named) if len(named) == tasks else tuple(f"task{t}" for t in range(tasks)))
     if len(names) != tasks:
         raise ValueError(f"--tasks names {len(names)} tasks, the checkpoint has {tasks}: name as many")
+    check_task_names(names)
     heads = published_heads(dim, options.heads, HEADS)
     top_k = options.top_k or min(TOP_K, experts)
     if options.heads is None:
@@ -116,13 +124,14 @@ def _geometry(
         notices.append(
             f"each token goes to {top_k} experts, as in M3ViT's published commands: --top-k for another number"
         )
-    if options.pixels is None:
-        notices.append("pixels normalised by ImageNet's mean and deviation, as M3ViT does: --pixels for another way")
+    epsilon = LAYER_NORM_EPSILON if options.epsilon is None else options.epsilon
+    if options.epsilon is None:
+        notices.append(f"LayerNorm's epsilon is {epsilon:g}, as in M3ViT: --epsilon for another")
     return ModelConfig(
         name=f"m3vit-{SIZES.get(dim, dim)}",
-        image_height=grid[0] * patch,
-        image_width=grid[1] * patch,
-        patch=patch,
+        image_height=grid.rows * grid.patch,
+        image_width=grid.columns * grid.patch,
+        patch=grid.patch,
         dim=dim,
         heads=heads,
         layers=layer_count(tensors),
@@ -135,6 +144,7 @@ def _geometry(
         router="task_conditioned" if embedding else "multi_gate",
         task_embedding=embedding,
         final_norm=False,
+        norm_epsilon=epsilon,
     )
 
 
@@ -174,3 +184,11 @@ def _task_embedding(tensors: Tensors) -> torch.Tensor:
     output = functional.linear(hidden, part["fc2.weight"], part["fc2.bias"])
     size = output.shape[-1:]
     return functional.layer_norm(output, size, part["norm.weight"], part["norm.bias"], LAYER_NORM_EPSILON).float()
+
+
+FORMAT = ImportFormat(
+    name=NAME,
+    what="PyTorch checkpoint of M3ViT: .pth, .safetensors, or the folder of an expert-parallel run",
+    read=read_m3vit,
+    options=COMMON_OPTIONS | {"top_k"},
+)

@@ -1,39 +1,51 @@
-"""State dicts of PyTorch models: files of several kinds to tensors by name, and what is wrong with their names."""
+"""State dicts of PyTorch models: files and folders of several kinds to tensors by name, and what is wrong with them."""
 
 from __future__ import annotations
 
-import argparse
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from tessera.common.progress import Progress
-
-Tensors = dict[str, Tensor]
-
-PREFIXES = ("module.", "backbone.", "_orig_mod.")
-"""What wrappers put in front of every name: data parallelism, multi-task models, compilation."""
-
-_NESTS = ("state_dict", "model", "model_state_dict", "model_ema", "net")
-"""Keys under which training scripts keep the state dict."""
+from tessera.sw.models.networks import Network, Tensors, find_network
+from tessera.sw.models.weight_files import read_content
 
 _EXPERTS = re.compile(r"\.mlp\.experts\.(htoh4|h4toh)\.")
+_WHOLE = ("model.safetensors", "pytorch_model.bin")
+"""What Hugging Face's folders call a checkpoint in one file; one in several has an index beside them."""
 
 
-def read_state_dict(path: Path, on_progress: Progress) -> Tensors:
-    """Tensors by name, without wrappers' prefixes.
+@dataclass(frozen=True, kw_only=True)
+class StateDict:
+    """The network of a file or folder.
 
-    ``path`` is a ``.safetensors`` file, a file of ``torch.save`` (its state dict, or a dictionary that holds it), or
-    the folder of ``0.pth``, ``1.pth``, ... that expert-parallel training writes, each with its share of the experts.
+    Members: ``tensors`` by name without prefixes; ``outside``, those of the same dictionary that are not behind the
+    network's prefix; ``notices``, which of several networks it is.
+    """
+
+    tensors: Tensors
+    outside: Tensors
+    notices: tuple[str, ...]
+
+
+def read_state_dict(path: Path, part: str | None, on_progress: Progress) -> StateDict:
+    """Read the tensors of a network, floating-point ones as float32.
+
+    Parameters
+    ----------
+    path:
+        A file of ``torch.save`` or safetensors; a folder of Hugging Face; or the folder of ``0.pth``, ``1.pth``, ...
+        that expert-parallel training writes, each with its share of the experts.
+    part:
+        Which of several networks to take; see :func:`tessera.sw.models.networks.find_network`.
+    on_progress:
+        Callback for the stage ``read``.
 
     Raises
     ------
@@ -41,66 +53,58 @@ def read_state_dict(path: Path, on_progress: Progress) -> Tensors:
         If there is no such file, it is damaged, holds no state dict, or more than data.
     """
     if path.is_dir():
-        ranks = sorted(path.glob("*.pth"), key=lambda file: (len(file.name), file.name))
-        if not ranks or [file.name for file in ranks] != [f"{rank}.pth" for rank in range(len(ranks))]:
-            raise ValueError(
-                f"{path} is a folder without 0.pth, 1.pth, ... of expert-parallel training; give the checkpoint file"
-            )
+        network, notices = _folder(path, part, on_progress)
     elif path.is_file():
-        ranks = [path]
+        on_progress("read", 0.0, path.name)
+        network, notices = find_network(read_content(path), part, path)
     else:
         raise ValueError(f"no checkpoint at {path}; give a .pth, .pt, .bin or .safetensors file")
-    merged: Tensors = {}
-    for number, file in enumerate(ranks):
+    return StateDict(tensors=_single(network.tensors), outside=_single(network.outside), notices=tuple(notices))
+
+
+def _single(tensors: Tensors) -> Tensors:
+    """Floating-point tensors as float32; others as they are, for :func:`problems` to name."""
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
+def _folder(folder: Path, part: str | None, on_progress: Progress) -> tuple[Network, list[str]]:
+    """The network of a folder: in one file, in several that an index lists, or in one for each rank of a training."""
+    for name in _WHOLE:
+        index = folder / f"{name}.index.json"
+        if (folder / name).is_file() or index.is_file():
+            files = [folder / name] if (folder / name).is_file() else _indexed(index)
+            content: Tensors = {}
+            for number, file in enumerate(files):
+                on_progress("read", number / len(files), file.name)
+                content |= read_content(file)
+            return find_network(content, part, folder)
+    ranks = sorted(folder.glob("*.pth"), key=lambda file: (len(file.name), file.name))
+    if not ranks or [file.name for file in ranks] != [f"{rank}.pth" for rank in range(len(ranks))]:
+        raise ValueError(
+            f"{folder} is a folder without 0.pth, 1.pth, ... of expert-parallel training and without "
+            f"{' or '.join(_WHOLE)}; give the checkpoint file"
+        )
+    on_progress("read", 0.0, ranks[0].name)
+    first, notices = find_network(read_content(ranks[0]), part, ranks[0])
+    for number, file in enumerate(ranks[1:], start=1):
         on_progress("read", number / len(ranks), file.name)
-        for name, tensor in without_prefixes(_read(file)).items():
-            if number == 0:
-                merged[name] = tensor
-            elif _EXPERTS.search(name) and name in merged:
-                merged[name] = torch.cat([merged[name], tensor])
-    return {name: tensor.float() for name, tensor in merged.items()}
+        for name, tensor in find_network(read_content(file), part, file)[0].tensors.items():
+            if _EXPERTS.search(name) and name in first.tensors:
+                first.tensors[name] = torch.cat([first.tensors[name], tensor])
+    return first, notices
 
 
-def without_prefixes(tensors: Mapping[str, Tensor]) -> Tensors:
-    """The same under names without any of ``PREFIXES``; ValueError if that makes two names equal."""
-    pattern = re.compile(rf"^(?:{'|'.join(map(re.escape, PREFIXES))})+")
-    found = {pattern.sub("", name): tensor for name, tensor in tensors.items()}
-    if len(found) < len(tensors):
-        raise ValueError(f"names differ by nothing but the prefixes {', '.join(PREFIXES)}: keep one model of them")
-    return found
-
-
-def _read(path: Path) -> Tensors:
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} is not a whole safetensors file ({error}): fetch it again") from error
-    # Numbers that training scripts keep beside the weights; they are data, like tensors.
-    scalar = np.float64(0).__reduce__()[0]
-    harmless: list[Any] = [argparse.Namespace, scalar, np.dtype, type(np.dtype(np.float64)), type(np.dtype(np.float32))]
+def _indexed(index: Path) -> list[Path]:
+    """The files that an index lists; ValueError if one is missing or the index cannot be read."""
     try:
-        with torch.serialization.safe_globals(harmless):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever a broken file leads it to
-        if "Unsupported global" in str(error) or "Unsupported class" in str(error):
-            raise ValueError(
-                f"{path} holds Python objects besides tensors, which could run code when read: where you trust it, "
-                "save its tensors alone with torch.save(torch.load(path, weights_only=False)['model'], other)"
-            ) from error
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is not a whole file of torch.save ({reason}): fetch it again") from error
-    return _tensors_in(content, path)
-
-
-def _tensors_in(content: Any, path: Path) -> Tensors:
-    for _ in range(3):
-        if isinstance(content, Mapping):
-            tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-            if tensors:
-                return tensors
-            content = next((content[nest] for nest in _NESTS if isinstance(content.get(nest), Mapping)), None)
-    raise ValueError(f"{path} holds no state dict, neither by itself nor under {', '.join(_NESTS)}")
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        files = [index.parent / Path(name).name for name in names]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"{index} is no readable index of a checkpoint: fetch it again") from error
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise ValueError(f"{index} lists {len(files)} files; missing: {', '.join(missing)}: fetch them too")
+    return files
 
 
 def common(values: Iterable[int], default: int) -> int:
@@ -117,15 +121,35 @@ def axis(tensors: Mapping[str, Tensor], pattern: str, number: int) -> list[int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Unsupported:
-    """A kind of block that neither float model nor machine has: names of its tensors, what it is, what to use."""
+    """A kind of block that neither float model nor machine has.
+
+    Members: ``pattern`` of the names of its tensors; ``what`` it is; what to use ``instead``; ``explains``, a pattern
+    of other tensors that are missing or of another shape because of it, and need no line of their own.
+    """
 
     pattern: str
     what: str
     instead: str
+    explains: str = "$^"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Something wrong that more than a name or a shape tells.
+
+    Members: the tensor that it is ``about``; the ``line`` to say; ``explains``, as in :class:`Unsupported`.
+    """
+
+    about: str
+    line: str
+    explains: str
 
 
 def problems(
-    tensors: Mapping[str, Tensor], expected: Mapping[str, Sequence[int]], unsupported: Sequence[Unsupported]
+    tensors: Mapping[str, Tensor],
+    expected: Mapping[str, Sequence[int]],
+    unsupported: Sequence[Unsupported],
+    findings: Sequence[Finding] = (),
 ) -> list[str]:
     """Everything that is wrong with a state dict, a line each: unsupported blocks first, with what to use instead.
 
@@ -137,20 +161,38 @@ def problems(
         Shapes by name.
     unsupported:
         Kinds of blocks to recognise among names that are not expected.
+    findings:
+        What is known to be wrong already.
     """
-    surplus = [name for name in tensors if name not in expected]
-    lines = []
+    known = {finding.about for finding in findings}
+    surplus = [name for name in tensors if name not in expected and name not in known]
+    lines, explained = [], ["$^"]
     for kind in unsupported:
         matching = [name for name in surplus if re.search(kind.pattern, name)]
         if matching:
             more = f" and {len(matching) - 1:,} more" if len(matching) > 1 else ""
             lines.append(f"unsupported: {kind.what} ({matching[0]}{more}); nearest: {kind.instead}")
             surplus = [name for name in surplus if name not in set(matching)]
+            explained.append(kind.explains)
+    told = [finding for finding in findings if not re.search("|".join(explained), finding.about)]
+    lines += [finding.line for finding in told]
+    follows = re.compile("|".join([*explained, *(finding.explains for finding in told)]))
     for name, shape in expected.items():
+        if follows.search(name):
+            continue
         if name not in tensors:
             lines.append(f"missing: {name} {tuple(shape)}")
-        elif tuple(tensors[name].shape) != tuple(shape):
-            lines.append(f"wrong shape: {name} is {tuple(tensors[name].shape)}, expected {tuple(shape)}")
-        elif not torch.isfinite(tensors[name]).all():
-            lines.append(f"not finite: {name}")
+        elif line := _trouble(name, tensors[name], shape):
+            lines.append(line)
     return lines + [f"unexpected: {name} {tuple(tensors[name].shape)}" for name in surplus]
+
+
+def _trouble(name: str, tensor: Tensor, shape: Sequence[int]) -> str:
+    """What is wrong with a tensor of an expected name; empty if nothing is."""
+    if tuple(tensor.shape) != tuple(shape):
+        return f"wrong shape: {name} is {tuple(tensor.shape)}, expected {tuple(shape)}"
+    if tensor.is_meta:
+        return f"no values: {name} was saved from a model that had none yet (device meta)"
+    if not tensor.is_floating_point() or tensor.layout is not torch.strided:
+        return f"wrong type: {name} is {str(tensor.dtype).removeprefix('torch.')}, expected dense floating point"
+    return "" if torch.isfinite(tensor).all() else f"not finite: {name}"

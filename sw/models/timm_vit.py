@@ -1,76 +1,138 @@
-"""Reader of state dicts of timm's ``VisionTransformer`` (PyTorch Image Models): ViT and DeiT, tiny to large.
+"""Reader of plain vision transformers: state dicts of timm's ``VisionTransformer``, torchvision's and Hugging Face's.
 
-Dense blocks, a class token, a final norm and a linear head on the class token: all are ours but the way pixels are
-normalised, which goes into the patch embedding. ViT's own weights and DeiT's differ in nothing but that, so each has a
-format of its own.
+Dense blocks, a class token, a final norm and a linear head on the class token: all are ours. What differs in form is
+folded (:mod:`tessera.sw.models.folds`) or renamed (:mod:`tessera.sw.models.names`), whichever format was named; the
+format says how pixels were normalised and what LayerNorm's epsilon is, which a state dict does not.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from tessera.common.progress import Progress
 from tessera.golden.config import ModelConfig, TaskConfig
 from tessera.golden.model import VisionTransformer
-from tessera.sw.models.imported import Imported, ImportProblems
-from tessera.sw.models.state_dict import Tensors, axis, common, problems, read_state_dict
-from tessera.sw.models.vision import (
+from tessera.sw.models.folds import filled_biases, folded_layer_scale, joined_biases, take_bytes, three_colours
+from tessera.sw.models.imported import Imported, ImportFormat, ImportProblems
+from tessera.sw.models.names import timm_names
+from tessera.sw.models.networks import Tensors
+from tessera.sw.models.options import COMMON_OPTIONS, Options
+from tessera.sw.models.positions import Grid, fit_positions, read_grid, with_class_position
+from tessera.sw.models.state_dict import Finding, axis, common, problems, read_state_dict
+from tessera.sw.models.structures import (
     SIZES,
     UNSUPPORTED,
-    Options,
     at_size,
-    fill_biases,
-    fit_positions,
     hidden_width,
+    lacking_findings,
     layer_count,
-    patches,
     published_heads,
-    take_bytes,
+    shape_findings,
+    stranger,
 )
 
-DEIT, VIT = "timm-deit", "timm-vit"
-WHAT = {
-    DEIT: "state dict of timm's DeiT (pixels normalised by ImageNet's mean and deviation)",
-    VIT: "state dict of timm's ViT (pixels normalised to -1 to 1)",
-}
+
+@dataclass(frozen=True, kw_only=True)
+class VitFamily:
+    """Models that one library publishes.
+
+    Members: ``name`` of the format; ``what`` it is, in a line; ``whose`` the models are; how ``pixels`` were
+    normalised; LayerNorm's ``epsilon``.
+    """
+
+    name: str
+    what: str
+    whose: str
+    pixels: str
+    epsilon: float = 1e-6
+
+
+DEIT = VitFamily(
+    name="timm-deit",
+    what="state dict of timm's DeiT (pixels normalised by ImageNet's mean and deviation)",
+    whose="timm's DeiT",
+    pixels="imagenet",
+)
+VIT = VitFamily(
+    name="timm-vit",
+    what="state dict of timm's ViT (pixels normalised to -1 to 1)",
+    whose="timm's ViT",
+    pixels="half",
+)
+TORCHVISION_VIT = VitFamily(
+    name="torchvision-vit",
+    what="state dict of torchvision's ViT, such as vit_b_16 (pixels normalised by ImageNet's mean and deviation)",
+    whose="torchvision's ViT",
+    pixels="imagenet",
+)
+HF_VIT = VitFamily(
+    name="hf-vit",
+    what="file or folder of Hugging Face's ViTForImageClassification (pixels normalised to -1 to 1)",
+    whose="Hugging Face's ViT",
+    pixels="half",
+    epsilon=1e-12,
+)
+FAMILIES = (DEIT, VIT, TORCHVISION_VIT, HF_VIT)
+
 HEADS = {192: 3, 384: 6, 768: 12, 1024: 16}
 """Attention heads by width: 64 channels each."""
 
-_PIXELS = {DEIT: "imagenet", VIT: "half"}
-_HEAD = re.compile(r"^(norm|head)\.")
+_HEAD = re.compile(r"^(norm|fc_norm|attn_pool|pre_logits|head|head_dist)\.")
+_OF_HEAD = re.compile(r"\b(head|norm|fc_norm|pre_logits)\.(weight|bias)")
 
 
-def _read(name: str, path: Path, options: Options, on_progress: Progress) -> Imported:
-    found = read_state_dict(path, on_progress)
-    tensors = {n: t for n, t in found.items() if not (options.backbone_only and _HEAD.match(n))}
-    fill_biases(tensors)
-    notices: list[str] = []
-    patch, grid, wrong = patches(tensors, options)
-    trained = _geometry(name, tensors, grid, patch, options, notices)
-    expected = {n: tuple(t.shape) for n, t in VisionTransformer(trained).state_dict().items()}
-    theirs = {ours.replace(f"heads.{trained.tasks[0].name}.", "head."): shape for ours, shape in expected.items()}
-    wrong = problems(tensors, theirs, UNSUPPORTED) + wrong
-    if wrong:
-        raise ImportProblems(
-            f"{path} is no state dict of a timm VisionTransformer that can be imported, read as {trained.tokens} "
-            f"tokens of {trained.dim}, {trained.layers} layers",
-            wrong,
-            "Nothing was written. --backbone-only leaves norm and head out; docs/models.md lists the names and shapes.",
+def read_vit(family: VitFamily, path: Path, options: Options, on_progress: Progress) -> Imported:
+    """Read a checkpoint; see :func:`tessera.sw.models.importer.import_weights`."""
+    found = read_state_dict(path, options.part, on_progress)
+    tensors, _, notices = timm_names(found.tensors, found.outside)
+    if strange := stranger(tensors):
+        raise ValueError(
+            f"{path} holds {strange}; its {len(found.tensors):,} tensors begin with "
+            f"{', '.join(list(found.tensors)[:3])}: give a plain ViT or DeiT, docs/models.md lists the names"
         )
+    headless = {n for n in tensors if options.backbone_only and _HEAD.match(n)}
+    tensors = {n: t for n, t in tensors.items() if n not in headless}
+    joined_biases(tensors)
+    notices += filled_biases(tensors)
+    folded, wrong = folded_layer_scale(tensors)
+    notices = [*found.notices, *notices, *folded]
+    grid = read_grid(tensors, options)
+    with_class_position(tensors, grid)
+    findings = [*wrong, *shape_findings(tensors), *grid.findings]
+    notices += [*three_colours(tensors), *grid.notices]
+    trained = _geometry(family, tensors, grid, options, notices)
+    _check(path, tensors, trained, findings)
     config = at_size(trained, options.image_size)
     ours = {re.sub(r"^head\.", f"heads.{config.tasks[0].name}.", n): t for n, t in tensors.items()}
     notices += fit_positions(ours, trained, config)
-    take_bytes(ours, options.pixels or _PIXELS[name])
-    if len(found) > len(tensors):
+    notices += take_bytes(ours, options, family.pixels, family.whose)
+    if headless:
         notices.append("norm and head were left out: the result is the residual stream after the last layer")
-    return Imported(config=config, tensors=ours, source=name, notices=tuple(notices))
+    return Imported(config=config, tensors=ours, source=family.name, notices=tuple(notices))
 
 
-def _geometry(
-    name: str, tensors: Tensors, grid: tuple[int, int], patch: int, options: Options, notices: list[str]
-) -> ModelConfig:
+def _check(path: Path, tensors: Tensors, trained: ModelConfig, findings: Sequence[Finding]) -> None:
+    """Raise ImportProblems unless every tensor is there, and nothing that the machine has not."""
+    task = trained.tasks[0]
+    expected = {n: tuple(t.shape) for n, t in VisionTransformer(trained).state_dict().items()}
+    theirs = {ours.replace(f"heads.{task.name}.", "head."): shape for ours, shape in expected.items()}
+    lacking = lacking_findings(tensors, trained.dim, task.channels)
+    lines = problems(tensors, theirs, UNSUPPORTED, [*findings, *lacking])
+    if lines:
+        headless = "--backbone-only leaves norm and head out; " if any(map(_OF_HEAD.search, lines)) else ""
+        raise ImportProblems(
+            f"{path} is no state dict of a timm VisionTransformer that can be imported, read as {trained.tokens} "
+            f"tokens of {trained.dim}, {trained.layers} layers",
+            lines,
+            f"Nothing was written. {headless}docs/models.md lists the names and shapes.",
+        )
+
+
+def _geometry(family: VitFamily, tensors: Tensors, grid: Grid, options: Options, notices: list[str]) -> ModelConfig:
     """The geometry that most of the tensors agree on; what is assumed is added to ``notices``."""
     dim = common(axis(tensors, r"blocks\.\d+\.norm[12]\.weight", 0), 192)
     heads = published_heads(dim, options.heads, HEADS)
@@ -78,6 +140,9 @@ def _geometry(
         notices.append(
             f"{heads} attention heads, as published models of {dim} channels have: --heads for another number"
         )
+    epsilon = family.epsilon if options.epsilon is None else options.epsilon
+    if options.epsilon is None:
+        notices.append(f"LayerNorm's epsilon is {epsilon:g}, as in {family.whose}: --epsilon for another")
     if options.tasks and len(options.tasks) > 1:
         raise ValueError(f"--tasks names {len(options.tasks)} tasks, the model has one")
     task = options.tasks[0] if options.tasks else "features" if options.backbone_only else "classes"
@@ -87,10 +152,10 @@ def _geometry(
     else:
         tasks = TaskConfig(name=task, kind="classification", channels=channels, cells=1)
     return ModelConfig(
-        name=f"{name.removeprefix('timm-')}-{SIZES.get(dim, dim)}",
-        image_height=grid[0] * patch,
-        image_width=grid[1] * patch,
-        patch=patch,
+        name=f"{family.name.split('-')[-1]}-{SIZES.get(dim, dim)}",
+        image_height=grid.rows * grid.patch,
+        image_width=grid.columns * grid.patch,
+        patch=grid.patch,
         dim=dim,
         heads=heads,
         layers=layer_count(tensors),
@@ -101,10 +166,10 @@ def _geometry(
         top_k=0,
         tasks=(tasks,),
         final_norm=not options.backbone_only,
+        norm_epsilon=epsilon,
     )
 
 
-read_deit = partial(_read, DEIT)
-"""Read DeiT's; see :func:`tessera.sw.models.importer.import_weights`."""
-read_vit = partial(_read, VIT)
-"""Read ViT's; see :func:`tessera.sw.models.importer.import_weights`."""
+def formats() -> list[ImportFormat]:
+    """The formats of all families."""
+    return [ImportFormat(name=f.name, what=f.what, read=partial(read_vit, f), options=COMMON_OPTIONS) for f in FAMILIES]

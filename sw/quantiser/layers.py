@@ -107,6 +107,7 @@ class LayerQuantiser:
             self._ranges(name, self.numerics.activation),
             self.seen.samples[name],
             next_weight * array(norm.weight),
+            epsilon=norm.eps,
             numerics=self.numerics,
         )
         self._scale(name, quantised.scale)

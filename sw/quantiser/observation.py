@@ -15,7 +15,7 @@ from torch import Tensor
 from tessera.common.arrays import Floats
 from tessera.common.progress import Progress, silent
 from tessera.golden.config import ModelConfig, layer_name
-from tessera.golden.model import LAYER_NORM_EPSILON, VisionTransformer
+from tessera.golden.model import VisionTransformer
 from tessera.golden.moe import ExpertMlp
 from tessera.sw.quantiser.calibration import Magnitudes
 from tessera.sw.quantiser.rounding import Moments
@@ -122,7 +122,7 @@ class Observation:
     def _norm(self, name: str, x: Tensor, generator: np.random.Generator) -> None:
         rows = x.double().numpy().reshape(-1, x.shape[-1])
         centred = rows - rows.mean(axis=-1, keepdims=True)
-        normal = centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + LAYER_NORM_EPSILON)
+        normal = centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + self.model.config.norm_epsilon)
         self._magnitudes(name, normal)
         self._moments(name, torch.from_numpy(normal))
         self._samples[name].append(normal[generator.choice(len(normal), min(_SAMPLES, len(normal)), replace=False)])

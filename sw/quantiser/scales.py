@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tessera.common.arrays import Floats
+from tessera.golden.config import LAYER_NORM_EPSILON
 from tessera.golden.integer.parameters import QuantisedLayerNorm, QuantisedLinear
-from tessera.golden.model import LAYER_NORM_EPSILON
 from tessera.hw.formats import Format, Numerics
 from tessera.sw.quantiser.rounding import Moments, round_with_feedback
 
@@ -151,7 +151,14 @@ class Norm(NamedTuple):
     wide_scale: float
 
 
-def quantise_norm(ranges: Floats, samples: Floats, next_weight: Floats, *, numerics: Numerics) -> Norm:
+def quantise_norm(
+    ranges: Floats,
+    samples: Floats,
+    next_weight: Floats,
+    *,
+    numerics: Numerics,
+    epsilon: float = LAYER_NORM_EPSILON,
+) -> Norm:
     """Choose the scales of a LayerNorm's normalised output.
 
     Channel shifts trade the range of a channel against the size of its column in the next weights; the balance with the
@@ -165,13 +172,22 @@ def quantise_norm(ranges: Floats, samples: Floats, next_weight: Floats, *, numer
         (n, D) normalised tokens.
     next_weight:
         (outputs, D) all weights that follow, with the norm's gain in their columns.
+    numerics:
+        Number formats.
+    epsilon:
+        What the norm adds to the variance.
+
+    Raises
+    ------
+    ValueError
+        If epsilon is more than the machine's 32 bits hold.
     """
     some = next_weight[:: -(-len(next_weight) // _OUTPUTS)]
     error = _RoundingError(samples, some, numerics)
     columns = np.abs(next_weight).max(axis=0)
     candidates = [np.zeros(len(ranges), np.int64)]
     candidates += [_balanced(ranges, columns, part, room) for part in _BALANCES for room in _ROOMS]
-    fitted = [_fit(ranges, shifts, numerics) for shifts in candidates]
+    fitted = [_fit(ranges, shifts, epsilon, numerics) for shifts in candidates]
     return fitted[int(np.argmin([error(norm.scale) for norm in fitted]))]
 
 
@@ -181,7 +197,7 @@ def _balanced(ranges: Floats, columns: Floats, part: float, room: float) -> NDAr
     return np.clip(np.floor(target.max() - target + room + 1e-9), 0, 7).astype(np.int64)
 
 
-def _fit(ranges: Floats, shifts: NDArray[np.int64], numerics: Numerics) -> Norm:
+def _fit(ranges: Floats, shifts: NDArray[np.int64], epsilon: float, numerics: Numerics) -> Norm:
     channels, finest = len(ranges), len(ranges) / _TOP_MULTIPLIER  # a smaller scale would need a left shift
     top = numerics.activation.maximum
     scale = float((ranges * np.exp2(shifts)).max()) / top
@@ -193,13 +209,18 @@ def _fit(ranges: Floats, shifts: NDArray[np.int64], numerics: Numerics) -> Norm:
     wide_target = float(ranges.max()) / numerics.wide.maximum
     wide_shift = max(0, int(np.ceil(np.log2(multiplier * wide_target / channels))))
     mean_multiplier, mean_shift = scalar_multiplier(1 / channels)
-    epsilon = round(LAYER_NORM_EPSILON * channels**2 * 4.0**numerics.residual.fraction)
+    added = round(epsilon * channels**2 * 4.0**numerics.residual.fraction)
+    if added >> 32:
+        raise ValueError(
+            f"LayerNorm's epsilon {epsilon:g} does not fit the machine's 32 bits at {channels} channels and a residual "
+            f"stream of {numerics.residual_width} bits; choose narrower activations, or a smaller --epsilon at import"
+        )
     parameters = QuantisedLayerNorm(
         channel_shift=shifts,
         scale_multiplier=multiplier,
         shift=shift,
         wide_shift=wide_shift,
-        epsilon=min(epsilon, (1 << 32) - 1),
+        epsilon=added,
         mean_multiplier=mean_multiplier,
         mean_shift=mean_shift,
     )

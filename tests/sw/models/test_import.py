@@ -47,6 +47,44 @@ def test_says_what_was_imported(imported: tuple[Path, str], weights: Path) -> No
     assert loaded.config == M3VIT_BACKBONE and (loaded.weights, loaded.source) == ("imported", "edge-moe")
 
 
+def test_the_original_s_own_output_is_compared(weights: Path, tmp_path: Path) -> None:
+    """The folder as it is published: with the stream after the last layer, of the picture and the first task."""
+    folder, out = tmp_path / "weights", tmp_path / "model.safetensors"
+    folder.mkdir()
+    for path in weights.iterdir():
+        (folder / path.name).symlink_to(path)
+    image = np.fromfile(path_of(weights, "image"), "<f4").reshape(3, 128, 256).astype(np.float64)
+    streams, _ = forward(weights, image, 0)
+    reference = path_of(folder, "l11_x_post_moe")
+    said = []
+    for values in (streams[11], streams[10]):
+        values.astype("<f4").tofile(reference)
+        streams[4].astype("<f4").tofile(path_of(folder, "l4_x_post_mlp"))
+        result = CliRunner().invoke(app, ["import", "--format", "edge-moe", str(folder), "-o", str(out)])
+        assert result.exit_code == 0, result.output + result.stderr
+        said.append([line for line in result.output.splitlines() if "_x_post_" in line])
+    line = "notice l11_x_post_moe: the float model's task task0 differs from the original's output by "
+    errors = [float(re.search(r"by ([\d.e-]+) \(relative L2\)", lines[1])[1]) for lines in said]
+    assert said[0][1].startswith(line) and errors[0] < 2e-5 and errors[1] > 0.01
+    assert "not of these weights and this picture" in said[1][1] and "not of these" not in "".join(said[0])
+    assert said[0][0].startswith("notice l4_x_post_mlp: ") and said[0][0] == said[1][0]
+    path_of(folder, "image").unlink()
+    result = CliRunner().invoke(app, ["import", "--format", "edge-moe", str(folder), "-o", str(out)])
+    assert "l4_x_post_mlp, l11_x_post_moe: not compared, because the picture" in result.output
+    reference.write_bytes(b"1234")
+    path_of(folder, "l12_x_post_moe").write_bytes(b"")
+    path_of(folder, "l0_fc1_bias").unlink()
+    path_of(folder, "l0_fc1_bias").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n")
+    message = refused("--format", "edge-moe", folder, out=tmp_path / "other.safetensors")
+    for words in (
+        "wrong size: l11_x_post_moe.float32.bin has 4 bytes, expected 99,072 for (129, 192) float32: truncated",
+        "unexpected: l12_x_post_moe.float32.bin is no tensor",
+        "not fetched: l0_fc1_bias.float32.bin is a pointer of Git LFS: run `git lfs pull`",
+        "(3 problems)",
+    ):
+        assert words in message
+
+
 @pytest.mark.parametrize("task", [0, 1])
 def test_float_model_computes_what_the_original_does(imported: tuple[Path, str], weights: Path, task: int) -> None:
     model = checkpoint.load(imported[0]).model

@@ -149,10 +149,6 @@ def test_programs_classify_bit_by_bit(mixed: bool) -> None:
     ("changes", "words"),
     [
         ({"class_token": False, "global_pool": "avg"}, ["missing: cls_token", "pooling over patches (fc_norm"]),
-        (
-            {"init_values": 1e-4},
-            ["LayerScale (blocks.0.ls1.gamma and 3 more); nearest: multiply the rows of attn.proj"],
-        ),
         ({"qk_norm": True}, ["a norm inside attention (blocks.0.attn.q_norm.weight"]),
         ({"reg_tokens": 4}, ["register tokens (reg_token)"]),
         ({"pre_norm": True}, ["a norm before the first block (norm_pre.weight"]),

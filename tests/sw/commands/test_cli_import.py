@@ -1,0 +1,65 @@
+"""``tessera import``: which presets hold the model, what to do next, and that the machine computes it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from tessera.sw.cli import app
+from tests.helpers.timm_models import VisionTransformer, randomised
+from tests.helpers.timm_states import timm_state
+from tests.helpers.vit_references import HuggingFaceVit, TorchvisionVit
+
+
+def imported(path: Path, state: dict[str, torch.Tensor], *more: str) -> tuple[Path, str]:
+    """The checkpoint, and what the command said, on one line."""
+    torch.save(state, path / "model.pth")
+    out = path / "model.safetensors"
+    arguments = ["--format", "timm-vit", "--heads", "3", str(path / "model.pth"), "-o", str(out), *more]
+    result = CliRunner().invoke(app, ["import", *arguments])
+    assert result.exit_code == 0, result.output + result.stderr
+    return out, " ".join(result.output.split())
+
+
+def deit_iii() -> torch.nn.Module:
+    geometry = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3, "num_classes": 10}
+    return VisionTransformer(**geometry, init_values=1e-4, no_embed_class=True)
+
+
+def test_says_which_presets_hold_the_model(tmp_path: Path) -> None:
+    out, said = imported(tmp_path, timm_state())
+    assert "Presets that can hold it: tiny, ecp5-85f, ecp5-wide, edge, edge-8, edge-large" in said
+    assert said.endswith(f"Next: tessera run --model {out}")
+
+
+def test_names_a_preset_that_holds_it(tmp_path: Path) -> None:
+    out, said = imported(tmp_path, timm_state(grid=(3, 3)))
+    assert "edge cannot: an image row has 24 bytes; it must be a multiple of the bus width (32 bytes)" in said
+    assert said.endswith(f"Next: tessera run --model {out} --preset edge-8")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"patch": 32}, "edge cannot: patch reduction in words: needs 192, has 128 (bank_words / 4)"),
+        ({"grid": (16, 16)}, "edge cannot: tokens: needs 257, has 256 (max_tokens)"),
+    ],
+)
+def test_what_no_preset_holds_is_said(tmp_path: Path, changes: dict, reason: str) -> None:
+    out, said = imported(tmp_path, timm_state(**changes))
+    assert "Presets that can hold it: none" in said and reason in said and "tessera run" not in said
+    assert said.endswith(f"tessera evaluate --rtl-samples 0 --model {out}")
+
+
+@pytest.mark.parametrize("make", [deit_iii, TorchvisionVit, HuggingFaceVit])
+def test_the_machine_computes_it_bit_by_bit(tmp_path: Path, make) -> None:
+    out, _ = imported(tmp_path, randomised(make()).state_dict())
+    folder = tmp_path / "run"
+    result = CliRunner().invoke(app, ["run", "--model", str(out), "--preset", "tiny", "--out", str(folder)])
+    assert result.exit_code == 0, result.output + result.stderr
+    run = json.loads((folder / "run.json").read_text())
+    assert run["bit_exact"] is True and run["tasks"]["classes"]["tensors_compared"] > 20
