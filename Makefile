@@ -17,7 +17,7 @@ PRESET ?= edge
 BOARD ?= ulx3s-85f
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint netlist notebook train evaluate synth bench bitstream flash selftest sdram-soak doctor clean
+.PHONY: help setup run test test-all lint netlist notebook docs train evaluate synth bench bitstream flash selftest sdram-soak doctor clean
 
 help:
 	@echo "Tessera: an open accelerator for mixture-of-experts vision transformers"
@@ -29,13 +29,14 @@ help:
 	@echo "  make selftest  prove that the checks can fail: break things on purpose and see each caught"
 	@echo "  make netlist   run the preset tiny as the ECP5's cells after synthesis (a quarter of an hour the first time)"
 	@echo "  make sdram-soak   a million random bursts on the SDRAM controller and its chip model (a few minutes)"
-	@echo "  make bench     measure cycles of every model and preset; table in build/bench"
+	@echo "  make bench     measure cycles of every model and preset; tables in build/bench and docs/results.md"
 	@echo "  make synth     synthesise the presets tiny and ecp5-85f for ECP5; cells in build/synth"
 	@echo "  make evaluate  score a model on 500 held-out scenes: float, integers, and 8 scenes on the RTL (MODEL=$(MODEL))"
 	@echo "  make bitstream make the bitstream of a board with Yosys and nextpnr (BOARD=$(BOARD), or ecpix5-85f); build/bitstream"
 	@echo "  make flash     load it onto the board with openFPGALoader"
 	@echo "  make train     train the demonstration model on procedural scenes"
 	@echo "  make lint      check style, types and who imports whom"
+	@echo "  make docs      build the documentation site in build/docs, warnings are errors, and run its examples"
 	@echo "  make notebook  run docs/tutorial.ipynb again and keep what it shows"
 	@echo "  make doctor    check the tools of this machine"
 	@echo "  make clean     remove build/ (the environment in $(VENV) stays)"
@@ -76,6 +77,15 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
+	OMP_NUM_THREADS=1 TESSERA_QUICK_BUILDS=1 $(BIN)/sphinx-build -q -W -b doctest docs build/doctest
+	@echo "The site: build/docs/index.html"
+
+$(VENV)/.docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
 notebook: $(READY)
 	$(BIN)/python -m tests.docs.notebook
 
@@ -84,6 +94,7 @@ train: $(READY)
 
 evaluate: $(READY)
 	$(BIN)/tessera evaluate --model $(MODEL) --preset $(PRESET) --json build/evaluation.json
+	$(BIN)/python -m tessera.sw.evaluate.results_page build/evaluation.json
 
 synth: $(READY)
 	$(BIN)/tessera synth --preset tiny
@@ -97,6 +108,7 @@ flash: $(READY)
 
 bench: $(READY)
 	$(BIN)/tessera bench
+	$(BIN)/python -m tessera.sw.benchmark.results_page build/bench/bench.json
 
 netlist: $(READY)
 	TESSERA_QUICK_BUILDS=1 $(BIN)/tessera verify --preset tiny --model pico --netlist --out build/netlist

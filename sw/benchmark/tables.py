@@ -1,4 +1,4 @@
-"""The benchmark as Markdown, for the README."""
+"""The benchmark as Markdown."""
 
 from __future__ import annotations
 

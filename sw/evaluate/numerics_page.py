@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 from pathlib import Path
 
 import numpy as np
 
 from tessera.common.arrays import Floats
+from tessera.common.documents import replace_generated
 from tessera.common.files import file_aside, write_text
 from tessera.common.paths import PROJECT_ROOT
 from tessera.common.progress import Progress
@@ -229,33 +229,22 @@ def draw(path: Path) -> None:
     root.plot(*reciprocal_square_root_error(), lw=0.5, label="m^-1/2")
     root.plot(*reciprocal_error(), lw=0.5, label="1/m")
     root.set(title="Reciprocal and reciprocal square root", xlabel="mantissa m", ylabel="relative error")
-    root.legend()
+    root.legend(loc="upper right")
     deviations = np.linspace(0.1, 8, 40)
     for width in ACTIVATION_WIDTHS:
         softmax.semilogy(deviations, [np.abs(softmax_error(width, d)).max() for d in deviations], label=f"A = {width}")
     softmax.set(title="Softmax over 129 keys", xlabel="deviation of scores (octaves)", ylabel="worst probability error")
-    softmax.legend()
+    softmax.legend(loc="lower right")
     for width in ACTIVATION_WIDTHS:
         norm.hist(layernorm_error(width), bins=120, histtype="step", log=True, label=f"A = {width}")
     norm.set(title="LayerNorm of 192 channels", xlabel="error (steps of the activation)", ylabel="values")
-    norm.legend()
+    norm.legend(loc="upper right")
     with file_aside(path) as aside:
         figure.savefig(aside, dpi=110)
 
 
-def generated(document: str, name: str) -> str:
-    """The part of ``document`` between the markers of generated block ``name``."""
-    found = re.search(f"<!-- generated: {name} -->\n(.*?)\n<!-- end -->", document, re.DOTALL)
-    if found is None:
-        raise ValueError(f"docs/numerics.md has no generated block '{name}'; restore its marker comments")
-    return found[1]
-
-
-def replace_generated(document: str, name: str, text: str) -> str:
-    """``document`` with that part replaced."""
-    generated(document, name)
-    pattern = f"(<!-- generated: {name} -->\n).*?(\n<!-- end -->)"
-    return re.sub(pattern, lambda found: found[1] + text + found[2], document, flags=re.DOTALL)
+def _put(document: str, name: str, text: str) -> str:
+    return replace_generated(document, name, text, "docs/numerics.md")
 
 
 def _told(stage: str, fraction: float, detail: str) -> None:
@@ -270,13 +259,13 @@ def main() -> None:
     parser.add_argument("--seeded", action="store_true", help="also measure the seeded model, in every routing")
     options = parser.parse_args()
     document = DOCUMENT.read_text()
-    document = replace_generated(document, "formats", formats_table())
-    document = replace_generated(document, "functions", functions_table())
+    document = _put(document, "formats", formats_table())
+    document = _put(document, "functions", functions_table())
     if options.checkpoint:
         table = quantisation_table(options.checkpoint, options.scenes, _told)
-        document = replace_generated(document, "quantisation", table)
+        document = _put(document, "quantisation", table)
     if options.seeded:
-        document = replace_generated(document, "seeded", seeded_table(SEEDED[0], _told))
+        document = _put(document, "seeded", seeded_table(SEEDED[0], _told))
     write_text(DOCUMENT, document)
     draw(FIGURE)
     print(f"wrote {DOCUMENT} and {FIGURE}")

@@ -10,9 +10,9 @@ from tessera.hw.presets import preset as find_preset
 from tessera.sw.quantiser.calibration import Calibration
 
 
-def machine(preset: str, activation_width: int = 8) -> AcceleratorConfig:
-    """A preset with the given activation width; ValueError lists what there is."""
-    config = find_preset(preset)
+def machine(preset: str | AcceleratorConfig, activation_width: int = 8) -> AcceleratorConfig:
+    """A preset, or a machine of one's own, with the given activation width; ValueError lists what there is."""
+    config = find_preset(preset) if isinstance(preset, str) else preset
     return config if activation_width == 8 else config.with_activation_width(activation_width)
 
 
@@ -25,7 +25,7 @@ class Target:
     model:
         Name of a model, or path of a checkpoint: see :func:`tessera.sw.models.find.find_model`.
     preset:
-        Name of the machine's configuration, one of :data:`tessera.hw.presets.PRESETS`.
+        Name of the machine's configuration, one of :data:`tessera.hw.presets.PRESETS`, or a configuration of one's own.
     activation_width:
         Bits of an activation: 8, 12 or 16.
     routing:
@@ -41,7 +41,7 @@ class Target:
     """
 
     model: str | Path = "nano"
-    preset: str = "edge"
+    preset: str | AcceleratorConfig = "edge"
     activation_width: int = 8
     routing: str | None = None
     calibration: Calibration = Calibration.MAX

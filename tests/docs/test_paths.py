@@ -6,8 +6,8 @@ import pytest
 
 from tessera.common.paths import PROJECT_ROOT
 
-PAGES = [PROJECT_ROOT / "README.md", *sorted((PROJECT_ROOT / "docs").glob("*.md"))]
-NAMED = re.compile(r"(?<![\w/.])((?:tessera|common|golden|hw|program|sim|sw|tests)[/.][\w./*-]*\w[/*]?)")
+PAGES = [*sorted(PROJECT_ROOT.glob("*.md")), *sorted((PROJECT_ROOT / "docs").rglob("*.md"))]
+NAMED = re.compile(r"(?<![\w/.])((?:tessera|common|examples|golden|hw|program|sim|sw|tests)[/.][\w./*-]*\w[/*]?)")
 
 
 def exists(name: str) -> bool:
@@ -31,7 +31,7 @@ def test_a_wrong_name_is_noticed():
         assert not exists(absent)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT_ROOT)))
 def test_what_a_page_names_is_there(page):
     code = re.findall(r"`([^`\n]+)`", page.read_text()) + re.findall(r"^\$ (.*)$", page.read_text(), re.M)
     named = {name for text in code for name in NAMED.findall(text)}

@@ -1,0 +1,71 @@
+"""The scores of a model in docs/results.md, from what ``tessera evaluate`` measured.
+
+``python -m tessera.sw.evaluate.results_page build/evaluation.json`` writes them; ``make evaluate`` does so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tessera.common.documents import replace_generated
+from tessera.common.files import write_text
+from tessera.common.paths import PROJECT_ROOT
+from tessera.sw.results.scoring import FLOAT
+
+DOCUMENT = PROJECT_ROOT / "docs" / "results.md"
+
+
+def block_name(model: str) -> str:
+    """The generated block of a model."""
+    return f"scores-{model}"
+
+
+def scores_block(report: Mapping[str, Any]) -> str:
+    """One row per arithmetic, float first; what the machine ran is bit-exact and needs no row of its own."""
+    names = list(report["data"]["classes"])
+    columns = ["", "mIoU", *names, "depth RMSE", "abs-rel", "expert choices changed"]
+    rows = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for result in (result for result in report["results"] if result["arithmetic"] != "rtl"):
+        ious = result["class_iou"] or {}
+        changes = result.get("routing_changes")
+        cells = [
+            _label(result),
+            _shown(result["mean_iou"], ".4f"),
+            *(_shown(ious.get(name), ".3f") for name in names),
+            _shown(result["depth_rmse_m"], ".3f", " m"),
+            _shown(result["depth_abs_rel"], ".4f"),
+            "" if changes is None else f"{changes:.2%}",
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def _label(result: Mapping[str, Any]) -> str:
+    if result["arithmetic"] == FLOAT:
+        return FLOAT
+    return f"{result['activation_width']}-bit activations, `{result['calibration']}`"
+
+
+def _shown(value: float | None, form: str, unit: str = "") -> str:
+    return "-" if value is None else format(value, form) + unit
+
+
+def main() -> None:
+    """Rewrite the scores of the model, where the page has a table of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("numbers", type=Path, help="JSON of tessera evaluate")
+    report = json.loads(parser.parse_args().numbers.read_text())
+    document, name = DOCUMENT.read_text(), block_name(report["model"])
+    if f"generated: {name} " not in document:
+        print(f"{DOCUMENT} has no table of {report['model']}: nothing was written")
+        return
+    write_text(DOCUMENT, replace_generated(document, name, scores_block(report), "docs/results.md"))
+    print(f"{DOCUMENT} has what was measured")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""The reference says all that the code defines, every page can be reached, and the site builds without a warning."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+import tessera
+from docs.site.attributes import sentences
+from docs.site.markdown import table
+from docs.site.pages import PARTS, filled
+from tessera.common.paths import PROJECT_ROOT
+from tessera.hw.formats import Numerics
+from tessera.hw.isa import FIELDS, Destination, ErrorCode, Opcode
+from tessera.hw.presets import PRESETS
+from tessera.hw.register_map import REGISTERS
+from tessera.sw.cli import app
+
+DOCS = PROJECT_ROOT / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md"))
+
+
+def test_every_definition_is_in_its_part():
+    assert all(f"`{name}`" in PARTS["registers"]() for name in REGISTERS)
+    assert all(f"| `{field.name}` |" in PARTS["commands"]() for fields in FIELDS.values() for field in fields)
+    assert all(f"\n## {opcode.name}\n" in PARTS["commands"]() for opcode in Opcode)
+    assert all(f"| {code.value} | `{code.name}` |" in PARTS["codes"]() for code in ErrorCode)
+    assert all(f"`{name}`" in PARTS["presets"]() for name in PRESETS)
+    assert "| `residual` | s18, 11 fraction | s20, 13 fraction | s22, 15 fraction |" in PARTS["formats"]()
+    assert all(f"tessera.{name}\n" in PARTS["api"]() for name in tessera.__all__ if callable(getattr(tessera, name)))
+
+
+def test_every_command_is_there_with_its_options():
+    text = PARTS["command_line"]()
+    for command in app.registered_commands:
+        assert f"\n## tessera {command.name}\n" in f"\n{text}"
+    assert "| `--preset` | `edge` |" in text and "| `--out`, `-o` |" in text
+    assert "--------" not in text.replace("|---", "")  # no heading of a docstring is left
+
+
+def test_what_is_said_of_members_is_found():
+    assert sentences(Destination)["RESIDUAL_ADD"] == "Added to the residual memory, saturating."
+    assert sentences(Numerics)["residual"] == "Residual stream, and the logits of the heads."
+
+
+def test_a_bar_does_not_end_a_cell():
+    assert table(["a"], [["log2 P | log2\nT"]]).splitlines()[-1] == "| log2 P \\| log2 T |"
+
+
+def test_pages_ask_only_for_what_there_is():
+    asked = {name for page in PAGES for name in re.findall(r"<!-- insert: (\w+) -->", page.read_text())}
+    assert asked == set(PARTS)
+    assert "<!-- insert" not in filled("<!-- insert: presets -->\n")
+
+
+def test_every_page_can_be_reached():
+    listed = re.findall(
+        r"^(?!:)([\w/.-]+)$", "".join(re.findall(r"```{toctree}(.*?)```", (DOCS / "index.md").read_text(), re.S)), re.M
+    )
+    pages = {str(page.relative_to(DOCS).with_suffix("")) for page in PAGES}
+    assert sorted(listed) == sorted(pages - {"index"})
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("sphinx", reason="make docs brings Sphinx")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", str(DOCS), str(tmp_path / "site")]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 0, outcome.stderr

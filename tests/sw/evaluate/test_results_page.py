@@ -1,0 +1,54 @@
+"""The scores in docs/results.md have the form that an evaluation writes."""
+
+import json
+
+import pytest
+
+from tessera.common.documents import generated
+from tessera.sw.evaluate import results_page
+from tessera.sw.evaluate.results_page import scores_block
+
+NAMES = ("road", "ground", "building", "vegetation", "vehicle", "person", "pole", "sky")
+IOUS = (0.8536, 0.439, 0.584, 0.571, 0.418, 0.082, 0.038, 0.778)
+TRUTH = {
+    "mean_iou": 0.47056,
+    "class_iou": dict(zip(NAMES, IOUS, strict=True)),
+    "depth_rmse_m": 11.481,
+    "depth_abs_rel": 0.31962,
+}
+REPORT = {
+    "model": "m3vit-tiny",
+    "data": {"classes": NAMES},
+    "results": [
+        {"arithmetic": "float", **TRUTH},
+        {
+            "arithmetic": "integer",
+            "activation_width": 16,
+            "calibration": "max",
+            **TRUTH,
+            "mean_iou": None,
+            "routing_changes": 0.0039,
+        },
+        {"arithmetic": "rtl"},
+    ],
+}
+
+
+def test_rows_are_written_as_the_page_has_them():
+    shown = generated(results_page.DOCUMENT.read_text(), "scores-m3vit-tiny", "docs/results.md").splitlines()
+    rows = scores_block(REPORT).splitlines()
+    assert rows[:2] == shown[:2] and rows[2].startswith("| float | 0.4706 | 0.854 |")
+    assert rows[3].startswith("| 16-bit activations, `max` | - |") and rows[3].endswith("| 0.39% |")
+    assert len(rows) == 4
+
+
+@pytest.mark.parametrize(("model", "written"), [("m3vit-tiny", True), ("of-mine", False)])
+def test_only_models_of_the_page_are_written(model, written, tmp_path, monkeypatch, capsys):
+    page, numbers = tmp_path / "results.md", tmp_path / "evaluation.json"
+    page.write_text(before := results_page.DOCUMENT.read_text())
+    numbers.write_text(json.dumps(REPORT | {"model": model}))
+    monkeypatch.setattr(results_page, "DOCUMENT", page)
+    monkeypatch.setattr("sys.argv", ["results_page", str(numbers)])
+    results_page.main()
+    assert (page.read_text() != before) == written
+    assert ("nothing was written" in capsys.readouterr().out) != written
