@@ -90,7 +90,7 @@ def command(
     results: list[RunResult] = []
     for target in targets.targets():
         console.print(
-            f"[bold]{escape(target.preset)}[/bold], {target.activation_width}-bit activations", soft_wrap=True
+            f"[bold]{escape(target.config.name)}[/bold], {target.activation_width}-bit activations", soft_wrap=True
         )
         with Display() as display:
             prepared = prepare(target, on_progress=display)
