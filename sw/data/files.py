@@ -7,26 +7,21 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
-from tessera.sw.data.pictures import open_rgb
+from tessera.sw.data.picture_files import load_file, open_rgb
 
 _SUFFIXES = {".npy", ".mat"}
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """A picture of any mode as bytes (H, W, 3)."""
-    return np.asarray(open_rgb(path, []), np.uint8)
+    """A picture of any mode as bytes (H, W, 3), as it is stored: labels lie on those pixels."""
+    return np.asarray(open_rgb(path, [], stored=True), np.uint8)
 
 
 def read_integers(path: Path, what: str) -> NDArray[np.int64]:
     """A picture of one channel, 8 or 16 bits or palette numbers, as integers (H, W)."""
-    try:
-        with Image.open(path) as file:
-            file.load()
-            bands, values = len(file.getbands()), np.asarray(file)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"{path} is not a readable picture ({error}): fetch it again") from error
+    picture = load_file(path).picture
+    bands, values = len(picture.getbands()), np.asarray(picture)
     if bands != 1 or values.ndim != 2:
         raise ValueError(f"{path} has {bands} channels, expected one with {what}; is it a picture in colours?")
     return values.astype(np.int64)

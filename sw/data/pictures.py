@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from tessera.golden.config import ModelConfig
 from tessera.golden.model import PIXEL_SCALE
 from tessera.golden.scenes.scenes import HELD_OUT, Scene, generate
+from tessera.sw.data.picture_files import open_rgb
 
 RAW_SUFFIX = ".float32.bin"
 """A raw array of little-endian float32 in C order, without a header: Edge-MoE's tensors and its test picture."""
@@ -97,24 +98,6 @@ def load_picture(path: Path | str, model: ModelConfig) -> Picture:
     return Picture(image=image, source=str(path), notices=tuple(notices))
 
 
-def open_rgb(path: Path, notices: list[str]) -> Image.Image:
-    """A picture file of any mode as three bytes a pixel; what was changed about it is added to ``notices``.
-
-    Raises
-    ------
-    ValueError
-        If it is not a picture that can be read.
-    """
-    try:
-        with Image.open(path) as file:
-            file.load()
-            return _as_rgb(file, notices)
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"{path} is not a readable picture ({error}); give a whole PNG, JPEG or similar file"
-        ) from error
-
-
 def read_raw(path: Path, model: ModelConfig) -> Picture:
     """Read raw pixels: float32 (3, H, W) in the model's size, bytes / 256, thus in [0, 1).
 
@@ -150,19 +133,3 @@ def read_raw(path: Path, model: ModelConfig) -> Picture:
     between = int((image != steps).sum())
     notices = (f"{between:,} values lie between multiples of 1/256: rounded to the nearest",) if between else ()
     return Picture(image=image, source=str(path), notices=notices)
-
-
-def _as_rgb(picture: Image.Image, notices: list[str]) -> Image.Image:
-    if picture.mode == "RGB":
-        return picture.copy()
-    notices.append(f"converted from mode {picture.mode} to three 8-bit colours")
-    if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture, np.float64)
-        # 16-bit files use their whole range; what stays within a byte is taken as bytes.
-        scale = 255 / 65535 if values.max(initial=0) > 255 else 1.0
-        return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)).convert("RGB")
-    if picture.has_transparency_data:
-        notices.append("transparent parts are shown on black")
-        picture = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture).convert("RGB")
-    return picture.convert("RGB")
