@@ -15,6 +15,7 @@ from tessera.sw.commands import (
     doctor,
     estimate,
     evaluate,
+    export,
     flash,
     import_,
     quantize,
@@ -38,7 +39,7 @@ proves every tensor equal to the golden model, and writes a report into build/ru
 
 The way of a model: `train` or `import` -> `quantize` -> `compile` -> `run`, or `deploy` to a board. The way to trust
 it: `verify`, `selftest`. What it scores: `evaluate`. What it costs: `bench`, `estimate`, `synth`. A board: `bitstream`,
-`flash`.
+`flash`. A system on chip of your own: `export`.
 
 Exit codes: 0 good; 1 a verdict failed (not bit-exact, a fault not caught, does not fit); 2 a mistake in what was given,
 or something missing on this computer. `TESSERA_TRACEBACK=1` shows where an error came from.""",
@@ -59,6 +60,7 @@ for module in (
     synth,
     bitstream,
     flash,
+    export,
 ):
     app.command(module.__name__.rpartition(".")[2].rstrip("_"))(module.command)
 

@@ -21,20 +21,15 @@ from tessera.hw.isa import (
     Unit,
 )
 from tessera.hw.presets import PRESETS
-from tessera.hw.register_map import REGISTERS
+from tessera.sw.export.registers import register_table
 
 _COMMON = 4
 """Fields that every command has."""
-_ACCESS = {"ro": "read", "rw": "read, write", "wo": "write"}
 
 
 def registers() -> str:
-    """Every register: where it is, what may be done with it, and what it means."""
-    rows = [
-        (code(f"0x{one.offset:02x}"), code(name), _ACCESS[one.access.value], str(one.width), one.doc)
-        for name, one in REGISTERS.items()
-    ]
-    return table(("offset", "register", "access", "bits", "meaning"), rows)
+    """Every register, the fields of those that have some, and their named values."""
+    return register_table()
 
 
 def commands() -> str:
