@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tessera.common.summary import Summarised, Summary
 from tessera.sw.api.models import as_target
 from tessera.sw.api.progress import Shown, shown
@@ -20,7 +23,7 @@ from tessera.sw.run.target import Target
 
 def run(
     target: Target | str = "nano",
-    image: PictureChoice | str | Path | None = None,
+    image: PictureChoice | str | Path | NDArray[np.uint8] | None = None,
     *,
     task: str = "all",
     memory: Memory | None = None,
@@ -35,7 +38,8 @@ def run(
     target:
         Model and machine, or a model's name for the preset ``edge``.
     image:
-        Picture file, or a choice of several pictures. None takes a generated scene with labels.
+        Picture file; bytes (H, W, 3), (3, H, W) or grey (H, W); or a choice of several pictures. None takes a
+        generated scene with labels.
     task:
         ``all``, one task of the model, or several with commas.
     memory:
@@ -65,7 +69,7 @@ def run(
     >>> result.bit_exact
     True
     """
-    pictures = image if isinstance(image, PictureChoice) else PictureChoice(image=image) if image else FIRST_SCENE
+    pictures = image if isinstance(image, PictureChoice) else PictureChoice(image=image)
     with shown(progress) as report:
         return execute.run(
             as_target(target),

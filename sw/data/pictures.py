@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from tessera.golden.config import ModelConfig
@@ -38,14 +39,14 @@ class PictureChoice:
     Parameters
     ----------
     image:
-        Picture file; None for held-out scenes.
+        Picture file, or bytes as :func:`array_picture` takes them; None for held-out scenes.
     scene:
         Number of the first held-out scene.
     frames:
         Pictures to run: that file again and again, or one scene after the other.
     """
 
-    image: Path | str | None = None
+    image: Path | str | NDArray[np.uint8] | None = None
     scene: int = 0
     frames: int = 1
 
@@ -53,6 +54,8 @@ class PictureChoice:
         """The pictures at the model's size; ValueError for less than one, or one that cannot be read."""
         if self.frames < 1:
             raise ValueError(f"frames is {self.frames}; choose at least 1")
+        if isinstance(self.image, np.ndarray):
+            return [array_picture(self.image, model)] * self.frames
         if self.image is not None:
             return [load_picture(self.image, model)] * self.frames
         return [scene_picture(model, self.scene + number) for number in range(self.frames)]
@@ -87,7 +90,32 @@ def load_picture(path: Path | str, model: ModelConfig) -> Picture:
     if path.name.endswith(RAW_SUFFIX):
         return read_raw(path, model)
     notices: list[str] = []
-    picture = open_rgb(path, notices)
+    return _fitted(open_rgb(path, notices), model, str(path), notices)
+
+
+def array_picture(values: NDArray[np.uint8], model: ModelConfig) -> Picture:
+    """Bytes in memory, (H, W, 3), (3, H, W) or grey (H, W), resized to what the model takes.
+
+    Raises
+    ------
+    ValueError
+        For another type or shape.
+    """
+    expected = "expected bytes (uint8) of the shape (H, W, 3), (3, H, W) or (H, W)"
+    if values.dtype != np.uint8:
+        raise ValueError(f"the picture is an array of {values.dtype}; {expected}: scale 0 to 1 by 255 and round")
+    shape = values.shape
+    if values.ndim == 3 and shape[0] == 3 and shape[2] != 3:
+        values = values.transpose(1, 2, 0)
+    elif values.ndim == 2:
+        values = np.repeat(values[..., None], 3, axis=2)
+    if values.ndim != 3 or values.shape[2] != 3 or not values.size:
+        raise ValueError(f"the picture is an array of the shape {shape}; {expected}")
+    return _fitted(Image.fromarray(np.ascontiguousarray(values)), model, f"array {shape}", [])
+
+
+def _fitted(picture: Image.Image, model: ModelConfig, source: str, notices: list[str]) -> Picture:
+    """Three bytes a pixel in the model's size; ``notices`` gets what was changed for that."""
     wanted = (model.image_width, model.image_height)
     if picture.size != wanted:
         notices.append(f"resized from {picture.width}x{picture.height} to {wanted[0]}x{wanted[1]} pixels")
@@ -95,7 +123,7 @@ def load_picture(path: Path | str, model: ModelConfig) -> Picture:
             notices.append("the aspect ratio changed: crop the picture to the model's for an undistorted result")
         picture = picture.resize(wanted, Image.Resampling.LANCZOS)
     image = np.ascontiguousarray(np.asarray(picture, np.uint8).transpose(2, 0, 1))
-    return Picture(image=image, source=str(path), notices=tuple(notices))
+    return Picture(image=image, source=source, notices=tuple(notices))
 
 
 def read_raw(path: Path, model: ModelConfig) -> Picture:

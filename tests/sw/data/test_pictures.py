@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tessera.sw.data.pictures import load_picture, scene_picture
+from tessera.sw.data.pictures import PictureChoice, array_picture, load_picture, scene_picture
 from tests.helpers.small_checkpoints import SMALL
 
 COLOURS = np.random.default_rng(7).integers(0, 256, (16, 32, 3), np.uint8)
@@ -108,3 +108,29 @@ def test_scenes_are_held_out_and_have_the_truth() -> None:
     assert not np.array_equal(picture.image, scene_picture(SMALL, 4).image)
     with pytest.raises(ValueError, match="scene is -1"):
         scene_picture(SMALL, -1)
+
+
+@pytest.mark.parametrize("values", [COLOURS, COLOURS.transpose(2, 0, 1)], ids=["channels last", "channels first"])
+def test_an_array_is_a_picture(values: np.ndarray) -> None:
+    (picture,) = PictureChoice(image=values).load(SMALL)
+    assert np.array_equal(picture.image, COLOURS.transpose(2, 0, 1)) and picture.notices == ()
+
+
+def test_a_grey_array_gets_three_equal_channels_and_the_models_size() -> None:
+    picture = array_picture(np.full((32, 64), 7, np.uint8), SMALL)
+    assert picture.image.shape == (3, 16, 32) and (picture.image == 7).all() and "resized" in picture.notices[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        (np.zeros((16, 32, 3)), "array of float64; expected bytes"),
+        (np.zeros((16, 32, 4), np.uint8), r"shape \(16, 32, 4\); expected bytes"),
+        (np.zeros((1, 3, 16, 32), np.uint8), r"shape \(1, 3, 16, 32\)"),
+        (np.zeros((0, 32, 3), np.uint8), r"shape \(0, 32, 3\)"),
+        (np.uint8(7)[()] * np.ones((), np.uint8), r"shape \(\)"),
+    ],
+)
+def test_an_array_that_is_no_picture_is_refused(values: np.ndarray, what: str) -> None:
+    with pytest.raises(ValueError, match=what):
+        array_picture(values, SMALL)
