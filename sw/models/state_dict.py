@@ -17,7 +17,7 @@ from tessera.sw.models.networks import Network, Tensors, find_network
 from tessera.sw.models.weight_files import read_content
 
 _EXPERTS = re.compile(r"\.mlp\.experts\.(htoh4|h4toh)\.")
-_WHOLE = ("model.safetensors", "pytorch_model.bin")
+WHOLE_FILES = ("model.safetensors", "pytorch_model.bin")
 """What Hugging Face's folders call a checkpoint in one file; one in several has an index beside them."""
 
 
@@ -69,7 +69,7 @@ def _single(tensors: Tensors) -> Tensors:
 
 def _folder(folder: Path, part: str | None, on_progress: Progress) -> tuple[Network, list[str]]:
     """The network of a folder: in one file, in several that an index lists, or in one for each rank of a training."""
-    for name in _WHOLE:
+    for name in WHOLE_FILES:
         index = folder / f"{name}.index.json"
         if (folder / name).is_file() or index.is_file():
             files = [folder / name] if (folder / name).is_file() else _indexed(index)
@@ -82,7 +82,7 @@ def _folder(folder: Path, part: str | None, on_progress: Progress) -> tuple[Netw
     if not ranks or [file.name for file in ranks] != [f"{rank}.pth" for rank in range(len(ranks))]:
         raise ValueError(
             f"{folder} is a folder without 0.pth, 1.pth, ... of expert-parallel training and without "
-            f"{' or '.join(_WHOLE)}; give the checkpoint file"
+            f"{' or '.join(WHOLE_FILES)}; give the checkpoint file"
         )
     on_progress("read", 0.0, ranks[0].name)
     first, notices = find_network(read_content(ranks[0]), part, ranks[0])

@@ -17,6 +17,7 @@ from tessera.common.progress import Progress
 from tessera.golden.config import ModelConfig, TaskConfig
 from tessera.golden.model import VisionTransformer
 from tessera.sw.models.folds import filled_biases, folded_layer_scale, joined_biases, take_bytes, three_colours
+from tessera.sw.models.hints import with_hints
 from tessera.sw.models.imported import Imported, ImportFormat, ImportProblems
 from tessera.sw.models.names import timm_names
 from tessera.sw.models.networks import Tensors
@@ -87,6 +88,7 @@ _OF_HEAD = re.compile(r"\b(head|norm|fc_norm|pre_logits)\.(weight|bias)")
 
 def read_vit(family: VitFamily, path: Path, options: Options, on_progress: Progress) -> Imported:
     """Read a checkpoint; see :func:`tessera.sw.models.importer.import_weights`."""
+    options, hints = with_hints(path, options)
     found = read_state_dict(path, options.part, on_progress)
     tensors, _, notices = timm_names(found.tensors, found.outside)
     if strange := stranger(tensors):
@@ -99,7 +101,7 @@ def read_vit(family: VitFamily, path: Path, options: Options, on_progress: Progr
     joined_biases(tensors)
     notices += filled_biases(tensors)
     folded, wrong = folded_layer_scale(tensors)
-    notices = [*found.notices, *notices, *folded]
+    notices = [*found.notices, *hints, *notices, *folded]
     grid = read_grid(tensors, options)
     with_class_position(tensors, grid)
     findings = [*wrong, *shape_findings(tensors), *grid.findings]
