@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Annotated
 
 import typer
@@ -88,6 +89,7 @@ def main() -> None:
     """Entry point of the ``tessera`` program."""
     # The models are small: threads of PyTorch and NumPy cost more than they bring. Training sets its own number.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.argv[0] = "tessera"  # in messages and in the stamps of results, however it was started
     app()
 
 

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from tessera.common.files import file_aside, write_json
+from tessera.common.files import file_aside
 from tessera.common.progress import Progress, silent, throttled
+from tessera.common.stamped import Schema, write_document
 from tessera.golden import checkpoint
 from tessera.golden.config import ModelConfig
 from tessera.golden.model import VisionTransformer
@@ -29,6 +30,9 @@ from tessera.golden.training.evaluation import score_held_out
 from tessera.golden.training.recipes import Recipe
 from tessera.golden.training.scene_pool import ScenePool
 from tessera.golden.training.state import TrainingState
+
+TRAINING = Schema(name="tessera-training", version=1)
+"""The metrics of a training, as JSON."""
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
@@ -117,7 +121,7 @@ def train(
     result["minutes"] = round((time.monotonic() - began) / 60, 1)
     checkpoint.save(out, checkpoint.Checkpoint(model=model, metrics=result, **origin), half=recipe.half)
     _write_curve(out.with_suffix(".csv"), state.curve)
-    write_json(out.with_suffix(".json"), result, indent=2)
+    write_document(out.with_suffix(".json"), TRAINING, result)
     out.with_suffix(".resume").unlink(missing_ok=True)
     return result
 

@@ -65,6 +65,7 @@ class MeasuredFrame:
     """
 
     preset: str
+    program_digest: str
     memory_bytes_per_cycle: int
     read_latency: int
     model: str
@@ -96,6 +97,7 @@ class MeasuredFrame:
         config = program.config
         return cls(
             preset=config.name,
+            program_digest=program.digest,
             memory_bytes_per_cycle=config.memory_bytes,
             read_latency=MemorySettings().read_latency,
             model=program.model.name,

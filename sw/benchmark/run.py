@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tessera.common.files import write_json, write_text
+from tessera.common.files import write_text
 from tessera.common.progress import Progress, silent
-from tessera.common.tools import git_id, tool_versions
+from tessera.common.stamped import write_document
 from tessera.sw.benchmark.attention import AttentionTraffic, measure_attention
 from tessera.sw.benchmark.estimates import EstimateSpeed, measure_estimates
 from tessera.sw.benchmark.frames import CASES, Case, MeasuredFrame, measure_frames
@@ -24,6 +24,7 @@ from tessera.sw.benchmark.switching import TaskSwitch, measure_switching
 from tessera.sw.benchmark.tables import to_markdown
 from tessera.sw.run.prepare import prepare
 from tessera.sw.run.target import Target
+from tessera.sw.schemas.kinds import BENCH
 
 SPEED_MODEL = "nano"
 """Whose frame the simulators run, when no model was asked for."""
@@ -43,8 +44,6 @@ class Benchmark:
         Speed of the estimator of cells and clock.
     attention, task_switch:
         Traffic of attention and price of changing the task; None after a quick run.
-    tool_versions, git:
-        Tools and sources that it was made with.
     """
 
     frames: list[MeasuredFrame]
@@ -53,8 +52,6 @@ class Benchmark:
     estimates: EstimateSpeed
     attention: list[AttentionTraffic] | None
     task_switch: TaskSwitch | None
-    tool_versions: dict[str, str]
-    git: str
 
     @property
     def bit_exact(self) -> bool:
@@ -74,7 +71,7 @@ class Benchmark:
             result["attention"] = [asdict(entry) for entry in self.attention]
         if self.task_switch is not None:
             result["task_switch"] = asdict(self.task_switch)
-        return {**result, "tool_versions": self.tool_versions, "git": self.git}
+        return result
 
 
 def run_bench(
@@ -123,10 +120,8 @@ def run_bench(
         estimates=measure_estimates(),
         attention=None if quick else measure_attention(on_progress=on_progress),
         task_switch=None if quick else measure_switching(),
-        tool_versions=tool_versions(),
-        git=git_id(),
     )
     out, data = Path(out), result.to_dict()
-    write_json(out / "bench.json", data)
+    write_document(out / "bench.json", BENCH, data)
     write_text(out / "bench.md", to_markdown(data))
     return result

@@ -37,20 +37,21 @@ def command(
 
       tessera estimate --preset tiny --set lanes=8 --set memory_bytes=8 --json build/estimate.json
     """
-    from tessera.common.files import write_json
+    from tessera.common.stamped import write_document
     from tessera.hw.boards.board import board as find_board
     from tessera.hw.presets import preset as find_preset
     from tessera.sw.fpga.resources.capacity import shortage
     from tessera.sw.fpga.resources.changes import with_changes
     from tessera.sw.fpga.resources.estimate import estimate
     from tessera.sw.fpga.resources.report import estimate_table, remarks
+    from tessera.sw.schemas.kinds import ESTIMATE
 
     target = find_board(board) if board else None
     base = find_preset(preset or (target.preset if target else "ecp5-85f"))
     config = with_changes(base.with_activation_width(activation_width), changes or [])
     found = estimate(config, target)
     if json:
-        write_json(json, found.to_dict())
+        write_document(json, ESTIMATE, found.to_dict())
     console.print(estimate_table(found))
     for remark in remarks(found):
         console.print(escape(remark), soft_wrap=True)

@@ -105,9 +105,10 @@ def command(
 
       tessera evaluate --model m3vit.safetensors --data cityscapes --root ~/cityscapes --json cityscapes.json
     """
-    from tessera.common.files import write_json
+    from tessera.common.stamped import write_document
     from tessera.sw.evaluate.evaluate import evaluate
     from tessera.sw.run import prepare
+    from tessera.sw.schemas.kinds import EVALUATION
 
     if json.is_dir():
         raise ValueError(f"{json} is a folder; give a file for the numbers")
@@ -119,7 +120,7 @@ def command(
             console.print(f"[yellow]notice[/yellow] {escape(notice)}", soft_wrap=True)
         evaluation = evaluate(path, loaded, chosen, sweep, on_progress=display)
     report = evaluation.to_dict()
-    write_json(json, report)
+    write_document(json, EVALUATION, report)
     _show(report)
     console.print(f"Numbers: {escape(str(json))}", soft_wrap=True)
     for line in evaluation.trouble:

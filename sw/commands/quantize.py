@@ -53,11 +53,12 @@ def command(
       tessera quantize --model build/m3vit.safetensors --image weights/image.float32.bin
     """
     from tessera.common.digest import content_digest
-    from tessera.common.files import write_json
+    from tessera.common.stamped import write_document
     from tessera.golden.integer import storage
     from tessera.sw.data.pictures import load_picture
     from tessera.sw.quantiser.quantise import layer_errors
     from tessera.sw.run import prepare
+    from tessera.sw.schemas.kinds import QUANTISATION
 
     chosen = options.TargetOptions(
         model=model,
@@ -88,7 +89,7 @@ def command(
     }
     storage.save_quantised(out, quantised)
     report["quantised_sha256"] = content_digest(out.read_bytes())
-    write_json(out.with_suffix(".json"), report)
+    write_document(out.with_suffix(".json"), QUANTISATION, report)
     _show(report)
     console.print(
         f"Quantised model: {out} (sha256 {report['quantised_sha256'][:12]}), numbers: {out.with_suffix('.json')}",

@@ -81,9 +81,11 @@ def command(
 
       tessera verify --activation-width 8 --activation-width 12 --activation-width 16 --stalls 60 --seed 7
     """
-    from tessera.common.files import check_folder, write_json
+    from tessera.common.files import check_folder
+    from tessera.common.stamped import write_document
     from tessera.sw.run import execute
     from tessera.sw.run.prepare import prepare
+    from tessera.sw.schemas.kinds import VERIFY
 
     check_folder(out)
     settings = memory.settings()
@@ -104,9 +106,8 @@ def command(
                 cells = synthesise(prepared.config, display)
             results.append(execute.execute(prepared, shown, tasks, memory=settings, netlist=cells, on_progress=display))
     good = all(result.bit_exact for result in results)
-    write_json(
-        out / "verify.json", {"bit_exact": good, "netlist": netlist, "runs": [_entry(result) for result in results]}
-    )
+    runs = [_entry(result) for result in results]
+    write_document(out / "verify.json", VERIFY, {"bit_exact": good, "netlist": netlist, "runs": runs})
     _show(results, "cells after synthesis" if netlist else "RTL")
     console.print(f"Numbers: {escape(str(out / 'verify.json'))}", soft_wrap=True)
     if not good:
@@ -123,8 +124,6 @@ def _entry(result: RunResult) -> dict[str, Any]:
         "program_digest",
         "activation_width",
         "residual_width",
-        "git",
-        "tool_versions",
         "memory",
         "pictures",
         "bit_exact",

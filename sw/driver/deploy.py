@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from tessera.common.files import folder_aside, write_json
+from tessera.common.files import folder_aside
 from tessera.common.progress import Progress, silent
-from tessera.common.tools import git_id, tool_versions
+from tessera.common.stamped import write_document
 from tessera.hw.presets import PRESETS
 from tessera.hw.protocol import Identity
 from tessera.program.tensors import tensor_name
@@ -29,6 +29,7 @@ from tessera.sw.results.comparison import OutputMaps, compare
 from tessera.sw.results.truth import truth_of
 from tessera.sw.run.prepare import Prepared
 from tessera.sw.run.target import machine
+from tessera.sw.schemas.kinds import DEPLOY
 
 SIMULATED = "simulated"
 """The port of the simulated board."""
@@ -196,8 +197,6 @@ def deploy_pictures(
             "program_digest": program.digest,
             "port": port,
             "requests_resent": device.link.resent,
-            "tool_versions": tool_versions(),
-            "git": git_id(),
         },
     )
 
@@ -239,7 +238,8 @@ def _frame(
 
 def write_results(result: Deployed, folder: Path) -> list[Path]:
     """Write deploy.json, input.png and a PNG for each task of the first picture; returns the files."""
-    write_json(folder / "deploy.json", result.to_dict())  # first: nothing that fails to be drawn costs the numbers
+    # First: nothing that fails to be drawn costs the numbers.
+    write_document(folder / "deploy.json", DEPLOY, result.to_dict())
     simulated = result.facts["port"] == SIMULATED
     where = "board (simulated)" if simulated else f"board ({result.identity.build})"
     figures = {"input": input_figure(result.pictures[0])}

@@ -13,8 +13,6 @@ from tessera.sw.evaluate.data import EvaluationData
 from tessera.sw.quantiser.calibration import Calibration
 from tessera.sw.results.scoring import FLOAT, Tally
 
-SCHEMA = "tessera-evaluation-1"
-
 
 @dataclass(frozen=True, kw_only=True)
 class MachineScores:
@@ -132,7 +130,6 @@ class Evaluation(Summarised):
         """JSON-compatible form, as docs/models.md has it."""
         config, dataset = self.checkpoint.config, self.data.dataset
         return {
-            "schema": SCHEMA,
             "model": config.name,
             "weights": self.checkpoint.weights,
             "routing": self.checkpoint.routing if config.expert_layers else "none",

@@ -13,11 +13,10 @@ from amaranth.hdl import Elaboratable
 from rich.table import Table
 
 from tessera.common.collector import collector_paused
-from tessera.common.files import write_json
 from tessera.common.paths import build_folder
 from tessera.common.progress import Progress, silent, within
+from tessera.common.stamped import write_document
 from tessera.common.summary import Summarised, Summary
-from tessera.common.tools import git_id, tool_versions
 from tessera.hw.accelerator import Accelerator
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.ecp5.platform import Ecp5
@@ -27,6 +26,7 @@ from tessera.sw.fpga.synthesis.cost import RESOURCES, Family, count, excess
 from tessera.sw.fpga.synthesis.cost import family as find_family
 from tessera.sw.fpga.synthesis.table import cells_table
 from tessera.sw.fpga.synthesis.yosys import synthesise
+from tessera.sw.schemas.kinds import SYNTHESIS
 
 OUT = build_folder() / "synth"
 
@@ -81,12 +81,10 @@ class SynthesisCost:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class SynthesisReport(Summarised):
-    """What a preset's machine takes: the machine, its cost, and the sources and tools that it was made with."""
+    """What a preset's machine takes: the machine and its cost."""
 
     config: AcceleratorConfig
     cost: SynthesisCost
-    tool_versions: dict[str, str]
-    git: str
 
     def summary(self) -> Summary:
         """Cells in total."""
@@ -104,8 +102,6 @@ class SynthesisReport(Summarised):
             "preset": self.config.name,
             **self.cost.to_dict(),
             "configuration": self.config.to_dict(),
-            "tool_versions": self.tool_versions,
-            "git": self.git,
         }
 
 
@@ -176,8 +172,8 @@ def run_synth(
         check_fits(config)
     out, name = Path(out), report_name(preset, family)
     cost = measure(Accelerator(config), out / name, family=family, label=name, on_progress=on_progress)
-    report = SynthesisReport(config=config, cost=cost, tool_versions=tool_versions(), git=git_id())
-    write_json(out / f"{name}.json", report.to_dict())
+    report = SynthesisReport(config=config, cost=cost)
+    write_document(out / f"{name}.json", SYNTHESIS, report.to_dict())
     return report
 
 

@@ -14,16 +14,16 @@ from typing import Any
 from amaranth.back import rtlil
 
 from tessera.common.collector import collector_paused
-from tessera.common.files import write_json
 from tessera.common.paths import build_folder
 from tessera.common.progress import Progress, silent, throttled, within
-from tessera.common.tools import git_id, tool_versions
+from tessera.common.stamped import write_document
 from tessera.hw.accelerator import Accelerator
 from tessera.hw.ecp5.platform import Ecp5
 from tessera.hw.presets import preset as find_preset
 from tessera.sw.fpga.synthesis.few_pins import CORE, FewPins
 from tessera.sw.fpga.synthesis.nextpnr import place_and_route, tuned
 from tessera.sw.fpga.synthesis.yosys import NETLIST, synthesise
+from tessera.sw.schemas.kinds import PLACEMENT
 
 OUT = build_folder() / "route"
 
@@ -38,14 +38,10 @@ class RouteReport:
         Name of the machine.
     routes:
         What :func:`tessera.sw.fpga.synthesis.nextpnr.place_and_route` says for each seed.
-    tool_versions, git:
-        Tools and sources that it was made with.
     """
 
     preset: str
     routes: list[dict[str, Any]]
-    tool_versions: dict[str, str]
-    git: str
 
     @property
     def fmax_mhz(self) -> float:
@@ -58,8 +54,6 @@ class RouteReport:
             "preset": self.preset,
             "fmax_mhz": self.fmax_mhz,
             "routes": self.routes,
-            "tool_versions": self.tool_versions,
-            "git": self.git,
         }
 
 
@@ -92,8 +86,8 @@ def run_route(
         on_progress(preset, 0.5 + 0.5 * number / len(seeds), f"place and route, seed {seed}")
         routes.append(place_and_route(work, frequency_mhz=frequency_mhz, seed=seed, name=f"route_{seed}"))
     on_progress(preset, 1.0, "done")
-    report = RouteReport(preset=preset, routes=routes, tool_versions=tool_versions(), git=git_id())
-    write_json(out / f"{preset}.json", report.to_dict())
+    report = RouteReport(preset=preset, routes=routes)
+    write_document(out / f"{preset}.json", PLACEMENT, report.to_dict())
     return report
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tessera.common.files import folder_aside, write_json
+from tessera.common.files import folder_aside
+from tessera.common.stamped import write_document
 from tessera.sw.report import attention_figures, cycle_figures, error_figures, expert_figures, figures
 from tessera.sw.report.page import render
 from tessera.sw.report.timeline import chrome_trace
 from tessera.sw.results.outcome import RunResult
+from tessera.sw.schemas.kinds import RUN
 
 
 def make_figures(result: RunResult) -> dict[str, Figure]:
@@ -43,12 +45,11 @@ def write_report(result: RunResult, folder: Path) -> list[Path]:
     ``errors-<task>.png``, ``routing.png``, ``loads.png``, ``rollout.png``, ``cycles-<task>.png``,
     ``roofline-<task>.png``; those that say nothing about the model are left out.
     """
-    data = result.to_dict()
-    facts = {name: result.facts.get(name) for name in ("model", "preset", "git")}
-    timeline = json.dumps(chrome_trace(list(result.tasks().values()), facts), separators=(",", ":")) + "\n"
     with folder_aside(folder) as aside:
-        write_json(aside / "run.json", data)
-        (aside / "timeline.json").write_text(timeline)
+        data = write_document(aside / "run.json", RUN, result.to_dict())
+        facts = {name: data[name] for name in ("model", "preset", "program_digest", "git", "date", "command")}
+        trace = chrome_trace(list(result.tasks().values()), facts)
+        (aside / "timeline.json").write_text(json.dumps(trace, separators=(",", ":")) + "\n")
     (folder / "report.html").unlink(missing_ok=True)  # of another run
     images: dict[str, bytes] = {}
     for name, figure in make_figures(result).items():

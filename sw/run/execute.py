@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from tessera.common.progress import Progress, silent
-from tessera.common.tools import git_id, tool_versions
 from tessera.golden import metrics
 from tessera.program.program import Program
 from tessera.program.tensors import tensor_name
@@ -284,8 +283,6 @@ def _facts(prepared: Prepared, memory: Memory) -> dict[str, Any]:
         "activation_width": config.numerics.activation_width,
         "residual_width": config.numerics.residual_width,
         "calibration": prepared.calibration,
-        "tool_versions": tool_versions(),
-        "git": git_id(),
         "geometry": prepared.program.model.to_dict(),
         "machine": config.to_dict(),
         "checkpoint": {"seed": origin.seed, "data_version": origin.data_version, "tools": dict(origin.tools)},

@@ -14,9 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tessera.common.files import write_json
 from tessera.common.progress import Progress, silent
-from tessera.common.tools import git_id, tool_versions
+from tessera.common.stamped import write_document
 from tessera.hw.isa import ErrorCode
 from tessera.hw.presets import preset as find_preset
 from tessera.sim.bench.run import BenchFailure
@@ -25,6 +24,7 @@ from tessera.sim.machine.run import run_machine
 from tessera.sim.machine.settings import SimulationOptions
 from tessera.sim.verilator.options import Simulator
 from tessera.sw.run.profile import machine_simulator
+from tessera.sw.schemas.kinds import SELFTEST
 from tessera.sw.selftest.faults import ASSERTION, MODEL, SEED, Fault, Place, Subject
 from tessera.sw.selftest.kinds import KINDS
 from tessera.sw.verifier.verdict import Mismatch
@@ -115,8 +115,8 @@ class SelftestReport:
 
     Parameters
     ----------
-    preset:
-        Name of the machine.
+    preset, program_digest:
+        Name of the machine, and what it ran.
     clean:
         The run without a fault.
     faults:
@@ -125,17 +125,14 @@ class SelftestReport:
         Faults that there are to try.
     seconds:
         Time that it took.
-    tool_versions, git:
-        Tools and sources that it was made with.
     """
 
     preset: str
+    program_digest: str
     clean: CleanRun
     faults: list[FaultOutcome]
     total: int
     seconds: float
-    tool_versions: dict[str, str]
-    git: str
 
     @property
     def caught(self) -> int:
@@ -151,6 +148,7 @@ class SelftestReport:
         """Content of ``selftest.json``."""
         return {
             "preset": self.preset,
+            "program_digest": self.program_digest,
             "model": MODEL.to_dict(),
             "seed": SEED,
             "passed": self.passed,
@@ -159,8 +157,6 @@ class SelftestReport:
             "clean": asdict(self.clean),
             "faults": [fault.to_dict() for fault in self.faults],
             "seconds": self.seconds,
-            "tool_versions": self.tool_versions,
-            "git": self.git,
         }
 
 
@@ -269,12 +265,11 @@ def run_selftest(
     on_progress("faults", 1.0, "")
     report = SelftestReport(
         preset=preset,
+        program_digest=subject.program.digest,
         clean=clean,
         faults=faults,
         total=len(kinds),
         seconds=round(time.perf_counter() - began, 1),
-        tool_versions=tool_versions(),
-        git=git_id(),
     )
-    write_json(Path(out) / "selftest.json", report.to_dict())
+    write_document(Path(out) / "selftest.json", SELFTEST, report.to_dict())
     return report

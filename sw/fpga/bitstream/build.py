@@ -15,6 +15,7 @@ from tessera.common.digest import content_digest
 from tessera.common.files import check_folder, file_aside, move_file, write_json
 from tessera.common.paths import build_folder
 from tessera.common.progress import Progress, silent, within
+from tessera.common.stamped import write_document
 from tessera.common.tools import git_id, tool_versions
 from tessera.hw.boards.board import Board
 from tessera.hw.boards.board import board as find_board
@@ -30,6 +31,7 @@ from tessera.sw.fpga.resources.capacity import check_fits, need, refusal
 from tessera.sw.fpga.synthesis import design as designs
 from tessera.sw.fpga.synthesis.cost import FAMILIES, RESOURCES, Family, SynthesisError, count
 from tessera.sw.fpga.synthesis.yosys import NETLIST, synthesise
+from tessera.sw.schemas.kinds import BITSTREAM
 
 OUT = build_folder() / "bitstream"
 REPORT = "report.json"
@@ -149,7 +151,7 @@ def run_bitstream(
                 shutil.copyfile(packed / f"packed.{suffix}", aside)
         report = replace(report, bitstream=tuple(PackedFile.of(file) for file in files.values()))
     report = replace(report, seconds=round(time.monotonic() - start, 1))
-    write_json(folder / REPORT, report.to_dict())
+    write_document(folder / REPORT, BITSTREAM, report.to_dict())
     on_progress("packing", 1.0, "done" if packs else "left out")
     if not packs:
         raise TimingMissed(_missed(report.chosen, folder / REPORT), report)

@@ -20,6 +20,7 @@ from tessera.golden.scenes import scenes
 from tessera.golden.training.evaluation import score_held_out
 from tessera.golden.training.recipes import RECIPES, Recipe
 from tessera.golden.training.training import segmentation_loss, train
+from tests.helpers.schemas import content
 
 MODELS = PROJECT_ROOT / "models"
 SMALL = replace(
@@ -58,7 +59,7 @@ def test_writes_checkpoint_and_metrics(run: tuple[Path, dict[str, Any], list[tup
     out, result, _ = run
     loaded = checkpoint.load(out)
     assert loaded.config == SMALL and loaded.seed == 2 and loaded.data_version == scenes.DATA_VERSION
-    assert loaded.metrics == result == json.loads(out.with_suffix(".json").read_text())
+    assert loaded.metrics == result == content(out.with_suffix(".json"))
     assert score_held_out(loaded.model, scenes=10)["held_out"] == result["held_out"]
     for by_task in result["routing"].values():
         for shares in by_task.values():

@@ -1,7 +1,6 @@
 """The Python API does what the command line does, says it in a few lines, and its examples are true."""
 
 import doctest
-import json
 import subprocess
 import sys
 from dataclasses import fields
@@ -13,6 +12,7 @@ import tessera
 from tessera.sw.api import hardware, machine, models
 from tessera.sw.data.pictures import PictureChoice
 from tessera.sw.quantiser.quantise import calibration_images
+from tests.helpers.schemas import document
 
 SMALL = tessera.Target(model="pico", preset="tiny")
 
@@ -52,7 +52,7 @@ def test_a_run_shows_itself_in_a_few_lines(tmp_path):
     assert "bit-exact" in repr(result) and len(repr(result).splitlines()) < 12
     assert result._repr_html_().startswith("<table>") and "task0" in result._repr_html_()
     assert repr(result.frames[0]).startswith("pico on tiny, task0")
-    written = json.loads((tmp_path / "report" / "run.json").read_text())
+    written = document(tmp_path / "report" / "run.json")
     assert written["program_digest"] == result.to_dict()["program_digest"] == tessera.compile(SMALL).digest
     assert {"input", "routing", "cycles-task0"} <= set(tessera.figures(result))
 

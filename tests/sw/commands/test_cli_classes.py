@@ -14,6 +14,7 @@ from tessera.golden.config import TaskConfig
 from tessera.sw.cli import app
 from tessera.sw.report import figures
 from tests.helpers.random_weights import random_weights
+from tests.helpers.schemas import document
 from tests.helpers.small_checkpoints import SMALL, save_small
 
 TASKS = (
@@ -29,7 +30,7 @@ TASKS = (
 def run(model: Path, out: Path, *arguments: str) -> dict:
     result = CliRunner().invoke(app, ["run", "--model", str(model), "--preset", "tiny", "--out", str(out), *arguments])
     assert result.exit_code == 0, result.output + result.stderr
-    return json.loads((out / "run.json").read_text()) | {"output": " ".join(result.output.split())}
+    return document(out / "run.json") | {"output": " ".join(result.output.split())}
 
 
 def test_tasks_that_scenes_have_no_truth_for_are_drawn_and_have_no_scores(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_imported_classes_are_not_the_scenes_however_many_they_are(tmp_path: Pat
     arguments = ["--scenes", "1", "--rtl-samples", "0", "--activation-widths", "8", "--json", str(numbers)]
     result = CliRunner().invoke(app, ["evaluate", "--model", str(path), *arguments])
     assert result.exit_code == 0, result.output + result.stderr
-    data = json.loads(numbers.read_text())
+    data = document(numbers)
     assert data["data"]["scored"] == [] and data["data"]["classes"] == []
     assert "an imported model did not learn what scenes show" in data["data"]["notices"][0]
 
@@ -94,4 +95,4 @@ def test_a_figure_that_cannot_be_drawn_does_not_cost_the_numbers(
     (out / "report.html").write_text("of another run")
     result = CliRunner().invoke(app, ["run", "--model", str(model), "--preset", "tiny", "--out", str(out)])
     assert isinstance(result.exception, RuntimeError)
-    assert json.loads((out / "run.json").read_text())["bit_exact"] and not (out / "report.html").exists()
+    assert document(out / "run.json")["bit_exact"] and not (out / "report.html").exists()

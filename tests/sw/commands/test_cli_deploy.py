@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tessera.hw.presets import preset
 from tessera.hw.register_map import REGISTERS
 from tessera.sw.cli import app
 from tests.helpers.link_model import ModelBoard
+from tests.helpers.schemas import document
 from tests.helpers.small_checkpoints import save_small
 
 
@@ -51,7 +51,7 @@ def test_a_picture_on_the_simulated_board(small: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     output = " ".join(result.output.split())
     assert "preset tiny, build simulated, 100.0 MHz" in output and "resized from 50x40 to 32x16" in output
-    run = json.loads((out / "deploy.json").read_text())
+    run = document(out / "deploy.json")
     assert run["bit_exact"] is True and run["preset"] == "tiny" and run["device"]["build"] == "simulated"
     assert [(frame["task"], frame["bit_exact"]) for frame in run["frames"]] == [("segmentation", True), ("depth", True)]
     assert all(frame["counters"]["cycles"] > 5000 and frame["elements_compared"] >= 32 for frame in run["frames"])
@@ -62,7 +62,7 @@ def test_a_picture_on_the_simulated_board(small: Path, tmp_path: Path) -> None:
 def test_the_board_says_what_to_compile_for(small: Path, board: ModelBoard, tmp_path: Path) -> None:
     result = deploy("--port", "COM3", "--model", small, "--task", "depth", "--frames", 2, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    run = json.loads((tmp_path / "out" / "deploy.json").read_text())
+    run = document(tmp_path / "out" / "deploy.json")
     assert run["preset"] == "tiny" and [frame["picture"] for frame in run["frames"]] == [0, 1] and board.starts == 2
 
 
@@ -78,7 +78,7 @@ def test_a_wrong_result_is_a_failed_verdict(small: Path, board: ModelBoard, tmp_
     assert result.exit_code == 1
     output = " ".join(result.output.split())
     assert "1 of 32 elements differ, first in row 0, channel 0: expected" in output
-    frame = json.loads((tmp_path / "out" / "deploy.json").read_text())["frames"][0]
+    frame = document(tmp_path / "out" / "deploy.json")["frames"][0]
     assert not frame["bit_exact"] and abs(frame["first_mismatch"]["expected"] - frame["first_mismatch"]["got"]) == 1
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from tessera.sw.cli import app
 from tessera.sw.fpga import measure
 from tessera.sw.fpga.resources.changes import with_changes
 from tessera.sw.fpga.synthesis.cost import SynthesisError
+from tests.helpers.schemas import document
 
 
 def said(arguments: list[str], status: int, *words: str) -> str:
@@ -30,7 +30,7 @@ def said(arguments: list[str], status: int, *words: str) -> str:
 def test_a_board_is_estimated(tmp_path: Path) -> None:
     file = tmp_path / "estimate.json"
     message = said(["estimate", "--board", "ulx3s-85f", "--json", str(file)], 0, "estimated", "host_link", "array")
-    numbers = json.loads(file.read_text())
+    numbers = document(file)
     assert numbers["estimated"] and numbers["board"] == "ulx3s-85f" and numbers["too_many"] == {}
     assert numbers["total"]["dsp"] == 89 and numbers["total"]["bram"] == 173
     assert set(numbers["errors"]["held_back"]) and numbers["used"]["dsp"] == 89 / 156

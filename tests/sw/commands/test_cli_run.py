@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 from html.parser import HTMLParser
@@ -20,6 +19,7 @@ from tessera.sw.data.pictures import PictureChoice
 from tessera.sw.run import execute
 from tessera.sw.run.prepare import compile_file, prepare
 from tessera.sw.run.target import Target
+from tests.helpers.schemas import document
 from tests.helpers.small_checkpoints import save_small
 
 
@@ -42,7 +42,7 @@ def finished(small: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 
 
 def test_run_json_has_what_is_promised(finished: tuple[Path, str]) -> None:
-    run = json.loads((finished[0] / "run.json").read_text())
+    run = document(finished[0] / "run.json")
     assert run["model"] == "small" and run["preset"] == "tiny" and run["bit_exact"] is True
     assert {"python", "torch", "amaranth", "verilator", "c++"} <= run["tool_versions"].keys() and run["git"]
     assert list(run["tasks"]) == ["segmentation", "depth"]
@@ -149,7 +149,7 @@ def test_a_flipped_weight_bit_is_caught_and_placed(small: Path, tmp_path: Path) 
         assert not np.array_equal(tensors["rtl/depth/layer00"], tensors["integer/depth/layer00"])
     flat = " ".join(result.output.split())
     assert "NOT bit-exact" in flat and "layer00.fc2" in flat and "cycle" in flat and "expected" in flat
-    run = json.loads((tmp_path / "o" / "run.json").read_text())
+    run = document(tmp_path / "o" / "run.json")
     assert run["tasks"]["depth"]["bit_exact"] is False
     assert run["tasks"]["depth"]["first_mismatch"]["command_name"] == "layer00.fc2"
     assert "NOT bit-exact" in (tmp_path / "o" / "report.html").read_text()
@@ -159,7 +159,7 @@ def test_two_pictures_back_to_back_with_stalls(small: Path, tmp_path: Path) -> N
     arguments = ["--images", "2", "--stalls", "60", "--memory-latency", "9", "--seed", "5", "--out", str(tmp_path)]
     result = CliRunner().invoke(app, ["verify", "--model", str(small), "--preset", "tiny", *arguments])
     assert result.exit_code == 0, result.output
-    verdicts = json.loads((tmp_path / "verify.json").read_text())
+    verdicts = document(tmp_path / "verify.json")
     frames = verdicts["runs"][0]["frames"]
     assert [(frame["picture"], frame["task"]) for frame in frames] == [
         *((0, "segmentation"), (0, "depth")),
@@ -189,7 +189,7 @@ def test_quantize_and_compile(small: Path, tmp_path: Path) -> None:
     arguments = ["--model", str(small), "--scenes", "3", "--errors", "2", "-o", str(quantised)]
     result = CliRunner().invoke(app, ["quantize", *arguments])
     assert result.exit_code == 0, result.output
-    report = json.loads(quantised.with_suffix(".json").read_text())
+    report = document(quantised.with_suffix(".json"))
     assert len(report["errors"]["depth"]["layers"]) == 2 and report["accuracy"]["scenes"] == 3
     arguments = ["--model", str(quantised), "--preset", "tiny", "-o", str(program)]
     result = CliRunner().invoke(app, ["compile", *arguments])
@@ -206,7 +206,7 @@ def test_quantize_measures_the_error_on_given_pictures(small: Path, tmp_path: Pa
         arguments = ["--model", str(small), "--scenes", "1", "--image", str(picture), "-o", str(out)]
         result = CliRunner().invoke(app, ["quantize", *arguments])
         assert result.exit_code == 0, result.output
-        report = json.loads(out.with_suffix(".json").read_text())
+        report = document(out.with_suffix(".json"))
         assert report["error_pictures"] == [str(picture)]
         errors[seed] = report["errors"]["depth"]["layers"][0]["relative_l2"]
         prepared = prepare(Target(model=small, preset="tiny"))
@@ -225,7 +225,7 @@ def test_waves_of_the_window_around_a_mismatch(small: Path, tmp_path: Path) -> N
     arguments = ["--model", str(small), "--preset", "tiny", "--flip", _weight_byte(small), "--out", str(tmp_path / "o")]
     result = CliRunner().invoke(app, ["run", "--task", "depth", "--waves", *arguments])
     assert result.exit_code == 1, result.output
-    cycle = json.loads((tmp_path / "o" / "run.json").read_text())["tasks"]["depth"]["first_mismatch"]["cycle"]
+    cycle = document(tmp_path / "o" / "run.json")["tasks"]["depth"]["first_mismatch"]["cycle"]
     text = (tmp_path / "o" / "mismatch.vcd").read_text()
     identifier = re.search(r"\$var wire 64 (\S+) cycle ", text)
     assert identifier is not None

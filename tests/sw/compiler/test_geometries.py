@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from tessera.sw.run.target import machine
 from tessera.sw.verifier.verify import verify
 from tests.helpers import emulator
 from tests.helpers.random_weights import random_weights
+from tests.helpers.schemas import document
 from tests.helpers.small_checkpoints import save_small
 
 EVEN = ModelConfig(
@@ -79,7 +79,7 @@ def test_the_machine_itself_pads(tmp_path: Path) -> None:
     arguments = ["--model", str(model), "--preset", "tiny", "--stalls", "30", "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(app, ["verify", *arguments])
     assert result.exit_code == 0, result.output
-    verdicts = json.loads((tmp_path / "out" / "verify.json").read_text())
+    verdicts = document(tmp_path / "out" / "verify.json")
     assert verdicts["bit_exact"] and [frame["task"] for frame in verdicts["runs"][0]["frames"]] == ["task0", "task1"]
 
 

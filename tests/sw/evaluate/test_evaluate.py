@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from tests.helpers.dataset_folders import write_cityscapes, write_nyud_folder, w
 from tests.helpers.models import NUMERICS
 from tests.helpers.quantised_models import float_model, quantised_model
 from tests.helpers.random_weights import random_weights
+from tests.helpers.schemas import document
 from tests.helpers.small_checkpoints import SMALL, save_small
 
 FEATURES = TaskConfig(name="features", kind="features", channels=0, cells=0)
@@ -49,7 +49,7 @@ def evaluated(model: Path, folder: Path, *arguments: str, code: int = 0) -> dict
     if code == 2:
         assert not out.exists() and "Traceback" not in result.stderr
         return {"message": " ".join(result.stderr.split())}
-    return json.loads(out.read_text()) | {"output": " ".join(result.output.split())}
+    return document(out) | {"output": " ".join(result.output.split())}
 
 
 # Tallies --------------------------------------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ def test_cityscapes_in_float_and_integers(tmp_path: Path) -> None:
     model = save_small(tmp_path / "model.safetensors", tasks=(*STREETS, fewer))
     arguments = ["--data", "cityscapes", "--root", str(root), "--partial", "--activation-widths", "8,16"]
     report = evaluated(model, tmp_path, *arguments, "--rtl-samples", "0")
-    assert report["schema"] == "tessera-evaluation-1" and report["data"]["name"] == "cityscapes"
+    assert report["schema"] == {"name": "tessera-evaluation", "version": 2} and report["data"]["name"] == "cityscapes"
     assert report["data"]["calibration"] == "its training pictures" and len(report["data"]["classes"]) == 19
     assert "leftImg8bit/val: 3 of 500 pictures" in report["data"]["notices"]
     floating, eight, sixteen = report["results"]

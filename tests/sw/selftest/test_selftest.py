@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -11,6 +10,7 @@ from tessera.sw.selftest import in_machine, in_memory
 from tessera.sw.selftest.faults import Fault, Place
 from tessera.sw.selftest.kinds import KINDS
 from tessera.sw.selftest.selftest import run_selftest
+from tests.helpers.schemas import document
 
 
 def nothing(subject):
@@ -42,7 +42,7 @@ def test_every_fault_is_caught_and_placed(tmp_path):
     assert result["caught"] == result["total"] == len(KINDS) >= 8
     assert len({fault["kind"] for fault in result["faults"]}) == result["total"]
     assert stages[-1] == ("faults", 1.0)
-    assert json.loads((tmp_path / "selftest.json").read_text())["faults"][0]["reported"]["command"] == "layer00.fc1"
+    assert document(tmp_path / "selftest.json")["faults"][0]["reported"]["command"] == "layer00.fc1"
 
 
 @pytest.mark.parametrize(
