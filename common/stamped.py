@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tessera.common.files import write_json
-from tessera.common.tools import git_id, tool_versions
+from tessera.common.tools import git_id, own_version, tool_versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ def _stamp(schema: Schema) -> dict[str, Any]:
         "command": command_line(),
         "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "processor": processor(),
-        "tessera": sys.modules["tessera"].__version__,  # the package itself, which knows all floors, is not imported
+        "tessera": own_version(),
         "git": git_id(),
         "tool_versions": tool_versions(),
     }

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
 from tessera.sw.cycles.breakdown import KINDS
+from tessera.sw.report.html import page_environment
 
 CAUSES = {
     "busy": "array took a beat",
@@ -47,14 +46,6 @@ def by_kind(shares: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def render(data: Mapping[str, Any], images: Mapping[str, str]) -> str:
     """The page as text; ``images`` are data URIs by the names of ``tessera.sw.report.write``."""
-    environment = Environment(
-        loader=PackageLoader("tessera.sw.report", "."),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["count"] = lambda value: f"{value:,}"
-    environment.filters["percent"] = lambda value, digits=2: "-" if value is None else f"{100 * value:.{digits}f} %"
+    environment = page_environment("tessera.sw.report")
     tables = {"by_layer_and_kind": by_layer_and_kind, "by_kind": by_kind}
     return environment.get_template("page.html.jinja").render(run=data, images=images, causes=CAUSES, **tables)

@@ -1,0 +1,1 @@
+"""What changed between two runs, two benches or two evaluations."""
