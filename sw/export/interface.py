@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import Any
 
 from tessera.common.digest import digest
-from tessera.common.tools import git_id, tool_versions
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.control.control import INTERFACE_VERSION
 from tessera.hw.protocol import configuration_digest
@@ -15,9 +14,6 @@ from tessera.sw.export.frame import ExpectedOutput, ExportedFrame
 from tessera.sw.export.ports import PORTS_VERSION, CorePort, core_ports
 from tessera.sw.export.registers import BIT_FIELDS, fixed_value, register_rows
 from tessera.sw.export.verilog import top_name
-
-FORMAT = 1
-"""Version of the file's own form."""
 
 
 def interface_description(config: AcceleratorConfig) -> dict[str, Any]:
@@ -56,7 +52,6 @@ def core_description(frame: ExportedFrame) -> dict[str, Any]:
     """The content of ``tessera.json``."""
     program, config = frame.prepared.program, frame.prepared.config
     return {
-        "format": FORMAT,
         "top": top_name(config),
         "interface": interface_description(config),
         "configuration": config.to_dict(),
@@ -68,8 +63,6 @@ def core_description(frame: ExportedFrame) -> dict[str, Any]:
             "memory_map": asdict(program.map),
             "tasks": [_task(output) for output in frame.outputs],
         },
-        "git": git_id(),
-        "tool_versions": tool_versions(),
     }
 
 

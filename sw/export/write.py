@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tessera.common.files import folder_aside, write_json
+from tessera.common.files import folder_aside
 from tessera.common.progress import Progress, silent
+from tessera.common.stamped import write_document
 from tessera.hw.bus.bursts import longest_burst
 from tessera.hw.bus.read_master import ReadMaster
 from tessera.hw.bus.write_master import WriteMaster
@@ -18,6 +19,7 @@ from tessera.sw.export.svd import svd
 from tessera.sw.export.templates import fill
 from tessera.sw.export.verilog import core_verilog, top_name
 from tessera.sw.run.prepare import Prepared
+from tessera.sw.schemas.kinds import EXPORT
 
 FILES = {
     "README.md": "this list, and how to run the bench",
@@ -81,7 +83,7 @@ def export_core(
     with folder_aside(folder) as aside:
         for name, text in texts.items():
             (aside / name).write_text(text)
-        write_json(aside / "tessera.json", core_description(frame))
+        write_document(aside / "tessera.json", EXPORT, core_description(frame))
     return frame, [folder / name for name in names]
 
 

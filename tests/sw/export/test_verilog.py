@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from tessera.hw.presets import preset
 from tessera.sw.export.ports import core_ports
 from tessera.sw.export.verilog import core_verilog, portable, top_name
 from tests.helpers.exported import copied, export, make
+from tests.helpers.schemas import document
 
 ASSERTION = """\
   always @(posedge clk) begin
@@ -75,7 +75,7 @@ def test_the_header_shows_the_ports_of_the_description(exported: Path):
     found = re.findall(r"(input|output) +wire +(?:\[(\d+):0\])? +(\w+),?  // ", header)
     ports = [(port.direction, port.width, port.name) for port in core_ports(preset("tiny")).ports]
     assert [(way.removesuffix("put"), int(top or 0) + 1, name) for way, top, name in found] == ports
-    described = json.loads((exported / "tessera.json").read_text())["interface"]["ports"]
+    described = document(exported / "tessera.json")["interface"]["ports"]
     assert [(port["direction"], port["width"], port["name"]) for port in described] == ports
     assert "xilinx.com:interface:aximm:1.0 m_axi ARADDR" in header and "POLARITY ACTIVE_HIGH" in header
 
