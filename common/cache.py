@@ -13,13 +13,13 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from tessera.common.digest import content_digest, digest, source_digest
-from tessera.common.files import aside_name, folder_aside, write_json
+from tessera.common.files import aside_name, check_writable, folder_aside, located, write_json
 from tessera.common.paths import cache_folder
 from tessera.common.tools import tool_version
 
@@ -77,11 +77,7 @@ class Cache:
         if kind.suffix:
             return self._whole_file(kind, key)
         path = self._path(kind, key)
-        try:
-            os.utime(path)
-        except FileNotFoundError:
-            return None
-        return path
+        return _used(path) if path.exists() else None
 
     def get(self, kind: Kind, key: str, make: Callable[[Path], None]) -> Path:
         """Return an entry; ``make`` writes it if it is not there.
@@ -97,7 +93,10 @@ class Cache:
         if found is None:
             path = self._path(kind, key)
             with _locked(path.with_name(f".{path.name}.lock")):
-                found = self.find(kind, key) or self.put(kind, key, make)
+                found = self.find(kind, key)
+                if found is None:
+                    check_writable(self.folder)  # before what takes long
+                    found = self.put(kind, key, make)
         return found
 
     def put(self, kind: Kind, key: str, make: Callable[[Path], None]) -> Path:
@@ -126,8 +125,7 @@ class Cache:
         for path in self._versions(kind, key):
             try:
                 if path.name == self._named(kind, key, path).name:
-                    os.utime(path)
-                    return path
+                    return _used(path)
             except FileNotFoundError:
                 continue  # removed by another process
             except OSError:
@@ -143,9 +141,10 @@ class Cache:
         self.folder.mkdir(parents=True, exist_ok=True)
         aside = self.folder / aside_name(self._path(kind, key))
         try:
-            make(aside)
-            path = self._named(kind, key, aside)
-            os.replace(aside, path)
+            with located(self.folder, aside):
+                make(aside)
+                path = self._named(kind, key, aside)
+                os.replace(aside, path)
         finally:
             aside.unlink(missing_ok=True)
         for other in self._versions(kind, key):
@@ -163,11 +162,18 @@ class Cache:
                 _remove(path)
 
 
+def _used(path: Path) -> Path:
+    """The path of an entry that is used now, if its age is ours to change: it may be another user's, or read-only."""
+    with suppress(OSError):
+        os.utime(path)
+    return path
+
+
 def _age(path: Path) -> float:
     """Return the seconds since an entry was used; one that another process removed meanwhile is new."""
     try:
         return time.time() - path.stat().st_mtime
-    except FileNotFoundError:
+    except OSError:
         return 0.0
 
 
@@ -176,8 +182,8 @@ def _remove(path: Path) -> None:
     gone = path.with_name(aside_name(path))
     try:
         path.rename(gone)
-    except FileNotFoundError:
-        return  # by another process
+    except OSError:
+        return  # removed by another process, or not ours to remove
     if gone.is_dir():
         shutil.rmtree(gone, ignore_errors=True)
     else:
@@ -187,7 +193,10 @@ def _remove(path: Path) -> None:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold a lock on a file while the block runs, after whoever has it; the file goes with the lock."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # of a folder above it, perhaps: what matters is that caches cannot be there
+        raise OSError(error.errno, error.strerror, str(path.parent)) from error
     while True:
         with path.open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tessera.common import tools
+from tessera.common.files import check_writable
 from tessera.common.paths import CHECKOUT, VARIABLE, build_folder
+from tessera.common.system_errors import in_words
 
 SPACE = 1.0
 """GiB that the caches of a simulator and a few runs take at most."""
@@ -66,16 +68,19 @@ def _make_version() -> str:
 
 def _existing(folder: Path) -> Path:
     """The folder, or what is there of the way to it."""
-    return next(path for path in (folder, *folder.parents) if path.exists())
+    return next(path for path in (folder, *folder.parents) if os.path.lexists(path))
 
 
 def _check_folder() -> EnvironmentCheck:
     """Whether results of long steps can be kept."""
-    folder = build_folder()
-    there = _existing(folder)
-    ok = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-    action = "" if ok else f"{there} cannot be written: set {VARIABLE} to a folder that can"
-    return EnvironmentCheck(name="folder for caches", ok=ok, found=str(folder), expected="writable", action=action)
+    folder, action = build_folder(), ""
+    try:
+        check_writable(folder / "cache")
+    except OSError as error:
+        action = in_words(error)
+        action += "" if VARIABLE in action else f": set {VARIABLE} to a folder for caches that can be written"
+    found = str(folder)
+    return EnvironmentCheck(name="folder for caches", ok=not action, found=found, expected="writable", action=action)
 
 
 def _check_space() -> EnvironmentCheck:

@@ -26,7 +26,7 @@ def build_folder() -> Path:
     if chosen := os.environ.get(VARIABLE):
         return Path(chosen).expanduser().absolute()
     own = PROJECT_ROOT / "build"
-    if CHECKOUT and os.access(own if own.exists() else PROJECT_ROOT, os.W_OK):
+    if CHECKOUT and os.access(next(path for path in (own / "cache", own, PROJECT_ROOT) if path.exists()), os.W_OK):
         return own
     return platformdirs.user_cache_path("tessera")
 

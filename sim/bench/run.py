@@ -37,8 +37,10 @@ the run leaves ``waves.vcd`` in the directory that the result names.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,7 +48,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
 from typing import Any
 from xml.etree import ElementTree
 
@@ -56,11 +57,17 @@ from amaranth.lib import wiring
 
 from tessera.common import tools
 from tessera.common.paths import IMPORT_ROOT, build_folder
+from tessera.common.processes import started
+from tessera.common.system_errors import disk_full
 from tessera.sim.verilator.build import build_simulator
 from tessera.sim.verilator.options import BuildOptions, Simulator
 from tessera.sim.verilator.verilog import Design
 
 LOG_TAIL_LINES = 60
+_OUTSIDE = ("PYTHONOPTIMIZE", "PYTHONINSPECT", "PYTHONWARNINGS", "PYTHONDEVMODE")
+"""Settings of Python that stay outside the simulator. Benches need their assertions, and cocotb warns of itself."""
+_NO_ROOM = 1 << 20
+"""Bytes left on a disk below which whatever went wrong is put down to the disk."""
 
 
 class BenchFailure(AssertionError):
@@ -125,7 +132,8 @@ def _environment(
 ) -> dict[str, str]:
     """Return the environment that cocotb's own runner would set. It inherits nothing from an outer run."""
     own = ("COCOTB_", "GPI_", "PYGPI_", "TESSERA_BENCH")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    outer = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    environment = {name: value for name, value in outer.items() if name not in _OUTSIDE}
     environment |= {
         "COCOTB_TOPLEVEL": simulator.top,
         "COCOTB_TEST_MODULES": test_module,
@@ -149,24 +157,26 @@ def _environment(
 
 def _simulate(command: Sequence[str], environment: Mapping[str, str], run: Path, timeout_s: float) -> str:
     """Run the simulator to its end and return what went wrong, or an empty string."""
-    with (run / "simulation.log").open("wb") as log:
-        # The simulator gets its own session, so that a timeout also kills the processes that the bench started.
-        process = subprocess.Popen(
-            command, cwd=run, env=dict(environment), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
+    try:
+        with (
+            (run / "simulation.log").open("wb") as log,
+            started(command, cwd=run, env=dict(environment), stdout=log, stderr=subprocess.STDOUT) as process,
+        ):
             status = process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return f"still running after {timeout_s:g} s of real time"
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            raise
+    except subprocess.TimeoutExpired:
+        return f"still running after {timeout_s:g} s of real time"
     if status < 0:
         return f"the simulator was ended by {signal.Signals(-status).name}"
     return f"the simulator ended with status {status}" if status else ""
+
+
+def _check_disks(run: Path, log: str) -> None:
+    """Raise OSError if a disk that the simulation writes on is full: its failure is none of the design's."""
+    folders = (run, Path(tempfile.gettempdir()))
+    full = [folder for folder in folders if shutil.disk_usage(folder).free < _NO_ROOM]
+    if full or disk_full(log):
+        shutil.rmtree(run, ignore_errors=True)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(full[0] if full else folders[1]))
 
 
 def _verdict(results: Path) -> tuple[list[str], list[str]]:
@@ -225,7 +235,12 @@ def run_testbench(
 
     command = [str(simulator.executable), *options.plusargs]
     command += ["--trace", "--trace-file", str(run / "waves.vcd")] if options.waves else []
-    trouble = _simulate(command, _environment(simulator, test_module, run, seed, test_filter), run, options.timeout_s)
+    environment = _environment(simulator, test_module, run, seed, test_filter)
+    try:
+        trouble = _simulate(command, environment, run, options.timeout_s)
+    except BaseException:  # ended from outside
+        shutil.rmtree(run, ignore_errors=True)
+        raise
     passed, failed = _verdict(run / "results.xml")
     if failed:
         trouble = f"failed tests: {', '.join(failed)}" + (f"; {trouble}" if trouble else "")
@@ -235,10 +250,11 @@ def run_testbench(
     if "Assertion failed in" in log:
         trouble = f"a hardware assertion fired; {trouble}"
     if trouble:
+        _check_disks(run, log)
         tail = "\n".join(log.splitlines()[-LOG_TAIL_LINES:])
         raise BenchFailure(f"{test_module}, seed {seed}: {trouble}\nrun kept in {run}\n{tail}")
     recorded = run / "record.json"
     outputs = json.loads(recorded.read_text()) if recorded.is_file() else {}
     if not (options.waves or options.keep):
-        rmtree(run)
+        shutil.rmtree(run)
     return BenchResult(tests=tuple(passed), outputs=outputs, log=log, directory=run)

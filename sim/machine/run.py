@@ -15,6 +15,7 @@ import numpy as np
 
 from tessera.common.files import move_file
 from tessera.common.progress import Progress, silent
+from tessera.common.system_errors import TEMPORARY
 from tessera.hw.isa import CycleCause
 from tessera.hw.register_map import SHARE_BITS
 from tessera.program.program import Program
@@ -72,9 +73,9 @@ def run_machine(
     sdram = settings if isinstance(settings, SdramSettings) else None
     waves = options.waves
     simulator = simulator or build_machine(program.config, debug=waves is not None, sdram=sdram)
-    with TemporaryDirectory(prefix="tessera-") as folder:
+    with TemporaryDirectory(prefix=TEMPORARY) as folder:
         work = Path(folder)
-        program.memory(frames[0].image).tofile(work / "memory.bin")
+        (work / "memory.bin").write_bytes(program.memory(frames[0].image).tobytes())
         jobs = [_job(program, index, frame, work, options.watchdog) for index, frame in enumerate(frames)]
         plusargs = [f"+{'sdram' if sdram else 'memory'}_image={work / 'memory.bin'}", *settings.plusargs()]
         if options.trace:
@@ -108,7 +109,7 @@ def _job(program: Program, number: int, frame: Frame, work: Path, watchdog: int)
     image_file = ""
     if number:
         image_file = str(work / f"image{number}.bin")
-        np.ascontiguousarray(frame.image).tofile(image_file)
+        Path(image_file).write_bytes(np.ascontiguousarray(frame.image).tobytes())
     beats = program.map.weights_bytes // program.config.memory_bytes
     ideal = sum(command.ideal_cycles for command in program.commands)
     return FrameJob(

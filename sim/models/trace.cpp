@@ -3,9 +3,11 @@
 // A record is: cycle (8 bytes), frame (4), place (4: command, expert << 16, second matrix << 31), then the payload's 32-bit words.
 // One file a memory, named by the plusarg +trace=DIRECTORY; without it nothing is written.
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 
@@ -65,6 +67,11 @@ extern "C" void trace_record(int space, long long cycle, int frame, int place, i
 }
 
 extern "C" void trace_flush() {
-    for (std::FILE* f : files().file)
-        if (f != nullptr) std::fflush(f);
+    for (std::FILE* f : files().file) {
+        if (f == nullptr) continue;
+        if (std::fflush(f) == 0 && std::ferror(f) == 0) continue;
+        // Half a trace would look like a machine that did not write.
+        std::fprintf(stderr, "trace: cannot write: %s\n", std::strerror(errno));
+        std::_Exit(EXIT_FAILURE);
+    }
 }

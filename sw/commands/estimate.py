@@ -37,6 +37,7 @@ def command(
 
       tessera estimate --preset tiny --set lanes=8 --set memory_bytes=8 --json build/estimate.json
     """
+    from tessera.common.files import check_file
     from tessera.common.stamped import write_document
     from tessera.hw.boards.board import board as find_board
     from tessera.hw.presets import preset as find_preset
@@ -46,6 +47,8 @@ def command(
     from tessera.sw.fpga.resources.report import estimate_table, remarks
     from tessera.sw.schemas.kinds import ESTIMATE
 
+    if json:
+        check_file(json)
     target = find_board(board) if board else None
     base = find_preset(preset or (target.preset if target else "ecp5-85f"))
     config = with_changes(base.with_activation_width(activation_width), changes or [])

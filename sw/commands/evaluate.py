@@ -105,13 +105,13 @@ def command(
 
       tessera evaluate --model m3vit.safetensors --data cityscapes --root ~/cityscapes --json cityscapes.json
     """
+    from tessera.common.files import check_file
     from tessera.common.stamped import write_document
     from tessera.sw.evaluate.evaluate import evaluate
     from tessera.sw.run import prepare
     from tessera.sw.schemas.kinds import EVALUATION
 
-    if json.is_dir():
-        raise ValueError(f"{json} is a folder; give a file for the numbers")
+    check_file(json)
     sweep = arithmetics.sweep(pictures.scenes)
     with Display() as display:
         path, loaded = prepare.load_model(model, routing, on_progress=display)

@@ -113,6 +113,7 @@ def command(
 
     if out.suffix != ".safetensors" or out.is_dir():
         raise ValueError(f"the checkpoint is to be called {out}; give the name of a file that ends in .safetensors")
+    options.check_output(out, str(path))
     chosen = given.chosen()
     began = time.perf_counter()
     with Display() as display:

@@ -56,6 +56,15 @@ Out = Annotated[Path, typer.Option(help="Folder for the results; files in it are
 Board = Annotated[str, typer.Option(help="Board: ulx3s-85f, or ecpix5-85f (preset tiny, memory on chip).")]
 
 
+def check_output(out: Path, model: str) -> None:
+    """ValueError if what becomes of a model cannot be written to ``out``, or would take the model's own place."""
+    from tessera.common.files import check_file
+
+    check_file(out)
+    if out.exists() and Path(model).exists() and out.samefile(model):
+        raise ValueError(f"{out} is the model itself, which would be lost; give another name for the result")
+
+
 def with_groups(command: AnyCommand) -> AnyCommand:
     """Give a command the options of its groups.
 

@@ -68,6 +68,7 @@ def command(
         calibration=calibration,
     ).target()
     config, rule = chosen.config, chosen.calibration
+    numbers = _numbers(out, model)
     with Display() as display:
         path, loaded = prepare.load_model(model, routing, on_progress=display)
         pictures = [load_picture(file, loaded.config) for file in image or ()]
@@ -89,12 +90,24 @@ def command(
     }
     storage.save_quantised(out, quantised)
     report["quantised_sha256"] = content_digest(out.read_bytes())
-    write_document(out.with_suffix(".json"), QUANTISATION, report)
+    write_document(numbers, QUANTISATION, report)
     _show(report)
     console.print(
-        f"Quantised model: {out} (sha256 {report['quantised_sha256'][:12]}), numbers: {out.with_suffix('.json')}",
+        f"Quantised model: {out} (sha256 {report['quantised_sha256'][:12]}), numbers: {numbers}",
         soft_wrap=True,
     )
+
+
+def _numbers(out: Path, model: str) -> Path:
+    """The file of the numbers beside the quantised model; ValueError if either cannot be written."""
+    from tessera.common.files import check_file
+
+    numbers = out.with_suffix(".json")
+    if numbers == out:
+        raise ValueError(f"the quantised model is to be called {out}, as its numbers are; give another ending")
+    options.check_output(out, model)
+    check_file(numbers)
+    return numbers
 
 
 def _unseen(model: VisionTransformer, pictures: Sequence[Picture], scenes: int) -> NDArray[np.uint8]:

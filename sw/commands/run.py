@@ -96,16 +96,18 @@ def command(
 
       tessera run --model build/m3vit.safetensors --image weights/image.float32.bin --dump build/tensors.npz
     """
-    from tessera.common.files import check_folder
-    from tessera.sw.report import write_report
+    from tessera.common.files import check_file, check_folder
+    from tessera.sw.report.write import FILES, write_report
     from tessera.sw.run import execute
     from tessera.sw.run.dump import dump_tensors
     from tessera.sw.run.prepare import ACCURACY_SCENES, prepare
 
-    check_folder(out)
     chosen = target.target()
-    if dump is not None and (dump.suffix != ".npz" or dump.is_dir()):
-        raise ValueError(f"the tensors are to be written to {dump}; give the name of a file that ends in .npz")
+    check_folder(out, *FILES)
+    if dump is not None:
+        if dump.suffix != ".npz":
+            raise ValueError(f"the tensors are to be written to {dump}; give the name of a file that ends in .npz")
+        check_file(dump)
     settings = memory.chosen()
     with Display() as display:
         prepared = prepare(chosen, on_progress=display)

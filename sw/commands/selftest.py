@@ -21,8 +21,10 @@ def command(preset: options.Preset = "tiny", out: options.Out = Path("build/self
 
       tessera selftest --preset tiny
     """
+    from tessera.common.files import check_folder
     from tessera.sw.selftest.selftest import run_selftest
 
+    check_folder(out, "selftest.json")
     with Display() as display:
         result = run_selftest(preset, out, display)
     clean = result.clean

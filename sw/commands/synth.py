@@ -28,8 +28,10 @@ def command(
 
       tessera synth --preset edge --family xcup
     """
+    from tessera.common.files import check_folder
     from tessera.sw.fpga.measure import report_name, run_synth, synth_table
 
+    check_folder(out, f"{report_name(preset, family)}.json")
     with Display() as display:
         report = run_synth(preset, out, family, display)
     console.print(synth_table(preset, report.cost))

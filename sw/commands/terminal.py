@@ -51,6 +51,7 @@ def reported(command: AnyCommand) -> AnyCommand:
         except Exception as error:
             if switched_on("TESSERA_TRACEBACK"):
                 raise
+            from tessera.common.system_errors import in_words
             from tessera.sim.bench.run import BenchFailure
             from tessera.sw.driver.errors import MachineHalted, WrongContent
             from tessera.sw.fpga.synthesis.cost import SynthesisError
@@ -58,7 +59,8 @@ def reported(command: AnyCommand) -> AnyCommand:
             failed = isinstance(error, (BenchFailure, SynthesisError, MachineHalted, WrongContent))
             if not failed and not _is_mistake(error):
                 raise
-            print(f"tessera: {error}", file=sys.stderr)
+            words = in_words(error) if isinstance(error, OSError) else error
+            print(f"tessera: {words}", file=sys.stderr)
             raise typer.Exit(VERDICT_FAILED if failed else USER_ERROR) from None
 
     return wrapper  # type: ignore[return-value]

@@ -16,6 +16,7 @@ from tessera.sw.commands.terminal import Display, console, reported, table
 if TYPE_CHECKING:
     from tessera.golden.training.recipes import Recipe
 
+_SUFFIXES = (".json", ".csv", ".safetensors")  # of what a training makes, the checkpoint last
 TASK_EMBEDDING = 16
 """Values of a task's embedding when ``--router task_conditioned`` asks for one."""
 
@@ -69,7 +70,7 @@ def command(
 
       tessera train --steps 100 --pool 256 -o build/quick.safetensors
     """
-    from tessera.common.files import move_file
+    from tessera.common.files import check_file, move_file
     from tessera.common.paths import CHECKOUT, PROJECT_ROOT, build_folder
     from tessera.golden.training.training import train
 
@@ -79,6 +80,8 @@ def command(
     target = out or models / f"{config.name}.safetensors"
     if target.suffix != ".safetensors":
         raise ValueError(f"the checkpoint is to be called {target}; give a name that ends in .safetensors")
+    for suffix in _SUFFIXES:
+        check_file(target.with_suffix(suffix))
     aside = build_folder() / "train" / target.name
     aside.parent.mkdir(parents=True, exist_ok=True)
     console.print(
@@ -88,7 +91,7 @@ def command(
     )
     with Display() as display:
         metrics = train(config, out=aside, seed=seed, recipe=chosen, device=where, resume=resume, on_progress=display)
-    for suffix in (".json", ".csv", ".safetensors"):
+    for suffix in _SUFFIXES:
         move_file(aside.with_suffix(suffix), target.with_suffix(suffix))
     _show(metrics)
 

@@ -87,7 +87,7 @@ def command(
     from tessera.sw.run.prepare import prepare
     from tessera.sw.schemas.kinds import VERIFY
 
-    check_folder(out)
+    check_folder(out, "verify.json")
     settings = memory.settings()
     results: list[RunResult] = []
     for target in targets.targets():

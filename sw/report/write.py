@@ -17,6 +17,9 @@ from tessera.sw.report.timeline import chrome_trace
 from tessera.sw.results.outcome import RunResult
 from tessera.sw.schemas.kinds import RUN
 
+FILES = ("report.html", "run.json", "timeline.json")
+"""The files of a report that are not pictures."""
+
 
 def make_figures(result: RunResult) -> dict[str, Figure]:
     """The figures of the first picture by file stem."""
@@ -58,7 +61,7 @@ def write_report(result: RunResult, folder: Path) -> list[Path]:
         images[name] = buffer.getvalue()
     inline = {name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in images.items()}
     page = render(data, inline)
-    names = ["report.html", "run.json", "timeline.json", *(f"{name}.png" for name in images)]
+    names = [*FILES, *(f"{name}.png" for name in images)]
     with folder_aside(folder) as aside:
         (aside / "report.html").write_text(page)
         for name, png in images.items():

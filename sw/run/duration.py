@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tessera.common.cache import Cache, Kind
@@ -41,8 +42,9 @@ def expected_duration(program: Program, tasks: Sequence[int], pictures: int, *, 
 
 
 def remember_speed(config: AcceleratorConfig, outcomes: Sequence[FrameOutcome]) -> None:
-    """Keep the speed of these frames for the next forecast."""
+    """Keep the speed of these frames for the next forecast, if caches can be written."""
     spent = sum(outcome.result.cycles for outcome in outcomes)
     seconds = sum(outcome.result.seconds for outcome in outcomes)
     if spent and seconds and all(outcome.bit_exact for outcome in outcomes):
-        Cache().put(_SPEED, _key(config), lambda file: write_json(file, {"cycles_per_s": spent / seconds}))
+        with suppress(OSError):
+            Cache().put(_SPEED, _key(config), lambda file: write_json(file, {"cycles_per_s": spent / seconds}))

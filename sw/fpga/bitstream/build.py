@@ -118,7 +118,7 @@ def run_bitstream(
     """
     target, config, cache = order.target, order.config, cache or Cache()
     folder, start = Path(out) / order.board, time.monotonic()
-    check_folder(folder)
+    check_folder(folder, *(f"{order.board}.{suffix}" for suffix in ("bit", "svf")), REPORT)
     versions = tool_versions()
     check_fits(config, target)
     placement, counted, device = _synthesised(order, folder / "work", cache, on_progress)

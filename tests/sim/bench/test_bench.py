@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
+from types import SimpleNamespace
+
 import pytest
 
+from tessera.common.paths import build_folder
+from tessera.common.system_errors import in_words
 from tessera.sim.bench.run import BenchFailure, BenchOptions, run_testbench
 from tessera.sim.verilator.build import build_simulator
 from tessera.sim.verilator.cxx import BuildError
@@ -89,3 +95,20 @@ def test_export_needs_a_signature():
 
 def test_export_repeats_exactly():
     assert export_verilog(Scale(4)) == export_verilog(Scale(4))
+
+
+@pytest.mark.parametrize("name", ["PYTHONOPTIMIZE", "PYTHONDEVMODE", "PYTHONINSPECT"])
+def test_settings_of_python_stay_outside_the_simulator(monkeypatch, name):
+    monkeypatch.setenv(name, "1")
+    run_testbench(Scale(4), BENCH, parameters=SETTINGS)
+    with pytest.raises(BenchFailure, match="failed tests: products_are_exact"):
+        run_testbench(Scale(4), BENCH, parameters=SETTINGS | {"expected_factor": -6})
+
+
+def test_a_full_disk_is_no_failure_of_the_design(monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
+    before = set((build_folder() / "sim" / "runs").iterdir())
+    with pytest.raises(OSError) as failure:
+        run_testbench(Scale(4), BENCH, parameters=SETTINGS | {"latency": 2})
+    assert failure.value.errno == errno.ENOSPC and "TESSERA_CACHE" in in_words(failure.value)
+    assert set((build_folder() / "sim" / "runs").iterdir()) == before
