@@ -150,7 +150,8 @@ def _geometry(tensors: Tensors, grid: Grid, options: Options, named: list[str], 
 
 def _expected(config: ModelConfig, tensors: Tensors) -> dict[str, tuple[int, ...]]:
     """Shapes by name, as M3ViT has them."""
-    shapes = {name: tuple(value.shape) for name, value in VisionTransformer(config).state_dict().items()}
+    with torch.device("meta"):  # for shapes alone
+        shapes = {name: tuple(value.shape) for name, value in VisionTransformer(config).state_dict().items()}
     if shapes.pop("task_embedding", None):
         size, tasks = config.task_embedding, len(config.tasks)
         shapes |= {f"{_TASK_NET}.fc1.weight": (size, tasks), f"{_TASK_NET}.fc2.weight": (size, size)}

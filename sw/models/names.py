@@ -12,7 +12,7 @@ from tessera.sw.models.networks import Tensors
 _LEFT_BY_TRAINING = re.compile(
     r"^(mask_token|mask_embed|decoder|pooler\.|lm_head|rel_pos_|predictor|projector|projection|prototypes|proj_head|"
     r"dino_|ibot_|queue|center$|logit_scale$|contrastive|head\.(mlp|last_layer|layers|projection|predictor)\b)"
-    r"|(^|\.)(total_ops|total_params|num_batches_tracked|position_ids)$"
+    r"|(^|\.)(n_averaged|total_ops|total_params|num_batches_tracked|position_ids)$"
 )
 """Tensors that serve pre-training, or that tools leave behind; the network does not read them."""
 
@@ -33,7 +33,11 @@ class Scheme:
     renames: tuple[tuple[str, str], ...]
 
 
-TIMM = Scheme(whose="timm's", sign=r"blocks\.\d+\.|patch_embed\.", renames=())
+TIMM = Scheme(
+    whose="timm's",
+    sign=r"blocks\.\d+\.|patch_embed\.",
+    renames=((r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),),  # DINOv2 trains blocks in chunks
+)
 TORCHVISION = Scheme(
     whose="torchvision's",
     sign=r"^conv_proj\.|^encoder\.layers\.encoder_layer_\d+\.",
@@ -61,6 +65,7 @@ HUGGING_FACE = Scheme(
         (r"^embeddings\.distillation_token$", "dist_token"),
         (r"^embeddings\.", ""),
         (r"^layernorm\.", "norm."),
+        (r"^pooler\.layernorm\.", "fc_norm."),
         (r"^(?:cls_)?classifier\.", "head."),
         (r"^distillation_classifier\.", "head_dist."),
         (r"^encoder\.layer\.(\d+)\.", r"blocks.\1."),

@@ -19,6 +19,9 @@ SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large"}
 MOST_TOKENS = 1 << 16
 """Tokens of the largest geometry that a model is imported for: far beyond what any machine here holds."""
 
+MOST_LAYERS = 512
+"""Blocks of the deepest model that is imported."""
+
 _PLAIN = "deit_small_patch16_224"
 UNSUPPORTED = (
     Unsupported(
@@ -56,7 +59,12 @@ UNSUPPORTED = (
         instead=f"one convolution of a patch, as in {_PLAIN}",
         explains=r"^patch_embed\.proj\.",
     ),
-    Unsupported(pattern=r"^norm_pre\.", what="a norm before the first block", instead="a model without it, not CLIP's"),
+    Unsupported(
+        pattern=r"^norm_pre\.",
+        what="a norm before the first block",
+        instead="a model without it, not CLIP's",
+        explains=r"^patch_embed\.proj\.bias$",
+    ),
     Unsupported(
         pattern=r"^fc_norm\.|^attn_pool\.",
         what="pooling over patches",
@@ -123,6 +131,14 @@ def shape_findings(tensors: Tensors) -> list[Finding]:
             f"layers with GELU between, as in {_PLAIN}"
         )
         found.append(Finding(about="blocks.0.mlp.fc1.weight", line=line, explains=r"\.mlp\.fc[12]\."))
+    heads = [tensors[name] for name in ("head.weight",) if name in tensors and tensors[name].ndim == 2]
+    dim = common(axis(tensors, r"blocks\.\d+\.norm[12]\.weight", 0), 0)
+    if heads and dim and heads[0].shape[1] == 2 * dim:
+        line = (
+            f"unsupported: a head that reads the class token and the mean of the patches (head.weight reads {2 * dim} "
+            f"channels); nearest: a head on the class token, as in {_PLAIN}"
+        )
+        found.append(Finding(about="head.weight", line=line, explains=r"^head\.weight$"))
     return found
 
 
@@ -139,9 +155,20 @@ def lacking_findings(tensors: Tensors, dim: int, classes: int) -> list[Finding]:
 
 
 def layer_count(tensors: Tensors) -> int:
-    """Blocks, by the highest number among the tensors' names; 12 without any."""
+    """Blocks, by the highest number among the tensors' names; 12 without any.
+
+    Raises
+    ------
+    ValueError
+        For more than any model has.
+    """
     numbers = [int(match[1]) for match in (re.match(r"blocks\.(\d+)\.", name) for name in tensors) if match]
-    return max(numbers, default=11) + 1
+    count = max(numbers, default=11) + 1
+    if count > MOST_LAYERS:
+        raise ValueError(
+            f"names go up to blocks.{count - 1}, expected {MOST_LAYERS} blocks at most: is it a whole model?"
+        )
+    return count
 
 
 def hidden_width(tensors: Tensors, dim: int) -> int:

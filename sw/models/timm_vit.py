@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from tessera.common.progress import Progress
 from tessera.golden.config import ModelConfig, TaskConfig
 from tessera.golden.model import VisionTransformer
@@ -108,6 +110,7 @@ def read_vit(family: VitFamily, path: Path, options: Options, on_progress: Progr
     notices += [*three_colours(tensors), *grid.notices]
     trained = _geometry(family, tensors, grid, options, notices)
     _check(path, tensors, trained, findings)
+    published_heads(trained.dim, options.heads, HEADS)
     config = at_size(trained, options.image_size)
     ours = {re.sub(r"^head\.", f"heads.{config.tasks[0].name}.", n): t for n, t in tensors.items()}
     notices += fit_positions(ours, trained, config)
@@ -120,7 +123,8 @@ def read_vit(family: VitFamily, path: Path, options: Options, on_progress: Progr
 def _check(path: Path, tensors: Tensors, trained: ModelConfig, findings: Sequence[Finding]) -> None:
     """Raise ImportProblems unless every tensor is there, and nothing that the machine has not."""
     task = trained.tasks[0]
-    expected = {n: tuple(t.shape) for n, t in VisionTransformer(trained).state_dict().items()}
+    with torch.device("meta"):  # for shapes alone
+        expected = {n: tuple(t.shape) for n, t in VisionTransformer(trained).state_dict().items()}
     theirs = {ours.replace(f"heads.{task.name}.", "head."): shape for ours, shape in expected.items()}
     lacking = lacking_findings(tensors, trained.dim, task.channels)
     lines = problems(tensors, theirs, UNSUPPORTED, [*findings, *lacking])
@@ -137,7 +141,7 @@ def _check(path: Path, tensors: Tensors, trained: ModelConfig, findings: Sequenc
 def _geometry(family: VitFamily, tensors: Tensors, grid: Grid, options: Options, notices: list[str]) -> ModelConfig:
     """The geometry that most of the tensors agree on; what is assumed is added to ``notices``."""
     dim = common(axis(tensors, r"blocks\.\d+\.norm[12]\.weight", 0), 192)
-    heads = published_heads(dim, options.heads, HEADS)
+    heads = options.heads or HEADS.get(dim, 1)
     if options.heads is None:
         notices.append(
             f"{heads} attention heads, as published models of {dim} channels have: --heads for another number"

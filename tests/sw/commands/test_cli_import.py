@@ -7,19 +7,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from tessera.golden import checkpoint
 from tessera.sw.cli import app
 from tests.helpers.timm_models import VisionTransformer, randomised
 from tests.helpers.timm_states import timm_state
 from tests.helpers.vit_references import HuggingFaceVit, TorchvisionVit
 
 
-def imported(path: Path, state: dict[str, torch.Tensor], *more: str) -> tuple[Path, str]:
+def imported(path: Path, state: dict[str, torch.Tensor], *more: str, format: str = "timm-vit") -> tuple[Path, str]:
     """The checkpoint, and what the command said, on one line."""
     torch.save(state, path / "model.pth")
     out = path / "model.safetensors"
-    arguments = ["--format", "timm-vit", "--heads", "3", str(path / "model.pth"), "-o", str(out), *more]
+    arguments = ["--format", format, "--heads", "3", str(path / "model.pth"), "-o", str(out), *more]
     result = CliRunner().invoke(app, ["import", *arguments])
     assert result.exit_code == 0, result.output + result.stderr
     return out, " ".join(result.output.split())
@@ -28,6 +30,15 @@ def imported(path: Path, state: dict[str, torch.Tensor], *more: str) -> tuple[Pa
 def deit_iii() -> torch.nn.Module:
     geometry = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3, "num_classes": 10}
     return VisionTransformer(**geometry, init_values=1e-4, no_embed_class=True)
+
+
+def test_the_file_to_import_is_never_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(timm_state(), path)
+    before = path.read_bytes()
+    result = CliRunner().invoke(app, ["import", "--format", "timm-vit", "--heads", "3", str(path), "-o", str(path)])
+    assert result.exit_code == 2 and "is the model itself, which would be lost; give another name" in " ".join(result.stderr.split())
+    assert path.read_bytes() == before
 
 
 def test_says_which_presets_hold_the_model(tmp_path: Path) -> None:
@@ -55,9 +66,13 @@ def test_what_no_preset_holds_is_said(tmp_path: Path, changes: dict, reason: str
     assert said.endswith(f"tessera evaluate --rtl-samples 0 --model {out}")
 
 
-@pytest.mark.parametrize("make", [deit_iii, TorchvisionVit, HuggingFaceVit])
-def test_the_machine_computes_it_bit_by_bit(tmp_path: Path, make) -> None:
-    out, _ = imported(tmp_path, randomised(make()).state_dict())
+@pytest.mark.parametrize(
+    ("make", "format", "epsilon"),
+    [(deit_iii, "timm-deit", "1e-5"), (TorchvisionVit, "torchvision-vit", "1e-6"), (HuggingFaceVit, "hf-vit", "1e-12")],
+)
+def test_the_machine_computes_it_bit_by_bit(tmp_path: Path, make, format: str, epsilon: str) -> None:
+    out, _ = imported(tmp_path, randomised(make()).state_dict(), "--epsilon", epsilon, format=format)
+    assert checkpoint.load(out).config.norm_epsilon == float(epsilon)
     folder = tmp_path / "run"
     result = CliRunner().invoke(app, ["run", "--model", str(out), "--preset", "tiny", "--out", str(folder)])
     assert result.exit_code == 0, result.output + result.stderr

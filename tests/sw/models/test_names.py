@@ -116,6 +116,15 @@ def test_leftovers_of_pre_training_stay_behind(tmp_path: Path) -> None:
     assert (got - expected).abs().max() < 1e-5
 
 
+def test_blocks_in_chunks(tmp_path: Path) -> None:
+    plain = imported_model(tmp_path / "m.pth", timm_state()).state_dict()
+    chunked = {
+        n.replace("blocks.0.", "blocks.0.0.").replace("blocks.1.", "blocks.1.1."): t for n, t in timm_state().items()
+    }
+    again = imported_model(tmp_path / "c.pth", chunked | {"n_averaged": torch.tensor(3)}).state_dict()
+    assert all(torch.equal(plain[name], again[name]) for name in plain)
+
+
 def test_tokens_and_positions_of_other_shapes(tmp_path: Path) -> None:
     state = timm_state()
     plain = imported_model(tmp_path / "m.pth", state).state_dict()

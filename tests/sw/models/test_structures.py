@@ -71,6 +71,14 @@ CASES: dict[str, tuple[dict[str, Tensor], list[str]]] = {
         zeros(patch_embed__proj__weight=(96, 3, 4, 4), layers__0__blocks__0__attn__qkv__weight=(9, 3)),
         ["a hierarchy of stages (Swin, ConvNeXt) (layers.0.blocks.0.attn.qkv.weight)"],
     ),
+    "a norm before": (
+        without("patch_embed.proj.bias") | zeros(norm_pre__weight=(48,), norm_pre__bias=(48,)),
+        ["a norm before the first block (norm_pre.weight and 1 more)"],
+    ),
+    "two tokens in the head": (
+        timm_state() | zeros(head__weight=(10, 96)),
+        ["a head that reads the class token and the mean of the patches (head.weight reads 96 channels)"],
+    ),
     "no head": (timm_state(classes=0), ["missing: head.weight (1000, 48) and head.bias: a model without a head"]),
 }
 
@@ -85,7 +93,21 @@ def test_one_line_for_each(tmp_path: Path, name: str) -> None:
     for line, words in zip(error.value.problems, lines, strict=True):
         assert line.startswith(("unsupported: ", "missing: ")) and words in line
     told = re.search("--backbone-only", str(error.value)) is not None
-    assert told == (name in ("mean pooling", "no head"))
+    assert told == (name in ("mean pooling", "no head", "two tokens in the head"))
+    with pytest.raises(ImportProblems, match=re.escape(lines[0])):
+        import_weights("timm-deit", tmp_path / "m.pth")  # structures come before what options must say
+
+
+def test_a_plain_model_of_an_unpublished_width_needs_its_heads(tmp_path: Path) -> None:
+    torch.save(timm_state(), tmp_path / "m.pth")
+    with pytest.raises(ValueError, match="48 channels are of no published model: say how many attention heads"):
+        import_weights("timm-vit", tmp_path / "m.pth")
+
+
+def test_numbers_of_blocks_beyond_any_model(tmp_path: Path) -> None:
+    torch.save(timm_state() | zeros(blocks__99999999__norm1__weight=(48,)), tmp_path / "m.pth")
+    with pytest.raises(ValueError, match="names go up to blocks.99999999, expected 512 blocks at most"):
+        import_weights("timm-vit", tmp_path / "m.pth", options=Options(heads=HEADS))
 
 
 @pytest.mark.parametrize("name", ["mean pooling", "no head"])
