@@ -17,7 +17,7 @@ PRESET ?= edge
 BOARD ?= ulx3s-85f
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint netlist notebook docs train evaluate synth bench bitstream flash selftest sdram-soak doctor clean
+.PHONY: help setup run test test-all lint netlist notebook jupyter docs train evaluate synth bench bitstream flash selftest sdram-soak doctor clean
 
 help:
 	@echo "Tessera: an open accelerator for mixture-of-experts vision transformers"
@@ -38,6 +38,7 @@ help:
 	@echo "  make lint      check style, types and who imports whom"
 	@echo "  make docs      build the documentation site in build/docs, warnings are errors, and run its examples"
 	@echo "  make notebook  run docs/tutorial.ipynb again and keep what it shows"
+	@echo "  make jupyter   install JupyterLab and open it"
 	@echo "  make doctor    check the tools of this machine"
 	@echo "  make clean     remove build/ (the environment in $(VENV) stays)"
 	@echo
@@ -88,6 +89,13 @@ $(VENV)/.docs: $(READY)
 
 notebook: $(READY)
 	$(BIN)/python -m tests.docs.notebook
+
+jupyter: $(VENV)/.notebook
+	$(BIN)/jupyter lab docs/tutorial.ipynb
+
+$(VENV)/.notebook: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[notebook]'
+	@touch $@
 
 train: $(READY)
 	$(BIN)/tessera train --model $(MODEL)

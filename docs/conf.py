@@ -37,6 +37,8 @@ doctest_global_setup = "import tessera"
 copybutton_prompt_text = r"\$ |>>> "
 copybutton_prompt_is_regexp = True
 
+smartquotes = False  # -- is the beginning of an option
+
 html_theme = "furo"
 html_title = f"Tessera {release}"
 html_static_path = ["static"]
