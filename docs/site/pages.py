@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from docs.site import hardware, software
+from docs.site import hardware, schemas, software
 
 PARTS: dict[str, Callable[[], str]] = {
     function.__name__: function
@@ -17,6 +17,7 @@ PARTS: dict[str, Callable[[], str]] = {
         hardware.formats,
         hardware.presets,
         hardware.registers,
+        schemas.json_files,
         software.api,
         software.command_line,
         software.datasets,

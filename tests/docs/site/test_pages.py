@@ -41,6 +41,14 @@ def test_every_command_is_there_with_its_options():
     assert "--------" not in text.replace("|---", "")  # no heading of a docstring is left
 
 
+def test_the_keys_of_json_files_are_there_at_any_depth():
+    text = PARTS["json_files"]()
+    assert all(f"## {path.stem}\n" in text for path in (PROJECT_ROOT / "sw" / "schemas").glob("*.json"))
+    for key in ("processor.cores", "data.classes", "results[].mean_iou", "tasks.NAME.cycles"):
+        assert f"| `{key}` |" in text, key
+    assert "| `results[].arithmetic` | `float` or `integer` or `rtl` | What computed. |" in text
+
+
 def test_what_is_said_of_members_is_found():
     assert sentences(Destination)["RESIDUAL_ADD"] == "Added to the residual memory, saturating."
     assert sentences(Numerics)["residual"] == "Residual stream, and the logits of the heads."
