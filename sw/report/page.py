@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,8 +45,58 @@ def by_kind(shares: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     return table
 
 
-def render(data: Mapping[str, Any], images: Mapping[str, str]) -> str:
-    """The page as text; ``images`` are data URIs by the names of ``tessera.sw.report.write``."""
+def verdict_sentence(run: Mapping[str, Any]) -> str:
+    """The outcome in one sentence."""
+    frames = run["frames"]
+    wrong = sum(not frame["bit_exact"] for frame in frames)
+    if wrong:
+        return f"NOT bit-exact: {wrong} of {len(frames)} frames differ from the integer golden model."
+    elements = sum(frame["elements_compared"] for frame in frames)
+    count = "the frame" if len(frames) == 1 else f"{len(frames)} frames"
+    return f"Bit-exact: all {elements:,} elements that the machine wrote in {count} equal the integer golden model."
+
+
+def result_sentence(task: Mapping[str, Any]) -> str:
+    """What a task came to, and how far it is from the float model and from the truth where that is known."""
+    found, parts = task["prediction"], []
+    if found.get("class_agreement") is not None:
+        parts.append(f"{found['class_agreement']:.2%} of the classes are the float model's")
+    if found.get("depth_difference_m") is not None:
+        parts.append(f"depth is {found['depth_difference_m']:.3f} m from the float model's (RMS)")
+    if found.get("machine_mean_iou") is not None:
+        parts.append(
+            f"mIoU against the exact labels {found['machine_mean_iou']:.3f}, float {found['float_mean_iou']:.3f}"
+        )
+    if found.get("machine_depth_rmse_m") is not None:
+        machine, reference = found["machine_depth_rmse_m"], found["float_depth_rmse_m"]
+        parts.append(f"RMSE against the exact depth {machine:.2f} m, float {reference:.2f} m")
+    error = task["quantisation"]["relative_l2"]
+    parts += [] if error is None else [f"output error against float {error:.2%} (relative L2)"]
+    said = "; ".join([*parts, f"{task['cycles']:,} cycles (simulated)"])
+    return f"{said[0].upper()}{said[1:]}."
+
+
+def render(data: Mapping[str, Any], images: Mapping[str, bytes], viewer: str) -> str:
+    """The page as text.
+
+    Parameters
+    ----------
+    data:
+        Content of run.json.
+    images:
+        PNG files by the names of ``tessera.sw.report.write``.
+    viewer:
+        Data of the viewer, from :func:`tessera.sw.report.viewer.script_text`.
+    """
     environment = page_environment("tessera.sw.report")
-    tables = {"by_layer_and_kind": by_layer_and_kind, "by_kind": by_kind}
-    return environment.get_template("page.html.jinja").render(run=data, images=images, causes=CAUSES, **tables)
+    tools = {"by_layer_and_kind": by_layer_and_kind, "by_kind": by_kind, "causes": CAUSES}
+    words = {"verdict": verdict_sentence, "said": result_sentence}
+    inline = {name: _inline(png) for name, png in images.items()}
+    page = environment.get_template("page.html.jinja")
+    return page.render(run=data, images=inline, viewer=viewer, **tools, **words)
+
+
+def _inline(png: bytes) -> dict[str, Any]:
+    """A picture as the page holds it, and its width in pixels: the first number of a PNG's first chunk."""
+    width = int.from_bytes(png[16:20], "big")
+    return {"uri": f"data:image/png;base64,{base64.b64encode(png).decode()}", "width": width}

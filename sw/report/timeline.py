@@ -6,7 +6,7 @@ One cycle is one microsecond of the trace. Format: Google's "Trace Event Format"
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,13 +33,14 @@ _ENGINE = ("LINEAR", "ATTENTION", "EXPERTS")
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something on a track from cycle ``start`` up to, not including, ``end``."""
+    """Something on a track from cycle ``start`` up to, not including, ``end``; not ``working`` while it only waits."""
 
     track: str
     name: str
     start: int
     end: int
     args: dict[str, Any] = field(default_factory=dict)
+    working: bool = True
 
 
 def chrome_trace(outcomes: Sequence[FrameOutcome], facts: dict[str, Any]) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def _in_turn(found: Iterable[Event]) -> Iterator[Event]:
     for event in sorted(found, key=lambda event: (event.start, event.end)):
         start = max(event.start, free)
         free = max(event.end, start + 1)
-        yield Event(track=event.track, name=event.name, start=start, end=free, args=event.args)
+        yield replace(event, start=start, end=free)
 
 
 def _owned(program: Program, task: int, causes: np.ndarray) -> Iterator[Event]:
@@ -93,10 +94,15 @@ def _owned(program: Program, task: int, causes: np.ndarray) -> Iterator[Event]:
     ends = np.cumsum(causes.sum(axis=1))
     for command, share, end in zip(program.commands, causes, ends, strict=True):
         if cycles := int(share.sum()):
-            name = command.name if command.op in _ENGINE and command.runs(task) else f"no job: {command.name}"
+            working = command.op in _ENGINE and command.runs(task)
             args = {"op": command.op, "command": command.index, "busy": round(share[CycleCause.BUSY] / cycles, 4)}
             yield Event(
-                track=COMPUTE, name=name, start=int(end) - cycles, end=int(end), args=args | {"cycles": named(share)}
+                track=COMPUTE,
+                name=command.name if working else f"no job: {command.name}",
+                start=int(end) - cycles,
+                end=int(end),
+                args=args | {"cycles": named(share)},
+                working=working,
             )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 from pathlib import Path
@@ -14,6 +13,7 @@ from tessera.common.stamped import write_document
 from tessera.sw.report import attention_figures, cycle_figures, error_figures, expert_figures, figures
 from tessera.sw.report.page import render
 from tessera.sw.report.timeline import chrome_trace
+from tessera.sw.report.viewer import script_text, viewer_data
 from tessera.sw.results.outcome import RunResult
 from tessera.sw.schemas.kinds import RUN
 
@@ -59,8 +59,7 @@ def write_report(result: RunResult, folder: Path) -> list[Path]:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
         images[name] = buffer.getvalue()
-    inline = {name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in images.items()}
-    page = render(data, inline)
+    page = render(data, images, script_text(viewer_data(result)))
     names = [*FILES, *(f"{name}.png" for name in images)]
     with folder_aside(folder) as aside:
         (aside / "report.html").write_text(page)
