@@ -14,6 +14,7 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import connect, flipped
 
+from tessera.common.progress import Progress, silent
 from tessera.common.tools import ToolError
 from tessera.hw.accelerator import Accelerator
 from tessera.hw.blocks.sleep import extend_pulse, sleeping
@@ -112,7 +113,11 @@ def _design(config: AcceleratorConfig, cycles_per_bit: int, on_chip_bytes: int |
 
 
 def build_board(
-    config: AcceleratorConfig, *, cycles_per_bit: int = CYCLES_PER_BIT, on_chip_bytes: int | None = None
+    config: AcceleratorConfig,
+    *,
+    cycles_per_bit: int = CYCLES_PER_BIT,
+    on_chip_bytes: int | None = None,
+    on_progress: Progress = silent,
 ) -> Simulator:
     """Build the board's simulator, or return the cached one.
 
@@ -125,7 +130,7 @@ def build_board(
         optimise=True,
         main=MODELS / "board_main.cpp",
     )
-    return build_simulator(_design(config, cycles_per_bit, on_chip_bytes), options)
+    return build_simulator(_design(config, cycles_per_bit, on_chip_bytes), options, on_progress)
 
 
 class SimulatedBoard:
@@ -143,6 +148,8 @@ class SimulatedBoard:
         Settings of the chip's model. By default they are the controller's.
     accesses:
         File for every write of the host link; complete once the board is closed.
+    on_progress:
+        Called with the stage ``build`` while the simulator is built.
 
     Members
     -------
@@ -163,8 +170,11 @@ class SimulatedBoard:
         on_chip_bytes: int | None = None,
         chip: SdramSettings = SDRAM,
         accesses: Path | None = None,
+        on_progress: Progress = silent,
     ) -> None:
-        simulator = build_board(config, cycles_per_bit=cycles_per_bit, on_chip_bytes=on_chip_bytes)
+        simulator = build_board(
+            config, cycles_per_bit=cycles_per_bit, on_chip_bytes=on_chip_bytes, on_progress=on_progress
+        )
         command = [str(simulator.executable), f"+cycles_per_bit={cycles_per_bit}", *chip.plusargs()]
         command += [f"+accesses={accesses}"] if accesses else []
         self._log = tempfile.TemporaryFile("w+")

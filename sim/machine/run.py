@@ -62,7 +62,7 @@ def run_machine(
     options:
         What to record, and when the machine gives up.
     on_progress:
-        Callback for the stage ``simulate``, called every few thousand cycles.
+        Callback for the stages ``build``, of a simulator that is made, and ``simulate``, every few thousand cycles.
 
     Raises
     ------
@@ -72,7 +72,9 @@ def run_machine(
     settings, options = memory_settings or MemorySettings(), options or SimulationOptions()
     sdram = settings if isinstance(settings, SdramSettings) else None
     waves = options.waves
-    simulator = simulator or build_machine(program.config, debug=waves is not None, sdram=sdram)
+    simulator = simulator or build_machine(
+        program.config, debug=waves is not None, sdram=sdram, on_progress=on_progress
+    )
     with TemporaryDirectory(prefix=TEMPORARY) as folder:
         work = Path(folder)
         (work / "memory.bin").write_bytes(program.memory(frames[0].image).tobytes())

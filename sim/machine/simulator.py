@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 
+from tessera.common.progress import Progress, silent
 from tessera.hw.accelerator import Accelerator
 from tessera.hw.boards.system import CLIENTS
 from tessera.hw.config import AcceleratorConfig
@@ -60,6 +61,7 @@ def build_machine(
     sdram: SdramSettings | None = None,
     netlist: Path | None = None,
     profile: Callable[[Simulator], object] | None = None,
+    on_progress: Progress = silent,
 ) -> Simulator:
     """Build the machine's simulator, or return the cached one.
 
@@ -79,7 +81,10 @@ def build_machine(
     profile:
         Function that runs a typical load on the simulator that it is given. A fast build of a large machine is then
         compiled for the paths that this load takes. Results are the same without it.
+    on_progress:
+        Called with the stage ``build``, its fraction, and the step.
     """
+    on_progress("build", 0.0, f"design of {config.name}, then its simulator: minutes the first time, then kept")
     design = export_machine(config)
     widths = {port.name: port.width for port in design.ports}
     if netlist:
@@ -112,4 +117,4 @@ def build_machine(
         main=None if debug or stock else MODELS / "machine_main.cpp",
         profile=profile if large and not (debug or stock or netlist) else None,
     )
-    return build_simulator(design, options)
+    return build_simulator(design, options, on_progress)

@@ -24,12 +24,15 @@ from amaranth.lib import wiring
 
 from tessera.common import tools
 from tessera.common.cache import Cache, Kind, cache_key
+from tessera.common.progress import Progress, silent, within
 from tessera.sim.verilator import simplify
 from tessera.sim.verilator.cxx import SIGNED, call, compile_simulator, compiler_flags
 from tessera.sim.verilator.natural_widths import natural_widths
 from tessera.sim.verilator.options import BuildOptions, Simulator
 from tessera.sim.verilator.verilog import Design, export_verilog
 
+_VERILATED = 0.1
+"""Fraction of a build that Verilator takes, about; the rest is compiling."""
 _SIMULATOR = Kind(name="simulator", keep=512)
 
 # Names that are wrong in generated or hand-written Verilog alike, and never merely style.
@@ -112,7 +115,11 @@ def _generate(design: Design | None, control: str, options: BuildOptions, work: 
     return sorted((work / "generated").glob("*.cpp"))
 
 
-def build_simulator(target: wiring.Component | Design | None = None, options: BuildOptions | None = None) -> Simulator:
+def build_simulator(
+    target: wiring.Component | Design | None = None,
+    options: BuildOptions | None = None,
+    on_progress: Progress = silent,
+) -> Simulator:
     """Build the simulator of a design, or return the cached one.
 
     Parameters
@@ -121,6 +128,9 @@ def build_simulator(target: wiring.Component | Design | None = None, options: Bu
         An Amaranth component, a design already exported, or None when ``options.sources`` hold everything.
     options
         How to build; the default is a fast build of a unit.
+    on_progress
+        Called with the stage ``build``, its fraction, and the step: Verilator, then each file that is compiled. A
+        cached simulator tells nothing.
 
     Raises
     ------
@@ -144,7 +154,9 @@ def build_simulator(target: wiring.Component | Design | None = None, options: Bu
         tools.cxx_compiler()  # whether there is one is said before Verilator's part, which may take long
         ports = [asdict(port) for port in design.ports] if design is not None and design.top == options.top else []
         (folder / "ports.json").write_text(json.dumps(ports, indent=1))
-        compile_simulator(_generate(design, control, options, folder), options, folder)
+        on_progress("build", 0.0, "Verilator: the design becomes C++")
+        generated = _generate(design, control, options, folder)
+        compile_simulator(generated, options, folder, within(on_progress, "build", _VERILATED))
         shutil.rmtree(folder / "generated")
         (folder / "versions.json").write_text(json.dumps({**tools.tool_versions(), "git": tools.git_id()}, indent=1))
 

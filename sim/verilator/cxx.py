@@ -18,6 +18,7 @@ import cocotb_tools.config
 from tessera.common import tools
 from tessera.common.cache import Cache, Kind, cache_key
 from tessera.common.processes import started
+from tessera.common.progress import Progress, silent
 from tessera.common.system_errors import disk_full
 from tessera.sim.models import MODELS
 from tessera.sim.verilator import options as build_options
@@ -69,7 +70,22 @@ def model_flags(options: BuildOptions) -> list[str]:
     return ["-march=native", "-include", str(SIGNED)] if options.fast else []
 
 
-def _compile(jobs: Sequence[tuple[Path, Path, str]], flags: Sequence[str], *, cwd: Path) -> None:
+class _Files:
+    """Counts the files of a build as they are compiled."""
+
+    def __init__(self, total: int, on_progress: Progress) -> None:
+        self._total, self._done, self._on_progress = total, 0, on_progress
+
+    def tell(self, done: int = 0) -> None:
+        """Say which file is next, after ``done`` more."""
+        self._done += done
+        number = min(self._done + 1, self._total)
+        self._on_progress("compiling", self._done / self._total, f"file {number} of {self._total}")
+
+
+def _compile(
+    jobs: Sequence[tuple[Path, Path, str]], flags: Sequence[str], *, cwd: Path, files: _Files | None = None
+) -> None:
     """Compile (source, object, optimisation) triples, a few at a time."""
     compiler = tools.cxx_compiler()
 
@@ -78,7 +94,9 @@ def _compile(jobs: Sequence[tuple[Path, Path, str]], flags: Sequence[str], *, cw
         call([*compiler, level, *flags, "-c", source, "-o", target], cwd=cwd, what=f"compiling {source.name}")
 
     with ThreadPoolExecutor(COMPILE_JOBS) as pool:
-        list(pool.map(one, jobs))
+        for _ in pool.map(one, jobs):
+            if files:
+                files.tell(1)
 
 
 def _runtime(options: BuildOptions) -> Path:
@@ -117,7 +135,9 @@ def _units(
     return jobs
 
 
-def compile_simulator(generated: Sequence[Path], options: BuildOptions, work: Path) -> None:
+def compile_simulator(
+    generated: Sequence[Path], options: BuildOptions, work: Path, on_progress: Progress = silent
+) -> None:
     """Compile the model, cocotb's main program and the user's C++, and link them."""
     main = options.main or Path(cocotb_tools.config.share_dir) / "lib" / "verilator" / "verilator.cpp"
     level = options.level
@@ -137,13 +157,19 @@ def compile_simulator(generated: Sequence[Path], options: BuildOptions, work: Pa
     own = [source.resolve() for source in options.sources if source.suffix == ".cpp"]
     jobs += [(source, folder / f"own_{index}.o", level) for index, source in enumerate(own)]
     objects = [target for _, target, _ in (*once, *jobs)] + sorted(_runtime(options).glob("*.o"))
-    _compile(once, flags, cwd=folder)
-    if options.profile and options.fast and not build_options.QUICK_BUILDS and "clang" not in tools.cxx_version():
-        _compile(jobs, [*flags, *_COUNTING], cwd=folder)
+    profiled = options.profile and options.fast and not build_options.QUICK_BUILDS
+    profile = options.profile if profiled and "clang" not in tools.cxx_version() else None
+    files = _Files(len(once) + len(jobs) * (2 if profile else 1), on_progress)
+    files.tell()
+    _compile(once, flags, cwd=folder, files=files)
+    if profile:
+        _compile(jobs, [*flags, *_COUNTING], cwd=folder, files=files)
         _link(objects, work, _COUNTING)
-        options.profile(Simulator.of(work, options))
+        on_progress("running a typical load", len(once + jobs) / (len(once) + 2 * len(jobs)), "")
+        profile(Simulator.of(work, options))
         flags += _COUNTED
-    _compile(jobs, flags, cwd=folder)
+    _compile(jobs, flags, cwd=folder, files=files)
+    on_progress("linking", 1.0, "")
     _link(objects, work)
 
 

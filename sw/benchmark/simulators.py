@@ -10,7 +10,6 @@ from tessera.sim.machine.amaranth_machine import cycles_per_second
 from tessera.sim.machine.frames import Frame
 from tessera.sim.machine.run import run_machine
 from tessera.sim.machine.simulator import build_machine
-from tessera.sim.verilator.options import Simulator
 from tessera.sw.data.pictures import scene_picture
 from tessera.sw.run.prepare import Prepared
 from tessera.sw.run.profile import machine_simulator
@@ -58,8 +57,8 @@ def measure_simulators(prepared: Prepared, *, rounds: int = ROUNDS, on_progress:
     """
     frame = Frame(task=0, image=scene_picture(prepared.program.model).image)
     builds = {
-        "fast": machine_simulator(prepared.config),
-        "stock": _stock(prepared, on_progress),
+        "fast": machine_simulator(prepared.config, on_progress=on_progress),
+        "stock": build_machine(prepared.config, stock=True, on_progress=on_progress),
     }
     speeds: dict[str, list[float]] = {name: [] for name in builds}
     for number in range(rounds):
@@ -81,8 +80,3 @@ def measure_simulators(prepared: Prepared, *, rounds: int = ROUNDS, on_progress:
         ratio_amaranth=medians["fast"] / amaranth,
         runs=speeds,
     )
-
-
-def _stock(prepared: Prepared, on_progress: Progress) -> Simulator:
-    on_progress("simulation speed", 0.0, "building the stock simulator: minutes the first time, then kept")
-    return build_machine(prepared.config, stock=True)

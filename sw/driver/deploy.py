@@ -124,7 +124,7 @@ def opened(port: str, baud: int, preset: str | None, on_progress: Progress = sil
         return
     config = machine(preset or "tiny")
     on_progress("build", 0.0, f"simulator of a board with preset {config.name}: minutes the first time, then kept")
-    with SimulatedBoard(config) as board:
+    with SimulatedBoard(config, on_progress=on_progress) as board:
         on_progress("build", 1.0, "")
         with Device(SerialTransport(board.port, baud), answer_seconds=SIMULATED_ANSWER_SECONDS) as device:
             yield device

@@ -235,7 +235,7 @@
       const expert = experts && experts[number] >= 0 ? experts[number] : null;
       const share = attention ? attention.shares[state.patch * rows * columns + number] / 255 : null;
       if (share === 1 && top === null) top = number;
-      patch.style.background = share !== null ? `rgba(0, 0, 0, ${(0.85 * (1 - share)).toFixed(3)})`
+      patch.style.background = share !== null ? `rgba(0, 0, 0, ${(0.9 * (1 - Math.sqrt(share))).toFixed(3)})`
         : expert !== null ? `${data.colours[expert]}a6` : "transparent";
       patch.textContent = expert !== null && share === null ? expert : "";
       patch.classList.toggle("chosen", number === state.patch);

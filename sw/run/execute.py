@@ -81,9 +81,8 @@ def execute(
     """
     began = time.perf_counter()
     program, memory = prepared.program, memory or MemorySettings()
-    on_progress("build", 0.0, f"simulator of preset {program.config.name}: minutes the first time, then kept")
     sdram = memory if isinstance(memory, SdramSettings) else None
-    simulator = machine_simulator(program.config, sdram=sdram, netlist=netlist)
+    simulator = machine_simulator(program.config, sdram=sdram, netlist=netlist, on_progress=on_progress)
     on_progress("build", 1.0, "")
     frames = [Frame(task=task, image=picture.image) for picture in pictures for task in tasks]
     outcomes = []

@@ -252,8 +252,7 @@ def run_selftest(
     """
     began = time.perf_counter()
     config = find_preset(preset)
-    on_progress("build", 0.0, f"simulator of preset {preset}: a minute the first time, then kept")
-    simulator = machine_simulator(config)
+    simulator = machine_simulator(config, on_progress=on_progress)
     on_progress("build", 1.0, "")
     subject = Subject(config)
     clean = run_clean(subject, simulator)

@@ -42,8 +42,18 @@ def test_big_design_compiles_in_parts(tmp_path, monkeypatch):
     monkeypatch.setattr(
         cxx, "_compile", lambda jobs, *more, **where: [compiled.append(jobs), compile_them(jobs, *more, **where)]
     )
-    simulator = build_simulator(export_verilog(Scale(1), name="scale"), wrapped_options())
+    steps: list[tuple[str, float, str]] = []
+    design = export_verilog(Scale(1), name="scale")
+    simulator = build_simulator(design, wrapped_options(), lambda *step: steps.append(step))
     run_testbench(simulator, WRAPPED, parameters={"cycles": 1})
+    stages, fractions, words = zip(*steps, strict=True)
+    total = sum(len(jobs) for jobs in compiled if jobs and jobs[0][1].is_relative_to(jobs[0][0].parent))
+    assert set(stages) == {"build"} and list(fractions) == sorted(fractions)
+    assert (words[0], words[-1]) == ("Verilator: the design becomes C++", "linking")
+    numbers = [int(found[1]) for word in words if (found := re.fullmatch(rf"compiling: file (\d+) of {total}", word))]
+    assert numbers == [*range(1, total + 1), total] and fractions[-1] == 1
+    steps.clear()
+    assert build_simulator(design, wrapped_options(), lambda *step: steps.append(step)) == simulator and not steps
     levels = {source.name: level for jobs in compiled for source, _, level in jobs}
     assert levels["slow_0.cpp"] == "-O0" and levels["fast_0.cpp"] == levels["main_0.cpp"] == "-O1"
 
