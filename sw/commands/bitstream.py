@@ -28,7 +28,7 @@ def command(
 ) -> None:
     """Synthesise a board's design, place and route it, and pack the bitstream, with Yosys and nextpnr.
 
-    The whole ulx3s-85f takes half an hour to an hour on two processors.
+    The whole ulx3s-85f takes about an hour on two processors.
     Writes BOARD/BOARD.bit, BOARD/BOARD.svf and BOARD/report.json into --out. Steps are remembered by content: a call
     without changes takes seconds, and a change of the git id alone packs again but places nothing anew. Exit code 1 if
     the design does not fit or misses its clock; the report is written all the same, the bitstream is not.
