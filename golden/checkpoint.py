@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ class Checkpoint(Summarised):
         Where the weights come from: ``trained``, ``seeded`` (made, not trained) or ``imported``.
     source:
         Format that imported weights were read from, such as ``edge-moe``; otherwise empty.
+    assumed:
+        What an import assumed or left out, a line each.
     routing:
         Where the gates come from: ``model`` (they are the model's own), or the mode that seeded gates were made for.
     metrics:
@@ -55,6 +57,7 @@ class Checkpoint(Summarised):
     data_version: int = 0
     weights: str = "trained"
     source: str = ""
+    assumed: Sequence[str] = ()
     routing: str = "model"
     metrics: Mapping[str, Any] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
@@ -95,6 +98,7 @@ def save(path: str | Path, checkpoint: Checkpoint, *, half: bool = False) -> Non
         "data_version": str(checkpoint.data_version),
         "weights": checkpoint.weights,
         "source": checkpoint.source,
+        "assumed": json.dumps(list(checkpoint.assumed)),
         "routing": checkpoint.routing,
         "metrics": json.dumps(dict(checkpoint.metrics)),
         "tools": json.dumps(dict(checkpoint.tools) or training_tools()),
@@ -178,6 +182,7 @@ def load(path: str | Path) -> Checkpoint:
             "data_version": int(metadata["data_version"]),
             "weights": metadata.get("weights", "trained"),
             "source": metadata.get("source", ""),
+            "assumed": tuple(json.loads(metadata.get("assumed", "[]"))),
             "routing": metadata.get("routing", "model"),
             "metrics": json.loads(metadata["metrics"]),
             "tools": json.loads(metadata["tools"]),

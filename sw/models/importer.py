@@ -53,4 +53,4 @@ def import_weights(
 def to_checkpoint(imported: Imported) -> Checkpoint:
     """The imported weights as a model of ours, labelled with where they come from."""
     model = checkpoint.build(imported.config, imported.tensors, source=imported.source)
-    return Checkpoint(model=model, weights="imported", source=imported.source)
+    return Checkpoint(model=model, weights="imported", source=imported.source, assumed=imported.notices)

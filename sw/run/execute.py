@@ -284,7 +284,12 @@ def _facts(prepared: Prepared, memory: Memory) -> dict[str, Any]:
         "calibration": prepared.calibration,
         "geometry": prepared.program.model.to_dict(),
         "machine": config.to_dict(),
-        "checkpoint": {"seed": origin.seed, "data_version": origin.data_version, "tools": dict(origin.tools)},
+        "checkpoint": {
+            "seed": origin.seed,
+            "data_version": origin.data_version,
+            "assumed": list(origin.assumed),
+            "tools": dict(origin.tools),
+        },
         "memory": memory.to_dict(),
         "memory_map": asdict(prepared.program.map),
     }

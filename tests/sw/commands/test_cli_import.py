@@ -77,4 +77,5 @@ def test_the_machine_computes_it_bit_by_bit(tmp_path: Path, make, format: str, e
     result = CliRunner().invoke(app, ["run", "--model", str(out), "--preset", "tiny", "--out", str(folder)])
     assert result.exit_code == 0, result.output + result.stderr
     run = json.loads((folder / "run.json").read_text())
+    assert any(line.startswith("pixels normalised") for line in run["checkpoint"]["assumed"])
     assert run["bit_exact"] is True and run["tasks"]["classes"]["tensors_compared"] > 20

@@ -151,6 +151,7 @@ def test_the_command_says_what_it_assumed_and_the_model_quantises(tmp_path: Path
         assert words in output
     loaded = checkpoint.load(out)
     assert (loaded.weights, loaded.source, loaded.config.top_k) == ("imported", "m3vit", 4)
+    assert "3 tensors of heads and of training were left out" in loaded.assumed
     images = pictures(16, 32)
     quantised = quantise(loaded.model, images.numpy(), Numerics())
     with torch.no_grad():

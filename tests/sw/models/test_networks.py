@@ -70,6 +70,8 @@ def test_wrappers_inside_names(tmp_path: Path) -> None:
         (behind("base_encoder.") | behind("momentum_encoder.", 2.0), "'base_encoder.', not from"),
         (behind("encoder.") | behind("decoder.", 2.0), "'encoder.', not from"),
         ({"net": behind(""), "other": behind("", 2.0)}, "under 'net', not from"),
+        (behind("online.") | behind("teacher.", 2.0), "'online.', not from"),
+        ({"first": behind(""), "swa_state": behind("", 2.0)}, "under 'first', not from"),
         ([behind(""), {"epoch": 4}], "under '0'"),
     ],
 )
