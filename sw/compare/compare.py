@@ -35,6 +35,7 @@ class ComparedFile:
             The content is not as the schema says.
         """
         try:
+            _ = [self.data[name] for name in _STAMP]
             return VALUES[self.schema](self.data) | {TOOLS: stamp_values(self.data)}
         except (KeyError, TypeError, AttributeError, ValueError, IndexError):
             command = self.schema.name.removeprefix("tessera-")
@@ -45,7 +46,7 @@ class ComparedFile:
 
     def to_dict(self) -> dict[str, Any]:
         """What the comparison says about the file."""
-        return {"file": str(self.path), "stamp": {name: self.data[name] for name in _STAMP if name in self.data}}
+        return {"file": str(self.path), "stamp": {name: self.data[name] for name in _STAMP}}
 
 
 @dataclass(frozen=True, kw_only=True)

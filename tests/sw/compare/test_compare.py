@@ -126,6 +126,14 @@ def test_damaged_content_is_refused(tmp_path: Path, change: dict) -> None:
     assert "`tessera run`" in said
 
 
+@pytest.mark.parametrize("key", ["date", "command", "tool_versions", "program_digest"])
+def test_a_file_without_a_part_of_its_stamp_is_refused(tmp_path: Path, key: str) -> None:
+    first = write_run(tmp_path / "a.json", {"depth": task(1000)})
+    rest = {name: value for name, value in json.loads(first.read_text()).items() if name != key}
+    (tmp_path / "b.json").write_text(json.dumps(rest))
+    assert "its content is not as that schema says" in compared(first, tmp_path / "b.json", tmp_path / "o", code=2)
+
+
 def test_folders_hold_one_file(tmp_path: Path) -> None:
     first = write_run(tmp_path / "a" / "run.json", {"depth": task(1000)})
     (tmp_path / "empty").mkdir()
