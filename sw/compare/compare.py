@@ -102,7 +102,7 @@ class FileComparison:
                 said.append(f"only the {'second' if line.before is None else 'first'} file has {line.place}")
         other = [line.name for line in self.sections[CONFIGURATION] if line.changed and line.name in _SUBJECT]
         if other:
-            said.append(f"the files are of different things: {', '.join(dict.fromkeys(other))} differ")
+            said.append(f"the files are of different things; they differ in {', '.join(dict.fromkeys(other))}")
         return said
 
     def changed(self, section: str) -> list[ComparedValue]:

@@ -101,7 +101,7 @@ def test_other_models_are_compared_with_a_notice(tmp_path: Path) -> None:
     first = write_run(tmp_path / "a.json", {"depth": task(1000)})
     second = write_run(tmp_path / "b.json", {"depth": task(900)}, model="m3vit[b]", preset="edge")
     said = compared(first, second, tmp_path / "o")
-    assert "notice the files are of different things: model, preset differ" in said and "m3vit[b]" in said
+    assert "notice the files are of different things; they differ in model, preset" in said and "m3vit[b]" in said
 
 
 def test_kinds_that_do_not_match_are_refused(tmp_path: Path) -> None:
