@@ -95,7 +95,7 @@ _FAMILIES = (
     (r"features\.\d+\.", "a convolutional network"),
     (r"transformer\.layers\.\d+\.\d+\.", "the vision transformer of vit-pytorch, under names of its own"),
     (r"layers\.\d+\.ln1\.", "the vision transformer of MMPretrain, under names of its own"),
-    (r"(self_attn|input_layernorm|lm_head|wte)\b", "a language model"),
+    (r"\b(input_layernorm|lm_head|wte|embed_tokens)\b", "a language model"),
 )
 """Names of other networks."""
 

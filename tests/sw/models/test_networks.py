@@ -110,6 +110,8 @@ def test_a_part_is_chosen(tmp_path: Path, part: str, factor: float, flat: bool) 
             "holds no vision transformer that can be read: a ResNet; its 2 tensors begin with layer1.0.conv1.weight",
         ),
         ({"visual.transformer.resblocks.0.ln_1.weight": torch.zeros(3)}, None, "CLIP's own vision tower"),
+        ({"transformer.encoder.layers.0.self_attn.bias": torch.zeros(3)}, None, "its names are of something else"),
+        ({"model.embed_tokens.weight": torch.zeros(3)}, None, "a language model"),
     ],
 )
 def test_no_network_that_is_meant(tmp_path: Path, content: object, part: str | None, words: str) -> None:
