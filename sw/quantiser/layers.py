@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from typing import Any
 
@@ -22,13 +23,21 @@ from tessera.golden.integer.parameters import (
 )
 from tessera.golden.model import VisionTransformer
 from tessera.hw.formats import Format, Numerics
+from tessera.sw.quantiser.attention import attention_scales
 from tessera.sw.quantiser.calibration import Calibration
+from tessera.sw.quantiser.norms import Norm, quantise_norm
 from tessera.sw.quantiser.observation import Observation, array, bias_offsets, is_routed
 from tessera.sw.quantiser.rounding import Moments
-from tessera.sw.quantiser.scales import LinearInput, Norm, mean_error, quantise_linear, quantise_norm, scalar_multiplier
+from tessera.sw.quantiser.scales import (
+    FoldedLinear,
+    LinearInput,
+    fitting,
+    mean_error,
+    quantise_linear,
+    scalar_multiplier,
+)
 
 _SMALLEST = 1e-3  # a channel's range counts as at least this share of its tensor's, so that no scale degenerates
-_VALUES_COUNT = 0.1  # share of the values' rounding errors that averaging over tokens leaves
 
 
 class LayerQuantiser:
@@ -94,13 +103,16 @@ class LayerQuantiser:
         )
 
     def _head(self, task: str, norm: Norm) -> QuantisedLinear:
-        largest = self._largest(f"head.{task}")
-        limit = self.numerics.residual.maximum * self.residual_scale
-        scale = self.residual_scale * 2.0 ** max(0, math.ceil(math.log2(max(largest, limit) / limit)))
-        self._scale(f"head.{task}", scale)
         layer: Any = self.model.heads[task]
         moments = self.seen.moments("norm")
-        return self._after_norm(array(layer.weight), array(layer.bias), self.model.norm, norm, scale, moments)
+        head = self._after_norm(array(layer.weight), array(layer.bias), self.model.norm, norm, moments)
+        limit = self.numerics.residual.maximum * self.residual_scale
+        needed = max(
+            self._largest(f"head.{task}") / limit, float(head.finest(self.numerics).max()) / self.residual_scale
+        )
+        scale = self.residual_scale * 2.0 ** math.ceil(math.log2(max(needed, 1.0)))
+        self._scale(f"head.{task}", scale)
+        return head.quantised(scale, self.numerics)
 
     def _norm(self, name: str, norm: Any, next_weight: Floats) -> Norm:
         quantised = quantise_norm(
@@ -115,45 +127,48 @@ class LayerQuantiser:
 
     def _attention(self, block: Any, name: str, norm: Norm) -> QuantisedAttention:
         weights, biases = np.split(array(block.attn.qkv.weight), 3), np.split(array(block.attn.qkv.bias), 3)
-        q_range, k_range, v_range = (self._range(f"{name}.{part}") for part in "qkv")
+        biases[1] = biases[2] = np.zeros_like(biases[0])  # folded: see bias_offsets
+        moments = self.seen.moments(f"{name}.norm1")
+        parts = {
+            part: self._after_norm(weight, bias, block.norm1, norm, moments, constant=part == "q")
+            for part, weight, bias in zip("qkv", weights, biases, strict=True)
+        }
         top = self.numerics.activation.maximum
-        # Scores see only the product of a query's and a key's scale: it is common, its split is balanced by channel.
-        product = float((q_range * k_range).max()) / top**2
-        q_scale, k_scale = np.sqrt(product * q_range / k_range), np.sqrt(product * k_range / q_range)
-        columns = np.square(array(block.attn.proj.weight)).sum(axis=0)
-        v_scale, ratio = value_scales(v_range / top, self._range(f"{name}.attention") / top, columns)
-        output_multiplier, output_shift = scalar_multiplier(1 / ratio)
-        attention_scale = v_scale * 2.0**output_shift / output_multiplier
-        octaves = math.log2(math.e) / math.sqrt(self.model.config.head_dim) * 2.0**self.numerics.score.fraction
-        score_multiplier, score_shift = scalar_multiplier(product * octaves)
-        nothing = np.zeros_like(biases[0])
+        wanted = {
+            part: np.maximum(self._range(f"{name}.{part}") / top, layer.finest(self.numerics))
+            for part, layer in parts.items()
+        }
+        wanted["attention"] = self._range(f"{name}.attention") / top
         projection, offset = block.attn.proj, self._offsets[f"{name}.v"]
+        columns = np.square(array(projection.weight)).sum(axis=0)
+        scales = attention_scales(name, wanted, columns, self.model.config.head_dim, self.numerics)
         self._scale(f"{name}.scores", math.log(2) / 2.0**self.numerics.score.fraction)
         self._scale(f"{name}.exponentials", 2.0**-self.numerics.activation_width)
-        moments = self.seen.moments(f"{name}.norm1")
-        v = self._after_norm(weights[2], nothing, block.norm1, norm, v_scale, moments, constant=False)
-        offset = offset + mean_error(v, weights[2] * array(block.norm1.weight), moments, norm.scale, v_scale)
-        for part, scale in zip(("q", "k", "v", "attention"), (q_scale, k_scale, v_scale, attention_scale), strict=True):
-            self._scale(f"{name}.{part}", scale)
-        return QuantisedAttention(
-            q=self._after_norm(weights[0], biases[0], block.norm1, norm, q_scale, moments),
-            k=self._after_norm(weights[1], nothing, block.norm1, norm, k_scale, moments, constant=False),
-            v=v,
-            projection=quantise_linear(
+        for part in ("q", "k", "v", "attention"):
+            self._scale(f"{name}.{part}", getattr(scales, part))
+        q, k, v = (layer.quantised(getattr(scales, part), self.numerics) for part, layer in parts.items())
+        offset = offset + mean_error(v, parts["v"].weight, moments, norm.scale, scales.v)
+        with self._onto_residual(f"{name}.projection"):
+            projected = quantise_linear(
                 array(projection.weight),
                 array(projection.bias) + array(projection.weight) @ offset,
                 LinearInput(
                     form=self.numerics.activation,
-                    scale=attention_scale,
+                    scale=scales.attention,
                     moments=self.seen.moments(f"{name}.attention"),
                 ),
                 output_scale=self.residual_scale,
                 numerics=self.numerics,
-            ),
-            score_multiplier=score_multiplier,
-            score_shift=score_shift,
-            output_multiplier=output_multiplier,
-            output_shift=output_shift,
+            )
+        return QuantisedAttention(
+            q=q,
+            k=k,
+            v=v,
+            projection=projected,
+            score_multiplier=scales.score_multiplier,
+            score_shift=scales.score_shift,
+            output_multiplier=scales.output_multiplier,
+            output_shift=scales.output_shift,
         )
 
     def _experts(self, block: Any, name: str, norm: Norm) -> QuantisedExperts:
@@ -164,23 +179,25 @@ class LayerQuantiser:
         self.scales[f"{name}.expert_hidden"] = self.scales.pop(f"{name}.hidden")
         self._scale(f"{name}.gate_scores", math.log(2) / 2.0**self.numerics.score.fraction)
         self._scale(f"{name}.expert_weights", 2.0**-self.numerics.gate_weight.fraction)
-        gates = tuple(self._gate(block, task, norm) for task in range(len(self.model.config.tasks)))
+        gates = tuple(self._gate(block, name, task, norm) for task in range(len(self.model.config.tasks)))
         return QuantisedExperts(gates=gates, experts=experts)
 
-    def _gate(self, block: Any, task: int, norm: Norm) -> QuantisedLinear:
+    def _gate(self, block: Any, name: str, task: int, norm: Norm) -> QuantisedLinear:
         config, gate = self.model.config, block.mlp.gate
         weight = array((gate[task] if isinstance(gate, nn.ModuleList) else gate).w_gate).T
         bias = weight[:, : config.dim] @ array(block.norm2.bias)
         if self.model.task_embedding is not None:
             bias = bias + weight[:, config.dim :] @ array(self.model.task_embedding)[task]
-        return quantise_linear(
-            weight[:, : config.dim] * array(block.norm2.weight),
-            bias,
-            LinearInput(form=self.numerics.wide, scale=norm.wide_scale),
-            output_scale=math.log(2) / 2.0**self.numerics.score.fraction,
-            weight_format=self.numerics.wide,
-            numerics=self.numerics,
-        )
+        score = self.numerics.score
+        with fitting(f"{name}.gate of task {task}", "gate logits", score, "octaves"):
+            return quantise_linear(
+                weight[:, : config.dim] * array(block.norm2.weight),
+                bias,
+                LinearInput(form=self.numerics.wide, scale=norm.wide_scale),
+                output_scale=math.log(2) / 2.0**score.fraction,
+                weight_format=self.numerics.wide,
+                numerics=self.numerics,
+            )
 
     def _mlps(
         self, name: str, stacks: Sequence[Floats], layer_norm: Any, norm: Norm, hidden: Sequence[str]
@@ -188,25 +205,29 @@ class LayerQuantiser:
         """The MLPs of one block, from stacks of weights and biases; ``hidden`` names their hidden activations."""
         weights1, biases1, weights2, biases2 = stacks
         multiplier, shift = self._hidden_scale(f"{name}.hidden")
-        output = self.numerics.gelu_output.fraction
-        scale, moments = 2.0**-self.numerics.gelu_input.fraction, self.seen.moments(f"{name}.norm2")
+        output, form = self.numerics.gelu_output.fraction, self.numerics.gelu_input
+        scale, moments = 2.0**-form.fraction, self.seen.moments(f"{name}.norm2")
         rows = weights1.reshape(-1, weights1.shape[-1])
-        first = self._after_norm(rows, biases1.reshape(-1), layer_norm, norm, scale, moments)
-        second = (
-            quantise_linear(
-                weight,
-                bias,
-                LinearInput(
-                    form=self.numerics.unsigned_activation,
-                    scale=2.0 ** (shift - output) / multiplier,
-                    zero_point=self.numerics.gelu_zero_point / 2.0**output,
-                    moments=self.seen.moments(source),
-                ),
-                output_scale=self.residual_scale,
-                numerics=self.numerics,
+        with fitting(f"{name}.mlp, its first layer", "GELU's input", form):
+            first = self._after_norm(rows, biases1.reshape(-1), layer_norm, norm, moments).quantised(
+                scale, self.numerics
             )
-            for weight, bias, source in zip(weights2, biases2, hidden, strict=True)
-        )
+        with self._onto_residual(f"{name}.mlp, its second layer"):
+            second = [
+                quantise_linear(
+                    weight,
+                    bias,
+                    LinearInput(
+                        form=self.numerics.unsigned_activation,
+                        scale=2.0 ** (shift - output) / multiplier,
+                        zero_point=self.numerics.gelu_zero_point / 2.0**output,
+                        moments=self.seen.moments(source),
+                    ),
+                    output_scale=self.residual_scale,
+                    numerics=self.numerics,
+                )
+                for weight, bias, source in zip(weights2, biases2, hidden, strict=True)
+            ]
         return tuple(
             QuantisedMlp(first=one, second=two, gelu_multiplier=multiplier, gelu_shift=shift)
             for one, two in zip(_split(first, len(hidden)), second, strict=True)
@@ -228,20 +249,20 @@ class LayerQuantiser:
         bias: Floats,
         layer_norm: Any,
         norm: Norm,
-        output_scale: float | Floats,
         moments: Moments | None,
         *,
         constant: bool = True,
-    ) -> QuantisedLinear:
+    ) -> FoldedLinear:
         """A linear layer behind a norm, whose gain (and offset, if anything ``constant`` matters) it takes over."""
-        return quantise_linear(
-            weight * array(layer_norm.weight),
-            bias + weight @ array(layer_norm.bias) if constant else bias,
-            LinearInput(form=self.numerics.activation, scale=norm.scale, moments=moments),
-            output_scale=output_scale,
-            numerics=self.numerics,
-            correct_mean=constant,
+        return FoldedLinear(
+            weight=weight * array(layer_norm.weight),
+            bias=bias + weight @ array(layer_norm.bias) if constant else bias,
+            source=LinearInput(form=self.numerics.activation, scale=norm.scale, moments=moments),
+            constant=constant,
         )
+
+    def _onto_residual(self, where: str) -> AbstractContextManager[None]:
+        return fitting(where, "the residual stream", self.numerics.residual)
 
     def _range(self, name: str) -> Floats:
         """Ranges of the channels of queries, keys, values or attention outputs."""
@@ -257,21 +278,6 @@ class LayerQuantiser:
 
     def _scale(self, name: str, scale: float | Floats) -> None:
         self.scales[name] = np.asarray(scale, np.float64)
-
-
-def value_scales(values: Floats, attention: Floats, columns: Floats) -> tuple[Floats, float]:
-    """Scales of the values, and the common ratio of attention outputs' scales to them.
-
-    Both must hold their ranges, ``values`` and ``attention`` being the finest scales that do; ``columns`` are the sums
-    of squares of what follows each channel. A ratio that suits most channels costs the others precision of values.
-    """
-    needed = np.minimum(attention / values, 1.0)
-    best = (np.inf, values, 1.0)
-    for ratio in np.quantile(needed, np.linspace(0.25, 1.0, 16)):
-        scale = np.maximum(values, attention / ratio)
-        error = float((columns * np.square(scale)).sum() * (ratio**2 + _VALUES_COUNT))
-        best = min(best, (error, scale, float(ratio)), key=lambda found: found[0])
-    return best[1], best[2]
 
 
 def _split(linear: QuantisedLinear, parts: int) -> list[QuantisedLinear]:

@@ -24,7 +24,7 @@ from tessera.sw.quantiser.calibration import Calibration
 from tessera.sw.quantiser.layers import LayerQuantiser
 from tessera.sw.quantiser.observation import Observation, array
 from tessera.sw.quantiser.rounding import Moments
-from tessera.sw.quantiser.scales import LinearInput, mean_error, quantise_linear
+from tessera.sw.quantiser.scales import LinearInput, fitting, mean_error, quantise_linear, reach
 
 HEADROOM = 1.1
 """Ranges that hold everything are the largest magnitudes seen on the calibration images times this."""
@@ -79,18 +79,23 @@ def quantise(
     initial[0] += array(model.cls_token)[0, 0]
     filters = array(model.patch_embed.proj.weight).reshape(config.dim, -1)
     pixels = _pixel_moments(model, images)
-    embedding = quantise_linear(
-        filters,
-        0.0,
-        LinearInput(form=numerics.pixel, scale=PIXEL_SCALE, moments=pixels),
-        output_scale=residual,
-        numerics=numerics,
-        correct_mean=False,
-    )
+    with fitting("patch_embed", "the residual stream", numerics.residual):
+        embedding = quantise_linear(
+            filters,
+            0.0,
+            LinearInput(form=numerics.pixel, scale=PIXEL_SCALE, moments=pixels),
+            output_scale=residual,
+            numerics=numerics,
+            correct_mean=False,
+        )
     initial[1:] += array(model.patch_embed.proj.bias) + mean_error(embedding, filters, pixels, PIXEL_SCALE, residual)
     rounded = np.floor(initial / residual + 0.5).astype(np.int64)
     if np.abs(rounded).max() > numerics.residual.maximum:
-        raise ValueError(f"embeddings reach {np.abs(initial).max():g}; the residual stream holds less than 64")
+        raise ValueError(
+            f"pos_embed and cls_token reach {np.abs(initial).max():g}, and the residual stream holds less than "
+            f"{reach(numerics.residual):g}. Scale the stream down where the network allows it (docs/numerics.md, "
+            "Numbers that no format holds)"
+        )
     return QuantisedModel(
         config=config,
         activation_width=numerics.activation_width,

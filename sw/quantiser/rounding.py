@@ -40,10 +40,9 @@ def round_with_feedback(values: Floats, covariance: Floats, limit: int) -> Float
     if not variance.any():
         return np.clip(np.rint(values), -limit, limit)
     order = np.argsort(-variance, kind="stable")  # large inputs first, while many are left to make up for them
-    damped = covariance[np.ix_(order, order)] + _DAMPING * variance.mean() * np.eye(len(order))
-    # Row n of the upper factor of the inverse: how the inputs after n make up for an error of weight n.
-    answers = np.linalg.cholesky(np.linalg.inv(damped)).T
-    answers = answers / np.diag(answers)[:, None]
+    answers = _answers(covariance[np.ix_(order, order)] + _DAMPING * variance.mean() * np.eye(len(order)))
+    if answers is None:
+        return np.clip(np.rint(values), -limit, limit)
     left = values.T[order]  # (inputs, outputs)
     result = np.empty(left.shape)
     for start in range(0, len(order), _BLOCK):
@@ -57,3 +56,17 @@ def round_with_feedback(values: Floats, covariance: Floats, limit: int) -> Float
             block[row + 1 :] -= answers[start + row, start + row + 1 : stop, None] * exact
         left[stop:] -= answers[start:stop, stop:].T @ block
     return np.ascontiguousarray(result.T)
+
+
+def _answers(damped: Floats) -> Floats | None:
+    """How the inputs after each one make up for an error of its weight, in rows of the upper factor of the inverse.
+
+    None if float64 does not suffice to tell: then rounding errors of the moments are larger than what they say.
+    """
+    with np.errstate(all="ignore"):
+        try:
+            answers = np.linalg.cholesky(np.linalg.inv(damped)).T
+        except np.linalg.LinAlgError:
+            return None
+        answers = answers / np.diag(answers)[:, None]
+    return answers if np.isfinite(answers).all() else None
