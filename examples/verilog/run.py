@@ -44,7 +44,7 @@ def main() -> None:
             build_args=OPTIONS,
             build_dir=core / "soc",
         )
-    results = runner.test(hdl_toplevel="soc", test_module="frame", test_dir=HERE, extra_env={"CORE": str(core)})
+    results = runner.test(hdl_toplevel="soc", test_module="frame", test_dir=core / "soc", extra_env={"CORE": str(core)})
     tests, failed = get_results(results)
     print(f"{'FAIL' if failed or not tests else 'PASS'}: {tests - failed} of {tests} tests of soc.v")
     sys.exit(bool(failed or not tests))

@@ -7,7 +7,8 @@ verification never has to stop the machine or copy its memories.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +17,7 @@ import numpy as np
 from tessera.common.files import move_file
 from tessera.common.progress import Progress, silent
 from tessera.common.system_errors import TEMPORARY
+from tessera.hw.config import AcceleratorConfig
 from tessera.hw.isa import CycleCause
 from tessera.hw.register_map import SHARE_BITS
 from tessera.program.program import Program
@@ -25,10 +27,12 @@ from tessera.sim.machine.activity import read_activity
 from tessera.sim.machine.exchange import FrameJob, FrameReadout
 from tessera.sim.machine.follow import followed
 from tessera.sim.machine.frames import Frame, SimulatedFrame
+from tessera.sim.machine.hierarchy import unit_modules
 from tessera.sim.machine.sdram import SdramSettings
-from tessera.sim.machine.settings import MemorySettings, SimulationOptions
-from tessera.sim.machine.simulator import build_machine
+from tessera.sim.machine.settings import MemorySettings, SimulationOptions, WaveWindow
+from tessera.sim.machine.simulator import build_machine, export_machine
 from tessera.sim.machine.trace_reader import read_records
+from tessera.sim.machine.wave_filter import filtered_waves
 from tessera.sim.verilator.options import Simulator
 
 TIMEOUT_SECONDS = 3600.0
@@ -92,18 +96,33 @@ def run_machine(
         }
         bench_options = BenchOptions(plusargs=plusargs, timeout_s=TIMEOUT_SECONDS)
         tasks = [frame.task for frame in frames]
-        with followed(work / "progress.jsonl", program, tasks, on_progress):
+        with followed(work / "progress.jsonl", program, tasks, on_progress), _recorded(program.config, waves, work):
             bench = run_testbench(
                 simulator, "tessera.sim.machine.testbench", parameters=parameters, options=bench_options
             )
-        if waves:
-            move_file(work / "waves.vcd", waves.file)
         readouts = [FrameReadout(**values) for values in bench.outputs["frames"]]
         # The simulation may end before the last frame does only where a window of waves ends it.
         return [
             _result(program, frame, job, readout, work if options.trace else None)
             for frame, job, readout in zip(frames, jobs, readouts, strict=waves is None)
         ]
+
+
+@contextmanager
+def _recorded(config: AcceleratorConfig, waves: WaveWindow | None, work: Path) -> Iterator[None]:
+    """Leave the waves that the simulator writes in the block where the window wants them."""
+    if waves is None:
+        yield
+        return
+    written, kept = work / "waves.vcd", work / "kept.vcd"
+    if not waves.units:
+        yield
+        move_file(written, waves.file)
+        return
+    modules = unit_modules(export_machine(config))
+    with filtered_waves(written, kept, [modules[name] for name in waves.units]):
+        yield
+    move_file(kept, waves.file)
 
 
 def _job(program: Program, number: int, frame: Frame, work: Path, watchdog: int) -> FrameJob:

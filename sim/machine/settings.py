@@ -93,11 +93,15 @@ class WaveWindow:
         VCD file to write.
     first, last:
         First and last cycle, on the clock of the traces.
+    units:
+        Units to record, by their names in :func:`tessera.sim.machine.hierarchy.unit_modules`: signals that have
+        names, and fields of structures. Without any, every signal is recorded as it is.
     """
 
     file: Path
     first: int
     last: int
+    units: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,7 +71,7 @@ def command(
     pictures: options.PictureOptions,
     memory: MemoryOptions,
     waves: Annotated[
-        bool, typer.Option("--waves", help="Record a VCD around the first mismatch (debug build).")
+        bool, typer.Option("--waves", help="Record a VCD around the first mismatch, if there is one.")
     ] = False,
     out: options.Out = Path("build/run"),
     dump: Annotated[
@@ -130,6 +130,8 @@ def command(
             display("dump", 0.0, str(dump))
             dump_tensors(prepared, result, dump)
     _summarise(result)
+    if waves:
+        _tell_waves(result)
     console.print(f"Report: {escape(str(files[0]))}, numbers: {escape(str(files[1]))}", soft_wrap=True)
     if not result.bit_exact:
         raise typer.Exit(VERDICT_FAILED)
@@ -211,8 +213,13 @@ def _summarise(result: RunResult) -> None:
             console.print(
                 f"[bold red]picture {frame.picture}, {frame.task}:[/bold red] {escape(frame.trouble)}", soft_wrap=True
             )
+
+
+def _tell_waves(result: RunResult) -> None:
     if result.waves:
         console.print(f"Waves around the first mismatch: {escape(result.waves)}", soft_wrap=True)
+    else:
+        console.print("Waves: none were recorded, because nothing mismatched; `tessera waves` records any unit")
 
 
 def _against_float(prediction: dict) -> str:

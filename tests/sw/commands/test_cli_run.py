@@ -35,7 +35,7 @@ def finished(small: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     picture = folder / "picture.png"
     Image.fromarray(np.random.default_rng(3).integers(0, 65535, (40, 50)).astype(np.uint16)).save(picture)
     out = folder / "out"
-    arguments = ["--image", str(picture), "--out", str(out), "--dump", str(folder / "tensors.npz")]
+    arguments = ["--image", str(picture), "--out", str(out), "--dump", str(folder / "tensors.npz"), "--waves"]
     result = CliRunner().invoke(app, ["run", "--model", str(small), "--preset", "tiny", *arguments])
     assert result.exit_code == 0, result.output
     return out, result.output
@@ -83,6 +83,7 @@ def test_run_says_what_it_does_and_what_came_out(finished: tuple[Path, str]) -> 
         "resized from 50x40 to 32x16 pixels",
         "converted from mode I;16",
         "bit-exact",
+        "Waves: none were recorded, because nothing mismatched",
         "report.html",
     ):
         assert words in output, finished[1]
