@@ -18,9 +18,10 @@ SLEEPERS = (
 )
 
 ENDED = """
-import sys, tempfile
+import signal, sys, tempfile
 from concurrent.futures import ThreadPoolExecutor
 from tessera.common.processes import end_on_signals, started
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have it ignored, as nohup does
 end_on_signals()
 def one(number):
     with started(["sleep", "100"]) as process:

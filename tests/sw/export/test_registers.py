@@ -102,7 +102,7 @@ def test_the_header_compiles_as_c_and_has_the_offsets(tmp_path: Path):
     source = '#include "tessera_regs.h"\n#include "tessera_regs.h"\n' + "\n".join(lines) + "\n"
     for suffix in ("c", "cpp"):
         (tmp_path / f"use.{suffix}").write_text(source)
-        command = [str(tools.cxx_compiler()), "-x", "c" if suffix == "c" else "c++", "-Wall", "-Wextra", "-pedantic"]
+        command = [*tools.cxx_compiler(), "-x", "c" if suffix == "c" else "c++", "-Wall", "-Wextra", "-pedantic"]
         command += ["-Werror", "-Wno-unused-local-typedefs", "-fsyntax-only", f"use.{suffix}"]
         result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
