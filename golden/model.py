@@ -210,7 +210,7 @@ class VisionTransformer(nn.Module):
             ``k``, ``v``, ``scores``, ``attention``, ``residual_attention``, ``norm2``, ``residual``; dense blocks
             ``pre_gelu``, ``hidden``; expert blocks ``gate_logits``, ``gate_probabilities``, ``expert_indices``,
             ``expert_weights`` and, as dictionaries by expert, ``expert_rows`` (flat token numbers b * N + n),
-            ``expert_pre_gelu``, ``expert_hidden``; then ``norm`` and ``head``.
+            ``expert_pre_gelu``, ``expert_hidden``, ``expert_output`` (before its weight); then ``norm`` and ``head``.
 
         Returns
         -------

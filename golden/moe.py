@@ -117,7 +117,7 @@ class ExpertMlp(nn.Module):
             capture[f"{prefix}.gate_probabilities"] = probabilities
             capture[f"{prefix}.expert_indices"] = indices
             capture[f"{prefix}.expert_weights"] = weights
-            for name in ("expert_rows", "expert_pre_gelu", "expert_hidden"):
+            for name in ("expert_rows", "expert_pre_gelu", "expert_hidden", "expert_output"):
                 capture[f"{prefix}.{name}"] = {}
         return self._mix(x, indices, weights, capture, prefix)
 
@@ -133,11 +133,12 @@ class ExpertMlp(nn.Module):
             rows = torch.div(queue, self.config.top_k, rounding_mode="floor")
             pre_gelu = functional.linear(flat.index_select(0, rows), first.weight[expert], first.bias[expert])
             hidden = functional.gelu(pre_gelu)
-            y = functional.linear(hidden, second.weight[expert], second.bias[expert])
-            y = y * chosen.index_select(0, queue).unsqueeze(1)
+            output = functional.linear(hidden, second.weight[expert], second.bias[expert])
+            y = output * chosen.index_select(0, queue).unsqueeze(1)
             total = total.index_add(0, rows, y.to(total.dtype))  # narrower in mixed precision
             if capture is not None:
                 capture[f"{prefix}.expert_rows"][expert] = rows
                 capture[f"{prefix}.expert_pre_gelu"][expert] = pre_gelu
                 capture[f"{prefix}.expert_hidden"][expert] = hidden
+                capture[f"{prefix}.expert_output"][expert] = output
         return total.view_as(x)

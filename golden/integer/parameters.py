@@ -144,6 +144,10 @@ class QuantisedModel(Summarised):
     scales:
         Real value of one step for each named tensor of :class:`tessera.golden.integer.model.IntegerModel`, a scalar or
         one for each channel of its last axis.
+    peaks:
+        Largest magnitude that each tensor with a fixed binary point had on the calibration images, in real units:
+        ``residual.embed``, and by layer ``residual_attention``, ``residual``, ``gelu_input``, ``scores`` and
+        ``gate_scores`` (the last two in octaves).
     """
 
     config: ModelConfig
@@ -155,6 +159,7 @@ class QuantisedModel(Summarised):
     norm: QuantisedLayerNorm | None
     heads: tuple[QuantisedLinear | None, ...]
     scales: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    peaks: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def summary(self) -> Summary:
         """Its geometry and widths."""

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from tessera.sw.commands import options
-from tessera.sw.commands.terminal import Display, console, reported, table
+from tessera.sw.commands.terminal import Display, console, reported, table, tell
 
 
 @reported
@@ -43,7 +43,7 @@ def command(
     from tessera.sw.cycles import bound
     from tessera.sw.cycles.predict import predict
     from tessera.sw.fpga.resources.capacity import check_fits
-    from tessera.sw.run.prepare import compile_file
+    from tessera.sw.run.prepare import compile_and_tell
 
     on = find_board(board) if board else None
     chosen = options.TargetOptions(
@@ -57,8 +57,9 @@ def command(
     if on:
         check_fits(chosen.config, on)
     with Display() as display:
-        program = compile_file(chosen, on_progress=display)
+        program, notices = compile_and_tell(chosen, on_progress=display)
         program.save(out)
+    tell(notices)
     kinds = Counter(command.op for command in program.commands)
     table(
         f"{program.model.name} for {program.config.name}: {len(program.commands)} commands",

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from tessera.sw.commands import options
-from tessera.sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, tell_notices, verdict
+from tessera.sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, tell, tell_notices, verdict
 
 if TYPE_CHECKING:
     from tessera.sw.driver.deploy import Deployed
@@ -81,6 +81,7 @@ def _summarise(result: Deployed) -> None:
     for name, text in lines.items():
         console.print(f"[bold]{name:<9}[/bold] {escape(text)}", soft_wrap=True)
     tell_notices(result.pictures)
+    tell(result.notices, 4)
     frames = result.frames
     heads = [frame.task if len(result.pictures) == 1 else f"{frame.task}, {frame.picture}" for frame in frames]
     rows = [

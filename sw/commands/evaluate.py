@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from tessera.sw.commands import options
-from tessera.sw.commands.terminal import VERDICT_FAILED, Display, console, number, reported, table, verdict
+from tessera.sw.commands.terminal import VERDICT_FAILED, Display, console, number, reported, table, tell, verdict
 
 if TYPE_CHECKING:
     from tessera.golden.checkpoint import Checkpoint
@@ -116,12 +116,12 @@ def command(
     with Display() as display:
         path, loaded = prepare.load_model(model, routing, on_progress=display)
         chosen = pictures.choose(loaded)
-        for notice in chosen.notices:
-            console.print(f"[yellow]notice[/yellow] {escape(notice)}", soft_wrap=True)
+        tell(chosen.notices)
         evaluation = evaluate(path, loaded, chosen, sweep, on_progress=display)
     report = evaluation.to_dict()
     write_document(json, EVALUATION, report)
     _show(report)
+    tell(evaluation.notices)
     console.print(f"Numbers: {escape(str(json))}", soft_wrap=True)
     for line in evaluation.trouble:
         console.print(f"[bold red]not bit-exact:[/bold red] {escape(line)}", soft_wrap=True)

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from tessera.sw.commands import options
-from tessera.sw.commands.terminal import Display, console, reported, table, tell_notices
+from tessera.sw.commands.terminal import Display, console, reported, table, tell, tell_notices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,7 @@ def command(
         prepared = prepare(chosen, on_progress=display)
     (picture,) = PictureChoice(image=image, scene=scene).load(prepared.program.model)
     tell_notices([picture])
+    tell(prepared.notices, 4)
     with Display() as display:
         frame, files = export_core(prepared, picture, out, on_progress=display)
     table(

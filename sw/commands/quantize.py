@@ -11,12 +11,14 @@ from rich.markup import escape
 
 from tessera.golden.config import layer_name
 from tessera.sw.commands import options
-from tessera.sw.commands.terminal import Display, console, number, reported, table, tell_notices
+from tessera.sw.commands.terminal import Display, console, number, reported, table, tell, tell_notices
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from tessera.golden.checkpoint import Checkpoint
+    from tessera.golden.integer.parameters import QuantisedModel
     from tessera.golden.model import VisionTransformer
     from tessera.sw.data.pictures import Picture
 
@@ -57,6 +59,7 @@ def command(
     from tessera.golden.integer import storage
     from tessera.sw.data.pictures import load_picture
     from tessera.sw.quantiser.quantise import layer_errors
+    from tessera.sw.quantiser.saturation import saturation_notices
     from tessera.sw.run import prepare
     from tessera.sw.schemas.kinds import QUANTISATION
 
@@ -74,15 +77,12 @@ def command(
         pictures = [load_picture(file, loaded.config) for file in image or ()]
         tell_notices(pictures, 1)
         quantised = prepare.quantised_model(path, loaded.model, config.numerics, calibration=rule, on_progress=display)
+        tell(saturation_notices(quantised))
         unseen = _unseen(loaded.model, pictures, errors)
         layers = layer_errors(loaded.model, quantised, unseen, on_progress=display)
         scores = prepare.accuracy(path, loaded, quantised, scenes=scenes, on_progress=display)
     report: dict[str, Any] = {
-        "model": loaded.config.name,
-        "weights": loaded.weights,
-        "routing": loaded.routing,
-        "activation_width": activation_width,
-        "residual_width": config.numerics.residual_width,
+        **_facts(loaded, quantised),
         "calibration": rule,
         "error_pictures": [picture.source for picture in pictures] or [f"{errors} unseen scenes"],
         "errors": layers,
@@ -108,6 +108,21 @@ def _numbers(out: Path, model: str) -> Path:
     options.check_output(out, model)
     check_file(numbers)
     return numbers
+
+
+def _facts(loaded: Checkpoint, quantised: QuantisedModel) -> dict[str, Any]:
+    """What the numbers begin with: the model, its formats, and what leaves them."""
+    from tessera.sw.quantiser.saturation import excesses, saturation_notices
+
+    return {
+        "model": loaded.config.name,
+        "weights": loaded.weights,
+        "routing": loaded.routing,
+        "activation_width": quantised.activation_width,
+        "residual_width": quantised.residual_width,
+        "saturation": [excess.to_dict() for excess in excesses(quantised)],
+        "notices": list(saturation_notices(quantised)),
+    }
 
 
 def _unseen(model: VisionTransformer, pictures: Sequence[Picture], scenes: int) -> NDArray[np.uint8]:

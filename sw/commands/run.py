@@ -17,6 +17,7 @@ from tessera.sw.commands.terminal import (
     number,
     reported,
     table,
+    tell,
     tell_notices,
     verdict,
 )
@@ -180,9 +181,12 @@ def _announce(prepared: Prepared, tasks: Sequence[int], pictures: Sequence[Pictu
     for name, text in lines.items():
         console.print(f"[bold]{name:<9}[/bold] {escape(text)}", soft_wrap=True)
     tell_notices(pictures)
+    tell(prepared.notices, 4)
 
 
 def _summarise(result: RunResult) -> None:
+    from tessera.sw.results.saturated import saturated_frames
+
     frames = result.frames
     heads = [frame.task if len(result.pictures) == 1 else f"{frame.task}, {frame.picture}" for frame in frames]
     data = [frame.to_dict() for frame in frames]
@@ -207,6 +211,7 @@ def _summarise(result: RunResult) -> None:
             found = [_score(frame, scores, arithmetic) for frame in frames]
             rows.append((f"{scores['scenes']} scenes: {arithmetic}", found))
     table("Verified against the integer golden model", ["", *heads], [(name, *cells) for name, cells in rows])
+    tell(saturated_frames([frame.saturated for frame in frames]))
     console.print(f"Program: digest {result.program.short_digest}")
     for frame in frames:
         if frame.trouble:

@@ -123,7 +123,12 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, 
 
 def tell_notices(pictures: Sequence[Picture], space: int = 4) -> None:
     """Say once each what was changed about pictures, ``space`` columns behind the word notice."""
-    for notice in dict.fromkeys(notice for picture in pictures for notice in picture.notices):
+    tell((notice for picture in pictures for notice in picture.notices), space)
+
+
+def tell(notices: Iterable[str], space: int = 1) -> None:
+    """Say once each what a reader of results should know, ``space`` columns behind the word notice."""
+    for notice in dict.fromkeys(notices):
         console.print(f"[yellow]notice[/yellow]{' ' * space}{escape(notice)}", soft_wrap=True)
 
 

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from tessera.sw.commands import options
-from tessera.sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, tell_notices, verdict
+from tessera.sw.commands.terminal import VERDICT_FAILED, Display, console, reported, table, tell, tell_notices, verdict
 
 if TYPE_CHECKING:
     from tessera.sw.data.pictures import PictureChoice
@@ -98,6 +98,7 @@ def command(
             prepared = prepare(target, on_progress=display)
             shown = pictures.choice().load(prepared.program.model)
             tell_notices(shown, 1)
+            tell(prepared.notices)
             tasks = prepared.task_indices(pictures.task)
             cells = None
             if netlist:
@@ -124,6 +125,8 @@ def _entry(result: RunResult) -> dict[str, Any]:
         "program_digest",
         "activation_width",
         "residual_width",
+        "saturation",
+        "notices",
         "memory",
         "pictures",
         "bit_exact",
@@ -132,6 +135,8 @@ def _entry(result: RunResult) -> dict[str, Any]:
 
 
 def _show(results: list[RunResult], what: str) -> None:
+    from tessera.sw.results.saturated import saturated_frames
+
     rows, troubles = [], []
     for result in results:
         config = result.program.config
@@ -145,5 +150,6 @@ def _show(results: list[RunResult], what: str) -> None:
         ["", "bit-exact", "tensors", "elements", "cycles (simulated)"],
         rows,
     )
+    tell(saturated_frames([frame.saturated for result in results for frame in result.frames]))
     for trouble in troubles:
         console.print(trouble, soft_wrap=True)

@@ -24,8 +24,10 @@ from tessera.sw.driver.device import RUN_SECONDS, Device
 from tessera.sw.driver.errors import WrongConfiguration
 from tessera.sw.driver.link import answer_seconds
 from tessera.sw.driver.transport import SerialTransport
+from tessera.sw.quantiser.saturation import excesses
 from tessera.sw.report.figures import input_figure, prediction_figure
 from tessera.sw.results.comparison import OutputMaps, compare
+from tessera.sw.results.saturated import residual_saturated, saturated_frames
 from tessera.sw.results.truth import truth_of
 from tessera.sw.run.prepare import Prepared
 from tessera.sw.run.target import machine
@@ -59,6 +61,11 @@ class DeployedFrame:
         """Whether every element is the golden model's."""
         return not self.different
 
+    @property
+    def saturated(self) -> bool:
+        """Whether the residual stream saturated, by the machine's own account."""
+        return residual_saturated(self.counters)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-compatible form."""
         return {
@@ -69,6 +76,7 @@ class DeployedFrame:
             "elements_different": self.different,
             "first_mismatch": self.first and dict(zip(("row", "channel", "expected", "got"), self.first, strict=True)),
             "counters": self.counters,
+            "saturated": self.saturated,
             "prediction": {"kind": self.prediction.kind, **self.prediction.scores},
             "relative_l2": self.prediction.relative_l2,
             "seconds": self.seconds,
@@ -91,12 +99,18 @@ class Deployed:
         """Whether every frame is."""
         return all(frame.bit_exact for frame in self.frames)
 
+    @property
+    def notices(self) -> list[str]:
+        """What a reader should know: of the preparation (``facts`` has it), and of the machine."""
+        return [*self.facts["notices"], *saturated_frames([frame.saturated for frame in self.frames])]
+
     def to_dict(self) -> dict[str, Any]:
         """Content of deploy.json."""
         rate = self.load_bytes / max(self.load_seconds, 1e-9)
         identity = asdict(self.identity) | {"digest": self.identity.digest.hex()}
         return {
             **self.facts,
+            "notices": self.notices,
             "bit_exact": self.bit_exact,
             "device": identity,
             "load": {"bytes": self.load_bytes, "seconds": self.load_seconds, "bytes_per_s": rate},
@@ -195,6 +209,8 @@ def deploy_pictures(
             "weights": prepared.checkpoint.weights,
             "preset": program.config.name,
             "program_digest": program.digest,
+            "saturation": [excess.to_dict() for excess in excesses(prepared.quantised)],
+            "notices": list(prepared.notices),
             "port": port,
             "requests_resent": device.link.resent,
         },

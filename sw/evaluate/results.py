@@ -8,9 +8,11 @@ from typing import Any
 
 from tessera.common.summary import Summarised, Summary
 from tessera.golden.checkpoint import Checkpoint
+from tessera.golden.integer.parameters import QuantisedModel
 from tessera.hw.formats import Numerics
 from tessera.sw.evaluate.data import EvaluationData
 from tessera.sw.quantiser.calibration import Calibration
+from tessera.sw.quantiser.saturation import excesses, saturation_notices
 from tessera.sw.results.scoring import FLOAT, Tally
 
 
@@ -91,6 +93,8 @@ class Evaluation(Summarised):
     ----------
     checkpoint, data:
         The model, and what it was scored on.
+    quantised:
+        One of its integer forms.
     results:
         Float first, then every integer model, then every machine.
     seconds:
@@ -99,6 +103,7 @@ class Evaluation(Summarised):
 
     checkpoint: Checkpoint
     data: EvaluationData
+    quantised: QuantisedModel
     results: list[Scored]
     seconds: float
 
@@ -106,6 +111,16 @@ class Evaluation(Summarised):
     def trouble(self) -> list[str]:
         """What was wrong with each frame that was not bit-exact."""
         return [line for result in self.results if result.machine is not None for line in result.machine.trouble]
+
+    @property
+    def notices(self) -> list[str]:
+        """What a reader should know of the numbers; ``data`` has what concerns the pictures."""
+        notices = list(saturation_notices(self.quantised))
+        most = max((result.tally for result in self.results), key=lambda tally: tally.saturated)
+        if most.saturated:
+            count = f"{most.saturated:,} of {most.pictures:,}"
+            notices.append(f"the residual stream saturated in {count} pictures (docs/numerics.md)")
+        return notices
 
     def summary(self) -> Summary:
         """Scores of each arithmetic."""
@@ -146,6 +161,8 @@ class Evaluation(Summarised):
                 ),
                 "notices": list(self.data.notices),
             },
+            "saturation": [excess.to_dict() for excess in excesses(self.quantised)],
+            "notices": self.notices,
             "results": [result.to_dict(self.data.scored) for result in self.results],
             "seconds": self.seconds,
         }

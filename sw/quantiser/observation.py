@@ -18,6 +18,7 @@ from tessera.golden.config import ModelConfig, layer_name
 from tessera.golden.model import VisionTransformer
 from tessera.golden.moe import ExpertMlp
 from tessera.sw.quantiser.calibration import Magnitudes
+from tessera.sw.quantiser.peaks import Peaks
 from tessera.sw.quantiser.rounding import Moments
 
 _BATCH = 8
@@ -50,6 +51,8 @@ class Observation:
         of the whole tensor: ``layerNN.hidden`` and ``head.{task}``.
     samples:
         Some normalised tokens (n, D) for each norm.
+    peaks:
+        Largest values of what has a fixed binary point.
 
     Tensors with moments: the norms, ``layerNN.attention``, ``layerNN.hidden`` and ``layerNN.expert_hidden.E``.
     """
@@ -68,6 +71,7 @@ class Observation:
         self._sums: dict[str, tuple[Any, ...]] = {}  # number of rows, their sum, the sum of their products
         self._samples: defaultdict[str, list[Floats]] = defaultdict(list)
         self._offsets = bias_offsets(model)
+        self.peaks = Peaks(self._offsets, model.config)
         generator = np.random.default_rng(len(images))
         for start in range(0, len(images), _BATCH):
             self._observe(torch.from_numpy(images[start : start + _BATCH]), generator)
@@ -99,6 +103,7 @@ class Observation:
         with torch.no_grad():
             results = self.model.forward_tasks(images, range(len(config.tasks)), capture=capture)
         x = capture["residual.embed"]
+        self.peaks.see("residual.embed", x)
         for layer in range(config.layers):
             name = layer_name(layer)
             self._norm(f"{name}.norm1", x, generator)
@@ -112,6 +117,7 @@ class Observation:
             else:
                 for expert, values in capture[f"{name}.expert_hidden"].items():
                     self._hidden(f"{name}.hidden", f"{name}.expert_hidden.{expert}", values)
+            self.peaks.see_layer(name, x, capture)
             x = capture[f"{name}.residual"]
         if config.final_norm:
             self._norm("norm", x[:, _read_by_heads(config)], generator)

@@ -111,6 +111,7 @@ def quantise(
             "residual.embed": np.asarray(residual),
             **layers.scales,
         },
+        peaks=seen.peaks.largest,
     )
 
 

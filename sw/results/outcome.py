@@ -15,6 +15,7 @@ from tessera.sw.cycles import bound, breakdown
 from tessera.sw.data.pictures import Picture
 from tessera.sw.results import rollout
 from tessera.sw.results.comparison import OutputMaps
+from tessera.sw.results.saturated import residual_saturated, saturated_frames
 from tessera.sw.verifier.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ class FrameOutcome(Summarised):
     def bit_exact(self) -> bool:
         """Whether the machine ended without error and everything it wrote is right."""
         return self.verdict.passed and not self.result.error
+
+    @property
+    def saturated(self) -> bool:
+        """Whether the residual stream saturated, by the machine's own account."""
+        return residual_saturated(self.result.counters)
 
     @property
     def trouble(self) -> str:
@@ -171,6 +177,7 @@ class FrameOutcome(Summarised):
             "expert_load": by_layer_name(self.load()),
             "expert_first_choices": by_layer_name(self.load(first=True)),
             "trouble": self.trouble,
+            "saturated": self.saturated,
             "first_mismatch": self.verdict.to_dict()["first"],
             "causes": breakdown.named(self.result.causes.sum(axis=0)),
             "breakdown": [share.to_dict() for share in breakdown.grouped(self.shares(), "layer", "phase", "kind")],
@@ -194,6 +201,11 @@ class RunResult(Summarised):
         """Whether every frame is."""
         return all(frame.bit_exact for frame in self.frames)
 
+    @property
+    def notices(self) -> list[str]:
+        """What a reader should know: of the preparation (``facts`` has it), and of the machine."""
+        return [*self.facts.get("notices", ()), *saturated_frames([frame.saturated for frame in self.frames])]
+
     def tasks(self) -> dict[str, FrameOutcome]:
         """For each task its first frame, in the order of the run."""
         found: dict[str, FrameOutcome] = {}
@@ -211,13 +223,14 @@ class RunResult(Summarised):
 
     def to_dict(self) -> dict[str, Any]:
         """Content of run.json; ``tasks`` has the first picture's frames, ``frames`` a line for each frame."""
-        keys = ("bit_exact", "tensors_compared", "elements_compared", "cycles", "trouble")
+        keys = ("bit_exact", "tensors_compared", "elements_compared", "cycles", "trouble", "saturated")
         lines = []
         for frame in self.frames:
             data = frame.to_dict()
             lines.append({"picture": frame.picture, "task": frame.task, **{key: data[key] for key in keys}})
         return {
             **self.facts,
+            "notices": self.notices,
             "bit_exact": self.bit_exact,
             "pictures": [{"source": p.source, "notices": list(p.notices)} for p in self.pictures],
             "tasks": {name: frame.to_dict() | frame.attention() for name, frame in self.tasks().items()},

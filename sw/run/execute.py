@@ -25,6 +25,7 @@ from tessera.sim.machine.settings import MemorySettings, SimulationOptions, Wave
 from tessera.sw.cycles.predict import predict, queue_lengths
 from tessera.sw.data.pictures import FIRST_SCENE, Picture, PictureChoice
 from tessera.sw.quantiser.quantise import frame_errors
+from tessera.sw.quantiser.saturation import excesses
 from tessera.sw.results.comparison import compare
 from tessera.sw.results.outcome import FrameOutcome, RunResult, machine_routing
 from tessera.sw.results.truth import truth_of
@@ -282,6 +283,8 @@ def _facts(prepared: Prepared, memory: Memory) -> dict[str, Any]:
         "activation_width": config.numerics.activation_width,
         "residual_width": config.numerics.residual_width,
         "calibration": prepared.calibration,
+        "saturation": [excess.to_dict() for excess in excesses(prepared.quantised)],
+        "notices": list(prepared.notices),
         "geometry": prepared.program.model.to_dict(),
         "machine": config.to_dict(),
         "checkpoint": {

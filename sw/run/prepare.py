@@ -29,6 +29,7 @@ from tessera.sw.data.procedural import ProceduralScenes
 from tessera.sw.models.find import check_routing, find_model
 from tessera.sw.quantiser.calibration import Calibration
 from tessera.sw.quantiser.quantise import calibration_images, quantise
+from tessera.sw.quantiser.saturation import saturation_notices
 from tessera.sw.results.scoring import FLOAT, Scorer, score
 from tessera.sw.results.truth import told_tasks
 from tessera.sw.run.target import Target
@@ -67,6 +68,11 @@ class Prepared:
     def routing(self) -> str:
         """Where the experts' loads come from: ``model``, a mode of seeded gates, or ``none`` without experts."""
         return self.checkpoint.routing if self.program.model.expert_layers else "none"
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a reader of results should know about the quantised model."""
+        return saturation_notices(self.quantised)
 
     @property
     def label(self) -> str:
@@ -164,14 +170,21 @@ def quantised_model(
 
 def compile_file(target: Target, *, on_progress: Progress = silent) -> Program:
     """Compile a model by name, a checkpoint, or a file of ``tessera quantize``."""
+    return compile_and_tell(target, on_progress=on_progress)[0]
+
+
+def compile_and_tell(target: Target, *, on_progress: Progress = silent) -> tuple[Program, tuple[str, ...]]:
+    """What :func:`compile_file` does, with what a reader should know about the quantised model."""
     path = Path(target.model)
     if not (path.is_file() and _is_quantised(path)):
-        return prepare(target, on_progress=on_progress).program
+        prepared = prepare(target, on_progress=on_progress)
+        return prepared.program, prepared.notices
     if target.routing is not None:
         raise ValueError(f"{path} is quantised and has its gates already; leave --routing out")
     if target.calibration is not Calibration.MAX:
         raise ValueError(f"{path} is quantised and has its ranges already; leave --calibration out")
-    return compile_model(storage.load_quantised(path), target.config)
+    quantised = storage.load_quantised(path)
+    return compile_model(quantised, target.config), saturation_notices(quantised)
 
 
 def _is_quantised(path: Path) -> bool:
