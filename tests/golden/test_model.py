@@ -168,6 +168,7 @@ def test_capture_names() -> None:
         "expert_rows",
         "expert_pre_gelu",
         "expert_hidden",
+        "expert_output",
     }
     expected = {f"layer00.{name}" for name in common | {"pre_gelu", "hidden"}}
     expected |= {f"layer01.{name}" for name in common | expert} | {"residual.embed", "norm", "head"}
@@ -177,6 +178,7 @@ def test_capture_names() -> None:
         chosen = capture["layer01.expert_indices"].flatten(0, 1)[rows]
         assert (chosen == e).any(dim=1).all()
         assert capture["layer01.expert_hidden"][e].shape == (len(rows), SMALL.expert_hidden)
+        assert capture["layer01.expert_output"][e].shape == (len(rows), SMALL.dim)
 
 
 def test_state_dict_names_are_m3vits() -> None:
