@@ -106,7 +106,8 @@ def test_settings_of_python_stay_outside_the_simulator(monkeypatch, name):
 
 def test_a_full_disk_is_no_failure_of_the_design(monkeypatch, tmp_path):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
-    monkeypatch.setattr("tessera.sim.bench.run.build_folder", lambda: tmp_path)  # other tests make runs beside this one
+    for module in ("sim.bench.run", "common.system_errors"):  # a folder of its own: other tests make runs beside this
+        monkeypatch.setattr(f"tessera.{module}.build_folder", lambda: tmp_path)
     with pytest.raises(OSError) as failure:
         run_testbench(Scale(4), BENCH, parameters=SETTINGS | {"latency": 2})
     assert failure.value.errno == errno.ENOSPC and "TESSERA_CACHE" in in_words(failure.value)
