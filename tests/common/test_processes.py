@@ -25,7 +25,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have 
 end_on_signals()
 def one(number):
     with started(["sleep", "100"]) as process:
-        print(process.pid, flush=True)
+        print(f"{process.pid}\\n", end="", flush=True)  # in one piece: two threads print
         process.wait()
 with tempfile.TemporaryDirectory(dir=sys.argv[1]), ThreadPoolExecutor(2) as pool:
     list(pool.map(one, range(6)))
