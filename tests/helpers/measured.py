@@ -31,6 +31,7 @@ def task(cycles: int, *, error: float = 0.02) -> dict[str, Any]:
         "expert_load": {},
         "expert_first_choices": {},
         "trouble": "",
+        "saturated": False,
         "first_mismatch": None,
         "causes": {cause: cycles if cause == "busy" else 0 for cause in CAUSES},
         "breakdown": parts,
@@ -64,6 +65,8 @@ def write_run(path: Path, tasks: dict[str, dict[str, Any]], **changes: Any) -> P
         "frames": [],
         "accuracy": {"scenes": 100, "float": {"mean_iou": 0.5}, "integer": {"mean_iou": 0.49}},
         "waves": None,
+        "saturation": [],
+        "notices": [],
     }
     write_document(path, RUN, content | changes)
     return path
