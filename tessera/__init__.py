@@ -18,20 +18,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tessera.api.hardware import estimate as estimate
+    from tessera.api.hardware import synthesise as synthesise
+    from tessera.api.machine import Verification as Verification
+    from tessera.api.machine import run as run
+    from tessera.api.machine import verify as verify
+    from tessera.api.models import compile as compile
+    from tessera.api.models import load as load
+    from tessera.api.models import quantise as quantise
+    from tessera.api.scores import evaluate as evaluate
     from tessera.golden.checkpoint import Checkpoint as Checkpoint
     from tessera.hw.config import AcceleratorConfig as AcceleratorConfig
     from tessera.hw.presets import PRESETS as PRESETS
     from tessera.program.program import Program as Program
     from tessera.sim.machine.settings import MemorySettings as MemorySettings
-    from tessera.sw.api.hardware import estimate as estimate
-    from tessera.sw.api.hardware import synthesise as synthesise
-    from tessera.sw.api.machine import Verification as Verification
-    from tessera.sw.api.machine import run as run
-    from tessera.sw.api.machine import verify as verify
-    from tessera.sw.api.models import compile as compile
-    from tessera.sw.api.models import load as load
-    from tessera.sw.api.models import quantise as quantise
-    from tessera.sw.api.scores import evaluate as evaluate
     from tessera.sw.data.pictures import PictureChoice as PictureChoice
     from tessera.sw.evaluate.evaluate import Sweep as Sweep
     from tessera.sw.report.write import make_figures as figures
@@ -66,14 +66,14 @@ __all__ = [
 ]
 
 _PLACES = {
-    "load": "sw.api.models",
-    "quantise": "sw.api.models",
-    "compile": "sw.api.models",
-    "run": "sw.api.machine",
-    "verify": "sw.api.machine",
-    "evaluate": "sw.api.scores",
-    "estimate": "sw.api.hardware",
-    "synthesise": "sw.api.hardware",
+    "load": "api.models",
+    "quantise": "api.models",
+    "compile": "api.models",
+    "run": "api.machine",
+    "verify": "api.machine",
+    "evaluate": "api.scores",
+    "estimate": "api.hardware",
+    "synthesise": "api.hardware",
     "figures": "sw.report.write:make_figures",
     "write_report": "sw.report.write",
     "Target": "sw.run.target",
@@ -85,7 +85,7 @@ _PLACES = {
     "Checkpoint": "golden.checkpoint",
     "Program": "program.program",
     "RunResult": "sw.results.outcome",
-    "Verification": "sw.api.machine",
+    "Verification": "api.machine",
 }
 """Where each public name lives. It is imported when it is first asked for, so that the RTL's side needs no PyTorch."""
 

@@ -1,4 +1,4 @@
-"""Keys of the JSON files that commands write, from their JSON Schemas in ``sw/schemas/``."""
+"""Keys of the JSON files that commands write, from their JSON Schemas in ``common/schemas/``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from docs.site.markdown import code, table
 from tessera.common.paths import PROJECT_ROOT
 
-FOLDER = PROJECT_ROOT / "sw" / "schemas"
+FOLDER = PROJECT_ROOT / "common" / "schemas"
 FIRST = "stamp"
 """What all others begin with."""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from tessera.common.files import write_text
 from tessera.common.progress import Progress, silent
+from tessera.common.schemas.kinds import BENCH
 from tessera.common.stamped import write_document
 from tessera.sw.benchmark.attention import AttentionTraffic, measure_attention
 from tessera.sw.benchmark.estimates import EstimateSpeed, measure_estimates
@@ -24,7 +25,6 @@ from tessera.sw.benchmark.switching import TaskSwitch, measure_switching
 from tessera.sw.benchmark.tables import to_markdown
 from tessera.sw.run.prepare import prepare
 from tessera.sw.run.target import Target
-from tessera.sw.schemas.kinds import BENCH
 
 SPEED_MODEL = "nano"
 """Whose frame the simulators run, when no model was asked for."""

@@ -12,7 +12,7 @@ from rich.markup import escape
 from tessera.sw.commands.terminal import VERDICT_FAILED, console, reported, table
 
 if TYPE_CHECKING:
-    from tessera.sw.compare.compare import FileComparison
+    from tessera.sw.report.compare.compare import FileComparison
 
 _FILE = "JSON file of run, bench or evaluate, or a folder that holds one"
 
@@ -42,8 +42,8 @@ def command(
       tessera compare yesterday/bench.json build/bench/bench.json -o build/compare --fail-above 1
     """
     from tessera.common.files import check_folder
-    from tessera.sw.compare.compare import compare_files
-    from tessera.sw.compare.write import write_comparison
+    from tessera.sw.report.compare.compare import compare_files
+    from tessera.sw.report.compare.write import write_comparison
 
     check_folder(out)
     if fail_above is not None and not (math.isfinite(fail_above) and fail_above >= 0):
@@ -66,8 +66,8 @@ def command(
 
 
 def _show(comparison: FileComparison) -> None:
-    from tessera.sw.compare.contents import CYCLES
-    from tessera.sw.compare.write import shown, shown_change
+    from tessera.sw.report.compare.contents import CYCLES
+    from tessera.sw.report.compare.write import shown, shown_change
 
     same = []
     for section, lines in comparison.sections.items():

@@ -38,6 +38,7 @@ def command(
       tessera estimate --preset tiny --set lanes=8 --set memory_bytes=8 --json build/estimate.json
     """
     from tessera.common.files import check_file
+    from tessera.common.schemas.kinds import ESTIMATE
     from tessera.common.stamped import write_document
     from tessera.hw.boards.board import board as find_board
     from tessera.hw.presets import preset as find_preset
@@ -45,7 +46,6 @@ def command(
     from tessera.sw.fpga.resources.changes import with_changes
     from tessera.sw.fpga.resources.estimate import estimate
     from tessera.sw.fpga.resources.report import estimate_table, remarks
-    from tessera.sw.schemas.kinds import ESTIMATE
 
     if json:
         check_file(json)

@@ -106,10 +106,10 @@ def command(
       tessera evaluate --model m3vit.safetensors --data cityscapes --root ~/cityscapes --json cityscapes.json
     """
     from tessera.common.files import check_file
+    from tessera.common.schemas.kinds import EVALUATION
     from tessera.common.stamped import write_document
     from tessera.sw.evaluate.evaluate import evaluate
     from tessera.sw.run import prepare
-    from tessera.sw.schemas.kinds import EVALUATION
 
     check_file(json)
     sweep = arithmetics.sweep(pictures.scenes)

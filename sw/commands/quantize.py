@@ -55,13 +55,13 @@ def command(
       tessera quantize --model build/m3vit.safetensors --image weights/image.float32.bin
     """
     from tessera.common.digest import content_digest
+    from tessera.common.schemas.kinds import QUANTISATION
     from tessera.common.stamped import write_document
     from tessera.golden.integer import storage
     from tessera.sw.data.pictures import load_picture
     from tessera.sw.quantiser.quantise import layer_errors
     from tessera.sw.quantiser.saturation import saturation_notices
     from tessera.sw.run import prepare
-    from tessera.sw.schemas.kinds import QUANTISATION
 
     chosen = options.TargetOptions(
         model=model,

@@ -82,10 +82,10 @@ def command(
       tessera verify --activation-width 8 --activation-width 12 --activation-width 16 --stalls 60 --seed 7
     """
     from tessera.common.files import check_folder
+    from tessera.common.schemas.kinds import VERIFY
     from tessera.common.stamped import write_document
     from tessera.sw.run import execute
     from tessera.sw.run.prepare import prepare
-    from tessera.sw.schemas.kinds import VERIFY
 
     check_folder(out, "verify.json")
     settings = memory.settings()

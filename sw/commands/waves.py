@@ -49,7 +49,7 @@ def command(
     from tessera.sim.machine.frames import Frame
     from tessera.sw.data.pictures import PictureChoice
     from tessera.sw.run.prepare import prepare
-    from tessera.sw.waves.record import WaveRequest, find_units, record_waves
+    from tessera.sw.run.waves.record import WaveRequest, find_units, record_waves
 
     check_folder(out)
     request = WaveRequest(units=tuple(unit), command=around, window=_window(window))

@@ -14,6 +14,7 @@ import torch
 
 from tessera.common.files import folder_aside
 from tessera.common.progress import Progress, silent
+from tessera.common.schemas.kinds import DEPLOY
 from tessera.common.stamped import write_document
 from tessera.hw.presets import PRESETS
 from tessera.hw.protocol import Identity
@@ -31,7 +32,6 @@ from tessera.sw.results.saturated import residual_saturated, saturated_frames
 from tessera.sw.results.truth import truth_of
 from tessera.sw.run.prepare import Prepared
 from tessera.sw.run.target import machine
-from tessera.sw.schemas.kinds import DEPLOY
 
 SIMULATED = "simulated"
 """The port of the simulated board."""

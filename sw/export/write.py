@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tessera.common.files import folder_aside
 from tessera.common.progress import Progress, silent
+from tessera.common.schemas.kinds import EXPORT
 from tessera.common.stamped import write_document
 from tessera.hw.bus.bursts import longest_burst
 from tessera.hw.bus.read_master import ReadMaster
@@ -19,7 +20,6 @@ from tessera.sw.export.svd import svd
 from tessera.sw.export.templates import fill
 from tessera.sw.export.verilog import core_verilog, top_name
 from tessera.sw.run.prepare import Prepared
-from tessera.sw.schemas.kinds import EXPORT
 
 FILES = {
     "README.md": "this list, and how to run the bench",

@@ -15,6 +15,7 @@ from rich.table import Table
 from tessera.common.collector import collector_paused
 from tessera.common.paths import build_folder
 from tessera.common.progress import Progress, silent, within
+from tessera.common.schemas.kinds import SYNTHESIS
 from tessera.common.stamped import write_document
 from tessera.common.summary import Summarised, Summary
 from tessera.hw.accelerator import Accelerator
@@ -26,7 +27,6 @@ from tessera.sw.fpga.synthesis.cost import RESOURCES, Family, count, excess
 from tessera.sw.fpga.synthesis.cost import family as find_family
 from tessera.sw.fpga.synthesis.table import cells_table
 from tessera.sw.fpga.synthesis.yosys import synthesise
-from tessera.sw.schemas.kinds import SYNTHESIS
 
 OUT = build_folder() / "synth"
 

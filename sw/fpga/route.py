@@ -16,6 +16,7 @@ from amaranth.back import rtlil
 from tessera.common.collector import collector_paused
 from tessera.common.paths import build_folder
 from tessera.common.progress import Progress, silent, throttled, within
+from tessera.common.schemas.kinds import PLACEMENT
 from tessera.common.stamped import write_document
 from tessera.hw.accelerator import Accelerator
 from tessera.hw.ecp5.platform import Ecp5
@@ -23,7 +24,6 @@ from tessera.hw.presets import preset as find_preset
 from tessera.sw.fpga.synthesis.few_pins import CORE, FewPins
 from tessera.sw.fpga.synthesis.nextpnr import place_and_route, tuned
 from tessera.sw.fpga.synthesis.yosys import NETLIST, synthesise
-from tessera.sw.schemas.kinds import PLACEMENT
 
 OUT = build_folder() / "route"
 

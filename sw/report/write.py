@@ -9,13 +9,13 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from tessera.common.files import folder_aside
+from tessera.common.schemas.kinds import RUN
 from tessera.common.stamped import write_document
 from tessera.sw.report import attention_figures, cycle_figures, error_figures, expert_figures, figures
 from tessera.sw.report.page import render
 from tessera.sw.report.timeline import chrome_trace
 from tessera.sw.report.viewer import script_text, viewer_data
 from tessera.sw.results.outcome import RunResult
-from tessera.sw.schemas.kinds import RUN
 
 FILES = ("report.html", "run.json", "timeline.json")
 """The files of a report that are not pictures."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tessera.common.progress import Progress, silent
+from tessera.common.schemas.kinds import SELFTEST
 from tessera.common.stamped import write_document
 from tessera.hw.isa import ErrorCode
 from tessera.hw.presets import preset as find_preset
@@ -24,7 +25,6 @@ from tessera.sim.machine.run import run_machine
 from tessera.sim.machine.settings import SimulationOptions
 from tessera.sim.verilator.options import Simulator
 from tessera.sw.run.profile import machine_simulator
-from tessera.sw.schemas.kinds import SELFTEST
 from tessera.sw.selftest.faults import ASSERTION, MODEL, SEED, Fault, Place, Subject
 from tessera.sw.selftest.kinds import KINDS
 from tessera.sw.verifier.verdict import Mismatch

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tessera.common.schemas.kinds import BENCH, EVALUATION, RUN
 from tessera.common.stamped import write_document
 from tessera.sw.cycles.breakdown import CAUSES
-from tessera.sw.schemas.kinds import BENCH, EVALUATION, RUN
 
 
 def task(cycles: int, *, error: float = 0.02) -> dict[str, Any]:

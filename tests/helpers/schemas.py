@@ -9,7 +9,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
-from tessera.sw.schemas.kinds import schema_file
+from tessera.common.schemas.kinds import schema_file
 
 STAMP = ("schema", "command", "date", "processor", "tessera", "git", "tool_versions")
 

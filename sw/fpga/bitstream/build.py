@@ -15,6 +15,7 @@ from tessera.common.digest import content_digest
 from tessera.common.files import check_folder, file_aside, move_file, write_json
 from tessera.common.paths import build_folder
 from tessera.common.progress import Progress, silent, within
+from tessera.common.schemas.kinds import BITSTREAM
 from tessera.common.stamped import write_document
 from tessera.common.tools import git_id, tool_versions
 from tessera.hw.boards.board import Board
@@ -31,7 +32,6 @@ from tessera.sw.fpga.resources.capacity import check_fits, need, refusal
 from tessera.sw.fpga.synthesis import design as designs
 from tessera.sw.fpga.synthesis.cost import FAMILIES, RESOURCES, Family, SynthesisError, count
 from tessera.sw.fpga.synthesis.yosys import NETLIST, synthesise
-from tessera.sw.schemas.kinds import BITSTREAM
 
 OUT = build_folder() / "bitstream"
 REPORT = "report.json"

@@ -43,7 +43,7 @@ def test_every_command_is_there_with_its_options():
 
 def test_the_keys_of_json_files_are_there_at_any_depth():
     text = PARTS["json_files"]()
-    assert all(f"## {path.stem}\n" in text for path in (PROJECT_ROOT / "sw" / "schemas").glob("*.json"))
+    assert all(f"## {path.stem}\n" in text for path in (PROJECT_ROOT / "common" / "schemas").glob("*.json"))
     for key in ("processor.cores", "data.classes", "results[].mean_iou", "tasks.NAME.cycles"):
         assert f"| `{key}` |" in text, key
     assert "| `results[].arithmetic` | `float` or `integer` or `rtl` | What computed. |" in text

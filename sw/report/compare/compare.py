@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tessera.common.schemas.kinds import BENCH, EVALUATION, RUN
 from tessera.common.stamped import Schema, read_document
-from tessera.sw.compare.contents import CONFIGURATION, CYCLES, SECTIONS, TOOLS, VALUES, Values, stamp_values
-from tessera.sw.schemas.kinds import BENCH, EVALUATION, RUN
+from tessera.sw.report.compare.contents import CONFIGURATION, CYCLES, SECTIONS, TOOLS, VALUES, Values, stamp_values
 
 NAMES = {"run.json": RUN, "bench.json": BENCH, "evaluation.json": EVALUATION}
 """Files that are looked for in a folder."""

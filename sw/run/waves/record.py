@@ -20,7 +20,7 @@ from tessera.sim.machine.settings import MemorySettings, SimulationOptions, Wave
 from tessera.sim.machine.simulator import export_machine
 from tessera.sim.machine.wave_filter import wave_signals
 from tessera.sw.run.profile import machine_simulator
-from tessera.sw.waves.save_files import VCD, gtkwave_save, surfer_commands, value_names, wave_groups
+from tessera.sw.run.waves.save_files import VCD, gtkwave_save, surfer_commands, value_names, wave_groups
 
 BEFORE, AFTER = 20, 20
 """Cycles around a command."""

@@ -10,9 +10,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tessera.common.paths import PROJECT_ROOT
+from tessera.common.schemas import kinds
 from tessera.common.stamped import Schema, stamped
 from tessera.golden.training.training import TRAINING
-from tessera.sw.schemas import kinds
 from tests.helpers.schemas import STAMP, check
 
 SCHEMAS = [value for value in vars(kinds).values() if isinstance(value, Schema)] + [TRAINING]
@@ -38,7 +38,7 @@ def test_every_kind_has_a_schema_of_its_version(schema: Schema) -> None:
 
 
 def test_every_schema_is_of_a_kind() -> None:
-    files = {path.name for path in (PROJECT_ROOT / "sw" / "schemas").glob("*.json")}
+    files = {path.name for path in (PROJECT_ROOT / "common" / "schemas").glob("*.json")}
     assert files == {"stamp.json", *(kinds.schema_file(schema.name).name for schema in SCHEMAS)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tessera.sw.api.progress import Shown, shown
+from tessera.api.progress import Shown, shown
 from tessera.sw.evaluate import evaluate as scoring
 from tessera.sw.evaluate.data import choose_data
 from tessera.sw.evaluate.evaluate import Sweep

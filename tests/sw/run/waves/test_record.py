@@ -13,7 +13,7 @@ from tessera.sim.machine.wave_filter import wave_signals
 from tessera.sw.cli import app
 from tessera.sw.run.prepare import prepare
 from tessera.sw.run.target import Target
-from tessera.sw.waves.record import WaveRequest, find_commands
+from tessera.sw.run.waves.record import WaveRequest, find_commands
 from tests.sim.machine.test_wave_filter import changes
 
 CYCLE_PS = 10_000

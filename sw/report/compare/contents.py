@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from tessera.common.schemas.kinds import BENCH, EVALUATION, RUN
 from tessera.common.stamped import Schema
-from tessera.sw.schemas.kinds import BENCH, EVALUATION, RUN
 
 CYCLES, KINDS, CAUSES, WORK = "cycles", "cycles by kind of command", "cycles by cause", "work"
 ERRORS, SCORES, SPEEDS = "errors against float", "scores", "speeds of the computer"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tessera
-from tessera.sw.api import hardware, machine, models
+from tessera.api import hardware, machine, models
 from tessera.sw.data.pictures import PictureChoice
 from tessera.sw.quantiser.quantise import calibration_images
 from tests.helpers.schemas import document

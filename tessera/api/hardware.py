@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tessera.api.progress import Shown, shown
 from tessera.hw.boards.board import board as find_board
 from tessera.hw.presets import preset as find_preset
-from tessera.sw.api.progress import Shown, shown
 from tessera.sw.fpga import measure
 from tessera.sw.fpga.measure import SynthesisReport
 from tessera.sw.fpga.resources import estimate as estimator

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tessera.api.progress import Shown, shown
 from tessera.golden.checkpoint import Checkpoint
 from tessera.golden.integer.parameters import QuantisedModel
 from tessera.program.program import Program
-from tessera.sw.api.progress import Shown, shown
 from tessera.sw.run import prepare
 from tessera.sw.run.target import Target
 

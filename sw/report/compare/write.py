@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from tessera.common.files import folder_aside
+from tessera.common.schemas.kinds import COMPARISON
 from tessera.common.stamped import write_document
-from tessera.sw.compare.compare import ComparedValue, FileComparison
-from tessera.sw.compare.contents import CAUSES, CYCLES, KINDS
+from tessera.sw.report.compare.compare import ComparedValue, FileComparison
+from tessera.sw.report.compare.contents import CAUSES, CYCLES, KINDS
 from tessera.sw.report.html import page_environment
-from tessera.sw.schemas.kinds import COMPARISON
 
 BARS = (CYCLES, KINDS, CAUSES)
 """Sections that the page shows as bars; of the others it shows what changed."""
@@ -36,7 +36,7 @@ def shown_change(line: ComparedValue) -> str:
 
 def write_comparison(comparison: FileComparison, folder: Path) -> list[Path]:
     """Write ``comparison.html`` and ``comparison.json``; returns the files, the page first."""
-    environment = page_environment("tessera.sw.compare")
+    environment = page_environment("tessera.sw.report.compare")
     environment.filters |= {"shown": shown, "change": shown_change}
     with folder_aside(folder) as aside:
         data = write_document(aside / "comparison.json", COMPARISON, comparison.to_dict())

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tessera.api.models import as_target
+from tessera.api.progress import Shown, shown
 from tessera.common.summary import Summarised, Summary
-from tessera.sw.api.models import as_target
-from tessera.sw.api.progress import Shown, shown
 from tessera.sw.data.pictures import FIRST_SCENE, PictureChoice
 from tessera.sw.results.outcome import RunResult
 from tessera.sw.run import execute
