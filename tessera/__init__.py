@@ -1,8 +1,8 @@
 """Tessera: multi-task vision transformers with mixtures of experts, on open RTL that is exact bit for bit.
 
-The public API. A model is loaded, quantised, compiled, run on the simulated machine and verified; a machine is
-estimated and synthesised. Everything here is stable: it changes only with the major version. Modules below this package
-may change with any version.
+The public API. A model is loaded or imported, quantised, compiled, run on the simulated machine and verified; a machine
+is estimated and synthesised. Everything here is stable: it changes only with the major version. Modules below this
+package may change with any version.
 
 Examples
 --------
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tessera.api.machine import run as run
     from tessera.api.machine import verify as verify
     from tessera.api.models import compile as compile
+    from tessera.api.models import import_weights as import_weights
     from tessera.api.models import load as load
     from tessera.api.models import quantise as quantise
     from tessera.api.scores import evaluate as evaluate
@@ -43,6 +44,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "load",
+    "import_weights",
     "quantise",
     "compile",
     "run",
@@ -67,6 +69,7 @@ __all__ = [
 
 _PLACES = {
     "load": "api.models",
+    "import_weights": "api.models",
     "quantise": "api.models",
     "compile": "api.models",
     "run": "api.machine",

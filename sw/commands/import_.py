@@ -108,11 +108,10 @@ def command(
       tessera import --format timm-deit deit_tiny_patch16_224.pth -o build/deit-tiny.safetensors
     """
     from tessera.golden import checkpoint
-    from tessera.sw.models.importer import import_weights, to_checkpoint
+    from tessera.sw.models.importer import check_name, import_weights, to_checkpoint
     from tessera.sw.models.references import compare_references
 
-    if out.suffix != ".safetensors" or out.is_dir():
-        raise ValueError(f"the checkpoint is to be called {out}; give the name of a file that ends in .safetensors")
+    check_name(out)
     options.check_output(out, str(path))
     chosen = given.chosen()
     began = time.perf_counter()

@@ -17,7 +17,7 @@ from tessera.sw.models import edge_moe, m3vit, timm_vit
 from tessera.sw.models.imported import Imported, ImportProblems
 from tessera.sw.models.options import Options
 
-__all__ = ["FORMATS", "ImportProblems", "Imported", "Options", "import_weights", "to_checkpoint"]
+__all__ = ["FORMATS", "ImportProblems", "Imported", "Options", "check_name", "import_weights", "to_checkpoint"]
 
 FORMATS = {entry.name: entry for entry in (edge_moe.FORMAT, m3vit.FORMAT, *timm_vit.formats())}
 
@@ -48,6 +48,12 @@ def import_weights(
         names = ", ".join(f"--{name.replace('deviation', 'std').replace('_', '-')}" for name in surplus)
         raise ValueError(f"format '{format}' takes no {names}: its weights leave nothing to say there; leave it out")
     return FORMATS[format].read(path, options, on_progress)
+
+
+def check_name(out: Path) -> None:
+    """ValueError if a checkpoint cannot be called ``out``: readers of weights know safetensors by that ending."""
+    if out.suffix != ".safetensors" or out.is_dir():
+        raise ValueError(f"the checkpoint is to be called {out}; give the name of a file that ends in .safetensors")
 
 
 def to_checkpoint(imported: Imported) -> Checkpoint:

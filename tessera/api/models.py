@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tessera.api.progress import Shown, shown
+from tessera.golden import checkpoint
 from tessera.golden.checkpoint import Checkpoint
 from tessera.golden.integer.parameters import QuantisedModel
 from tessera.program.program import Program
+from tessera.sw.commands.options import check_output
+from tessera.sw.models import importer
+from tessera.sw.models.options import Options
 from tessera.sw.run import prepare
 from tessera.sw.run.target import Target
 
@@ -45,6 +51,47 @@ def load(model: str | Path = "nano", *, routing: str | None = None, progress: Sh
     """
     with shown(progress) as report:
         return prepare.load_model(model, routing, on_progress=report)[1]
+
+
+def import_weights(
+    path: str | Path, out: str | Path, *, format: str, progress: Shown = False, **options: Any
+) -> Checkpoint:
+    """Import weights of another project, and write them as a checkpoint that the other functions take.
+
+    Parameters
+    ----------
+    path:
+        File or folder with the weights.
+    out:
+        Checkpoint to write; its name ends in ``.safetensors``.
+    format:
+        What wrote them: ``timm-vit``, ``timm-deit``, ``torchvision-vit``, ``hf-vit``, ``m3vit`` or ``edge-moe``.
+    progress:
+        Whether to show progress, or what to call with it.
+    options:
+        What the weights do not say, by the names of :class:`tessera.sw.models.options.Options`, such as ``heads=3``.
+
+    Returns
+    -------
+    Checkpoint
+        ``assumed`` says what was assumed or left out, a line each.
+
+    Raises
+    ------
+    ValueError
+        An unknown format or option, a place that cannot be written, or weights that cannot be imported. The message
+        lists all that is wrong with them; nothing is written.
+    """
+    path, out = Path(path), Path(out)
+    known = [field.name for field in fields(Options)]
+    if unknown := sorted(set(options) - set(known)):
+        raise ValueError(f"an import has no option '{unknown[0]}'; choose one of: {', '.join(known)}")
+    importer.check_name(out)
+    check_output(out, str(path))
+    with shown(progress) as report:
+        made = importer.to_checkpoint(importer.import_weights(format, path, report, Options(**options)))
+        checkpoint.save(out, made)
+    return made
 
 
 def quantise(

@@ -7,12 +7,14 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 import tessera
 from tessera.api import hardware, machine, models
 from tessera.sw.data.pictures import PictureChoice
 from tessera.sw.quantiser.quantise import calibration_images
 from tests.helpers.schemas import document
+from tests.helpers.timm_states import timm_state
 
 SMALL = tessera.Target(model="pico", preset="tiny")
 
@@ -25,7 +27,7 @@ def test_every_public_name_is_there_and_documented():
 
 
 def test_a_name_that_is_not_there_lists_what_is():
-    with pytest.raises(AttributeError, match=r"tessera has no 'train'; it has load, quantise"):
+    with pytest.raises(AttributeError, match=r"tessera has no 'train'; it has load, import_weights, quantise"):
         _ = tessera.train
 
 
@@ -65,6 +67,32 @@ def test_progress_is_shown_unless_it_is_switched_off(capsys):
     assert "compile" in capsys.readouterr().out
     tessera.compile(SMALL, progress=False)
     assert not capsys.readouterr().out
+
+
+def test_weights_are_imported(tmp_path):
+    weights, out = tmp_path / "vit.safetensors", tmp_path / "ours.safetensors"
+    save_file(timm_state(), weights)
+    made = tessera.import_weights(weights, out, format="timm-vit", heads=3)
+    assert made.config.heads == 3 and any("epsilon" in line for line in made.assumed)
+    assert tessera.load(out).config == made.config and "imported (timm-vit)" in repr(made)
+
+
+@pytest.mark.parametrize(
+    ("out", "options", "message"),
+    [
+        ("ours.safetensors", {"head": 3}, "no option 'head'; choose one of: .*heads"),
+        ("ours.safetensors", {"pixels": "ones"}, "unknown normalisation of pixels 'ones'"),
+        ("ours.pth", {}, "give the name of a file that ends in .safetensors"),
+        ("vit.safetensors", {}, "is the model itself, which would be lost"),
+    ],
+)
+def test_an_import_that_cannot_be_leaves_nothing(tmp_path, out, options, message):
+    weights = tmp_path / "vit.safetensors"
+    save_file(timm_state(), weights)
+    before = weights.read_bytes()
+    with pytest.raises(ValueError, match=message):
+        tessera.import_weights(weights, tmp_path / out, format="timm-vit", **options)
+    assert list(tmp_path.iterdir()) == [weights] and weights.read_bytes() == before
 
 
 def test_verify_compares_every_machine_and_width():
