@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts
 TORCH := 2.13.0
 TORCH_INDEX ?=
 # Several processes of NumPy and PyTorch share the machine during tests: one thread each is faster.
@@ -84,7 +84,7 @@ docs: $(VENV)/.docs
 	@echo "The site: build/docs/index.html"
 
 $(VENV)/.docs: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts -e '.[docs]'
 	@touch $@
 
 notebook: $(READY)
@@ -94,7 +94,7 @@ jupyter: $(VENV)/.notebook
 	$(BIN)/jupyter lab docs/tutorial.ipynb
 
 $(VENV)/.notebook: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[notebook]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts -e '.[notebook]'
 	@touch $@
 
 train: $(READY)

@@ -140,13 +140,13 @@ class AcceleratorConfig:
 
     @property
     def chunk_bytes(self) -> int:
-        """The unit in which the weight stream is delivered: max(bus beat, T bytes, one parameter set)."""
+        """Bytes of a chunk of the weight stream, the largest of a bus beat, T bytes and a parameter set."""
         # A chunk is whole beats, whole words and whole parameter sets, so that none of them is ever split.
         return max(self.memory_bytes, self.lanes, 8)
 
     @property
     def words_per_chunk(self) -> int:
-        """G: words of T byte-wide weights in a chunk; as many banks are written at once."""
+        """Words of T byte-wide weights in a chunk (G); as many banks are written at once."""
         return self.chunk_bytes // self.lanes
 
     @property
@@ -158,12 +158,12 @@ class AcceleratorConfig:
 
     @property
     def columns(self) -> int:
-        """T / P: columns of P lanes in a word; each is written on its own."""
+        """Columns of P lanes in a word (T / P); each is written on its own."""
         return self.lanes // self.elements
 
     @property
     def score_words(self) -> int:
-        """Score buffer words of P scores: two tiles of max_tokens, or the gate logits of every token."""
+        """Score buffer words of P scores, for two tiles of max_tokens or for the gate logits of every token."""
         # Two tiles, because one is filled while softmax drains the other.
         return self.max_tokens * max(2, self.max_experts // self.elements)
 
@@ -175,7 +175,7 @@ class AcceleratorConfig:
         return self.bank_words // 4
 
     def attention_buffer(self, buffer: int) -> int:
-        """First bank word of attention buffer 0 or 1: held queries (or tokens when roles are swapped)."""
+        """First bank word of attention buffer 0 or 1, of held queries (or tokens when roles are swapped)."""
         return self.bank_words // 2 + buffer * (self.bank_words // 4)
 
     @property

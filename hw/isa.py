@@ -135,7 +135,7 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
     Opcode.END: _layout(),
     Opcode.LOAD_IMAGE: _layout(
         *_NO_STREAM,
-        (("destination_base", 16, "scratchpad word of patch 0"), ("destination_stride", 16, "words a patch")),
+        (("destination_base", 16, "scratchpad word of patch 0"), ("destination_stride", 16, "words per patch")),
         (("patch", 8, "edge of a patch in pixels, a power of two"),),
         (("grid_rows", 16, "patches down"), ("grid_columns", 16, "patches across")),
         (("row_bytes", 32, "bytes from one image row to the next"),),
@@ -143,28 +143,31 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
     ),
     Opcode.LOAD_RESIDUAL: _layout(
         *_STREAM,
-        (("destination_base", 16, "first residual word"), ("words", 16, "words to load, 4 bytes a lane")),
+        (("destination_base", 16, "first residual word"), ("words", 16, "words to load, 4 bytes per lane")),
     ),
     Opcode.STAGE: _layout(
         *_STREAM,
         (
             ("destination_base", 16, "first scratchpad word"),
-            ("words", 16, "words to load, one byte a lane, sign-extended"),
+            ("words", 16, "words to load, one byte per lane, sign-extended"),
         ),
     ),
     Opcode.LINEAR: _layout(
         *_STREAM,
-        (("broadcast_base", 16, "scratchpad word of the first broadcast row"), ("broadcast_stride", 16, "words a row")),
+        (
+            ("broadcast_base", 16, "scratchpad word of the first broadcast row"),
+            ("broadcast_stride", 16, "words per row"),
+        ),
         (("steps", 16, "broadcast rows (tokens; channels when swapped)"), ("words", 16, "reduction length in words")),
         (
             ("stationary_base", 16, "swapped only: scratchpad word of the first token"),
-            ("stationary_stride", 16, "words a token"),
+            ("stationary_stride", 16, "words per token"),
         ),
         (
             ("stationary_rows", 16, "output channels (padded); tokens when swapped"),
             ("channels", 16, "parameter sets in the stream block"),
         ),
-        (("destination_base", 16, "word of the first output row"), ("destination_stride", 16, "words a row")),
+        (("destination_base", 16, "word of the first output row"), ("destination_stride", 16, "words per row")),
         (
             ("destination", 4, "a Destination"),
             ("gelu", 1, "apply GELU (ACTIVATION only)"),
@@ -176,10 +179,10 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
     ),
     Opcode.ATTENTION: _layout(
         *_NO_STREAM,
-        (("query_base", 16, "scratchpad word of token 0"), ("query_stride", 16, "words a token")),
-        (("key_base", 16, "scratchpad word of token 0"), ("key_stride", 16, "words a token")),
-        (("value_base", 16, "scratchpad word of channel 0 of V transposed"), ("value_stride", 16, "words a channel")),
-        (("destination_base", 16, "scratchpad word of token 0"), ("destination_stride", 16, "words a token")),
+        (("query_base", 16, "scratchpad word of token 0"), ("query_stride", 16, "words per token")),
+        (("key_base", 16, "scratchpad word of token 0"), ("key_stride", 16, "words per token")),
+        (("value_base", 16, "scratchpad word of channel 0 of V transposed"), ("value_stride", 16, "words per channel")),
+        (("destination_base", 16, "scratchpad word of token 0"), ("destination_stride", 16, "words per token")),
         (("tokens", 16, "queries and keys"), ("heads", 8, "heads"), ("head_words", 8, "words of one head's channels")),
         (("score_multiplier", 17, "accumulator to octaves"), ("score_shift", 6, "its right shift")),
         (
@@ -188,12 +191,12 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         ),
     ),
     Opcode.LAYERNORM: _layout(
-        (("stream_address", 32, "one byte a channel: extra precision bits (0 to 7)"),),
+        (("stream_address", 32, "one byte per channel: extra precision bits (0 to 7)"),),
         (("stream_bytes", 32, "bytes of the block; a multiple of the chunk size"),),
-        (("source_base", 16, "residual word of the first row"), ("source_stride", 16, "words a row")),
-        (("destination_base", 16, "scratchpad word of the first row"), ("destination_stride", 16, "words a row")),
-        (("wide_base", 16, "scratchpad word of the first wide row"), ("wide_stride", 16, "words a wide row")),
-        (("rows", 16, "tokens"), ("words", 16, "words a token")),
+        (("source_base", 16, "residual word of the first row"), ("source_stride", 16, "words per row")),
+        (("destination_base", 16, "scratchpad word of the first row"), ("destination_stride", 16, "words per row")),
+        (("wide_base", 16, "scratchpad word of the first wide row"), ("wide_stride", 16, "words per wide row")),
+        (("rows", 16, "tokens"), ("words", 16, "words per token")),
         (("channels", 16, "D, unpadded"), ("wide", 1, "also write the 16-bit gate input")),
         (("mean_multiplier", 17, "round(2**mean_shift / D)"), ("mean_shift", 6, "right shift of the mean")),
         (("epsilon", 32, "epsilon * D**2 in squared residual units"),),
@@ -208,15 +211,18 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         (
             ("tokens", 16, "tokens whose logits lie in the score buffer"),
             ("experts", 8, "experts"),
-            ("top_k", 8, "experts a token"),
+            ("top_k", 8, "experts per token"),
         ),
     ),
     Opcode.EXPERTS: _layout(
         (("stream_address", 32, "block of expert 0"),),
-        (("stream_bytes", 32, "bytes an expert: both blocks"),),
-        (("source_base", 16, "scratchpad word of token 0"), ("source_stride", 16, "words a token")),
-        (("hidden_base", 16, "scratchpad word of the first queue position"), ("hidden_stride", 16, "words a position")),
-        (("destination_base", 16, "residual word of token 0"), ("destination_stride", 16, "words a token")),
+        (("stream_bytes", 32, "bytes per expert: both blocks"),),
+        (("source_base", 16, "scratchpad word of token 0"), ("source_stride", 16, "words per token")),
+        (
+            ("hidden_base", 16, "scratchpad word of the first queue position"),
+            ("hidden_stride", 16, "words per position"),
+        ),
+        (("destination_base", 16, "residual word of token 0"), ("destination_stride", 16, "words per token")),
         (("source_words", 16, "words of an input row"), ("hidden_channels", 16, "hidden channels (padded)")),
         (("hidden_words", 16, "words of a hidden row"), ("channels", 16, "output channels (padded)")),
         (("gelu_multiplier", 17, "requantises gelu_output to an activation"), ("gelu_shift", 6, "its right shift")),
@@ -225,8 +231,8 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
     ),
     Opcode.STORE: _layout(
         *_NO_STREAM,
-        (("source_base", 16, "residual word of the first row"), ("source_stride", 16, "words a row")),
-        (("rows", 16, "rows"), ("words", 16, "words a row; 4 bytes a lane in memory")),
+        (("source_base", 16, "residual word of the first row"), ("source_stride", 16, "words per row")),
+        (("rows", 16, "rows"), ("words", 16, "words per row; 4 bytes per lane in memory")),
         (("offset", 32, "bytes from the output base; a multiple of the bus width and of 4 T"),),
     ),
 }

@@ -67,7 +67,7 @@ class ImportOptions:
             tasks=None if self.tasks is None else tuple(name.strip() for name in self.tasks.split(",")),
             pixels=self.pixels,
             mean=_numbers("--mean", self.mean),
-            deviation=_numbers("--std", self.std),
+            std=_numbers("--std", self.std),
             epsilon=self.epsilon,
             part=self.part,
             backbone_only=self.backbone_only,

@@ -97,7 +97,7 @@ def take_bytes(tensors: Tensors, options: Options, usual: str, whose: str) -> li
     tensors:
         Changed in place.
     options:
-        Which normalisation; its ``pixels`` or ``mean`` and ``deviation``.
+        Which normalisation; its ``pixels`` or ``mean`` and ``std``.
     usual:
         One of ``NORMALISATIONS``, where ``options`` say nothing.
     whose:
@@ -109,8 +109,8 @@ def take_bytes(tensors: Tensors, options: Options, usual: str, whose: str) -> li
         A notice of what was assumed.
     """
     mean, deviation = NORMALISATIONS[options.pixels or usual]
-    if options.mean is not None and options.deviation is not None:
-        mean, deviation = options.mean, options.deviation
+    if options.mean is not None and options.std is not None:
+        mean, deviation = options.mean, options.std
     if deviation is not None:
         weight = tensors["patch_embed.proj.weight"].double() / _by_colour(deviation)
         shift = (weight.sum(dim=(2, 3), keepdim=True) * _by_colour(mean)).sum(dim=(1, 2, 3))

@@ -40,7 +40,7 @@ def with_hints(path: Path, options: Options) -> tuple[Options, list[str]]:
     taken = {name: value for name, value in found.items() if getattr(options, name) is None}
     if not taken:
         return options, []
-    names = {"trained_size": "size of the pictures", "deviation": "deviation", "mean": "mean"}
+    names = {"trained_size": "size of the pictures", "std": "deviation", "mean": "mean"}
     said = ", ".join(names.get(name, name) for name in taken)
     filled = replace(options, **taken)
     filled.check()
@@ -78,11 +78,11 @@ def _normalisation(config: dict[str, Any], options: Options) -> dict[str, Any]:
     if options.pixels is not None or options.mean is not None:
         return {}
     if config.get("do_normalize") is False:
-        return {"mean": (0.0,), "deviation": (1.0,)}
+        return {"mean": (0.0,), "std": (1.0,)}
     mean = config.get("image_mean", config.get("mean"))
     deviation = config.get("image_std", config.get("std"))
     if _are_numbers(mean) and _are_numbers(deviation):
-        return {"mean": tuple(map(float, mean)), "deviation": tuple(map(float, deviation))}
+        return {"mean": tuple(map(float, mean)), "std": tuple(map(float, deviation))}
     return {}
 
 

@@ -45,7 +45,7 @@ def import_weights(
     options.check()
     surplus = sorted(options.given - FORMATS[format].options)
     if surplus:
-        names = ", ".join(f"--{name.replace('deviation', 'std').replace('_', '-')}" for name in surplus)
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in surplus)
         raise ValueError(f"format '{format}' takes no {names}: its weights leave nothing to say there; leave it out")
     return FORMATS[format].read(path, options, on_progress)
 

@@ -24,7 +24,7 @@ COMMON_OPTIONS = frozenset(
         "tasks",
         "pixels",
         "mean",
-        "deviation",
+        "std",
         "epsilon",
         "part",
         "backbone_only",
@@ -60,7 +60,7 @@ class Options:
         Names of the tasks; None for those that the checkpoint suggests.
     pixels:
         One of ``NORMALISATIONS``; None for the format's own.
-    mean, deviation:
+    mean, std:
         What was taken off pixels in [0, 1] and what they were divided by then, one value or one for each colour; None
         for ``pixels``.
     epsilon:
@@ -78,7 +78,7 @@ class Options:
     tasks: tuple[str, ...] | None = None
     pixels: str | None = None
     mean: tuple[float, ...] | None = None
-    deviation: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     epsilon: float | None = None
     part: str | None = None
     backbone_only: bool = False
@@ -101,21 +101,21 @@ class Options:
         self._check_statistics()
 
     def _check_statistics(self) -> None:
-        mean, deviation = self.mean, self.deviation
-        if mean is None and deviation is None:
+        mean, std = self.mean, self.std
+        if mean is None and std is None:
             return
-        if mean is None or deviation is None:
+        if mean is None or std is None:
             raise ValueError("--mean and --std belong together: give both, such as --mean 0.5 --std 0.5")
         if self.pixels is not None:
             raise ValueError(f"--pixels {self.pixels} and --mean say the same in two ways: leave one out")
-        for name, values in (("--mean", mean), ("--std", deviation)):
+        for name, values in (("--mean", mean), ("--std", std)):
             if len(values) not in (1, 3) or not all(map(math.isfinite, values)):
                 raise ValueError(f"{name} has {len(values)} values; give one finite number, or three with commas")
-        if min(deviation) <= 0:
-            raise ValueError(f"--std is {min(deviation):g}; a deviation is more than 0")
-        if max(map(abs, mean)) > 2 or max(deviation) > 2:
+        if min(std) <= 0:
+            raise ValueError(f"--std is {min(std):g}; a deviation is more than 0")
+        if max(map(abs, mean)) > 2 or max(std) > 2:
             raise ValueError(
-                f"--mean {mean[0]:g} and --std {deviation[0]:g} look as if pixels went to 255; give them for pixels "
+                f"--mean {mean[0]:g} and --std {std[0]:g} look as if pixels went to 255; give them for pixels "
                 "from 0 to 1: divide both by 255"
             )
 

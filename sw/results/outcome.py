@@ -203,7 +203,7 @@ class RunResult(Summarised):
 
     @property
     def notices(self) -> list[str]:
-        """What a reader should know: of the preparation (``facts`` has it), and of the machine."""
+        """What a reader should know of the preparation (``facts`` has it), and of the machine."""
         return [*self.facts.get("notices", ()), *saturated_frames([frame.saturated for frame in self.frames])]
 
     def tasks(self) -> dict[str, FrameOutcome]:

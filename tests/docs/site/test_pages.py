@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -39,6 +40,25 @@ def test_every_command_is_there_with_its_options():
         assert f"\n## tessera {command.name}\n" in f"\n{text}"
     assert "| `--preset` | `edge` |" in text and "| `--out`, `-o` |" in text
     assert "--------" not in text.replace("|---", "")  # no heading of a docstring is left
+
+
+def test_options_of_import_formats_are_those_of_the_command():
+    line = next(part for part in PARTS["command_line"]().split("\n## ") if part.startswith("tessera import"))
+    named = set(re.findall(r"`(--[\w-]+)`", PARTS["import_formats"]())) - {"--format"}
+    assert named and all(f"| `{option}` |" in line for option in named), named
+
+
+def test_a_property_says_no_type_before_a_colon():
+    """Sphinx takes what stands before a colon in the first line of a property's docstring for its type."""
+    types = [found for found in (getattr(tessera, name) for name in tessera.__all__) if inspect.isclass(found)]
+    assert types
+    first = {
+        f"{owner.__name__}.{name}": (inspect.getdoc(value) or "").partition("\n")[0]
+        for owner in types
+        for name, value in inspect.getmembers(owner, lambda value: isinstance(value, property))
+        if not name.startswith("_")
+    }
+    assert [name for name, line in first.items() if re.search(r"(?<!:):\s", line)] == []
 
 
 def test_the_keys_of_json_files_are_there_at_any_depth():

@@ -100,7 +100,7 @@ def test_any_mean_and_deviation_is_folded(tmp_path: Path, mean: tuple, deviation
     pixels, state = some_pixels(), timm_state()
     off, over = (torch.tensor(values).double().view(-1, 1, 1) for values in (mean, deviation))
     expected = timm_logits(state, (pixels.double() / 255 - off) / over)
-    got = imported_logits(tmp_path / "m.pth", state, pixels, mean=mean, deviation=deviation)
+    got = imported_logits(tmp_path / "m.pth", state, pixels, mean=mean, std=deviation)
     assert (got - expected).abs().max() < 1e-5
 
 

@@ -59,7 +59,7 @@ def test_an_option_comes_first(tmp_path: Path) -> None:
 
 def test_pixels_that_were_not_normalised(tmp_path: Path) -> None:
     found = import_weights("hf-vit", folder(tmp_path, pixels=PIXELS | {"do_normalize": False}))
-    told = import_weights("hf-vit", tmp_path, options=Options(mean=(0.0,), deviation=(1.0,)))
+    told = import_weights("hf-vit", tmp_path, options=Options(mean=(0.0,), std=(1.0,)))
     assert torch.equal(found.tensors["patch_embed.proj.weight"], told.tensors["patch_embed.proj.weight"])
 
 
