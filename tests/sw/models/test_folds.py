@@ -109,7 +109,7 @@ def test_one_channel_reads_the_grey_of_a_picture(tmp_path: Path, half: bool) -> 
     state, grey = timm_state(channels=1), some_pixels(channels=1)
     mean, deviation = (0.5, 0.5) if half else (0.1307, 0.3081)
     expected = timm_logits(state, (grey.double() / 255 - mean) / deviation)
-    options = {} if half else {"mean": (mean,), "deviation": (deviation,)}
+    options = {} if half else {"mean": (mean,), "std": (deviation,)}
     got = imported_logits(tmp_path / "m.pth", state, grey.expand(-1, 3, -1, -1), **options)
     assert (got - expected).abs().max() < 1e-5
     found = import_weights("timm-vit", tmp_path / "m.pth", options=Options(heads=HEADS))
