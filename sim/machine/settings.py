@@ -43,6 +43,18 @@ class MemorySettings:
     drop_read_beat: int | None = None
     flip: tuple[int, int] | None = None
 
+    def __post_init__(self) -> None:
+        if self.flip is not None and not 0 <= self.flip[1] <= 7:
+            raise ValueError(f"the bit to flip is {self.flip[1]}; a byte has bits 0 to 7")
+
+    def check(self, size: int) -> None:
+        """ValueError for a fault that would do nothing, because it is not in the ``size`` bytes that a program uses."""
+        if self.flip is not None and not 0 <= self.flip[0] < size:
+            raise ValueError(
+                f"the address of the bit to flip is {self.flip[0]:#x}; the memory of this program has {size:,} bytes: "
+                f"choose an address from 0 to {size - 1:#x}"
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the settings in JSON-compatible form, without those that are None."""
         return {name: value for name, value in asdict(self).items() if value is not None}

@@ -16,11 +16,13 @@ from tessera.sw.commands.terminal import VERDICT_FAILED, Display, console, repor
 def command(
     board: options.Board = "ulx3s-85f",
     preset: Annotated[str | None, typer.Option(help=f"{options.PRESETS} [the board's]")] = None,
-    frequency: Annotated[float | None, typer.Option(min=1, help="Core clock in MHz. [the board's]")] = None,
+    frequency: Annotated[float | None, typer.Option(help="Core clock in MHz, 1 to 1000. [the board's]")] = None,
     seeds: Annotated[
-        int, typer.Option(min=1, help="Placements to try, from different starts; the best is packed.")
+        int, typer.Option(min=1, max=1000, help="Placements to try, from different starts; the best is packed.")
     ] = 3,
-    jobs: Annotated[int, typer.Option(min=1, help="Placements at once; each takes a processor and some GB.")] = 2,
+    jobs: Annotated[
+        int, typer.Option(min=1, max=1024, help="Placements at once; each takes a processor and some GB.")
+    ] = 2,
     allow_slow: Annotated[
         bool, typer.Option("--allow-slow", help="Pack a design even if it misses its clock; it may compute nonsense.")
     ] = False,
@@ -42,6 +44,8 @@ def command(
     from tessera.sw.fpga.bitstream.build import REPORT, BitstreamOrder, TimingMissed, run_bitstream
     from tessera.sw.fpga.bitstream.report import tables
 
+    if frequency is not None and not 1 <= frequency <= 1000:
+        raise ValueError(f"--frequency is {frequency:g}; choose MHz from 1 to 1000, such as 80")
     order = BitstreamOrder(
         board=board,
         preset=preset,

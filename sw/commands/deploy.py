@@ -13,6 +13,7 @@ from tessera.sw.commands.terminal import VERDICT_FAILED, Display, console, repor
 
 if TYPE_CHECKING:
     from tessera.sw.driver.deploy import Deployed
+    from tessera.sw.run.prepare import Prepared
 
 
 @reported
@@ -22,7 +23,10 @@ def command(
         str, typer.Option(help="Serial port of the board, such as /dev/ttyUSB0; or 'simulated', which needs no board.")
     ],
     pictures: options.PictureOptions,
-    baud: Annotated[int, typer.Option(help="Bits a second that the bitstream was built for.")] = 3_000_000,
+    baud: Annotated[
+        int | None,
+        typer.Option(min=1, max=100_000_000, help="Bits a second that the bitstream was built for. [3000000]"),
+    ] = None,
     model: options.Model = "nano",
     routing: options.Routing = None,
     preset: Annotated[
@@ -56,13 +60,28 @@ def command(
     from tessera.sw.run.target import Target
 
     check_folder(out, "deploy.json")
-    with Display() as display, deploy.opened(port, baud, preset, display) as device:
-        target = Target(model=model, preset=deploy.preset_of(device, preset), routing=routing)
-        prepared = prepare(target, on_progress=display)
-        device.check(prepared.program)
-        tasks = prepared.task_indices(pictures.task)
-        shown = pictures.choice().load(prepared.program.model)
-        result = deploy.deploy_pictures(prepared, shown, tasks, device, verify=verify, port=port, on_progress=display)
+    simulated, choice = port == deploy.SIMULATED, pictures.choice()
+    why = "is for a board; the simulated one has no such rate: leave it out"
+    options.only_with(not simulated, why, {"--baud": baud})
+
+    def ready(preset: str) -> Prepared:
+        target = Target(model=model, preset=preset, routing=routing)
+        prepared = prepare(target, task=pictures.task, pictures=choice, on_progress=display)
+        names = ("input", *(task.name for task in prepared.program.model.tasks))
+        options.check_kept(pictures.image, [out / f"{name}.png" for name in names])
+        return prepared
+
+    with Display() as display:
+        # Before a simulator is built, which takes minutes.
+        first = ready(preset or deploy.SIMULATED_PRESET) if simulated else None
+        with deploy.opened(port, baud or deploy.BAUD, preset, display) as device:
+            prepared = first or ready(deploy.preset_of(device, preset))
+            device.check(prepared.program)
+            tasks = prepared.task_indices(pictures.task)
+            shown = choice.load(prepared.program.model)
+            result = deploy.deploy_pictures(
+                prepared, shown, tasks, device, verify=verify, port=port, on_progress=display
+            )
     _summarise(result)
     files = deploy.write_results(result, out)
     console.print(f"Numbers: {escape(str(files[0]))}, pictures beside it", soft_wrap=True)

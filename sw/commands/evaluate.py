@@ -25,12 +25,25 @@ class DataOptions:
 
     data: Annotated[str, typer.Option(help="procedural, cityscapes, nyud or pascal-context.")] = "procedural"
     root: Annotated[Path | None, typer.Option(help="Folder of a published dataset, as it was unpacked.")] = None
-    split: Annotated[str, typer.Option(help="Part of a published dataset: val or train.")] = "val"
+    split: Annotated[str | None, typer.Option(help="Part of a published dataset: val or train. [val]")] = None
     partial: Annotated[
         bool, typer.Option("--partial", help="Use the complete pictures of a half-downloaded folder.")
     ] = False
     raw_depth: Annotated[bool, typer.Option("--raw-depth", help="nyud: the sensor's depth, with its holes.")] = False
-    scenes: Annotated[int, typer.Option(min=1, help="Pictures to score: the first ones.")] = 500
+    scenes: Annotated[
+        int, typer.Option(min=1, max=options.MOST_PICTURES, help="Pictures to score: the first ones.")
+    ] = 500
+
+    def check(self) -> None:
+        """ValueError for options that would be ignored, and for a dataset that there is not."""
+        from tessera.sw.data.datasets import PROCEDURAL, dataset_folder
+
+        published = {"--root": self.root, "--split": self.split, "--partial": self.partial}
+        why = "is for a published dataset: say which with --data"
+        options.only_with(self.data != PROCEDURAL, why, {**published, "--raw-depth": self.raw_depth})
+        options.only_with(self.data == "nyud", f"is for nyud, not for {self.data}", {"--raw-depth": self.raw_depth})
+        if self.data != PROCEDURAL:
+            dataset_folder(self.data, self.root)
 
     def choose(self, model: Checkpoint) -> EvaluationData:
         """Open the pictures for a model; ValueError for what there is not."""
@@ -42,7 +55,7 @@ class DataOptions:
             self.root,
             weights=model.weights,
             scenes=self.scenes,
-            split=self.split,
+            split=self.split or "val",
             partial=self.partial,
             raw_depth=self.raw_depth,
         )
@@ -63,18 +76,22 @@ class SweepOptions:
             help="How many of them also run on the simulated machine, with each calibration; 0 for none.",
         ),
     ] = 8
-    preset: options.Preset = "edge"
-    jobs: Annotated[int, typer.Option(min=1, help="Processes that score side by side.")] = min(2, os.cpu_count() or 1)
+    preset: Annotated[str | None, typer.Option(help=f"{options.PRESETS} [edge]")] = None
+    jobs: Annotated[int, typer.Option(min=1, max=1024, help="Processes that score side by side.")] = min(
+        2, os.cpu_count() or 1
+    )
 
     def sweep(self, scenes: int) -> Sweep:
         """What to score; ValueError for widths or rules that there are not."""
         from tessera.sw.evaluate.evaluate import Sweep
         from tessera.sw.quantiser.calibration import Calibration
 
+        why = "is the machine that simulates, which --rtl-samples 0 leaves out: leave out one of them"
+        options.only_with(self.rtl_samples > 0, why, {"--preset": self.preset})
         return Sweep(
             widths=_widths(self.activation_widths),
             calibrations=list(dict.fromkeys(Calibration.named(part) for part in self.calibration.split(","))),
-            preset=self.preset,
+            preset=self.preset or "edge",
             rtl_samples=self.rtl_samples,
             scenes=scenes,
             jobs=self.jobs,
@@ -105,13 +122,13 @@ def command(
 
       tessera evaluate --model m3vit.safetensors --data cityscapes --root ~/cityscapes --json cityscapes.json
     """
-    from tessera.common.files import check_file
     from tessera.common.schemas.kinds import EVALUATION
     from tessera.common.stamped import write_document
     from tessera.sw.evaluate.evaluate import evaluate
     from tessera.sw.run import prepare
 
-    check_file(json)
+    options.check_output(json, model)
+    pictures.check()
     sweep = arithmetics.sweep(pictures.scenes)
     with Display() as display:
         path, loaded = prepare.load_model(model, routing, on_progress=display)

@@ -25,7 +25,7 @@ class ExportTarget(options.TargetOptions):
 def command(
     target: ExportTarget,
     image: options.Image = None,
-    scene: options.Scene = 0,
+    scene: options.Scene = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files; files in it are replaced.")] = Path(
         "build/export"
     ),
@@ -43,15 +43,14 @@ def command(
       tessera export --preset ecp5-85f --model nano --image street.jpg -o build/core && make -C build/core
     """
     from tessera.common.files import check_folder
-    from tessera.sw.data.pictures import PictureChoice
     from tessera.sw.export.write import export_core
     from tessera.sw.run.prepare import prepare
 
     check_folder(out)
-    chosen = target.target()
+    chosen, choice = target.target(), options.chosen_pictures(image, scene)
     with Display() as display:
-        prepared = prepare(chosen, on_progress=display)
-    (picture,) = PictureChoice(image=image, scene=scene).load(prepared.program.model)
+        prepared = prepare(chosen, pictures=choice, on_progress=display)
+    (picture,) = choice.load(prepared.program.model)
     tell_notices([picture])
     tell(prepared.notices, 4)
     with Display() as display:

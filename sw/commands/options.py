@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from tessera.sim.machine.settings import MemorySettings
     from tessera.sw.data.pictures import PictureChoice
     from tessera.sw.run.target import Target
+
+MOST_SCENES, MOST_PICTURES = 10**9, 100_000
+"""Largest number of a scene; most pictures of one run."""
 
 Model = Annotated[
     str,
@@ -46,14 +50,36 @@ CALIBRATIONS = (
 )
 Calibration = Annotated[str, typer.Option(help=f"{CALIBRATIONS}.")]
 Task = Annotated[str, typer.Option(help="'all', one task of the model, or several with commas; run in this order.")]
-Scene = Annotated[int, typer.Option(help="Number of a held-out procedural scene, when there is no --image.")]
-Latency = Annotated[
-    int, typer.Option(min=1, help="Cycles from a read request to its first data in the simulated DRAM.")
+Scene = Annotated[
+    int | None,
+    typer.Option(min=0, max=MOST_SCENES, help="Number of a held-out procedural scene, when there is no --image. [0]"),
 ]
-Stalls = Annotated[int, typer.Option(min=0, max=255, help="Chance in 256 that a memory channel pauses for a cycle.")]
-Seed = Annotated[int, typer.Option(help="Chooses the pattern of the pauses.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results; files in it are replaced.")]
 Board = Annotated[str, typer.Option(help="Board: ulx3s-85f, or ecpix5-85f (preset tiny, memory on chip).")]
+
+
+def only_with(needed: bool, why: str, given: Mapping[str, Any]) -> None:
+    """ValueError for options that would be ignored.
+
+    Parameters
+    ----------
+    needed:
+        Whether what they depend on was chosen.
+    why:
+        What they are for and what to do, after the option's name.
+    given:
+        Their values by name; None and False stand for an option that was not given.
+    """
+    ignored = [name for name, value in given.items() if value is not None and value is not False]
+    if ignored and not needed:
+        raise ValueError(f"{ignored[0]} {why}")
+
+
+def check_kept(image: Path | None, results: Sequence[Path]) -> None:
+    """ValueError if a result would take the place of the picture that it is made from."""
+    taken = next((path for path in results if image is not None and path.exists() and path.samefile(image)), None)
+    if taken is not None:
+        raise ValueError(f"{taken} is the picture itself, which would be lost; give another folder for the results")
 
 
 def check_output(out: Path, model: str) -> None:
@@ -137,30 +163,50 @@ class PictureOptions:
 
     task: Task = "all"
     image: Image = None
-    scene: Scene = 0
-    frames: Annotated[int, typer.Option(help="Pictures one after another: further scenes, or --image again.")] = 1
+    scene: Scene = None
+    frames: Annotated[
+        int,
+        typer.Option(min=1, max=MOST_PICTURES, help="Pictures one after another: further scenes, or --image again."),
+    ] = 1
 
     def choice(self) -> PictureChoice:
-        """The pictures that the options choose."""
-        from tessera.sw.data.pictures import PictureChoice
-
-        return PictureChoice(image=self.image, scene=self.scene, frames=self.frames)
+        """The pictures that the options choose; ValueError for some that cannot be."""
+        return chosen_pictures(self.image, self.scene, self.frames)
 
 
-LATENCY = 60
-"""Cycles of the DRAM unless chosen."""
+def chosen_pictures(image: Path | None, scene: int | None, frames: int = 1) -> PictureChoice:
+    """A file, or scenes from a number on; ValueError for both, and for a file that is no picture."""
+    from tessera.sw.data.pictures import PictureChoice
+
+    only_with(image is None, "chooses a generated scene, and --image a picture: leave one out", {"--scene": scene})
+    choice = PictureChoice(image=image, scene=scene or 0, frames=frames)
+    choice.check()
+    return choice
+
+
+LATENCY, SEED = 60, 1
+"""Cycles of the DRAM, and the pattern of its pauses, unless chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DramOptions:
     """Options of the simulated DRAM."""
 
-    memory_latency: Latency = LATENCY
-    stalls: Stalls = 0
-    seed: Seed = 1
+    memory_latency: Annotated[
+        int | None,
+        typer.Option(min=2, max=1000, help="Cycles from a read request to its first data in the simulated DRAM. [60]"),
+    ] = None
+    stalls: Annotated[
+        int | None, typer.Option(min=0, max=255, help="Chance in 256 that a memory channel pauses for a cycle. [0]")
+    ] = None
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**31 - 1, help="With --stalls: chooses the pattern of the pauses. [1]")
+    ] = None
 
     def settings(self, flip: tuple[int, int] | None = None) -> MemorySettings:
         """The DRAM that the options describe; it reads bit ``flip`` (byte address, bit) inverted."""
         from tessera.sim.machine.settings import MemorySettings
 
-        return MemorySettings(read_latency=self.memory_latency, stall=self.stalls, seed=self.seed, flip=flip)
+        only_with(bool(self.stalls), "chooses the pattern of pauses: say how many with --stalls", {"--seed": self.seed})
+        seed = SEED if self.seed is None else self.seed
+        return MemorySettings(read_latency=self.memory_latency or LATENCY, stall=self.stalls or 0, seed=seed, flip=flip)

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from tessera.golden.checkpoint import Checkpoint
     from tessera.golden.integer.parameters import QuantisedModel
     from tessera.golden.model import VisionTransformer
-    from tessera.sw.data.pictures import Picture
+    from tessera.sw.data.pictures import Picture, PictureChoice
 
 REPORT_SCENES = 500_000
 """First of the training-range scenes for the error report; training and calibration use lower numbers."""
+ERROR_SCENES = 10
+"""How many of them, unless told otherwise."""
 
 
 @reported
@@ -32,8 +34,12 @@ def command(
     routing: options.Routing = None,
     activation_width: options.Width = 8,
     calibration: options.Calibration = "max",
-    scenes: Annotated[int, typer.Option(min=1, help="Held-out scenes for mIoU and depth RMSE.")] = 100,
-    errors: Annotated[int, typer.Option(min=1, help="Scenes for the error of each layer.")] = 10,
+    scenes: Annotated[
+        int, typer.Option(min=1, max=options.MOST_PICTURES, help="Held-out scenes for mIoU and depth RMSE.")
+    ] = 100,
+    errors: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Scenes for the error of each layer. [10]")
+    ] = None,
     image: Annotated[
         list[Path] | None, typer.Option(help="Measure that error on this picture instead; several times for several.")
     ] = None,
@@ -58,7 +64,6 @@ def command(
     from tessera.common.schemas.kinds import QUANTISATION
     from tessera.common.stamped import write_document
     from tessera.golden.integer import storage
-    from tessera.sw.data.pictures import load_picture
     from tessera.sw.quantiser.quantise import layer_errors
     from tessera.sw.quantiser.saturation import saturation_notices
     from tessera.sw.run import prepare
@@ -72,19 +77,20 @@ def command(
     ).target()
     config, rule = chosen.config, chosen.calibration
     numbers = _numbers(out, model)
+    choices = _choices(image or (), errors)
     with Display() as display:
         path, loaded = prepare.load_model(model, routing, on_progress=display)
-        pictures = [load_picture(file, loaded.config) for file in image or ()]
+        pictures = [picture for choice in choices for picture in choice.load(loaded.config)]
         tell_notices(pictures, 1)
         quantised = prepare.quantised_model(path, loaded.model, config.numerics, calibration=rule, on_progress=display)
         tell(saturation_notices(quantised))
-        unseen = _unseen(loaded.model, pictures, errors)
+        unseen = _unseen(loaded.model, pictures, errors or ERROR_SCENES)
         layers = layer_errors(loaded.model, quantised, unseen, on_progress=display)
         scores = prepare.accuracy(path, loaded, quantised, scenes=scenes, on_progress=display)
     report: dict[str, Any] = {
         **_facts(loaded, quantised),
         "calibration": rule,
-        "error_pictures": [picture.source for picture in pictures] or [f"{errors} unseen scenes"],
+        "error_pictures": [picture.source for picture in pictures] or [f"{errors or ERROR_SCENES} unseen scenes"],
         "errors": layers,
         "accuracy": scores,
     }
@@ -96,6 +102,13 @@ def command(
         f"Quantised model: {out} (sha256 {report['quantised_sha256'][:12]}), numbers: {numbers}",
         soft_wrap=True,
     )
+
+
+def _choices(images: Sequence[Path], errors: int | None) -> list[PictureChoice]:
+    """The pictures to measure on; ValueError for one that cannot be read, or for a number of scenes beside them."""
+    why = "counts scenes, and --image gives pictures instead: leave one out"
+    options.only_with(not images, why, {"--errors": errors})
+    return [options.chosen_pictures(file, None) for file in images]
 
 
 def _numbers(out: Path, model: str) -> Path:

@@ -39,7 +39,10 @@ class MemoryOptions(options.DramOptions):
         str,
         typer.Option(help="dram (a model with a latency) or sdram (a board's: its controller, and its chip's model)."),
     ] = "dram"
-    memory_clock: Annotated[float, typer.Option(help="Of core and SDRAM, in MHz: decides the SDRAM's cycles.")] = 100.0
+    memory_clock: Annotated[
+        float | None,
+        typer.Option(help="With --memory sdram: MHz of core and SDRAM, which decides the SDRAM's cycles. [100]"),
+    ] = None
     flip: Annotated[
         str | None, typer.Option(help="ADDRESS:BIT of the DRAM that reads inverted: break it and see it caught.")
     ] = None
@@ -50,17 +53,21 @@ class MemoryOptions(options.DramOptions):
 
         flip = _flip(self.flip)
         if self.memory == "dram":
+            options.only_with(
+                False, "is the clock of an SDRAM: choose one with --memory sdram", {"--memory-clock": self.memory_clock}
+            )
             return self.settings(flip)
         if self.memory != "sdram":
             raise ValueError(f"--memory is '{self.memory}'; choose dram or sdram")
-        given = {"--memory-latency": self.memory_latency != options.LATENCY, "--stalls": self.stalls, "--flip": flip}
-        for option in (name for name, value in given.items() if value):
-            raise ValueError(
-                f"{option} cannot be chosen for an SDRAM, which does as its data sheet says; use --memory dram"
-            )
-        if not 1 <= self.memory_clock <= 1000:
-            raise ValueError(f"--memory-clock is {self.memory_clock:g}; give MHz, such as 100")
-        settings = SdramSettings(clock_hz=round(1e6 * self.memory_clock))
+        options.only_with(
+            False,
+            "cannot be chosen for an SDRAM, which does as its data sheet says; use --memory dram",
+            {"--memory-latency": self.memory_latency, "--stalls": self.stalls, "--seed": self.seed, "--flip": flip},
+        )
+        clock = 100.0 if self.memory_clock is None else self.memory_clock
+        if not 1 <= clock <= 1000:
+            raise ValueError(f"--memory-clock is {clock:g}; give MHz, such as 100")
+        settings = SdramSettings(clock_hz=round(1e6 * clock))
         _ = settings.timing  # says so if the chip cannot be clocked so
         return settings
 
@@ -98,7 +105,7 @@ def command(
       tessera run --model build/m3vit.safetensors --image weights/image.float32.bin --dump build/tensors.npz
     """
     from tessera.common.files import check_file, check_folder
-    from tessera.sw.report.write import FILES, write_report
+    from tessera.sw.report.write import FILES, report_files, write_report
     from tessera.sw.run import execute
     from tessera.sw.run.dump import dump_tensors
     from tessera.sw.run.prepare import ACCURACY_SCENES, prepare
@@ -109,11 +116,13 @@ def command(
         if dump.suffix != ".npz":
             raise ValueError(f"the tensors are to be written to {dump}; give the name of a file that ends in .npz")
         check_file(dump)
-    settings = memory.chosen()
+    settings, choice = memory.chosen(), pictures.choice()
     with Display() as display:
-        prepared = prepare(chosen, on_progress=display)
+        prepared = prepare(chosen, task=pictures.task, pictures=choice, on_progress=display)
     tasks = prepared.task_indices(pictures.task)
-    shown = pictures.choice().load(prepared.program.model)
+    options.check_kept(pictures.image, [out / name for name in report_files(prepared.program.model)])
+    execute.check_memory(settings, prepared.program)
+    shown = choice.load(prepared.program.model)
     _announce(prepared, tasks, shown, settings, out)
     with Display() as display:
         result = execute.execute(

@@ -25,18 +25,22 @@ TASK_EMBEDDING = 16
 class RecipeOptions:
     """Options of a training; those that are not given are the shipped model's."""
 
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps; the default is the shipped model's.")] = (
-        None
-    )
-    batch: Annotated[int | None, typer.Option(min=1, help="Scenes a step; likewise.")] = None
-    pool: Annotated[int | None, typer.Option(min=1, help="Distinct training scenes; likewise.")] = None
+    steps: Annotated[
+        int | None, typer.Option(min=1, max=10**8, help="Optimiser steps; the default is the shipped model's.")
+    ] = None
+    batch: Annotated[int | None, typer.Option(min=1, max=65_536, help="Scenes a step; likewise.")] = None
+    pool: Annotated[int | None, typer.Option(min=1, max=500_000, help="Distinct training scenes; likewise.")] = None
     rate: Annotated[float | None, typer.Option(help="Peak learning rate; likewise.")] = None
-    held_out: Annotated[int | None, typer.Option(min=1, help="Held-out scenes of the final score; likewise.")] = None
+    held_out: Annotated[
+        int | None, typer.Option(min=1, max=options.MOST_PICTURES, help="Held-out scenes of the final score; likewise.")
+    ] = None
 
     def recipe(self, model: str) -> Recipe:
         """How to train ``model``."""
         from tessera.golden.training.recipes import RECIPES, Recipe
 
+        if self.rate is not None and not 0 < self.rate <= 1:
+            raise ValueError(f"--rate is {self.rate:g}; choose more than 0 and at most 1, such as 0.001")
         given = {name: value for name, value in vars(self).items() if value is not None}
         return replace(RECIPES.get(model, Recipe()), **given)
 
@@ -49,7 +53,7 @@ def command(
     router: Annotated[
         str, typer.Option(help="multi_gate (a gate a task) or task_conditioned (one gate that sees the task).")
     ] = "multi_gate",
-    seed: Annotated[int, typer.Option(help="Seed of weights, batches and gate noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of weights, batches and gate noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda; a GPU computes in mixed precision.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a training that was cut off stopped.")] = False,
     out: Annotated[

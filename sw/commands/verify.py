@@ -45,15 +45,18 @@ class ImagesOptions:
     task: options.Task = "all"
     image: options.Image = None
     images: Annotated[
-        int, typer.Option(min=1, help="Pictures, run back to back without a reset: --image again, or further scenes.")
+        int,
+        typer.Option(
+            min=1,
+            max=options.MOST_PICTURES,
+            help="Pictures, run back to back without a reset: --image again, or further scenes.",
+        ),
     ] = 1
-    scene: Annotated[int, typer.Option(help="Number of the first held-out scene, when there is no --image.")] = 0
+    scene: options.Scene = None
 
     def choice(self) -> PictureChoice:
-        """The pictures that the options choose."""
-        from tessera.sw.data.pictures import PictureChoice
-
-        return PictureChoice(image=self.image, scene=self.scene, frames=self.images)
+        """The pictures that the options choose; ValueError for some that cannot be."""
+        return options.chosen_pictures(self.image, self.scene, self.images)
 
 
 @reported
@@ -88,15 +91,17 @@ def command(
     from tessera.sw.run.prepare import prepare
 
     check_folder(out, "verify.json")
-    settings = memory.settings()
+    settings, choice = memory.settings(), pictures.choice()
     results: list[RunResult] = []
-    for target in targets.targets():
+    chosen = targets.targets()
+    with Display() as display:  # all of them first: what one refuses should not cost the runs of those before it
+        ready = [prepare(target, task=pictures.task, pictures=choice, on_progress=display) for target in chosen]
+    for target, prepared in zip(chosen, ready, strict=True):
         console.print(
             f"[bold]{escape(target.config.name)}[/bold], {target.activation_width}-bit activations", soft_wrap=True
         )
         with Display() as display:
-            prepared = prepare(target, on_progress=display)
-            shown = pictures.choice().load(prepared.program.model)
+            shown = choice.load(prepared.program.model)
             tell_notices(shown, 1)
             tell(prepared.notices)
             tasks = prepared.task_indices(pictures.task)

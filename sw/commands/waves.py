@@ -26,7 +26,7 @@ def command(
     window: Annotated[str | None, typer.Option(help="Cycles of the frame instead, such as 1000:1500.")] = None,
     task: Annotated[str | None, typer.Option(help="Task of the model. [its first one]")] = None,
     image: options.Image = None,
-    scene: options.Scene = 0,
+    scene: options.Scene = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the waves; files in it are replaced.")] = Path(
         "build/waves"
     ),
@@ -47,19 +47,19 @@ def command(
     """
     from tessera.common.files import check_folder
     from tessera.sim.machine.frames import Frame
-    from tessera.sw.data.pictures import PictureChoice
     from tessera.sw.run.prepare import prepare
     from tessera.sw.run.waves.record import WaveRequest, find_units, record_waves
 
     check_folder(out)
     request = WaveRequest(units=tuple(unit), command=around, window=_window(window))
     chosen = target.target()
+    choice = options.chosen_pictures(image, scene)
     find_units(chosen.config, request.units)
     with Display() as display:
-        prepared = prepare(chosen, on_progress=display)
+        prepared = prepare(chosen, task=task or "all", pictures=choice, on_progress=display)
     model = prepared.program.model
     index = 0 if task is None else model.task_index(task)
-    (picture,) = PictureChoice(image=image, scene=scene).load(model)
+    (picture,) = choice.load(model)
     tell_notices([picture])
     with Display() as display:
         frame = Frame(task=index, image=picture.image)

@@ -54,6 +54,17 @@ DATASETS = {
 }
 
 
+def dataset_folder(name: str, root: Path | None) -> Path:
+    """The folder of a published dataset; ValueError for a name that none has, and for a folder that there is not."""
+    if name not in DATASETS:
+        raise ValueError(f"unknown dataset '{name}'; choose one of: {', '.join((PROCEDURAL, *DATASETS))}")
+    if root is None:
+        raise ValueError(f"dataset '{name}' lies in a folder of yours: say which with --root")
+    if not root.is_dir():
+        raise ValueError(f"{root} is no folder; give the one that holds dataset '{name}' with --root")
+    return root
+
+
 def open_dataset(name: str, root: Path | None, request: DatasetRequest | None = None) -> Dataset:
     """Open one of ``DATASETS`` in the folder ``root``.
 
@@ -73,8 +84,5 @@ def open_dataset(name: str, root: Path | None, request: DatasetRequest | None = 
     DatasetProblems
         If anything that was asked for is missing.
     """
-    if name not in DATASETS:
-        raise ValueError(f"unknown dataset '{name}'; choose one of: {', '.join((PROCEDURAL, *DATASETS))}")
-    if root is None:
-        raise ValueError(f"dataset '{name}' lies in a folder of yours: say which with --root")
-    return DATASETS[name].open(root, request or DatasetRequest())
+    folder = dataset_folder(name, root)
+    return DATASETS[name].open(folder, request or DatasetRequest())

@@ -50,6 +50,20 @@ class PictureChoice:
     scene: int = 0
     frames: int = 1
 
+    def check(self, model: ModelConfig | None = None) -> None:
+        """ValueError for what :meth:`load` refuses, without generating anything; what takes ``model``, where given."""
+        if self.frames < 1:
+            raise ValueError(f"frames is {self.frames}; choose at least 1")
+        if self.scene < 0:
+            raise ValueError(f"scene is {self.scene}; held-out scenes are numbered from 0")
+        if self.image is None or isinstance(self.image, np.ndarray):
+            return
+        path = _there(self.image)
+        if not path.name.endswith(RAW_SUFFIX):
+            open_rgb(path, [])
+        elif model is not None:
+            read_raw(path, model)
+
     def load(self, model: ModelConfig) -> list[Picture]:
         """The pictures at the model's size; ValueError for less than one, or one that cannot be read."""
         if self.frames < 1:
@@ -84,13 +98,20 @@ def load_picture(path: Path | str, model: ModelConfig) -> Picture:
     ValueError
         If there is no such file, or it is not a picture that can be read.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"no picture at {path}; give a PNG, JPEG or similar file, or --scene N for a generated one")
+    path = _there(path)
     if path.name.endswith(RAW_SUFFIX):
         return read_raw(path, model)
     notices: list[str] = []
     return _fitted(open_rgb(path, notices), model, str(path), notices)
+
+
+def _there(path: Path | str) -> Path:
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the file of a picture")
+    if not path.is_file():
+        raise ValueError(f"no picture at {path}; give a PNG, JPEG or similar file, or --scene N for a generated one")
+    return path
 
 
 def array_picture(values: NDArray[np.uint8], model: ModelConfig) -> Picture:

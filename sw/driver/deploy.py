@@ -33,8 +33,8 @@ from tessera.sw.results.truth import truth_of
 from tessera.sw.run.prepare import Prepared
 from tessera.sw.run.target import machine
 
-SIMULATED = "simulated"
-"""The port of the simulated board."""
+SIMULATED, SIMULATED_PRESET = "simulated", "tiny"
+"""The port of the simulated board, and what it is unless told otherwise."""
 SIMULATED_ANSWER_SECONDS, SIMULATED_RUN_SECONDS = 10.0, 3600.0
 BAUD = 3_000_000
 
@@ -136,7 +136,7 @@ def opened(port: str, baud: int, preset: str | None, on_progress: Progress = sil
         with Device(SerialTransport(port, baud), answer_seconds=answer_seconds(baud)) as device:
             yield device
         return
-    config = machine(preset or "tiny")
+    config = machine(preset or SIMULATED_PRESET)
     on_progress("build", 0.0, f"simulator of a board with preset {config.name}: minutes the first time, then kept")
     with SimulatedBoard(config, on_progress=on_progress) as board:
         on_progress("build", 1.0, "")

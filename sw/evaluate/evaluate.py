@@ -70,6 +70,8 @@ class Sweep:
                 f"widths {list(self.widths)}, calibrations {list(self.calibrations)}, scenes {self.scenes}, jobs "
                 f"{self.jobs}, rtl samples {self.rtl_samples}: too few"
             )
+        for width in self.widths:
+            machine(self.preset, width)  # says so if there is no such machine
 
 
 def evaluate(

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from tessera.common.files import folder_aside
 from tessera.common.schemas.kinds import RUN
 from tessera.common.stamped import write_document
+from tessera.golden.config import ModelConfig
 from tessera.sw.report import attention_figures, cycle_figures, error_figures, expert_figures, figures
 from tessera.sw.report.page import render
 from tessera.sw.report.timeline import chrome_trace
@@ -19,6 +20,14 @@ from tessera.sw.results.outcome import RunResult
 
 FILES = ("report.html", "run.json", "timeline.json")
 """The files of a report that are not pictures."""
+
+
+def report_files(model: ModelConfig) -> list[str]:
+    """Names of all files that the report of a model may have."""
+    stems = ["input", "routing", "loads", "rollout"]
+    for task in model.tasks:
+        stems += [task.name, *(f"{kind}-{task.name}" for kind in ("errors", "cycles", "roofline"))]
+    return [*FILES, *(f"{stem}.png" for stem in stems)]
 
 
 def make_figures(result: RunResult) -> dict[str, Figure]:

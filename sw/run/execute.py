@@ -82,6 +82,7 @@ def execute(
     """
     began = time.perf_counter()
     program, memory = prepared.program, memory or MemorySettings()
+    check_memory(memory, program)
     sdram = memory if isinstance(memory, SdramSettings) else None
     simulator = machine_simulator(program.config, sdram=sdram, netlist=netlist, on_progress=on_progress)
     on_progress("build", 1.0, "")
@@ -121,6 +122,12 @@ def execute(
     )
 
 
+def check_memory(memory: Memory, program: Program) -> None:
+    """ValueError for settings of the DRAM that mean nothing to a program; see :meth:`MemorySettings.check`."""
+    if isinstance(memory, MemorySettings):
+        memory.check(program.map.limit)
+
+
 def run(
     target: Target = DEFAULT,
     *,
@@ -158,7 +165,7 @@ def run(
     ValueError
         For an unknown model, task or picture.
     """
-    prepared = prepare(target, on_progress=on_progress)
+    prepared = prepare(target, task=task, pictures=pictures, on_progress=on_progress)
     chosen = pictures.load(prepared.program.model)
     file = Path(out or "build/run") / "mismatch.vcd" if waves else None
     result = execute(

@@ -16,6 +16,7 @@ from tessera.common.digest import content_digest
 from tessera.common.progress import Progress, silent, within
 from tessera.golden import checkpoint
 from tessera.golden.checkpoint import Checkpoint
+from tessera.golden.config import ModelConfig
 from tessera.golden.integer import storage
 from tessera.golden.integer.model import IntegerModel
 from tessera.golden.integer.parameters import QuantisedModel
@@ -25,6 +26,7 @@ from tessera.hw.config import AcceleratorConfig
 from tessera.hw.formats import Numerics
 from tessera.program.program import Program
 from tessera.sw.compiler.compile import compile_model
+from tessera.sw.data.pictures import PictureChoice
 from tessera.sw.data.procedural import ProceduralScenes
 from tessera.sw.models.find import check_routing, find_model
 from tessera.sw.quantiser.calibration import Calibration
@@ -84,24 +86,34 @@ class Prepared:
 
     def task_indices(self, task: str) -> list[int]:
         """Indices of ``all`` tasks, or of the comma-separated names; ValueError lists the known ones."""
-        model = self.program.model
-        if task == "all":
-            return list(range(len(model.tasks)))
-        return [model.task_index(name.strip()) for name in task.split(",")]
+        return _task_indices(self.program.model, task)
 
 
-def prepare(target: Target, *, on_progress: Progress = silent) -> Prepared:
+def _task_indices(model: ModelConfig, task: str) -> list[int]:
+    if task == "all":
+        return list(range(len(model.tasks)))
+    return [model.task_index(name.strip()) for name in task.split(",")]
+
+
+def prepare(
+    target: Target, *, task: str = "all", pictures: PictureChoice | None = None, on_progress: Progress = silent
+) -> Prepared:
     """Load a checkpoint (or make a seeded model), quantise it for a machine's formats and compile it.
+
+    ``task`` and ``pictures`` are what is to run. They are looked at as soon as the model's geometry is known.
 
     Raises
     ------
     ValueError
-        For an unknown model or routing, an unusable checkpoint (CheckpointError), or a model that does not fit the
-        machine (CapacityError); the message says what to do.
+        For an unknown model or routing, an unusable checkpoint (CheckpointError), a model that does not fit the
+        machine (CapacityError), a task that it has not, or a picture that it cannot take; the message says what to do.
     """
     began = time.perf_counter()
     config, calibration = target.config, target.calibration
     path, loaded = load_model(target.model, target.routing, on_progress=on_progress)
+    _task_indices(loaded.config, task)
+    if pictures is not None:
+        pictures.check(loaded.config)
     quantised = quantised_model(path, loaded.model, config.numerics, calibration=calibration, on_progress=on_progress)
     on_progress("compile", 0.0, "")
     program = compile_model(quantised, config)

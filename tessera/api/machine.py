@@ -17,7 +17,7 @@ from tessera.sw.data.pictures import FIRST_SCENE, PictureChoice
 from tessera.sw.results.outcome import RunResult
 from tessera.sw.run import execute
 from tessera.sw.run.execute import Memory
-from tessera.sw.run.prepare import prepare
+from tessera.sw.run.prepare import Prepared, prepare
 from tessera.sw.run.target import Target
 
 
@@ -143,10 +143,10 @@ def verify(
         Target(model=model, preset=preset, activation_width=width) for preset in presets for width in activation_widths
     ]
     with shown(progress) as report:
-        return Verification(runs=tuple(_run(target, images, memory, report) for target in targets))
+        ready = [prepare(target, pictures=images, on_progress=report) for target in targets]
+        return Verification(runs=tuple(_run(prepared, images, memory, report) for prepared in ready))
 
 
-def _run(target: Target, images: PictureChoice, memory: Memory | None, report: Any) -> RunResult:
-    prepared = prepare(target, on_progress=report)
+def _run(prepared: Prepared, images: PictureChoice, memory: Memory | None, report: Any) -> RunResult:
     shown_pictures = images.load(prepared.program.model)
     return execute.execute(prepared, shown_pictures, prepared.task_indices("all"), memory=memory, on_progress=report)
