@@ -36,14 +36,14 @@ class DataOptions:
 
     def check(self) -> None:
         """ValueError for options that would be ignored, and for a dataset that there is not."""
-        from tessera.sw.data.datasets import PROCEDURAL, dataset_folder
+        from tessera.sw.data.datasets import PROCEDURAL, dataset_folder, open_dataset
 
         published = {"--root": self.root, "--split": self.split, "--partial": self.partial}
         why = "is for a published dataset: say which with --data"
         options.only_with(self.data != PROCEDURAL, why, {**published, "--raw-depth": self.raw_depth})
         options.only_with(self.data == "nyud", f"is for nyud, not for {self.data}", {"--raw-depth": self.raw_depth})
-        if self.data != PROCEDURAL:
-            dataset_folder(self.data, self.root)
+        if self.data != PROCEDURAL and not dataset_folder(self.data, self.root).is_dir():
+            open_dataset(self.data, self.root)  # says what should be there, and where to get it
 
     def choose(self, model: Checkpoint) -> EvaluationData:
         """Open the pictures for a model; ValueError for what there is not."""

@@ -36,18 +36,30 @@ PROCEDURAL = "procedural"
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """One published dataset: how to open its folder, the kinds of tasks it has truth for, its numbers of classes."""
+    """One published dataset: how to open its folder, the kinds of tasks it has truth for, its numbers of classes.
+
+    ``depth_counts`` says which depths count, and what is wrong where none does.
+    """
 
     open: Callable[[Path, DatasetRequest], Dataset]
     tasks: tuple[str, ...]
     classes: tuple[int, ...]
+    depth_counts: str = ""
 
 
 DATASETS = {
     "cityscapes": Published(
-        open=cityscapes.open_cityscapes, tasks=cityscapes.TASKS, classes=(len(cityscapes.CLASS_SET),)
+        open=cityscapes.open_cityscapes,
+        tasks=cityscapes.TASKS,
+        classes=(len(cityscapes.CLASS_SET),),
+        depth_counts=f" within {cityscapes.DEPTH_LIMIT:g} m: are the disparities 16-bit pictures, as published?",
     ),
-    "nyud": Published(open=nyud.open_nyud, tasks=nyud.TASKS, classes=tuple(nyud.CLASS_SETS)),
+    "nyud": Published(
+        open=nyud.open_nyud,
+        tasks=nyud.TASKS,
+        classes=tuple(nyud.CLASS_SETS),
+        depth_counts=f" within {nyud.DEPTH_LIMIT:g} m: is it in millimetres?",
+    ),
     "pascal-context": Published(
         open=pascal_context.open_pascal_context, tasks=pascal_context.TASKS, classes=tuple(pascal_context.CLASS_SETS)
     ),
@@ -55,13 +67,11 @@ DATASETS = {
 
 
 def dataset_folder(name: str, root: Path | None) -> Path:
-    """The folder of a published dataset; ValueError for a name that none has, and for a folder that there is not."""
+    """The folder of a published dataset; ValueError for a name that none has, and without a folder."""
     if name not in DATASETS:
         raise ValueError(f"unknown dataset '{name}'; choose one of: {', '.join((PROCEDURAL, *DATASETS))}")
     if root is None:
         raise ValueError(f"dataset '{name}' lies in a folder of yours: say which with --root")
-    if not root.is_dir():
-        raise ValueError(f"{root} is no folder; give the one that holds dataset '{name}' with --root")
     return root
 
 

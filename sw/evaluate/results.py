@@ -10,6 +10,8 @@ from tessera.common.summary import Summarised, Summary
 from tessera.golden.checkpoint import Checkpoint
 from tessera.golden.integer.parameters import QuantisedModel
 from tessera.hw.formats import Numerics
+from tessera.sw.data.dataset import DEPTH, SEGMENTATION
+from tessera.sw.data.datasets import DATASETS
 from tessera.sw.evaluate.data import EvaluationData
 from tessera.sw.quantiser.calibration import Calibration
 from tessera.sw.quantiser.saturation import excesses, saturation_notices
@@ -115,12 +117,22 @@ class Evaluation(Summarised):
     @property
     def notices(self) -> list[str]:
         """What a reader should know of the numbers; ``data`` has what concerns the pictures."""
-        notices = list(saturation_notices(self.quantised))
+        notices = [*self._without_truth(), *saturation_notices(self.quantised)]
         most = max((result.tally for result in self.results), key=lambda tally: tally.saturated)
         if most.saturated:
             count = f"{most.saturated:,} of {most.pictures:,}"
             notices.append(f"the residual stream saturated in {count} pictures (docs/numerics.md)")
         return notices
+
+    def _without_truth(self) -> list[str]:
+        """What was to be scored, and has no truth in any pixel."""
+        scores, name, found = self.results[0].tally.scores, self.data.dataset.name, []
+        if SEGMENTATION in self.data.scored and not scores.confusion.any():
+            found.append(f"segmentation is not scored: no pixel of the {name} pictures has a label that counts")
+        if DEPTH in self.data.scored and not scores.depth_pixels:
+            counts = DATASETS[name].depth_counts if name in DATASETS else ": is it in metres?"
+            found.append(f"depth is not scored: no pixel of the {name} pictures has a depth{counts}")
+        return found
 
     def summary(self) -> Summary:
         """Scores of each arithmetic."""

@@ -64,7 +64,7 @@ IMPOSSIBLE = {
     "evaluate --preset huge": "unknown preset 'huge'",
     "evaluate --data imagenet": "unknown dataset 'imagenet'",
     "evaluate --data nyud": "say which with --root",
-    "evaluate --data nyud --root none": "none is no folder",
+    "evaluate --data nyud --root none": "none holds neither form of NYU Depth v2",
     "export --image none.png": "no picture at none.png",
     "waves --unit softmax --image none.png": "no picture at none.png",
     "waves --unit softmax --window 9:3": "the window is 9:3",

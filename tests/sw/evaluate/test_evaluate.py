@@ -20,7 +20,7 @@ from tessera.sw.data.datasets import DatasetRequest, ProceduralScenes, open_data
 from tessera.sw.evaluate.data import choose_data
 from tessera.sw.results.scoring import FLOAT, Scorer, Tally, score
 from tessera.sw.run import prepare
-from tests.helpers.dataset_folders import write_cityscapes, write_nyud_folder, write_pascal_mt
+from tests.helpers.dataset_folders import save_png, write_cityscapes, write_nyud_folder, write_pascal_mt
 from tests.helpers.models import NUMERICS
 from tests.helpers.quantised_models import float_model, quantised_model
 from tests.helpers.random_weights import random_weights
@@ -177,6 +177,31 @@ def test_tasks_that_the_dataset_has_no_truth_for_are_left_out(tmp_path: Path) ->
     data = choose_data(SMALL, "cityscapes", tmp_path / "streets", partial=True)
     assert data.scored == ("depth",) and data.dataset.classes is None
     assert data.notices[0] == "task 'segmentation' is not scored: it tells 8 classes, cityscapes has 19"
+
+
+def test_what_has_no_truth_is_not_scored_and_a_notice_says_so(tmp_path: Path) -> None:
+    rooms, streets = tmp_path / "rooms", tmp_path / "streets"
+    for name in write_nyud_folder(rooms):
+        np.save(rooms / f"depth/{name}.npy", np.full((6, 8), 2500, np.uint16))  # millimetres
+        save_png(rooms / f"segmentation/{name}.png", np.zeros((6, 8), np.uint8))  # of no class
+    for stem in write_cityscapes(streets):
+        file = streets / f"disparity/val/{stem.split('_')[0]}/{stem}_disparity.png"
+        save_png(file, np.full((6, 8), 100, np.uint8))  # the upper byte is lost
+    tasks = (replace(SMALL.tasks[0], channels=40), SMALL.tasks[1])
+    model = save_small(tmp_path / "model.safetensors", tasks=tasks)
+    often = ["--partial", "--activation-widths", "8", "--rtl-samples", "0"]
+    report = evaluated(model, tmp_path, "--data", "nyud", "--root", str(rooms), *often)
+    said = [
+        "segmentation is not scored: no pixel of the nyud pictures has a label that counts",
+        "depth is not scored: no pixel of the nyud pictures has a depth within 10 m: is it in millimetres?",
+    ]
+    assert report["notices"][:2] == said and all(f"notice {line}" in report["output"] for line in said)
+    keys = ("mean_iou", "depth_rmse_m", "depth_abs_rel")
+    assert [result[key] for result in report["results"] for key in keys] == [None] * 6
+    model = save_small(tmp_path / "streets.safetensors", tasks=STREETS)
+    report = evaluated(model, tmp_path, "--data", "cityscapes", "--root", str(streets), *often)
+    assert "within 80 m: are the disparities 16-bit pictures" in report["notices"][0]
+    assert report["results"][0]["mean_iou"] is not None and report["results"][0]["depth_rmse_m"] is None
 
 
 def test_a_model_without_heads_has_its_routing_and_features_compared(tmp_path: Path) -> None:
