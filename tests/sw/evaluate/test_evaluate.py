@@ -224,7 +224,7 @@ def test_a_model_without_heads_has_its_routing_and_features_compared(tmp_path: P
         (["--data", "cityscapes"], "say which with --root"),
         (["--data", "cityscapes", "--root", "none"], "none lacks parts of Cityscapes"),
         (
-            ["--data", "pascal-context", "--root", "none"],
+            ["--data", "pascal-context", "--root", "."],
             "nothing that 'small' predicts can be scored on pascal-context",
         ),
         (["--activation-widths", "8;12"], "--activation-widths is '8;12'"),
