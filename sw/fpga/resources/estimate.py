@@ -6,6 +6,7 @@ Each configuration is elaborated once per process, which takes nearly all of the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from typing import Any
@@ -22,10 +23,10 @@ from tessera.sw.fpga.resources import model
 from tessera.sw.fpga.resources.clock import fmax_mhz, used_share
 from tessera.sw.fpga.resources.errors import BOUNDS
 from tessera.sw.fpga.resources.record import CalibrationRecord, Cells
-from tessera.sw.fpga.synthesis.cost import FAMILIES
+from tessera.sw.fpga.synthesis.cost import FAMILIES, Family, ecp5_device
 
-LIMITS = FAMILIES["ecp5"].limits
-"""Of an LFE5U-85F and of all others of this size."""
+LARGEST = FAMILIES["ecp5"]
+"""The LFE5U-85F, which all machines were placed on."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -35,7 +36,7 @@ class Estimate(Summarised):
     Parameters
     ----------
     config, board, device:
-        Of what; ``board`` is None for the machine on its own.
+        Of what; ``board`` is None for the machine on its own. ``device`` has what there is of each resource.
     units:
         Resources of each unit.
     fmax_mhz:
@@ -48,7 +49,7 @@ class Estimate(Summarised):
 
     config: AcceleratorConfig
     board: str | None
-    device: str
+    device: Family
     units: Cells
     fmax_mhz: float | None
     outside: tuple[str, ...]
@@ -67,14 +68,19 @@ class Estimate(Summarised):
     @property
     def too_many(self) -> dict[str, int]:
         """Resources of which the device has too few for certain, and how many are missing at least."""
-        return {name: self.least[name] - limit for name, limit in LIMITS.items() if self.least[name] > limit}
+        return {
+            name: self.least[name] - limit for name, limit in self.device.limits.items() if self.least[name] > limit
+        }
 
     def summary(self) -> Summary:
         """Resources in total, and the clock."""
-        headings = FAMILIES["ecp5"].headings
-        rows = [(headings[name], f"{number:,}", f"{number / LIMITS[name]:.0%}") for name, number in self.total.items()]
+        has = self.device.limits
+        rows = [
+            (self.device.headings[name], f"{number:,}", f"{number / has[name]:.0%}")
+            for name, number in self.total.items()
+        ]
         clock = "-" if self.fmax_mhz is None else f"{self.fmax_mhz:.0f}"
-        title = f"{self.config.name} on {self.board or self.device}, estimated"
+        title = f"{self.config.name} on {self.board or self.device.device}, estimated"
         return Summary(title=title, columns=("", "of the device"), rows=(*rows, ("clock, MHz", clock, "")))
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,10 +88,10 @@ class Estimate(Summarised):
         return {
             "estimated": True,
             "board": self.board,
-            "device": {"name": self.device, **LIMITS},
+            "device": {"name": self.device.device, **self.device.limits},
             "configuration": self.config.to_dict(),
             "total": self.total,
-            "used": {name: self.total[name] / limit for name, limit in LIMITS.items()},
+            "used": {name: self.total[name] / limit for name, limit in self.device.limits.items()},
             "units": self.units,
             "too_many": self.too_many,
             "fmax_mhz": None if self.fmax_mhz is None else round(self.fmax_mhz, 1),
@@ -110,19 +116,24 @@ def estimate(config: AcceleratorConfig, board: Board | None = None) -> Estimate:
         A unit or the board's memory cannot be built with these sizes.
     """
     _check_units(config, board)
+    device = ecp5_device(board.platform.device) if board else LARGEST
     units = model.unit_cells(config, board, calibration_record().coefficients)
+    total = model.total_cells(units)
     return Estimate(
         config=config,
         board=board.name if board else None,
-        device=board.platform.device if board else FAMILIES["ecp5"].device,
+        device=device,
         units=units,
-        fmax_mhz=_fmax_mhz(used_share(model.total_cells(units), LIMITS)),
+        fmax_mhz=_fmax_mhz(total, device),
         outside=_outside(config),
     )
 
 
-def _fmax_mhz(used: float) -> float | None:
-    return None if used > calibration_record().fullest_placed else fmax_mhz(calibration_record().period_ns, used)
+def _fmax_mhz(total: Mapping[str, int], device: Family) -> float | None:
+    if used_share(total, device.limits) > calibration_record().fullest_placed:
+        return None
+    # On a smaller die the machine lies as close together as on the largest.
+    return fmax_mhz(calibration_record().period_ns, used_share(total, LARGEST.limits))
 
 
 @cache

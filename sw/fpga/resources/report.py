@@ -7,24 +7,24 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from tessera.sw.fpga.resources.errors import BOUNDS
-from tessera.sw.fpga.resources.estimate import LIMITS, Estimate, calibration_record
-from tessera.sw.fpga.synthesis.cost import FAMILIES, RESOURCES
+from tessera.sw.fpga.resources.estimate import Estimate, calibration_record
+from tessera.sw.fpga.synthesis.cost import RESOURCES
 from tessera.sw.fpga.synthesis.table import cells_table
 
 
 def estimate_table(found: Estimate) -> Table:
     """Resources of each unit, in total, and how wrong they may be."""
     known = calibration_record().errors
-    where = f"board {found.board} ({found.device})" if found.board else found.device
+    where = f"board {found.board} ({found.device.device})" if found.board else found.device.device
     errors = {name: "exact" if not BOUNDS[name] else f"± {known.worst(name):.1%}" for name in RESOURCES}
     if found.outside:
         errors |= {name: "unknown" for name in RESOURCES if BOUNDS[name]}
     return cells_table(
         f"{found.config.name} on {where}, estimated",
         found.units,
-        found.device,
-        LIMITS,
-        FAMILIES["ecp5"].headings,
+        found.device.device,
+        found.device.limits,
+        found.device.headings,
         notes=[(f"error on {len(known.held_back)} held back", errors)],
     )
 
@@ -51,8 +51,8 @@ def remarks(found: Estimate) -> Iterator[str]:
             f"Beyond all that was synthesised for the calibration: {', '.join(found.outside)}; the error of look-up "
             "tables and flip-flops is not known"
         )
-    headings = FAMILIES["ecp5"].headings
-    for name, limit in LIMITS.items():
+    headings = found.device.headings
+    for name, limit in found.device.limits.items():
         if found.total[name] > limit and name not in found.too_many:
             yield (
                 f"May not fit: {headings[name]}: {found.total[name]:,} of {limit:,}, within the error; "

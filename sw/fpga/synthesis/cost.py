@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 RESOURCES = ("lut", "ff", "dsp", "bram")
@@ -81,6 +81,27 @@ FAMILIES = {
         ),
     )
 }
+
+
+ECP5_SIZES: Mapping[str, Mapping[str, int]] = {
+    # nextpnr places a 12F on the die of a 25F.
+    "12F": {"lut": 24288, "ff": 24288, "dsp": 28, "bram": 56},
+    "25F": {"lut": 24288, "ff": 24288, "dsp": 28, "bram": 56},
+    "45F": {"lut": 43848, "ff": 43848, "dsp": 72, "bram": 108},
+    "85F": FAMILIES["ecp5"].limits,
+}
+"""What the devices of the family have, by the end of their names, as nextpnr counts it."""
+
+
+def ecp5_device(name: str) -> Family:
+    """The family with a device of it, such as ``LFE5UM-45F``; raises ValueError listing the known sizes."""
+    kind, _, size = name.partition("-")
+    if kind not in ("LFE5U", "LFE5UM", "LFE5UM5G") or size not in ECP5_SIZES:
+        known = ", ".join(ECP5_SIZES)
+        raise ValueError(
+            f"unknown device '{name}'; give an ECP5: LFE5U, LFE5UM or LFE5UM5G of one of the sizes {known}"
+        )
+    return replace(FAMILIES["ecp5"], device=name, limits=ECP5_SIZES[size])
 
 
 def family(name: str) -> Family:

@@ -16,6 +16,16 @@ ACCELERATOR = "top.system.accelerator"
 BOARD_UNITS = ("top.system.host_link", "top.system.memory")
 """What is counted on its own beside them."""
 
+_PACKAGES = {
+    "BG256": "CABGA256",
+    "BG381": "CABGA381",
+    "BG554": "CABGA554",
+    "BG756": "CABGA756",
+    "MG285": "CSFBGA285",
+    "TG144": "TQFP144",
+}
+"""Packages as Lattice orders them, and as nextpnr calls them."""
+
 UNSTAMPED = "unstamped"
 """Build that a design is synthesised with. Packing exchanges it (:mod:`tessera.sw.fpga.bitstream.stamp`)."""
 
@@ -61,9 +71,10 @@ def device_options(board: Board) -> tuple[str, ...]:
     platform = board.platform
     family, _, size = platform.device.partition("-")
     families = {"LFE5U": "", "LFE5UM": "um-", "LFE5UM5G": "um5g-"}
-    if family not in families or not platform.package.startswith("BG"):
+    package = _PACKAGES.get(platform.package)
+    if family not in families or package is None:
         raise ValueError(
-            f"board {board.name} has a {platform.device} in {platform.package}; nextpnr knows ECP5 in caBGA"
+            f"board {board.name} has a {platform.device} in {platform.package}; nextpnr knows ECP5 in "
+            f"{', '.join(_PACKAGES)}"
         )
-    option = f"--{families[family]}{size.removesuffix('F')}k"
-    return option, "--package", f"CABGA{platform.package.removeprefix('BG')}", "--speed", platform.speed
+    return f"--{families[family]}{size.removesuffix('F')}k", "--package", package, "--speed", platform.speed

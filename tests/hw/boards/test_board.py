@@ -10,6 +10,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Module, Signal
 from amaranth.lib import io, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth_boards.arty_a7 import ArtyA7_35Platform
 
 from tessera.common.progress import silent
 from tessera.hw.boards.board import BOARDS, board
@@ -160,6 +161,11 @@ def test_pads_with_registers_talk_to_the_chip():
     verilog = export_verilog(MemoryOnPins(config, chip.timing(100 * MHZ)), name="memory")
     counted = run(build_simulator(verilog, options), data_sheet(chip, 100 * MHZ), seed=5, accesses=2000)
     assert counted["finished"] >= 2000
+
+
+def test_a_board_with_another_family_is_refused():
+    with pytest.raises(ValueError, match="board arty has the platform ArtyA7_35Platform, which is no ECP5"):
+        replace(board("ecpix5-85f"), name="arty", platform=ArtyA7_35Platform)
 
 
 def test_a_second_board_is_an_entry():

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from amaranth_boards.orangecrab_r0_2 import OrangeCrabR0_2_25FPlatform
+from amaranth_boards.versa_ecp5 import VersaECP5Platform
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -277,6 +280,17 @@ def test_paths_are_in_our_own_names():
 def test_device_options():
     assert designs.device_options(board("ulx3s-85f")) == ("--85k", "--package", "CABGA381", "--speed", "6")
     assert designs.device_options(board("ecpix5-85f")) == ("--um5g-85k", "--package", "CABGA554", "--speed", "8")
+
+
+@pytest.mark.parametrize(
+    ("platform", "options"),
+    [
+        (VersaECP5Platform, ("--um-45k", "--package", "CABGA381", "--speed", "8")),
+        (OrangeCrabR0_2_25FPlatform, ("--25k", "--package", "CSFBGA285", "--speed", "8")),
+    ],
+)
+def test_device_options_of_other_boards(platform, options):
+    assert designs.device_options(replace(board("ulx3s-85f"), platform=platform)) == options
 
 
 def test_what_is_stamped_is_in_the_bitstream(tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from amaranth_boards.versa_ecp5 import VersaECP5Platform
 
 from tessera.hw.accelerator import Accelerator
 from tessera.hw.boards.board import board
@@ -21,13 +22,13 @@ from tessera.sw.fpga.resources.capacity import check_fits, nearest_preset
 from tessera.sw.fpga.resources.clock import fmax_mhz
 from tessera.sw.fpga.resources.configurations import CALIBRATION, HELD_BACK
 from tessera.sw.fpga.resources.errors import BOUNDS, errors, fullest_placed, machine_errors
-from tessera.sw.fpga.resources.estimate import LIMITS, estimate
+from tessera.sw.fpga.resources.estimate import LARGEST, estimate
 from tessera.sw.fpga.resources.inventory import RtlMemory, board_inventory, machine_inventory
 from tessera.sw.fpga.resources.model import by_unit
 from tessera.sw.fpga.resources.multipliers import multiplier_blocks
 from tessera.sw.fpga.resources.record import CalibrationRecord, CountedMachine, FoundClock
 from tessera.sw.fpga.resources.report import remarks
-from tessera.sw.fpga.synthesis.cost import SynthesisError
+from tessera.sw.fpga.synthesis.cost import SynthesisError, ecp5_device
 
 RECORD = CalibrationRecord.load()
 MACHINES = {machine.config.name: machine for machine in RECORD.machines}
@@ -222,9 +223,25 @@ def test_nothing_is_refused_for_the_estimators_error(
     resource: str, number: int, outside: tuple[str, ...], missing: int
 ) -> None:
     found = estimate(preset("tiny"))
-    units = {"all": {**dict.fromkeys(LIMITS, 0), resource: number}}
+    units = {"all": {**dict.fromkeys(LARGEST.limits, 0), resource: number}}
     too_many = replace(found, units=units, outside=outside).too_many
     assert too_many.get(resource, 0) == pytest.approx(missing, abs=1)
+
+
+def test_a_smaller_device_has_less() -> None:
+    versa = replace(board("ulx3s-85f"), name="versa", platform=VersaECP5Platform)
+    found = estimate(preset("ecp5-85f"), versa)
+    assert found.to_dict()["device"] == {"name": "LFE5UM-45F", "lut": 43848, "ff": 43848, "dsp": 72, "bram": 108}
+    assert found.too_many == {"dsp": found.total["dsp"] - 72, "bram": found.total["bram"] - 108}
+    with pytest.raises(
+        SynthesisError, match="the LFE5UM-45F has 72, 17 too many.*the nearest preset that fits is 'tiny'"
+    ):
+        check_fits(preset("ecp5-85f"), versa)
+
+
+def test_a_device_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown device 'LFE5U-95F'; give an ECP5: .* of one of the sizes 12F, 25F"):
+        ecp5_device("LFE5U-95F")
 
 
 def test_sizes_never_tried_are_told() -> None:
