@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from tessera.common.progress import Progress, silent
@@ -18,16 +19,25 @@ from tessera.sw.run.target import Target
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One model on one machine; ``routing`` is for seeded models with experts."""
+    """One model on one machine; ``routing`` is for seeded models with experts.
+
+    ``calibration_images`` are a folder of pictures for the ranges of its activations.
+    """
 
     preset: str
     model: str
     routing: str | None = None
+    calibration_images: Path | None = None
 
     @property
     def target(self) -> Target:
         """The model and the machine."""
-        return Target(model=self.model, preset=self.preset, routing=self.routing)
+        return Target(
+            model=self.model,
+            preset=self.preset,
+            routing=self.routing,
+            calibration_images=self.calibration_images,
+        )
 
     def __str__(self) -> str:
         return f"{self.model}{f', {self.routing}' if self.routing else ''} on {self.preset}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ def command(
     model: Annotated[str | None, typer.Option(help="Measure only this model (a name or a checkpoint).")] = None,
     preset: Annotated[str | None, typer.Option(help=f"With --model. {options.PRESETS} [edge]")] = None,
     routing: options.Routing = None,
+    calibration_images: options.CalibrationImages = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only the first case, one round of each simulator.")] = False,
     out: options.Out = Path("build/bench"),
 ) -> None:
@@ -37,10 +39,14 @@ def command(
     from tessera.sw.benchmark.frames import CASES, Case
     from tessera.sw.benchmark.run import run_bench
 
-    if model is None and (preset is not None or routing is not None):
-        raise ValueError("--preset and --routing choose how one model is measured: name it with --model")
+    choices = {"--preset": preset, "--routing": routing, "--calibration-images": calibration_images}
+    options.only_with(model is not None, "chooses how one model is measured: name it with --model", choices)
     check_folder(out, "bench.json", "bench.md")
-    cases = CASES if model is None else (Case(preset=preset or "edge", model=model, routing=routing),)
+    cases: Sequence[Case] = CASES
+    if model is not None:
+        one = Case(preset=preset or "edge", model=model, routing=routing, calibration_images=calibration_images)
+        _ = one.target  # says so if there is none
+        cases = (one,)
     with Display() as display:
         result = run_bench(out, quick, display, cases=cases)
     rows = [

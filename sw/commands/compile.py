@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -13,17 +14,22 @@ from tessera.sw.commands import options
 from tessera.sw.commands.terminal import Display, console, reported, table, tell
 
 
+@dataclass(frozen=True, kw_only=True)
+class CompileOptions(options.ModelOptions):
+    """Options of a model that may be quantised already."""
+
+    model: Annotated[str, typer.Option(help="As for run; or a file of `tessera quantize`.")] = "nano"
+
+
 @reported
+@options.with_groups
 def command(
-    model: Annotated[str, typer.Option(help="As for run; or a file of `tessera quantize`.")] = "nano",
-    routing: options.Routing = None,
+    given: CompileOptions,
     preset: Annotated[str | None, typer.Option(help=f"{options.PRESETS} [edge, or the board's]")] = None,
     board: Annotated[
         str | None,
         typer.Option(help="Refuse a machine that is estimated not to fit this board: see `tessera estimate`."),
     ] = None,
-    activation_width: options.Width = 8,
-    calibration: options.Calibration = "max",
     out: Annotated[Path, typer.Option("--out", "-o", help="Program to write.")] = Path("build/program.safetensors"),
 ) -> None:
     """Compile a model for a machine: command stream, weights in order of use, and where every tensor lies.
@@ -46,14 +52,8 @@ def command(
     from tessera.sw.run.prepare import compile_and_tell
 
     on = find_board(board) if board else None
-    chosen = options.TargetOptions(
-        model=model,
-        routing=routing,
-        preset=preset or (on.preset if on else "edge"),
-        activation_width=activation_width,
-        calibration=calibration,
-    ).target()
-    options.check_output(out, model)
+    chosen = given.on(preset or (on.preset if on else "edge"))
+    options.check_output(out, given.model)
     if on:
         check_fits(chosen.config, on)
     with Display() as display:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,19 +17,27 @@ if TYPE_CHECKING:
     from tessera.sw.run.prepare import Prepared
 
 
-@reported
-@options.with_groups
-def command(
+@dataclass(frozen=True, kw_only=True)
+class LinkOptions:
+    """Options of the way to the board."""
+
     port: Annotated[
         str, typer.Option(help="Serial port of the board, such as /dev/ttyUSB0; or 'simulated', which needs no board.")
-    ],
-    pictures: options.PictureOptions,
+    ]
     baud: Annotated[
         int | None,
         typer.Option(min=1, max=100_000_000, help="Bits a second that the bitstream was built for. [3000000]"),
-    ] = None,
+    ] = None
+
+
+@reported
+@options.with_groups
+def command(
+    link: LinkOptions,
+    pictures: options.PictureOptions,
     model: options.Model = "nano",
     routing: options.Routing = None,
+    calibration_images: options.CalibrationImages = None,
     preset: Annotated[
         str | None,
         typer.Option(help="Machine to compile for. [what the board says that it is; tiny if simulated]"),
@@ -60,12 +69,12 @@ def command(
     from tessera.sw.run.target import Target
 
     check_folder(out, "deploy.json")
-    simulated, choice = port == deploy.SIMULATED, pictures.choice()
+    simulated, choice = link.port == deploy.SIMULATED, pictures.choice()
     why = "is for a board; the simulated one has no such rate: leave it out"
-    options.only_with(not simulated, why, {"--baud": baud})
+    options.only_with(not simulated, why, {"--baud": link.baud})
 
     def ready(preset: str) -> Prepared:
-        target = Target(model=model, preset=preset, routing=routing)
+        target = Target(model=model, preset=preset, routing=routing, calibration_images=calibration_images)
         prepared = prepare(target, task=pictures.task, pictures=choice, on_progress=display)
         names = ("input", *(task.name for task in prepared.program.model.tasks))
         options.check_kept(pictures.image, [out / f"{name}.png" for name in names])
@@ -74,13 +83,13 @@ def command(
     with Display() as display:
         # Before a simulator is built, which takes minutes.
         first = ready(preset or deploy.SIMULATED_PRESET) if simulated else None
-        with deploy.opened(port, baud or deploy.BAUD, preset, display) as device:
+        with deploy.opened(link.port, link.baud or deploy.BAUD, preset, display) as device:
             prepared = first or ready(deploy.preset_of(device, preset))
             device.check(prepared.program)
             tasks = prepared.task_indices(pictures.task)
             shown = choice.load(prepared.program.model)
             result = deploy.deploy_pictures(
-                prepared, shown, tasks, device, verify=verify, port=port, on_progress=display
+                prepared, shown, tasks, device, verify=verify, port=link.port, on_progress=display
             )
     _summarise(result)
     files = deploy.write_results(result, out)

@@ -23,39 +23,50 @@ if TYPE_CHECKING:
 class DataOptions:
     """Options of the pictures to score on."""
 
-    data: Annotated[str, typer.Option(help="procedural, cityscapes, nyud or pascal-context.")] = "procedural"
+    data: Annotated[
+        str,
+        typer.Option(
+            help="procedural, cityscapes, nyud or pascal-context; or folder:PATH, pictures of yours in a folder for "
+            "each class."
+        ),
+    ] = "procedural"
     root: Annotated[Path | None, typer.Option(help="Folder of a published dataset, as it was unpacked.")] = None
-    split: Annotated[str | None, typer.Option(help="Part of a published dataset: val or train. [val]")] = None
+    split: Annotated[
+        str | None, typer.Option(help="Part of a dataset: val or train, or another that a folder of yours has. [val]")
+    ] = None
     partial: Annotated[
-        bool, typer.Option("--partial", help="Use the complete pictures of a half-downloaded folder.")
+        bool, typer.Option("--partial", help="Use the complete pictures of a folder that is not whole.")
     ] = False
     raw_depth: Annotated[bool, typer.Option("--raw-depth", help="nyud: the sensor's depth, with its holes.")] = False
     scenes: Annotated[
-        int, typer.Option(min=1, max=options.MOST_PICTURES, help="Pictures to score: the first ones.")
+        int,
+        typer.Option(
+            min=1, max=options.MOST_PICTURES, help="Pictures to score: the first ones, or of yours an even selection."
+        ),
     ] = 500
 
     def check(self) -> None:
         """ValueError for options that would be ignored, and for a dataset that there is not."""
-        from tessera.sw.data.datasets import PROCEDURAL, dataset_folder, open_dataset
+        from tessera.sw.data.datasets import PROCEDURAL, find_source
 
         published = {"--root": self.root, "--split": self.split, "--partial": self.partial}
-        why = "is for a published dataset: say which with --data"
+        why = "is for a dataset: say which with --data"
         options.only_with(self.data != PROCEDURAL, why, {**published, "--raw-depth": self.raw_depth})
         options.only_with(self.data == "nyud", f"is for nyud, not for {self.data}", {"--raw-depth": self.raw_depth})
-        if self.data != PROCEDURAL and not dataset_folder(self.data, self.root).is_dir():
-            open_dataset(self.data, self.root)  # says what should be there, and where to get it
+        if self.data != PROCEDURAL:
+            find_source(self.data, self.root).split(self.split)
 
-    def choose(self, model: Checkpoint) -> EvaluationData:
+    def choose(self, model: Checkpoint, calibration_images: Path | None) -> EvaluationData:
         """Open the pictures for a model; ValueError for what there is not."""
         from tessera.sw.evaluate.data import choose_data
 
         return choose_data(
-            model.config,
+            model,
             self.data,
             self.root,
-            weights=model.weights,
             scenes=self.scenes,
-            split=self.split or "val",
+            calibration_images=calibration_images,
+            split=self.split,
             partial=self.partial,
             raw_depth=self.raw_depth,
         )
@@ -105,14 +116,16 @@ def command(
     arithmetics: SweepOptions,
     model: options.Model = "nano",
     routing: options.Routing = None,
+    calibration_images: options.CalibrationImages = None,
     json: Annotated[Path, typer.Option("--json", help="File for all the numbers.")] = Path("build/evaluation.json"),
 ) -> None:
-    """Score a model on labelled pictures: mIoU, IoU of each class, depth RMSE and abs-rel, and routing changes.
+    """Score a model on labelled pictures: mIoU, IoU of each class, depth RMSE and abs-rel, top-1 and top-5.
 
     Float model, integer golden model at every width with every calibration, and the simulated machine at the first
     width on a few of the pictures, where every tensor must equal the golden model's. Pictures are held-out procedural
-    scenes, or a published dataset that you have: --root names its folder, and if anything is missing, the message says
-    what and where to get it. Scales are chosen on the dataset's training pictures. docs/models.md describes the JSON.
+    scenes, a published dataset that you have (--root names its folder), or pictures of your own in a folder for each
+    class. What a folder lacks is named. Scales are chosen on --calibration-images, or else on the dataset's training
+    pictures. docs/models.md describes the JSON.
 
     Examples
     --------
@@ -121,6 +134,8 @@ def command(
       tessera evaluate --model m3vit-tiny --activation-widths 8 --calibration max,percentile,least-error
 
       tessera evaluate --model m3vit.safetensors --data cityscapes --root ~/cityscapes --json cityscapes.json
+
+      tessera evaluate --model vit.safetensors --data folder:~/pictures --split test
     """
     from tessera.common.schemas.kinds import EVALUATION
     from tessera.common.stamped import write_document
@@ -132,7 +147,7 @@ def command(
     sweep = arithmetics.sweep(pictures.scenes)
     with Display() as display:
         path, loaded = prepare.load_model(model, routing, on_progress=display)
-        chosen = pictures.choose(loaded)
+        chosen = pictures.choose(loaded, calibration_images)
         tell(chosen.notices)
         evaluation = evaluate(path, loaded, chosen, sweep, on_progress=display)
     report = evaluation.to_dict()
@@ -155,12 +170,14 @@ def _widths(text: str) -> list[int]:
 
 
 def _show(report: dict[str, Any]) -> None:
+    from tessera.sw.evaluate.results import shown_scores
+
     data, results = report["data"], report["results"]
     heads = [_name(result) for result in results]
-    columns = ["", "pictures", "mIoU", "RMSE, m", "abs-rel", "routing"]
-    scores = [("mean_iou", ".4f"), ("depth_rmse_m", ".3f"), ("depth_abs_rel", ".4f"), ("routing_changes", ".2%")]
+    scores = [*shown_scores(data["scored"]), ("routing", "routing_changes", ".2%")]
+    columns = ["", "pictures", *(name for name, _, _ in scores)]
     rows = [
-        [head, f"{result['scenes']:,}", *(number(result.get(key), form) for key, form in scores)]
+        [head, f"{result['scenes']:,}", *(number(result.get(key), form) for _, key, form in scores)]
         for head, result in zip(heads, results, strict=True)
     ]
     if any("bit_exact" in result for result in results):
@@ -175,6 +192,14 @@ def _show(report: dict[str, Any]) -> None:
         if "outputs" in result
     ]
     table("Outputs against float, rel. L2", ["", *tasks], errors)
+    agreed = [task for task in tasks if "same_class" in results[-1]["outputs"][task]]
+    if agreed:
+        shares = [
+            (head, *(number(result["outputs"][task]["same_class"], ".2%") for task in agreed))
+            for head, result in zip(heads, results, strict=True)
+            if "outputs" in result
+        ]
+        table("Pictures of the same class as in float", ["", *agreed], shares)
     classes = [name for name in data["classes"] if any(name in (result["class_iou"] or {}) for result in results)]
     if classes:
         ious = [(name, *(number(result["class_iou"].get(name), ".4f") for result in results)) for name in classes]
@@ -183,8 +208,8 @@ def _show(report: dict[str, Any]) -> None:
         if "same_scenes" in result:
             same = result["same_scenes"]
             pairs = [
-                ("mIoU", *(number(part["mean_iou"], ".4f") for part in same.values())),
-                ("depth RMSE in m", *(number(part["depth_rmse_m"], ".3f") for part in same.values())),
+                (name, *(number(part[key], form) for part in same.values()))
+                for name, key, form in shown_scores(data["scored"])
             ]
             table(f"The {result['scenes']} pictures of {_name(result)}", ["", *same], pairs)
 

@@ -49,6 +49,13 @@ CALIBRATIONS = (
     "99.99; the rest saturates) or least-error (smallest squared error of rounding and clipping)"
 )
 Calibration = Annotated[str, typer.Option(help=f"{CALIBRATIONS}.")]
+CalibrationImages = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of pictures of the kind that the model was trained on, at best its training pictures: ranges of "
+        "activations follow from 32 of them. [generated street scenes]"
+    ),
+]
 Task = Annotated[str, typer.Option(help="'all', one task of the model, or several with commas; run in this order.")]
 Scene = Annotated[
     int | None,
@@ -134,27 +141,39 @@ def _options(group: type) -> list[inspect.Parameter]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TargetOptions:
-    """Options of a model and a machine."""
+class ModelOptions:
+    """Options of a model, and of how it is quantised."""
 
     model: Model = "nano"
     routing: Routing = None
-    preset: Preset = "edge"
     activation_width: Width = 8
     calibration: Calibration = "max"
+    calibration_images: CalibrationImages = None
 
-    def target(self) -> Target:
-        """What the options say; ValueError for what there is not."""
+    def on(self, preset: str) -> Target:
+        """The model on a machine; ValueError for what there is not."""
         from tessera.sw.quantiser.calibration import Calibration
         from tessera.sw.run.target import Target
 
         return Target(
             model=self.model,
             routing=self.routing,
-            preset=self.preset,
+            preset=preset,
             activation_width=self.activation_width,
             calibration=Calibration.named(self.calibration),
+            calibration_images=self.calibration_images,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetOptions(ModelOptions):
+    """Options of a model and a machine."""
+
+    preset: Preset = "edge"
+
+    def target(self) -> Target:
+        """What the options say; ValueError for what there is not."""
+        return self.on(self.preset)
 
 
 @dataclass(frozen=True, kw_only=True)

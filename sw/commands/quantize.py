@@ -29,11 +29,9 @@ ERROR_SCENES = 10
 
 
 @reported
+@options.with_groups
 def command(
-    model: options.Model = "nano",
-    routing: options.Routing = None,
-    activation_width: options.Width = 8,
-    calibration: options.Calibration = "max",
+    given: options.ModelOptions,
     scenes: Annotated[
         int, typer.Option(min=1, max=options.MOST_PICTURES, help="Held-out scenes for mIoU and depth RMSE.")
     ] = 100,
@@ -49,14 +47,16 @@ def command(
 ) -> None:
     """Quantise a checkpoint and report the error of each layer, routing changes, mIoU and RMSE, float against integer.
 
-    Writes the quantised model and the same numbers as JSON beside it. Scales are chosen on generated scenes,
-    as run does.
+    Writes the quantised model and the same numbers as JSON beside it. Scales are chosen on generated scenes, or on
+    --calibration-images, as run does.
 
     Examples
     --------
       tessera quantize --activation-width 12 --scenes 200 -o build/nano-12.safetensors
 
       tessera quantize --calibration least-error
+
+      tessera quantize --model build/vit.safetensors --calibration-images ~/pictures/train
 
       tessera quantize --model build/m3vit.safetensors --image weights/image.float32.bin
     """
@@ -67,29 +67,29 @@ def command(
     from tessera.sw.quantiser.quantise import layer_errors
     from tessera.sw.quantiser.saturation import saturation_notices
     from tessera.sw.run import prepare
+    from tessera.sw.run.calibrated import calibrated_on
 
-    chosen = options.TargetOptions(
-        model=model,
-        routing=routing,
-        preset="tiny",
-        activation_width=activation_width,
-        calibration=calibration,
-    ).target()
-    config, rule = chosen.config, chosen.calibration
-    numbers = _numbers(out, model)
+    chosen = given.on("tiny")
+    rule, numbers = chosen.calibration, _numbers(out, given.model)
     choices = _choices(image or (), errors)
     with Display() as display:
-        path, loaded = prepare.load_model(model, routing, on_progress=display)
+        path, loaded = prepare.load_model(given.model, given.routing, on_progress=display)
         pictures = [picture for choice in choices for picture in choice.load(loaded.config)]
         tell_notices(pictures, 1)
-        quantised = prepare.quantised_model(path, loaded.model, config.numerics, calibration=rule, on_progress=display)
-        tell(saturation_notices(quantised))
+        seen = calibrated_on(chosen.calibration_images, loaded)
+        quantised = prepare.quantised_model(
+            path, loaded.model, chosen.config.numerics, images=seen.images, calibration=rule, on_progress=display
+        )
+        notices = seen.notices + saturation_notices(quantised)
+        tell(notices)
         unseen = _unseen(loaded.model, pictures, errors or ERROR_SCENES)
         layers = layer_errors(loaded.model, quantised, unseen, on_progress=display)
         scores = prepare.accuracy(path, loaded, quantised, scenes=scenes, on_progress=display)
     report: dict[str, Any] = {
         **_facts(loaded, quantised),
         "calibration": rule,
+        "calibration_pictures": seen.to_dict(),
+        "notices": list(notices),
         "error_pictures": [picture.source for picture in pictures] or [f"{errors or ERROR_SCENES} unseen scenes"],
         "errors": layers,
         "accuracy": scores,
@@ -125,7 +125,7 @@ def _numbers(out: Path, model: str) -> Path:
 
 def _facts(loaded: Checkpoint, quantised: QuantisedModel) -> dict[str, Any]:
     """What the numbers begin with: the model, its formats, and what leaves them."""
-    from tessera.sw.quantiser.saturation import excesses, saturation_notices
+    from tessera.sw.quantiser.saturation import excesses
 
     return {
         "model": loaded.config.name,
@@ -134,7 +134,6 @@ def _facts(loaded: Checkpoint, quantised: QuantisedModel) -> dict[str, Any]:
         "activation_width": quantised.activation_width,
         "residual_width": quantised.residual_width,
         "saturation": [excess.to_dict() for excess in excesses(quantised)],
-        "notices": list(saturation_notices(quantised)),
     }
 
 

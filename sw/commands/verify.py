@@ -26,13 +26,20 @@ class TargetsOptions:
     routing: options.Routing = None
     preset: Annotated[list[str] | None, typer.Option(help="Machine; give it several times for several. [edge]")] = None
     activation_width: Annotated[list[int] | None, typer.Option(help="Bits; likewise. [8]")] = None
+    calibration_images: options.CalibrationImages = None
 
     def targets(self) -> list[Target]:
         """Every combination of preset and width; ValueError for what there is not."""
         from tessera.sw.run.target import Target
 
         return [
-            Target(model=self.model, routing=self.routing, preset=preset, activation_width=width)
+            Target(
+                model=self.model,
+                routing=self.routing,
+                preset=preset,
+                activation_width=width,
+                calibration_images=self.calibration_images,
+            )
             for preset in self.preset or ["edge"]
             for width in self.activation_width or [8]
         ]
@@ -130,6 +137,7 @@ def _entry(result: RunResult) -> dict[str, Any]:
         "program_digest",
         "activation_width",
         "residual_width",
+        "calibration_pictures",
         "saturation",
         "notices",
         "memory",

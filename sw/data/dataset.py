@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 
 from tessera.golden.metrics import IGNORE
 
-SEGMENTATION, DEPTH = "segmentation", "depth"
+SEGMENTATION, DEPTH, CLASSIFICATION = "segmentation", "depth", "classification"
 SHOWN = 3
 """Names shown of a list of missing files."""
 
@@ -27,15 +28,20 @@ class DatasetProblems(ValueError):
     problems:
         One line for each.
     source:
-        Where the data come from.
+        Where the data come from; empty for the user's own.
     layout:
         The folders and files expected, one a line.
+    way:
+        What to do about it instead.
     """
 
-    def __init__(self, summary: str, problems: Sequence[str], source: str, layout: Sequence[str]) -> None:
+    def __init__(
+        self, summary: str, problems: Sequence[str], source: str, layout: Sequence[str], *, way: str = ""
+    ) -> None:
         self.problems = tuple(problems)
         lines = [f"{summary}:", *(f"  {line}" for line in problems), "Expected layout:", *(f"  {x}" for x in layout)]
-        super().__init__("\n".join([*lines, f"Where to get it: {source}"]))
+        ends = [f"Where to get it: {source}" if source else "", way]
+        super().__init__("\n".join([*lines, *(end for end in ends if end)]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +64,15 @@ class Item:
     """One picture with what is known of it.
 
     Members: ``name``; ``image`` uint8 (H, W, 3); ``segmentation`` uint8 (H, W), classes or ``IGNORE``; ``depth``
-    float32 (H, W) in metres, NaN where there is none. The last two are None where the dataset has none or they
-    were not asked for.
+    float32 (H, W) in metres, NaN where there is none; ``label``, the class of the whole picture. The last three are
+    None where the dataset has none or they were not asked for.
     """
 
     name: str
     image: NDArray[np.uint8]
     segmentation: NDArray[np.uint8] | None = None
     depth: NDArray[np.float32] | None = None
+    label: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +82,8 @@ class DatasetRequest:
     Parameters
     ----------
     split:
-        ``val`` (or the name the dataset has for it) or ``train``.
+        ``val`` (or the name the dataset has for it), ``train``, or another that a dataset of the user's has; empty for
+        all of one without splits.
     tasks:
         Kinds of tasks whose truth is needed; None for all that the dataset has, empty for pictures alone. Files for
         others need not be there.
@@ -85,6 +93,9 @@ class DatasetRequest:
         Take whichever pictures are complete, instead of refusing a folder that lacks some.
     raw_depth:
         NYUD-v2's labelled file: depth as the sensor gave it, with holes, instead of the filled one.
+    count:
+        Of datasets of the user's own, how many pictures to take, evenly over the split, and to read once as a check.
+        None for all, unread.
     """
 
     split: str = "val"
@@ -92,6 +103,7 @@ class DatasetRequest:
     classes: int | None = None
     partial: bool = False
     raw_depth: bool = False
+    count: int | None = None
 
     def wanted(self, name: str, offered: tuple[str, ...]) -> tuple[str, ...]:
         """The tasks to open; ValueError for one that dataset ``name`` has no truth for."""
@@ -128,8 +140,8 @@ class DatasetRequest:
             It lists all of them.
         """
         if problems and not (self.partial and complete):
-            way = f"\n{complete:,} pictures are complete: --partial uses those" if complete else ""
-            raise DatasetProblems(whole, problems, source + way, layout)
+            way = f"{complete:,} pictures are complete: --partial uses those" if complete else ""
+            raise DatasetProblems(whole, problems, source, layout, way=way)
 
     def class_set(self, name: str, sets: dict[int, ClassSet]) -> ClassSet:
         """The set of classes to use, the first unless told; ValueError lists the numbers there are."""
@@ -157,7 +169,7 @@ class Dataset(Protocol):
 
     @property
     def classes(self) -> ClassSet | None:
-        """Classes of the segmentation, None without."""
+        """Classes of pixels or of whole pictures, None without."""
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -168,6 +180,22 @@ class Dataset(Protocol):
 
     def __getitem__(self, index: int) -> Item:
         """Read one picture; ValueError names the file and what is wrong with it."""
+
+
+def chosen_split(where: Path, splits: Sequence[str], wanted: str | None) -> str:
+    """The split to open of a dataset of the user's own: the ``wanted`` one, or ``val``; empty if it has none.
+
+    Raises
+    ------
+    ValueError
+        If there is no such split, or a choice where there is nothing to choose.
+    """
+    if not splits and wanted is not None:
+        raise ValueError(f"{where} has no splits, such as {where / wanted}: leave --split out")
+    split = (wanted or "val") if splits else ""
+    if splits and split not in splits:
+        raise ValueError(f"{where} has no split '{split}'; choose one with --split: {', '.join(splits)}")
+    return split
 
 
 def resized(item: Item, height: int, width: int) -> Item:
@@ -194,9 +222,13 @@ _FEW_COLOURS = bytes.fromhex("1f77b4ff7f0e2ca02cd627289467bd8c564be377c27f7f7fbc
 
 def numbered_classes(count: int) -> ClassSet:
     """Classes that have no names: ``class 0`` and so on, each with a colour of its own."""
+    return ClassSet(names=tuple(f"class {number}" for number in range(count)), colours=distinct_colours(count))
+
+
+def distinct_colours(count: int) -> NDArray[np.uint8]:
+    """Colours of so many classes, (count, 3)."""
     few = np.frombuffer(_FEW_COLOURS, np.uint8).reshape(-1, 3)
-    colours = few[:count] if count <= len(few) else voc_colours(1 + count)[1:]  # VOC's first is black
-    return ClassSet(names=tuple(f"class {number}" for number in range(count)), colours=colours)
+    return few[:count] if count <= len(few) else voc_colours(1 + count)[1:]  # VOC's first is black
 
 
 def voc_colours(count: int) -> NDArray[np.uint8]:

@@ -1,37 +1,46 @@
-"""Published datasets in their own folders and file formats, and procedural scenes, behind one protocol.
+"""Published datasets, folders of the user's own, and procedural scenes, behind one protocol.
 
 ``open_dataset`` checks a folder as a whole before anything is read from it and raises one
 :class:`~tessera.sw.data.dataset.DatasetProblems` that says what is missing, where to get it and what it should look
-like. A new dataset is a module with an ``open_*`` function and an entry in ``DATASETS``. docs/models.md has the
-layouts.
+like. A new dataset is a module with an ``open_*`` function and an entry in ``DATASETS``. Folders of the user's own have
+no name but ``folder:PATH``. docs/models.md has the layouts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from tessera.sw.data import cityscapes, nyud, pascal_context
-from tessera.sw.data.dataset import ClassSet, Dataset, DatasetProblems, DatasetRequest, Item, resized
+from tessera.sw.data import cityscapes, labelled_folder, nyud, pascal_context
+from tessera.sw.data.dataset import ClassSet, Dataset, DatasetProblems, DatasetRequest, Item, chosen_split, resized
 from tessera.sw.data.procedural import ProceduralScenes
 
 __all__ = [
     "DATASETS",
+    "FOLDER",
     "PROCEDURAL",
     "ClassSet",
+    "DataSource",
     "Dataset",
     "DatasetProblems",
     "Item",
+    "Offer",
     "ProceduralScenes",
     "Published",
     "DatasetRequest",
+    "find_source",
     "open_dataset",
     "resized",
 ]
 
 PROCEDURAL = "procedural"
 """The project's own scenes: generated, in no folder."""
+
+
+FOLDER = "folder:"
+"""What ``--data`` begins with for a folder of the user's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,24 +75,99 @@ DATASETS = {
 }
 
 
-def dataset_folder(name: str, root: Path | None) -> Path:
-    """The folder of a published dataset; ValueError for a name that none has, and without a folder."""
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """What a dataset has truth for.
+
+    Parameters
+    ----------
+    name:
+        What to call it in messages.
+    tasks:
+        Kinds of tasks.
+    classes:
+        Numbers of classes that a model may tell apart.
+    class_names:
+        Names of the classes of a dataset of the user's own.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    classes: tuple[int, ...]
+    class_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSource(Offer):
+    """A dataset before it is opened.
+
+    Parameters
+    ----------
+    open:
+        Opens it.
+    splits:
+        Splits of a dataset of the user's own; None for published ones, which know theirs.
+    root:
+        Where it is.
+    """
+
+    open: Callable[[DatasetRequest], Dataset]
+    splits: tuple[str, ...] | None = None
+    root: Path
+
+    def split(self, wanted: str | None) -> str:
+        """The split that is meant; ValueError if a dataset of the user's own does not have it."""
+        return (wanted or "val") if self.splits is None else chosen_split(self.root, self.splits, wanted)
+
+
+def find_source(name: str, root: Path | None) -> DataSource:
+    """Look at a dataset: one of ``DATASETS`` in the folder ``root``, or ``folder:PATH``.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, without a folder, or for a folder without classes.
+    """
+    if name.startswith(FOLDER):
+        if root is not None:
+            raise ValueError(f"--data {name} names its folder already; leave --root out")
+        return _own_folder(Path(name.removeprefix(FOLDER)).expanduser())
     if name not in DATASETS:
-        raise ValueError(f"unknown dataset '{name}'; choose one of: {', '.join((PROCEDURAL, *DATASETS))}")
+        raise ValueError(
+            f"unknown dataset '{name}'; choose one of: {', '.join((PROCEDURAL, *DATASETS))}, or {FOLDER}PATH for "
+            "pictures of yours"
+        )
     if root is None:
         raise ValueError(f"dataset '{name}' lies in a folder of yours: say which with --root")
-    return root
+    known = DATASETS[name]
+    opener = partial(known.open, root)
+    if not root.is_dir():
+        opener(DatasetRequest())  # says what should be there, and where to get it
+    return DataSource(name=name, tasks=known.tasks, classes=known.classes, open=opener, root=root)
+
+
+def _own_folder(root: Path) -> DataSource:
+    layout = labelled_folder.read_layout(root)
+    return DataSource(
+        name=f"{FOLDER}{root}",
+        tasks=labelled_folder.TASKS,
+        classes=(len(layout.names),),
+        open=partial(labelled_folder.open_folder, layout),
+        class_names=layout.names,
+        splits=layout.splits,
+        root=root,
+    )
 
 
 def open_dataset(name: str, root: Path | None, request: DatasetRequest | None = None) -> Dataset:
-    """Open one of ``DATASETS`` in the folder ``root``.
+    """Open a dataset, as :func:`find_source` finds it.
 
     Parameters
     ----------
     name:
         Its name on the command line.
     root:
-        The folder it was unpacked into.
+        The folder it was unpacked into; None for a folder of the user's own, whose name says where it is.
     request:
         Split, tasks and classes wanted; see :class:`~tessera.sw.data.dataset.DatasetRequest`.
 
@@ -94,5 +178,4 @@ def open_dataset(name: str, root: Path | None, request: DatasetRequest | None = 
     DatasetProblems
         If anything that was asked for is missing.
     """
-    folder = dataset_folder(name, root)
-    return DATASETS[name].open(folder, request or DatasetRequest())
+    return find_source(name, root).open(request or DatasetRequest())

@@ -61,6 +61,18 @@ class LoadedPicture:
     orientation: int
 
 
+def looks_like_picture(path: Path) -> bool:
+    """Whether a file is a picture by the ending of its name; without an ending, by how it begins."""
+    formats = _formats()
+    if path.suffix:
+        return Image.registered_extensions().get(path.suffix.lower()) in formats
+    try:
+        with _quiet(), Image.open(path, formats=formats):
+            return True
+    except Exception:  # of many kinds, according to what it is
+        return False
+
+
 def load_file(path: Path) -> LoadedPicture:
     """Read a picture file as it is stored.
 

@@ -209,6 +209,7 @@ def deploy_pictures(
             "weights": prepared.checkpoint.weights,
             "preset": program.config.name,
             "program_digest": program.digest,
+            "calibration_pictures": prepared.calibrated_on.to_dict(),
             "saturation": [excess.to_dict() for excess in excesses(prepared.quantised)],
             "notices": list(prepared.notices),
             "port": port,

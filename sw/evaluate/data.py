@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tessera.golden.config import ModelConfig
+from tessera.golden.checkpoint import Checkpoint
+from tessera.golden.config import ModelConfig, TaskConfig
 from tessera.golden.scenes.common import CLASS_NAMES
-from tessera.sw.data.dataset import DEPTH, SEGMENTATION
+from tessera.sw.data.dataset import CLASSIFICATION, DEPTH, SEGMENTATION, listed
 from tessera.sw.data.datasets import (
-    DATASETS,
     PROCEDURAL,
     Dataset,
     DatasetRequest,
+    DataSource,
+    Offer,
     ProceduralScenes,
-    open_dataset,
+    find_source,
     resized,
 )
+from tessera.sw.data.picture_folder import evenly
 from tessera.sw.data.procedural import scenes_tell
-from tessera.sw.quantiser.quantise import CALIBRATION_SCENES
+from tessera.sw.run.calibrated import MOST, CalibratedOn, CalibrationImages, calibrated_on
 
 SCENES = 500
-"""Procedural scenes to score on unless told otherwise."""
+"""Pictures to score on unless told otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,19 +36,18 @@ class EvaluationData:
     """Pictures to score on and pictures to calibrate with.
 
     Members: ``dataset``; ``tasks``, for each kind that it has truth for, the index of the model's task that is scored;
-    ``calibration`` (B, 3, H, W) bytes, None for procedural training scenes; ``notices``, what a reader of results
-    should know.
+    ``calibration``; ``notices``, what a reader of results should know.
     """
 
     dataset: Dataset
     tasks: dict[str, int]
-    calibration: NDArray[np.uint8] | None
+    calibration: CalibratedOn
     notices: tuple[str, ...]
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Classes that are scored; empty without any."""
-        told = self.dataset.classes if SEGMENTATION in self.tasks else None
+        told = self.dataset.classes if {SEGMENTATION, CLASSIFICATION} & self.tasks.keys() else None
         return () if told is None else tuple(told.names)
 
     @property
@@ -55,12 +57,12 @@ class EvaluationData:
 
 
 def choose_data(
-    model: ModelConfig,
+    model: Checkpoint,
     name: str = PROCEDURAL,
     root: Path | None = None,
     *,
-    weights: str = "trained",
     scenes: int = SCENES,
+    calibration_images: CalibrationImages | None = None,
     **request: Any,
 ) -> EvaluationData:
     """Open what ``model`` is to be scored on.
@@ -68,14 +70,13 @@ def choose_data(
     Parameters
     ----------
     model:
-        The geometry; of its tasks the first of each kind is scored that the dataset has truth for, with as many
-        classes.
+        The model; of its tasks the first of each kind is scored that the dataset has truth for, with as many classes.
     name, root:
-        ``procedural``, or one of :data:`tessera.sw.data.datasets.DATASETS` and its folder.
-    weights:
-        Where the model's weights come from. Scenes have no truth for imported ones.
+        ``procedural``; one of :data:`tessera.sw.data.datasets.DATASETS` and its folder; or ``folder:PATH``.
     scenes:
-        How many procedural scenes to open.
+        How many pictures to open: the first scenes, or an even selection of the user's own.
+    calibration_images:
+        What to calibrate with; None for training pictures of the dataset, or procedural ones.
     request:
         ``split``, ``partial`` and ``raw_depth`` of :class:`tessera.sw.data.datasets.DatasetRequest`.
 
@@ -84,57 +85,89 @@ def choose_data(
     ValueError
         For an unknown dataset, one that is not whole (DatasetProblems), or one that the model's heads don't fit.
     """
-    offered, counts = ProceduralScenes.tasks, (len(CLASS_NAMES),)  # type: tuple[str, ...], tuple[int, ...]
-    if name != PROCEDURAL and name in DATASETS:
-        offered, counts = DATASETS[name].tasks, DATASETS[name].classes
-    tasks: dict[str, int] = {}
-    notices: list[str] = []
-    for index, task in enumerate(model.tasks):
-        if task.kind == "features":
-            notices.append(f"task '{task.name}' has no head: only its routing and features are compared with float")
-        elif task.kind == "classification":
-            notices.append(f"task '{task.name}' classifies whole pictures: only its logits are compared with float")
-        elif task.kind not in offered:
-            notices.append(f"task '{task.name}' is not scored: {name} has no {task.kind}")
-        elif task.kind == SEGMENTATION and task.channels not in counts:
-            known = " or ".join(map(str, counts))
-            notices.append(f"task '{task.name}' is not scored: it tells {task.channels} classes, {name} has {known}")
-        elif name == PROCEDURAL and not scenes_tell(task, weights):
-            notices.append(f"task '{task.name}' is not scored: an imported model did not learn what scenes show")
-        elif task.kind in tasks:
-            notices.append(
-                f"task '{task.name}' is not scored: '{model.tasks[tasks[task.kind]].name}' is of its kind too"
-            )
-        else:
-            tasks[task.kind] = index
-    if name != PROCEDURAL and not tasks and all(task.kind in (SEGMENTATION, DEPTH) for task in model.tasks):
-        raise ValueError(
-            f"nothing that '{model.name}' predicts can be scored on {name}: {'; '.join(notices)}; "
-            "train heads for this dataset, or choose another with --data"
-        )
+    config = model.config
     if name == PROCEDURAL:
-        procedural = ProceduralScenes(scenes, model.image_height, model.image_width)
-        return EvaluationData(dataset=procedural, tasks=tasks, calibration=None, notices=tuple(notices))
-    classes = model.tasks[tasks[SEGMENTATION]].channels if SEGMENTATION in tasks else None
-    dataset = open_dataset(name, root, DatasetRequest(tasks=tuple(tasks), classes=classes, **request))
-    calibration = _calibration(model, name, root, request)
-    if calibration is None:
-        notices.append(f"{name} has no training pictures in {root}: calibrated with procedural scenes")
+        procedural = ProceduralScenes(scenes, config.image_height, config.image_width)
+        offer = Offer(name=name, tasks=procedural.tasks, classes=(len(CLASS_NAMES),))
+        tasks, notices = _scored(model, offer)
+        seen = calibrated_on(calibration_images, model)
+        return EvaluationData(dataset=procedural, tasks=tasks, calibration=seen, notices=tuple(notices))
+    source = find_source(name, root)
+    tasks, notices = _scored(model, source)
+    _check_scored(config, source, tasks, notices)
+    classes = config.tasks[tasks[SEGMENTATION]].channels if SEGMENTATION in tasks else None
+    wanted = {**request, "split": source.split(request.get("split"))}
+    dataset = source.open(DatasetRequest(tasks=tuple(tasks), classes=classes, count=scenes, **wanted))
+    training = None if calibration_images is not None else _training_pictures(config, source, wanted)
+    if calibration_images is None and training is None:
+        notices.append(f"{name} has no training pictures: calibrated with procedural scenes")
     return EvaluationData(
         dataset=dataset,
         tasks=tasks,
-        calibration=calibration,
+        calibration=training or calibrated_on(calibration_images, model),
         notices=(*notices, *dataset.notices),
     )
 
 
-def _calibration(model: ModelConfig, name: str, root: Path | None, request: dict[str, Any]) -> NDArray[np.uint8] | None:
-    """The first training pictures of a dataset at the model's size, if there are any."""
+def _scored(model: Checkpoint, source: Offer) -> tuple[dict[str, int], list[str]]:
+    """Indices of the tasks that are scored, by kind, and why the others are not."""
+    tasks: dict[str, int] = {}
+    notices: list[str] = []
+    for index, task in enumerate(model.config.tasks):
+        why = _not_scored(task, source, model.weights)
+        if why is None and task.kind in tasks:
+            why = f"is not scored: '{model.config.tasks[tasks[task.kind]].name}' is of its kind too"
+        if why is None:
+            tasks[task.kind] = index
+        else:
+            notices.append(f"task '{task.name}' {why}")
+    return tasks, notices
+
+
+def _not_scored(task: TaskConfig, source: Offer, weights: str) -> str | None:
+    """Why a task cannot be scored on a dataset; None if it can."""
+    name = source.name
+    if task.kind == "features":
+        return "has no head: only its routing and features are compared with float"
+    if task.kind == CLASSIFICATION and CLASSIFICATION not in source.tasks:
+        return "classifies whole pictures: only its logits are compared with float"
+    if task.kind not in source.tasks:
+        return f"is not scored: {name} has no {task.kind}"
+    if task.kind != DEPTH and task.channels not in source.classes:
+        known = " or ".join(map(str, source.classes))
+        names = f" ({listed(source.class_names)})" if source.class_names else ""
+        return f"is not scored: it tells {task.channels} classes, {name} has {known}{names}"
+    if name == PROCEDURAL and not scenes_tell(task, weights):
+        return "is not scored: an imported model did not learn what scenes show"
+    return None
+
+
+def _check_scored(config: ModelConfig, source: Offer, tasks: Mapping[str, int], notices: list[str]) -> None:
+    """ValueError if nothing is scored, and nothing could be compared with float alone either."""
+    silent = {"features"} | ({CLASSIFICATION} - set(source.tasks))
+    if not tasks and all(task.kind not in silent for task in config.tasks):
+        raise ValueError(
+            f"nothing that '{config.name}' predicts can be scored on {source.name}: {'; '.join(notices)}; "
+            "train heads for this dataset, or choose another with --data"
+        )
+
+
+def _training_pictures(config: ModelConfig, source: DataSource, request: Mapping[str, Any]) -> CalibratedOn | None:
+    """Training pictures of a dataset at the model's size, selected evenly, if there are any."""
+    if source.splits is not None and "train" not in source.splits:
+        return None
     wanted = {**request, "split": "train", "partial": True}
     try:
-        training = open_dataset(name, root, DatasetRequest(tasks=(), **wanted))
+        training = source.open(DatasetRequest(tasks=(), **wanted))
     except ValueError:
         return None
-    count = min(len(CALIBRATION_SCENES), len(training))
-    items = (resized(training[number], model.image_height, model.image_width) for number in range(count))
-    return np.stack([item.image.transpose(2, 0, 1) for item in items]) if count else None
+    numbers = evenly(len(training), MOST)
+    if not numbers:
+        return None
+    items = [resized(training[number], config.image_height, config.image_width) for number in numbers]
+    return CalibratedOn(
+        source="its training pictures",
+        images=np.stack([item.image.transpose(2, 0, 1) for item in items]),
+        found=len(training),
+        files=tuple(item.name for item in items),
+    )

@@ -21,13 +21,14 @@ from tessera.hw.config import AcceleratorConfig
 from tessera.program.program import Program
 from tessera.sw.compiler.compile import compile_model
 from tessera.sw.compiler.layout import CapacityError
-from tessera.sw.data.datasets import resized
+from tessera.sw.data.dataset import SEGMENTATION, resized
 from tessera.sw.data.pictures import Picture
 from tessera.sw.evaluate.data import EvaluationData
 from tessera.sw.evaluate.results import Evaluation, MachineScores, Scored
 from tessera.sw.quantiser.calibration import Calibration
 from tessera.sw.results.scoring import FLOAT, Scorer, Tally, as_map, float_outputs, score
 from tessera.sw.run import prepare
+from tessera.sw.run.calibrated import CalibratedOn
 from tessera.sw.run.prepare import Prepared
 from tessera.sw.run.target import machine
 
@@ -100,9 +101,10 @@ def evaluate(
     sample = min(sweep.rtl_samples, count)
     forms = _forms(path, checkpoint, data, sweep, on_progress)
     on_machine = [f"{sweep.widths[0]}, {rule}" for rule in sweep.calibrations if sample]
-    prepared = {name: _compiled(path, checkpoint, forms[name]) for name in on_machine}
+    prepared = {name: _compiled(path, checkpoint, forms[name], data.calibration) for name in on_machine}
     integers = {name: form.integer for name, form in forms.items()}
-    scorer = Scorer(checkpoint.model, integers, data.class_names, tuple(data.tasks.values()))
+    names = data.class_names if SEGMENTATION in data.tasks else ()
+    scorer = Scorer(checkpoint.model, integers, names, tuple(data.tasks.values()))
 
     words, whole = f"{count:,} pictures, {len(forms)} integer forms", max(count, 1)
 
@@ -157,7 +159,7 @@ def _forms(
                 path,
                 checkpoint.model,
                 numerics,
-                images=data.calibration,
+                images=data.calibration.images,
                 calibration=rule,
                 on_progress=on_progress,
             )
@@ -166,7 +168,7 @@ def _forms(
     return forms
 
 
-def _compiled(path: Path, checkpoint: Checkpoint, form: _Form) -> Prepared:
+def _compiled(path: Path, checkpoint: Checkpoint, form: _Form, seen: CalibratedOn) -> Prepared:
     return Prepared(
         path=path,
         checkpoint=checkpoint,
@@ -174,6 +176,7 @@ def _compiled(path: Path, checkpoint: Checkpoint, form: _Form) -> Prepared:
         integer=form.integer,
         program=_program(form.quantised, form.machine),
         calibration=form.calibration,
+        calibrated_on=seen,
     )
 
 
@@ -212,7 +215,7 @@ def _on_machine(
         output = as_map(frame.prediction.values, config, index)
         if index in scorer.tasks:
             tally.add_prediction(config.tasks[index].kind, output, item)
-        tally.add_outputs(frame.task, output, reference[index])
+        tally.add_outputs(config.tasks[index], output, reference[index])
         tally.add_choices(frame.task, frame.routing, choices[index])
     tally.pictures = sample
     ran = MachineScores(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,23 @@ from tessera.common.summary import Summarised, Summary
 from tessera.golden.checkpoint import Checkpoint
 from tessera.golden.integer.parameters import QuantisedModel
 from tessera.hw.formats import Numerics
-from tessera.sw.data.dataset import DEPTH, SEGMENTATION
+from tessera.sw.data.dataset import CLASSIFICATION, DEPTH, SEGMENTATION
 from tessera.sw.data.datasets import DATASETS
 from tessera.sw.evaluate.data import EvaluationData
 from tessera.sw.quantiser.calibration import Calibration
 from tessera.sw.quantiser.saturation import excesses, saturation_notices
 from tessera.sw.results.scoring import FLOAT, Tally
+
+_SCORES = {
+    SEGMENTATION: (("mIoU", "mean_iou", ".4f"),),
+    DEPTH: (("RMSE, m", "depth_rmse_m", ".3f"), ("abs-rel", "depth_abs_rel", ".4f")),
+    CLASSIFICATION: (("top-1", "top1", ".2%"), ("top-5", "top5", ".2%")),
+}
+
+
+def shown_scores(scored: Collection[str]) -> list[tuple[str, str, str]]:
+    """Heading, key and form of the scores against the truth of the kinds ``scored``, as tables show them."""
+    return [score for kind, scores in _SCORES.items() if kind in scored for score in scores]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +128,7 @@ class Evaluation(Summarised):
     @property
     def notices(self) -> list[str]:
         """What a reader should know of the numbers; ``data`` has what concerns the pictures."""
-        notices = [*self._without_truth(), *saturation_notices(self.quantised)]
+        notices = [*self.data.calibration.notices, *self._without_truth(), *saturation_notices(self.quantised)]
         most = max((result.tally for result in self.results), key=lambda tally: tally.saturated)
         if most.saturated:
             count = f"{most.saturated:,} of {most.pictures:,}"
@@ -136,11 +147,7 @@ class Evaluation(Summarised):
 
     def summary(self) -> Summary:
         """Scores of each arithmetic."""
-        shown = (
-            ("mIoU", "mean_iou", ".4f"),
-            ("RMSE, m", "depth_rmse_m", ".3f"),
-            ("routing changes", "routing_changes", ".2%"),
-        )
+        shown = (*shown_scores(self.data.scored), ("routing changes", "routing_changes", ".2%"))
         results = [result.to_dict(self.data.scored) for result in self.results]
         rows = tuple(
             (
@@ -168,11 +175,10 @@ class Evaluation(Summarised):
                 "width": config.image_width,
                 "classes": list(self.data.class_names),
                 "scored": list(self.data.scored),
-                "calibration": (
-                    "procedural training scenes" if self.data.calibration is None else "its training pictures"
-                ),
+                "calibration": self.data.calibration.source,
                 "notices": list(self.data.notices),
             },
+            "calibration_pictures": self.data.calibration.to_dict(),
             "saturation": [excess.to_dict() for excess in excesses(self.quantised)],
             "notices": self.notices,
             "results": [result.to_dict(self.data.scored) for result in self.results],
@@ -182,4 +188,5 @@ class Evaluation(Summarised):
 
 def _against_truth(values: dict[str, Any]) -> dict[str, Any]:
     """The part of a tally that makes sense for the float model."""
-    return {key: values[key] for key in ("scenes", "mean_iou", "class_iou", "depth_rmse_m", "depth_abs_rel")}
+    keys = ("scenes", "mean_iou", "class_iou", "depth_rmse_m", "depth_abs_rel", "top1", "top5")
+    return {key: values[key] for key in keys}

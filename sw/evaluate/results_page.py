@@ -14,6 +14,7 @@ from typing import Any
 from tessera.common.documents import replace_generated
 from tessera.common.files import write_text
 from tessera.common.paths import PROJECT_ROOT
+from tessera.sw.data.dataset import CLASSIFICATION
 from tessera.sw.results.scoring import FLOAT
 
 DOCUMENT = PROJECT_ROOT / "docs" / "results.md"
@@ -26,6 +27,8 @@ def block_name(model: str) -> str:
 
 def scores_block(report: Mapping[str, Any]) -> str:
     """One row per arithmetic, float first; what the machine ran is bit-exact and needs no row of its own."""
+    if CLASSIFICATION in report["data"]["scored"]:
+        return _picture_scores(report)
     names = list(report["data"]["classes"])
     columns = ["", "mIoU", *names, "depth RMSE", "abs-rel", "expert choices changed"]
     rows = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
@@ -41,6 +44,16 @@ def scores_block(report: Mapping[str, Any]) -> str:
             "" if changes is None else f"{changes:.2%}",
         ]
         rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def _picture_scores(report: Mapping[str, Any]) -> str:
+    """The same of a model that classifies whole pictures."""
+    rows = ["| | top-1 | top-5 | same class as float |", "|---|---|---|---|"]
+    for result in (result for result in report["results"] if result["arithmetic"] != "rtl"):
+        same = [found["same_class"] for found in result.get("outputs", {}).values() if "same_class" in found]
+        scores = [_shown(result[key], ".2%") for key in ("top1", "top5")]
+        rows.append(f"| {' | '.join([_label(result), *scores, _shown(same[0], '.2%') if same else ''])} |")
     return "\n".join(rows)
 
 

@@ -7,6 +7,7 @@ added in the order of the pictures, so the result does not depend on the number 
 from __future__ import annotations
 
 import multiprocessing
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -18,11 +19,12 @@ from numpy.typing import NDArray
 
 from tessera.common.progress import Progress, silent
 from tessera.golden import metrics
-from tessera.golden.config import ModelConfig, layer_name
+from tessera.golden.config import ModelConfig, TaskConfig, layer_name
 from tessera.golden.integer.model import IntegerModel
 from tessera.golden.model import VisionTransformer, cells_to_map
 from tessera.program.tensors import tensor_name
-from tessera.sw.data.dataset import DEPTH, SEGMENTATION, Dataset, Item, resized
+from tessera.sw.data.dataset import CLASSIFICATION, DEPTH, SEGMENTATION, Dataset, Item, resized
+from tessera.sw.results.hits import Hits
 
 FLOAT = "float"
 """Name of the float model among the arithmetics."""
@@ -38,20 +40,25 @@ Choices = dict[int, NDArray[np.int64]]
 class Tally:
     """What one arithmetic made of some pictures.
 
-    ``scores`` are against the truth. The rest is against the float model: ``choices``, for each task and expert layer
-    the expert choices that differ and all of them; ``outputs``, the deviation of each task's outputs. ``saturated``
-    counts frames whose residual stream clipped.
+    ``scores`` and ``hits`` are against the truth. The rest is against the float model: ``choices``, for each task and
+    expert layer the expert choices that differ and all of them; ``outputs``, the deviation of each task's outputs;
+    ``agreed``, by task that classifies whole pictures, of how many it gave the same class. ``saturated`` counts frames
+    whose residual stream clipped.
     """
 
     scores: metrics.Scores
+    hits: Hits = field(default_factory=Hits)
     pictures: int = 0
     saturated: int = 0
     choices: dict[str, dict[int, NDArray[np.int64]]] = field(default_factory=dict)
     outputs: dict[str, metrics.Deviation] = field(default_factory=dict)
+    agreed: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Tally) -> None:
         """Count everything that ``other`` has counted."""
         self.scores.add(other.scores)
+        self.hits.include(other.hits)
+        self.agreed.update(other.agreed)
         self.pictures += other.pictures
         self.saturated += other.saturated
         for task, layers in other.choices.items():
@@ -67,6 +74,8 @@ class Tally:
             self.scores.add_segmentation(output.argmax(axis=0), item.segmentation)
         elif kind == DEPTH and item.depth is not None:
             self.scores.add_depth(metrics.output_to_depth(output[0]), item.depth)
+        elif kind == CLASSIFICATION and item.label is not None:
+            self.hits.add(output.ravel(), item.label)
 
     def add_choices(self, task: str, ours: Choices, reference: Choices) -> None:
         """Count which of a task's choices the float model did not make."""
@@ -75,9 +84,11 @@ class Tally:
             changed = metrics.changed_choices(chosen, reference[layer])
             layers[layer] = layers.get(layer, 0) + np.array([changed.sum(), changed.size])
 
-    def add_outputs(self, task: str, ours: NDArray, reference: NDArray) -> None:
+    def add_outputs(self, task: TaskConfig, ours: NDArray, reference: NDArray) -> None:
         """Compare a task's real outputs with the float model's."""
-        self.outputs.setdefault(task, metrics.Deviation()).add(ours, reference)
+        self.outputs.setdefault(task.name, metrics.Deviation()).add(ours, reference)
+        if task.kind == CLASSIFICATION:
+            self.agreed[task.name] += int(ours.argmax() == reference.argmax())
 
     @property
     def routing_changes(self) -> float | None:
@@ -97,6 +108,8 @@ class Tally:
             "class_iou": scores.class_iou if SEGMENTATION in scored else None,
             "depth_rmse_m": scores.depth_rmse if DEPTH in scored else None,
             "depth_abs_rel": scores.depth_abs_rel if DEPTH in scored else None,
+            "top1": self.hits.top1 if CLASSIFICATION in scored else None,
+            "top5": self.hits.top5 if CLASSIFICATION in scored else None,
             "routing_changes": self.routing_changes,
             "routing_changes_by_layer": {
                 task: {layer_name(layer): float(counts[0] / counts[1]) for layer, counts in layers.items()}
@@ -107,11 +120,17 @@ class Tally:
         }
 
     def outputs_to_dict(self) -> dict[str, dict[str, float]]:
-        """Relative L2 error and cosine of each task's outputs against float, over all pictures."""
-        return {
+        """Relative L2 error and cosine of each task's outputs against float, over all pictures.
+
+        Of a task that classifies whole pictures ``same_class``, too: the share of them that float gives the same class.
+        """
+        found = {
             task: {"relative_l2": deviation.relative_l2, "cosine": deviation.cosine}
             for task, deviation in self.outputs.items()
         }
+        for task, pictures in self.agreed.items():
+            found[task]["same_class"] = pictures / self.pictures
+        return found
 
 
 class Scorer:
@@ -158,7 +177,7 @@ class Scorer:
                 if name != FLOAT:
                     tensors = self.integers[name].run(image, index)
                     output = as_map(self.integers[name].output(tensors, index), config, index)
-                    tally.add_outputs(task.name, output, reference[index])
+                    tally.add_outputs(task, output, reference[index])
                     chosen = {layer: tensors[tensor_name("expert_indices", layer)] for layer in choices[index]}
                     tally.add_choices(task.name, chosen, choices[index])
                     saturated = saturated or tensors["saturated"]

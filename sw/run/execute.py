@@ -290,6 +290,7 @@ def _facts(prepared: Prepared, memory: Memory) -> dict[str, Any]:
         "activation_width": config.numerics.activation_width,
         "residual_width": config.numerics.residual_width,
         "calibration": prepared.calibration,
+        "calibration_pictures": prepared.calibrated_on.to_dict(),
         "saturation": [excess.to_dict() for excess in excesses(prepared.quantised)],
         "notices": list(prepared.notices),
         "geometry": prepared.program.model.to_dict(),

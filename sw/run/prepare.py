@@ -34,6 +34,7 @@ from tessera.sw.quantiser.quantise import calibration_images, quantise
 from tessera.sw.quantiser.saturation import saturation_notices
 from tessera.sw.results.scoring import FLOAT, Scorer, score
 from tessera.sw.results.truth import told_tasks
+from tessera.sw.run.calibrated import SCENES, CalibratedOn, calibrated_on
 from tessera.sw.run.target import Target
 
 ACCURACY_SCENES = 100
@@ -50,7 +51,7 @@ _TOOLS = ("python", "numpy", "torch", "processor")
 class Prepared:
     """A model made ready for one machine: checkpoint, quantised and integer model, program; and how long it took.
 
-    ``calibration`` is the rule that chose the ranges of activations.
+    ``calibration`` is the rule that chose the ranges of activations, ``calibrated_on`` what it saw.
     """
 
     path: Path
@@ -59,6 +60,7 @@ class Prepared:
     integer: IntegerModel
     program: Program
     calibration: Calibration = Calibration.MAX
+    calibrated_on: CalibratedOn = SCENES
     seconds: float = 0.0
 
     @property
@@ -74,7 +76,7 @@ class Prepared:
     @property
     def notices(self) -> tuple[str, ...]:
         """What a reader of results should know about the quantised model."""
-        return saturation_notices(self.quantised)
+        return self.calibrated_on.notices + saturation_notices(self.quantised)
 
     @property
     def label(self) -> str:
@@ -105,16 +107,25 @@ def prepare(
     Raises
     ------
     ValueError
-        For an unknown model or routing, an unusable checkpoint (CheckpointError), a model that does not fit the
-        machine (CapacityError), a task that it has not, or a picture that it cannot take; the message says what to do.
+        For an unknown model or routing, an unusable checkpoint (CheckpointError), calibration pictures that cannot be
+        read, a model that does not fit the machine (CapacityError), a task that it has not, or a picture that it cannot
+        take; the message says what to do.
     """
     began = time.perf_counter()
-    config, calibration = target.config, target.calibration
+    config = target.config
     path, loaded = load_model(target.model, target.routing, on_progress=on_progress)
     _task_indices(loaded.config, task)
     if pictures is not None:
         pictures.check(loaded.config)
-    quantised = quantised_model(path, loaded.model, config.numerics, calibration=calibration, on_progress=on_progress)
+    seen = calibrated_on(target.calibration_images, loaded)
+    quantised = quantised_model(
+        path,
+        loaded.model,
+        config.numerics,
+        images=seen.images,
+        calibration=target.calibration,
+        on_progress=on_progress,
+    )
     on_progress("compile", 0.0, "")
     program = compile_model(quantised, config)
     on_progress("compile", 1.0, f"{len(program.commands)} commands")
@@ -126,7 +137,8 @@ def prepare(
         quantised=quantised,
         integer=integer,
         program=program,
-        calibration=calibration,
+        calibration=target.calibration,
+        calibrated_on=seen,
         seconds=seconds,
     )
 
@@ -195,6 +207,8 @@ def compile_and_tell(target: Target, *, on_progress: Progress = silent) -> tuple
         raise ValueError(f"{path} is quantised and has its gates already; leave --routing out")
     if target.calibration is not Calibration.MAX:
         raise ValueError(f"{path} is quantised and has its ranges already; leave --calibration out")
+    if target.calibration_images is not None:
+        raise ValueError(f"{path} is quantised and has its ranges already; leave --calibration-images out")
     quantised = storage.load_quantised(path)
     return compile_model(quantised, target.config), saturation_notices(quantised)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.presets import preset as find_preset
 from tessera.sw.quantiser.calibration import Calibration
+from tessera.sw.run.calibrated import CalibrationImages, check_calibration_images
 
 
 def machine(preset: str | AcceleratorConfig, activation_width: int = 8) -> AcceleratorConfig:
@@ -33,11 +34,14 @@ class Target:
         default.
     calibration:
         Rule for the ranges of activations, or its name.
+    calibration_images:
+        Pictures of the kind that the model was trained on, from which the ranges follow: a folder, or bytes
+        (B, 3, H, W) at the model's size. None takes generated street scenes.
 
     Raises
     ------
     ValueError
-        For an unknown preset, width or rule; the message lists the known ones. A model is looked for when it is loaded.
+        For an unknown preset, width or rule, or a folder without pictures. A model is looked for when it is loaded.
     """
 
     model: str | Path = "nano"
@@ -45,10 +49,13 @@ class Target:
     activation_width: int = 8
     routing: str | None = None
     calibration: Calibration = Calibration.MAX
+    calibration_images: CalibrationImages | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "calibration", Calibration.named(self.calibration))
         _ = self.config
+        if self.calibration_images is not None:
+            check_calibration_images(self.calibration_images)
 
     @property
     def config(self) -> AcceleratorConfig:

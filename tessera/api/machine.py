@@ -16,6 +16,7 @@ from tessera.common.summary import Summarised, Summary
 from tessera.sw.data.pictures import FIRST_SCENE, PictureChoice
 from tessera.sw.results.outcome import RunResult
 from tessera.sw.run import execute
+from tessera.sw.run.calibrated import CalibrationImages
 from tessera.sw.run.execute import Memory
 from tessera.sw.run.prepare import Prepared, prepare
 from tessera.sw.run.target import Target
@@ -119,6 +120,7 @@ def verify(
     presets: Sequence[str] = ("edge",),
     activation_widths: Sequence[int] = (8,),
     images: PictureChoice = FIRST_SCENE,
+    calibration_images: CalibrationImages | None = None,
     memory: Memory | None = None,
     progress: Shown = True,
 ) -> Verification:
@@ -132,6 +134,9 @@ def verify(
         Machines, and bits of an activation: 8, 12 or 16.
     images:
         Pictures, run back to back without a reset.
+    calibration_images:
+        Folder of pictures, or bytes (B, 3, H, W), from which the ranges of activations follow; None for generated
+        street scenes.
     memory:
         Behaviour of the simulated DRAM: ``MemorySettings(stall=60, seed=7)`` pauses at random.
     progress:
@@ -140,7 +145,9 @@ def verify(
     if not presets or not activation_widths:
         raise ValueError("nothing to verify: give at least one preset and one activation width")
     targets = [
-        Target(model=model, preset=preset, activation_width=width) for preset in presets for width in activation_widths
+        Target(model=model, preset=preset, activation_width=width, calibration_images=calibration_images)
+        for preset in presets
+        for width in activation_widths
     ]
     with shown(progress) as report:
         ready = [prepare(target, pictures=images, on_progress=report) for target in targets]

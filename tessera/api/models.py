@@ -6,9 +6,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tessera.api.progress import Shown, shown
 from tessera.golden import checkpoint
 from tessera.golden.checkpoint import Checkpoint
@@ -94,18 +91,14 @@ def import_weights(
     return made
 
 
-def quantise(
-    target: Target | str = "nano", *, images: NDArray[np.uint8] | None = None, progress: Shown = True
-) -> QuantisedModel:
+def quantise(target: Target | str = "nano", *, progress: Shown = True) -> QuantisedModel:
     """Quantise a model for the number formats of a machine.
 
     Parameters
     ----------
     target:
-        Model and machine, or a model's name for the preset ``edge``.
-    images:
-        (B, 3, H, W) bytes at the model's size, from which the ranges of activations follow. None takes generated
-        street scenes, or what ``target`` names.
+        Model and machine, or a model's name for the preset ``edge``. Its ``calibration_images`` are the pictures from
+        which the ranges of activations follow.
     progress:
         Whether to show progress, or what to call with it.
 
@@ -114,15 +107,8 @@ def quantise(
     QuantisedModel
         Integers and their scales; equal on every computer.
     """
-    target = as_target(target)
     with shown(progress) as report:
-        if images is None:
-            return prepare.prepare(target, on_progress=report).quantised
-        path, loaded = prepare.load_model(target.model, target.routing, on_progress=report)
-        numerics, calibration = target.config.numerics, target.calibration
-        return prepare.quantised_model(
-            path, loaded.model, numerics, images=images, calibration=calibration, on_progress=report
-        )
+        return prepare.prepare(as_target(target), on_progress=report).quantised
 
 
 def compile(target: Target | str = "nano", *, progress: Shown = True) -> Program:

@@ -10,6 +10,7 @@ from tessera.sw.evaluate.data import choose_data
 from tessera.sw.evaluate.evaluate import Sweep
 from tessera.sw.evaluate.results import Evaluation
 from tessera.sw.run import prepare
+from tessera.sw.run.calibrated import CalibrationImages
 
 
 def evaluate(
@@ -19,6 +20,8 @@ def evaluate(
     root: Path | None = None,
     sweep: Sweep | None = None,
     routing: str | None = None,
+    calibration_images: CalibrationImages | None = None,
+    split: str | None = None,
     progress: Shown = True,
 ) -> Evaluation:
     """Score a model in float, in integers of several widths, and on the simulated machine.
@@ -28,12 +31,17 @@ def evaluate(
     model:
         Name or path.
     data, root:
-        ``procedural`` scenes, or a data set and its folder.
+        ``procedural`` scenes, a published data set and its folder, or ``folder:PATH``, a folder for each class.
     sweep:
         Widths, calibrations, number of pictures and how many of them also run on the machine. By default 100 pictures,
         8 bits, none on the machine.
     routing:
         Loads that a seeded model's gates give.
+    calibration_images:
+        Folder of pictures, or bytes (B, 3, H, W), from which the ranges of activations follow. None takes training
+        pictures of the data set, or generated street scenes.
+    split:
+        Part of the data set; None for ``val``.
     progress:
         Whether to show progress, or what to call with it.
 
@@ -45,5 +53,12 @@ def evaluate(
     chosen = sweep or Sweep(widths=(8,), scenes=100)
     with shown(progress) as report:
         path, loaded = prepare.load_model(model, routing, on_progress=report)
-        pictures = choose_data(loaded.config, data, root, scenes=chosen.scenes or 100)
+        pictures = choose_data(
+            loaded,
+            data,
+            root,
+            scenes=chosen.scenes or 100,
+            calibration_images=calibration_images,
+            split=split,
+        )
         return scoring.evaluate(path, loaded, pictures, chosen, on_progress=report)

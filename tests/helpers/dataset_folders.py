@@ -30,6 +30,14 @@ def save_jpeg(path: Path, seed: int) -> None:
     Image.fromarray(pattern(seed, 255, (*SIZE, 3)).astype(np.uint8)).save(path)
 
 
+def write_classes(root: Path, pictures: dict[str, int], shade: int = 0) -> None:
+    """A folder for each class, with so many pictures; those of a class are alike, and ``shade`` brighter."""
+    for number, (name, count) in enumerate(pictures.items()):
+        for picture in range(count):
+            values = pattern(100 * number + picture, 90, (*SIZE, 3)) + 40 * number + shade
+            save_png(root / name / f"{picture}.png", np.minimum(values, 255).astype(np.uint8))
+
+
 def write_cityscapes(root: Path, split: str = "val") -> list[str]:
     """Three pictures of two cities; stems in order. Label of a pixel: (number * 7 + row * 8 + column) % 34."""
     stems = []

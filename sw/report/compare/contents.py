@@ -58,7 +58,7 @@ def evaluation_values(data: Mapping[str, Any]) -> Values:
     for result in data["results"]:
         names = ("arithmetic", "activation_width", "calibration", "preset")
         place = ", ".join(str(result[name]) for name in names if name in result)
-        scores = ("scenes", "mean_iou", "depth_rmse_m", "depth_abs_rel", "class_iou")
+        scores = ("scenes", "mean_iou", "depth_rmse_m", "depth_abs_rel", "class_iou", "top1", "top5")
         found[SCORES] |= _flat({name: result[name] for name in scores if name in result}, place)
         errors = {name: result[name] for name in ("outputs", "routing_changes") if name in result}
         found[ERRORS] |= _flat(errors, place)

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 from tessera.sw.cli import app
 
 IGNORED = {
-    "evaluate --root .": "--root is for a published dataset: say which with --data",
-    "evaluate --split train": "--split is for a published dataset: say which with --data",
-    "evaluate --split val": "--split is for a published dataset",  # what it would be without it
-    "evaluate --partial": "--partial is for a published dataset: say which with --data",
-    "evaluate --raw-depth": "--raw-depth is for a published dataset: say which with --data",
+    "evaluate --root .": "--root is for a dataset: say which with --data",
+    "evaluate --split train": "--split is for a dataset: say which with --data",
+    "evaluate --split val": "--split is for a dataset",  # what it would be without it
+    "evaluate --partial": "--partial is for a dataset: say which with --data",
+    "evaluate --raw-depth": "--raw-depth is for a dataset: say which with --data",
     "evaluate --data cityscapes --root . --raw-depth": "--raw-depth is for nyud, not for cityscapes",
     "evaluate --rtl-samples 0 --preset tiny": "--preset is the machine that simulates",
     "quantize --errors 3 --image PICTURE": "--errors counts scenes, and --image gives pictures",
@@ -32,7 +32,7 @@ IGNORED = {
     "run --memory-clock 100": "--memory-clock is the clock of an SDRAM: choose one with --memory sdram",
     "run --memory sdram --memory-latency 60": "--memory-latency cannot be chosen for an SDRAM",
     "run --memory sdram --seed 1": "--seed cannot be chosen for an SDRAM",
-    "bench --preset tiny": "--preset and --routing choose how one model is measured",
+    "bench --preset tiny": "--preset chooses how one model is measured",
     "import --format timm-vit none.pth -o i.safetensors --mean 0.5": "--mean and --std belong together",
 }
 IMPOSSIBLE = {

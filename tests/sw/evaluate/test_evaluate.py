@@ -9,22 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from tessera.common.cache import Cache
 from tessera.golden import checkpoint, metrics
+from tessera.golden.checkpoint import Checkpoint
 from tessera.golden.config import TaskConfig
 from tessera.golden.integer.model import IntegerModel
-from tessera.sw.cli import app
 from tessera.sw.data.datasets import DatasetRequest, ProceduralScenes, open_dataset, resized
 from tessera.sw.evaluate.data import choose_data
 from tessera.sw.results.scoring import FLOAT, Scorer, Tally, score
 from tessera.sw.run import prepare
 from tests.helpers.dataset_folders import save_png, write_cityscapes, write_nyud_folder, write_pascal_mt
+from tests.helpers.evaluations import evaluated
 from tests.helpers.models import NUMERICS
 from tests.helpers.quantised_models import float_model, quantised_model
 from tests.helpers.random_weights import random_weights
-from tests.helpers.schemas import document
 from tests.helpers.small_checkpoints import SMALL, save_small
 
 FEATURES = TaskConfig(name="features", kind="features", channels=0, cells=0)
@@ -41,15 +40,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setattr(prepare, "Cache", lambda: Cache(folder))
 
 
-def evaluated(model: Path, folder: Path, *arguments: str, code: int = 0) -> dict:
-    out = folder / "numbers.json"
-    options = ["--model", str(model), "--json", str(out), "--jobs", "1", *arguments]
-    result = CliRunner().invoke(app, ["evaluate", *options])
-    assert result.exit_code == code, result.output + result.stderr
-    if code == 2:
-        assert not out.exists() and "Traceback" not in result.stderr
-        return {"message": " ".join(result.stderr.split())}
-    return document(out) | {"output": " ".join(result.output.split())}
+def net(*tasks: TaskConfig) -> Checkpoint:
+    return Checkpoint(model=random_weights(replace(SMALL, tasks=tasks), 1))
 
 
 # Tallies --------------------------------------------------------------------------------------------------------------
@@ -69,9 +61,9 @@ def test_choices_that_differ_are_counted_whatever_their_order() -> None:
 
 def test_outputs_are_compared_with_the_float_model() -> None:
     tally = Tally(scores=metrics.Scores())
-    tally.add_outputs("t", np.array([3.0, 0.0]), np.array([4.0, 0.0]))
-    tally.add_outputs("t", np.array([0.0]), np.array([3.0]))
-    found = tally.to_dict([])["outputs"]["t"]
+    tally.add_outputs(FEATURES, np.array([3.0, 0.0]), np.array([4.0, 0.0]))
+    tally.add_outputs(FEATURES, np.array([0.0]), np.array([3.0]))
+    found = tally.to_dict([])["outputs"]["features"]
     assert found["relative_l2"] == pytest.approx(np.sqrt(1 + 9) / 5) and found["cosine"] == pytest.approx(12 / 15)
     assert found and tally.to_dict([])["mean_iou"] is None
 
@@ -113,13 +105,13 @@ def test_cityscapes_in_float_and_integers(tmp_path: Path) -> None:
     assert "routing_changes" not in floating
 
     # By hand, pixel by pixel.
-    net, data = checkpoint.load(model).model, open_dataset("cityscapes", root, DatasetRequest(partial=True))
+    floats, data = checkpoint.load(model).model, open_dataset("cityscapes", root, DatasetRequest(partial=True))
     errors, relative, hits, union = [], [], np.zeros(19), np.zeros(19)
     for number in range(3):
         item = resized(data[number], 16, 32)
         image = torch.from_numpy(item.image.transpose(2, 0, 1).copy()[None])
         with torch.no_grad():
-            classes, depth = (net(image, task)[0].numpy().repeat(4, 1).repeat(4, 2) for task in range(2))
+            classes, depth = (floats(image, task)[0].numpy().repeat(4, 1).repeat(4, 2) for task in range(2))
         guess, truth, known = classes.argmax(axis=0), item.segmentation, item.depth
         assert truth is not None and known is not None
         for c in range(19):
@@ -165,16 +157,16 @@ def test_tasks_that_the_dataset_has_no_truth_for_are_left_out(tmp_path: Path) ->
     write_nyud_folder(tmp_path / "nyud")
     write_cityscapes(tmp_path / "streets")
     kinds = [replace(SMALL.tasks[0], channels=41), SMALL.tasks[1], FEATURES]
-    data = choose_data(replace(SMALL, tasks=tuple(kinds)), "nyud", tmp_path / "nyud", partial=True)
+    data = choose_data(net(*kinds), "nyud", tmp_path / "nyud", partial=True)
     assert data.scored == ("segmentation", "depth") and data.dataset.classes is not None
     assert len(data.dataset.classes) == 41 and "task 'features' has no head" in data.notices[0]
     assert any("calibrated with procedural scenes" in notice for notice in data.notices)
     twice = [*STREETS, replace(STREETS[0], name="again"), replace(STREETS[0], name="fewer", channels=8)]
-    data = choose_data(replace(SMALL, tasks=tuple(twice)), "cityscapes", tmp_path / "streets", partial=True)
+    data = choose_data(net(*twice), "cityscapes", tmp_path / "streets", partial=True)
     assert data.tasks == {"segmentation": 0, "depth": 1}
     assert "task 'again' is not scored: 'classes' is of its kind too" in data.notices
     assert "task 'fewer' is not scored: it tells 8 classes, cityscapes has 19" in data.notices
-    data = choose_data(SMALL, "cityscapes", tmp_path / "streets", partial=True)
+    data = choose_data(net(*SMALL.tasks), "cityscapes", tmp_path / "streets", partial=True)
     assert data.scored == ("depth",) and data.dataset.classes is None
     assert data.notices[0] == "task 'segmentation' is not scored: it tells 8 classes, cityscapes has 19"
 
@@ -220,7 +212,10 @@ def test_a_model_without_heads_has_its_routing_and_features_compared(tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--data", "kitti"], "unknown dataset 'kitti'; choose one of: procedural, cityscapes, nyud, pascal-context"),
+        (
+            ["--data", "kitti"],
+            "unknown dataset 'kitti'; choose one of: procedural, cityscapes, nyud, pascal-context, or folder:PATH",
+        ),
         (["--data", "cityscapes"], "say which with --root"),
         (["--data", "cityscapes", "--root", "none"], "none lacks parts of Cityscapes"),
         (
@@ -250,7 +245,7 @@ def test_a_broken_picture_is_named_and_nothing_is_written(tmp_path: Path, jobs: 
 
 def test_a_seeded_model_of_cityscapes_is_no_accident() -> None:
     """The reference of the test above must not be trivial: classes differ from pixel to pixel."""
-    net = random_weights(replace(SMALL, tasks=STREETS), 1)
+    streets = random_weights(replace(SMALL, tasks=STREETS), 1)
     image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, 16, 32), dtype=np.uint8))
     with torch.no_grad():
-        assert len(np.unique(net(image, 0)[0].numpy().argmax(axis=0))) > 3
+        assert len(np.unique(streets(image, 0)[0].numpy().argmax(axis=0))) > 3

@@ -18,7 +18,7 @@ TRUTH = {
 }
 REPORT = {
     "model": "m3vit-tiny",
-    "data": {"classes": NAMES},
+    "data": {"classes": NAMES, "scored": ["segmentation", "depth"]},
     "results": [
         {"arithmetic": "float", **TRUTH},
         {
@@ -40,6 +40,21 @@ def test_rows_are_written_as_the_page_has_them():
     assert rows[:2] == shown[:2] and rows[2].startswith("| float | 0.4706 | 0.854 |")
     assert rows[3].startswith("| 16-bit activations, `max` | - |") and rows[3].endswith("| 0.39% |")
     assert len(rows) == 4
+
+
+def test_whole_pictures_have_a_table_of_their_own():
+    right = {"top1": 0.975, "top5": None}
+    integer = {"arithmetic": "integer", "activation_width": 8, "calibration": "max", "top1": 0.97, "top5": None}
+    report = {
+        "data": {"classes": ["cat", "dog"], "scored": ["classification"]},
+        "results": [{"arithmetic": "float", **right}, integer | {"outputs": {"animal": {"same_class": 0.995}}}],
+    }
+    assert scores_block(report).splitlines() == [
+        "| | top-1 | top-5 | same class as float |",
+        "|---|---|---|---|",
+        "| float | 97.50% | - |  |",
+        "| 8-bit activations, `max` | 97.00% | - | 99.50% |",
+    ]
 
 
 @pytest.mark.parametrize(("model", "written"), [("m3vit-tiny", True), ("of-mine", False)])

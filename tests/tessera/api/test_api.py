@@ -3,7 +3,7 @@
 import doctest
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -106,8 +106,8 @@ def test_verify_compares_every_machine_and_width():
 def test_own_pictures_calibrate():
     model = tessera.load("pico").model
     usual = tessera.quantise(SMALL, progress=False)
-    same = tessera.quantise(SMALL, images=calibration_images(model), progress=False)
-    other = tessera.quantise(SMALL, images=calibration_images(model) // 4, progress=False)
+    same = tessera.quantise(replace(SMALL, calibration_images=calibration_images(model)), progress=False)
+    other = tessera.quantise(replace(SMALL, calibration_images=calibration_images(model) // 4), progress=False)
     assert np.array_equal(same.initial_residual, usual.initial_residual)
     assert {name: scale.tolist() for name, scale in same.scales.items()} == {
         name: scale.tolist() for name, scale in usual.scales.items()
