@@ -50,7 +50,6 @@ def test_the_system_in_verilog_runs_a_frame(core: Path):
 
 
 def test_the_system_with_litex_is_elaborated(core: Path, tmp_path: Path):
-    pytest.importorskip("litex", reason="LiteX is not installed; `pip install litex` to elaborate examples/litex")
     done = example(LITEX / "soc.py", core, "-o", str(tmp_path))
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     system = tmp_path / "gateware" / "demo.v"
