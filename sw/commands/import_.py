@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -168,11 +169,12 @@ def _tell_presets(imported: Imported, out: Path) -> None:
             console.print(f"  {name} cannot: {escape(lines[0])}{more}", soft_wrap=True)
     if not holding:
         way = "float and integer model run: tessera evaluate --rtl-samples 0"
-        console.print(f"Next: {way} --model {escape(str(out))}", soft_wrap=True)
+        console.print(f"Next: {way} --model {escape(shlex.quote(str(out)))}", soft_wrap=True)
         return
     preset = "" if DEFAULT_PRESET in holding else f" --preset {holding[-1]}"
-    picture = f" --image {imported.picture}" if imported.picture else ""
-    console.print(f"Next: tessera run --model {escape(str(out))}{preset}{escape(picture)}", soft_wrap=True)
+    picture = f" --image {shlex.quote(str(imported.picture))}" if imported.picture else ""
+    model = shlex.quote(str(out))
+    console.print(f"Next: tessera run --model {escape(model)}{preset}{escape(picture)}", soft_wrap=True)
 
 
 def _size(option: str, text: str | None) -> tuple[int, int] | None:

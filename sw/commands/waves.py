@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -74,7 +75,7 @@ def command(
         f"{recording.last:,}, {recording.signals:,} signals, {size / 1e6:.1f} MB in {escape(str(recording.files[0]))}",
         soft_wrap=True,
     )
-    folder = escape(str(out))
+    folder = escape(shlex.quote(str(out)))
     console.print(f"Look: cd {folder} && gtkwave waves.gtkw", soft_wrap=True)
     console.print(f"or:   cd {folder} && surfer waves.vcd --command-file waves.sucl", soft_wrap=True)
 

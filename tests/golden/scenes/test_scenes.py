@@ -74,8 +74,18 @@ def test_nothing_visible_lies_behind_the_ground(batch: scenes.Scene) -> None:
 def test_rejects_bad_arguments() -> None:
     with pytest.raises(ValueError, match="scene -1 at 64x128"):
         scenes.generate(-1)
-    with pytest.raises(ValueError, match="at 8x128"):
-        scenes.generate(0, height=8)
+    with pytest.raises(ValueError, match="at 0x128"):
+        scenes.generate(0, height=0)
+
+
+def test_a_small_scene_is_a_larger_one_reduced() -> None:
+    small, large = scenes.generate(3, height=8, width=12), scenes.generate(3, height=16, width=24)
+    assert small.image.shape == (8, 12, 3) and small.image.dtype == np.uint8
+    assert small.label.shape == small.depth.shape == (8, 12)
+    assert np.array_equal(small.label, large.label[1::2, 1::2]) and np.array_equal(small.depth, large.depth[1::2, 1::2])
+    means = large.image.reshape(8, 2, 12, 2, 3).mean(axis=(1, 3))
+    assert np.abs(small.image - means).max() <= 0.5
+    assert scenes.generate(3, height=1, width=40).image.shape == (1, 40, 3)
 
 
 def test_depth_output_is_bounded_and_inverts() -> None:

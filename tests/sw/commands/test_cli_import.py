@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,16 @@ def test_names_a_preset_that_holds_it(tmp_path: Path) -> None:
     out, said = imported(tmp_path, timm_state(grid=(3, 3)))
     assert "edge cannot: an image row has 24 bytes; it must be a multiple of the bus width (32 bytes)" in said
     assert said.endswith(f"Next: tessera run --model {out} --preset edge-8")
+
+
+def test_what_it_proposes_for_small_pictures_works(tmp_path: Path) -> None:
+    folder = tmp_path / "own models"
+    folder.mkdir()
+    _, said = imported(folder, timm_state(grid=(2, 2), patch=4))
+    words = shlex.split(said.rpartition("Next: tessera ")[2])
+    assert words[0] == "run" and words[2].endswith(".safetensors")
+    program = ["compile", *words[1:], "-o", str(tmp_path / "program.safetensors")]  # what run does first
+    assert CliRunner().invoke(app, program).exit_code == 0
 
 
 @pytest.mark.parametrize(
