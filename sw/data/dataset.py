@@ -191,7 +191,7 @@ def chosen_split(where: Path, splits: Sequence[str], wanted: str | None) -> str:
         If there is no such split, or a choice where there is nothing to choose.
     """
     if not splits and wanted is not None:
-        raise ValueError(f"{where} has no splits, such as {where / wanted}: leave --split out")
+        raise ValueError(f"{where} has no splits, such as {wanted}: leave --split out")
     split = (wanted or "val") if splits else ""
     if splits and split not in splits:
         raise ValueError(f"{where} has no split '{split}'; choose one with --split: {', '.join(splits)}")

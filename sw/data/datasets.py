@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tessera.sw.data import cityscapes, labelled_folder, nyud, pascal_context
+from tessera.sw.data import cityscapes, described, described_file, labelled_folder, nyud, pascal_context
 from tessera.sw.data.dataset import ClassSet, Dataset, DatasetProblems, DatasetRequest, Item, chosen_split, resized
 from tessera.sw.data.procedural import ProceduralScenes
 
@@ -121,21 +121,24 @@ class DataSource(Offer):
 
 
 def find_source(name: str, root: Path | None) -> DataSource:
-    """Look at a dataset: one of ``DATASETS`` in the folder ``root``, or ``folder:PATH``.
+    """Look at a dataset: one of ``DATASETS`` in the folder ``root``, ``folder:PATH``, or a TOML file.
 
     Raises
     ------
     ValueError
         For an unknown name, without a folder, or for a folder without classes.
     """
+    own = name.startswith(FOLDER) or name.endswith(".toml")
+    if own and root is not None:
+        raise ValueError(f"--data {name} says where it is already; leave --root out")
     if name.startswith(FOLDER):
-        if root is not None:
-            raise ValueError(f"--data {name} names its folder already; leave --root out")
         return _own_folder(Path(name.removeprefix(FOLDER)).expanduser())
+    if name.endswith(".toml"):
+        return _described(Path(name).expanduser())
     if name not in DATASETS:
         raise ValueError(
-            f"unknown dataset '{name}'; choose one of: {', '.join((PROCEDURAL, *DATASETS))}, or {FOLDER}PATH for "
-            "pictures of yours"
+            f"unknown dataset '{name}'; choose one of: {', '.join((PROCEDURAL, *DATASETS))}, or {FOLDER}PATH "
+            f"or PATH/{described_file.FILE} for pictures of yours"
         )
     if root is None:
         raise ValueError(f"dataset '{name}' lies in a folder of yours: say which with --root")
@@ -147,6 +150,9 @@ def find_source(name: str, root: Path | None) -> DataSource:
 
 
 def _own_folder(root: Path) -> DataSource:
+    """A folder that is described by a file in it, or has a folder for each class."""
+    if (root / described_file.FILE).is_file():
+        return _described(root / described_file.FILE)
     layout = labelled_folder.read_layout(root)
     return DataSource(
         name=f"{FOLDER}{root}",
@@ -156,6 +162,20 @@ def _own_folder(root: Path) -> DataSource:
         class_names=layout.names,
         splits=layout.splits,
         root=root,
+    )
+
+
+def _described(path: Path) -> DataSource:
+    description = described_file.read_description(path)
+    names = description.class_names
+    return DataSource(
+        name=description.name,
+        tasks=description.tasks,
+        classes=(len(names),),
+        open=partial(described.open_described, description),
+        class_names=names,
+        splits=description.splits,
+        root=path,
     )
 
 

@@ -31,7 +31,7 @@ def files_of(folder: Path) -> FolderFiles:
     """The files in ``folder`` and its sub-folders, those that links lead to included."""
     pictures: list[Path] = []
     others: list[Path] = []
-    for path in sorted(_walked(folder), key=lambda path: path.relative_to(folder).parts):
+    for path in sorted(visible_files(folder), key=lambda path: path.relative_to(folder).parts):
         (pictures if looks_like_picture(path) or path.name.endswith(RAW_SUFFIX) else others).append(path)
     return FolderFiles(pictures=tuple(pictures), others=tuple(others))
 
@@ -92,7 +92,7 @@ def unreadable(paths: Sequence[Path], read: Callable[[Path], object]) -> list[st
     return problems
 
 
-def _walked(folder: Path) -> Iterator[Path]:
+def visible_files(folder: Path) -> Iterator[Path]:
     """Visible files below ``folder``. A link to a folder is followed, but never in a circle."""
     seen: set[str] = set()
     for root, folders, names in os.walk(folder, onerror=_raised, followlinks=True):

@@ -38,6 +38,43 @@ def write_classes(root: Path, pictures: dict[str, int], shade: int = 0) -> None:
             save_png(root / name / f"{picture}.png", np.minimum(values, 255).astype(np.uint8))
 
 
+TOML = """name = "yard"
+classes = ["ground", "wall", "tree"]
+
+[labels]
+ignore = [255]
+values = { 7 = "ground", 8 = "wall", 20 = "tree" }
+ignore_others = true
+
+[depth]
+metres = 0.01
+invalid = [65535]
+farthest = 50
+
+[split.val]
+pictures = "images/val/*/*.png"
+labels = "labels/val/*/*.png"
+depth = "depth/val/*/*_z.png"
+
+[split.train]
+pictures = "images/train/*.png"
+"""
+
+
+def write_described(root: Path) -> None:
+    """``dataset.toml`` with three pictures to score and two to calibrate with."""
+    for number, name in enumerate(("a/0", "b/1", "b/2")):
+        save_png(root / f"images/val/{name}.png", pattern(number, 255, (*SIZE, 3)).astype(np.uint8))
+        values = np.array([0, 7, 8, 20, 255], np.uint8)[np.arange(48).reshape(SIZE) % 5]
+        save_png(root / f"labels/val/{name}.png", values)
+        depth = (pattern(number, 4000) + 500).astype(np.uint16)
+        depth[0, :3] = 0, 65535, 5001
+        save_png(root / f"depth/val/{name}_z.png", depth)
+    for number in range(2):
+        save_png(root / f"images/train/{number}.png", pattern(9 + number, 255, (*SIZE, 3)).astype(np.uint8))
+    (root / "dataset.toml").write_text(TOML)
+
+
 def write_cityscapes(root: Path, split: str = "val") -> list[str]:
     """Three pictures of two cities; stems in order. Label of a pixel: (number * 7 + row * 8 + column) % 34."""
     stems = []

@@ -53,7 +53,7 @@ def test_a_folder_called_like_a_split_may_be_a_class(tmp_path: Path) -> None:
     write_classes(tmp_path, {"train": 1, "bus": 1})
     source = find_source(f"folder:{tmp_path}", None)
     assert source.splits == () and source.class_names == ("bus", "train") and source.split(None) == ""
-    with pytest.raises(ValueError, match="has no splits, such as .*/val: leave --split out"):
+    with pytest.raises(ValueError, match="has no splits, such as val: leave --split out"):
         source.split("val")
 
 

@@ -14,8 +14,9 @@ from tessera.golden.checkpoint import Checkpoint
 from tessera.golden.config import TaskConfig
 from tessera.sw.data.datasets import DatasetRequest, open_dataset, resized
 from tessera.sw.results.hits import Hits
-from tests.helpers.dataset_folders import write_classes
+from tests.helpers.dataset_folders import write_classes, write_described
 from tests.helpers.evaluations import evaluated
+from tests.helpers.models import two_tasks
 from tests.helpers.random_weights import random_weights
 from tests.helpers.small_checkpoints import SMALL, save_small
 
@@ -110,3 +111,22 @@ def test_a_model_of_pixels_is_not_scored_on_whole_pictures(tmp_path: Path) -> No
     write_classes(tmp_path / "data", {"x": 1, "y": 1})
     found = evaluated(save_small(tmp_path / "m.safetensors"), tmp_path, "--data", f"folder:{tmp_path / 'data'}", code=2)
     assert "has no segmentation" in found["message"] and "nothing that 'small' predicts" in found["message"]
+
+
+def test_pixels_of_ones_own(tmp_path: Path) -> None:
+    write_described(tmp_path / "data")
+    model = save_small(tmp_path / "model.safetensors", tasks=two_tasks(3))
+    report = evaluated(model, tmp_path, "--data", str(tmp_path / "data" / "dataset.toml"), *QUICK)
+    floating, integer = report["results"]
+    assert report["data"]["name"] == "yard" and report["data"]["classes"] == ["ground", "wall", "tree"]
+    assert report["data"]["scored"] == ["segmentation", "depth"] and floating["top1"] is None
+    assert report["calibration_pictures"]["files"] == ["images/train/0.png", "images/train/1.png"]
+    assert floating["depth_rmse_m"] > 0 and set(floating["class_iou"]) == {"ground", "wall", "tree"}
+    depth = save_small(tmp_path / "depth.safetensors", tasks=two_tasks(3)[1:])
+    (tmp_path / "data" / "labels" / "val" / "a" / "0.png").unlink()  # which this model needs not
+    one = evaluated(depth, tmp_path, "--data", f"folder:{tmp_path / 'data'}", *QUICK)
+    assert one["data"]["scored"] == ["depth"] and one["results"][0]["mean_iou"] is None
+    wrong = save_small(tmp_path / "wrong.safetensors", tasks=two_tasks(4)[:1])
+    (tmp_path / "numbers.json").unlink()
+    found = evaluated(wrong, tmp_path, "--data", f"folder:{tmp_path / 'data'}", *QUICK, code=2)
+    assert "it tells 4 classes, yard has 3 (ground, wall, tree)" in found["message"]

@@ -1,0 +1,144 @@
+"""Data sets described by a TOML file: patterns, values of class maps and of depth, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tessera.sw.data.dataset import DatasetProblems
+from tessera.sw.data.datasets import DatasetRequest, find_source, open_dataset
+from tessera.sw.data.described_file import read_description
+from tessera.sw.data.file_pattern import FilePattern
+from tests.helpers.dataset_folders import TOML, pattern, save_png, write_described
+
+
+def opened(root: Path, **request: object):
+    return open_dataset(str(root / "dataset.toml"), None, DatasetRequest(**request))
+
+
+def described(root: Path, text: str) -> Path:
+    (root / "dataset.toml").write_text(text)
+    return root / "dataset.toml"
+
+
+def test_values_become_classes_and_metres(tmp_path: Path) -> None:
+    write_described(tmp_path)
+    data = opened(tmp_path)
+    assert (len(data), data.name, data.tasks, data.notices) == (3, "yard", ("segmentation", "depth"), ())
+    assert data.classes is not None and data.classes.names == ("ground", "wall", "tree")
+    item = data[1]
+    assert item.name == "images/val/b/1.png" and item.segmentation is not None and item.depth is not None
+    # Values 0, 7, 8, 20 and 255 in turn: ignored as another, ground, wall, tree, ignored.
+    assert item.segmentation[0].tolist() == [255, 0, 1, 2, 255, 255, 0, 1]
+    raw = np.asarray(Image.open(tmp_path / "depth/val/b/1_z.png")).astype(float)
+    assert np.isnan(item.depth[0, :3]).all()  # no measurement, said to be none, too far
+    assert np.allclose(item.depth[0, 3:], raw[0, 3:] / 100, rtol=1e-6)
+    same = open_dataset(f"folder:{tmp_path}", None, DatasetRequest())
+    assert same.name == data.name and same[2].name == data[2].name
+
+
+def test_floating_point_depth_and_labels_without_a_table(tmp_path: Path) -> None:
+    save_png(tmp_path / "a_image.png", pattern(0, 255, (2, 3, 3)).astype(np.uint8))
+    save_png(tmp_path / "a_ids.png", np.array([[0, 1, 255], [1, 0, 0]], np.uint8))
+    Image.fromarray(np.array([[1.5, 0, 2], [np.nan, 90, 3]], np.float32)).save(tmp_path / "a_depth.tiff")
+    text = 'classes = ["no", "yes"]\n[split.val]\npictures = "{name}_image.png"\nlabels = "{name}_ids.png"\n'
+    described(tmp_path, text + 'depth = "{name}_depth.tiff"\n')
+    (item,) = opened(tmp_path)
+    assert item.segmentation.tolist() == [[0, 1, 255], [1, 0, 0]]
+    assert np.array_equal(item.depth, np.array([[1.5, np.nan, 2], [np.nan, np.nan, 3]], np.float32), equal_nan=True)
+    save_png(tmp_path / "a_ids.png", np.full((2, 3), 2, np.uint8))
+    with pytest.raises(ValueError, match="a_ids.png has 6 pixels of label 2.*expected 0 to 1"):
+        _ = opened(tmp_path)[0]
+
+
+def test_patterns_name_counterparts(tmp_path: Path) -> None:
+    for name in ("p/x/y/1-left.png", "p/2-left.png", "p/2-right.png", "p/.3-left.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    pictures = FilePattern(root=tmp_path, text="p/**/*-left.png")
+    found = pictures.found()
+    assert [str(path.relative_to(tmp_path)) for path in found] == ["p/2-left.png", "p/x/y/1-left.png"]
+    other = FilePattern(root=tmp_path, text="q/**/*.tif")
+    assert [other.path(parts) for parts in found.values()] == [tmp_path / "q/2.tif", tmp_path / "q/x/y/1.tif"]
+    words = FilePattern(root=tmp_path, text="p/{number}-{side}.png")
+    assert [parts["side"] for parts in words.found().values()] == ["left", "right"]
+    twice = FilePattern(root=tmp_path, text="p/{same}/{same}.png")
+    assert twice.found() == {} and twice.path({"same": "k"}) == tmp_path / "p/k/k.png"
+    with pytest.raises(ValueError, match="does not follow from"):
+        other.check_counterpart(words)
+
+
+def test_what_is_missing_or_damaged_is_named_or_left_out(tmp_path: Path) -> None:
+    write_described(tmp_path)
+    (tmp_path / "labels/val/a/0.png").unlink()
+    (tmp_path / "depth/val/b/1_z.png").write_bytes(b"")
+    with pytest.raises(DatasetProblems) as found:
+        opened(tmp_path, count=10)
+    for words in ("val: no labels/val/*/*.png for 1 of 3 pictures: ", "a/0.png", "1_z.png is not a readable picture"):
+        assert words in str(found.value)
+    data = opened(tmp_path, count=10, partial=True)
+    assert [item.name for item in data] == ["images/val/b/2.png"] and len(data.notices) == 2
+    assert len(opened(tmp_path, count=10, tasks=("segmentation",), partial=True)) == 2  # its depth is not looked at
+    assert len(opened(tmp_path, count=10, tasks=())) == 3
+
+
+def test_a_split_without_truth_is_for_calibration_alone(tmp_path: Path) -> None:
+    write_described(tmp_path)
+    source = find_source(str(tmp_path / "dataset.toml"), None)
+    assert source.splits == ("val", "train") and source.tasks == ("segmentation", "depth") and source.classes == (3,)
+    assert len(opened(tmp_path, split="train", tasks=())) == 2
+    with pytest.raises(ValueError, match="split 'train' of .* has no labels, which segmentation is scored with"):
+        opened(tmp_path, split="train")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("[labels]", "[label]"), "unknown key 'label'; did you mean 'labels'?"),
+        (
+            ('pictures = "images/val', 'picture = "images/val'),
+            "unknown key 'picture' in [split.val]; did you mean",
+        ),
+        (("ignore =", "zzz ="), "unknown key 'zzz' in [labels]; there are: ignore, values, ignore_others"),
+        (("metres = 0.01", "metres = 0"), "depth.metres: 0 is less than or equal to the minimum of 0"),
+        (("metres = 0.01", 'metres = "cm"'), "depth.metres: 'cm' is not of type 'number'"),
+        (('7 = "ground"', '7 = "grund"'), "labels.values.7 is 'grund', which is none of the classes"),
+        (('classes = ["ground", "wall", "tree"]', ""), "splits have labels, but 'classes' is missing"),
+        (
+            ("labels/val/*/*.png", "labels/val/*.png"),
+            "split.val.labels: the pattern 'labels/val/*.png' does not",
+        ),
+        (('depth = "depth/val/*/*_z.png"', ""), "'depth' has no effect, because no split has depth"),
+        (("[depth]", "[depth"), "is not TOML"),
+    ],
+)
+def test_mistakes_in_the_file_are_told(tmp_path: Path, change: tuple[str, str], words: str) -> None:
+    assert change[0] in TOML
+    with pytest.raises(ValueError) as found:
+        read_description(described(tmp_path, TOML.replace(*change)))
+    assert words in str(found.value) and "dataset.toml" in str(found.value)
+
+
+def test_no_file_and_no_pictures(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no description of a data set at .*docs/formats.md"):
+        find_source(str(tmp_path / "other.toml"), None)
+    described(tmp_path, '[split.val]\npictures = "images/*.png"\n')
+    with pytest.raises(DatasetProblems, match="val: no picture is called images/\\*.png"):
+        opened(tmp_path)
+
+
+def test_every_key_is_in_the_documentation() -> None:
+    from tessera.common.paths import PROJECT_ROOT
+
+    def keys(node: dict) -> list[str]:
+        found = list(node.get("properties", {}))
+        parts = [*node.get("properties", {}).values(), node.get("additionalProperties")]
+        return found + [key for part in parts if isinstance(part, dict) for key in keys(part)]
+
+    page = (PROJECT_ROOT / "docs" / "formats.md").read_text()
+    schema = json.loads((PROJECT_ROOT / "sw" / "data" / "described.json").read_text())
+    assert [key for key in keys(schema) if f"`{key}" not in page and f".{key}`" not in page] == []
