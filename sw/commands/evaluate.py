@@ -26,8 +26,8 @@ class DataOptions:
     data: Annotated[
         str,
         typer.Option(
-            help="procedural, cityscapes, nyud or pascal-context; or of yours: folder:PATH with a folder for each class, "
-            "or PATH/dataset.toml, which describes class maps and depth."
+            help="procedural, cityscapes, nyud or pascal-context; or of yours: folder:PATH with a folder for each "
+            "class, or PATH/dataset.toml, which describes class maps and depth."
         ),
     ] = "procedural"
     root: Annotated[Path | None, typer.Option(help="Folder of a published dataset, as it was unpacked.")] = None
@@ -124,8 +124,8 @@ def command(
     Float model, integer golden model at every width with every calibration, and the simulated machine at the first
     width on a few of the pictures, where every tensor must equal the golden model's. Pictures are held-out procedural
     scenes, a published dataset that you have (--root names its folder), or pictures of your own: a folder for each
-    class, or class maps and depth that a TOML file describes. What a folder lacks is named. Scales are chosen on --calibration-images, or else on the dataset's training
-    pictures. docs/models.md describes the JSON.
+    class, or class maps and depth that a TOML file describes. What is missing is named. Scales are chosen on
+    --calibration-images, or else on the dataset's training pictures. docs/models.md describes the JSON.
 
     Examples
     --------
