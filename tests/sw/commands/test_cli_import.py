@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shlex
 from pathlib import Path
@@ -89,4 +90,6 @@ def test_the_machine_computes_it_bit_by_bit(tmp_path: Path, make, format: str, e
     assert result.exit_code == 0, result.output + result.stderr
     run = json.loads((folder / "run.json").read_text())
     assert any(line.startswith("pixels normalised") for line in run["checkpoint"]["assumed"])
+    page = html.unescape((folder / "report.html").read_text())
+    assert run["checkpoint"]["assumed"] and all(line in page for line in run["checkpoint"]["assumed"])
     assert run["bit_exact"] is True and run["tasks"]["classes"]["tensors_compared"] > 20
