@@ -108,6 +108,15 @@ def check_file(path: Path) -> None:
     _check_writable(path, _settled(path).parent)
 
 
+def check_readable(path: Path | str) -> None:
+    """Raise ValueError if this user may not read a file. Readers of some formats say then that it is not there."""
+    try:
+        with open(path, "rb"):
+            pass
+    except PermissionError as error:
+        raise ValueError(f"{path} may not be read by this user: change its permissions") from error
+
+
 def check_writable(folder: Path) -> None:
     """Raise OSError if nothing can be written into ``folder``, or, without one, into what is there of the way to it."""
     there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))

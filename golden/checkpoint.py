@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
 
-from tessera.common.files import file_aside
+from tessera.common.files import check_readable, file_aside
 from tessera.common.summary import Summarised, Summary
 from tessera.golden.config import ModelConfig
 from tessera.golden.model import VisionTransformer
@@ -158,6 +158,7 @@ def load(path: str | Path) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}; give the path of a .safetensors file, or train one")
+    check_readable(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

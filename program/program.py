@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import save as serialise
 
 from tessera.common.digest import content_digest
-from tessera.common.files import file_aside
+from tessera.common.files import check_readable, file_aside
 from tessera.common.summary import Summarised, Summary
 from tessera.golden.config import ModelConfig
 from tessera.golden.tensor_files import ordered
@@ -140,6 +140,7 @@ class Program(Summarised):
     @classmethod
     def load(cls, path: Path | str) -> Program:
         """Read what :meth:`save` wrote; ValueError if the file is something else."""
+        check_readable(path)
         with safe_open(str(path), "numpy") as file:
             metadata = file.metadata() or {}
             if "tessera_program" not in metadata:

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
-from tessera.common.files import file_aside
+from tessera.common.files import check_readable, file_aside
 from tessera.golden.config import ModelConfig
 from tessera.golden.integer import parameters
 from tessera.golden.integer.parameters import QuantisedModel
@@ -56,6 +56,7 @@ def load_quantised(path: str | Path) -> QuantisedModel:
     """
     if not Path(path).is_file():
         raise ValueError(f"no quantised model at {path}; give the path of one, or quantise a checkpoint")
+    check_readable(path)
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tessera.common.files import check_readable
 from tessera.sw.data.picture_files import load_file, open_rgb
 
 _SUFFIXES = {".npy", ".mat"}
@@ -31,6 +32,7 @@ def read_array(path: Path, key: str) -> NDArray:
     """A two-dimensional array: ``.npy``, or variable ``key`` of a MATLAB 5 ``.mat`` file."""
     from scipy.io import loadmat
 
+    check_readable(path)
     try:
         values = np.load(path) if path.suffix == ".npy" else loadmat(path).get(key)
     except Exception as error:  # scipy raises whatever a broken file leads it to

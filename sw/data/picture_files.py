@@ -6,6 +6,8 @@ deeper than a byte are scaled to one. No message or warning of the library gets 
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -153,16 +155,36 @@ def _formats() -> list[str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings, no limit of pixels (ours is checked) and room for text, of the library."""
+    """No warnings and messages, no limit of pixels (ours is checked) and room for text, of the library."""
     before = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         Image.MAX_IMAGE_PIXELS = None
         PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = _TEXT_BYTES
         try:
-            yield
+            with _muted():
+                yield
         finally:
             Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = before
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Nothing on the terminal from the decoders in C, which write past Python's streams."""
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no such stream
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _frames(file: Any) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import errno
 import os
 import signal
 import subprocess
@@ -12,7 +14,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tessera.golden import checkpoint
+from tessera.golden.integer import storage
+from tessera.program.program import Program
 from tessera.sw.cli import app
+from tessera.sw.data.files import read_array
 from tests.helpers.small_checkpoints import save_small
 
 FOLDERS = {
@@ -70,6 +76,27 @@ def test_a_file_that_cannot_be_written_is_refused_at_once(command: str, tmp_path
     assert "give the name of a file" in refused([*command.split(), str(tmp_path / FILES[command])])
     assert "part of this path is a file" in refused([*command.split(), str(tmp_path / "file" / FILES[command])])
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "quantised", "program", "array"])
+def test_what_may_not_be_read_is_not_called_damaged(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, real = tmp_path / "file.npy", builtins.open
+    path.write_bytes(b"whole")
+
+    def denied(file: object, *rest: object, **options: object) -> object:
+        if str(file) == str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(file, *rest, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(builtins, "open", denied)  # root may read everything
+    read = {
+        "checkpoint": checkpoint.load,
+        "quantised": storage.load_quantised,
+        "program": Program.load,
+        "array": lambda file: read_array(file, "depth"),
+    }
+    with pytest.raises(ValueError, match="file.npy may not be read by this user: change its permissions"):
+        read[kind](path)
 
 
 def test_results_do_not_take_the_place_of_what_they_are_made_from(tmp_path: Path) -> None:

@@ -271,6 +271,13 @@ def test_libraries_below_say_nothing(tmp_path: Path) -> None:
         paths.append(tmp_path / name.replace(" ", "-"))
         content = written(name)
         paths[-1].write_bytes(content[: len(content) // 2])
+    fax = tmp_path / "fax.tif"
+    Image.fromarray(np.random.default_rng(1).integers(0, 2, (64, 128)) > 0).save(fax, compression="group4")
+    for place in (slice(8, 400), slice(8, 400, 3), slice(300, 900)):  # bits that are no code words
+        content = bytearray(fax.read_bytes())
+        content[place] = b"\x55" * len(content[place])
+        paths.append(tmp_path / f"{place.start}-{place.step}.tif")
+        paths[-1].write_bytes(content)
     text = (
         "import sys; from pathlib import Path; from tessera.sw.data.picture_files import open_rgb\n"
         "for name in sys.argv[1:]:\n"
