@@ -16,10 +16,10 @@ from tessera.sw.results.comparison import OutputMaps
 
 
 def input_figure(picture: Picture) -> Figure:
-    """The picture as the machine sees it."""
+    """The picture as the machine sees it. Equal pictures have equal figures, whatever their files are called."""
     figure, (axis,) = row(1, aspect(picture))
     axis.imshow(rgb(picture), interpolation="nearest")
-    axis.set_title(picture.source if len(picture.source) < 40 else f"...{picture.source[-36:]}", fontsize=9)
+    axis.set_title("input", fontsize=9)
     return figure
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from tessera.sw.data.pictures import Picture, scene_picture
 from tessera.sw.report.attention_figures import rollout_figure
 from tessera.sw.report.error_figures import errors_figure
 from tessera.sw.report.expert_figures import expert_loads, expert_maps, regions
-from tessera.sw.report.figures import prediction_figure
+from tessera.sw.report.figures import input_figure, prediction_figure
 from tessera.sw.report.panels import expert_colours, readable_on
 from tessera.sw.results.comparison import OutputMaps
 from tessera.sw.results.outcome import FrameOutcome, same_first_choice
@@ -215,3 +216,14 @@ def test_rollout_of_a_class_is_the_class_tokens() -> None:
 
 def test_no_rollout_without_attention() -> None:
     assert rollout_figure({}, NANO, scene_picture(NANO)) is None
+
+
+def test_the_input_does_not_depend_on_the_name_of_its_file() -> None:
+    """People compare the files of two runs."""
+    image = np.random.default_rng(1).integers(0, 255, (3, 32, 64), np.uint8)
+    made = []
+    for source in ("upright.png", "a/folder/of/photographs/turned.jpg"):
+        buffer = io.BytesIO()
+        input_figure(Picture(image=image, source=source)).savefig(buffer, format="png")
+        made.append(buffer.getvalue())
+    assert made[0] == made[1]
