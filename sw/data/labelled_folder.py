@@ -117,8 +117,9 @@ def _beside(layout: FolderLayout, base: Path) -> tuple[list[str], list[str]]:
     """Problems and notices about what lies beside the class folders of ``base``."""
     root = layout.root
     files = sorted(path for path in base.iterdir() if path.is_file() and is_visible(path.name))
-    pictures = [path for path in files if looks_like_picture(path)]
-    others = [path for path in files if path not in pictures]
+    pictures, others = list[Path](), list[Path]()
+    for path in files:
+        (pictures if looks_like_picture(path) else others).append(path)
     if layout.splits:
         others += [root / name for name in _folders(root) if name not in layout.splits]
     problems = [f"pictures of no class, beside the class folders: {_named(root, pictures)}"] if pictures else []
