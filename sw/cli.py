@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -95,6 +96,9 @@ def main() -> None:
     # The models are small: threads of PyTorch and NumPy cost more than they bring. Training sets its own number.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     sys.argv[0] = "tessera"  # in messages and in the stamps of results, however it was started
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # it may be closed, or somebody's own
+            stream.reconfigure(errors="replace")  # a terminal without a character is no reason to fail
     end_on_signals()
     app()
 

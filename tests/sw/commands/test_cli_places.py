@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from tessera.golden import checkpoint
 from tessera.golden.integer import storage
 from tessera.program.program import Program
+from tessera.sw import cli
 from tessera.sw.cli import app
 from tessera.sw.data.files import read_array
 from tests.helpers.small_checkpoints import save_small
@@ -135,3 +137,13 @@ def _simulators(temporary: Path) -> list[str]:
             except OSError:
                 pass  # it ended meanwhile
     return found
+
+
+def test_a_terminal_without_a_character_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    monkeypatch.setattr(sys, "argv", ["tessera"])
+    monkeypatch.setattr(cli, "end_on_signals", lambda: None)
+    monkeypatch.setattr(cli, "app", lambda: print("straße…", flush=True))
+    cli.main()
+    assert written.getvalue() == b"stra?e?\n"
