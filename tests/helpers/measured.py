@@ -8,6 +8,7 @@ from typing import Any
 from tessera.common.schemas.kinds import BENCH, EVALUATION, RUN
 from tessera.common.stamped import write_document
 from tessera.sw.cycles.breakdown import CAUSES
+from tessera.sw.run.calibrated import SCENES
 
 
 def task(cycles: int, *, error: float = 0.02) -> dict[str, Any]:
@@ -65,6 +66,7 @@ def write_run(path: Path, tasks: dict[str, dict[str, Any]], **changes: Any) -> P
         "frames": [],
         "accuracy": {"scenes": 100, "float": {"mean_iou": 0.5}, "integer": {"mean_iou": 0.49}},
         "waves": None,
+        "calibration_pictures": SCENES.to_dict(),
         "saturation": [],
         "notices": [],
     }
