@@ -110,7 +110,7 @@ class Cache:
 
     def value(self, kind: Kind, key: str, compute: Callable[[], Any]) -> Any:
         """Return the JSON value that ``compute`` returned before for the key, or returns now."""
-        return json.loads(self.get(kind, key, lambda aside: write_json(aside, compute())).read_text())
+        return json.loads(self.get(kind, key, lambda aside: write_json(aside, compute())).read_text(encoding="utf-8"))
 
     def _path(self, kind: Kind, key: str) -> Path:
         """A folder, or what the names of a file's versions begin and end with."""

@@ -78,7 +78,7 @@ def move_file(source: Path | str, target: Path | str) -> None:
 def write_text(path: Path | str, text: str) -> None:
     """Write ``text``, whole or not at all."""
     with file_aside(path) as aside:
-        aside.write_text(text)
+        aside.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path | str, value: Any, indent: int = 1) -> None:

@@ -188,3 +188,18 @@ def test_folders_with_code_are_known():
     """A new folder of code at the root is a floor, of which the contracts must know."""
     known = {*PACKAGES, "tessera", "tests", "docs", "examples"}
     assert {path.parent.name for path in PROJECT_ROOT.glob("*/*.py")} <= known
+
+
+def test_text_files_are_utf8_wherever_this_runs():
+    """A locale of C would write and read them as ASCII."""
+    calls = [
+        place(path, node)
+        for path in sources(*PACKAGES)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("read_text", "write_text")
+        and "encoding" not in [keyword.arg for keyword in node.keywords]
+        and getattr(node.func.value, "id", "") != "files"
+    ]
+    assert calls == []

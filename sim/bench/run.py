@@ -231,7 +231,7 @@ def run_testbench(
     runs = build_folder() / "sim" / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     run = Path(tempfile.mkdtemp(prefix=f"{test_module.rpartition('.')[2]}-", dir=runs))
-    (run / "parameters.json").write_text(json.dumps(dict(parameters or {}), default=_plain))
+    (run / "parameters.json").write_text(json.dumps(dict(parameters or {}), default=_plain), encoding="utf-8")
 
     command = [str(simulator.executable), *options.plusargs]
     command += ["--trace", "--trace-file", str(run / "waves.vcd")] if options.waves else []
@@ -246,7 +246,7 @@ def run_testbench(
         trouble = f"failed tests: {', '.join(failed)}" + (f"; {trouble}" if trouble else "")
     elif not passed and not trouble:
         trouble = "no test ran"
-    log = (run / "simulation.log").read_text(errors="replace")
+    log = (run / "simulation.log").read_text(encoding="utf-8", errors="replace")
     if "Assertion failed in" in log:
         trouble = f"a hardware assertion fired; {trouble}"
     if trouble:
@@ -254,7 +254,7 @@ def run_testbench(
         tail = "\n".join(log.splitlines()[-LOG_TAIL_LINES:])
         raise BenchFailure(f"{test_module}, seed {seed}: {trouble}\nrun kept in {run}\n{tail}")
     recorded = run / "record.json"
-    outputs = json.loads(recorded.read_text()) if recorded.is_file() else {}
+    outputs = json.loads(recorded.read_text(encoding="utf-8")) if recorded.is_file() else {}
     if not (options.waves or options.keep):
         shutil.rmtree(run)
     return BenchResult(tests=tuple(passed), outputs=outputs, log=log, directory=run)

@@ -29,14 +29,14 @@ CLOCK_PERIOD_NS = 10
 
 def parameters() -> dict[str, Any]:
     """Return a new copy of the parameters that ``run_testbench`` was given."""
-    return json.loads((Path(os.environ["TESSERA_BENCH_RUN"]) / "parameters.json").read_text())
+    return json.loads((Path(os.environ["TESSERA_BENCH_RUN"]) / "parameters.json").read_text(encoding="utf-8"))
 
 
 def record(**values: Any) -> None:
     """Hand numbers, text or lists to the pytest side, as ``BenchResult.outputs``. Later calls add to earlier ones."""
     path = Path(os.environ["TESSERA_BENCH_RUN"]) / "record.json"
-    known = json.loads(path.read_text()) if path.is_file() else {}
-    path.write_text(json.dumps(known | values))
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path.write_text(json.dumps(known | values), encoding="utf-8")
 
 
 def rng(salt: str = "") -> np.random.Generator:
@@ -104,7 +104,7 @@ def read(handle: Any, *, signed: bool | None = None) -> int:
 @cache
 def _ports() -> dict[str, dict[str, Any]]:
     """Return the description of the top's ports by name."""
-    ports = json.loads(Path(os.environ["TESSERA_BENCH_PORTS"]).read_text())
+    ports = json.loads(Path(os.environ["TESSERA_BENCH_PORTS"]).read_text(encoding="utf-8"))
     return {port["name"]: port for port in ports}
 
 

@@ -90,7 +90,7 @@ def _key(design: Design | None, control: str, options: BuildOptions) -> str:
         options.profile is not None,
         options.level,
         str(cocotb_tools.config.libs_dir),
-        [(file.name, file.read_text()) for file in files],
+        [(file.name, file.read_text(encoding="utf-8")) for file in files],
         sources=("sim/verilator/*.py",),
         tools=("verilator", "c++", *(("c++ target",) if options.fast else ())),
     )
@@ -99,10 +99,10 @@ def _key(design: Design | None, control: str, options: BuildOptions) -> str:
 def _generate(design: Design | None, control: str, options: BuildOptions, work: Path) -> list[Path]:
     """Run Verilator in ``work`` and return the generated C++ files."""
     sources = [source.resolve() for source in options.sources]
-    (work / "control.vlt").write_text(control)
+    (work / "control.vlt").write_text(control, encoding="utf-8")
     inputs = [Path("control.vlt")]
     if design is not None:
-        (work / "design.v").write_text(_design_text(design, options))
+        (work / "design.v").write_text(_design_text(design, options), encoding="utf-8")
         inputs.append(Path("design.v"))
     inputs += [source for source in sources if source.suffix in (".v", ".sv")]
     log = call(
@@ -111,7 +111,7 @@ def _generate(design: Design | None, control: str, options: BuildOptions, work: 
         what="Verilator",
         environment={"VERILATOR_ROOT": str(tools.verilator_root())},
     )
-    (work / "verilator.log").write_text(log)
+    (work / "verilator.log").write_text(log, encoding="utf-8")
     return sorted((work / "generated").glob("*.cpp"))
 
 
@@ -153,11 +153,13 @@ def build_simulator(
     def make(folder: Path) -> None:
         tools.cxx_compiler()  # whether there is one is said before Verilator's part, which may take long
         ports = [asdict(port) for port in design.ports] if design is not None and design.top == options.top else []
-        (folder / "ports.json").write_text(json.dumps(ports, indent=1))
+        (folder / "ports.json").write_text(json.dumps(ports, indent=1), encoding="utf-8")
         on_progress("build", 0.0, "Verilator: the design becomes C++")
         generated = _generate(design, control, options, folder)
         compile_simulator(generated, options, folder, within(on_progress, "build", _VERILATED))
         shutil.rmtree(folder / "generated")
-        (folder / "versions.json").write_text(json.dumps({**tools.tool_versions(), "git": tools.git_id()}, indent=1))
+        (folder / "versions.json").write_text(
+            json.dumps({**tools.tool_versions(), "git": tools.git_id()}, indent=1), encoding="utf-8"
+        )
 
     return Simulator.of(Cache().get(_SIMULATOR, _key(design, control, options), make), options)

@@ -130,7 +130,7 @@ def _units(
     jobs = []
     for index, parts in enumerate(units):
         unit = folder / f"{name}_{index}.cpp"
-        unit.write_text("".join(f'#include "{path}"\n' for path in parts))
+        unit.write_text("".join(f'#include "{path}"\n' for path in parts), encoding="utf-8")
         jobs.append((unit, unit.with_suffix(".o"), level))
     return jobs
 

@@ -21,5 +21,11 @@ def simulation_source(netlist: str) -> str:
     quiet = [f"/* verilator lint_off {rule} */" for rule in _QUIET.split()]
     # Yosys' models bring those of pads and registers of other families unless told not to.
     return "\n".join(
-        ["`define NO_INCLUDES", "`define NETLIST", *quiet, *(model.read_text() for model in _MODELS), netlist]
+        [
+            "`define NO_INCLUDES",
+            "`define NETLIST",
+            *quiet,
+            *(model.read_text(encoding="utf-8") for model in _MODELS),
+            netlist,
+        ]
     )

@@ -46,8 +46,10 @@ def main() -> None:
     """Rewrite the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("numbers", type=Path, help="bench.json of a full benchmark")
-    measured = json.loads(parser.parse_args().numbers.read_text())
-    document = replace_generated(DOCUMENT.read_text(), "frames", frames_block(measured["frames"]), "docs/results.md")
+    measured = json.loads(parser.parse_args().numbers.read_text(encoding="utf-8"))
+    document = replace_generated(
+        DOCUMENT.read_text(encoding="utf-8"), "frames", frames_block(measured["frames"]), "docs/results.md"
+    )
     write_text(DOCUMENT, document)
     print(f"{DOCUMENT} has what was measured")
 

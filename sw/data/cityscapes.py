@@ -110,7 +110,7 @@ def read_depth(disparity: Path, camera: Path) -> NDArray[np.float32]:
     """Metres (H, W) from a disparity picture and the camera's file; NaN where there is no measurement."""
     raw = files.read_integers(disparity, "a 16-bit disparity for each pixel")
     try:
-        data = json.loads(camera.read_text())
+        data = json.loads(camera.read_text(encoding="utf-8"))
         product = float(data["extrinsic"]["baseline"]) * float(data["intrinsic"]["fx"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(

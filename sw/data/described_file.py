@@ -132,7 +132,7 @@ def _schema_problems(content: Mapping[str, Any]) -> list[str]:
     from jsonschema import Draft202012Validator
 
     lines = []
-    for error in Draft202012Validator(json.loads(_SCHEMA.read_text())).iter_errors(content):
+    for error in Draft202012Validator(json.loads(_SCHEMA.read_text(encoding="utf-8"))).iter_errors(content):
         place = ".".join(map(str, error.absolute_path))
         known = error.schema.get("properties", {})
         unknown = (

@@ -97,7 +97,7 @@ def classes_of_file(path: Path, labels: NDArray, table: NDArray, image: NDArray)
 
 def read_names(path: Path) -> list[str]:
     """The lines of a list of pictures, without empty ones."""
-    names = [line.strip() for line in path.read_text(errors="replace").splitlines()]
+    names = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
     names = [name for name in names if name]
     if not names:
         raise ValueError(f"{path} is empty, expected the name of a picture in each line: fetch it again")

@@ -258,7 +258,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=200, help="held-out scenes to score on (default 200)")
     parser.add_argument("--seeded", action="store_true", help="also measure the seeded model, in every routing")
     options = parser.parse_args()
-    document = DOCUMENT.read_text()
+    document = DOCUMENT.read_text(encoding="utf-8")
     document = _put(document, "formats", formats_table())
     document = _put(document, "functions", functions_table())
     if options.checkpoint:

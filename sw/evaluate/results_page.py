@@ -71,8 +71,8 @@ def main() -> None:
     """Rewrite the scores of the model, where the page has a table of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("numbers", type=Path, help="JSON of tessera evaluate")
-    report = json.loads(parser.parse_args().numbers.read_text())
-    document, name = DOCUMENT.read_text(), block_name(report["model"])
+    report = json.loads(parser.parse_args().numbers.read_text(encoding="utf-8"))
+    document, name = DOCUMENT.read_text(encoding="utf-8"), block_name(report["model"])
     if f"generated: {name} " not in document:
         print(f"{DOCUMENT} has no table of {report['model']}: nothing was written")
         return

@@ -82,7 +82,7 @@ def export_core(
     on_progress("verilog", 1.0, "")
     with folder_aside(folder) as aside:
         for name, text in texts.items():
-            (aside / name).write_text(text)
+            (aside / name).write_text(text, encoding="utf-8")
         write_document(aside / "tessera.json", EXPORT, core_description(frame))
     return frame, [folder / name for name in names]
 

@@ -50,7 +50,7 @@ def with_hints(path: Path, options: Options) -> tuple[Options, list[str]]:
 def _read(path: Path) -> dict[str, Any]:
     """A JSON object; empty if there is none that can be read."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -97,7 +97,7 @@ def _folder(folder: Path, part: str | None, on_progress: Progress) -> tuple[Netw
 def _indexed(index: Path) -> list[Path]:
     """The files that an index lists; ValueError if one is missing or the index cannot be read."""
     try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         files = [index.parent / Path(name).name for name in names]
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"{index} is no readable index of a checkpoint: fetch it again") from error

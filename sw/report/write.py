@@ -61,7 +61,7 @@ def write_report(result: RunResult, folder: Path) -> list[Path]:
         data = write_document(aside / "run.json", RUN, result.to_dict())
         facts = {name: data[name] for name in ("model", "preset", "program_digest", "git", "date", "command")}
         trace = chrome_trace(list(result.tasks().values()), facts)
-        (aside / "timeline.json").write_text(json.dumps(trace, separators=(",", ":")) + "\n")
+        (aside / "timeline.json").write_text(json.dumps(trace, separators=(",", ":")) + "\n", encoding="utf-8")
     (folder / "report.html").unlink(missing_ok=True)  # of another run
     images: dict[str, bytes] = {}
     for name, figure in make_figures(result).items():
@@ -71,7 +71,7 @@ def write_report(result: RunResult, folder: Path) -> list[Path]:
     page = render(data, images, script_text(viewer_data(result)))
     names = [*FILES, *(f"{name}.png" for name in images)]
     with folder_aside(folder) as aside:
-        (aside / "report.html").write_text(page)
+        (aside / "report.html").write_text(page, encoding="utf-8")
         for name, png in images.items():
             (aside / f"{name}.png").write_bytes(png)
     return [folder / name for name in names]

@@ -35,7 +35,7 @@ def _key(config: AcceleratorConfig) -> str:
 def expected_duration(program: Program, tasks: Sequence[int], pictures: int, *, read_latency: int) -> Duration:
     """Expect so many cycles, with balanced experts, and seconds of simulation."""
     file = Cache().find(_SPEED, _key(program.config))
-    speed = json.loads(file.read_text()) if file else _GUESSED_SPEED
+    speed = json.loads(file.read_text(encoding="utf-8")) if file else _GUESSED_SPEED
     ideal = pictures * sum(bound.total(program, task).ideal_cycles for task in tasks)
     expected = pictures * sum(predict(program, task, read_latency=read_latency).cycles for task in tasks)
     return Duration(ideal_cycles=ideal, cycles=expected, seconds=expected / speed["cycles_per_s"])

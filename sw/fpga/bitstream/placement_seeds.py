@@ -99,7 +99,7 @@ def route_seeds(
             told("failed", 1.0, "")
             return {"seed": seed, "met": False, "error": str(error)}
         told("done", 1.0, "")
-        result = json.loads((folder / RESULT).read_text())
+        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         result["constraints"] = {n: min(mhz, placement.frequency_mhz) for n, mhz in result["constraints"].items()}
         met = all(result["clocks"][name] >= wanted for name, wanted in result["constraints"].items())
         return {**result, "met": met, "configuration": folder / CONFIGURATION}
@@ -107,7 +107,7 @@ def route_seeds(
     if any(cache.find(_ROUTE, placement.route_key(seed)) is None for seed in seeds):
         work.mkdir(parents=True, exist_ok=True)
         tuned(placement.netlist, work / NETLIST)
-        (work / PINS).write_text(placement.pins)
+        (work / PINS).write_text(placement.pins, encoding="utf-8")
     with ThreadPoolExecutor(jobs) as pool:
         routes = list(pool.map(route, seeds))
     if all("error" in route for route in routes):

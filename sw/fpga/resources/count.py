@@ -56,7 +56,7 @@ def count_units(
     keys = {unit: digest(flow, text) for unit, text in texts.items() if unit not in leave_out}
     cache = Cache()
     files = {unit: cache.find(_CELLS, key) for unit, key in keys.items()}
-    cells = {unit: json.loads(file.read_text()) for unit, file in files.items() if file is not None}
+    cells = {unit: json.loads(file.read_text(encoding="utf-8")) for unit, file in files.items() if file is not None}
     missing = [unit for unit in keys if unit not in cells]
     if missing:
         on_progress(name, 0.0, f"{len(missing)} of {len(keys)} units to map")

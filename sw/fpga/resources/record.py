@@ -133,7 +133,7 @@ class CalibrationRecord:
             It is not there, or not what this reads.
         """
         try:
-            data = json.loads(file.read_text())
+            data = json.loads(file.read_text(encoding="utf-8"))
             return cls(
                 **{
                     **data,

@@ -51,6 +51,6 @@ def netlist(config: AcceleratorConfig, on_progress: Progress = silent) -> Path:
         shutil.copy(work / _FILE, into)
 
     made = Cache().get(_NETLIST, key, make) / _FILE
-    write_text(_WORK / f"{config.name}.v", simulation_source(made.read_text()))
+    write_text(_WORK / f"{config.name}.v", simulation_source(made.read_text(encoding="utf-8")))
     on_progress("synthesis", 1.0, "")
     return _WORK / f"{config.name}.v"

@@ -78,7 +78,7 @@ def settings(*, frequency_mhz: float, seed: int, device: Sequence[str], judged: 
 
 def tuned(netlist: Path, into: Path) -> None:
     """Write Yosys' ``netlist`` to ``into`` with the settings in ``ROUTER``; they may be the same file."""
-    design = json.loads(netlist.read_text())
+    design = json.loads(netlist.read_text(encoding="utf-8"))
     for module in design["modules"].values():
         if module.get("attributes", {}).get("top"):
             module["settings"] = ROUTER
@@ -147,7 +147,7 @@ def place_and_route(
             given_up.append({"start": start, "why": str(reason)})
             with suppress(FileNotFoundError):
                 (work / f"{name}.log").replace(work / f"{name}-{start}.log")
-    result = summary(json.loads(report.read_text()))
+    result = summary(json.loads(report.read_text(encoding="utf-8")))
     seconds = round(time.monotonic() - began, 1)
     return {**result, "seed": seed, "start": start, "given_up": given_up, "seconds": seconds}
 
@@ -182,7 +182,7 @@ def _run(work: Path, name: str, arguments: Sequence[str], on_progress: Progress,
                 )
         process.wait()
     if process.returncode:
-        lines = log.read_text().splitlines() if log.is_file() else []
+        lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
         errors = " ".join([line for line in lines if "ERROR" in line] or last)
         raise _Unpromising(errors) if judged else SynthesisError(f"nextpnr failed ({log}): {errors}")
 

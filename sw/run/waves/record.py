@@ -179,10 +179,10 @@ def record_waves(
         signals = wave_signals(window.file)
         groups = wave_groups(signals, units)
         names = value_names(groups, program)
-        (aside / "waves.gtkw").write_text(gtkwave_save(signals, groups))
-        (aside / "waves.sucl").write_text(surfer_commands(signals, groups))
+        (aside / "waves.gtkw").write_text(gtkwave_save(signals, groups), encoding="utf-8")
+        (aside / "waves.sucl").write_text(surfer_commands(signals, groups), encoding="utf-8")
         for name, text in names.items():
-            (aside / name).write_text(text)
+            (aside / name).write_text(text, encoding="utf-8")
     on_progress("waves", 1.0, str(folder))
     around = ", ".join(command.name for command in commands) or f"cycles {first} to {last}"
     files = (VCD, "waves.gtkw", "waves.sucl", *names)
