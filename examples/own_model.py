@@ -5,12 +5,10 @@ Random weights stand for yours: load a state dict with the same names into ``mod
 
 from pathlib import Path
 
-import torch
-
 import tessera
 from tessera.golden import checkpoint
 from tessera.golden.config import ModelConfig, TaskConfig
-from tessera.golden.model import VisionTransformer
+from tessera.golden.model import seeded
 
 CONFIG = ModelConfig(
     name="mine",
@@ -29,8 +27,7 @@ CONFIG = ModelConfig(
 )
 PATH = Path("build/examples/mine.safetensors")
 
-torch.manual_seed(0)
-model = VisionTransformer(CONFIG).eval()
+model = seeded(CONFIG, seed=0)
 checkpoint.save(PATH, tessera.Checkpoint(model=model, weights="imported", source="examples/own_model.py"))
 
 print(tessera.load(PATH))

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tessera.golden import checkpoint
 from tessera.golden.checkpoint import Checkpoint, CheckpointError
 from tessera.golden.config import NANO
-from tests.helpers.random_weights import random_weights
+from tessera.golden.model import seeded
 
 SMALL = replace(NANO, name="small", dim=24, layers=2, mlp_hidden=16, expert_layers=(1,), experts=3, expert_hidden=8)
 
@@ -21,7 +21,7 @@ SMALL = replace(NANO, name="small", dim=24, layers=2, mlp_hidden=16, expert_laye
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "small.safetensors"
-    checkpoint.save(path, Checkpoint(model=random_weights(SMALL, 1), seed=1, data_version=9, metrics={"mean_iou": 0.5}))
+    checkpoint.save(path, Checkpoint(model=seeded(SMALL, 1), seed=1, data_version=9, metrics={"mean_iou": 0.5}))
     return path
 
 
@@ -41,14 +41,14 @@ def test_round_trip(path: Path) -> None:
     assert loaded.config == SMALL and (loaded.seed, loaded.data_version) == (1, 9)
     assert loaded.metrics == {"mean_iou": 0.5} and loaded.tools == checkpoint.training_tools()
     assert not loaded.model.training
-    for name, value in random_weights(SMALL, 1).state_dict().items():
+    for name, value in seeded(SMALL, 1).state_dict().items():
         assert torch.equal(value, loaded.model.state_dict()[name]), name
     assert [entry.name for entry in path.parent.iterdir()] == [path.name], "a temporary file was left behind"
 
 
 def test_the_origin_is_kept_and_older_files_are_of_trained_models(path: Path, tmp_path: Path) -> None:
     assert (checkpoint.load(path).weights, checkpoint.load(path).routing) == ("trained", "model")
-    made = Checkpoint(model=random_weights(SMALL, 1), seed=1, data_version=9, weights="seeded", routing="skewed")
+    made = Checkpoint(model=seeded(SMALL, 1), seed=1, data_version=9, weights="seeded", routing="skewed")
     checkpoint.save(tmp_path / "made.safetensors", made)
     loaded = checkpoint.load(tmp_path / "made.safetensors")
     assert (loaded.weights, loaded.routing) == ("seeded", "skewed")
@@ -56,7 +56,7 @@ def test_the_origin_is_kept_and_older_files_are_of_trained_models(path: Path, tm
     loaded = checkpoint.load(tmp_path / "foreign.safetensors")
     assert (loaded.weights, loaded.source, loaded.routing) == ("imported", "else", "model")
     older = tmp_path / "older.safetensors"
-    save_file(random_weights(SMALL, 1).state_dict(), older, metadata=metadata())
+    save_file(seeded(SMALL, 1).state_dict(), older, metadata=metadata())
     assert "weights" not in metadata() and "routing" not in metadata()
     loaded = checkpoint.load(older)
     assert (loaded.weights, loaded.source, loaded.routing) == ("trained", "", "model")
@@ -70,7 +70,7 @@ def test_failed_save_keeps_the_old_file(path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("os.replace", full_disk)
     with pytest.raises(OSError, match="no space"):
-        checkpoint.save(path, Checkpoint(model=random_weights(SMALL, 2), seed=2, data_version=9))
+        checkpoint.save(path, Checkpoint(model=seeded(SMALL, 2), seed=2, data_version=9))
     assert path.read_bytes() == before and [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 

@@ -11,10 +11,9 @@ import pytest
 import torch
 
 from tessera.golden.config import M3VIT_BACKBONE, NANO, ModelConfig
-from tessera.golden.model import VisionTransformer, cells_to_map
+from tessera.golden.model import VisionTransformer, cells_to_map, seeded
 from tessera.golden.moe import balance_loss, route
 from tessera.golden.scenes import scenes
-from tests.helpers.random_weights import random_weights
 
 SMALL = replace(
     NANO,
@@ -100,7 +99,7 @@ def plain_mlp(config: ModelConfig, w: dict[str, Any], p: str, t: np.ndarray, tas
 @pytest.mark.parametrize("config", [SMALL, CONDITIONED, replace(SMALL, top_k=3, final_norm=True)])
 @pytest.mark.parametrize("task", [0, 1])
 def test_matches_plain_loops(config: ModelConfig, task: int) -> None:
-    model, images, capture = random_weights(config, 7), pixels(config), {}
+    model, images, capture = seeded(config, 7), pixels(config), {}
     with torch.no_grad():
         result = model(images, task, capture=capture)
     for b in range(len(images)):
@@ -111,7 +110,7 @@ def test_matches_plain_loops(config: ModelConfig, task: int) -> None:
 
 def test_features_are_the_residual_stream() -> None:
     config = replace(SMALL, tasks=M3VIT_BACKBONE.tasks, final_norm=False)
-    model, images, capture = random_weights(config, 3), pixels(config, 1), {}
+    model, images, capture = seeded(config, 3), pixels(config, 1), {}
     with torch.no_grad():
         result = model(images, "task1", capture=capture)
     assert torch.equal(result, capture["layer01.residual"]) and "head" not in capture
@@ -130,7 +129,7 @@ def test_cell_order() -> None:
 
 
 def test_tasks_together_equal_tasks_apart() -> None:
-    model, images = random_weights(SMALL, 5), pixels(SMALL)
+    model, images = seeded(SMALL, 5), pixels(SMALL)
     with torch.no_grad():
         together = model.forward_tasks(images, ["depth", "segmentation"])
         for name, result in zip(["depth", "segmentation"], together, strict=True):
@@ -158,7 +157,7 @@ def test_balance_loss_is_one_when_even_and_grows_when_not() -> None:
 def test_capture_names() -> None:
     capture: dict[str, Any] = {}
     with torch.no_grad():
-        random_weights(SMALL, 1)(pixels(SMALL), "depth", capture=capture)
+        seeded(SMALL, 1)(pixels(SMALL), "depth", capture=capture)
     common = {"norm1", "q", "k", "v", "scores", "attention", "residual_attention", "norm2", "residual"}
     expert = {
         "gate_logits",
@@ -194,7 +193,7 @@ def test_state_dict_names_are_m3vits() -> None:
 
 
 def test_seeded_is_reproducible_and_spreads_tokens() -> None:
-    first, again, other = random_weights(NANO, 4), random_weights(NANO, 4), random_weights(NANO, 5)
+    first, again, other = seeded(NANO, 4), seeded(NANO, 4), seeded(NANO, 5)
     assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))
     assert not torch.equal(first.pos_embed, other.pos_embed)
     capture: dict[str, Any] = {}
@@ -205,7 +204,7 @@ def test_seeded_is_reproducible_and_spreads_tokens() -> None:
 
 
 def test_rejects_wrong_images_and_tasks() -> None:
-    model = random_weights(SMALL, 0)
+    model = seeded(SMALL, 0)
     with pytest.raises(ValueError, match=r"shape \(1, 3, 16, 16\).*takes \(batch, 3, 16, 32\)"):
         model(torch.zeros(1, 3, 16, 16), 0)
     with pytest.raises(ValueError, match="unknown task 'detection'.*segmentation, depth"):

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from tessera.golden.config import ModelConfig, TaskConfig
 from tessera.golden.integer.parameters import QuantisedModel
-from tessera.golden.model import VisionTransformer
+from tessera.golden.model import VisionTransformer, seeded
 from tessera.golden.scenes.scenes import generate_batch
 from tessera.sw.quantiser.quantise import quantise
 from tests.helpers.models import NUMERICS, two_tasks
-from tests.helpers.random_weights import random_weights
 
 MIXED = ModelConfig(
     name="mixed",
@@ -54,7 +53,7 @@ def images(count: int, first: int = 0) -> NDArray[np.uint8]:
 @cache
 def float_model(name: str, seed: int = 0) -> VisionTransformer:
     """A seeded model; shared, so not to be changed."""
-    return random_weights(CONFIGS[name], seed)
+    return seeded(CONFIGS[name], seed)
 
 
 @cache

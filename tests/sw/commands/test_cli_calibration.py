@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 from tessera.common.cache import Cache
 from tessera.golden import checkpoint
 from tessera.golden.checkpoint import Checkpoint
+from tessera.golden.model import seeded
 from tessera.sw.cli import app
 from tessera.sw.run import prepare
 from tessera.sw.run.calibrated import calibrated_on
 from tessera.sw.run.target import Target
 from tests.helpers.dataset_folders import write_classes
-from tests.helpers.random_weights import random_weights
 from tests.helpers.schemas import document
 from tests.helpers.small_checkpoints import SMALL
 
@@ -35,7 +35,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture
 def imported(tmp_path: Path) -> Path:
     path = tmp_path / "model.safetensors"
-    checkpoint.save(path, Checkpoint(model=random_weights(SMALL, 1), weights="imported", source="timm-vit"))
+    checkpoint.save(path, Checkpoint(model=seeded(SMALL, 1), weights="imported", source="timm-vit"))
     return path
 
 

@@ -12,15 +12,15 @@ from typer.testing import CliRunner
 
 from tessera.golden import checkpoint
 from tessera.golden.checkpoint import Checkpoint
+from tessera.golden.model import seeded
 from tessera.sw.cli import app
-from tests.helpers.random_weights import random_weights
 from tests.helpers.small_checkpoints import SMALL, save_small
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model whose residual stream, GELU inputs, attention scores and gate logits leave their formats."""
-    model: Any = random_weights(SMALL, 1)
+    model: Any = seeded(SMALL, 1)
     with torch.no_grad():
         model.blocks[0].mlp.fc2.bias.fill_(100.0)
         model.blocks[0].mlp.fc1.bias[::7] = 30.0
@@ -119,7 +119,7 @@ def test_nothing_is_said_where_nothing_saturates(tmp_path: Path) -> None:
 
 
 def test_a_stream_below_its_steps_is_said_too(tmp_path: Path) -> None:
-    model: Any = random_weights(SMALL, 1)
+    model: Any = seeded(SMALL, 1)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1e-6)

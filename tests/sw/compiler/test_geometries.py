@@ -11,13 +11,13 @@ from typer.testing import CliRunner
 
 from tessera.golden.config import ModelConfig, TaskConfig
 from tessera.golden.integer.model import IntegerModel
+from tessera.golden.model import seeded
 from tessera.sw.cli import app
 from tessera.sw.compiler.compile import compile_model
 from tessera.sw.quantiser.quantise import quantise
 from tessera.sw.run.target import machine
 from tessera.sw.verifier.verify import verify
 from tests.helpers import emulator
-from tests.helpers.random_weights import random_weights
 from tests.helpers.schemas import document
 from tests.helpers.small_checkpoints import save_small
 
@@ -61,7 +61,7 @@ UNEVEN: dict[str, dict[str, int]] = {
 @pytest.mark.parametrize("preset", ["tiny", "ecp5-wide", "edge"])
 @pytest.mark.parametrize("kind", UNEVEN)
 def test_every_uneven_dimension_is_padded(kind: str, preset: str) -> None:
-    config, model = machine(preset), random_weights(replace(EVEN, **UNEVEN[kind]), 3)  # type: ignore[arg-type]
+    config, model = machine(preset), seeded(replace(EVEN, **UNEVEN[kind]), 3)  # type: ignore[arg-type]
     shape = (2, 3, model.config.image_height, model.config.image_width)
     images = np.random.default_rng(8).integers(0, 256, shape, np.uint8)
     quantised = quantise(model, images, config.numerics)

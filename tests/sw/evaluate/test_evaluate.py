@@ -15,6 +15,7 @@ from tessera.golden import checkpoint, metrics
 from tessera.golden.checkpoint import Checkpoint
 from tessera.golden.config import TaskConfig
 from tessera.golden.integer.model import IntegerModel
+from tessera.golden.model import seeded
 from tessera.sw.data.datasets import DatasetRequest, ProceduralScenes, open_dataset, resized
 from tessera.sw.evaluate.data import choose_data
 from tessera.sw.results.scoring import FLOAT, Scorer, Tally, score
@@ -23,7 +24,6 @@ from tests.helpers.dataset_folders import save_png, write_cityscapes, write_nyud
 from tests.helpers.evaluations import evaluated
 from tests.helpers.models import NUMERICS
 from tests.helpers.quantised_models import float_model, quantised_model
-from tests.helpers.random_weights import random_weights
 from tests.helpers.small_checkpoints import SMALL, save_small
 
 FEATURES = TaskConfig(name="features", kind="features", channels=0, cells=0)
@@ -41,7 +41,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 def net(*tasks: TaskConfig) -> Checkpoint:
-    return Checkpoint(model=random_weights(replace(SMALL, tasks=tasks), 1))
+    return Checkpoint(model=seeded(replace(SMALL, tasks=tasks), 1))
 
 
 # Tallies --------------------------------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ def test_a_broken_picture_is_named_and_nothing_is_written(tmp_path: Path, jobs: 
 
 def test_a_seeded_model_of_cityscapes_is_no_accident() -> None:
     """The reference of the test above must not be trivial: classes differ from pixel to pixel."""
-    streets = random_weights(replace(SMALL, tasks=STREETS), 1)
+    streets = seeded(replace(SMALL, tasks=STREETS), 1)
     image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, 16, 32), dtype=np.uint8))
     with torch.no_grad():
         assert len(np.unique(streets(image, 0)[0].numpy().argmax(axis=0))) > 3

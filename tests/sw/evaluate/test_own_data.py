@@ -12,12 +12,12 @@ import torch
 from tessera.golden import checkpoint
 from tessera.golden.checkpoint import Checkpoint
 from tessera.golden.config import TaskConfig
+from tessera.golden.model import seeded
 from tessera.sw.data.datasets import DatasetRequest, open_dataset, resized
 from tessera.sw.results.hits import Hits
 from tests.helpers.dataset_folders import write_classes, write_described
 from tests.helpers.evaluations import evaluated
 from tests.helpers.models import two_tasks
-from tests.helpers.random_weights import random_weights
 from tests.helpers.small_checkpoints import SMALL, save_small
 
 QUICK = ("--rtl-samples", "0", "--activation-widths", "8")
@@ -26,7 +26,7 @@ SEVEN = {name: 2 for name in "abcdefg"}
 
 def classifier(path: Path, classes: int, weights: str = "trained") -> Path:
     tasks = (TaskConfig(name="kind", kind="classification", channels=classes, cells=1),)
-    model = random_weights(replace(SMALL, tasks=tasks), 1)
+    model = seeded(replace(SMALL, tasks=tasks), 1)
     checkpoint.save(path, Checkpoint(model=model, weights=weights))
     return path
 

@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 
 from tessera.golden import checkpoint
 from tessera.golden.integer.model import IntegerModel
+from tessera.golden.model import seeded
 from tessera.hw.formats import Numerics
 from tessera.sw.cli import app
 from tessera.sw.models.importer import ImportProblems, Options, import_weights, to_checkpoint
 from tessera.sw.quantiser.quantise import quantise
 from tests.helpers.m3vit import DIM, HEADS, TASKS, forward, state_dict
 from tests.helpers.quantised_models import MIXED
-from tests.helpers.random_weights import random_weights
 from tests.helpers.timm_models import resample_abs_pos_embed
 
 TOP_K = 2
@@ -68,7 +68,7 @@ def test_computes_what_the_original_does(tmp_path: Path, router: str, pixels: st
 
 
 def test_a_checkpoint_of_our_float_model_comes_back_exactly(tmp_path: Path) -> None:
-    model = random_weights(MIXED, 4)
+    model = seeded(MIXED, 4)
     state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(("norm.", "heads."))}
     path = saved(
         tmp_path / "model.pth.tar", {"epoch": 3, "model": {f"module.backbone.{n}": t for n, t in state.items()}}

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from tessera.golden import checkpoint
 from tessera.golden.config import TaskConfig
 from tessera.golden.integer.model import IntegerModel
+from tessera.golden.model import seeded
 from tessera.hw.presets import preset
 from tessera.sw.cli import app
 from tessera.sw.compiler.compile import compile_model
@@ -21,7 +22,6 @@ from tessera.sw.models.importer import ImportProblems, Options, import_weights, 
 from tessera.sw.quantiser.quantise import calibration_images, quantise
 from tessera.sw.verifier.verify import verify
 from tests.helpers import emulator
-from tests.helpers.random_weights import random_weights
 from tests.helpers.small_checkpoints import SMALL
 from tests.helpers.timm_models import VisionTransformer, randomised
 
@@ -131,7 +131,7 @@ def test_programs_classify_bit_by_bit(mixed: bool) -> None:
     """The class token's head alone, and beside heads that read the patches."""
     tasks = TaskConfig(name="classes", kind="classification", channels=11, cells=1)
     config = replace(SMALL, tasks=(*SMALL.tasks, tasks, replace(tasks, name="more", channels=7)) if mixed else (tasks,))
-    model = random_weights(config, 2)
+    model = seeded(config, 2)
     pixels = np.random.default_rng(6).integers(0, 256, (4, 3, 16, 32), dtype=np.uint8)
     for name in ("tiny", "edge"):
         machine = preset(name)

@@ -21,9 +21,9 @@ from safetensors.torch import save, save_file
 from torch import nn
 
 from tessera.golden import checkpoint
+from tessera.golden.model import seeded
 from tessera.sw.models.importer import Options, import_weights
 from tessera.sw.models.weight_files import read_content
-from tests.helpers.random_weights import random_weights
 from tests.helpers.small_checkpoints import SMALL
 from tests.helpers.timm_states import HEADS, timm_state
 
@@ -187,7 +187,7 @@ def test_a_flipped_bit_is_noticed_or_harmless(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_this_project_is_named(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
-    checkpoint.save(path, checkpoint.Checkpoint(model=random_weights(SMALL, 1)))
+    checkpoint.save(path, checkpoint.Checkpoint(model=seeded(SMALL, 1)))
     with pytest.raises(ValueError, match="is of this project already .*: give it to --model as it is"):
         import_weights("timm-vit", path)
 

@@ -17,12 +17,12 @@ import torch
 from tessera.common.paths import PROJECT_ROOT
 from tessera.golden import checkpoint
 from tessera.golden.integer import storage
+from tessera.golden.model import seeded
 from tessera.golden.training.state import TrainingState
 from tessera.program.program import Program
 from tessera.sw.compiler.compile import compile_model
 from tessera.sw.quantiser.quantise import calibration_images, quantise
 from tessera.sw.run.target import machine
-from tests.helpers.random_weights import random_weights
 from tests.helpers.small_checkpoints import SMALL
 
 NANO_ON_EDGE = "2d795721c896de4734768c7ca07d72825cbc29b21c5fbf112cdb77ffd67e91d0"
@@ -44,7 +44,7 @@ def program_of_nano() -> Program:
 
 def write_files(folder: Path) -> dict[str, str]:
     """Write a file of each kind three times over; digests of the files by name."""
-    model = random_weights(SMALL, 1)
+    model = seeded(SMALL, 1)
     config = machine("tiny")
     images = np.random.default_rng(2).integers(0, 256, (2, 3, 16, 32), dtype=np.uint8)
     quantised = quantise(model, images, config.numerics)
@@ -105,7 +105,7 @@ def test_every_process_writes_the_same_files(tmp_path: Path) -> None:
 
 def test_the_digest_is_of_what_decides_results_and_of_nothing_else() -> None:
     config = machine("tiny")
-    model = random_weights(SMALL, 1)
+    model = seeded(SMALL, 1)
     images = np.random.default_rng(2).integers(0, 256, (2, 3, 16, 32), dtype=np.uint8)
     program = compile_model(quantise(model, images, config.numerics), config)
     content = program.content.copy()
