@@ -174,6 +174,8 @@ def _tell_presets(imported: Imported, out: Path) -> None:
     preset = "" if DEFAULT_PRESET in holding else f" --preset {holding[-1]}"
     picture = f" --image {shlex.quote(str(imported.picture))}" if imported.picture else ""
     model = shlex.quote(str(out))
+    better = "Its outputs are most exact with --calibration-images FOLDER: pictures like those it was trained on"
+    console.print(better, soft_wrap=True)
     console.print(f"Next: tessera run --model {escape(model)}{preset}{escape(picture)}", soft_wrap=True)
 
 

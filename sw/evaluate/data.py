@@ -61,7 +61,7 @@ def choose_data(
     name: str = PROCEDURAL,
     root: Path | None = None,
     *,
-    scenes: int = SCENES,
+    scenes: int | None = SCENES,
     calibration_images: CalibrationImages | None = None,
     **request: Any,
 ) -> EvaluationData:
@@ -74,7 +74,8 @@ def choose_data(
     name, root:
         ``procedural``; one of :data:`tessera.sw.data.datasets.DATASETS` and its folder; or ``folder:PATH``.
     scenes:
-        How many pictures to open: the first scenes, or an even selection of the user's own.
+        How many pictures to open: the first scenes, or an even selection of the user's own. None for all that there
+        are; of scenes ``SCENES``.
     calibration_images:
         What to calibrate with; None for training pictures of the dataset, or procedural ones.
     request:
@@ -87,7 +88,7 @@ def choose_data(
     """
     config = model.config
     if name == PROCEDURAL:
-        procedural = ProceduralScenes(scenes, config.image_height, config.image_width)
+        procedural = ProceduralScenes(scenes or SCENES, config.image_height, config.image_width)
         offer = Offer(name=name, tasks=procedural.tasks, classes=(len(CLASS_NAMES),))
         tasks, notices = _scored(model, offer)
         seen = calibrated_on(calibration_images, model)

@@ -49,11 +49,12 @@ def scores_block(report: Mapping[str, Any]) -> str:
 
 def _picture_scores(report: Mapping[str, Any]) -> str:
     """The same of a model that classifies whole pictures."""
-    rows = ["| | top-1 | top-5 | same class as float |", "|---|---|---|---|"]
+    rows = ["| | top-1 | top-5 | same class as float | outputs against float, rel. L2 |", "|---|---|---|---|---|"]
     for result in (result for result in report["results"] if result["arithmetic"] != "rtl"):
-        same = [found["same_class"] for found in result.get("outputs", {}).values() if "same_class" in found]
+        near = [found for found in result.get("outputs", {}).values() if "same_class" in found][:1]
         scores = [_shown(result[key], ".2%") for key in ("top1", "top5")]
-        rows.append(f"| {' | '.join([_label(result), *scores, _shown(same[0], '.2%') if same else ''])} |")
+        against = [_shown(near[0][key], ".2%") for key in ("same_class", "relative_l2")] if near else ["", ""]
+        rows.append(f"| {' | '.join([_label(result), *scores, *against])} |")
     return "\n".join(rows)
 
 

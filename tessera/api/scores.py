@@ -57,7 +57,7 @@ def evaluate(
             loaded,
             data,
             root,
-            scenes=chosen.scenes or 100,
+            scenes=chosen.scenes,
             calibration_images=calibration_images,
             split=split,
         )

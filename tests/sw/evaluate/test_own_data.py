@@ -14,6 +14,7 @@ from tessera.golden.checkpoint import Checkpoint
 from tessera.golden.config import TaskConfig
 from tessera.golden.model import seeded
 from tessera.sw.data.datasets import DatasetRequest, open_dataset, resized
+from tessera.sw.evaluate.data import choose_data
 from tessera.sw.results.hits import Hits
 from tests.helpers.dataset_folders import write_classes, write_described
 from tests.helpers.evaluations import evaluated
@@ -105,6 +106,15 @@ def test_mistakes_are_told(tmp_path: Path, arguments: tuple[str, ...], words: st
     write_classes(tmp_path / "data", {"x": 1, "y": 1, "z": 1})
     found = evaluated(model, tmp_path, "--data", f"folder:{tmp_path / 'data'}", *QUICK, *arguments, code=2)
     assert words.format(tmp_path / "data") in found["message"]
+
+
+def test_all_pictures_or_some_spread_evenly(tmp_path: Path) -> None:
+    model = checkpoint.load(classifier(tmp_path / "model.safetensors", 7))
+    write_classes(tmp_path / "data", SEVEN)
+    name = f"folder:{tmp_path / 'data'}"
+    assert len(choose_data(model, name, scenes=None).dataset) == 14
+    some = choose_data(model, name, scenes=7).dataset
+    assert [some[number].label for number in range(len(some))] == list(range(7))
 
 
 def test_a_model_of_pixels_is_not_scored_on_whole_pictures(tmp_path: Path) -> None:

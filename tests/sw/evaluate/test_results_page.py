@@ -43,17 +43,17 @@ def test_rows_are_written_as_the_page_has_them():
 
 
 def test_whole_pictures_have_a_table_of_their_own():
-    right = {"top1": 0.975, "top5": None}
+    right, near = {"top1": 0.975, "top5": None}, {"same_class": 0.995, "relative_l2": 0.0123}
     integer = {"arithmetic": "integer", "activation_width": 8, "calibration": "max", "top1": 0.97, "top5": None}
     report = {
         "data": {"classes": ["cat", "dog"], "scored": ["classification"]},
-        "results": [{"arithmetic": "float", **right}, integer | {"outputs": {"animal": {"same_class": 0.995}}}],
+        "results": [{"arithmetic": "float", **right}, integer | {"outputs": {"animal": near}}],
     }
     assert scores_block(report).splitlines() == [
-        "| | top-1 | top-5 | same class as float |",
-        "|---|---|---|---|",
-        "| float | 97.50% | - |  |",
-        "| 8-bit activations, `max` | 97.00% | - | 99.50% |",
+        "| | top-1 | top-5 | same class as float | outputs against float, rel. L2 |",
+        "|---|---|---|---|---|",
+        "| float | 97.50% | - |  |  |",
+        "| 8-bit activations, `max` | 97.00% | - | 99.50% | 1.23% |",
     ]
 
 
