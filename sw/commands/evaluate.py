@@ -49,9 +49,10 @@ class DataOptions:
         """ValueError for options that would be ignored, and for a dataset that there is not."""
         from tessera.sw.data.datasets import PROCEDURAL, find_source
 
-        published = {"--root": self.root, "--split": self.split, "--partial": self.partial}
-        why = "is for a dataset: say which with --data"
-        options.only_with(self.data != PROCEDURAL, why, {**published, "--raw-depth": self.raw_depth})
+        why = "is for a {}dataset: say which with --data"
+        of_one = {"--root": self.root, "--raw-depth": self.raw_depth}
+        options.only_with(self.data != PROCEDURAL, why.format("published "), of_one)
+        options.only_with(self.data != PROCEDURAL, why.format(""), {"--split": self.split, "--partial": self.partial})
         options.only_with(self.data == "nyud", f"is for nyud, not for {self.data}", {"--raw-depth": self.raw_depth})
         if self.data != PROCEDURAL:
             find_source(self.data, self.root).split(self.split)

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 from tessera.sw.cli import app
 
 IGNORED = {
-    "evaluate --root .": "--root is for a dataset: say which with --data",
+    "evaluate --root .": "--root is for a published dataset: say which with --data",
     "evaluate --split train": "--split is for a dataset: say which with --data",
     "evaluate --split val": "--split is for a dataset",  # what it would be without it
     "evaluate --partial": "--partial is for a dataset: say which with --data",
-    "evaluate --raw-depth": "--raw-depth is for a dataset: say which with --data",
+    "evaluate --raw-depth": "--raw-depth is for a published dataset: say which with --data",
     "evaluate --data cityscapes --root . --raw-depth": "--raw-depth is for nyud, not for cityscapes",
     "evaluate --rtl-samples 0 --preset tiny": "--preset is the machine that simulates",
     "quantize --errors 3 --image PICTURE": "--errors counts scenes, and --image gives pictures",
