@@ -95,6 +95,7 @@ def main() -> None:
     """Entry point of the ``tessera`` program."""
     # The models are small: threads of PyTorch and NumPy cost more than they bring. Training sets its own number.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.pop("MPLBACKEND", None)  # figures become files; what shows windows is not asked for, and may be missing
     sys.argv[0] = "tessera"  # in messages and in the stamps of results, however it was started
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # it may be closed, or somebody's own

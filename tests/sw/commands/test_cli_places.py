@@ -147,3 +147,12 @@ def test_a_terminal_without_a_character_is_no_reason_to_fail(monkeypatch: pytest
     monkeypatch.setattr(cli, "app", lambda: print("straße…", flush=True))
     cli.main()
     assert written.getvalue() == b"stra?e?\n"
+
+
+def test_a_backend_for_windows_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "junk")
+    monkeypatch.setattr(sys, "argv", ["tessera"])
+    monkeypatch.setattr(cli, "end_on_signals", lambda: None)
+    monkeypatch.setattr(cli, "app", lambda: None)
+    cli.main()
+    assert "MPLBACKEND" not in os.environ
