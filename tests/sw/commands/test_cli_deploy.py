@@ -119,7 +119,6 @@ def test_nothing_answers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--port", "COM3", "--baud", "0"), "--baud is 0; give the rate"),
         (("--port", "simulated", "--preset", "huge"), "unknown preset 'huge'; choose one of: tiny"),
         (("--port", "COM3", "--model", "none"), "unknown model 'none'"),
         (("--port", "COM3", "--task", "sleep"), "sleep"),
