@@ -1,4 +1,4 @@
-"""Every figure of the README is one of docs/results.md, and the README stays short."""
+"""Figures of the README and of a how-to page are those of docs/results.md, and the README stays short."""
 
 import re
 
@@ -19,6 +19,12 @@ def test_the_readme_shows_what_was_measured():
     shown = figures("\n".join(rows))
     assert len(shown) > 15
     assert sorted(shown - figures(RESULTS)) == []
+
+
+def test_the_page_on_real_data_shows_what_was_measured():
+    page = (PROJECT_ROOT / "docs" / "howto" / "real-data.md").read_text()
+    shown = set(re.findall(r"[\d.]+%", page))
+    assert len(shown) == 3 and sorted(shown - figures(RESULTS)) == []
 
 
 def test_the_readme_is_short():
