@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 from typing import Annotated
@@ -95,6 +96,7 @@ def main() -> None:
     """Entry point of the ``tessera`` program."""
     # The models are small: threads of PyTorch and NumPy cost more than they bring. Training sets its own number.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # where it keeps its fonts is nobody's concern
     os.environ.pop("MPLBACKEND", None)  # figures become files; what shows windows is not asked for, and may be missing
     sys.argv[0] = "tessera"  # in messages and in the stamps of results, however it was started
     for stream in (sys.stdout, sys.stderr):
