@@ -5,10 +5,10 @@ Debian's package ``dataset-fashion-mnist``. They stay as they are published:
 
     python examples/fashion_mnist/train.py --data /usr/share/datasets/fashion-mnist -o build/fashion_mnist
 
-It needs timm (``pip install timm``) and about 20 minutes on one core of a CPU; the same seed on the same computer gives
-the same weights. It writes ``vit.safetensors`` (timm's state dict in half precision), ``calibration`` (pictures it was
-trained with), ``test/CLASS`` (all test pictures) and ``pictures/CLASS`` (the first of them). What lies beside this file
-was made so.
+It needs timm and torchvision (``pip install timm torchvision``), and about 20 minutes on one core of a CPU; the same
+seed on the same computer gives the same weights. It writes ``vit.safetensors`` (timm's state dict in half precision),
+``calibration`` (pictures it was trained with), ``test/CLASS`` (all test pictures) and ``pictures/CLASS`` (the first of
+them). What lies beside this file was made so.
 """
 
 from __future__ import annotations
@@ -24,9 +24,13 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
+
+try:
+    from timm.models.vision_transformer import VisionTransformer
+except ImportError as error:
+    sys.exit(f"timm is not whole here ({error}): pip install timm torchvision, in an environment of your own")
 
 CLASSES = "t-shirt trouser pullover dress coat sandal shirt sneaker bag ankle-boot".split()
 """By label. Folders carry the label in front, so that their order is that of the model's outputs."""

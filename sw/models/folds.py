@@ -56,7 +56,7 @@ def folded_layer_scale(tensors: Tensors) -> tuple[list[str], list[Finding]]:
     tuple
         A notice that it was done; what is wrong with factors that have no such layer, another width or no finite value.
     """
-    count, wrong = 0, []
+    count, wrong = 0, _scales_that_lack(tensors)
     for match in [match for match in map(_SCALE.fullmatch, list(tensors)) if match]:
         gamma = tensors[match[0]].double().flatten()
         layer = next((f"{match[1]}.{part}" for part in _SCALED[match[2]] if f"{match[1]}.{part}.weight" in tensors), "")
@@ -77,6 +77,19 @@ def folded_layer_scale(tensors: Tensors) -> tuple[list[str], list[Finding]]:
         count += 1
     notices = [f"LayerScale folded into the {count} layers before it, which changes nothing"] if count else []
     return notices, wrong
+
+
+def _scales_that_lack(tensors: Tensors) -> list[Finding]:
+    """Blocks without a LayerScale that others have."""
+    blocks = {match[0] for match in (re.match(r"blocks\.\d+(?=\.)", name) for name in tensors) if match}
+    wrong = []
+    for number in _SCALED:
+        found = {match[1]: match[0] for match in map(_SCALE.fullmatch, tensors) if match and match[2] == number}
+        for block in sorted(blocks - found.keys() if found else ()):
+            like = next(iter(found.values()))
+            name = block + like.removeprefix(next(iter(found)))
+            wrong.append(Finding(about=name, line=f"missing: {name}, while there is {like}", explains="$^"))
+    return wrong
 
 
 def three_colours(tensors: Tensors) -> list[str]:

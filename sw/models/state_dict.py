@@ -189,6 +189,8 @@ def problems(
 
 def _trouble(name: str, tensor: Tensor, shape: Sequence[int]) -> str:
     """What is wrong with a tensor of an expected name; empty if nothing is."""
+    if not tensor.numel():
+        return f"empty: {name} is {tuple(tensor.shape)}"
     if tuple(tensor.shape) != tuple(shape):
         return f"wrong shape: {name} is {tuple(tensor.shape)}, expected {tuple(shape)}"
     if tensor.is_meta:

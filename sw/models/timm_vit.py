@@ -19,7 +19,7 @@ from tessera.common.progress import Progress
 from tessera.golden.config import ModelConfig, TaskConfig
 from tessera.golden.model import VisionTransformer
 from tessera.sw.models.folds import filled_biases, folded_layer_scale, joined_biases, take_bytes, three_colours
-from tessera.sw.models.hints import with_hints
+from tessera.sw.models.hints import read_hints
 from tessera.sw.models.imported import Imported, ImportFormat, ImportProblems
 from tessera.sw.models.names import timm_names
 from tessera.sw.models.networks import Tensors
@@ -90,7 +90,8 @@ _OF_HEAD = re.compile(r"\b(head|norm|fc_norm|pre_logits)\.(weight|bias)")
 
 def read_vit(family: VitFamily, path: Path, options: Options, on_progress: Progress) -> Imported:
     """Read a checkpoint; see :func:`tessera.sw.models.importer.import_weights`."""
-    options, hints = with_hints(path, options)
+    hints = read_hints(path, options)
+    options = hints.options
     found = read_state_dict(path, options.part, on_progress)
     tensors, _, notices = timm_names(found.tensors, found.outside)
     if strange := stranger(tensors):
@@ -103,12 +104,14 @@ def read_vit(family: VitFamily, path: Path, options: Options, on_progress: Progr
     joined_biases(tensors)
     notices += filled_biases(tensors)
     folded, wrong = folded_layer_scale(tensors)
-    notices = [*found.notices, *hints, *notices, *folded]
+    notices = [*found.notices, *hints.notices, *notices, *folded]
     grid = read_grid(tensors, options)
     with_class_position(tensors, grid)
     findings = [*wrong, *shape_findings(tensors), *grid.findings]
     notices += [*three_colours(tensors), *grid.notices]
     trained = _geometry(family, tensors, grid, options, notices)
+    sizes = {"layers": trained.layers, "channels": trained.dim, "classes": trained.tasks[0].channels}
+    findings += hints.contradictions({n: size for n, size in sizes.items() if size})
     _check(path, tensors, trained, findings)
     published_heads(trained.dim, options.heads, HEADS)
     config = at_size(trained, options.image_size)
@@ -152,7 +155,7 @@ def _geometry(family: VitFamily, tensors: Tensors, grid: Grid, options: Options,
     if options.tasks and len(options.tasks) > 1:
         raise ValueError(f"--tasks names {len(options.tasks)} tasks, the model has one")
     task = options.tasks[0] if options.tasks else "features" if options.backbone_only else "classes"
-    channels = common(axis(tensors, r"head\.(weight|bias)", 0), 1000)
+    channels = common(axis(tensors, r"head\.(weight|bias)", 0), 1000) or 1000
     if options.backbone_only:
         tasks = TaskConfig(name=task, kind="features", channels=0, cells=0)
     else:

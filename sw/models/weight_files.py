@@ -56,6 +56,7 @@ _SETTINGS = (
 )  # fmt: skip
 """Where classes of settings and logs come from that training scripts save beside the weights."""
 _MOST_SETTINGS = 64
+_CHUNK = 1 << 24
 
 
 class _SetAside:
@@ -122,6 +123,7 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            damaged = _damaged_members(archive)
     except (zipfile.BadZipFile, OSError) as error:
         raise _damaged(path, "cut off, or changed, before its end", "torch.save") from error
     for pattern, what in _ARCHIVES:
@@ -129,6 +131,21 @@ def _check_archive(path: Path) -> None:
             raise _damaged(path, what)
     if not any(name.endswith("data.pkl") for name in names):
         raise _damaged(path, "a zip archive: unpack it and give the checkpoint in it")
+    if damaged:
+        raise _damaged(path, f"changed in {damaged[0]}, whose checksum is wrong", "torch.save")
+
+
+def _damaged_members(archive: zipfile.ZipFile) -> list[str]:
+    """Members whose checksum is wrong; a checksum of 0 was left out, which PyTorch can be told."""
+    wrong = []
+    for member in (member for member in archive.infolist() if member.CRC):
+        try:
+            with archive.open(member) as file:
+                while file.read(_CHUNK):
+                    pass
+        except zipfile.BadZipFile:
+            wrong.append(member.filename)
+    return wrong
 
 
 def _header_bytes(begin: bytes) -> int:

@@ -60,7 +60,8 @@ def test_a_deit_iii_of_timm(tmp_path: Path) -> None:
 
 
 def test_a_layer_scale_that_fits_no_layer_is_named(tmp_path: Path) -> None:
-    state = timm_state() | {"blocks.0.ls1.gamma": torch.ones(47), "blocks.1.ls2.gamma": torch.full((48,), torch.nan)}
+    wrong = {"blocks.0.ls1.gamma": torch.ones(47), "blocks.1.ls2.gamma": torch.full((48,), torch.nan)}
+    state = timm_state() | scaled() | wrong
     torch.save(state, tmp_path / "m.pth")
     with pytest.raises(ImportProblems) as error:
         import_weights("timm-vit", tmp_path / "m.pth", options=Options(heads=HEADS))
@@ -68,6 +69,23 @@ def test_a_layer_scale_that_fits_no_layer_is_named(tmp_path: Path) -> None:
         "wrong shape: blocks.0.ls1.gamma is (47,), which fits no layer before it",
         "not finite: blocks.1.ls2.gamma",
     )
+
+
+def test_a_layer_scale_that_one_block_lacks_is_named(tmp_path: Path) -> None:
+    torch.save(timm_state() | {n: t for n, t in scaled().items() if n != "blocks.1.ls2.gamma"}, tmp_path / "m.pth")
+    with pytest.raises(ImportProblems) as error:
+        import_weights("timm-vit", tmp_path / "m.pth", options=Options(heads=HEADS))
+    assert error.value.problems == ("missing: blocks.1.ls2.gamma, while there is blocks.0.ls2.gamma",)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["head.weight", "blocks.0.attn.proj.weight"])
+def test_a_tensor_without_values_is_named(tmp_path: Path, name: str) -> None:
+    state = timm_state()
+    torch.save(state | {name: state[name][:0]}, tmp_path / "m.pth")
+    with pytest.raises(ImportProblems) as error:
+        import_weights("timm-vit", tmp_path / "m.pth", options=Options(heads=HEADS))
+    assert f"empty: {name} is (0, 48)" in error.value.problems
 
 
 @pytest.mark.parametrize("kind", ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"])

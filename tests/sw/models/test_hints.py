@@ -42,7 +42,7 @@ def test_a_folder_needs_no_options(tmp_path: Path, file: str) -> None:
         got = to_checkpoint(found).model(some_pixels(), 0).flatten(1)
     assert (got - expected).abs().max() < 1e-5 and found.config.norm_epsilon == 1e-12
     assert found.notices[1] == (
-        "heads, epsilon, size of the pictures, mean, deviation: as the files beside the weights say"
+        "heads, size of the pictures, epsilon, mean, deviation: as the files beside the weights say"
     )
     assert not any("--pixels" in line or "--heads" in line for line in found.notices)
 
@@ -81,15 +81,49 @@ def test_another_activation_is_refused(tmp_path: Path, activation: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "pixels"),
+    ("file", "content", "said"),
     [
-        ("{", "no json"),
-        ("[1]", "3"),
-        ({"num_attention_heads": "many", "image_size": -1}, {"image_mean": 5}),
-        ({"model_args": [3], "pretrained_cfg": "none"}, {"image_mean": ["a", "b", "c"], "image_std": [1, 1, 1]}),
-        ({"num_attention_heads": 0, "image_size": [1, 2, 3], "layer_norm_eps": None}, {"image_mean": [1, 2]}),
+        (
+            "config.json",
+            "{",
+            "config.json lies beside the weights and holds no JSON object: fetch it again",
+        ),
+        ("config.json", "[1]", "config.json lies beside the weights and holds no JSON object"),
+        ("preprocessor_config.json", "3", "preprocessor_config.json lies beside the weights and holds no JSON object"),
+        ("config.json", CONFIG | {"num_attention_heads": "many"}, 'num_attention_heads is "many"; expected'),
+        ("config.json", CONFIG | {"num_attention_heads": True}, "num_attention_heads is true; expected a positive"),
+        ("config.json", CONFIG | {"image_size": [1, 2, 3]}, "image_size is [1, 2, 3]; expected one or two positive"),
+        ("config.json", CONFIG | {"layer_norm_eps": -1}, "say what no model can have: --epsilon is -1"),
+        ("config.json", CONFIG | {"model_args": [3]}, "model_args is [3]; expected an object"),
+        ("preprocessor_config.json", PIXELS | {"image_mean": 5}, "image_mean is 5; expected one or three numbers"),
+        ("preprocessor_config.json", PIXELS | {"image_std": [1, 1]}, "image_std is [1, 1]; expected one or three"),
+        ("config.json", CONFIG | {"num_hidden_layers": 5}, "config.json says 5 layers, the weights have 2"),
+        ("config.json", CONFIG | {"hidden_size": 96}, "config.json says 96 channels, the weights have 48"),
+        ("config.json", CONFIG | {"id2label": {"0": "cat"}}, "config.json says 1 classes, the weights have 10"),
     ],
 )
-def test_what_makes_no_sense_is_passed_over(tmp_path: Path, config: object, pixels: object) -> None:
-    found = import_weights("hf-vit", folder(tmp_path, config, pixels), options=Options(heads=3))
+def test_what_makes_no_sense_is_refused(tmp_path: Path, file: str, content: object, said: str) -> None:
+    path = folder(tmp_path, **{"config" if file == "config.json" else "pixels": content})
+    with pytest.raises(ValueError, match=re.escape(said)):
+        import_weights("hf-vit", path)
+
+
+def test_what_is_not_there_is_assumed(tmp_path: Path) -> None:
+    found = import_weights("hf-vit", folder(tmp_path, {"layer_norm_eps": None}, {}), options=Options(heads=3))
     assert found.config.grid == (4, 4) and any("as Hugging Face's ViT does" in line for line in found.notices)
+
+
+@pytest.mark.parametrize(
+    ("changes", "mean", "deviation"),
+    [
+        ({"rescale_factor": 1 / 255}, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)),
+        ({"rescale_factor": 1 / 127.5}, (0.2, 0.25, 0.3), (0.1, 0.15, 0.2)),
+        ({"rescale_factor": 1 / 127.5, "rescale_offset": True}, (0.7, 0.75, 0.8), (0.1, 0.15, 0.2)),
+        ({"do_rescale": False, "image_mean": [127.5], "image_std": [63.75]}, (0.5,), (0.25,)),
+    ],
+)
+def test_bytes_are_scaled_as_the_folder_says(tmp_path: Path, changes: dict, mean: tuple, deviation: tuple) -> None:
+    found = import_weights("hf-vit", folder(tmp_path, pixels=PIXELS | changes))
+    told = import_weights("hf-vit", tmp_path, options=Options(mean=mean, std=deviation))
+    for name in ("patch_embed.proj.weight", "patch_embed.proj.bias"):
+        assert torch.allclose(found.tensors[name], told.tensors[name], rtol=1e-5, atol=1e-6)

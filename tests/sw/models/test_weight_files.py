@@ -175,6 +175,26 @@ def test_what_it_is_instead_is_said(tmp_path: Path, name: str, suffix: str) -> N
     assert str(path) in text and "weights_only" not in text and "\n" not in text and len(text) < 400
 
 
+def test_a_changed_value_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "m.pth"
+    content = bytearray(saved(STATE))
+    values = STATE["blocks.1.mlp.fc1.weight"].numpy().tobytes()
+    content[content.index(values) + 40] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"it is changed in .*/data/\d+, whose checksum is wrong: fetch it again"):
+        read_content(path)
+
+
+def test_a_file_without_checksums_is_read(tmp_path: Path) -> None:
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(STATE, tmp_path / "m.pth")
+    finally:
+        torch.serialization.set_crc32_options(before)
+    assert read_content(tmp_path / "m.pth").keys() == STATE.keys()
+
+
 def test_a_flipped_bit_is_noticed_or_harmless(tmp_path: Path) -> None:
     content = saved(STATE)
     for place in range(60, len(content), len(content) // 40):
