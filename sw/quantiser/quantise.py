@@ -89,7 +89,7 @@ def quantise(
             correct_mean=False,
         )
     initial[1:] += array(model.patch_embed.proj.bias) + mean_error(embedding, filters, pixels, PIXEL_SCALE, residual)
-    rounded = np.floor(initial / residual + 0.5).astype(np.int64)
+    rounded = np.floor(initial / residual + 0.5)  # an integer only once it is known to fit: others would wrap around
     if np.abs(rounded).max() > numerics.residual.maximum:
         raise ValueError(
             f"pos_embed and cls_token reach {np.abs(initial).max():g}, and the residual stream holds less than "
@@ -101,7 +101,7 @@ def quantise(
         activation_width=numerics.activation_width,
         residual_width=numerics.residual_width,
         patch_embedding=embedding,
-        initial_residual=rounded,
+        initial_residual=rounded.astype(np.int64),
         layers=quantised_layers,
         norm=norm,
         heads=heads,

@@ -55,7 +55,7 @@ def fitting(where: str, what: str, form: Format, unit: str = "") -> Iterator[Non
     except RatioTooLarge as error:
         raise ValueError(
             f"{where} cannot be quantised, because its weights are too large: one step of its sums would be "
-            f"{error.ratio:,.0f} steps of {what}, which hold less than {f'{reach(form):g} {unit}'.strip()}, and at "
+            f"{error.ratio:,.6g} steps of {what}, which hold less than {f'{reach(form):g} {unit}'.strip()}, and at "
             f"most {TOP_MULTIPLIER:,} are possible. Scale these weights down where the network allows it "
             "(docs/numerics.md, Numbers that no format holds)"
         ) from None

@@ -144,6 +144,7 @@ def scaled(name: str, factor: float) -> Change:
             "patch_embed cannot be quantised.* the residual stream, which hold less than 64",
         ),
         ("pos_embed", 1e6, "pos_embed and cls_token reach .* the residual stream holds less than 64.*Scale"),
+        ("pos_embed", 1e30, "pos_embed and cls_token reach .* the residual stream holds less than 64.*Scale"),
         ("blocks.1.attn.qkv.weight", 1e6, "layer01.scores cannot be quantised.* octaves"),
         ("blocks.2.attn.proj.weight", 1e9, "layer02.projection cannot be quantised.* the residual stream"),
         ("blocks.0.mlp.fc1.weight", 1e9, "layer00.mlp, its first layer cannot be quantised.* GELU's input.* 16"),
