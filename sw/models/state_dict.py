@@ -196,5 +196,6 @@ def _trouble(name: str, tensor: Tensor, shape: Sequence[int]) -> str:
     if tensor.is_meta:
         return f"no values: {name} was saved from a model that had none yet (device meta)"
     if not tensor.is_floating_point() or tensor.layout is not torch.strided:
-        return f"wrong type: {name} is {str(tensor.dtype).removeprefix('torch.')}, expected dense floating point"
+        kind = str(tensor.dtype if tensor.layout is torch.strided else tensor.layout).removeprefix("torch.")
+        return f"wrong type: {name} is {kind}, expected dense floating point"
     return "" if torch.isfinite(tensor).all() else f"not finite: {name}"

@@ -151,7 +151,15 @@ def lacking_findings(tensors: Tensors, dim: int, classes: int) -> list[Finding]:
     if classes and not any(name.startswith("head.") for name in tensors):
         line = f"missing: head.weight ({classes}, {dim}) and head.bias: a model without a head, for --backbone-only"
         found.append(Finding(about="head.weight", line=line, explains=r"^head\."))
+    for number in sorted(set(range(layer_count(tensors))) - set(_blocks(tensors))):
+        line = f"missing: all of blocks.{number}"
+        found.append(Finding(about=f"blocks.{number}", line=line, explains=rf"^blocks\.{number}\."))
     return found
+
+
+def _blocks(tensors: Tensors) -> list[int]:
+    """The number of the block that each tensor of one is in."""
+    return [int(match[1]) for match in (re.match(r"blocks\.(\d+)\.", name) for name in tensors) if match]
 
 
 def layer_count(tensors: Tensors) -> int:
@@ -162,8 +170,7 @@ def layer_count(tensors: Tensors) -> int:
     ValueError
         For more than any model has.
     """
-    numbers = [int(match[1]) for match in (re.match(r"blocks\.(\d+)\.", name) for name in tensors) if match]
-    count = max(numbers, default=11) + 1
+    count = max(_blocks(tensors), default=11) + 1
     if count > MOST_LAYERS:
         raise ValueError(
             f"names go up to blocks.{count - 1}, expected {MOST_LAYERS} blocks at most: is it a whole model?"

@@ -59,8 +59,11 @@ def verdict_sentence(run: Mapping[str, Any]) -> str:
 def result_sentence(task: Mapping[str, Any]) -> str:
     """What a task came to, and how far it is from the float model and from the truth where that is known."""
     found, parts = task["prediction"], []
-    if found.get("class_agreement") is not None:
-        parts.append(f"{found['class_agreement']:.2%} of the classes are the float model's")
+    agreement = found.get("class_agreement")
+    if agreement is not None and found["kind"] == "classification":
+        parts.append(f"the class is {'' if agreement == 1 else 'not '}the float model's")
+    elif agreement is not None:
+        parts.append(f"{agreement:.2%} of the classes are the float model's")
     if found.get("depth_difference_m") is not None:
         parts.append(f"depth is {found['depth_difference_m']:.3f} m from the float model's (RMS)")
     if found.get("machine_mean_iou") is not None:

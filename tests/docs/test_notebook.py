@@ -1,4 +1,4 @@
-"""The tutorial notebook: every cell runs in a process of its own and shows what the file shows, but for its fractions."""
+"""The tutorial notebook: every cell runs in a process of its own and shows what the file shows, fractions apart."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.docs.notebook import PATH, executed
 def shown(cell: nbformat.NotebookNode) -> list[str]:
     """What a cell puts out: pictures by their kind, text with its fractions and columns blurred.
 
-    Another processor may round the float model otherwise, which moves last digits of errors. Cycles and cells, which are
-    whole numbers, are the same everywhere.
+    Another processor may round the float model otherwise, which moves last digits of errors. Whole numbers, as cycles
+    and cells are, stay.
     """
     found = []
     for output in cell.outputs:

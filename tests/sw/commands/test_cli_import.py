@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -92,4 +93,5 @@ def test_the_machine_computes_it_bit_by_bit(tmp_path: Path, make, format: str, e
     assert any(line.startswith("pixels normalised") for line in run["checkpoint"]["assumed"])
     page = html.unescape((folder / "report.html").read_text())
     assert run["checkpoint"]["assumed"] and all(line in page for line in run["checkpoint"]["assumed"])
+    assert re.search(r"The class is (not )?the float model's", page) and "depth difference" not in page
     assert run["bit_exact"] is True and run["tasks"]["classes"]["tensors_compared"] > 20

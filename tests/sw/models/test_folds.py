@@ -78,6 +78,14 @@ def test_a_layer_scale_that_one_block_lacks_is_named(tmp_path: Path) -> None:
     assert error.value.problems == ("missing: blocks.1.ls2.gamma, while there is blocks.0.ls2.gamma",)
 
 
+def test_a_block_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    state = timm_state()
+    torch.save({name.replace("blocks.1.", "blocks.3."): tensor for name, tensor in state.items()}, tmp_path / "m.pth")
+    with pytest.raises(ImportProblems) as error:
+        import_weights("timm-vit", tmp_path / "m.pth", options=Options(heads=HEADS))
+    assert error.value.problems == ("missing: all of blocks.1", "missing: all of blocks.2")
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", ["head.weight", "blocks.0.attn.proj.weight"])
 def test_a_tensor_without_values_is_named(tmp_path: Path, name: str) -> None:
