@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import re
 
+_END = "<!-- end -->"
+
 
 def generated(document: str, name: str, page: str) -> str:
     """The part of ``document`` between the markers of generated block ``name``; ``page`` is for the message."""
-    found = re.search(f"<!-- generated: {name} -->\n(.*?)\n<!-- end -->", document, re.DOTALL)
-    if not found:
-        raise ValueError(f"{page} has no generated block '{name}'; restore its marker comments")
-    return found[1]
+    return _block(document, name, page)["text"]
 
 
 def replace_generated(document: str, name: str, text: str, page: str) -> str:
     """``document`` with ``text`` between the markers of generated block ``name``."""
-    generated(document, name, page)
-    pattern = f"(<!-- generated: {name} -->\n).*?(\n<!-- end -->)"
-    return re.sub(pattern, lambda match: match[1] + text + match[2], document, flags=re.DOTALL)
+    block = _block(document, name, page)
+    return f"{document[: block.start()]}{_begin(name)}\n{text}\n{_END}{document[block.end() :]}"
+
+
+def _begin(name: str) -> str:
+    return f"<!-- generated: {name} -->"
+
+
+def _block(document: str, name: str, page: str) -> re.Match[str]:
+    """The block with its markers, which may hold nothing; it never reaches into the next one."""
+    text = r"(?P<text>(?:(?!<!-- generated: ).)*?)"
+    found = re.search(rf"{re.escape(_begin(name))}\n?{text}\n?{_END}", document, re.DOTALL)
+    if not found:
+        raise ValueError(f"{page} has no generated block '{name}'; restore its marker comments")
+    return found

@@ -72,12 +72,23 @@ def main() -> None:
     """Rewrite the scores of the model, where the page has a table of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("numbers", type=Path, help="JSON of tessera evaluate")
-    report = json.loads(parser.parse_args().numbers.read_text(encoding="utf-8"))
-    document, name = DOCUMENT.read_text(encoding="utf-8"), block_name(report["model"])
+    numbers = parser.parse_args().numbers
+    try:
+        report = json.loads(numbers.read_text(encoding="utf-8"))
+        name, block = block_name(report["model"]), scores_block(report)
+    except OSError as error:
+        parser.error(f"{numbers}: {error.strerror}; give the JSON that tessera evaluate wrote")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        parser.error(f"{numbers} is not what tessera evaluate writes: run it again with --json")
+    document = DOCUMENT.read_text(encoding="utf-8")
     if f"generated: {name} " not in document:
         print(f"{DOCUMENT} has no table of {report['model']}: nothing was written")
         return
-    write_text(DOCUMENT, replace_generated(document, name, scores_block(report), "docs/results.md"))
+    try:
+        document = replace_generated(document, name, block, "docs/results.md")
+    except ValueError as error:
+        parser.error(str(error))
+    write_text(DOCUMENT, document)
     print(f"{DOCUMENT} has what was measured")
 
 

@@ -67,3 +67,27 @@ def test_only_models_of_the_page_are_written(model, written, tmp_path, monkeypat
     results_page.main()
     assert (page.read_text() != before) == written
     assert ("nothing was written" in capsys.readouterr().out) != written
+
+
+def test_an_empty_table_is_filled_and_one_without_an_end_is_told(tmp_path, monkeypatch, capsys):
+    page, numbers = tmp_path / "results.md", tmp_path / "evaluation.json"
+    numbers.write_text(json.dumps(REPORT))
+    monkeypatch.setattr(results_page, "DOCUMENT", page)
+    monkeypatch.setattr("sys.argv", ["results_page", str(numbers)])
+    page.write_text("<!-- generated: scores-m3vit-tiny -->\n<!-- end -->\n")
+    results_page.main()
+    assert generated(page.read_text(), "scores-m3vit-tiny", "the page") == scores_block(REPORT)
+    page.write_text(broken := "<!-- generated: scores-m3vit-tiny -->\n")
+    refused(capsys, "no generated block 'scores-m3vit-tiny'; restore its marker comments")
+    assert page.read_text() == broken
+    for content in ("", "[]", "{}", '{"model": "m3vit-tiny", "data": []}'):
+        numbers.write_text(content)
+        refused(capsys, "evaluation.json is not what tessera evaluate writes")
+    numbers.unlink()
+    refused(capsys, "evaluation.json: No such file or directory; give the JSON that tessera evaluate wrote")
+
+
+def refused(capsys, words):
+    with pytest.raises(SystemExit) as found:
+        results_page.main()
+    assert found.value.code == 2 and words in capsys.readouterr().err
