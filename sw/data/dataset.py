@@ -64,8 +64,8 @@ class Item:
     """One picture with what is known of it.
 
     Members: ``name``; ``image`` uint8 (H, W, 3); ``segmentation`` uint8 (H, W), classes or ``IGNORE``; ``depth``
-    float32 (H, W) in metres, NaN where there is none; ``label``, the class of the whole picture. The last three are
-    None where the dataset has none or they were not asked for.
+    float32 (H, W) in metres, NaN where there is none, infinite where it is beyond what is scored; ``label``, the class
+    of the whole picture. The last three are None where the dataset has none or they were not asked for.
     """
 
     name: str

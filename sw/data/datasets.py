@@ -47,13 +47,14 @@ FOLDER = "folder:"
 class Published:
     """One published dataset: how to open its folder, the kinds of tasks it has truth for, its numbers of classes.
 
-    ``depth_counts`` says which depths count, and what is wrong where none does.
+    ``depth_limit`` is the largest depth that is scored, in metres, and ``depth_hint`` what is wrong where few are.
     """
 
     open: Callable[[Path, DatasetRequest], Dataset]
     tasks: tuple[str, ...]
     classes: tuple[int, ...]
-    depth_counts: str = ""
+    depth_limit: float | None = None
+    depth_hint: str = ""
 
 
 DATASETS = {
@@ -61,13 +62,15 @@ DATASETS = {
         open=cityscapes.open_cityscapes,
         tasks=cityscapes.TASKS,
         classes=(len(cityscapes.CLASS_SET),),
-        depth_counts=f" within {cityscapes.DEPTH_LIMIT:g} m: are the disparities 16-bit pictures, as published?",
+        depth_limit=cityscapes.DEPTH_LIMIT,
+        depth_hint="are the disparities 16-bit pictures, as published?",
     ),
     "nyud": Published(
         open=nyud.open_nyud,
         tasks=nyud.TASKS,
         classes=tuple(nyud.CLASS_SETS),
-        depth_counts=f" within {nyud.DEPTH_LIMIT:g} m: is it in millimetres?",
+        depth_limit=nyud.DEPTH_LIMIT,
+        depth_hint="is it in millimetres?",
     ),
     "pascal-context": Published(
         open=pascal_context.open_pascal_context, tasks=pascal_context.TASKS, classes=tuple(pascal_context.CLASS_SETS)

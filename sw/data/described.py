@@ -42,13 +42,15 @@ def open_described(description: Description, request: DatasetRequest) -> Describ
     Raises
     ------
     ValueError
-        If the split has no truth for a task that is wanted.
+        If the split has no truth for a task that is wanted, or nothing says what unit its depths have.
     DatasetProblems
         If pictures lack a counterpart or files are damaged; ``request.partial`` leaves those pictures out.
     """
     split, tasks = request.split, request.wanted(description.name, description.tasks)
     frames, problems = _frames(description, split, tasks)
     whole = [frame for frame in frames if all(path.is_file() for path in frame[1].values())]
+    if DEPTH in tasks and whole:
+        description.check_unit(whole[0][1][DEPTH])  # once, instead of for each picture
     notices = []
     if request.count is not None:
         taken = [whole[number] for number in evenly(len(whole), request.count)]

@@ -89,13 +89,31 @@ class Description:
         return np.where(ignored, np.uint8(IGNORE), classes)
 
     def depth_of(self, path: Path, image: NDArray) -> NDArray[np.float32]:
-        """Read the depth map of a picture, in metres; NaN where there is none."""
-        told = self.content.get("depth", {})
-        raw = files.read_array(path, "depth") if path.suffix in (".npy", ".mat") else _one_channel(path)
+        """Read the depth map of a picture, in metres; NaN where there is none, infinite beyond the farthest.
+
+        ValueError for integers, if nothing says how many metres one of them is.
+        """
+        raw, told = _raw_depth(path), self.content.get("depth", {})
+        self._check_unit(path, raw)
         known = ~np.isin(raw, told.get("invalid", []))
         metres = np.where(known, raw.astype(np.float64) * told.get("metres", 1.0), 0.0)
         files.check_size(path, metres, image)
         return files.as_depth(metres, told.get("farthest", DEPTH_CAP))
+
+    def check_unit(self, path: Path) -> None:
+        """ValueError if the depths of a file have no unit. Of a damaged file :meth:`depth_of` tells."""
+        try:
+            raw = _raw_depth(path)
+        except ValueError:
+            return
+        self._check_unit(path, raw)
+
+    def _check_unit(self, path: Path, raw: NDArray) -> None:
+        if raw.dtype.kind != "f" and "metres" not in self.content.get("depth", {}):
+            raise ValueError(
+                f"{path} has depths in integers ({raw.dtype}), and {self.path} does not say how many metres one of "
+                "them is: add 'metres' to its table [depth], such as metres = 0.001 for millimetres"
+            )
 
 
 def read_description(path: Path) -> Description:
@@ -119,7 +137,9 @@ def read_description(path: Path) -> Description:
     return Description(path, content)
 
 
-def _one_channel(path: Path) -> NDArray:
+def _raw_depth(path: Path) -> NDArray:
+    if path.suffix in (".npy", ".mat"):
+        return files.read_array(path, "depth")
     picture = load_file(path).picture
     bands = len(picture.getbands())
     if bands != 1:

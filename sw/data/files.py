@@ -12,6 +12,8 @@ from tessera.common.files import check_readable
 from tessera.sw.data.picture_files import load_file, open_rgb
 
 _SUFFIXES = {".npy", ".mat"}
+_LARGEST = 2.0**31
+"""Floating-point numbers from here on are no labels."""
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -25,7 +27,7 @@ def read_integers(path: Path, what: str) -> NDArray[np.int64]:
     bands, values = len(picture.getbands()), np.asarray(picture)
     if bands != 1 or values.ndim != 2:
         raise ValueError(f"{path} has {bands} channels, expected one with {what}; is it a picture in colours?")
-    return values.astype(np.int64)
+    return whole_numbers(values, path)
 
 
 def read_array(path: Path, key: str) -> NDArray:
@@ -49,7 +51,20 @@ def read_labels(path: Path, key: str) -> NDArray[np.int64]:
     """Raw labels (H, W) of a picture, ``.npy`` or ``.mat``."""
     if path.suffix not in _SUFFIXES:
         return read_integers(path, "a label for each pixel")
-    return read_array(path, key).astype(np.int64)
+    return whole_numbers(read_array(path, key), path)
+
+
+def whole_numbers(values: NDArray, path: Path | str) -> NDArray[np.int64]:
+    """Numbers of any type as integers; ValueError for those that are none, with value, place and file."""
+    if values.dtype.kind == "f":
+        wrong = ~((np.abs(values) < _LARGEST) & (np.floor(values) == values))  # NaN is wrong, too
+        if wrong.any():
+            row, column = (int(place[0]) for place in np.nonzero(wrong))
+            raise ValueError(
+                f"not a whole number: {path} has {int(wrong.sum()):,} such pixels, the first is "
+                f"{values[row, column]:g} in row {row}, column {column}; expected whole numbers: save it with integers"
+            )
+    return values.astype(np.int64)
 
 
 def remap(labels: NDArray[np.int64], table: NDArray[np.int64], path: Path | str) -> NDArray[np.uint8]:
@@ -75,9 +90,11 @@ def remap(labels: NDArray[np.int64], table: NDArray[np.int64], path: Path | str)
 
 
 def as_depth(values: NDArray, limit: float) -> NDArray[np.float32]:
-    """Metres (H, W) with NaN for what is no distance: zero, negative, infinite, or beyond ``limit`` metres."""
-    depth = values.astype(np.float32)
-    depth[~(np.isfinite(depth) & (depth > 0) & (depth <= limit))] = np.nan
+    """Metres (H, W) with NaN for what is no distance (zero, negative, infinite), infinite beyond ``limit`` metres."""
+    with np.errstate(over="ignore"):
+        depth = values.astype(np.float32)
+    depth[~(np.isfinite(values) & (depth > 0))] = np.nan
+    depth[depth > limit] = np.inf
     return depth
 
 

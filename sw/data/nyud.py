@@ -122,7 +122,7 @@ class NyudLabeled:
             segmentation = depth = None
             if SEGMENTATION in self.tasks and self.classes is not None:
                 table = classes_of(nyu40.class_numbers(), len(self.classes))
-                segmentation = files.remap(file["labels"][number].T.astype(np.int64), table, source)
+                segmentation = files.remap(files.whole_numbers(file["labels"][number].T, source), table, source)
             if DEPTH in self.tasks:
                 depth = files.as_depth(file[self.depth_name][number].T, DEPTH_LIMIT)
         return Item(name=f"picture {number + 1}", image=image, segmentation=segmentation, depth=depth)

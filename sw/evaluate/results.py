@@ -136,13 +136,22 @@ class Evaluation(Summarised):
         return notices
 
     def _without_truth(self) -> list[str]:
-        """What was to be scored, and has no truth in any pixel."""
-        scores, name, found = self.results[0].tally.scores, self.data.dataset.name, []
+        """What was to be scored, and has truth in no pixel or, of depth, in few."""
+        tally, name, found = self.results[0].tally, self.data.dataset.name, []
+        scores = tally.scores
         if SEGMENTATION in self.data.scored and not scores.confusion.any():
             found.append(f"segmentation is not scored: no pixel of the {name} pictures has a label that counts")
+        known = DATASETS.get(name)
+        limit = f" within {known.depth_limit:g} m" if known and known.depth_limit else " within what is scored"
+        hint = known.depth_hint if known else "are 'metres' and 'farthest' of [depth] right?"
         if DEPTH in self.data.scored and not scores.depth_pixels:
-            counts = DATASETS[name].depth_counts if name in DATASETS else ": is it in metres?"
-            found.append(f"depth is not scored: no pixel of the {name} pictures has a depth{counts}")
+            found.append(f"depth is not scored: no pixel of the {name} pictures has a depth{limit}: {hint}")
+        elif tally.far_pixels > scores.depth_pixels:
+            share = scores.depth_pixels / (scores.depth_pixels + tally.far_pixels)
+            found.append(
+                f"depth is scored on few pixels: of those that have one in the {name} pictures, {share:.1%} have it"
+                f"{limit}: {hint}"
+            )
         return found
 
     def summary(self) -> Summary:

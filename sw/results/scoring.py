@@ -40,15 +40,16 @@ Choices = dict[int, NDArray[np.int64]]
 class Tally:
     """What one arithmetic made of some pictures.
 
-    ``scores`` and ``hits`` are against the truth. The rest is against the float model: ``choices``, for each task and
-    expert layer the expert choices that differ and all of them; ``outputs``, the deviation of each task's outputs;
-    ``agreed``, by task that classifies whole pictures, of how many it gave the same class. ``saturated`` counts frames
-    whose residual stream clipped.
+    ``scores`` and ``hits`` are against the truth; ``far_pixels`` have a depth beyond what is scored. The rest is
+    against the float model: ``choices``, for each task and expert layer the expert choices that differ and all of them;
+    ``outputs``, the deviation of each task's outputs; ``agreed``, by task that classifies whole pictures, of how many
+    it gave the same class. ``saturated`` counts frames whose residual stream clipped.
     """
 
     scores: metrics.Scores
     hits: Hits = field(default_factory=Hits)
     pictures: int = 0
+    far_pixels: int = 0
     saturated: int = 0
     choices: dict[str, dict[int, NDArray[np.int64]]] = field(default_factory=dict)
     outputs: dict[str, metrics.Deviation] = field(default_factory=dict)
@@ -60,6 +61,7 @@ class Tally:
         self.hits.include(other.hits)
         self.agreed.update(other.agreed)
         self.pictures += other.pictures
+        self.far_pixels += other.far_pixels
         self.saturated += other.saturated
         for task, layers in other.choices.items():
             ours = self.choices.setdefault(task, {})
@@ -74,6 +76,7 @@ class Tally:
             self.scores.add_segmentation(output.argmax(axis=0), item.segmentation)
         elif kind == DEPTH and item.depth is not None:
             self.scores.add_depth(metrics.output_to_depth(output[0]), item.depth)
+            self.far_pixels += int(np.isinf(item.depth).sum())
         elif kind == CLASSIFICATION and item.label is not None:
             self.hits.add(output.ravel(), item.label)
 

@@ -35,7 +35,7 @@ def test_values_become_classes_and_metres(tmp_path: Path) -> None:
     # Values 0, 7, 8, 20 and 255 in turn: ignored as another, ground, wall, tree, ignored.
     assert item.segmentation[0].tolist() == [255, 0, 1, 2, 255, 255, 0, 1]
     raw = np.asarray(Image.open(tmp_path / "depth/val/b/1_z.png")).astype(float)
-    assert np.isnan(item.depth[0, :3]).all()  # no measurement, said to be none, too far
+    assert np.isnan(item.depth[0, :2]).all() and np.isposinf(item.depth[0, 2])  # none, said to be none, too far
     assert np.allclose(item.depth[0, 3:], raw[0, 3:] / 100, rtol=1e-6)
     same = open_dataset(f"folder:{tmp_path}", None, DatasetRequest())
     assert same.name == data.name and same[2].name == data[2].name
@@ -49,10 +49,60 @@ def test_floating_point_depth_and_labels_without_a_table(tmp_path: Path) -> None
     described(tmp_path, text + 'depth = "{name}_depth.tiff"\n')
     (item,) = opened(tmp_path)
     assert item.segmentation.tolist() == [[0, 1, 255], [1, 0, 0]]
-    assert np.array_equal(item.depth, np.array([[1.5, np.nan, 2], [np.nan, np.nan, 3]], np.float32), equal_nan=True)
+    assert np.array_equal(item.depth, np.array([[1.5, np.nan, 2], [np.nan, np.inf, 3]], np.float32), equal_nan=True)
     save_png(tmp_path / "a_ids.png", np.full((2, 3), 2, np.uint8))
     with pytest.raises(ValueError, match="a_ids.png has 6 pixels of label 2.*expected 0 to 1"):
         _ = opened(tmp_path)[0]
+
+
+@pytest.mark.parametrize("form", ["png", "tiff", "npy"])
+def test_depth_in_integers_needs_a_unit(tmp_path: Path, form: str) -> None:
+    values = np.array([[2500, 0, 60000], [1, 79, 500]], np.uint16)
+    save_png(tmp_path / "a.png", pattern(0, 255, (2, 3, 3)).astype(np.uint8))
+    (tmp_path / "z").mkdir()
+    if form == "npy":
+        np.save(tmp_path / "z" / "a.npy", values)
+    else:
+        Image.fromarray(values).save(tmp_path / "z" / f"a.{form}")
+    text = f'[split.val]\npictures = "*.png"\ndepth = "z/*.{form}"\n'
+    described(tmp_path, text)
+    for count in (None, 5):
+        with pytest.raises(ValueError, match=rf"z/a.{form} has depths in integers .*dataset.toml .* metres = 0.001"):
+            opened(tmp_path, count=count, partial=True)
+    described(tmp_path, "[depth]\nmetres = 0.001\n" + text)
+    depth = opened(tmp_path)[0].depth
+    expected = np.array([[2.5, np.nan, 60], [0.001, 0.079, 0.5]], np.float32)
+    assert np.allclose(depth, expected, rtol=1e-6, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "words"),
+    [
+        (0.5, "npy", "not a whole number: .*a.npy has 1 such pixels, the first is 0.5 in row 1, column 2; expected"),
+        (np.nan, "npy", "a.npy has 1 such pixels, the first is nan in row 1, column 2"),
+        (1e30, "npy", "the first is 1e\\+30 in row 1, column 2"),
+        (0.25, "tiff", "a.tiff has 1 such pixels, the first is 0.25 in row 1, column 2"),
+        (-1, "npy", "a.npy has 1 pixels of label -1, the first in row 1, column 2; expected 0 to 1"),
+        (2, "tiff", "a.tiff has 1 pixels of label 2, the first in row 1, column 2; expected 0 to 1"),
+    ],
+)
+def test_values_that_are_no_class_are_refused(tmp_path: Path, value: float, form: str, words: str) -> None:
+    values = np.array([[0, 1, 255], [1, 1, value]], np.float32)
+    save_png(tmp_path / "a.png", pattern(0, 255, (2, 3, 3)).astype(np.uint8))
+    (tmp_path / "ids").mkdir()
+
+    def save() -> None:
+        file = tmp_path / "ids" / f"a.{form}"
+        np.save(file, values) if form == "npy" else Image.fromarray(values).save(file)
+
+    save()
+    text = f'[split.val]\npictures = "*.png"\nlabels = "ids/*.{form}"\n'
+    described(tmp_path, 'classes = ["no", "yes"]\n' + text)
+    with pytest.raises(ValueError, match=words):
+        opened(tmp_path, count=5)
+    values[1, 2] = 0
+    save()
+    assert opened(tmp_path, count=5)[0].segmentation.tolist() == [[0, 1, 255], [1, 1, 0]]
 
 
 def test_patterns_name_counterparts(tmp_path: Path) -> None:

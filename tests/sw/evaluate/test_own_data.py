@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tessera.golden import checkpoint
 from tessera.golden.checkpoint import Checkpoint
@@ -140,3 +141,20 @@ def test_pixels_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "numbers.json").unlink()
     found = evaluated(wrong, tmp_path, "--data", f"folder:{tmp_path / 'data'}", *QUICK, code=2)
     assert "it tells 4 classes, yard has 3 (ground, wall, tree)" in found["message"]
+
+
+def test_most_depths_beyond_what_is_scored_are_told(tmp_path: Path) -> None:
+    model = save_small(tmp_path / "model.safetensors", tasks=two_tasks(3)[1:])
+    write_described(tmp_path / "data")
+    text = (tmp_path / "data" / "dataset.toml").read_text()
+    files = sorted((tmp_path / "data" / "depth").glob("val/*/*.png"))
+    raw = np.stack([np.asarray(Image.open(file).resize((32, 16), Image.Resampling.NEAREST)) for file in files])
+    known = raw[(raw > 0) & (raw < 65535)] / 100
+    near = np.mean(known <= 12)
+    assert known.max() > 50 and 0.1 < near < 0.3
+    for farthest, share in ((50, None), (12, f"{near:.1%}")):
+        (tmp_path / "data" / "dataset.toml").write_text(text.replace("farthest = 50", f"farthest = {farthest}"))
+        report = evaluated(model, tmp_path, "--data", f"folder:{tmp_path / 'data'}", *QUICK)
+        found = [notice for notice in report["notices"] if "few pixels" in notice]
+        words = f"of those that have one in the yard pictures, {share} have it within what is scored"
+        assert len(found) == (share is not None) and all(words in notice for notice in found)
