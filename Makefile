@@ -84,17 +84,17 @@ docs: $(VENV)/.docs
 	@echo "The site: build/docs/index.html"
 
 $(VENV)/.docs: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts -e '.[docs]'
+	$(PIP) -e '.[docs]'
 	@touch $@
 
 notebook: $(READY)
 	$(BIN)/python -m tests.docs.notebook
 
 jupyter: $(VENV)/.notebook
-	$(BIN)/jupyter lab docs/tutorial.ipynb
+	$(BIN)/jupyter lab $$(test "$$(id -u)" -ne 0 || echo --allow-root) docs/tutorial.ipynb
 
 $(VENV)/.notebook: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts -e '.[notebook]'
+	$(PIP) -e '.[notebook]'
 	@touch $@
 
 train: $(READY)

@@ -25,7 +25,9 @@ def command(
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Also write the numbers into this file.")] = None,
 ) -> None:
-    """Estimate look-up tables, flip-flops, multipliers, block RAMs and clock of a machine on an LFE5U-85F.
+    """Estimate look-up tables, flip-flops, multipliers, block RAMs and clock of a machine on an ECP5.
+
+    The device is the board's, or an LFE5U-85F.
 
     Nothing is synthesised. Multipliers and block RAMs are exact; the rest is fitted to configurations that were
     synthesised, and its error on others is shown. Fields for --set are those of AcceleratorConfig in hw/config.py.

@@ -18,7 +18,7 @@ from tessera.sw.fpga.resources.estimate import Estimate
 def estimate(
     preset: str | None = None, *, board: str | None = None, activation_width: int = 8, **changes: Any
 ) -> Estimate:
-    """Estimate what a machine takes of an LFE5U-85F, without synthesis.
+    """Estimate what a machine takes of an ECP5, the board's or an LFE5U-85F, without synthesis.
 
     Parameters
     ----------
