@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from tessera.sw.data import files
 from tessera.sw.data.dataset import DEPTH, SEGMENTATION, listed
 from tessera.sw.data.file_pattern import FilePattern
 from tessera.sw.data.picture_files import load_file
+from tessera.sw.data.schema_problems import schema_problems
 
 FILE = "dataset.toml"
 """Name of the file in a folder."""
@@ -127,10 +128,14 @@ def read_description(path: Path) -> Description:
     if not path.is_file():
         raise ValueError(f"there is no description of a data set at {path}; docs/formats.md says what it holds")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors put a mark at the beginning
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not TOML: byte {error.start} is not UTF-8; save it as UTF-8") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from None
-    problems = [*_schema_problems(content)] or [*_problems(Description(path, content))]
+    problems = schema_problems(content, json.loads(_SCHEMA.read_text(encoding="utf-8"))) or [
+        *_problems(Description(path, content))
+    ]
     if problems:
         lines = "".join(f"\n  {line}" for line in problems)
         raise ValueError(f"{path} does not describe a data set (docs/formats.md):{lines}")
@@ -147,33 +152,12 @@ def _raw_depth(path: Path) -> NDArray:
     return np.asarray(picture)
 
 
-def _schema_problems(content: Mapping[str, Any]) -> list[str]:
-    """What the schema finds wrong with a TOML file."""
-    from jsonschema import Draft202012Validator
-
-    lines = []
-    for error in Draft202012Validator(json.loads(_SCHEMA.read_text(encoding="utf-8"))).iter_errors(content):
-        place = ".".join(map(str, error.absolute_path))
-        known = error.schema.get("properties", {})
-        unknown = (
-            [key for key in error.instance if key not in known] if error.validator == "additionalProperties" else []
-        )
-        lines += [
-            f"unknown key '{key}'{f' in [{place}]' if place else ''}{_nearest_key(key, known)}" for key in unknown
-        ]
-        if not unknown:
-            lines.append(f"{place or 'the file'}: {error.message}")
-    return lines
-
-
-def _nearest_key(key: str, known: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(key, known, 1, 0.5)
-    return f"; did you mean '{near[0]}'?" if near else f"; there are: {', '.join(known)}"
-
-
 def _problems(description: Description) -> list[str]:
     """What is wrong with a file that is as the schema says."""
     content, names, lines = description.content, description.class_names, []
+    for key in ("metres", "farthest"):
+        if not math.isfinite(given := content.get("depth", {}).get(key, 1)):
+            lines.append(f"depth.{key} is {given}, expected a finite number above 0")
     for kind, needs in ((SEGMENTATION, ("classes", "labels")), (DEPTH, ("depth",))):
         unused = [key for key in needs if key in content and kind not in description.tasks]
         lines += [f"'{key}' has no effect, because no split has {TRUTH_KEYS[kind]}" for key in unused]

@@ -38,7 +38,7 @@ class FilePattern:
         begin = self.text[: token.start()] if (token := _TOKEN.search(self.text)) else self.text
         folder = begin.rpartition("/")[0]
         base, form = self.root / folder, self._expression(self.text[len(folder) :].lstrip("/"))
-        files = sorted(visible_files(base)) if base.is_dir() else []
+        files = sorted(visible_files(base)[0]) if base.is_dir() else []
         matches = ((path, form.fullmatch(path.relative_to(base).as_posix())) for path in files)
         return {path: self._parts(match) for path, match in matches if match}
 

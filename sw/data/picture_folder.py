@@ -6,7 +6,8 @@ Hidden files and folders are passed over. A picture is known by the ending of it
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,19 +22,24 @@ _OF_SYSTEMS = {"__MACOSX", "@eaDir", "thumbs.db", "desktop.ini"}
 
 @dataclass(frozen=True, kw_only=True)
 class FolderFiles:
-    """Files of a folder, sorted by path: ``pictures``, and ``others``, which are none. Hidden files are neither."""
+    """Files of a folder, sorted by path: ``pictures``, and ``others``, which are none. Hidden files are neither.
+
+    ``links`` to folders were not followed, because what they lead to is read already, or lies above.
+    """
 
     pictures: tuple[Path, ...]
     others: tuple[Path, ...]
+    links: tuple[Path, ...] = ()
 
 
-def files_of(folder: Path) -> FolderFiles:
-    """The files in ``folder`` and its sub-folders, those that links lead to included."""
+def files_of(folder: Path, beside: Iterable[Path] = ()) -> FolderFiles:
+    """The files in ``folder`` and its sub-folders, those that links lead to included; see :func:`visible_files`."""
     pictures: list[Path] = []
     others: list[Path] = []
-    for path in sorted(visible_files(folder), key=lambda path: path.relative_to(folder).parts):
+    files, links = visible_files(folder, beside)
+    for path in sorted(files, key=lambda path: path.relative_to(folder).parts):
         (pictures if looks_like_picture(path) or path.name.endswith(RAW_SUFFIX) else others).append(path)
-    return FolderFiles(pictures=tuple(pictures), others=tuple(others))
+    return FolderFiles(pictures=tuple(pictures), others=tuple(others), links=tuple(sorted(links)))
 
 
 def is_visible(name: str) -> bool:
@@ -92,17 +98,28 @@ def unreadable(paths: Sequence[Path], read: Callable[[Path], object]) -> list[st
     return problems
 
 
-def visible_files(folder: Path) -> Iterator[Path]:
-    """Visible files below ``folder``. A link to a folder is followed, but never in a circle."""
-    seen: set[str] = set()
-    for root, folders, names in os.walk(folder, onerror=_raised, followlinks=True):
-        real = os.path.realpath(root)
-        if real in seen:
-            folders.clear()
+def visible_files(folder: Path, beside: Iterable[Path] = ()) -> tuple[list[Path], list[Path]]:
+    """Visible files below ``folder``, and links to folders that are not followed.
+
+    A link is followed unless it leads to a folder that was read already, into one of those ``beside``, or to one above
+    any of these: each folder is read once, so no circle is endless.
+    """
+    apart = {path.resolve() for path in beside}
+    seen, above = set[Path](), {parent for path in apart for parent in path.parents}
+    files, refused, waiting = list[Path](), list[Path](), deque([folder])
+    while waiting:
+        start = waiting.popleft()
+        real = start.resolve()
+        if start != folder and (real in seen or real in above or apart.intersection((real, *real.parents))):
+            refused.append(start)
             continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if is_visible(name))
-        yield from (Path(root, name) for name in names if is_visible(name))
+        for root, folders, names in os.walk(start, onerror=_raised):
+            seen.add(here := Path(root).resolve())
+            above.update(here.parents)
+            folders[:] = sorted(name for name in folders if is_visible(name))
+            waiting.extend(path for name in folders if (path := Path(root, name)).is_symlink())
+            files += (Path(root, name) for name in names if is_visible(name))
+    return files, refused
 
 
 def _raised(error: OSError) -> None:

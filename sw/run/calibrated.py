@@ -126,6 +126,9 @@ def _of_folder(folder: Path, model: ModelConfig) -> CalibratedOn:
     if there.others:
         names = listed([str(path.relative_to(folder)) for path in there.others])
         notices.append(f"left out of the calibration, because they are no pictures: {names}")
+    if there.links:
+        names = listed([str(path.relative_to(folder)) for path in there.links])
+        notices.append(f"links not followed, because what they lead to is read already or lies above: {names}")
     return CalibratedOn(
         source=str(folder),
         images=np.stack([picture.image for picture in pictures]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tessera.sw.data.dataset import DatasetProblems
 from tessera.sw.data.datasets import DatasetRequest, find_source, open_dataset
 from tessera.sw.data.described_file import read_description
 from tessera.sw.data.file_pattern import FilePattern
+from tessera.sw.data.schema_problems import RULES
 from tests.helpers.dataset_folders import TOML, pattern, save_png, write_described
 
 
@@ -154,8 +156,27 @@ def test_a_split_without_truth_is_for_calibration_alone(tmp_path: Path) -> None:
             "unknown key 'picture' in [split.val]; did you mean",
         ),
         (("ignore =", "zzz ="), "unknown key 'zzz' in [labels]; there are: ignore, values, ignore_others"),
-        (("metres = 0.01", "metres = 0"), "depth.metres: 0 is less than or equal to the minimum of 0"),
-        (("metres = 0.01", 'metres = "cm"'), "depth.metres: 'cm' is not of type 'number'"),
+        (("metres = 0.01", "metres = 0"), "depth.metres is 0, expected a number above 0"),
+        (("metres = 0.01", "metres = -1.5"), "depth.metres is -1.5, expected a number above 0"),
+        (("metres = 0.01", "metres = nan"), "depth.metres is nan, expected a finite number above 0"),
+        (("metres = 0.01", "metres = inf"), "depth.metres is inf, expected at most 1000000"),
+        (("metres = 0.01", "metres = 1" + "0" * 400), "expected at most 1000000"),
+        (("farthest = 50", "farthest = nan"), "depth.farthest is nan, expected a finite number above 0"),
+        (("farthest = 50", "farthest = -inf"), "depth.farthest is -inf, expected a number above 0"),
+        (("metres = 0.01", 'metres = "cm"'), "depth.metres is 'cm', expected a number"),
+        (("[255]", "255"), "labels.ignore is 255, expected a list in brackets"),
+        (("[255]", "[nan]"), "labels.ignore.0 is nan, expected a whole number"),
+        (("[255]", "[99999999999]"), "labels.ignore.0 is 99999999999, expected at most 2147483647"),
+        (("7 =", "x ="), "labels.values is 'x', expected a whole number of at most six digits as a key"),
+        (("ignore_others = true", "ignore_others = 1"), "labels.ignore_others is 1, expected true or false"),
+        (('name = "yard"', "name = true"), "name is true, expected text in quotes"),
+        (('name = "yard"', 'name = ""'), "name is '', expected a text that is not empty"),
+        (('["ground", "wall", "tree"]', '["ground"]'), "classes is ['ground'], expected at least 2 entries"),
+        (('["ground", "wall", "tree"]', '["a", "a"]'), "classes is ['a', 'a'], expected each entry once"),
+        (('pictures = "images/train/*.png"', ""), "'pictures' is missing in [split.train]"),
+        ((TOML, ""), "'split' is missing"),
+        ((TOML, "split = 3"), "split is 3, expected a table"),
+        ((TOML, "[split]"), "split is {}, expected at least 1 entry"),
         (('7 = "ground"', '7 = "grund"'), "labels.values.7 is 'grund', which is none of the classes"),
         (('classes = ["ground", "wall", "tree"]', ""), "splits have labels, but 'classes' is missing"),
         (
@@ -171,6 +192,31 @@ def test_mistakes_in_the_file_are_told(tmp_path: Path, change: tuple[str, str], 
     with pytest.raises(ValueError) as found:
         read_description(described(tmp_path, TOML.replace(*change)))
     assert words in str(found.value) and "dataset.toml" in str(found.value)
+
+
+def test_every_rule_of_the_schema_has_words() -> None:
+    from tessera.common.paths import PROJECT_ROOT
+
+    told = r"^(?:type|properties|items|description|title|propertyNames|additionalProperties|required|[$].*)$"
+
+    def rules(node: dict) -> set[str]:
+        own = {key for key in node if not re.match(told, key)}
+        inner = [*node.get("properties", {}).values(), *(node.get(key) for key in ("items", "propertyNames"))]
+        parts = [part for part in (*inner, node.get("additionalProperties")) if isinstance(part, dict)]
+        return own.union(*(rules(part) for part in parts))
+
+    schema = json.loads((PROJECT_ROOT / "sw" / "data" / "described.json").read_text())
+    assert rules(schema) <= set(RULES)
+
+
+def test_a_mark_at_the_beginning_is_passed_over_and_other_encodings_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "dataset.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + TOML.encode())
+    assert read_description(path).name == "yard"
+    for wrong in ('name = "\xe4"'.encode("latin-1"), TOML.encode("utf-16")):
+        path.write_bytes(wrong)
+        with pytest.raises(ValueError, match=r"dataset.toml is not TOML: byte \d+ is not UTF-8; save it as UTF-8"):
+            read_description(path)
 
 
 def test_no_file_and_no_pictures(tmp_path: Path) -> None:

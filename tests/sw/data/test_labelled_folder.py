@@ -89,3 +89,71 @@ def test_no_folders_of_classes_are_refused(tmp_path: Path, there: str | None, wo
         find_source(f"folder:{root}", None)
     with pytest.raises(ValueError, match="leave --root out"):
         find_source(f"folder:{root}", tmp_path)
+
+
+@pytest.mark.parametrize("target", ["..", "../..", "../bus", "../bus/deep", "."])
+def test_a_link_to_other_classes_is_not_followed(tmp_path: Path, target: str) -> None:
+    write_classes(tmp_path / "val", {"car": 2, "bus": 3, "bus/deep": 1})
+    write_classes(tmp_path / "store", {"more": 1})
+    (tmp_path / "val" / "car" / "up").symlink_to(target)
+    (tmp_path / "val" / "car" / "out").symlink_to(tmp_path / "store")
+    (tmp_path / "val" / "car" / "one.png").symlink_to("../bus/0.png")
+    data = opened(tmp_path, split="val")
+    assert sorted(data[number].name for number in range(len(data)) if data[number].label == 1) == [
+        "val/car/0.png",
+        "val/car/1.png",
+        "val/car/one.png",
+        "val/car/out/more/0.png",
+    ]
+    assert len(data) == 8
+    assert "links to folders that are read already or lie above, left out: val/car/up" in data.notices
+
+
+@pytest.mark.parametrize("name", ["car", "zoo"])
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("bus", "is a link into .*bus, another class"),
+        ("bus/deep", "is a link into .*bus, another class"),
+        ("..", "is a link to .*, which it lies in: take the link away"),
+        (".", "is a link to .*, which it lies in: take the link away"),
+    ],
+)
+def test_a_class_that_is_a_link_to_others_is_refused(tmp_path: Path, name: str, target: str, words: str) -> None:
+    write_classes(tmp_path / "val", {"bus": 1, "bus/deep": 1, "dog": 1})
+    (tmp_path / "val" / name).symlink_to(target)
+    with pytest.raises(ValueError, match=f"val/{name} {words}"):
+        find_source(f"folder:{tmp_path}", None)
+
+
+def test_folders_that_links_lead_to_are_classes(tmp_path: Path) -> None:
+    write_classes(tmp_path / "store", {"a": 1, "b": 2})
+    for name in ("a", "b"):
+        (tmp_path / "data" / "val").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / "val" / name).symlink_to(tmp_path / "store" / name)
+    (tmp_path / "data" / "test").symlink_to("val")
+    data = opened(tmp_path / "data", split="test")
+    assert [data[number].label for number in range(len(data))] == [0, 1, 1] and data.notices == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("Val", "val"), ("VALIDATION", "val"), ("valid", "val"), ("Train", "train"), ("testing", "test")],
+)
+def test_other_names_of_splits_are_taken_with_a_notice(tmp_path: Path, name: str, split: str) -> None:
+    write_classes(tmp_path / name, {"a": 1, "b": 2})
+    source = find_source(f"folder:{tmp_path}", None)
+    assert source.splits == (split,) and source.class_names == ("a", "b")
+    data = opened(tmp_path, split=split)
+    assert [data[number].label for number in range(3)] == [0, 1, 1] and data[0].name == f"{name}/a/0.png"
+    assert data.notices == (f"{name} is taken as the split {split}",)
+
+
+def test_splits_that_are_not_clear_are_refused(tmp_path: Path) -> None:
+    write_classes(tmp_path / "one" / "val", {"a": 1})
+    write_classes(tmp_path / "one" / "validation", {"a": 1})
+    with pytest.raises(ValueError, match="has val, validation, which may each be the split val: take one of them away"):
+        find_source(f"folder:{tmp_path / 'one'}", None)
+    write_classes(tmp_path / "two", {"Train": 1, "Val": 1})
+    with pytest.raises(ValueError, match=r"has folders of splits \(Train, Val\) without folders of classes"):
+        find_source(f"folder:{tmp_path / 'two'}", None)

@@ -31,6 +31,31 @@ def test_pictures_are_found_in_the_order_of_their_paths_and_nothing_hidden(tmp_p
     names = [str(path.relative_to(tmp_path)) for path in found.pictures]
     assert names == ["a.PNG", "b/10.png", "b/2.png", "c/bare", "c/d/e.jpeg", "raw.float32.bin"]
     assert [path.name for path in found.others] == ["README", "notes.txt"]
+    assert [path.name for path in found.links] == ["circle"]
+
+
+def test_a_folder_is_read_once_whatever_links_lead_to_it(tmp_path: Path) -> None:
+    for name in ("data/a/0.png", "data/b/1.png", "data/.kept/2.png", "store/x/3.png", "beside/4.png"):
+        save_png(tmp_path / name, colours(1))
+    links = {
+        "a/up": "..",
+        "a/above": "../..",
+        "b/a": "../a",
+        "b/out": "../../store",
+        "b/again": "../../store/x",
+        "hidden": ".kept",
+        "self": "self",
+    }
+    for name, target in links.items():
+        (tmp_path / "data" / name).symlink_to(target)
+    (tmp_path / "store" / "back").symlink_to("../data")
+    (tmp_path / "store" / "round").symlink_to("../store")
+    found = calibration_folder(tmp_path / "data")
+    names = [str(path.relative_to(tmp_path / "data")) for path in found.pictures]
+    assert sorted(path.rpartition("/")[2] for path in names) == ["0.png", "1.png", "2.png", "3.png"]
+    assert {"a/0.png", "b/1.png", "hidden/2.png"} < set(names)
+    left = {str(path.relative_to(tmp_path / "data")) for path in found.links}
+    assert {"a/up", "a/above", "b/a"} < left
 
 
 def test_a_selection_is_even() -> None:
