@@ -237,6 +237,8 @@ def _tell_waves(result: RunResult) -> None:
 
 
 def _against_float(prediction: dict) -> str:
+    if prediction["kind"] == "classification":
+        return "same class" if prediction["class_agreement"] == 1 else "another class"
     if "class_agreement" in prediction:
         return f"{prediction['class_agreement']:.2%} same class"
     if "worst_token_relative_l2" in prediction:
