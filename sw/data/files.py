@@ -38,7 +38,9 @@ def read_array(path: Path, key: str) -> NDArray:
     try:
         values = np.load(path) if path.suffix == ".npy" else loadmat(path).get(key)
     except Exception as error:  # scipy raises whatever a broken file leads it to
-        raise ValueError(f"{path} is not a readable {path.suffix} file ({error}): fetch it again") from error
+        raise ValueError(
+            f"{path} is not a readable {path.suffix} file; it is damaged, or holds no plain numbers: fetch it again"
+        ) from error
     if values is None:
         raise ValueError(f"{path} has no variable '{key}'")
     values = np.squeeze(np.asarray(values))

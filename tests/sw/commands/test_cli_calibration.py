@@ -68,9 +68,11 @@ def test_it_is_named_in_the_numbers_and_takes_the_notice_away(imported: Path, pi
     assert "which an imported model was not trained on" in notice and notice in said
     assert usual["calibration_pictures"]["source"] == "procedural training scenes"
     (pictures / "labels.csv").touch()
+    (pictures / "a" / "up").symlink_to("..")
     own, said = quantised(imported, tmp_path / "own.safetensors", "--calibration-images", pictures)
     assert own["quantised_sha256"] != usual["quantised_sha256"]
-    found, left = own["notices"]
+    found, left, links = own["notices"]
+    assert links.startswith("links not followed") and links.endswith("lies above: a/up") and links in said
     assert found.startswith(f"calibrated on 32 of 40 pictures in {pictures}: resized from 8x6 to 32x16 pixels")
     assert left.endswith("no pictures: labels.csv") and "which an imported model" not in said and left in said
     seen = own["calibration_pictures"]
