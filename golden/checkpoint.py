@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from tessera.golden.model import VisionTransformer
 from tessera.golden.tensor_files import ordered
 
 FORMAT = "tessera-checkpoint-1"
+
+IMPORT_FIRST = "import it first, with `tessera import` or tessera.import_weights"
 
 
 class CheckpointError(ValueError):
@@ -164,13 +167,15 @@ def load(path: str | Path) -> Checkpoint:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
+        if _of_torch(path):
+            raise CheckpointError(f"{path} is a file of torch.save, no checkpoint yet: {IMPORT_FIRST}") from None
         raise CheckpointError(
             f"{path} is not a whole safetensors file ({error}); it may be truncated: fetch or train it again"
         ) from error
     missing = [key for key in ("format", "config", "seed", "data_version", "metrics", "tools") if key not in metadata]
     if missing:
         raise CheckpointError(
-            f"{path} has no metadata {', '.join(missing)}; it was not written by this project: import it first"
+            f"{path} has no metadata {', '.join(missing)}; it was not written by this project: {IMPORT_FIRST}"
         )
     if metadata["format"] != FORMAT:
         raise CheckpointError(
@@ -191,3 +196,10 @@ def load(path: str | Path) -> Checkpoint:
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} has unreadable metadata ({error}); write the checkpoint again") from error
     return Checkpoint(model=build(config, tensors, source=str(path)), **origin)
+
+
+def _of_torch(path: Path) -> bool:
+    """Whether a file begins as those of ``torch.save`` do: as an archive, or, of old versions, as a pickle."""
+    with suppress(OSError), open(path, "rb") as file:
+        return file.read(4).startswith((b"PK\x03\x04", b"\x80\x02"))
+    return False

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+import re
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from tessera.common.expected import expect, whole
 from tessera.hw.formats import Numerics
 from tessera.hw.isa import ADDRESS_WIDTH
 
 MAX_CHANNELS = 1024
 """Channels of the longest padded row that LayerNorm takes, in every build."""
+
+_NAME = re.compile(r"[^\s.\-/\\:*?\"<>|\x00-\x1f\x7f][^/\\:*?\"<>|\x00-\x1f\x7f]*(?<!\s)")
+"""Names that a file may have everywhere, and that are no option of a command."""
 
 
 def _power_of_two(value: int) -> bool:
@@ -25,7 +30,7 @@ class AcceleratorConfig:
     Parameters
     ----------
     name:
-        Preset name, stamped into reports.
+        Preset name, stamped into reports. It becomes part of the names of files.
     elements, lanes:
         P processing elements of T lanes each: P x T MACs per cycle. Powers of two, 2 <= P <= T, T >= 4.
     memory_bytes:
@@ -64,7 +69,8 @@ class AcceleratorConfig:
     Raises
     ------
     ValueError
-        The combination is impossible; the message gives the value, the rule and the way out.
+        A size is no whole number of at least 1, the name cannot be a file's, or the combination is impossible; the
+        message gives the value, the rule and the way out.
     """
 
     name: str
@@ -87,6 +93,7 @@ class AcceleratorConfig:
     max_commands: int = 512
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         p, t, b = self.elements, self.lanes, self.memory_bytes
         # Powers of two make an address out of bits of a count, where any other size would need a division.
         rules = (
@@ -135,6 +142,19 @@ class AcceleratorConfig:
         for holds, message in rules:
             if not holds:
                 raise ValueError(message)
+
+    def _check_kinds(self) -> None:
+        expect("name", self.name, str, "a text")
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"name is {self.name!r}, which becomes part of the names of files; choose one such as 'mine-16': "
+                'without / \\ : * ? " < > |, control characters, and a dot, dash or space at the beginning'
+            )
+        expect("numerics", self.numerics, Numerics, "a Numerics, such as Numerics(activation_width=12)")
+        expect("layernorm_row_buffer", self.layernorm_row_buffer, bool, "True or False")
+        for name in (one.name for one in fields(self)):
+            if name not in ("name", "numerics", "layernorm_row_buffer"):
+                object.__setattr__(self, name, whole(name, getattr(self, name), 1))
 
     # Weight stream ---------------------------------------------------------------------------------------------------
 
@@ -205,5 +225,6 @@ class AcceleratorConfig:
     def with_activation_width(self, width: int) -> AcceleratorConfig:
         """The same sizes with another activation width (8, 12 or 16 bits) and a residual stream to match."""
         # The step of the residual stream shrinks with that of the activations; ``Numerics`` refuses any other width.
+        width = whole("activation_width", width)
         residual = {8: 18, 12: 20, 16: 22}.get(width, 18)
         return replace(self, numerics=Numerics(activation_width=width, residual_width=residual))

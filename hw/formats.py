@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from tessera.common.expected import whole
+
 ACTIVATION_WIDTHS = (8, 12, 16)
 
 
@@ -68,6 +70,8 @@ class Numerics:
     residual_width: int = 18
 
     def __post_init__(self) -> None:
+        for name in ("activation_width", "residual_width"):
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
         if self.activation_width not in ACTIVATION_WIDTHS:
             raise ValueError(
                 f"activation_width is {self.activation_width}; choose one of {', '.join(map(str, ACTIVATION_WIDTHS))}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tessera.common.expected import expect
 from tessera.hw.config import AcceleratorConfig
 
 _TINY = AcceleratorConfig(name="tiny", elements=4, lanes=4, memory_bytes=4)
@@ -51,6 +52,7 @@ PRESETS = {preset.name: preset for preset in (_TINY, _ECP5, _ECP5_WIDE, _EDGE, _
 
 def preset(name: str) -> AcceleratorConfig:
     """Look a preset up by name; raises ValueError listing the known ones."""
+    expect("preset", name, str, f"the name of a machine, one of: {', '.join(PRESETS)}")
     if name not in PRESETS:
         raise ValueError(f"unknown preset '{name}'; choose one of: {', '.join(PRESETS)}")
     return PRESETS[name]

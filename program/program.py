@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
 from tessera.common.digest import content_digest
+from tessera.common.expected import PATH, expect
 from tessera.common.files import check_readable, file_aside
 from tessera.common.summary import Summarised, Summary
 from tessera.golden.config import ModelConfig
@@ -125,6 +126,7 @@ class Program(Summarised):
 
     def save(self, path: Path | str) -> None:
         """Write everything to one safetensors file, whole or not at all; equal programs give equal bytes."""
+        expect("path", path, PATH, "the file to write")
         header = {
             "format": FORMAT,
             "model": self.model.to_dict(),
@@ -140,13 +142,18 @@ class Program(Summarised):
     @classmethod
     def load(cls, path: Path | str) -> Program:
         """Read what :meth:`save` wrote; ValueError if the file is something else."""
+        expect("path", path, PATH, "the file of a compiled program")
         check_readable(path)
-        with safe_open(str(path), "numpy") as file:
-            metadata = file.metadata() or {}
-            if "tessera_program" not in metadata:
-                raise ValueError(f"{path} is not a compiled program; make one with `tessera compile`")
-            header: dict[str, Any] = json.loads(metadata["tessera_program"])
-            content = file.get_tensor("content")
+        wrong = f"{path} is not a compiled program; make one with `tessera compile`"
+        try:
+            with safe_open(str(path), "numpy") as file:
+                metadata = file.metadata() or {}
+                if "tessera_program" not in metadata:
+                    raise ValueError(wrong)
+                header: dict[str, Any] = json.loads(metadata["tessera_program"])
+                content = file.get_tensor("content")
+        except SafetensorError as error:
+            raise ValueError(f"{wrong} ({error})") from error
         if header.get("format") != FORMAT:
             raise ValueError(f"{path} is a program of another version; make it again with `tessera compile`")
         return cls(

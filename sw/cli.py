@@ -103,7 +103,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # it may be closed, or somebody's own
             stream.reconfigure(errors="replace")  # a terminal without a character is no reason to fail
     end_on_signals()
-    app()
+    app(prog_name="tessera")  # in the usage too, which otherwise says how it was started
 
 
 if __name__ == "__main__":

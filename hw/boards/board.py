@@ -8,6 +8,7 @@ from amaranth.vendor import LatticeECP5Platform
 from amaranth_boards.ecpix5 import ECPIX585Platform
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
+from tessera.common.expected import expect
 from tessera.hw.boards.on_chip_memory import OnChipMemory
 from tessera.hw.boards.system import CLIENTS
 from tessera.hw.config import AcceleratorConfig
@@ -116,6 +117,7 @@ BOARDS = {
 
 def board(name: str) -> Board:
     """Look a board up by name; raises ValueError listing the known ones."""
+    expect("board", name, str, f"the name of a board, one of: {', '.join(BOARDS)}")
     if name not in BOARDS:
         raise ValueError(f"unknown board '{name}'; choose one of: {', '.join(BOARDS)}")
     return BOARDS[name]

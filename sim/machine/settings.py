@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tessera.common.expected import several, whole
+
 WATCHDOG_CYCLES = 100_000
 """Cycles without progress after which the machine halts itself, unless the options say otherwise."""
 
@@ -20,11 +22,11 @@ class MemorySettings:
     Parameters
     ----------
     read_latency:
-        Cycles from an accepted request to its first beat.
+        Cycles from an accepted request to its first beat, at least 2.
     write_latency:
-        Cycles from the last beat to the response.
+        Cycles from the last beat to the response, at least 2.
     stall:
-        Chance in 256 that a channel pauses for a cycle; all five channels pause independently.
+        Chance in 256 that a channel pauses for a cycle, 0 to 255; all five channels pause independently.
     seed:
         Seed of the pauses.
     error_window:
@@ -33,6 +35,11 @@ class MemorySettings:
         Fault: number of the read beat that never comes, counted over the whole run.
     flip:
         Fault: (byte address, bit) that reads inverted.
+
+    Raises
+    ------
+    ValueError
+        For a value of another kind, or out of its range.
     """
 
     read_latency: int = 60
@@ -44,6 +51,17 @@ class MemorySettings:
     flip: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        for name, least in (("read_latency", 2), ("write_latency", 2), ("stall", 0), ("seed", 0)):
+            object.__setattr__(self, name, whole(name, getattr(self, name), least))
+        if self.seed >= 1 << 31:
+            raise ValueError(f"seed is {self.seed}; choose 0 to {(1 << 31) - 1}")
+        if self.stall > 255:
+            raise ValueError(f"stall is {self.stall}; a chance in 256 is 0 to 255")
+        if self.drop_read_beat is not None:
+            object.__setattr__(self, "drop_read_beat", whole("drop_read_beat", self.drop_read_beat, 0))
+        for name in ("error_window", "flip"):
+            if (pair := getattr(self, name)) is not None:
+                object.__setattr__(self, name, _pair(name, pair))
         if self.flip is not None and not 0 <= self.flip[1] <= 7:
             raise ValueError(f"the bit to flip is {self.flip[1]}; a byte has bits 0 to 7")
 
@@ -71,6 +89,14 @@ class MemorySettings:
         if self.flip:
             values |= {"flip_address": f"{self.flip[0]:x}", "flip_bit": self.flip[1]}
         return [f"+{name}={value}" for name, value in values.items()]
+
+
+def _pair(name: str, given: Any) -> tuple[int, int]:
+    """Two whole numbers."""
+    numbers = tuple(whole(name, number, 0) for number in several(name, given, "two whole numbers"))
+    if len(numbers) != 2:
+        raise ValueError(f"{name} has {len(numbers)} members; expected two whole numbers")
+    return numbers[0], numbers[1]
 
 
 @dataclass(frozen=True, kw_only=True)

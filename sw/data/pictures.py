@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tessera.common.expected import MAYBE, PATH, expect, whole
 from tessera.golden.config import ModelConfig
 from tessera.golden.model import PIXEL_SCALE
 from tessera.golden.scenes.scenes import HELD_OUT, Scene, generate
@@ -16,6 +18,9 @@ from tessera.sw.data.picture_files import open_rgb
 
 RAW_SUFFIX = ".float32.bin"
 """A raw array of little-endian float32 in C order, without a header: Edge-MoE's tensors and its test picture."""
+
+
+_ARRAY = "a NumPy array of bytes (uint8) of the shape (H, W, 3), (3, H, W) or (H, W)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +49,23 @@ class PictureChoice:
         Number of the first held-out scene.
     frames:
         Pictures to run: that file again and again, or one scene after the other.
+
+    Raises
+    ------
+    ValueError
+        For a value of another kind, or an array of another type or shape. A file is looked at when it is read.
     """
 
     image: Path | str | NDArray[np.uint8] | None = None
     scene: int = 0
     frames: int = 1
+
+    def __post_init__(self) -> None:
+        expect("image", self.image, (*PATH, np.ndarray, MAYBE), f"the path of a picture, {_ARRAY}, or None for a scene")
+        if isinstance(self.image, np.ndarray):
+            _check_array(self.image)
+        for name in ("scene", "frames"):
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
 
     def check(self, model: ModelConfig | None = None) -> None:
         """ValueError for what :meth:`load` refuses, without generating anything; what takes ``model``, where given."""
@@ -122,17 +139,23 @@ def array_picture(values: NDArray[np.uint8], model: ModelConfig) -> Picture:
     ValueError
         For another type or shape.
     """
-    expected = "expected bytes (uint8) of the shape (H, W, 3), (3, H, W) or (H, W)"
-    if values.dtype != np.uint8:
-        raise ValueError(f"the picture is an array of {values.dtype}; {expected}: scale 0 to 1 by 255 and round")
+    _check_array(values)
     shape = values.shape
-    if values.ndim == 3 and shape[0] == 3 and shape[2] != 3:
-        values = values.transpose(1, 2, 0)
-    elif values.ndim == 2:
+    if values.ndim == 2:
         values = np.repeat(values[..., None], 3, axis=2)
-    if values.ndim != 3 or values.shape[2] != 3 or not values.size:
-        raise ValueError(f"the picture is an array of the shape {shape}; {expected}")
+    elif shape[2] != 3:
+        values = values.transpose(1, 2, 0)
     return _fitted(Image.fromarray(np.ascontiguousarray(values)), model, f"array {shape}", [])
+
+
+def _check_array(values: NDArray[Any]) -> None:
+    """ValueError for an array that is no picture."""
+    shape = values.shape
+    if values.dtype != np.uint8:
+        how = ": scale 0 to 1 by 255 and round" if values.dtype.kind == "f" else ""
+        raise ValueError(f"the picture is an array of {values.dtype}; expected {_ARRAY}{how}")
+    if not values.size or not (len(shape) == 2 or (len(shape) == 3 and 3 in (shape[0], shape[2]))):
+        raise ValueError(f"the picture is an array of the shape {shape}; expected {_ARRAY}")
 
 
 def _fitted(picture: Image.Image, model: ModelConfig, source: str, notices: list[str]) -> Picture:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from tessera.common.expected import several, whole
 from tessera.common.progress import Progress, silent, within
 from tessera.golden.checkpoint import Checkpoint
 from tessera.golden.integer.model import IntegerModel
@@ -55,6 +56,11 @@ class Sweep:
         Pictures to score, the first ones; None for all of the dataset.
     jobs:
         Processes that score side by side.
+
+    Raises
+    ------
+    ValueError
+        Too few of anything, an unknown width, rule or preset, or a value of another kind.
     """
 
     widths: Sequence[int] = WIDTHS
@@ -65,6 +71,14 @@ class Sweep:
     jobs: int = 1
 
     def __post_init__(self) -> None:
+        widths = several("widths", self.widths, "bits of an activation")
+        rules = several("calibrations", self.calibrations, "rules")
+        object.__setattr__(self, "widths", tuple(whole("a width", width) for width in widths))
+        object.__setattr__(self, "calibrations", tuple(Calibration.named(rule) for rule in rules))
+        for name in ("rtl_samples", "jobs"):
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
+        if self.scenes is not None:
+            object.__setattr__(self, "scenes", whole("scenes", self.scenes))
         enough = self.scenes is None or self.scenes >= 1
         if not self.widths or not self.calibrations or not enough or self.jobs < 1 or self.rtl_samples < 0:
             raise ValueError(

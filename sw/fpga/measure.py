@@ -13,6 +13,8 @@ from amaranth.hdl import Elaboratable
 from rich.table import Table
 
 from tessera.common.collector import collector_paused
+from tessera.common.expected import PATH, expect
+from tessera.common.files import check_folder
 from tessera.common.paths import build_folder
 from tessera.common.progress import Progress, silent, within
 from tessera.common.schemas.kinds import SYNTHESIS
@@ -162,15 +164,17 @@ def run_synth(
     Raises
     ------
     ValueError
-        Unknown preset or family.
+        Unknown preset or family, or a folder that cannot be written.
     SynthesisError
         The preset cannot fit an ECP5, which is found before anything is synthesised; the design must not be built, or
         Yosys failed.
     """
-    config = find_preset(preset)
-    if find_family(family).name == "ecp5":
-        check_fits(config)
+    expect("out", out, PATH, "the path of a folder")
+    config, target = find_preset(preset), find_family(family)
     out, name = Path(out), report_name(preset, family)
+    check_folder(out, f"{name}.json")
+    if target.name == "ecp5":
+        check_fits(config)
     cost = measure(Accelerator(config), out / name, family=family, label=name, on_progress=on_progress)
     report = SynthesisReport(config=config, cost=cost)
     write_document(out / f"{name}.json", SYNTHESIS, report.to_dict())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from tessera.common.cache import Cache, Kind, cache_key
+from tessera.common.expected import PATH, WrongKindError, described
 from tessera.common.paths import PROJECT_ROOT
 from tessera.common.progress import Progress, silent, within
 from tessera.golden import checkpoint
@@ -22,6 +25,17 @@ SEED = 0
 DEFAULT_ROUTING = "balanced"
 
 _MADE = Kind(name="model", keep=6, suffix=".safetensors")
+
+
+def check_model(model: object) -> None:
+    """Raise WrongKindError unless ``model`` is a name or a path; for a network it says how it becomes one."""
+    if isinstance(model, PATH):
+        return
+    wanted = "the name of a model, such as 'nano', or the path of a .safetensors file"
+    if hasattr(model, "state_dict") or isinstance(model, Mapping):
+        wanted += "; write a network's state_dict() to a file with torch.save, and import that: `tessera import` or "
+        wanted += "tessera.import_weights"
+    raise WrongKindError(f"model is {described(model)}; expected {wanted}")
 
 
 def find_model(model: str | Path, routing: str | None = None, *, on_progress: Progress = silent) -> Path:
@@ -44,11 +58,12 @@ def find_model(model: str | Path, routing: str | None = None, *, on_progress: Pr
     CheckpointError
         For a name that no model has.
     ValueError
-        For an unknown routing.
+        For an unknown routing, or something else than a name or a path.
     """
+    check_model(model)
     if routing is not None and routing not in ROUTINGS:
         raise ValueError(f"unknown routing '{routing}'; choose one of: {', '.join(ROUTINGS)}")
-    text = str(model)
+    text = os.fspath(model)
     if "/" in text or Path(text).suffix:
         return Path(text)
     path = TRAINED_MODELS / f"{text}.safetensors"

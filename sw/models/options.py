@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from tessera.common.expected import MAYBE, WrongKindError, described, expect, several, whole
+
 Statistics = tuple[float, ...]
 NORMALISATIONS: dict[str, tuple[Statistics, Statistics | None]] = {
     "raw": ((0.0,), None),
@@ -85,6 +87,7 @@ class Options:
 
     def check(self) -> None:
         """ValueError for a value that no model can have, or two that exclude each other."""
+        self._check_kinds()
         for name in ("image_size", "trained_size"):
             size = getattr(self, name)
             if size is not None and not all(1 <= edge <= LARGEST_EDGE for edge in size):
@@ -99,6 +102,26 @@ class Options:
         if self.epsilon is not None and not 0 <= self.epsilon <= LARGEST_EPSILON:
             raise ValueError(f"--epsilon is {self.epsilon:g}; choose 0 to {LARGEST_EPSILON:g}, such as 1e-6")
         self._check_statistics()
+
+    def _check_kinds(self) -> None:
+        for name in ("heads", "top_k"):
+            if (count := getattr(self, name)) is not None:
+                whole(name, count, 1)
+        for name in ("image_size", "trained_size"):
+            size = getattr(self, name)
+            if size is not None and len([whole(name, edge) for edge in several(name, size, "height and width")]) != 2:
+                raise ValueError(f"{name} has {len(size)} members; expected height and width")
+        for name in ("mean", "std", "epsilon"):
+            given = getattr(self, name)
+            values = [given] if name == "epsilon" or given is None else several(name, given, "one number or three")
+            for value in values:
+                if isinstance(value, bool) or not isinstance(value, int | float | MAYBE):
+                    raise WrongKindError(f"{name} is {described(value)}; expected a number")
+        for task in () if self.tasks is None else several("tasks", self.tasks, "names"):
+            expect("a task", task, str, "a name")
+        for name in ("pixels", "part"):
+            expect(name, getattr(self, name), (str, MAYBE), "a text")
+        expect("backbone_only", self.backbone_only, bool, "True or False")
 
     def _check_statistics(self) -> None:
         mean, std = self.mean, self.std

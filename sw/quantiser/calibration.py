@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tessera.common.arrays import Floats
+from tessera.common.expected import expect
 from tessera.hw.formats import Format
 
 PERCENTILE = 99.99
@@ -113,6 +114,7 @@ class Calibration(StrEnum):
     @classmethod
     def named(cls, text: str) -> Calibration:
         """The rule of that name; ValueError lists what there is."""
+        expect("calibration", text, str, f"the name of a rule, one of: {', '.join(cls)}")
         try:
             return cls(text.strip())
         except ValueError:

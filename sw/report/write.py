@@ -8,7 +8,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tessera.common.files import folder_aside
+from tessera.common.expected import PATH, expect
+from tessera.common.files import check_folder, folder_aside
 from tessera.common.schemas.kinds import RUN
 from tessera.common.stamped import write_document
 from tessera.golden.config import ModelConfig
@@ -32,6 +33,7 @@ def report_files(model: ModelConfig) -> list[str]:
 
 def make_figures(result: RunResult) -> dict[str, Figure]:
     """The figures of the first picture by file stem."""
+    expect("result", result, RunResult, "what tessera.run gives")
     picture = result.pictures[0]
     tasks = result.tasks()
     found: dict[str, Figure | None] = {"input": figures.input_figure(picture)}
@@ -48,7 +50,7 @@ def make_figures(result: RunResult) -> dict[str, Figure]:
     return {name: figure for name, figure in found.items() if figure is not None}
 
 
-def write_report(result: RunResult, folder: Path) -> list[Path]:
+def write_report(result: RunResult, folder: Path | str) -> list[Path]:
     """Write the report; no file is left half-written. Returns the files, the page first.
 
     Numbers are written before anything is drawn: a figure that cannot be drawn does not cost them.
@@ -56,7 +58,16 @@ def write_report(result: RunResult, folder: Path) -> list[Path]:
     Files: ``report.html``, ``run.json``, ``timeline.json`` (a Chrome trace), ``input.png``, ``<task>.png``,
     ``errors-<task>.png``, ``routing.png``, ``loads.png``, ``rollout.png``, ``cycles-<task>.png``,
     ``roofline-<task>.png``; those that say nothing about the model are left out.
+
+    Raises
+    ------
+    ValueError
+        For something else than a result, or a folder that cannot be written.
     """
+    expect("result", result, RunResult, "what tessera.run gives")
+    expect("folder", folder, PATH, "the path of a folder")
+    folder = Path(folder)
+    check_folder(folder, *FILES)
     with folder_aside(folder) as aside:
         data = write_document(aside / "run.json", RUN, result.to_dict())
         facts = {name: data[name] for name in ("model", "preset", "program_digest", "git", "date", "command")}

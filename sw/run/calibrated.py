@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tessera.common.digest import content_digest
+from tessera.common.expected import PATH, expect
 from tessera.golden.checkpoint import Checkpoint
 from tessera.golden.config import ModelConfig
 from tessera.sw.data.dataset import listed
@@ -70,6 +71,8 @@ SCENES = CalibratedOn()
 
 def check_calibration_images(given: CalibrationImages) -> None:
     """ValueError for what cannot be calibrated with, as far as that can be told without the model."""
+    wanted = "a folder of pictures, or a NumPy array of bytes (uint8) of the shape (B, 3, H, W)"
+    expect("calibration_images", given, (*PATH, np.ndarray), wanted)
     if not isinstance(given, np.ndarray):
         calibration_folder(Path(given))
     elif given.dtype != np.uint8 or given.ndim != 4 or given.shape[1] != 3 or not given.size:

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from tessera.common.expected import MAYBE, PATH, expect, whole
+from tessera.common.files import check_folder
 from tessera.common.progress import Progress, silent
 from tessera.golden import metrics
 from tessera.program.program import Program
@@ -37,6 +39,7 @@ from tessera.sw.verifier.verify import verify
 
 Memory = MemorySettings | SdramSettings
 """The simulated DRAM's behaviour, or a board's SDRAM."""
+MEMORY_KINDS = "a MemorySettings, such as MemorySettings(stall=60), a board's SdramSettings, or None"
 DEFAULT = Target()
 """The trained nano model on the preset edge."""
 MODELS_AHEAD = 4
@@ -163,8 +166,15 @@ def run(
     Raises
     ------
     ValueError
-        For an unknown model, task or picture.
+        For an unknown model, task or picture, a value of another kind, or a folder that cannot be written.
     """
+    expect("memory", memory, (MemorySettings, SdramSettings, MAYBE), MEMORY_KINDS)
+    accuracy_scenes = whole("accuracy_scenes", accuracy_scenes, 0)
+    if out is not None:
+        from tessera.sw.report.write import FILES
+
+        expect("out", out, PATH, "the path of a folder, or None to write nothing")
+        check_folder(Path(out), *FILES)
     prepared = prepare(target, task=task, pictures=pictures, on_progress=on_progress)
     chosen = pictures.load(prepared.program.model)
     file = Path(out or "build/run") / "mismatch.vcd" if waves else None

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from tessera.common.cache import Cache, Kind, cache_key
 from tessera.common.digest import content_digest
+from tessera.common.expected import expect
 from tessera.common.progress import Progress, silent, within
 from tessera.golden import checkpoint
 from tessera.golden.checkpoint import Checkpoint
@@ -92,6 +93,7 @@ class Prepared:
 
 
 def _task_indices(model: ModelConfig, task: str) -> list[int]:
+    expect("task", task, str, "'all', the name of a task, or several names with commas")
     if task == "all":
         return list(range(len(model.tasks)))
     return [model.task_index(name.strip()) for name in task.split(",")]

@@ -5,14 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from tessera.common.expected import MAYBE, expect, whole
+from tessera.golden.seeded.gates import ROUTINGS
 from tessera.hw.config import AcceleratorConfig
+from tessera.hw.presets import PRESETS
 from tessera.hw.presets import preset as find_preset
+from tessera.sw.models.find import check_model
 from tessera.sw.quantiser.calibration import Calibration
 from tessera.sw.run.calibrated import CalibrationImages, check_calibration_images
 
 
 def machine(preset: str | AcceleratorConfig, activation_width: int = 8) -> AcceleratorConfig:
     """A preset, or a machine of one's own, with the given activation width; ValueError lists what there is."""
+    wanted = f"an AcceleratorConfig, or the name of a machine, one of: {', '.join(PRESETS)}"
+    expect("preset", preset, (str, AcceleratorConfig), wanted)
+    activation_width = whole("activation_width", activation_width)
     config = find_preset(preset) if isinstance(preset, str) else preset
     return config if activation_width == 8 else config.with_activation_width(activation_width)
 
@@ -41,7 +48,8 @@ class Target:
     Raises
     ------
     ValueError
-        For an unknown preset, width or rule, or a folder without pictures. A model is looked for when it is loaded.
+        For an unknown preset, width or rule, a folder without pictures, or a value of another kind. A model is looked
+        for when it is loaded.
     """
 
     model: str | Path = "nano"
@@ -52,6 +60,9 @@ class Target:
     calibration_images: CalibrationImages | None = None
 
     def __post_init__(self) -> None:
+        check_model(self.model)
+        expect("routing", self.routing, (str, MAYBE), f"None, or one of: {', '.join(ROUTINGS)}")
+        object.__setattr__(self, "activation_width", whole("activation_width", self.activation_width))
         object.__setattr__(self, "calibration", Calibration.named(self.calibration))
         _ = self.config
         if self.calibration_images is not None:

@@ -42,8 +42,8 @@ def estimate(
     >>> tessera.estimate("tiny").total["dsp"]
     41
     """
-    target = find_board(board) if board else None
-    base = find_preset(preset or (target.preset if target else "ecp5-85f"))
+    target = None if board is None else find_board(board)
+    base = find_preset((target.preset if target else "ecp5-85f") if preset is None else preset)
     texts = [f"{name}={value}" for name, value in changes.items()]
     return estimator.estimate(with_changes(base.with_activation_width(activation_width), texts), target)
 
@@ -66,6 +66,8 @@ def synthesise(
 
     Raises
     ------
+    ValueError
+        Unknown preset or family, or a folder that cannot be written.
     tessera.sw.fpga.synthesis.cost.SynthesisError
         The design must not be built, or Yosys failed.
     """

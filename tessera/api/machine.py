@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from tessera.api.models import as_target
 from tessera.api.progress import Shown, shown
+from tessera.common.expected import MAYBE, expect, several
 from tessera.common.summary import Summarised, Summary
+from tessera.sim.machine.sdram import SdramSettings
+from tessera.sim.machine.settings import MemorySettings
 from tessera.sw.data.pictures import FIRST_SCENE, PictureChoice
 from tessera.sw.results.outcome import RunResult
 from tessera.sw.run import execute
@@ -61,7 +64,8 @@ def run(
     Raises
     ------
     ValueError
-        Unknown model, machine, task or picture, or a model that the machine cannot hold.
+        Unknown model, machine, task or picture, a value of another kind, a folder that cannot be written, or a model
+        that the machine cannot hold.
 
     Examples
     --------
@@ -141,13 +145,22 @@ def verify(
         Behaviour of the simulated DRAM: ``MemorySettings(stall=60, seed=7)`` pauses at random.
     progress:
         Whether to show progress, or what to call with it.
+
+    Raises
+    ------
+    ValueError
+        Nothing to verify, or what :func:`run` refuses.
     """
-    if not presets or not activation_widths:
+    machines = several("presets", presets, "the names of machines")
+    widths = several("activation_widths", activation_widths, "bits of an activation")
+    if not machines or not widths:
         raise ValueError("nothing to verify: give at least one preset and one activation width")
+    expect("images", images, PictureChoice, "a PictureChoice, such as PictureChoice(image='street.png')")
+    expect("memory", memory, (MemorySettings, SdramSettings, MAYBE), execute.MEMORY_KINDS)
     targets = [
         Target(model=model, preset=preset, activation_width=width, calibration_images=calibration_images)
-        for preset in presets
-        for width in activation_widths
+        for preset in machines
+        for width in widths
     ]
     with shown(progress) as report:
         ready = [prepare(target, pictures=images, on_progress=report) for target in targets]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tessera.api.progress import Shown, shown
+from tessera.common.expected import PATH, expect
 from tessera.golden import checkpoint
 from tessera.golden.checkpoint import Checkpoint
 from tessera.golden.integer.parameters import QuantisedModel
@@ -79,6 +80,9 @@ def import_weights(
         An unknown format or option, a place that cannot be written, or weights that cannot be imported. The message
         lists all that is wrong with them; nothing is written.
     """
+    expect("path", path, PATH, "the file or folder with the weights")
+    expect("out", out, PATH, "the file to write, which ends in .safetensors")
+    expect("format", format, str, f"one of: {', '.join(importer.FORMATS)}")
     path, out = Path(path), Path(out)
     known = [field.name for field in fields(Options)]
     if unknown := sorted(set(options) - set(known)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tessera.common.expected import WrongKindError, described
 from tessera.common.progress import Progress, silent
 
 Shown = bool | Progress
@@ -13,7 +14,9 @@ Shown = bool | Progress
 
 @contextmanager
 def shown(progress: Shown) -> Iterator[Progress]:
-    """Yield what a long function reports to."""
+    """Yield what a long function reports to; WrongKindError for what cannot be called."""
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise WrongKindError(f"progress is {described(progress)}; expected True, False, or a function to call with it")
     if progress is True:
         from tessera.sw.commands.terminal import Display
 

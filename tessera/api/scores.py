@@ -5,19 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from tessera.api.progress import Shown, shown
+from tessera.common.expected import MAYBE, PATH, expect
+from tessera.golden.seeded.gates import ROUTINGS
 from tessera.sw.evaluate import evaluate as scoring
 from tessera.sw.evaluate.data import choose_data
 from tessera.sw.evaluate.evaluate import Sweep
 from tessera.sw.evaluate.results import Evaluation
 from tessera.sw.run import prepare
-from tessera.sw.run.calibrated import CalibrationImages
+from tessera.sw.run.calibrated import CalibrationImages, check_calibration_images
 
 
 def evaluate(
     model: str | Path = "nano",
     *,
     data: str = "procedural",
-    root: Path | None = None,
+    root: Path | str | None = None,
     sweep: Sweep | None = None,
     routing: str | None = None,
     calibration_images: CalibrationImages | None = None,
@@ -49,14 +51,27 @@ def evaluate(
     -------
     Evaluation
         ``to_dict`` is what ``tessera evaluate`` writes.
+
+    Raises
+    ------
+    ValueError
+        Unknown model, data set, part or routing, pictures that cannot be read, or a value of another kind.
     """
+    expect("data", data, str, "the name of a data set, such as 'procedural', or folder:PATH")
+    expect("root", root, (*PATH, MAYBE), "the folder of the data set")
+    expect("sweep", sweep, (Sweep, MAYBE), "a Sweep, such as Sweep(widths=(8, 16), scenes=50)")
+    expect("routing", routing, (str, MAYBE), f"None, or one of: {', '.join(ROUTINGS)}")
+    expect("split", split, (str, MAYBE), "the name of a part of the data set, such as 'val'")
+    if calibration_images is not None:
+        check_calibration_images(calibration_images)
+    folder = None if root is None else Path(root)
     chosen = sweep or Sweep(widths=(8,), scenes=100)
     with shown(progress) as report:
         path, loaded = prepare.load_model(model, routing, on_progress=report)
         pictures = choose_data(
             loaded,
             data,
-            root,
+            folder,
             scenes=chosen.scenes,
             calibration_images=calibration_images,
             split=split,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tessera.common.expected import expect
+
 RESOURCES = ("lut", "ff", "dsp", "bram")
 """Counted resources: look-up tables, flip-flops, multiplier blocks, 18-kbit block RAMs."""
 
@@ -106,6 +108,7 @@ def ecp5_device(name: str) -> Family:
 
 def family(name: str) -> Family:
     """Look a family up; raises ValueError listing the known ones."""
+    expect("family", name, str, f"the name of an FPGA family, one of: {', '.join(FAMILIES)}")
     if name not in FAMILIES:
         raise ValueError(f"unknown FPGA family '{name}'; choose one of: {', '.join(FAMILIES)}")
     return FAMILIES[name]
