@@ -50,7 +50,7 @@ def whole(name: str, value: Any, least: int | None = None) -> int:
 def several(name: str, values: Any, wanted: str) -> tuple[Any, ...]:
     """The members of a list or the like; WrongKindError for a single value, such as a text."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        raise WrongKindError(f"{name} is {described(values)}; expected a list of {wanted}, even of one")
+        raise WrongKindError(f"{name} is {described(values)}; expected a list of {wanted}")
     return tuple(values)
 
 

@@ -93,7 +93,7 @@ class MemorySettings:
 
 def _pair(name: str, given: Any) -> tuple[int, int]:
     """Two whole numbers."""
-    numbers = tuple(whole(name, number, 0) for number in several(name, given, "two whole numbers"))
+    numbers = tuple(whole(name, number) for number in several(name, given, "two whole numbers"))
     if len(numbers) != 2:
         raise ValueError(f"{name} has {len(numbers)} members; expected two whole numbers")
     return numbers[0], numbers[1]

@@ -7,6 +7,7 @@ from pathlib import Path
 from tessera.api.progress import Shown, shown
 from tessera.common.expected import MAYBE, PATH, expect
 from tessera.golden.seeded.gates import ROUTINGS
+from tessera.sw.data.datasets import PROCEDURAL
 from tessera.sw.evaluate import evaluate as scoring
 from tessera.sw.evaluate.data import choose_data
 from tessera.sw.evaluate.evaluate import Sweep
@@ -62,6 +63,9 @@ def evaluate(
     expect("sweep", sweep, (Sweep, MAYBE), "a Sweep, such as Sweep(widths=(8, 16), scenes=50)")
     expect("routing", routing, (str, MAYBE), f"None, or one of: {', '.join(ROUTINGS)}")
     expect("split", split, (str, MAYBE), "the name of a part of the data set, such as 'val'")
+    for name, value in (("root", root), ("split", split)):
+        if data == PROCEDURAL and value is not None:
+            raise ValueError(f"{name} is given, which generated scenes do not have: leave it out, or choose other data")
     if calibration_images is not None:
         check_calibration_images(calibration_images)
     folder = None if root is None else Path(root)

@@ -33,7 +33,7 @@ def test_a_number_too_small():
 
 @pytest.mark.parametrize("value", ["tiny", b"tiny", 8, None])
 def test_one_is_not_several(value):
-    with pytest.raises(WrongKindError, match="^presets is .*; expected a list of names, even of one$"):
+    with pytest.raises(WrongKindError, match="^presets is .*; expected a list of names$"):
         several("presets", value, "names")
 
 

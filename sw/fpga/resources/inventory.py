@@ -103,7 +103,7 @@ def machine_inventory(config: AcceleratorConfig) -> Inventory:
     ValueError
         A unit cannot be built with these sizes.
     """
-    return _machine(replace(config, name=""))
+    return _machine(replace(config, name="any"))
 
 
 def board_inventory(board: Board, config: AcceleratorConfig) -> Inventory:
@@ -114,7 +114,7 @@ def board_inventory(board: Board, config: AcceleratorConfig) -> Inventory:
     ValueError
         The board cannot do that: its memory at this clock, or the bus.
     """
-    return _around(board, replace(config, name=""))
+    return _around(board, replace(config, name="any"))
 
 
 @lru_cache(_KEPT)

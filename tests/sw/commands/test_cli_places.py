@@ -144,7 +144,7 @@ def test_a_terminal_without_a_character_is_no_reason_to_fail(monkeypatch: pytest
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
     monkeypatch.setattr(sys, "argv", ["tessera"])
     monkeypatch.setattr(cli, "end_on_signals", lambda: None)
-    monkeypatch.setattr(cli, "app", lambda: print("straße…", flush=True))
+    monkeypatch.setattr(cli, "app", lambda **options: print("straße…", flush=True))
     cli.main()
     assert written.getvalue() == b"stra?e?\n"
 
@@ -153,6 +153,6 @@ def test_a_backend_for_windows_is_not_asked_for(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("MPLBACKEND", "junk")
     monkeypatch.setattr(sys, "argv", ["tessera"])
     monkeypatch.setattr(cli, "end_on_signals", lambda: None)
-    monkeypatch.setattr(cli, "app", lambda: None)
+    monkeypatch.setattr(cli, "app", lambda **options: None)
     cli.main()
     assert "MPLBACKEND" not in os.environ

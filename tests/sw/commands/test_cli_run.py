@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -247,6 +248,13 @@ def test_help_of_every_command_has_an_example() -> None:
         assert result.exit_code == 0 and f"tessera {command}" in result.output.split("Example")[1]
 
 
+@pytest.mark.parametrize("arguments", [["-h"], ["run", "-h"]], ids=" ".join)
+def test_the_usage_names_the_program_however_it_was_started(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "tessera.sw.cli", *arguments]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert f"Usage: {' '.join(['tessera', *arguments[:-1]])} [" in shown and "python -m" not in shown
+
+
 def test_doctor_answers() -> None:
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 0, result.output
@@ -254,7 +262,5 @@ def test_doctor_answers() -> None:
 
 
 def test_program_is_installed() -> None:
-    import sys
-
     result = subprocess.run([Path(sys.executable).with_name("tessera"), "--help"], capture_output=True, text=True)
     assert result.returncode == 0 and "doctor" in result.stdout

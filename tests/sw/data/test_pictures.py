@@ -124,8 +124,8 @@ def test_a_grey_array_gets_three_equal_channels_and_the_models_size() -> None:
 @pytest.mark.parametrize(
     ("values", "what"),
     [
-        (np.zeros((16, 32, 3)), "array of float64; expected bytes"),
-        (np.zeros((16, 32, 4), np.uint8), r"shape \(16, 32, 4\); expected bytes"),
+        (np.zeros((16, 32, 3)), "array of float64; expected a NumPy array of bytes"),
+        (np.zeros((16, 32, 4), np.uint8), r"shape \(16, 32, 4\); expected a NumPy array of bytes"),
         (np.zeros((1, 3, 16, 32), np.uint8), r"shape \(1, 3, 16, 32\)"),
         (np.zeros((0, 32, 3), np.uint8), r"shape \(0, 32, 3\)"),
         (np.uint8(7)[()] * np.ones((), np.uint8), r"shape \(\)"),

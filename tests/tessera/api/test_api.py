@@ -57,6 +57,9 @@ def test_a_run_shows_itself_in_a_few_lines(tmp_path):
     written = document(tmp_path / "report" / "run.json")
     assert written["program_digest"] == result.to_dict()["program_digest"] == tessera.compile(SMALL).digest
     assert {"input", "routing", "cycles-task0"} <= set(tessera.figures(result))
+    assert tessera.write_report(result, str(tmp_path / "again"))[0] == tmp_path / "again" / "report.html"
+    with pytest.raises(ValueError, match="is a file; give a folder"):
+        tessera.write_report(result, tmp_path / "again" / "run.json")
 
 
 def test_progress_is_shown_unless_it_is_switched_off(capsys):
