@@ -17,13 +17,14 @@ def control(name):
     return OnBus(ControlRegisters(preset(name), guards=2, errors=1, units=UNITS))
 
 
+@pytest.mark.parametrize("bench", ["control_bench", "measure_bench"])
 @pytest.mark.parametrize("stall", [0.0, 0.5])
 @pytest.mark.parametrize("name", ["tiny", "edge"])
-def test_control(name, stall):
+def test_control(name, stall, bench):
     config = preset(name)
     run_testbench(
         simulator(control, name),
-        "tests.hw.control.control_bench",
+        f"tests.hw.control.{bench}",
         parameters={
             "stall": stall,
             "configuration": configuration_word(config),

@@ -38,6 +38,7 @@ def test_values_become_classes_and_metres(tmp_path: Path) -> None:
     assert item.segmentation[0].tolist() == [255, 0, 1, 2, 255, 255, 0, 1]
     raw = np.asarray(Image.open(tmp_path / "depth/val/b/1_z.png")).astype(float)
     assert np.isnan(item.depth[0, :2]).all() and np.isposinf(item.depth[0, 2])  # none, said to be none, too far
+    # Depth is kept as float32, which rounds by up to 6e-8 of a value; the expected one is float64.
     assert np.allclose(item.depth[0, 3:], raw[0, 3:] / 100, rtol=1e-6)
     same = open_dataset(f"folder:{tmp_path}", None, DatasetRequest())
     assert same.name == data.name and same[2].name == data[2].name
@@ -74,6 +75,7 @@ def test_depth_in_integers_needs_a_unit(tmp_path: Path, form: str) -> None:
     described(tmp_path, "[depth]\nmetres = 0.001\n" + text)
     depth = opened(tmp_path)[0].depth
     expected = np.array([[2.5, np.nan, 60], [0.001, 0.079, 0.5]], np.float32)
+    # Both are float32, but one was multiplied by the unit: a rounding apart.
     assert np.allclose(depth, expected, rtol=1e-6, equal_nan=True)
 
 

@@ -126,4 +126,5 @@ def test_bytes_are_scaled_as_the_folder_says(tmp_path: Path, changes: dict, mean
     found = import_weights("hf-vit", folder(tmp_path, pixels=PIXELS | changes))
     told = import_weights("hf-vit", tmp_path, options=Options(mean=mean, std=deviation))
     for name in ("patch_embed.proj.weight", "patch_embed.proj.bias"):
+        # Mean and deviation come from the factor here and as decimals there, and are folded into float32 weights.
         assert torch.allclose(found.tensors[name], told.tensors[name], rtol=1e-5, atol=1e-6)
