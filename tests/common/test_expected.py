@@ -46,7 +46,7 @@ def test_one_is_not_several(value):
         (np.zeros((30, 30)), "of the type ndarray"),
         (object(), "of the type object"),
     ],
-    ids=str,
+    ids=["none", "text", "float", "array", "object"],
 )
 def test_a_value_in_words(value, words):
     assert described(value) == words

@@ -16,6 +16,11 @@ NO_KIND = (5, 2.5, [1], object())
 """What is neither a name nor a path, nor None."""
 
 
+def kind(value) -> str:
+    """A test's name for a value."""
+    return type(value).__name__
+
+
 @pytest.fixture(autouse=True)
 def no_work(monkeypatch):
     """Whatever takes long fails the test."""
@@ -37,7 +42,7 @@ def said(function, *given, **options) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("value", [None, *NO_KIND], ids=repr)
+@pytest.mark.parametrize("value", [None, *NO_KIND], ids=kind)
 @pytest.mark.parametrize("function", [tessera.run, tessera.compile, tessera.quantise, tessera.load, tessera.evaluate])
 def test_a_model_is_a_name_or_a_path(function, value):
     told = said(function, value, progress=False)
@@ -64,7 +69,7 @@ TARGET = {
 
 
 @pytest.mark.parametrize("field", TARGET)
-@pytest.mark.parametrize("value", [2.5, [1, 2], object()], ids=repr)
+@pytest.mark.parametrize("value", [2.5, [1, 2], object()], ids=kind)
 def test_the_fields_of_a_target_have_kinds(field, value):
     told = said(tessera.Target, **{**SMALL, field: value})
     assert told.startswith(f"{field} is ") and TARGET[field] in told
