@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from tessera.common.arrays import Floats
-from tessera.golden.config import ModelConfig
+from tessera.golden.integer.parameters import Peak, PeakKind
+from tessera.golden.integer.plan import Plan
+from tessera.golden.integer.steps import AttentionStep, ExpertsStep, ProductStep, Rows, Step, StreamStep
+from tessera.golden.network.compute import attention_scores
+from tessera.sw.quantiser.folding import Folding
 
 
 class Peaks:
@@ -20,52 +22,65 @@ class Peaks:
 
     Parameters
     ----------
-    offsets:
-        What the quantiser moves out of keys, by tensor name: :func:`tessera.sw.quantiser.observation.bias_offsets`.
-    config:
-        Geometry of the model.
-
-    Attributes
-    ----------
-    largest:
-        By name, as :class:`tessera.golden.integer.parameters.QuantisedModel` has them.
+    folding:
+        What the quantiser moves out of keys.
+    plan:
+        The network's steps.
     """
 
-    def __init__(self, offsets: Mapping[str, Floats], config: ModelConfig) -> None:
-        self._offsets, self._config = offsets, config
-        self.largest: dict[str, NDArray[np.float64]] = {}
+    def __init__(self, folding: Folding, plan: Plan) -> None:
+        self._folding, self._plan = folding, plan
+        self._largest: dict[tuple[PeakKind, str, str], float] = {}
 
-    def see(self, name: str, *values: Tensor) -> None:
-        """Count the magnitudes of ``values``."""
-        self._keep(name, max((float(value.abs().max()) for value in values if value.numel()), default=0.0))
+    @property
+    def found(self) -> tuple[Peak, ...]:
+        """What was seen, in the order of computation."""
+        return tuple(
+            Peak(kind=kind, place=place, tensor=tensor, largest=largest)
+            for (kind, place, tensor), largest in self._largest.items()
+        )
 
-    def see_layer(self, name: str, x: Tensor, capture: Mapping[str, Any]) -> None:
-        """Count what a layer captured; ``x`` is the residual stream in front of it."""
-        between, after = capture[f"{name}.residual_attention"], capture[f"{name}.residual"]
-        self.see(f"{name}.residual_attention", between, between - x)
-        self._scores(name, capture)
-        if f"{name}.pre_gelu" in capture:
-            # What is added saturates by itself before the sum does.
-            self.see(f"{name}.residual", after, after - between)
-            inputs = [capture[f"{name}.pre_gelu"]]
-        else:
-            self.see(f"{name}.residual", after, *capture[f"{name}.expert_output"].values())
-            inputs = list(capture[f"{name}.expert_pre_gelu"].values())
-            self._rows(f"{name}.gate_scores", capture[f"{name}.gate_logits"])
-        # GELU of what lies below the format is 0 in any case.
-        self._keep(f"{name}.gelu_input", max((float(part.max()) for part in inputs if part.numel()), default=0.0))
+    def see_step(self, step: Step, capture: Mapping[str, Any]) -> None:
+        """Count what a step made."""
+        match step:
+            case ProductStep(onto=onto) if onto is not None:
+                self._stream(step, capture, [] if self._begins(onto) else [capture[step.product]])
+            case ProductStep(function=function) if function is not None:
+                self._function_input(step, [capture[step.product]])
+            case AttentionStep():
+                self._scores(step, capture)
+            case ExpertsStep():
+                self._stream(step, capture, capture[step.inner("expert_output")].values())
+                self._rows("gate_scores", step, capture[step.inner("gate_logits")])
+                self._function_input(step, capture[step.inner("expert_pre_gelu")].values())
 
-    def _scores(self, name: str, capture: Mapping[str, Any]) -> None:
+    def _begins(self, rows: Rows) -> bool:
+        """Whether these are the constants that a stream begins with, which take over the product's bias."""
+        return isinstance(self._plan.by_name[rows.tensor], StreamStep)
+
+    def _stream(self, step: Step, capture: Mapping[str, Any], added: Iterable[Tensor]) -> None:
+        """What is added saturates by itself before the sum does; sums on the way have no float tensor."""
+        values = [*added, *([capture[step.name]] if step.name in capture else [])]
+        self._keep("stream", step, max((float(one.abs().max()) for one in values if one.numel()), default=0.0))
+
+    def _function_input(self, step: Step, values: Iterable[Tensor]) -> None:
+        # An activation function of what lies below the format is 0 in any case.
+        self._keep("function_input", step, max((float(one.max()) for one in values if one.numel()), default=0.0))
+
+    def _scores(self, step: AttentionStep, capture: Mapping[str, Any]) -> None:
         """Attention scores without what the keys' biases add: it is the same for all keys of a query."""
-        config, query = self._config, capture[f"{name}.q"]
-        heads = query.view(*query.shape[:2], config.heads, config.head_dim)
-        offset = torch.from_numpy(self._offsets[f"{name}.k"]).view(config.heads, config.head_dim)
-        common = torch.einsum("bnhd,hd->bhn", heads, offset) / math.sqrt(config.head_dim)
-        self._rows(f"{name}.scores", capture[f"{name}.scores"] - common[..., None])
+        query, key = (capture[rows.tensor].flatten(1, -2)[:, rows.rows] for rows in (step.query, step.key))
+        scores = attention_scores(query, key, step.heads, step.scale)
+        offset = np.zeros(key.shape[-1]) + self._folding.offset(step.key.tensor)
+        split = query.reshape(*query.shape[:2], step.heads, -1)
+        per_head = torch.from_numpy(offset).reshape(step.heads, -1)
+        common = torch.einsum("bnhd,hd->bhn", split, per_head) * step.scale
+        self._rows("scores", step, scores - common[..., None])
 
-    def _rows(self, name: str, values: Tensor) -> None:
+    def _rows(self, kind: PeakKind, step: Step, values: Tensor) -> None:
         """Count the largest of each row, in octaves: softmax makes nothing of what is far below it."""
-        self._keep(name, float(values.max(dim=-1).values.abs().max()) * math.log2(math.e))
+        self._keep(kind, step, float(values.max(dim=-1).values.abs().max()) * math.log2(math.e))
 
-    def _keep(self, name: str, value: float) -> None:
-        self.largest[name] = np.asarray(max(value, float(self.largest.get(name, 0.0))))
+    def _keep(self, kind: PeakKind, step: Step, value: float) -> None:
+        key = (kind, step.place, step.name)
+        self._largest[key] = max(value, self._largest.get(key, 0.0))
