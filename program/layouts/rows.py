@@ -115,8 +115,8 @@ class Rows(FixedLayout):
         return Location(*np.broadcast_arrays(self.base + row * self.stride + offset, lane, np.int64(0)))
 
     def token(self, index: tuple[int, ...], queues: Queues = ()) -> int | None:
-        """Token that an index belongs to: the class token comes before the patches."""
-        return {RowsOf.TOKENS: index[0], RowsOf.PATCHES: index[0] + 1, RowsOf.OUTPUTS: None}[self.of]
+        """Token that an index belongs to; a patch is none yet."""
+        return index[0] if self.of is RowsOf.TOKENS else None
 
 
 class LastRows(Rows):

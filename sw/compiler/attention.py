@@ -1,205 +1,295 @@
-"""The attention half of a transformer block as commands: LayerNorm, Q, K, V transposed, attention, projection."""
+"""Attention as operations: Q, K, V transposed, attention.
+
+V's weights are staged while Q and K are computed: the engine has read what lay in their place before it took Q.
+Attention needs all of Q, K and V.
+
+Where not all heads fit on chip they go through Q, K, V and attention in groups, each in the place of the one before.
+V's weights of the next group are staged while the attention of this one is computed, which needs none.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
-from tessera.golden.integer.parameters import QuantisedAttention, QuantisedLayer, QuantisedLinear
-from tessera.hw.isa import Destination, Follow, Opcode, Unit
-from tessera.program.commands import CommandKind, Label, Phase, Span
+from tessera.golden.integer.parameters import QuantisedAttention, QuantisedLinear, QuantisedProduct
+from tessera.golden.integer.steps import AttentionStep, ProductStep
+from tessera.hw.isa import Destination, Opcode, Unit
+from tessera.program.commands import Span
 from tessera.program.layouts.rows import Rows, RowsOf, Transposed
 from tessera.program.layouts.tiles import ExponentialTiles, QueryScaleTiles, ScoreTiles
-from tessera.program.tensors import Tensor, tensor_name
-from tessera.sw.compiler.emission import NOTHING, Emitter, Order, Product, span_of
-from tessera.sw.compiler.weights import pad_axis, parameter_bytes, spread
+from tessera.program.tensors import Tensor
+from tessera.sw.compiler.context import Context, span_of
+from tessera.sw.compiler.emission import Emitter, Product
+from tessera.sw.compiler.operations import Access, Operation, Order
+from tessera.sw.compiler.weights import pad_axis, parameter_bytes
 from tessera.sw.cycles import bound
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Some heads of an attention."""
+
+    step: AttentionStep
+    heads: range
+
+    @property
+    def span(self) -> Span | None:
+        """How commands name them."""
+        return span_of("head", self.heads, self.step.heads)
+
+    def size(self, step: ProductStep | AttentionStep) -> int:
+        """Channels of one head of a tensor."""
+        return step.channels // self.step.heads
+
+    def channels(self, step: ProductStep) -> int:
+        """Channels of a tensor's heads in the group."""
+        return len(self.heads) * self.size(step)
+
+
 class AttentionLowering:
-    """Emits the attention of each layer; its tensors take turns in the scratchpad as the plan says.
+    """Operations of one attention and of the products that make its queries, keys and values."""
 
-    Q follows LayerNorm, which follows what it normalises. V's weights are staged while Q and K are computed: the engine
-    has read what lay in their place before it took Q. Attention needs all of Q, K and V, the projection all heads.
+    def __init__(self, context: Context, step: AttentionStep) -> None:
+        self._context, self._step, self._sizes = context, step, context.sizes
+        by_name = context.sizes.plan.by_name
+        parts = [by_name[rows.tensor] for rows in step.reads]
+        assert all(isinstance(part, ProductStep) for part in parts), f"{step.name} reads other than products"
+        self._query, self._key, self._value = parts
 
-    Where not all heads fit on chip they go through Q, K, V and attention in groups, each in the place of the one
-    before: when the engine takes a product it has read all that the command before needed. V's weights of the next
-    group are staged while the attention of this one is computed, which needs none.
+    def lower(self) -> None:
+        """Append them, group by group."""
+        context, sizes, step = self._context, self._sizes, self._step
+        groups = [_Group(step, heads) for heads in context.cuts.heads(step)]
+        largest = len(groups[0].heads)
+        for part in (self._query, self._key):
+            context.region(part.name, part.rows * largest * sizes.words(groups[0].size(part)))
+        width = largest * sizes.channels(groups[0].size(self._value))
+        context.region(self._value.name, width * sizes.words(self._value.rows))
+        context.region(self._weights, width * sizes.row_words(self._value.source.tensor))
+        context.region(step.name, step.rows * sizes.row_words(step.name))
+        for index, group in enumerate(groups):
+            # The first group's weights come beside Q and K, the others' beside the attention before.
+            if index:
+                self._stage(group)
+            for part in (self._query, self._key):
+                self._rows(part, group)
+            if not index:
+                self._stage(group)
+            self._transposed(group)
+            self._attend(group)
 
-    Parameters
-    ----------
-    emitter:
-        Collector of the commands.
-    """
+    @property
+    def _weights(self) -> str:
+        """Region of V's weights."""
+        return f"{self._value.name}.weights"
 
-    def __init__(self, emitter: Emitter) -> None:
-        self._emitter = emitter
-        self._geometry, self._config, self._model = emitter.geometry, emitter.config, emitter.model
-
-    def attend(self, layer: QuantisedLayer, order: Order) -> None:
-        """Emit one layer's attention, from LayerNorm, which runs in this ``order``, to the residual stream."""
-        emitter, g, model, projection = self._emitter, self._geometry, self._model, layer.attention.projection
-        emitter.phase = Phase.ATTENTION
-        normed = emitter.rows("norm1", model.tokens, model.dim)
-        emitter.norm(CommandKind.NORM1, layer.norm1, normed, order=order)
-        rows = Follow.NORM
-        for heads in emitter.plan.tiling.heads(g):
-            self._mix(layer.attention, normed.layout, heads, follow=rows)
-            rows = Follow.NOTHING
-        columns = spread(projection.weight, 1, model.head_dim, g.head_words * self._config.lanes)
-        emitter.linear(
-            Label(CommandKind.PROJECTION),
-            Product(
-                linear=QuantisedLinear(**{**vars(projection), "weight": columns}),
-                tensor=emitter.residual("residual_attention"),
-                source=emitter.base("attention"),
-                words=g.heads_words,
-                steps=model.tokens,
-                destination=Destination.RESIDUAL_ADD,
-            ),
-            Order(after=Unit.ENGINE),
-        )
-
-    def _mix(self, attention: QuantisedAttention, normed: Rows, heads: range, *, follow: Follow) -> None:
-        """Q, K, V and attention of some heads; ``follow`` is of the first product."""
-        emitter, g, model = self._emitter, self._geometry, self._model
-        span = span_of("head", heads, model.heads)
-        q, k = (emitter.heads(part, heads) for part in ("q", "k"))
-        # The first group's weights come beside Q and K, the others' beside the attention before.
-        weights = None if follow else self._stage(attention.v, heads, span)
-        for kind, linear, tensor, rows in (
-            (CommandKind.QUERY, attention.q, q, follow),
-            (CommandKind.KEY, attention.k, k, Follow.NOTHING),
-        ):
-            emitter.linear(
-                Label(kind, span),
-                Product(
-                    linear=self._of_heads(linear, heads),
-                    tensor=tensor,
-                    source=normed.base,
-                    words=g.dim_words,
-                    steps=model.tokens,
-                    destination=Destination.ACTIVATION,
-                    channels=len(heads) * g.head_words * self._config.lanes,
-                    heads=True,
-                ),
-                Order(after=NOTHING, follow=rows),
-            )
-        weights = weights or self._stage(attention.v, heads, span)
-        value = self._value(attention.v, normed, weights, heads, span)
-        mixed = emitter.heads("attention", heads, beside=True)
-        emitter.emit(
-            Opcode.ATTENTION,
-            Label(CommandKind.ATTENTION, span),
-            *self._attention_tensors(heads),
-            mixed,
-            work=bound.attention(self._config, tokens=model.tokens, heads=len(heads), head_dim=model.head_dim),
-            order=Order(after=Unit.ENGINE),
-            query_base=q.layout.base,
-            query_stride=q.layout.stride,
-            key_base=k.layout.base,
-            key_stride=k.layout.stride,
-            value_base=value.base,
-            value_stride=value.stride,
-            destination_base=mixed.layout.base,
-            destination_stride=mixed.layout.stride,
-            tokens=model.tokens,
-            heads=len(heads),
-            head_words=g.head_words,
-            score_multiplier=attention.score_multiplier,
-            score_shift=attention.score_shift,
-            output_multiplier=attention.output_multiplier,
-            output_shift=attention.output_shift,
-        )
-
-    def _of_heads(self, linear: QuantisedLinear, heads: range) -> QuantisedLinear:
+    def _linear(self, step: ProductStep, group: _Group) -> QuantisedLinear:
         """The output channels of some heads."""
-        size = self._model.head_dim
-        channels = slice(heads.start * size, heads.stop * size)
+        linear, size = self._context.model.of(step.name, QuantisedProduct).linear, group.size(step)
+        channels = slice(group.heads.start * size, group.heads.stop * size)
         return QuantisedLinear(**{name: np.asarray(values)[channels] for name, values in vars(linear).items()})
 
-    def _attention_tensors(self, heads: range) -> tuple[Tensor, ...]:
+    def _heads(self, emitter: Emitter, step: Any, group: _Group, *, beside: bool = False) -> Tensor[Rows]:
+        """Q, K or the attention's result of some heads: every head starts at a word.
+
+        With ``beside`` their rows hold the other heads, too; without, rows of these heads follow each other.
+        """
+        size = group.size(step)
+        words, heads = self._sizes.words(size), group.heads
+        return emitter.rows(
+            step.name,
+            step.name,
+            "scratchpad",
+            (step.rows, len(heads) * size),
+            stride=words * (self._step.heads if beside else len(heads)),
+            base=emitter.bases[step.name] + (heads.start * words if beside else 0),
+            block=size,
+            first_channel=heads.start * size,
+        )
+
+    def _rows(self, step: ProductStep, group: _Group) -> None:
+        """Queries or keys of some heads."""
+        context, sizes = self._context, self._sizes
+
+        def emit(emitter: Emitter, order: Order) -> None:
+            words = sizes.row_words(step.source.tensor)
+            emitter.linear(
+                context.label(step, span=group.span),
+                Product(
+                    linear=self._linear(step, group),
+                    tensor=self._heads(emitter, step, group),
+                    source=emitter.bases[context.where(step.source.tensor)] + step.source.start * words,
+                    words=words,
+                    steps=step.rows,
+                    destination=Destination.ACTIVATION,
+                    channels=len(group.heads) * sizes.channels(group.size(step)),
+                    block=group.size(step),
+                ),
+                order,
+            )
+
+        context.add(
+            Operation(
+                unit=Unit.ENGINE,
+                emit=emit,
+                reads=(context.access(step.source),),
+                writes=(Access(region=step.name, rows=step.rows),),
+                row_by_row=True,
+                in_rows=True,
+                tasks=step.tasks,
+            )
+        )
+
+    def _stage(self, group: _Group) -> None:
+        """V's weights of some heads."""
+        step, sizes, context = self._value, self._sizes, self._context
+        linear = self._linear(step, group)
+        if np.any(linear.bias):
+            raise ValueError(f"{step.name} has a bias; fold it into the projection's, as attention weights sum to 1")
+        channels = len(group.heads) * sizes.channels(group.size(step))
+
+        def emit(emitter: Emitter, order: Order) -> None:
+            padded = emitter.pad_outputs(linear, channels, group.size(step))
+            inputs = linear.weight.shape[1]
+            words = sizes.words(inputs)
+            matrix = emitter.narrow(pad_axis(padded.weight, 1, words * emitter.config.lanes))
+            weights = emitter.rows(
+                self._weights, self._weights, "scratchpad", (channels, inputs), of=RowsOf.OUTPUTS
+            )
+            emitter.emit(
+                Opcode.STAGE,
+                context.label(step, whole=self._weights, span=group.span),
+                weights,
+                order=order,
+                **emitter.block(matrix.view(np.uint8).reshape(-1)),
+                destination_base=weights.layout.base,
+                words=channels * words,
+            )
+
+        context.add(Operation(unit=Unit.STREAM, emit=emit, writes=(Access(region=self._weights),), tasks=step.tasks))
+
+    def _transposed(self, group: _Group) -> None:
+        """V: multiply with the staged weights, roles swapped, so that it is written transposed."""
+        step, sizes, context = self._value, self._sizes, self._context
+        channels = len(group.heads) * sizes.channels(group.size(step))
+        linear = self._linear(step, group)
+
+        def emit(emitter: Emitter, order: Order) -> None:
+            padded = emitter.pad_outputs(linear, channels, group.size(step))
+            words = sizes.row_words(step.source.tensor)
+            value = Transposed(
+                shape=(step.rows, group.channels(step)),
+                lanes=emitter.config.lanes,
+                stride=sizes.words(step.rows),
+                base=emitter.bases[step.name],
+                block=group.size(step),
+                first_channel=group.heads.start * group.size(step),
+            )
+            emitter.emit(
+                Opcode.LINEAR,
+                context.label(step, span=group.span),
+                Tensor(name=step.name, space="scratchpad", layout=value),
+                order=order,
+                work=bound.linear(
+                    emitter.config,
+                    macs=step.rows * linear.weight.size,
+                    steps=channels,
+                    stationary_rows=step.rows,
+                    words=words,
+                ),
+                **emitter.block(parameter_bytes(padded.bias, padded.multiplier, padded.shift)),
+                broadcast_base=emitter.bases[self._weights],
+                broadcast_stride=words,
+                steps=channels,
+                words=words,
+                stationary_base=emitter.bases[context.where(step.source.tensor)] + step.source.start * words,
+                stationary_stride=words,
+                stationary_rows=step.rows,
+                channels=channels,
+                destination_base=value.base,
+                destination_stride=value.stride,
+                destination=Destination.ACTIVATION,
+                gelu=0,
+                swapped=1,
+                wide=0,
+                broadcast_unsigned=0,
+                gelu_multiplier=0,
+                gelu_shift=0,
+            )
+
+        context.add(
+            Operation(
+                unit=Unit.ENGINE,
+                emit=emit,
+                reads=(Access(region=self._weights), context.access(step.source)),
+                writes=(Access(region=step.name, rows=step.rows),),
+                tasks=step.tasks,
+            )
+        )
+
+    def _attend(self, group: _Group) -> None:
+        """Attention of some heads."""
+        step, context = self._step, self._context
+
+        def emit(emitter: Emitter, order: Order) -> None:
+            constants = context.model.of(step.name, QuantisedAttention)
+            query, key = (self._heads(emitter, part, group).layout for part in (self._query, self._key))
+            mixed = self._heads(emitter, step, group, beside=True)
+            size = group.size(step)
+            emitter.emit(
+                Opcode.ATTENTION,
+                context.label(step, span=group.span),
+                *self._tiles(emitter, group),
+                mixed,
+                order=order,
+                work=bound.attention(emitter.config, tokens=step.rows, heads=len(group.heads), head_dim=size),
+                query_base=query.base,
+                query_stride=query.stride,
+                key_base=key.base,
+                key_stride=key.stride,
+                value_base=emitter.bases[self._value.name],
+                value_stride=self._sizes.words(self._value.rows),
+                destination_base=mixed.layout.base,
+                destination_stride=mixed.layout.stride,
+                tokens=step.rows,
+                heads=len(group.heads),
+                head_words=self._sizes.words(size),
+                **vars(constants),
+            )
+
+        parts = (self._query, self._key, self._value)
+        context.add(
+            Operation(
+                unit=Unit.ENGINE,
+                emit=emit,
+                reads=tuple(Access(region=part.name, rows=part.rows) for part in parts),
+                writes=(Access(region=step.name, rows=step.rows),),
+                settles=True,
+                tasks=step.tasks,
+            )
+        )
+
+    def _tiles(self, emitter: Emitter, group: _Group) -> tuple[Tensor, ...]:
         """Scores, exponentials and query scales: tiles of P queries through double buffers."""
-        c, model = self._config, self._model
-        tiles = {"elements": c.elements, "first_head": heads.start}
-        pairs = (len(heads), model.tokens, model.tokens)
-        halves = c.attention_buffer(0), c.attention_buffer(1)
+        config, step = emitter.config, self._step
+        tiles = {"elements": config.elements, "first_head": group.heads.start}
+        pairs = (len(group.heads), self._query.rows, self._key.rows)
+        halves = config.attention_buffer(0), config.attention_buffer(1)
         exponentials = ExponentialTiles(
-            shape=pairs, lanes=c.lanes, base=halves[0] + c.query_words, room=halves[1] - halves[0], **tiles
+            shape=pairs, lanes=config.lanes, base=halves[0] + config.query_words, room=halves[1] - halves[0], **tiles
         )
         scales = (
-            self._emitter.tensor(part, "query", QueryScaleTiles(shape=pairs[:2], base=2 * index, **tiles))
+            Tensor(
+                name=step.inner(part), space="query", layout=QueryScaleTiles(shape=pairs[:2], base=2 * index, **tiles)
+            )
             for index, part in enumerate(("query_multiplier", "query_shift"))
         )
+        scores = ScoreTiles(shape=pairs, room=config.max_tokens, **tiles)
         return (
-            self._emitter.tensor("scores", "score", ScoreTiles(shape=pairs, room=c.max_tokens, **tiles)),
-            self._emitter.tensor("exponentials", "exponential", exponentials),
+            Tensor(name=step.inner("scores"), space="score", layout=scores),
+            Tensor(name=step.inner("exponentials"), space="exponential", layout=exponentials),
             *scales,
         )
-
-    def _stage(self, linear: QuantisedLinear, heads: range, span: Span | None) -> Rows:
-        """Stage V's weights of some heads."""
-        g = self._geometry
-        if np.any(linear.bias):
-            name = tensor_name("v", self._emitter.layer)
-            raise ValueError(f"{name} has a bias; fold it into the projection's, as attention weights sum to 1")
-        channels = len(heads) * g.head_words * self._config.lanes
-        linear = self._emitter.pad_outputs(self._of_heads(linear, heads), channels, heads=True)
-        weights = self._emitter.rows("v_weights", channels, self._model.dim, of=RowsOf.OUTPUTS)
-        matrix = self._emitter.narrow(pad_axis(linear.weight, 1, g.dim_words * self._config.lanes))
-        self._emitter.emit(
-            Opcode.STAGE,
-            Label(CommandKind.VALUE_WEIGHTS, span),
-            weights,
-            order=Order(after=NOTHING),
-            **self._emitter.block(matrix.view(np.uint8).reshape(-1)),
-            destination_base=weights.layout.base,
-            words=channels * g.dim_words,
-        )
-        return weights.layout
-
-    def _value(
-        self, linear: QuantisedLinear, normed: Rows, weights: Rows, heads: range, span: Span | None
-    ) -> Transposed:
-        """Multiply with the staged weights, roles swapped, so that V is written transposed."""
-        g, model, channels = self._geometry, self._model, weights.shape[0]
-        linear = self._emitter.pad_outputs(self._of_heads(linear, heads), channels, heads=True)
-        value = Transposed(
-            shape=(model.tokens, len(heads) * model.head_dim),
-            lanes=self._config.lanes,
-            stride=g.token_words,
-            base=self._emitter.base("v"),
-            block=model.head_dim,
-            first_channel=heads.start * model.head_dim,
-        )
-        self._emitter.emit(
-            Opcode.LINEAR,
-            Label(CommandKind.VALUE, span),
-            self._emitter.tensor("v", "scratchpad", value),
-            work=bound.linear(
-                self._config,
-                macs=model.tokens * model.dim * len(heads) * model.head_dim,
-                steps=channels,
-                stationary_rows=model.tokens,
-                words=g.dim_words,
-            ),
-            order=Order(after=Unit.STREAM),
-            **self._emitter.block(parameter_bytes(linear.bias, linear.multiplier, linear.shift)),
-            broadcast_base=weights.base,
-            broadcast_stride=g.dim_words,
-            steps=channels,
-            words=g.dim_words,
-            stationary_base=normed.base,
-            stationary_stride=normed.stride,
-            stationary_rows=model.tokens,
-            channels=channels,
-            destination_base=value.base,
-            destination_stride=value.stride,
-            destination=Destination.ACTIVATION,
-            gelu=0,
-            swapped=1,
-            wide=0,
-            broadcast_unsigned=0,
-            gelu_multiplier=0,
-            gelu_shift=0,
-        )
-        return value
