@@ -138,7 +138,7 @@ class IntegerModel:
     def _rows(tensors: Tensors, rows: Rows) -> Integers:
         return tensors[rows.tensor][rows.rows]
 
-    def _step(self, step: Step, image: NDArray[np.uint8], task: int, tensors: Tensors) -> Integers:
+    def _step(self, step: Step, image: NDArray[np.uint8], task: int, tensors: Tensors) -> NDArray:
         match step:
             case PatchStep():
                 return self._patches(step, image)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tessera.golden.integer.steps import (
     Absorbed,
@@ -97,6 +97,15 @@ class Plan:
             for name in dict.fromkeys(rows.tensor for rows in step.reads):
                 found[name].append(step)
         return {name: tuple(steps) for name, steps in found.items()}
+
+    @cached_property
+    def last_streams(self) -> dict[str, Step]:
+        """The last step of every layer that adds to the residual stream, by the layer's name."""
+        found: dict[str, Step] = {}
+        for step in self.steps:
+            if step.place and isinstance(step, (ProductStep, ExpertsStep)) and step.onto is not None:
+                found[step.place] = step
+        return found
 
     def of_kind(self, kind: type[Found]) -> tuple[Found, ...]:
         """Steps of one kind, in order."""
@@ -248,7 +257,7 @@ class _Planner:
         source = self._operator(operator.source)
         square = kernel[0] == kernel[1] and operator.stride == kernel and not any(operator.padding)
         if not isinstance(source, Picture) or not square or operator.groups != 1:
-            raise self._unsupported(operator, "the only convolution is one of the picture by patches that do not overlap")
+            raise self._unsupported(operator, "the only convolution cuts the picture into patches that do not overlap")
         if self._pixels is None:
             grid = self.network.shapes[operator.name][:2]
             rows, patch = prod(grid), kernel[0]
@@ -269,7 +278,7 @@ class _Planner:
             raise self._unsupported(operator, f"{why}, not experts")
         return found.products[0]
 
-    def _product_step(self, operator: Operator, product: _Product, **fields: object) -> Rows:
+    def _product_step(self, operator: Operator, product: _Product, **fields: Any) -> Rows:
         """Emit a product that is a tensor of its own."""
         assert product.matrix is not None
         step = ProductStep(
@@ -280,7 +289,7 @@ class _Planner:
             source=product.source,
             matrix=product.matrix,
             product=product.operator.name,
-            **fields,  # type: ignore[arg-type]
+            **fields,
         )
         return self._emit(step)
 
@@ -297,7 +306,7 @@ class _Planner:
         if isinstance(operator, Normalise) and name not in self._made:
             self._norm_step(operator, operator, self._residual(self._operator(operator.source)))
         elif name not in self._made:
-            product = self._lone_product(operator, name, "a product reads a norm, an activation, attention or a product")
+            product = self._lone_product(operator, name, "products read norms, activations, attention or products")
             self._product_step(operator, product)
         return self._made[name]
 
@@ -306,7 +315,7 @@ class _Planner:
         if operator.name in self._made:
             return self._made[operator.name]
         found = self._sums[operator.name]
-        base, products, channels = found.base, list(found.products), self._channels_of(operator.name)
+        base, products = found.base, list(found.products)
         if base is None and len(products) == 1 and not found.constants and products[0].rows == found.rows:
             return self._product_step(operator, products[0], residual=True)
         if base is None:
@@ -323,9 +332,7 @@ class _Planner:
     def _stream(self, operator: Operator, found: _Sum) -> Rows:
         """Begin a stream with the constants, and the biases of the products that are added to it."""
         absorbed = tuple(
-            Absorbed(
-                product=product.operator.name, bias=product.matrix.bias, first=product.first, rows=product.rows
-            )
+            Absorbed(product=product.operator.name, bias=product.matrix.bias, first=product.first, rows=product.rows)
             for product in found.products
             if product.matrix is not None
         )
@@ -341,7 +348,7 @@ class _Planner:
 
     def _added(self, operator: Operator, product: _Product, base: Rows, suffix: str) -> Rows:
         """Emit a product that is added to rows of the stream."""
-        shared = {
+        shared: dict[str, Any] = {
             "place": operator.place,
             "part": operator.part + suffix,
             "rows": len(base),
@@ -405,7 +412,7 @@ class _Planner:
         product = _Product(operator=operator, matrix=None, source=source, rows=rows)
         self._sums[operator.name] = _Sum(rows=rows, products=(product,))
 
-    def _experts_step(self, operator: MixExperts, source: Rows, onto: Rows, shared: dict) -> ExpertsStep:
+    def _experts_step(self, operator: MixExperts, source: Rows, onto: Rows, shared: dict[str, Any]) -> ExpertsStep:
         return ExpertsStep(
             **shared,
             source=source,

@@ -1,9 +1,9 @@
 """Steps: what the machine does of a network, each with the tensor that it makes; the same for every number format.
 
 A step is what one unit does at a time: operators that the machine does at once are one step, and operators that only
-name parts of tensors are none. Tensors are matrices (rows, channels). Those of the *residual stream* have a fixed binary
-point and can be added to; *activations* have a scale for each channel; *positive* activations are what an activation
-function leaves, unsigned with a zero point.
+name parts of tensors are none. Tensors are matrices (rows, channels). Those of the *residual stream* have a fixed
+binary point and can be added to; *activations* have a scale for each channel; *positive* activations are what an
+activation function leaves, unsigned with a zero point.
 """
 
 from __future__ import annotations
@@ -101,6 +101,7 @@ class PatchStep(Step):
 
     @property
     def reads(self) -> tuple[Rows, ...]:
+        """What it reads."""
         return ()
 
 
@@ -152,6 +153,7 @@ class StreamStep(Step):
 
     @property
     def reads(self) -> tuple[Rows, ...]:
+        """What it reads."""
         return ()
 
 
@@ -207,6 +209,7 @@ class ProductStep(Step):
 
     @property
     def reads(self) -> tuple[Rows, ...]:
+        """What it reads."""
         return (self.source,) if self.onto is None else (self.source, self.onto)
 
 
@@ -237,6 +240,7 @@ class NormStep(Step):
 
     @property
     def reads(self) -> tuple[Rows, ...]:
+        """What it reads."""
         return (self.source,)
 
 
@@ -254,6 +258,7 @@ class AttentionStep(Step):
 
     @property
     def reads(self) -> tuple[Rows, ...]:
+        """What it reads."""
         return self.query, self.key, self.value
 
 
@@ -295,6 +300,7 @@ class ExpertsStep(Step):
 
     @property
     def reads(self) -> tuple[Rows, ...]:
+        """What it reads."""
         return self.source, self.onto
 
     def inner(self, part: str) -> str:

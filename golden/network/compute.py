@@ -15,7 +15,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from tessera.golden.moe import mix, route
-from tessera.golden.network.network import Network
+from tessera.golden.network.network import Network, Task
 from tessera.golden.network.operators import (
     Activate,
     Add,
@@ -130,6 +130,11 @@ class FloatNetwork:
         results = [self._for_tasks(values[network.tasks[task].result], batch, len(tasks)) for task in tasks]
         return [result.chunk(len(tasks))[index] for index, result in enumerate(results)]
 
+    def predict(self, images: Tensor, task: str | int, *, capture: Capture | None = None) -> Tensor:
+        """What people look at of one task: :func:`as_map` of its result, or features as they are."""
+        index = self.network.task_index(task) if isinstance(task, str) else task
+        return as_map(self.run(images, [index], capture=capture)[0], self.network.tasks[index])
+
     @property
     def _dtype(self) -> torch.dtype:
         return next((value.dtype for value in self.weights.values()), torch.float32)
@@ -161,6 +166,18 @@ class FloatNetwork:
         made = mix(x, indices, weights, layers, lambda z: activation(operator.function, z), found)
         inside |= {f"{operator.name}.{part}": value for part, value in found.items()}
         return made
+
+
+def as_map(result: Tensor, task: Task) -> Tensor:
+    """A result (B, rows, outputs) as a map (B, channels, cells down, cells across); features stay as they are.
+
+    Logits of a whole picture become (B, channels, 1, 1).
+    """
+    if task.kind == "features":
+        return result
+    (rows, columns), cells = task.grid, task.cells
+    parts = result.reshape(len(result), rows, columns, task.channels, cells, cells)
+    return parts.permute(0, 3, 1, 4, 2, 5).reshape(len(result), task.channels, rows * cells, columns * cells)
 
 
 @singledispatch

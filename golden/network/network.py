@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tessera.golden.config import HeadKind
 from tessera.golden.network.operators import KINDS, Function, NormKind, Operator, Parameter, Picture, Shape
@@ -34,7 +34,9 @@ class Task:
     result:
         Name of the tensor that is the result.
     grid:
-        Rows of the result down and across; (1, 1) for ``classification``, and (0, 0) for ``features``.
+        Rows of the result down and across; (1, 1) for ``classification``.
+    prefix:
+        Rows of the result before those of the grid, such as a class token among ``features``.
 
     Output channel ``(channel * cells + cell_row) * cells + cell_column`` predicts that cell.
     """
@@ -45,6 +47,28 @@ class Task:
     cells: int
     result: str
     grid: tuple[int, int]
+    prefix: int = 0
+
+    @property
+    def outputs(self) -> int:
+        """Channels of a row of the result; 0 for ``features``."""
+        return self.channels * self.cells * self.cells
+
+
+class TakesPictures(Protocol):
+    """Whatever says which pictures it takes."""
+
+    @property
+    def name(self) -> str:
+        """Name for messages."""
+
+    @property
+    def image_height(self) -> int:
+        """Pixels down."""
+
+    @property
+    def image_width(self) -> int:
+        """Pixels across."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,5 +203,3 @@ def _plain(name: str, value: Any) -> Any:
     if name == "kind":
         return NormKind(value)
     return value
-
-

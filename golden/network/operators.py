@@ -1,7 +1,7 @@
 """The operators of a network: what each computes, from which tensors, and the shape of what it makes.
 
-Shapes leave the batch out. A tensor is a matrix (rows, channels), rows being tokens, or a map (rows, columns, channels),
-which is the same matrix with its tokens in row-major order. An operator's name is its tensor's name.
+Shapes leave the batch out. A tensor is a matrix (rows, channels), rows being tokens, or a map (rows, columns,
+channels), which is the same matrix with its tokens in row-major order. An operator's name is its tensor's name.
 """
 
 from __future__ import annotations
@@ -134,6 +134,7 @@ class _OfOne(Operator):
 
     @property
     def sources(self) -> tuple[str, ...]:
+        """Names of the tensors that it reads."""
         return (self.source,)
 
 
@@ -146,6 +147,7 @@ class _OfTwo(Operator):
 
     @property
     def sources(self) -> tuple[str, ...]:
+        """Names of the tensors that it reads."""
         return self.left, self.right
 
 
@@ -160,9 +162,11 @@ class Picture(Operator):
 
     @property
     def sources(self) -> tuple[str, ...]:
+        """Names of the tensors that it reads."""
         return ()
 
     def shape(self, sources: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
+        """Shape of its tensor."""
         return self.height, self.width, 3
 
 
@@ -176,9 +180,11 @@ class Constant(Operator):
 
     @property
     def sources(self) -> tuple[str, ...]:
+        """Names of the tensors that it reads."""
         return ()
 
     def shape(self, sources: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
+        """Shape of its tensor."""
         shape = self._parameter(self.value, weights)
         while len(shape) > 2 and shape[0] == 1:
             shape = shape[1:]
@@ -197,6 +203,7 @@ class Linear(_OfOne):
     bias: Parameter | None = None
 
     def shape(self, sources: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
+        """Shape of its tensor."""
         outputs, inputs = self._parameter(self.weight, weights)
         self._expect("a row of its source", sources[0][-1:], (inputs,))
         if self.bias is not None:
@@ -227,6 +234,7 @@ class Convolution(_OfOne):
     groups: int = 1
 
     def shape(self, sources: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
+        """Shape of its tensor."""
         if len(sources[0]) != 3:
             raise self._refuse(f"its source has the shape {sources[0]}; expected a map (rows, columns, channels)")
         (outputs, inputs, *kernel), (*size, channels) = self._parameter(self.weight, weights), sources[0]
@@ -250,6 +258,7 @@ class Normalise(_OfOne):
     kind: NormKind = NormKind.LAYER
 
     def shape(self, sources: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
+        """Shape of its tensor."""
         for what, parameter in (("its gain", self.weight), ("its offset", self.bias)):
             if parameter is not None:
                 self._expect(what, self._parameter(parameter, weights), sources[0][-1:])
@@ -265,6 +274,7 @@ class Activate(_OfOne):
     function: Function
 
     def shape(self, sources: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
+        """Shape of its tensor."""
         return tuple(sources[0])
 
 
@@ -275,6 +285,7 @@ class Add(_OfTwo):
     tag: ClassVar[str] = "add"
 
     def shape(self, sources: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
+        """Shape of its tensor."""
         self._expect(f"'{self.right}'", sources[1], sources[0])
         return tuple(sources[0])
 
@@ -286,6 +297,7 @@ class Multiply(_OfTwo):
     tag: ClassVar[str] = "multiply"
 
     def shape(self, sources: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
+        """Shape of its tensor."""
         self._expect(f"'{self.right}'", sources[1], sources[0])
         return tuple(sources[0])
 
@@ -317,9 +329,11 @@ class Attend(Operator):
 
     @property
     def sources(self) -> tuple[str, ...]:
+        """Names of the tensors that it reads."""
         return self.query, self.key, self.value
 
     def shape(self, sources: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
+        """Shape of its tensor."""
         query, key, value = sources
         self._expect("a key", key[-1:], query[-1:])
         self._expect("the number of values", value[:-1], key[:-1])
@@ -366,6 +380,7 @@ class MixExperts(_OfOne):
 
     @property
     def by_task(self) -> bool:
+        """Whether equal sources give another result for another task."""
         return True
 
     def experts(self, weights: Mapping[str, Shape]) -> int:
@@ -377,6 +392,7 @@ class MixExperts(_OfOne):
         return self._parameter(self.first_weight, weights)[1]
 
     def shape(self, sources: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
+        """Shape of its tensor."""
         experts, hidden, channels = self._parameter(self.first_weight, weights)
         self._expect("a row of its source", sources[0][-1:], (channels,))
         self._expect("its first bias", self._parameter(self.first_bias, weights), (experts, hidden))
@@ -401,9 +417,11 @@ class Join(Operator):
 
     @property
     def sources(self) -> tuple[str, ...]:
+        """Names of the tensors that it reads."""
         return self.parts
 
     def shape(self, sources: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
+        """Shape of its tensor."""
         if self.axis == "channels":
             for source in sources:
                 self._expect("a part, without its channels,", source[:-1], sources[0][:-1])
@@ -424,6 +442,7 @@ class Part(_OfOne):
     stop: int
 
     def shape(self, sources: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
+        """Shape of its tensor."""
         size = sources[0][0 if self.axis == "rows" else -1]
         if not 0 <= self.start < self.stop <= size:
             raise self._refuse(f"{self.axis} {self.start} to {self.stop} lie outside the {size} of '{self.source}'")
@@ -440,6 +459,7 @@ class Reshape(_OfOne):
     to: Shape
 
     def shape(self, sources: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
+        """Shape of its tensor."""
         if math.prod(self.to) != math.prod(sources[0]) or self.to[-1] != sources[0][-1]:
             raise self._refuse(f"{sources[0]} cannot be arranged as {self.to}: every row keeps its channels")
         return self.to

@@ -84,9 +84,7 @@ def _linear(place: str, part: str, source: str, weights: str) -> Linear:
 def _attention(config: ModelConfig, layer: int, stream: str) -> list[Operator]:
     place, weights, dim = layer_name(layer), f"blocks.{layer}", config.dim
     parts = [
-        Part(
-            place=place, part=part, source=f"{place}.qkv", axis="channels", start=index * dim, stop=(index + 1) * dim
-        )
+        Part(place=place, part=part, source=f"{place}.qkv", axis="channels", start=index * dim, stop=(index + 1) * dim)
         for index, part in enumerate("qkv")
     ]
     return [
@@ -126,11 +124,6 @@ def _experts(config: ModelConfig, layer: int) -> list[Operator]:
     else:
         gates = (Parameter(tensor=f"{weights}.gate.w_gate"),) * len(tasks)
         embeddings = tuple(Parameter(tensor="task_embedding", item=task) for task in tasks)
-    stacks = {
-        f"{order}_{kind}": Parameter(tensor=f"{weights}.experts.{name}.{kind}")
-        for order, name in (("first", "htoh4"), ("second", "h4toh"))
-        for kind in ("weight", "bias")
-    }
     return [
         MixExperts(
             place=place,
@@ -138,8 +131,11 @@ def _experts(config: ModelConfig, layer: int) -> list[Operator]:
             source=f"{place}.norm2",
             gates=gates,
             embeddings=embeddings,
+            first_weight=Parameter(tensor=f"{weights}.experts.htoh4.weight"),
+            first_bias=Parameter(tensor=f"{weights}.experts.htoh4.bias"),
+            second_weight=Parameter(tensor=f"{weights}.experts.h4toh.weight"),
+            second_bias=Parameter(tensor=f"{weights}.experts.h4toh.bias"),
             top_k=config.top_k,
-            **stacks,
         ),
         Add(place=place, part="residual", left=f"{place}.residual_attention", right=f"{place}.experts"),
     ]
@@ -153,7 +149,7 @@ def _head(config: ModelConfig, index: int, stream: str, normed: dict[str, Operat
     task, read = config.tasks[index], config.head_tokens(index)
     if task.kind == "features":
         return [], stream
-    source, needed = stream, []
+    source, needed = stream, list[Operator]()
     if config.final_norm:
         needed.append(_norm("", "norm", stream, "norm", config.norm_epsilon))
         source = "norm"
@@ -166,7 +162,12 @@ def _head(config: ModelConfig, index: int, stream: str, normed: dict[str, Operat
 
 
 def _task(config: ModelConfig, task: TaskConfig, result: str) -> Task:
-    grid = {"features": (0, 0), "classification": (1, 1)}.get(task.kind, config.grid)
     return Task(
-        name=task.name, kind=task.kind, channels=task.channels, cells=task.cells, result=result, grid=grid
+        name=task.name,
+        kind=task.kind,
+        channels=task.channels,
+        cells=task.cells,
+        result=result,
+        grid=(1, 1) if task.kind == "classification" else config.grid,
+        prefix=1 if task.kind == "features" else 0,
     )

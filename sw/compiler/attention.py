@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from tessera.golden.integer.parameters import QuantisedAttention, QuantisedLinear, QuantisedProduct
-from tessera.golden.integer.steps import AttentionStep, ProductStep
+from tessera.golden.integer.steps import AttentionStep, ProductStep, Rows
 from tessera.hw.isa import Destination, Opcode, Unit
 from tessera.program.commands import Span
-from tessera.program.layouts.rows import Rows, RowsOf, Transposed
+from tessera.program.layouts.rows import Rows as RowsLayout
+from tessera.program.layouts.rows import RowsOf, Transposed
 from tessera.program.layouts.tiles import ExponentialTiles, QueryScaleTiles, ScoreTiles
 from tessera.program.tensors import Tensor
 from tessera.sw.compiler.context import Context, span_of
@@ -54,10 +55,7 @@ class AttentionLowering:
 
     def __init__(self, context: Context, step: AttentionStep) -> None:
         self._context, self._step, self._sizes = context, step, context.sizes
-        by_name = context.sizes.plan.by_name
-        parts = [by_name[rows.tensor] for rows in step.reads]
-        assert all(isinstance(part, ProductStep) for part in parts), f"{step.name} reads other than products"
-        self._query, self._key, self._value = parts
+        self._query, self._key, self._value = (self._product(rows) for rows in step.reads)
 
     def lower(self) -> None:
         """Append them, group by group."""
@@ -81,18 +79,24 @@ class AttentionLowering:
             self._transposed(group)
             self._attend(group)
 
+    def _product(self, rows: Rows) -> ProductStep:
+        """The product that makes queries, keys or values."""
+        found = self._sizes.plan.by_name[rows.tensor]
+        assert isinstance(found, ProductStep), f"{self._step.name} reads {rows.tensor}, which no product makes"
+        return found
+
     @property
     def _weights(self) -> str:
         """Region of V's weights."""
         return f"{self._value.name}.weights"
 
-    def _linear(self, step: ProductStep, group: _Group) -> QuantisedLinear:
+    def _linear(self, emitter: Emitter, step: ProductStep, group: _Group) -> QuantisedLinear:
         """The output channels of some heads."""
-        linear, size = self._context.model.of(step.name, QuantisedProduct).linear, group.size(step)
+        linear, size = emitter.model.of(step.name, QuantisedProduct).linear, group.size(step)
         channels = slice(group.heads.start * size, group.heads.stop * size)
         return QuantisedLinear(**{name: np.asarray(values)[channels] for name, values in vars(linear).items()})
 
-    def _heads(self, emitter: Emitter, step: Any, group: _Group, *, beside: bool = False) -> Tensor[Rows]:
+    def _heads(self, emitter: Emitter, step: Any, group: _Group, *, beside: bool = False) -> Tensor[RowsLayout]:
         """Q, K or the attention's result of some heads: every head starts at a word.
 
         With ``beside`` their rows hold the other heads, too; without, rows of these heads follow each other.
@@ -119,7 +123,7 @@ class AttentionLowering:
             emitter.linear(
                 context.label(step, span=group.span),
                 Product(
-                    linear=self._linear(step, group),
+                    linear=self._linear(emitter, step, group),
                     tensor=self._heads(emitter, step, group),
                     source=emitter.bases[context.where(step.source.tensor)] + step.source.start * words,
                     words=words,
@@ -146,19 +150,15 @@ class AttentionLowering:
     def _stage(self, group: _Group) -> None:
         """V's weights of some heads."""
         step, sizes, context = self._value, self._sizes, self._context
-        linear = self._linear(step, group)
-        if np.any(linear.bias):
-            raise ValueError(f"{step.name} has a bias; fold it into the projection's, as attention weights sum to 1")
         channels = len(group.heads) * sizes.channels(group.size(step))
 
         def emit(emitter: Emitter, order: Order) -> None:
+            linear = self._linear(emitter, step, group)
             padded = emitter.pad_outputs(linear, channels, group.size(step))
             inputs = linear.weight.shape[1]
             words = sizes.words(inputs)
             matrix = emitter.narrow(pad_axis(padded.weight, 1, words * emitter.config.lanes))
-            weights = emitter.rows(
-                self._weights, self._weights, "scratchpad", (channels, inputs), of=RowsOf.OUTPUTS
-            )
+            weights = emitter.rows(self._weights, self._weights, "scratchpad", (channels, inputs), of=RowsOf.OUTPUTS)
             emitter.emit(
                 Opcode.STAGE,
                 context.label(step, whole=self._weights, span=group.span),
@@ -175,9 +175,9 @@ class AttentionLowering:
         """V: multiply with the staged weights, roles swapped, so that it is written transposed."""
         step, sizes, context = self._value, self._sizes, self._context
         channels = len(group.heads) * sizes.channels(group.size(step))
-        linear = self._linear(step, group)
 
         def emit(emitter: Emitter, order: Order) -> None:
+            linear = self._linear(emitter, step, group)
             padded = emitter.pad_outputs(linear, channels, group.size(step))
             words = sizes.row_words(step.source.tensor)
             value = Transposed(
@@ -235,7 +235,7 @@ class AttentionLowering:
         step, context = self._step, self._context
 
         def emit(emitter: Emitter, order: Order) -> None:
-            constants = context.model.of(step.name, QuantisedAttention)
+            constants = emitter.model.of(step.name, QuantisedAttention)
             query, key = (self._heads(emitter, part, group).layout for part in (self._query, self._key))
             mixed = self._heads(emitter, step, group, beside=True)
             size = group.size(step)

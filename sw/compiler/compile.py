@@ -45,9 +45,9 @@ def compile_model(quantised: QuantisedModel, config: AcceleratorConfig) -> Progr
             f"configuration '{config.name}' has {widths[0]}-bit activations and a {widths[1]}-bit residual, the model "
             f"was quantised for {quantised.activation_width} and {quantised.residual_width}; quantise it again"
         )
-    made = fit(quantised, config)
+    made = fit(quantised.network, config)
     made.check()
-    emitter = Emitter(made.context.sizes, made.bases)
+    emitter = Emitter(quantised, made.context.sizes, made.bases)
     for operation, order in zip(made.operations, made.orders, strict=True):
         operation.emit(emitter, order)
     if len(emitter.commands) > config.max_commands:

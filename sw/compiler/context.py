@@ -1,11 +1,10 @@
-"""What the lowering of every step shares: the model, regions, and the operations so far."""
+"""What the lowering of every step shares: the network, regions, and the operations so far."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from tessera.golden.integer.parameters import QuantisedModel
 from tessera.golden.integer.steps import (
     AttentionStep,
     ExpertsStep,
@@ -16,6 +15,7 @@ from tessera.golden.integer.steps import (
     Step,
     StreamStep,
 )
+from tessera.golden.network.network import Network
 from tessera.program.commands import CommandKind, Phase, Span
 from tessera.sw.compiler.cuts import Cuts
 from tessera.sw.compiler.emission import ALL_TASKS, Label
@@ -39,19 +39,19 @@ _PHASES = {
 
 @dataclass
 class Context:
-    """A model on its way to operations.
+    """A network on its way to operations.
 
     Parameters
     ----------
-    model:
-        The quantised model.
+    network:
+        The network.
     sizes:
         Its sizes on the machine.
     cuts:
         What is on chip at once.
     """
 
-    model: QuantisedModel
+    network: Network
     sizes: Sizes
     cuts: Cuts
     regions: dict[str, Region] = field(default_factory=dict)

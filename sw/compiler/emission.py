@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tessera.golden.integer.parameters import QuantisedLinear
+from tessera.golden.integer.parameters import QuantisedLinear, QuantisedModel
 from tessera.hw.isa import Destination, Opcode, encode
 from tessera.program.commands import Command, CommandKind, Phase, Span
 from tessera.program.layouts.base import Layout
@@ -85,14 +85,16 @@ class Emitter:
 
     Parameters
     ----------
+    model:
+        The integers of every step.
     sizes:
         Padded sizes on the machine.
     bases:
         First word of every region, by its name.
     """
 
-    def __init__(self, sizes: Sizes, bases: Mapping[str, int]) -> None:
-        self.sizes, self.config, self.bases = sizes, sizes.config, bases
+    def __init__(self, model: QuantisedModel, sizes: Sizes, bases: Mapping[str, int]) -> None:
+        self.model, self.sizes, self.config, self.bases = model, sizes, sizes.config, bases
         self.stream = StreamBuilder()
         self.encoded: list[bytes] = []
         self.commands: list[Command] = []

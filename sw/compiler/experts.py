@@ -44,7 +44,7 @@ class ExpertsLowering:
 
     def _gate(self, task: int) -> None:
         context, step, sizes = self._context, self._step, self._sizes
-        name = context.model.network.tasks[task].name
+        name = context.network.tasks[task].name
         rows = len(step.source)
 
         def emit(emitter: Emitter, order: Order) -> None:
@@ -59,7 +59,7 @@ class ExpertsLowering:
                     mixture=step.product,
                 ),
                 Product(
-                    linear=context.model.of(step.name, QuantisedExperts).gates[task],
+                    linear=emitter.model.of(step.name, QuantisedExperts).gates[task],
                     tensor=Tensor(name=step.inner("gate_scores"), space="score", layout=logits),
                     source=emitter.bases[self._wide] + step.source.start * words,
                     words=words,
@@ -137,7 +137,7 @@ class ExpertsLowering:
 
     def _emit_experts(self, emitter: Emitter, order: Order) -> None:
         context, step, sizes, lanes = self._context, self._step, self._sizes, emitter.config.lanes
-        mlp, rows = context.model.of(step.name, QuantisedExperts), len(step.source)
+        mlp, rows = emitter.model.of(step.name, QuantisedExperts), len(step.source)
         source_words, hidden_words = sizes.words(step.channels), sizes.words(step.hidden)
         blocks = []
         for expert in mlp.experts:
@@ -165,9 +165,7 @@ class ExpertsLowering:
             Tensor(name=self._hidden, space="scratchpad", layout=hidden, routing=step.product),
             Tensor(name=step.inner("expert_residual"), space="residual", layout=updates, routing=step.product),
             Tensor(name=step.name, space="residual", layout=whole),
-            work=bound.experts(
-                emitter.config, routed=rows * step.top_k, dim=step.channels, hidden=step.hidden
-            ),
+            work=bound.experts(emitter.config, routed=rows * step.top_k, dim=step.channels, hidden=step.hidden),
             order=order,
             stream_address=emitter.stream.append(np.concatenate(blocks)),
             stream_bytes=each,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tessera.golden.integer.parameters import QuantisedModel
 from tessera.golden.integer.plan import plan
 from tessera.golden.network.network import Network
 from tessera.hw.config import AcceleratorConfig
@@ -56,7 +55,7 @@ class Fit:
 
     def problems(self) -> list[str]:
         """One line for every limit that the network exceeds; empty if it fits."""
-        config, network = self.context.sizes.config, self.context.model.network
+        config, network = self.context.sizes.config, self.context.network
         lines = [
             f"{what}: needs {self.allocations[space].peak}, has {room} ({field})"
             for space, what, field, room in (
@@ -73,7 +72,7 @@ class Fit:
         problems = self.problems()
         if not problems:
             return
-        config, network = self.context.sizes.config, self.context.model.network
+        config, network = self.context.sizes.config, self.context.network
         kinds = {(buffer.region.name, buffer.words) for buffer in self.tables["scratchpad"]}
         by_size = sorted(kinds, key=lambda kind: (-kind[1], kind[0]))
         listing = [f"  {name}: {words} words" for name, words in by_size[:_LISTED]]
@@ -97,7 +96,7 @@ class Fit:
         size = config.elements * config.lanes
         for candidate in sorted(PRESETS.values(), key=lambda preset: abs(preset.elements * preset.lanes - size)):
             sized = replace(candidate, numerics=config.numerics)
-            if not fit(self.context.model, sized).problems():
+            if not fit(self.context.network, sized).problems():
                 return f"nearest preset that fits: '{candidate.name}'"
         return "no preset fits; enlarge the named fields of AcceleratorConfig, or choose a smaller model"
 
@@ -106,14 +105,14 @@ _LISTED = 12
 """Regions that a message lists."""
 
 
-def fit(model: QuantisedModel, config: AcceleratorConfig) -> Fit:
-    """A model's operations on a machine: with the fewest cuts that fit, or with the most if none do."""
-    sizes = Sizes(model.plan, config)
+def fit(network: Network, config: AcceleratorConfig) -> Fit:
+    """A network's operations on a machine: with the fewest cuts that fit, or with the most if none do."""
+    sizes = Sizes(plan(network), config)
     made: Fit | None = None
-    for cuts in all_cuts(model.plan):
-        context = Context(model=model, sizes=sizes, cuts=cuts)
+    for cuts in all_cuts(sizes.plan):
+        context = Context(network=network, sizes=sizes, cuts=cuts)
         lower(context)
-        orders, lives = schedule(context.operations, len(model.network.tasks))
+        orders, lives = schedule(context.operations, len(network.tasks))
         table = buffers(context.regions, lives)
         tables = {
             space: [buffer for buffer in table if buffer.region.space == space] for space in ("scratchpad", "residual")
@@ -127,9 +126,3 @@ def fit(model: QuantisedModel, config: AcceleratorConfig) -> Fit:
             return made
     assert made is not None
     return made
-
-
-def check_size(network: Network, config: AcceleratorConfig) -> list[str]:
-    """Limits that a network exceeds before anything is allocated; for networks that are not quantised yet."""
-    sizes = Sizes(plan(network), config)
-    return [str(need) for need in exceeded(network, sizes)] + others(network, sizes)

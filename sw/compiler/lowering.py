@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tessera.golden.integer.parameters import QuantisedLayerNorm, QuantisedProduct, QuantisedStream
+from tessera.golden.integer.parameters import QuantisedLayerNorm, QuantisedStream
 from tessera.golden.integer.steps import (
     AttentionStep,
     ExpertsStep,
@@ -14,7 +14,7 @@ from tessera.golden.integer.steps import (
     Step,
     StreamStep,
 )
-from tessera.hw.isa import Destination, Opcode, Unit
+from tessera.hw.isa import Opcode, Unit
 from tessera.program.commands import CommandKind, Phase
 from tessera.program.layouts.rows import Rows, RowsOf, WideRows
 from tessera.program.tensors import Tensor
@@ -37,9 +37,7 @@ def lower(context: Context) -> None:
 
 
 def _end(emitter: Emitter, order: Order) -> None:
-    emitter.emit(
-        Opcode.END, Label(whole="end", kind=CommandKind.CONTROL, phase=Phase.CONTROL), order=order
-    )
+    emitter.emit(Opcode.END, Label(whole="end", kind=CommandKind.CONTROL, phase=Phase.CONTROL), order=order)
 
 
 class _Lowering:
@@ -66,7 +64,7 @@ class _Lowering:
                 ExpertsLowering(self._context, step).lower()
 
     def _patches(self, step: PatchStep) -> None:
-        context, network = self._context, self._context.model.network
+        context, network = self._context, self._context.network
         region = context.region(step.name, step.rows * self._sizes.words(step.channels))
 
         def emit(emitter: Emitter, order: Order) -> None:
@@ -95,7 +93,7 @@ class _Lowering:
 
         def emit(emitter: Emitter, order: Order) -> None:
             words = self._sizes.words(step.channels)
-            values = context.model.of(step.name, QuantisedStream).values
+            values = emitter.model.of(step.name, QuantisedStream).values
             padded = pad_axis(values, 1, words * emitter.config.lanes)
             tensor = emitter.rows(step.name, region, "residual", (step.rows, step.channels))
             emitter.emit(
@@ -150,7 +148,7 @@ class _Lowering:
         return Tensor(name=step.inner("wide"), space="scratchpad", layout=layout)
 
     def _emit_norm(self, emitter: Emitter, step: NormStep, tensors: list[Tensor], order: Order) -> None:
-        norm = self._context.model.of(step.name, QuantisedLayerNorm)
+        norm = emitter.model.of(step.name, QuantisedLayerNorm)
         words = self._sizes.words(step.channels)
         shifts = pad_axis(np.asarray(norm.channel_shift, np.uint8), 0, words * emitter.config.lanes)
         layout, wide = tensors[0].layout, tensors[1].layout if step.wide else None

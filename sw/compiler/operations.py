@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 from tessera.hw.isa import EVERYTHING, Follow, Unit
-
-if TYPE_CHECKING:
-    from tessera.sw.compiler.emission import Emitter
 
 OnChip = Literal["scratchpad", "residual", "score", "queue"]
 
@@ -84,7 +81,7 @@ class Operation:
     unit:
         The unit that runs it; None for END.
     emit:
-        Writes the command, once addresses and order are known.
+        Writes the command with an :class:`~tessera.sw.compiler.emission.Emitter`, once addresses and order are known.
     reads, writes:
         What it touches.
     row_by_row:
@@ -100,7 +97,7 @@ class Operation:
     """
 
     unit: Unit | None
-    emit: Callable[[Emitter, Order], None]
+    emit: Callable[[Any, Order], None]
     reads: tuple[Access, ...] = ()
     writes: tuple[Access, ...] = ()
     row_by_row: bool = False

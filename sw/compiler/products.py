@@ -81,13 +81,13 @@ class ProductLowering:
         def emit(emitter: Emitter, order: Order) -> None:
             words = self._sizes.row_words(source.tensor)
             product = Product(
-                linear=self._linear(step),
+                linear=self._linear(emitter, step),
                 tensor=self._tensor(emitter, step, rows, written),
                 source=emitter.bases[context.where(source.tensor)] + first * words,
                 words=words,
                 steps=len(rows),
                 destination=self._destination(step),
-                gelu=self._gelu(step),
+                gelu=self._gelu(emitter, step),
                 unsigned=self._unsigned(source.tensor),
             )
             known = None if shared is None else shared.get(step.name)
@@ -119,14 +119,14 @@ class ProductLowering:
         if step.residual:
             return emitter.rows(step.name, region, "residual", shape, **fields)
         if step.function is not None:
-            quantised = self._context.model.of(step.name, QuantisedProduct)
+            quantised = emitter.model.of(step.name, QuantisedProduct)
             multiplier, shift = quantised.gelu_multiplier, quantised.gelu_shift
             fields |= {"signed": False, "padding": zero_activation(multiplier, shift, emitter.config.numerics)}
         return emitter.rows(step.name, region, "scratchpad", shape, **fields)
 
-    def _linear(self, step: ProductStep) -> QuantisedLinear:
+    def _linear(self, emitter: Emitter, step: ProductStep) -> QuantisedLinear:
         """A product's integers, with the columns where the source's rows have its channels."""
-        linear = self._context.model.of(step.name, QuantisedProduct).linear
+        linear = emitter.model.of(step.name, QuantisedProduct).linear
         block = self._sizes.block(step.source.tensor)
         if block is None:
             return linear
@@ -138,8 +138,8 @@ class ProductLowering:
             return Destination.ACTIVATION
         return Destination.RESIDUAL_SET if step.onto is None else Destination.RESIDUAL_ADD
 
-    def _gelu(self, step: ProductStep) -> tuple[int, int] | None:
-        quantised = self._context.model.of(step.name, QuantisedProduct)
+    def _gelu(self, emitter: Emitter, step: ProductStep) -> tuple[int, int] | None:
+        quantised = emitter.model.of(step.name, QuantisedProduct)
         return None if step.function is None else (quantised.gelu_multiplier, quantised.gelu_shift)
 
     def _unsigned(self, name: str) -> bool:
@@ -166,11 +166,9 @@ class ProductLowering:
 
         def emit(emitter: Emitter, order: Order) -> None:
             words = self._sizes.row_words(source.tensor)
-            tensor = emitter.rows(
-                step.name, region, "residual", (len(rows), step.channels), first_row=rows.start
-            )
+            tensor = emitter.rows(step.name, region, "residual", (len(rows), step.channels), first_row=rows.start)
             product = Product(
-                linear=self._linear(step),
+                linear=self._linear(emitter, step),
                 tensor=tensor,
                 source=emitter.bases[context.where(source.tensor)] + (source.start + rows.start) * words,
                 words=words,
@@ -201,7 +199,7 @@ class ProductLowering:
     def _store(self, task: int, step: Step, region: str, rows: range, first: int) -> None:
         """The store of rows of a region; ``rows`` are those of the result, ``first`` the first of them in memory."""
         context, words = self._context, self._sizes.words(step.channels)
-        name = context.model.network.tasks[task].name
+        name = context.network.tasks[task].name
         alone = self._context.is_result(step)
 
         def emit(emitter: Emitter, order: Order) -> None:
@@ -216,9 +214,7 @@ class ProductLowering:
             )
             emitter.emit(
                 Opcode.STORE,
-                Label(
-                    whole=f"store.{name}", kind=CommandKind.STORE, phase=Phase.OUTPUT, task_mask=1 << task
-                ),
+                Label(whole=f"store.{name}", kind=CommandKind.STORE, phase=Phase.OUTPUT, task_mask=1 << task),
                 shown,
                 order=order,
                 source_base=emitter.bases[region] + start * words,
@@ -243,7 +239,7 @@ def outputs(context: Context) -> list[Output]:
     """Result of each task, in the order of the tasks."""
     plan, sizes = context.sizes.plan, context.sizes
     found = []
-    for task, rows in zip(context.model.network.tasks, plan.results, strict=True):
+    for task, rows in zip(context.network.tasks, plan.results, strict=True):
         channels = plan.by_name[rows.tensor].channels
         row_bytes = 4 * sizes.words(channels) * sizes.config.lanes
         found.append(Output(task=task.name, shape=(len(rows), channels), row_bytes=row_bytes))

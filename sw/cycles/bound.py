@@ -46,11 +46,11 @@ def total(program: Program, task: int) -> Workload:
     return Workload(sum(command.macs for command in ran), sum(command.ideal_cycles for command in ran))
 
 
-def bound(program: Program, task: int, loads: Mapping[int, Sequence[int]]) -> int:
+def bound(program: Program, task: int, loads: Mapping[str, Sequence[int]]) -> int:
     """Cycles that a frame takes at least when phases follow one another: the larger of beats and weight bytes of each.
 
     A phase is a matrix product, an attention, or one expert with its tokens (``loads``: tokens of each expert by
-    layer); what else a product needs of the weight stream (staged rows, LayerNorm's shifts) is counted with it.
+    mixture); what else a product needs of the weight stream (staged rows, LayerNorm's shifts) is counted with it.
     A frame that ended early has layers without tokens, which count nothing.
     Prefetching across phases may beat the bound where bytes and beats alternate in being the larger.
     """
@@ -60,7 +60,7 @@ def bound(program: Program, task: int, loads: Mapping[int, Sequence[int]]) -> in
         if not command.runs(task):
             continue
         if command.op == "EXPERTS":
-            load = loads.get(command.expert_layer, ())
+            load = loads.get(command.mixture, ())
             if not any(load):
                 continue
             each, beats = command.stream_bytes // len(load), command.ideal_cycles // sum(load)

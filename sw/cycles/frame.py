@@ -64,7 +64,7 @@ class _Reader:
 class FrameModel:
     """Walks the program once, in order; every unit keeps its own time."""
 
-    def __init__(self, program: Program, task: int, loads: Mapping[int, Sequence[int]], read_latency: int) -> None:
+    def __init__(self, program: Program, task: int, loads: Mapping[str, Sequence[int]], read_latency: int) -> None:
         self._program, self._task, self._loads = program, task, loads
         config = program.config
         self._config = config
@@ -75,6 +75,7 @@ class FrameModel:
         self._storing = StoreModel(config, WRITE_LATENCY)
         self._image: ImageModel | None = None
         self._idle = dict.fromkeys(Unit, 0.0)
+        self._most_rows = max(step.rows for step in program.plan.steps)
         self._norm_rows = np.zeros(0)
         self._norm_ends = 0.0
         self._execute, self._schedule = _Reader(config), _Reader(config)
@@ -206,7 +207,7 @@ class FrameModel:
             job = self._engine.jobs[-1]
             # What follows may have more rows: the class token, which has no patch, or other blocks' tokens. They are
             # there with the last.
-            rows = np.full(self._program.model.tokens, job.written)
+            rows = np.full(max(len(job.rows), self._most_rows), job.written)
             rows[: len(job.rows)] = job.rows
             return rows + VISIBLE
         if follow == Follow.NORM and self._norm_ends > taken:
@@ -255,8 +256,9 @@ class FrameModel:
         return taken, end
 
     def _experts(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
-        model, config = self._program.model, self._config
-        counts = self._loads.get(command.expert_layer) or balanced(model.tokens * model.top_k, model.experts)
+        config, mixture = self._config, self._program.mixtures[command.mixture]
+        balance = balanced(len(mixture.source) * mixture.top_k, mixture.experts)
+        counts = self._loads.get(command.mixture) or balance
         offered = time + 1
         accepted = max(scheduled, time + 2)
         gelu = (fields["gelu_multiplier"], fields["gelu_shift"])

@@ -19,8 +19,8 @@ _VALUES_COUNT = 0.1  # share of the values' rounding errors that averaging over 
 class AttentionScales:
     """Real values of one step in each channel, and the machine's constants that follow from them.
 
-    Members: ``query``, ``key``, ``value``, ``attention`` (D,); multiplier and shift from products of queries and keys to scores,
-    and from sums of values to attention outputs.
+    Members: ``query``, ``key``, ``value``, ``attention`` (D,); multiplier and shift from products of queries and keys
+    to scores, and from sums of values to attention outputs.
     """
 
     query: Floats

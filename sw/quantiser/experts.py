@@ -54,9 +54,7 @@ def _second(step: ExpertsStep, sources: Sources, inputs: list[LinearInput]) -> l
     weights, biases = sources.folding.value(step.second_weight), sources.folding.value(step.second_bias)
     with sources.onto_residual(f"{step.product}, its second layer"):
         return [
-            quantise_linear(
-                weight, bias, source, output_scale=sources.residual_scale, numerics=sources.numerics
-            )
+            quantise_linear(weight, bias, source, output_scale=sources.residual_scale, numerics=sources.numerics)
             for weight, bias, source in zip(weights, biases, inputs, strict=True)
         ]
 

@@ -1,4 +1,4 @@
-"""What of the float model moves elsewhere exactly: gains of norms into weights, constants into the biases behind them."""
+"""What of the float model moves elsewhere exactly: gains of norms into weights, constants into biases."""
 
 from __future__ import annotations
 

@@ -120,5 +120,3 @@ class Sources:
     def onto_residual(self, where: str) -> AbstractContextManager[None]:
         """Let weights that are too large for the residual stream say where they are."""
         return fitting(where, "the residual stream", self.numerics.residual)
-
-

@@ -82,9 +82,7 @@ class StepQuantiser:
             epsilon=step.epsilon,
             numerics=self.numerics,
         )
-        source = LinearInput(
-            form=self.numerics.activation, scale=quantised.scale, moments=self.seen.moments(step.name)
-        )
+        source = LinearInput(form=self.numerics.activation, scale=quantised.scale, moments=self.seen.moments(step.name))
         self.sources.give(step.name, source)
         if step.wide:
             self.sources.scale(step.inner("wide"), quantised.wide_scale)
@@ -194,5 +192,3 @@ class StepQuantiser:
                 "(docs/numerics.md, Numbers that no format holds)"
             )
         return QuantisedStream(values=rounded.astype(np.int64))
-
-

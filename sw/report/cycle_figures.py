@@ -149,10 +149,8 @@ def _label(axis: Axes, found: Sequence[Point]) -> None:
 
 
 def _cluster_name(members: Sequence[Point]) -> str:
-    """``attention, layers 0 to 11`` or ``experts, layer 5``: a phase and its layers."""
-    phase, layers = members[0].phase, sorted(point.layer for point in members if point.layer is not None)
-    if not layers:
-        return phase
-    if len(layers) > 2 and layers == list(range(layers[0], layers[-1] + 1)):
-        return f"{phase}, layers {layers[0]} to {layers[-1]}"
-    return f"{phase}, layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"
+    """``attention, 12 layers`` or ``experts, layer05``: a phase and its layers."""
+    phase, layers = members[0].phase, [point.layer for point in members if point.layer]
+    if len(layers) > 2:
+        return f"{phase}, {len(layers)} layers"
+    return ", ".join([phase, *layers])

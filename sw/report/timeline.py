@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tessera.golden.integer.steps import AttentionStep
 from tessera.hw.isa import CycleCause, Opcode, decode
 from tessera.program.commands import Command
 from tessera.program.program import Program
@@ -136,7 +137,7 @@ def _experts(outcome: FrameOutcome, activity: Activity) -> Iterator[Event]:
         # An EXPERTS command's first results come late: its engine has worked since the command's own first cycle.
         if command.index != last_command:
             free, last_command = int(outcome.result.causes[: command.index].sum()), command.index
-        tokens = load.get(command.expert_layer, [])
+        tokens = load.get(command.mixture, [])
         args = {
             "expert": expert,
             "queue": tokens[expert] if expert < len(tokens) else None,
@@ -151,18 +152,24 @@ def _experts(outcome: FrameOutcome, activity: Activity) -> Iterator[Event]:
 
 def _softmax(program: Program, activity: Activity) -> Iterator[Event]:
     """Tiles of scores turned into exponentials, in the order of (head, queries)."""
-    model, tile = program.model, program.config.elements
-    tiles = -(-model.tokens // tile)
-    heads = {command.index: command.label.span for command in program.commands}
+    tile = program.config.elements
+    spans = {command.index: command.span for command in program.commands}
+    queries = {
+        command.index: step.rows
+        for step in program.plan.of_kind(AttentionStep)
+        for command in program.commands
+        if command.whole == step.name
+    }
     number, last_command = 0, None
     for span in activity.softmax:
         command = int(span["command"])
         number = 0 if command != last_command else number + 1
         last_command = command
-        part = heads[command]
+        part, rows = spans[command], queries[command]
+        tiles = -(-rows // tile)
         head, first = (part.first if part else 0) + number // tiles, number % tiles * tile
         args = {"head": head, "first_query": first, "command": command}
-        name = f"head {head}, queries {first} to {min(first + tile, model.tokens) - 1}"
+        name = f"head {head}, queries {first} to {min(first + tile, rows) - 1}"
         yield Event(track=SOFTMAX, name=name, start=int(span["first"]), end=int(span["last"]) + 1, args=args)
 
 
