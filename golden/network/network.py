@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from math import prod
 from typing import Any, Protocol, TypeVar
 
+from tessera.common.digest import content_digest
 from tessera.golden.config import HeadKind
-from tessera.golden.network.operators import KINDS, Function, NormKind, Operator, Parameter, Picture, Shape
+from tessera.golden.network.operators import (
+    KINDS,
+    Function,
+    MixExperts,
+    NormKind,
+    Operator,
+    Parameter,
+    Picture,
+    Shape,
+)
 
 FORMAT = 1
 """Version of a network in files."""
@@ -163,6 +175,19 @@ class Network:
         if name not in names:
             raise ValueError(f"unknown task '{name}'; this model has: {', '.join(names)}")
         return names.index(name)
+
+    def facts(self) -> dict[str, Any]:
+        """What a reader of results wants to know of it, in JSON-compatible form; the digest is of all operators."""
+        plain = self.to_dict()
+        return {
+            "image_height": self.image_height,
+            "image_width": self.image_width,
+            "layers": list(self.places),
+            "operators": len(self.operators),
+            "mixtures": [operator.name for operator in self.of_kind(MixExperts)],
+            "parameters": sum(prod(shape) for shape in self.weights.values()),
+            "digest": content_digest(json.dumps(plain, sort_keys=True).encode()),
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-compatible form, the inverse of :meth:`from_dict`."""

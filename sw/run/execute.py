@@ -299,7 +299,7 @@ def _facts(prepared: Prepared, memory: Memory) -> dict[str, Any]:
         "calibration_pictures": prepared.calibrated_on.to_dict(),
         "saturation": [excess.to_dict() for excess in excesses(prepared.quantised)],
         "notices": list(prepared.notices),
-        "network": prepared.program.model.to_dict(),
+        "network": prepared.program.model.facts(),
         "machine": config.to_dict(),
         "checkpoint": {
             "seed": origin.seed,

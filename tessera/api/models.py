@@ -34,7 +34,7 @@ def load(model: str | Path = "nano", *, routing: str | None = None, progress: Sh
     Returns
     -------
     Checkpoint
-        ``model`` is the float model, a PyTorch module; ``config`` its geometry.
+        ``model`` is the float model, ``network`` its graph.
 
     Raises
     ------
@@ -44,8 +44,8 @@ def load(model: str | Path = "nano", *, routing: str | None = None, progress: Sh
     Examples
     --------
     >>> import tessera
-    >>> tessera.load("pico").config.tokens
-    33
+    >>> tessera.load("pico").network.places
+    ('layer00', 'layer01')
     """
     with shown(progress) as report:
         return prepare.load_model(model, routing, on_progress=report)[1]
