@@ -9,8 +9,10 @@ activation function leaves, unsigned with a zero point.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
+
+import numpy as np
 
 from tessera.golden.network.operators import Function, NormKind, Parameter
 
@@ -24,24 +26,49 @@ class Rows:
     tensor:
         Its name.
     start, stop:
-        The first row, and the one after the last.
+        The first row, and the one after the last, among those of ``listed`` if there is a list.
+    listed:
+        Rows of the tensor in another order; None for all in their own.
+    fold:
+        Rows, one after another, whose channels are those of one row.
     """
 
     tensor: str
     start: int
     stop: int
+    listed: tuple[int, ...] | None = None
+    fold: int = 1
 
     def __len__(self) -> int:
-        return self.stop - self.start
+        return (self.stop - self.start) // self.fold
 
-    @property
-    def rows(self) -> slice:
-        """The rows of the tensor."""
-        return slice(self.start, self.stop)
+    def of(self, values: np.ndarray) -> np.ndarray:
+        """The rows of the tensor's ``values`` (rows, channels)."""
+        found = values if self.listed is None else values[list(self.listed)]
+        found = found[self.start : self.stop]
+        return found.reshape(len(self), -1) if self.fold > 1 else found
 
     def within(self, start: int, stop: int) -> Rows:
         """Some of these rows, counted from the first."""
-        return Rows(tensor=self.tensor, start=self.start + start, stop=self.start + stop)
+        first = self.start + start * self.fold
+        return replace(self, start=first, stop=first + (stop - start) * self.fold)
+
+    def picked(self, rows: tuple[int, ...]) -> Rows:
+        """These rows by a list, counted from the first."""
+        known = range(self.stop) if self.listed is None else self.listed
+        listed = tuple(known[self.start + row * self.fold + part] for row in rows for part in range(self.fold))
+        return replace(self, start=0, stop=len(listed), listed=listed)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the rows follow each other as they are."""
+        return self.listed is None and self.fold == 1
+
+    @property
+    def rows(self) -> slice:
+        """The rows of the tensor, where they follow each other."""
+        assert self.plain
+        return slice(self.start, self.stop)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,14 +191,15 @@ class Matrix:
     Parameters
     ----------
     weight:
-        (outputs, inputs), or a convolution's filters, of which each is a row.
+        (outputs, inputs), or a convolution's filters, of which each is a row; None for the matrix that leaves rows as
+        they are.
     bias:
         (outputs,), or None.
     start, stop:
         Outputs that are used.
     """
 
-    weight: Parameter
+    weight: Parameter | None
     bias: Parameter | None
     start: int
     stop: int
@@ -194,6 +222,8 @@ class ProductStep(Step):
         Activation function of the result, which becomes positive; None for none.
     residual:
         Whether the result has the residual stream's format.
+    swapped:
+        Whether outputs become rows, and the source's rows channels.
     product:
         Name of the operator whose tensor the product alone is; ``name`` unless it is added.
     """
@@ -205,6 +235,7 @@ class ProductStep(Step):
     onto: Rows | None = None
     function: Function | None = None
     residual: bool = False
+    swapped: bool = False
     product: str
 
     @property
@@ -215,7 +246,7 @@ class ProductStep(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class NormStep(Step):
-    """Normalise rows of the residual stream; gain and offset belong to the weights that follow.
+    """Normalise rows of the residual stream, or take them as they are; gain and offset belong to the weights behind.
 
     Parameters
     ----------
@@ -224,7 +255,7 @@ class NormStep(Step):
     weight, bias:
         Gain and offset; None for neither.
     epsilon, kind:
-        As the operator has them.
+        As the operator has them; ``kind`` is None for a copy of the stream.
     wide:
         Whether a gate reads it with 16 bits: a tensor of the name with ``_wide``.
     """
@@ -235,7 +266,7 @@ class NormStep(Step):
     weight: Parameter | None
     bias: Parameter | None
     epsilon: float
-    kind: NormKind
+    kind: NormKind | None
     wide: bool = False
 
     @property
@@ -246,7 +277,21 @@ class NormStep(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionStep(Step):
-    """Softmax attention; ``scale`` is the factor of the products of queries and keys."""
+    """Softmax attention.
+
+    Parameters
+    ----------
+    query, key, value:
+        Rows of each.
+    heads:
+        Heads, blocks of channels of each.
+    scale:
+        Factor of the products of queries and keys.
+    windows:
+        Equal parts of the rows, in order, each of which attends to itself alone.
+    bias:
+        (heads, queries, keys), or (windows, heads, queries, keys), that is added to the scores; None for none.
+    """
 
     tag: ClassVar[str] = "attention"
 
@@ -255,6 +300,8 @@ class AttentionStep(Step):
     value: Rows
     heads: int
     scale: float
+    windows: int = 1
+    bias: Parameter | None = None
 
     @property
     def reads(self) -> tuple[Rows, ...]:

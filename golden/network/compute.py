@@ -20,11 +20,15 @@ from tessera.golden.network.operators import (
     Activate,
     Add,
     Attend,
+    AveragePool,
     Constant,
     Convolution,
+    Enlarge,
     Function,
+    Gather,
     Join,
     Linear,
+    Mean,
     MixExperts,
     Multiply,
     Normalise,
@@ -34,6 +38,7 @@ from tessera.golden.network.operators import (
     Part,
     Picture,
     Reshape,
+    Transpose,
 )
 
 PIXEL_SCALE = 1 / 256
@@ -228,8 +233,12 @@ def _(operator: Multiply, sources: Sequence[Tensor], parameter: Any) -> Tensor:
 
 @compute.register
 def _(operator: Attend, sources: Sequence[Tensor], parameter: Any) -> Tensor:
-    query, key, value = (_heads(source, operator.heads) for source in sources)
+    windows = operator.windows
+    split = [source.reshape(len(source) * windows, -1, source.shape[-1]) for source in sources]
+    query, key, value = (_heads(source, operator.heads) for source in split)
     bias = _optional(operator.bias, parameter)
+    if bias is not None and bias.ndim == 4:
+        bias = bias.repeat(len(sources[0]), 1, 1, 1)
     made = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=operator.scale)
     return made.transpose(1, 2).reshape(*sources[0].shape[:-1], sources[2].shape[-1])
 
@@ -242,6 +251,39 @@ def _(operator: Join, sources: Sequence[Tensor], parameter: Any) -> Tensor:
 @compute.register
 def _(operator: Part, sources: Sequence[Tensor], parameter: Any) -> Tensor:
     return sources[0].narrow(1 if operator.axis == "rows" else -1, operator.start, operator.stop - operator.start)
+
+
+@compute.register
+def _(operator: Gather, sources: Sequence[Tensor], parameter: Any) -> Tensor:
+    return sources[0].flatten(1, -2)[:, list(operator.rows)]
+
+
+@compute.register
+def _(operator: Transpose, sources: Sequence[Tensor], parameter: Any) -> Tensor:
+    return sources[0].flatten(1, -2).transpose(1, 2)
+
+
+@compute.register
+def _(operator: Mean, sources: Sequence[Tensor], parameter: Any) -> Tensor:
+    return sources[0].flatten(1, -2).mean(dim=1, keepdim=True)
+
+
+@compute.register
+def _(operator: AveragePool, sources: Sequence[Tensor], parameter: Any) -> Tensor:
+    made = functional.avg_pool2d(
+        sources[0].permute(0, 3, 1, 2),
+        operator.kernel,
+        operator.stride,
+        operator.padding,
+        count_include_pad=operator.count_padding,
+    )
+    return made.permute(0, 2, 3, 1)
+
+
+@compute.register
+def _(operator: Enlarge, sources: Sequence[Tensor], parameter: Any) -> Tensor:
+    made = functional.interpolate(sources[0].permute(0, 3, 1, 2), scale_factor=2, mode="bilinear")
+    return made.permute(0, 2, 3, 1)
 
 
 @compute.register

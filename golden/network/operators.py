@@ -314,8 +314,11 @@ class Attend(Operator):
         Number of heads.
     scale:
         Factor of the products.
+    windows:
+        Equal parts of the rows, in order, each of which attends to itself alone.
     bias:
-        (heads, queries, keys) that is added to the scores, or None.
+        (heads, queries, keys) of a window that is added to the scores, or (windows, heads, queries, keys) where windows
+        differ; None for none.
     """
 
     tag: ClassVar[str] = "attend"
@@ -325,6 +328,7 @@ class Attend(Operator):
     value: str
     heads: int
     scale: float
+    windows: int = 1
     bias: Parameter | None = None
 
     @property
@@ -339,9 +343,13 @@ class Attend(Operator):
         self._expect("the number of values", value[:-1], key[:-1])
         if query[-1] % self.heads or value[-1] % self.heads:
             raise self._refuse(f"{query[-1]} and {value[-1]} channels are no whole number of {self.heads} heads")
+        queries, keys = math.prod(query[:-1]), math.prod(key[:-1])
+        if queries % self.windows or keys % self.windows:
+            raise self._refuse(f"{queries} queries and {keys} keys are no whole number of {self.windows} windows")
         if self.bias is not None:
             found = self._parameter(self.bias, weights)
-            self._expect("its bias", found, (self.heads, math.prod(query[:-1]), math.prod(key[:-1])))
+            one = (self.heads, queries // self.windows, keys // self.windows)
+            self._expect("its bias", found, one if len(found) == 3 else (self.windows, *one))
         return (*query[:-1], value[-1])
 
 
@@ -451,8 +459,88 @@ class Part(_OfOne):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gather(_OfOne):
+    """Rows by a list: windows, shifts, strides, kept tokens. A row may come several times."""
+
+    tag: ClassVar[str] = "gather"
+
+    rows: tuple[int, ...]
+
+    def shape(self, sources: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
+        """Shape of its tensor."""
+        count = math.prod(sources[0][:-1])
+        if not all(0 <= row < count for row in self.rows):
+            raise self._refuse(f"rows {min(self.rows)} to {max(self.rows)} lie outside the {count} of '{self.source}'")
+        return (len(self.rows), sources[0][-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transpose(_OfOne):
+    """Rows as channels and channels as rows."""
+
+    tag: ClassVar[str] = "transpose"
+
+    def shape(self, sources: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
+        """Shape of its tensor."""
+        return (sources[0][-1], math.prod(sources[0][:-1]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean(_OfOne):
+    """The mean of all rows: (1, channels)."""
+
+    tag: ClassVar[str] = "mean"
+
+    def shape(self, sources: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
+        """Shape of its tensor."""
+        return (1, sources[0][-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class AveragePool(_OfOne):
+    """The mean of a window of a map at every position of a stride.
+
+    Parameters
+    ----------
+    kernel, stride:
+        Down and across.
+    padding:
+        Rows and columns around the map.
+    count_padding:
+        Whether padding counts among the values whose mean is taken, as zeros.
+    """
+
+    tag: ClassVar[str] = "average_pool"
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int] = (0, 0)
+    count_padding: bool = True
+
+    def shape(self, sources: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
+        """Shape of its tensor."""
+        if len(sources[0]) != 3:
+            raise self._refuse(f"its source has the shape {sources[0]}; expected a map (rows, columns, channels)")
+        size = [sources[0][axis] + 2 * self.padding[axis] - self.kernel[axis] for axis in range(2)]
+        return (*(size[axis] // self.stride[axis] + 1 for axis in range(2)), sources[0][-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enlarge(_OfOne):
+    """A map twice as high and wide, by bilinear interpolation between the centres of its positions."""
+
+    tag: ClassVar[str] = "enlarge"
+
+    def shape(self, sources: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
+        """Shape of its tensor."""
+        if len(sources[0]) != 3:
+            raise self._refuse(f"its source has the shape {sources[0]}; expected a map (rows, columns, channels)")
+        return (2 * sources[0][0], 2 * sources[0][1], sources[0][2])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reshape(_OfOne):
-    """The same rows in another arrangement: a map as a matrix of tokens, or back."""
+    """The same values in their order in another arrangement: a map as tokens, or several rows as one."""
 
     tag: ClassVar[str] = "reshape"
 
@@ -460,8 +548,8 @@ class Reshape(_OfOne):
 
     def shape(self, sources: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
         """Shape of its tensor."""
-        if math.prod(self.to) != math.prod(sources[0]) or self.to[-1] != sources[0][-1]:
-            raise self._refuse(f"{sources[0]} cannot be arranged as {self.to}: every row keeps its channels")
+        if math.prod(self.to) != math.prod(sources[0]):
+            raise self._refuse(f"{sources[0]} cannot be arranged as {self.to}, which has another number of values")
         return self.to
 
 
@@ -480,6 +568,11 @@ KINDS: dict[str, type[Operator]] = {
         MixExperts,
         Join,
         Part,
+        Gather,
+        Transpose,
+        Mean,
+        AveragePool,
+        Enlarge,
         Reshape,
     )
 }

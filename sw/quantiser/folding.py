@@ -60,6 +60,8 @@ class Folding:
 
     def weight(self, matrix: Matrix) -> Floats:
         """The rows of a matrix that a product uses, (outputs, inputs)."""
+        if matrix.weight is None:
+            return np.eye(matrix.stop)[matrix.start :]
         value = self.value(matrix.weight)
         return value.reshape(len(value), -1)[matrix.start : matrix.stop]
 

@@ -1,0 +1,536 @@
+"""From a network's operators to steps: what the machine does at once becomes one step, and names of parts become none.
+
+A tensor stays what it was put together from, a *sum* of rows that exist, constants and products, until something needs
+it as activations or as rows of the residual stream. So a product becomes a step when it is known what it is added to or
+goes through. Where a tensor is needed in the other form, a copy is made of it: of the stream by a norm that normalises
+nothing, of activations by a product with the matrix that leaves rows as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+from tessera.golden.integer.steps import (
+    Absorbed,
+    AttentionStep,
+    ExpertsStep,
+    Matrix,
+    NormStep,
+    PatchStep,
+    Placed,
+    ProductStep,
+    Rows,
+    Step,
+    StreamStep,
+)
+from tessera.golden.network.network import Network
+from tessera.golden.network.operators import (
+    Activate,
+    Add,
+    Attend,
+    Constant,
+    Convolution,
+    Gather,
+    Join,
+    Linear,
+    MixExperts,
+    Normalise,
+    Operator,
+    Part,
+    Picture,
+    Reshape,
+    Transpose,
+)
+
+
+class UnsupportedOperators(ValueError):
+    """The machine has no step for some operators where they stand.
+
+    Parameters
+    ----------
+    problems:
+        Name of each, its kind, and why.
+    """
+
+    def __init__(self, problems: Sequence[tuple[str, str, str]]) -> None:
+        self.problems = tuple(problems)
+        lines = [f"  {name} ({tag}): {why}" for name, tag, why in problems]
+        super().__init__("\n".join(["the machine has no step for these operators:", *lines]))
+
+
+class _Unsupported(Exception):
+    """One of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Product:
+    """A product that no step makes yet, and the first row of the sum where it is added."""
+
+    name: str
+    matrix: Matrix | None
+    source: Rows
+    rows: int
+    first: int = 0
+    swapped: bool = False
+    experts: MixExperts | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sum:
+    """A tensor as a sum: of rows that exist, constants and products, each at its first row."""
+
+    rows: int
+    base: Rows | None = None
+    constants: tuple[Placed, ...] = ()
+    products: tuple[_Product, ...] = ()
+
+    @property
+    def lone(self) -> _Product | None:
+        """The product that it is alone; None for anything else."""
+        alone = self.base is None and not self.constants and len(self.products) == 1
+        return self.products[0] if alone and self.products[0].rows == self.rows else None
+
+
+class Planner:
+    """Walks a network once.
+
+    Attributes
+    ----------
+    steps:
+        In the order of computation.
+    results:
+        What each task's result is.
+    problems:
+        Name and kind of each operator that has no step, and why.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.steps: list[Step] = []
+        self.problems: list[tuple[str, str, str]] = []
+        self._sums: dict[str, _Sum] = {}
+        self._norms: dict[str, Normalise] = {}
+        self._streams: dict[str, Rows] = {}
+        self._activations: dict[str, Rows] = {}
+        for operator in network.operators:
+            try:
+                self._visit(operator)
+            except _Unsupported as error:
+                self._note(operator, str(error))
+        self.results = tuple(self._result(task.result) for task in network.tasks)
+        if not self.problems:
+            self._number_tasks()
+            self._find_wide()
+
+    # Operators --------------------------------------------------------------------------------------------------------
+
+    def _visit(self, operator: Operator) -> None:
+        match operator:
+            case Picture():
+                pass
+            case Constant():
+                rows = self._rows_of(operator.name)
+                placed = Placed(value=operator.value, first=0, rows=rows)
+                self._sums[operator.name] = _Sum(rows=rows, constants=(placed,))
+            case Normalise():
+                self._norms[operator.name] = operator  # its rows are known when something reads it
+            case Reshape():
+                self._reshape(operator)
+            case Part(axis="rows"):
+                self._some_rows(operator, operator.source, range(operator.start, operator.stop))
+            case Gather():
+                self._some_rows(operator, operator.source, operator.rows)
+            case Part():
+                self._some_channels(operator)
+            case Join(axis="rows"):
+                self._join(operator)
+            case Transpose():
+                self._transpose(operator)
+            case Add():
+                self._add(operator)
+            case Linear() | Convolution():
+                self._multiply(operator)
+            case Activate():
+                self._activate(operator)
+            case Attend():
+                self._attend(operator)
+            case MixExperts():
+                source, rows = self._activation(operator.source), self._rows_of(operator.name)
+                product = _Product(name=operator.name, matrix=None, source=source, rows=rows, experts=operator)
+                self._sums[operator.name] = _Sum(rows=rows, products=(product,))
+            case _:
+                raise _Unsupported("no step does this")
+
+    def _note(self, operator: Operator, why: str) -> None:
+        """Remember a problem, and go on as if the operator had a step."""
+        self.problems.append((operator.name, operator.tag, why))
+        made = Rows(tensor=operator.name, start=0, stop=self._rows_of(operator.name))
+        self._streams[operator.name] = self._activations[operator.name] = made
+
+    def _result(self, name: str) -> Rows:
+        """Rows of a task's result."""
+        try:
+            rows = self._stream(name)
+            return rows if rows.plain else self._copied(self._operator(name))
+        except _Unsupported as error:
+            self._note(self._operator(name), str(error))
+            return self._streams[name]
+
+    def _operator(self, name: str) -> Operator:
+        return self.network.by_name[name]
+
+    def _rows_of(self, name: str) -> int:
+        """Rows of a tensor as a matrix."""
+        return prod(self.network.shapes[name][:-1])
+
+    def _channels_of(self, name: str) -> int:
+        return self.network.shapes[name][-1]
+
+    # Rows, parts and sums ---------------------------------------------------------------------------------------------
+
+    def _reshape(self, operator: Reshape) -> None:
+        """The same rows; or several rows as one."""
+        source = operator.source
+        before, after = self._channels_of(source), self._channels_of(operator.name)
+        if before == after:
+            tables: tuple[dict[str, Any], ...] = (self._sums, self._norms, self._streams, self._activations)
+            for known in tables:
+                if source in known:
+                    known[operator.name] = known[source]
+            return
+        if after % before:
+            raise _Unsupported("parts of rows as rows; the nearest is several rows as one")
+        rows = self._activation(source)
+        self._activations[operator.name] = replace(rows, fold=rows.fold * (after // before))
+
+    def _some_rows(self, operator: Operator, source: str, rows: Sequence[int]) -> None:
+        """Rows of what exists are named. Those of a norm, or of a product, are the rows of what that reads."""
+        found = self._sums.get(source)
+        whole = rows == range(self._rows_of(source))
+        if source in self._norms and source not in self._activations and isinstance(rows, range) and not whole:
+            norm = self._norms[source]
+            self._norm_step(norm, operator, self._stream(norm.source).within(rows.start, rows.stop))
+        elif found is not None and found.lone is not None and not found.lone.swapped and found.lone.experts is None:
+            product = found.lone
+            moved = replace(product, source=_taken(product.source, rows), rows=len(rows))
+            self._sums[operator.name] = _Sum(rows=len(rows), products=(moved,))
+        elif source in self._norms or source in self._activations:
+            self._activations[operator.name] = _taken(self._activation(source), rows)
+        else:
+            self._streams[operator.name] = _taken(self._stream(source), rows)
+
+    def _some_channels(self, operator: Part) -> None:
+        found = self._sums.get(operator.source)
+        product = None if found is None else found.lone
+        if product is None or product.matrix is None or product.swapped:
+            raise _Unsupported("channels can only be taken from what a linear layer makes")
+        first = product.matrix.start
+        matrix = replace(product.matrix, start=first + operator.start, stop=first + operator.stop)
+        self._sums[operator.name] = _Sum(rows=product.rows, products=(replace(product, matrix=matrix),))
+
+    def _transpose(self, operator: Transpose) -> None:
+        """What a product makes, transposed; anything else goes through a product that leaves it as it is."""
+        found = self._sums.get(operator.source)
+        product = None if found is None else found.lone
+        if product is None or product.matrix is None:
+            product = self._unchanged(operator.source)
+        assert product.matrix is not None
+        rows = self._rows_of(operator.name)
+        turned = replace(product, swapped=not product.swapped, rows=rows)
+        self._sums[operator.name] = _Sum(rows=rows, products=(turned,))
+
+    def _unchanged(self, name: str) -> _Product:
+        """A tensor as a product with the matrix that leaves rows as they are."""
+        channels = self._channels_of(name)
+        matrix = Matrix(weight=None, bias=None, start=0, stop=channels)
+        return _Product(name=name, matrix=matrix, source=self._activation(name), rows=self._rows_of(name))
+
+    def _join(self, operator: Join) -> None:
+        total = _Sum(rows=0)
+        for part in operator.parts:
+            found = self._sum(part)
+            if found.base is not None:
+                found = _Sum(rows=found.rows, products=(self._unchanged(part),))
+            total = _together(total, _shifted(found, total.rows), total.rows + found.rows)
+        self._sums[operator.name] = total
+
+    def _add(self, operator: Add) -> None:
+        left, right = self._sum(operator.left), self._sum(operator.right)
+        if left.base is not None and right.base is not None:
+            right = _Sum(rows=right.rows, products=(self._unchanged(operator.right),))
+        self._sums[operator.name] = _together(left, right, left.rows)
+        if left.base is not None or right.base is not None:
+            self._stream(operator.name)
+
+    def _sum(self, name: str) -> _Sum:
+        """A tensor as a sum."""
+        if name in self._streams and self._streams[name].plain:
+            return _Sum(rows=self._rows_of(name), base=self._streams[name])
+        if name in self._sums and name not in self._streams and name not in self._activations:
+            return self._sums[name]
+        return _Sum(rows=self._rows_of(name), products=(self._unchanged(name),))
+
+    # Products ---------------------------------------------------------------------------------------------------------
+
+    def _multiply(self, operator: Linear | Convolution) -> None:
+        source = self._patches(operator) if isinstance(operator, Convolution) else self._activation(operator.source)
+        matrix = Matrix(weight=operator.weight, bias=operator.bias, start=0, stop=self._channels_of(operator.name))
+        rows = self._rows_of(operator.name)
+        product = _Product(name=operator.name, matrix=matrix, source=source, rows=rows)
+        self._sums[operator.name] = _Sum(rows=rows, products=(product,))
+
+    def _patches(self, operator: Convolution) -> Rows:
+        """Pixels of a patch embedding."""
+        kernel = self.network.weights[operator.weight.tensor][-2:]
+        source = self._operator(operator.source)
+        square = kernel[0] == kernel[1] and operator.stride == kernel and not any(operator.padding)
+        if not isinstance(source, Picture) or not square or operator.groups != 1:
+            raise _Unsupported("the only convolution cuts the picture into patches that do not overlap")
+        grid, patch = self.network.shapes[operator.name][:2], kernel[0]
+        step = PatchStep(
+            part="pixels", rows=prod(grid), channels=3 * patch * patch, patch=patch, grid=(grid[0], grid[1])
+        )
+        if step.name not in self._activations:
+            self._emit(step, self._activations)
+        return self._activations[step.name]
+
+    def _activate(self, operator: Activate) -> None:
+        found = self._sums.get(operator.source)
+        product = None if found is None else found.lone
+        if product is None or product.matrix is None:
+            product = self._unchanged(operator.source)
+        self._product_step(operator, product, function=operator.function)
+
+    def _product_step(self, operator: Operator, product: _Product, **fields: Any) -> Rows:
+        """Emit a product that is a tensor of its own."""
+        if product.matrix is None:
+            raise _Unsupported("what experts make is only added to the residual stream")
+        outputs = product.matrix.stop - product.matrix.start
+        step = ProductStep(
+            place=operator.place,
+            part=operator.part,
+            rows=product.rows,
+            channels=len(product.source) if product.swapped else outputs,
+            source=product.source,
+            matrix=product.matrix,
+            swapped=product.swapped,
+            product=product.name,
+            **fields,
+        )
+        return self._emit(step, self._streams if step.residual else self._activations)
+
+    def _emit(self, step: Step, made: dict[str, Rows]) -> Rows:
+        self.steps.append(step)
+        made[step.name] = Rows(tensor=step.name, start=0, stop=step.rows)
+        return made[step.name]
+
+    # Forms ------------------------------------------------------------------------------------------------------------
+
+    def _activation(self, name: str) -> Rows:
+        """Rows of a tensor as activations; makes the steps that are missing."""
+        if name in self._activations:
+            return self._activations[name]
+        operator, found = self._operator(name), self._sums.get(name)
+        if name in self._norms:
+            norm = self._norms[name]
+            self._activations[name] = self._norm_step(norm, norm, self._stream(norm.source))
+        elif found is not None and found.lone is not None and found.lone.matrix and name not in self._streams:
+            self._product_step(operator, found.lone)
+        else:
+            stream = self._stream(name)
+            self._activations[name] = replace(stream, tensor=self._copy(stream.tensor).tensor)
+        return self._activations[name]
+
+    def _copy(self, tensor: str) -> Rows:
+        """All rows of a stream as activations."""
+        name = f"{tensor}.copy"
+        if name not in self._activations:
+            made = next(step for step in self.steps if step.name == tensor)
+            step = NormStep(
+                place=made.place,
+                part=f"{made.part}.copy",
+                rows=made.rows,
+                channels=made.channels,
+                source=Rows(tensor=tensor, start=0, stop=made.rows),
+                weight=None,
+                bias=None,
+                epsilon=0.0,
+                kind=None,
+            )
+            self._emit(step, self._activations)
+        return self._activations[name]
+
+    def _stream(self, name: str) -> Rows:
+        """Rows of a tensor as rows of the residual stream; makes the steps that are missing."""
+        if name in self._streams:
+            return self._streams[name]
+        operator, found = self._operator(name), self._sum(name)
+        if found.lone is not None and found.lone.matrix is not None:
+            return self._product_step(operator, found.lone, residual=True)
+        base, products = found.base, list(found.products)
+        if base is None:
+            base = self._begin(operator, found)
+            products = [replace(product, matrix=_unbiased(product.matrix)) for product in products]
+        elif found.constants:
+            raise _Unsupported("constants can only be added to what has not been added to anything yet")
+        for index, product in enumerate(products):
+            last = index == len(products) - 1
+            base = self._added(operator, product, base, "" if last else f".{index}")
+        self._streams[name] = base
+        return base
+
+    def _copied(self, operator: Operator) -> Rows:
+        """Rows of the stream that do not follow each other, as a stream of their own."""
+        product = self._unchanged(operator.name)
+        return self._product_step(replace(operator, part=f"{operator.part}.rows"), product, residual=True)
+
+    def _begin(self, operator: Operator, found: _Sum) -> Rows:
+        """Begin a stream with the constants, and the biases of the products that are added to it."""
+        absorbed = tuple(
+            Absorbed(product=product.name, bias=product.matrix.bias, first=product.first, rows=product.rows)
+            for product in found.products
+            if product.matrix is not None and not product.swapped
+        )
+        step = StreamStep(
+            place=operator.place,
+            part=f"{operator.part}.init",
+            rows=found.rows,
+            channels=self._channels_of(operator.name),
+            constants=found.constants,
+            absorbed=absorbed,
+        )
+        return self._emit(step, self._streams)
+
+    def _added(self, operator: Operator, product: _Product, base: Rows, suffix: str) -> Rows:
+        """Emit a product that is added to rows of the stream."""
+        shared: dict[str, Any] = {
+            "place": operator.place,
+            "part": operator.part + suffix,
+            "rows": len(base),
+            "channels": self._channels_of(operator.name),
+            "source": product.source,
+            "onto": base.within(product.first, product.first + product.rows),
+            "product": product.name,
+        }
+        if product.experts is not None:
+            return self._emit(self._experts_step(product.experts, shared), self._streams)
+        assert product.matrix is not None
+        step = ProductStep(**shared, matrix=product.matrix, residual=True, swapped=product.swapped)
+        return self._emit(step, self._streams)
+
+    # Norms, attention, experts ----------------------------------------------------------------------------------------
+
+    def _norm_step(self, norm: Normalise, named: Operator, source: Rows) -> Rows:
+        """Emit a norm of rows of the stream; those that do not follow each other are copied before."""
+        if not source.plain:
+            source = self._copied(self._operator(norm.source))
+        step = NormStep(
+            place=named.place,
+            part=named.part,
+            rows=len(source),
+            channels=self._channels_of(norm.name),
+            source=source,
+            weight=norm.weight,
+            bias=norm.bias,
+            epsilon=norm.epsilon,
+            kind=norm.kind,
+        )
+        return self._emit(step, self._activations)
+
+    def _attend(self, operator: Attend) -> None:
+        query, key, value = (self._head_rows(name) for name in operator.sources)
+        step = AttentionStep(
+            place=operator.place,
+            part=operator.part,
+            rows=len(query),
+            channels=self._channels_of(operator.name),
+            query=query,
+            key=key,
+            value=value,
+            heads=operator.heads,
+            scale=operator.scale,
+            windows=operator.windows,
+            bias=operator.bias,
+        )
+        self._emit(step, self._activations)
+
+    def _head_rows(self, name: str) -> Rows:
+        """Queries, keys or values: what a product of their own makes, in their own order."""
+        rows, operator = self._activation(name), self._operator(name)
+        made = next(step for step in self.steps if step.name == rows.tensor)
+        if rows.plain and rows.start == 0 and rows.stop == made.rows and isinstance(made, ProductStep):
+            return rows
+        matrix = Matrix(weight=None, bias=None, start=0, stop=self._channels_of(name))
+        product = _Product(name=name, matrix=matrix, source=rows, rows=len(rows))
+        return self._product_step(replace(operator, part=f"{operator.part}.rows"), product)
+
+    def _experts_step(self, operator: MixExperts, shared: dict[str, Any]) -> ExpertsStep:
+        return ExpertsStep(
+            **shared,
+            gates=operator.gates,
+            embeddings=operator.embeddings,
+            first_weight=operator.first_weight,
+            first_bias=operator.first_bias,
+            second_weight=operator.second_weight,
+            second_bias=operator.second_bias,
+            function=operator.function,
+            top_k=operator.top_k,
+            experts=operator.experts(self.network.weights),
+            hidden=operator.hidden(self.network.weights),
+        )
+
+    # Afterwards -------------------------------------------------------------------------------------------------------
+
+    def _number_tasks(self) -> None:
+        """Say of every step which tasks need it, and drop what none needs."""
+        needed: dict[str, set[int]] = {}
+        for task, result in enumerate(self.results):
+            needed.setdefault(result.tensor, set()).add(task)
+        for step in reversed(self.steps):
+            for rows in step.reads:
+                needed.setdefault(rows.tensor, set()).update(needed.get(step.name, set()))
+        everything = set(range(len(self.results)))
+        self.steps = [
+            replace(step, tasks=None if needed[step.name] == everything else tuple(sorted(needed[step.name])))
+            for step in self.steps
+            if needed.get(step.name)
+        ]
+
+    def _find_wide(self) -> None:
+        """Norms that a gate reads."""
+        wide = {step.source.tensor for step in self.steps if isinstance(step, ExpertsStep)}
+        self.steps = [
+            replace(step, wide=True) if isinstance(step, NormStep) and step.name in wide else step
+            for step in self.steps
+        ]
+
+
+def _taken(rows: Rows, some: Sequence[int]) -> Rows:
+    """Some of these rows."""
+    return rows.within(some.start, some.stop) if isinstance(some, range) else rows.picked(tuple(some))
+
+
+def _together(left: _Sum, right: _Sum, rows: int) -> _Sum:
+    """The sum of two sums, of which one at most is of rows that exist."""
+    return _Sum(
+        rows=rows,
+        base=left.base or right.base,
+        constants=left.constants + right.constants,
+        products=left.products + right.products,
+    )
+
+
+def _shifted(found: _Sum, rows: int) -> _Sum:
+    """The same, behind so many rows."""
+    return replace(
+        found,
+        constants=tuple(replace(one, first=one.first + rows) for one in found.constants),
+        products=tuple(replace(one, first=one.first + rows) for one in found.products),
+    )
+
+
+def _unbiased(matrix: Matrix | None) -> Matrix | None:
+    return None if matrix is None else replace(matrix, bias=None)
