@@ -117,7 +117,7 @@ def train(
                 parameter.copy_(parameter.half())
     result: dict[str, Any] = {"model": config.name, **origin, "recipe": asdict(recipe)}
     result |= {"device": device if device == "cpu" else torch.cuda.get_device_name(device)}
-    result |= score_held_out(model, scenes=recipe.held_out, on_progress=on_progress)
+    result |= score_held_out(model.as_network(), scenes=recipe.held_out, on_progress=on_progress)
     result["minutes"] = round((time.monotonic() - began) / 60, 1)
     checkpoint.save(out, checkpoint.Checkpoint.of(model, metrics=result, **origin), half=recipe.half)
     _write_curve(out.with_suffix(".csv"), state.curve)

@@ -94,10 +94,16 @@ def linear(row: list[int], layer) -> list[int]:
     return [rs((acc + b) * m, s) for acc, b, m, s in zip(sums, bias, multiplier, shift, strict=True)]
 
 
-def expert(row: list[int], mlp, numerics: Numerics) -> list[int]:
-    """One token through one expert, to requantised but not yet saturated residual steps."""
+def mlp(row: list[int], first, second, requantised, numerics: Numerics) -> list[int]:
+    """One token through two layers around GELU, to requantised but not yet saturated residual steps."""
     hidden = []
-    for y in linear(row, mlp.first):
+    for y in linear(row, first):
         g = gelu(clip(y, numerics.gelu_input), numerics)
-        hidden.append(clip(rs(g * mlp.gelu_multiplier, mlp.gelu_shift), numerics.unsigned_activation))
-    return linear(hidden, mlp.second)
+        hidden.append(clip(rs(g * requantised.gelu_multiplier, requantised.gelu_shift), numerics.unsigned_activation))
+    return linear(hidden, second)
+
+
+def expert(row: list[int], experts, index: int, numerics: Numerics) -> list[int]:
+    """One token through one of the experts."""
+    chosen = experts.experts[index]
+    return mlp(row, chosen.first, chosen.second, experts, numerics)

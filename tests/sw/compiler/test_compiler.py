@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tessera.sw.compiler.geometry import Geometry
+from tessera.sw.compiler.layout import Buffer, Plan, first_fit
 
 from tessera.golden.config import M3VIT_BACKBONE, NANO, TaskConfig
 from tessera.golden.integer.model import IntegerModel
@@ -14,8 +16,6 @@ from tessera.hw.presets import PRESETS, preset
 from tessera.program.commands import CommandKind
 from tessera.program.program import Program
 from tessera.sw.compiler.compile import CapacityError, compile_model
-from tessera.sw.compiler.geometry import Geometry
-from tessera.sw.compiler.layout import Buffer, Plan, first_fit
 from tessera.sw.compiler.weights import StreamBuilder, parameter_bytes, spread, tile_bytes
 from tessera.sw.cycles import bound
 from tessera.sw.verifier.verify import verify

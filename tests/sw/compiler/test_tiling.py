@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tessera.sw.compiler.geometry import Geometry, Tiling, tilings
+from tessera.sw.compiler.layout import Allocation, Plan, buffers
 
 from tessera.golden.config import DEIT_SMALL, ModelConfig, TaskConfig
 from tessera.golden.integer.model import IntegerModel
@@ -17,8 +19,6 @@ from tessera.sim.machine.frames import Frame
 from tessera.sim.machine.run import run_machine
 from tessera.sim.machine.settings import MemorySettings
 from tessera.sw.compiler.compile import CapacityError, compile_model
-from tessera.sw.compiler.geometry import Geometry, Tiling, tilings
-from tessera.sw.compiler.layout import Allocation, Plan, buffers
 from tessera.sw.cycles import bound
 from tessera.sw.cycles.predict import predict, queue_lengths
 from tessera.sw.verifier.readback import residual_streams

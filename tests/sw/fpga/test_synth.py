@@ -9,6 +9,8 @@ from amaranth.hdl import Module, signed
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 from rich.console import Console
+from tessera.sw.compiler.geometry import Geometry
+from tessera.sw.compiler.layout import Plan
 
 from tessera.common.progress import silent
 from tessera.golden.config import M3VIT_BACKBONE, NANO
@@ -18,8 +20,6 @@ from tessera.hw.compute.gelu import Gelu
 from tessera.hw.presets import preset
 from tessera.hw.sdram.chip import ANY_CHIP
 from tessera.hw.sdram.memory import SdramMemory
-from tessera.sw.compiler.geometry import Geometry
-from tessera.sw.compiler.layout import Plan
 from tessera.sw.fpga.measure import SynthesisCost, measure, run_synth, synth_table
 from tessera.sw.fpga.synthesis.cost import SynthesisError, count, excess, family
 from tessera.sw.fpga.synthesis.yosys import COLLISION_FREE, LARGEST_REGISTER_FILE, synthesise
