@@ -289,6 +289,7 @@ class Emitter:
             words=words,
             channels=self.model.dim,
             wide=int(wide is not None),
+            mode=norm.mode,
             mean_multiplier=norm.mean_multiplier,
             mean_shift=norm.mean_shift,
             epsilon=norm.epsilon,
