@@ -85,6 +85,17 @@ class Destination(IntEnum):
     """Score buffer, in octaves (gate logits): word ``tile * steps + step``."""
 
 
+class NormMode(IntEnum):
+    """What a LAYERNORM command takes from a row before it scales it."""
+
+    LAYER = 0
+    """The mean is subtracted, and the reciprocal deviation is a factor."""
+    RMS = 1
+    """The mean counts as 0, so that the deviation is that of the squares alone."""
+    COPY = 2
+    """Nothing: ``scale_multiplier`` and the shifts alone make activations of the residual stream."""
+
+
 class ErrorCode(IntEnum):
     """Why the machine halted; reported with command index and address."""
 
@@ -197,12 +208,16 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         (("destination_base", 16, "scratchpad word of the first row"), ("destination_stride", 16, "words per row")),
         (("wide_base", 16, "scratchpad word of the first wide row"), ("wide_stride", 16, "words per wide row")),
         (("rows", 16, "tokens"), ("words", 16, "words per token")),
-        (("channels", 16, "D, unpadded"), ("wide", 1, "also write the 16-bit gate input")),
+        (
+            ("channels", 16, "D, unpadded"),
+            ("wide", 1, "also write the 16-bit gate input"),
+            ("mode", 2, "a NormMode: layer norm, RMS norm or a copy"),
+        ),
         (("mean_multiplier", 17, "round(2**mean_shift / D)"), ("mean_shift", 6, "right shift of the mean")),
         (("epsilon", 32, "epsilon * D**2 in squared residual units"),),
         (
-            ("scale_multiplier", 17, "folded into each row's reciprocal deviation"),
-            ("shift", 6, "right shift, before the deviation's exponent"),
+            ("scale_multiplier", 17, "folded into each row's reciprocal deviation; COPY: the whole factor"),
+            ("shift", 6, "right shift, before the deviation's exponent, which is 0 for COPY"),
             ("wide_shift", 6, "the same for the wide output"),
         ),
     ),

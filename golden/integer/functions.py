@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from tessera.common.arrays import Integers
 from tessera.golden.integer.parameters import QuantisedLayerNorm
 from tessera.hw.formats import Format, Numerics
+from tessera.hw.isa import NormMode
 from tessera.hw.tables import (
     PiecewiseTable,
     exp2_table,
@@ -205,7 +206,9 @@ class Normalised(NamedTuple):
 
 
 def layernorm(x: ArrayLike, norm: QuantisedLayerNorm, numerics: Numerics) -> Normalised:
-    """Normalise rows of the residual stream; gain and offset belong to the next weights.
+    """Normalise rows of the residual stream, or copy them; gain and offset belong to the next weights.
+
+    An RMS norm is a layer norm of rows whose sum counts as 0. A copy scales by ``scale_multiplier`` alone.
 
     Parameters
     ----------
@@ -217,14 +220,19 @@ def layernorm(x: ArrayLike, norm: QuantisedLayerNorm, numerics: Numerics) -> Nor
         Number formats of the machine.
     """
     x = np.asarray(x, np.int64)
-    channels, total = x.shape[-1], x.sum(axis=-1)
-    squares, totals = (x * x).sum(axis=-1).astype(object), total.astype(object)
-    variance = np.maximum(channels * squares - totals * totals + int(norm.epsilon), 1)
-    inverse = reciprocal_square_root(variance)
-    mean = round_shift(total * norm.mean_multiplier, norm.mean_shift)
-    scale = round_shift(inverse.mantissa * norm.scale_multiplier, _MANTISSA)[..., None]
-    product = saturate(x - mean[..., None], numerics.residual) * scale
-    exponent = inverse.exponent[..., None]
+    if norm.mode == NormMode.COPY:
+        product, exponent = x * norm.scale_multiplier, np.int64(0)
+    else:
+        channels, total = x.shape[-1], x.sum(axis=-1)
+        if norm.mode == NormMode.RMS:
+            total = np.zeros_like(total)
+        squares, totals = (x * x).sum(axis=-1).astype(object), total.astype(object)
+        variance = np.maximum(channels * squares - totals * totals + int(norm.epsilon), 1)
+        inverse = reciprocal_square_root(variance)
+        mean = round_shift(total * norm.mean_multiplier, norm.mean_shift)
+        scale = round_shift(inverse.mantissa * norm.scale_multiplier, _MANTISSA)[..., None]
+        product = saturate(x - mean[..., None], numerics.residual) * scale
+        exponent = inverse.exponent[..., None]
     narrow_shift = np.clip(norm.shift + exponent - np.asarray(norm.channel_shift, np.int64), 0, numerics.maximum_shift)
     return Normalised(
         saturate(round_shift(product, narrow_shift), numerics.activation),

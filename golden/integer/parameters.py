@@ -17,6 +17,7 @@ from tessera.common.arrays import Integers
 from tessera.common.summary import Summarised, Summary
 from tessera.golden.integer.plan import Plan, plan
 from tessera.golden.network.network import Network
+from tessera.hw.isa import NormMode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,18 +67,21 @@ class QuantisedStream:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantisedLayerNorm:
-    """Constants of one LayerNorm; its gain and offset live in the weights that follow.
+    """Constants of one LayerNorm, RMS norm or copy; gain and offset live in the weights that follow.
 
     Parameters
     ----------
     channel_shift:
         (D,) extra precision bits, 0 to 7: channel c of the output has scale ``scale / 2**channel_shift[c]``.
     scale_multiplier, shift, wide_shift:
-        D / scale as multiplier and right shift; ``wide_shift`` belongs to the 16-bit output.
+        D / scale as multiplier and right shift; ``wide_shift`` belongs to the 16-bit output. A copy's are 1 / scale in
+        units of the residual.
     epsilon:
         Epsilon times D**2 in squared units of the residual.
     mean_multiplier, mean_shift:
         1 / D.
+    mode:
+        What a row is divided by. RMS needs no mean; a copy needs neither epsilon nor mean.
     """
 
     channel_shift: Integers
@@ -87,6 +91,7 @@ class QuantisedLayerNorm:
     epsilon: int
     mean_multiplier: int
     mean_shift: int
+    mode: int = NormMode.LAYER
 
 
 @dataclass(frozen=True, kw_only=True)

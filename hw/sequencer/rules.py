@@ -7,7 +7,7 @@ from amaranth.lib import data
 from amaranth.utils import exact_log2
 
 from tessera.hw.config import MAX_CHANNELS, AcceleratorConfig
-from tessera.hw.isa import Destination, Follow, Opcode, fields
+from tessera.hw.isa import Destination, Follow, NormMode, Opcode, fields
 
 
 def _outside(value: Value, largest: int) -> Value:
@@ -87,6 +87,7 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
                 _outside(c.rows, config.max_tokens),
                 _outside(row_channels, MAX_CHANNELS),
                 (c.channels == 0) | (c.channels > row_channels),
+                c.mode > max(NormMode),
             ]
         case Opcode.GATE:
             return [

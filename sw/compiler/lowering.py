@@ -169,6 +169,7 @@ class _Lowering:
             words=words,
             channels=step.channels,
             wide=int(step.wide),
+            mode=norm.mode,
             mean_multiplier=norm.mean_multiplier,
             mean_shift=norm.mean_shift,
             epsilon=norm.epsilon,

@@ -8,7 +8,7 @@ import numpy as np
 
 from tessera.hw.blocks.register_slice import RegisterSlice
 from tessera.hw.config import AcceleratorConfig
-from tessera.hw.isa import Destination, Follow, Opcode, Unit, decode
+from tessera.hw.isa import Destination, Follow, NormMode, Opcode, Unit, decode
 from tessera.hw.sequencer.command import DECODED_BITS
 from tessera.hw.sequencer.dispatch import UNIT_OF
 from tessera.hw.sequencer.fetch import RING_COMMANDS
@@ -239,6 +239,7 @@ class FrameModel:
             rows=rows,
             words=fields["words"],
             wide=bool(fields["wide"]),
+            copies=fields["mode"] == NormMode.COPY,
             ready=[0.0] * rows if ready is None else ready[:rows].tolist(),
             reads=reads.tolist(),
         )

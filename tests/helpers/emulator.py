@@ -261,7 +261,7 @@ class Emulator:
         channels, size = f["channels"], f["words"] * t
         x = self.residual[f["source_base"] + rows * f["source_stride"] + words].reshape(f["rows"], -1)[:, :channels]
         shifts = self._stream(f["stream_address"], size)[:channels].astype(np.int64)
-        names = ("mean_multiplier", "mean_shift", "epsilon", "scale_multiplier", "shift", "wide_shift")
+        names = ("mean_multiplier", "mean_shift", "epsilon", "scale_multiplier", "shift", "wide_shift", "mode")
         norm = QuantisedLayerNorm(**{name: f[name] for name in names}, channel_shift=shifts)
         y = functions.layernorm(x, norm, n)
         narrow = np.pad(y.activation, ((0, 0), (0, size - channels)))

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from tessera.hw import tables
 from tessera.hw.formats import Format, Numerics
+from tessera.hw.isa import NormMode
 
 
 def rs(x: int, s: int) -> int:
@@ -52,11 +53,13 @@ def reciprocal_square_root(variance: int) -> tuple[int, int]:
 
 
 def layernorm(row: list[int], norm, numerics: Numerics) -> tuple[list[int], list[int]]:
-    total, squares, channels = sum(row), sum(x * x for x in row), len(row)
-    variance = channels * squares - total**2 + norm.epsilon
+    total = sum(row) if norm.mode == NormMode.LAYER else 0
+    variance = sum(len(row) * x * x for x in row) - total**2 + norm.epsilon
     r, e = reciprocal_square_root(variance or 1)
     scale = rs(r * norm.scale_multiplier, 16)
     mean = rs(total * norm.mean_multiplier, norm.mean_shift)
+    if norm.mode == NormMode.COPY:
+        scale, e = norm.scale_multiplier, 0
     narrow, wide = [], []
     for x, extra in zip(row, norm.channel_shift.tolist(), strict=True):
         d = clip(x - mean, numerics.residual)

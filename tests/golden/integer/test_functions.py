@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tessera.golden.integer import functions
 from tessera.golden.integer.parameters import QuantisedLayerNorm
 from tessera.hw.formats import ACTIVATION_WIDTHS, Numerics
+from tessera.hw.isa import NormMode
 from tests.golden.integer import reference
 from tests.helpers.models import NUMERICS
 
@@ -154,16 +155,17 @@ def _norm_parameters(channels: int, numerics: Numerics) -> QuantisedLayerNorm:
     )
 
 
+@pytest.mark.parametrize("mode", NormMode)
 @pytest.mark.parametrize("width", ACTIVATION_WIDTHS)
 @pytest.mark.parametrize("channels", [1, 5, 96, 192])
-def test_layernorm_equals_its_definition(width: int, channels: int):
+def test_layernorm_equals_its_definition(width: int, channels: int, mode: NormMode):
     numerics = NUMERICS[width]
     generator = np.random.default_rng([width, channels])
     bounds = (numerics.residual.minimum, numerics.residual.maximum)
     rows = [np.zeros(channels), np.full(channels, bounds[0]), np.full(channels, bounds[1])]
     rows += [generator.integers(-(2**b), 2**b, channels) for b in (1, 4, 10, numerics.residual_width - 1)]
     rows += [np.where(generator.random(channels) < 0.5, *bounds)]
-    x, parameters = np.array(rows, np.int64), _norm_parameters(channels, numerics)
+    x, parameters = np.array(rows, np.int64), replace(_norm_parameters(channels, numerics), mode=mode)
     got = functions.layernorm(x, parameters, numerics)
     for row, narrow, wide in zip(x.tolist(), got.activation.tolist(), got.wide.tolist(), strict=True):
         assert (narrow, wide) == reference.layernorm(row, parameters, numerics)
@@ -172,6 +174,23 @@ def test_layernorm_equals_its_definition(width: int, channels: int):
 def test_layernorm_survives_a_constant_row_without_epsilon():
     parameters = replace(_norm_parameters(8, N), epsilon=0)
     assert not functions.layernorm(np.full((1, 8), -777), parameters, N).activation.any()
+
+
+def test_rms_norm_is_close_to_float_and_keeps_the_mean():
+    x = np.random.default_rng(6).integers(-4000, 9000, (20, 96))
+    parameters = replace(_norm_parameters(96, N), mode=NormMode.RMS, channel_shift=np.zeros(96, np.int64))
+    exact = x / np.sqrt(np.square(x).mean(axis=1, keepdims=True) + 1e-6 * 4**N.residual.fraction)
+    got = functions.layernorm(x, parameters, N).wide * 96 / (49152 / 2**parameters.wide_shift)
+    assert np.abs(got - exact).max() < 96 / 49152 * 2 + 1e-3
+
+
+def test_a_copy_rounds_half_up_and_saturates_by_channel():
+    zeros = {"epsilon": 0, "mean_multiplier": 0, "mean_shift": 0, "wide_shift": 0}
+    shift = np.array([0, 0, 0, 0, 0, 1])
+    copy = QuantisedLayerNorm(**zeros, scale_multiplier=1, shift=1, channel_shift=shift, mode=NormMode.COPY)
+    got = functions.layernorm(np.array([[3, -3, -1, 400, -400, -3]]), copy, N)
+    assert got.activation.tolist() == [[2, -1, 0, 127, -128, -3]]
+    assert got.wide.tolist() == [[3, -3, -1, 400, -400, -3]]
 
 
 @pytest.mark.parametrize("seed", range(4))

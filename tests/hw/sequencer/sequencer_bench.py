@@ -9,7 +9,7 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-from tessera.hw.isa import COMMAND_BYTES, FIELDS, Destination, ErrorCode, Follow, Opcode, decode, encode
+from tessera.hw.isa import COMMAND_BYTES, FIELDS, Destination, ErrorCode, Follow, NormMode, Opcode, decode, encode
 from tessera.hw.presets import preset
 from tessera.hw.sequencer.ledger import ENGINE, FOLLOWERS, GATE, IMAGE, NORM, STORE, STREAM
 from tessera.sim.bench.streams import StreamMonitor, clock_and_reset, parameters, read, rng, wait_cycles
@@ -31,7 +31,7 @@ def random_command(random: np.random.Generator, opcode: Opcode) -> bytes:
     small = {
         "words": 8, "tokens": 16, "heads": 4, "head_words": 4, "rows": 16, "channels": 64, "steps": 16,
         "stationary_rows": CONFIG.elements, "source_words": 8, "hidden_words": 8, "hidden_channels": 64,
-        "experts": CONFIG.max_experts, "destination": int(max(Destination)),
+        "experts": CONFIG.max_experts, "destination": int(max(Destination)), "mode": int(max(NormMode)),
         "stream_address": 1 << 16, "row_bytes": 1 << 16, "plane_bytes": 1 << 20,
     }  # fmt: skip
     values = {}
@@ -310,6 +310,7 @@ async def malformed_commands_are_refused(dut):
         (Opcode.LAYERNORM, "rows", CONFIG.max_tokens + 1),
         (Opcode.LAYERNORM, "words", 1024 // CONFIG.lanes + 1),
         (Opcode.LAYERNORM, "channels", 8 * CONFIG.lanes + 1),
+        (Opcode.LAYERNORM, "mode", 3),
         (Opcode.GATE, "experts", CONFIG.max_experts + 1),
         (Opcode.GATE, "top_k", CONFIG.max_top_k + 1),
         (Opcode.EXPERTS, "experts", 0),
