@@ -221,7 +221,7 @@ def layernorm(x: ArrayLike, norm: QuantisedLayerNorm, numerics: Numerics) -> Nor
     """
     x = np.asarray(x, np.int64)
     if norm.mode == NormMode.COPY:
-        product, exponent = x * norm.scale_multiplier, np.int64(0)
+        product, exponent = x * norm.scale_multiplier, np.zeros(1, np.int64)
     else:
         channels, total = x.shape[-1], x.sum(axis=-1)
         if norm.mode == NormMode.RMS:

@@ -136,7 +136,7 @@ class IntegerModel:
 
     @staticmethod
     def _rows(tensors: Tensors, rows: Rows) -> Integers:
-        return tensors[rows.tensor][rows.rows]
+        return rows.of(tensors[rows.tensor])
 
     def _step(self, step: Step, image: NDArray[np.uint8], task: int, tensors: Tensors) -> NDArray:
         match step:
@@ -168,12 +168,12 @@ class IntegerModel:
     def _product(self, step: ProductStep, tensors: Tensors) -> Integers:
         numerics, quantised = self.numerics, self.model.of(step.name, QuantisedProduct)
         x = self._rows(tensors, step.source)
+        y = self._linear(x, quantised.linear, step.name)
+        y = y.T if step.swapped else y
         if step.function is not None:
-            y = self._linear(x, quantised.linear, step.name)
             return functions.gelu_activation(y, quantised.gelu_multiplier, quantised.gelu_shift, numerics)
         if not step.residual:
-            return self._linear(x, quantised.linear, step.name, numerics.activation)
-        y = self._linear(x, quantised.linear, step.name)
+            return functions.saturate(y, numerics.activation)
         if step.onto is None:
             return self._keep(functions.residual_set(y, numerics), tensors)
         stream = tensors[step.onto.tensor].copy()
@@ -208,7 +208,7 @@ class IntegerModel:
     def _route(self, step: ExpertsStep, task: int, tensors: Tensors) -> Integers:
         numerics, mlp = self.numerics, self.model.of(step.name, QuantisedExperts)
         normed, stream = self._rows(tensors, step.source), tensors[step.onto.tensor].copy()
-        wide = tensors[self.plan.by_name[step.source.tensor].inner("wide")][step.source.rows]
+        wide = step.source.of(tensors[self.plan.by_name[step.source.tensor].inner("wide")])
         scores = self._linear(wide, mlp.gates[task], step.inner("gate_scores"), numerics.score)
         routing = functions.gate(scores, step.top_k, numerics)
         queues = functions.queues(routing, step.experts)

@@ -18,6 +18,7 @@ from tessera.golden.integer.steps import (
     AttentionStep,
     ExpertsStep,
     Matrix,
+    MatrixKind,
     NormStep,
     PatchStep,
     Placed,
@@ -36,12 +37,14 @@ from tessera.golden.network.operators import (
     Gather,
     Join,
     Linear,
+    Mean,
     MixExperts,
     Normalise,
     Operator,
     Part,
     Picture,
     Reshape,
+    Scale,
     Transpose,
 )
 
@@ -153,6 +156,18 @@ class Planner:
                 self._add(operator)
             case Linear() | Convolution():
                 self._multiply(operator)
+            case Scale():
+                matrix = Matrix(
+                    kind=MatrixKind.DIAGONAL,
+                    weight=operator.weight,
+                    bias=operator.bias,
+                    stop=self._channels_of(operator.name),
+                )
+                source, rows = self._activation(operator.source), self._rows_of(operator.name)
+                product = _Product(name=operator.name, matrix=matrix, source=source, rows=rows)
+                self._sums[operator.name] = _Sum(rows=rows, products=(product,))
+            case Mean():
+                self._mean(operator)
             case Activate():
                 self._activate(operator)
             case Attend():
@@ -245,7 +260,7 @@ class Planner:
     def _unchanged(self, name: str) -> _Product:
         """A tensor as a product with the matrix that leaves rows as they are."""
         channels = self._channels_of(name)
-        matrix = Matrix(weight=None, bias=None, start=0, stop=channels)
+        matrix = Matrix(kind=MatrixKind.UNCHANGED, stop=channels)
         return _Product(name=name, matrix=matrix, source=self._activation(name), rows=self._rows_of(name))
 
     def _join(self, operator: Join) -> None:
@@ -261,9 +276,16 @@ class Planner:
         left, right = self._sum(operator.left), self._sum(operator.right)
         if left.base is not None and right.base is not None:
             right = _Sum(rows=right.rows, products=(self._unchanged(operator.right),))
+        if (left.base or right.base) is not None and left.constants + right.constants:
+            # Constants only begin a stream, so that what exists is added to them.
+            left, right = (self._again(one, name) for one, name in ((left, operator.left), (right, operator.right)))
         self._sums[operator.name] = _together(left, right, left.rows)
         if left.base is not None or right.base is not None:
             self._stream(operator.name)
+
+    def _again(self, found: _Sum, name: str) -> _Sum:
+        """What exists as a product that leaves it as it is."""
+        return found if found.base is None else _Sum(rows=found.rows, products=(self._unchanged(name),))
 
     def _sum(self, name: str) -> _Sum:
         """A tensor as a sum."""
@@ -277,7 +299,7 @@ class Planner:
 
     def _multiply(self, operator: Linear | Convolution) -> None:
         source = self._patches(operator) if isinstance(operator, Convolution) else self._activation(operator.source)
-        matrix = Matrix(weight=operator.weight, bias=operator.bias, start=0, stop=self._channels_of(operator.name))
+        matrix = Matrix(weight=operator.weight, bias=operator.bias, stop=self._channels_of(operator.name))
         rows = self._rows_of(operator.name)
         product = _Product(name=operator.name, matrix=matrix, source=source, rows=rows)
         self._sums[operator.name] = _Sum(rows=rows, products=(product,))
@@ -457,13 +479,41 @@ class Planner:
         )
         self._emit(step, self._activations)
 
+    def _mean(self, operator: Mean) -> None:
+        """Attention of one query whose scores are all 0: every row has the same weight."""
+        source, channels = self._activation(operator.source), self._channels_of(operator.name)
+        parts = {
+            "query": (source.within(0, 1), Matrix(kind=MatrixKind.ZERO, stop=1)),
+            "key": (source, Matrix(kind=MatrixKind.ZERO, stop=1)),
+            "value": (source, Matrix(kind=MatrixKind.UNCHANGED, stop=channels)),
+        }
+        made = {
+            part: self._product_step(
+                replace(operator, part=f"{operator.part}.{part}"),
+                _Product(name=operator.source, matrix=matrix, source=rows, rows=len(rows)),
+            )
+            for part, (rows, matrix) in parts.items()
+        }
+        step = AttentionStep(
+            place=operator.place,
+            part=operator.part,
+            rows=1,
+            channels=channels,
+            query=made["query"],
+            key=made["key"],
+            value=made["value"],
+            heads=1,
+            scale=1.0,
+        )
+        self._emit(step, self._activations)
+
     def _head_rows(self, name: str) -> Rows:
         """Queries, keys or values: what a product of their own makes, in their own order."""
         rows, operator = self._activation(name), self._operator(name)
         made = next(step for step in self.steps if step.name == rows.tensor)
         if rows.plain and rows.start == 0 and rows.stop == made.rows and isinstance(made, ProductStep):
             return rows
-        matrix = Matrix(weight=None, bias=None, start=0, stop=self._channels_of(name))
+        matrix = Matrix(kind=MatrixKind.UNCHANGED, stop=self._channels_of(name))
         product = _Product(name=name, matrix=matrix, source=rows, rows=len(rows))
         return self._product_step(replace(operator, part=f"{operator.part}.rows"), product)
 

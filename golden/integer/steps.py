@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import ClassVar
 
 import numpy as np
@@ -184,24 +185,37 @@ class StreamStep(Step):
         return ()
 
 
+class MatrixKind(StrEnum):
+    """What a matrix is made of."""
+
+    FULL = "full"
+    """A weight (outputs, inputs), or a convolution's filters, of which each is a row."""
+    DIAGONAL = "diagonal"
+    """A factor for each channel, (channels,)."""
+    UNCHANGED = "unchanged"
+    """Nothing: rows stay as they are."""
+    ZERO = "zero"
+    """Nothing: every value becomes 0."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Matrix:
     """A matrix of weights, with its bias.
 
     Parameters
     ----------
-    weight:
-        (outputs, inputs), or a convolution's filters, of which each is a row; None for the matrix that leaves rows as
-        they are.
-    bias:
-        (outputs,), or None.
+    kind:
+        What it is made of.
+    weight, bias:
+        Its values, and (outputs,); None where there are none.
     start, stop:
         Outputs that are used.
     """
 
-    weight: Parameter | None
-    bias: Parameter | None
-    start: int
+    kind: MatrixKind = MatrixKind.FULL
+    weight: Parameter | None = None
+    bias: Parameter | None = None
+    start: int = 0
     stop: int
 
 

@@ -38,6 +38,7 @@ from tessera.golden.network.operators import (
     Part,
     Picture,
     Reshape,
+    Scale,
     Transpose,
 )
 
@@ -256,6 +257,12 @@ def _(operator: Part, sources: Sequence[Tensor], parameter: Any) -> Tensor:
 @compute.register
 def _(operator: Gather, sources: Sequence[Tensor], parameter: Any) -> Tensor:
     return sources[0].flatten(1, -2)[:, list(operator.rows)]
+
+
+@compute.register
+def _(operator: Scale, sources: Sequence[Tensor], parameter: Any) -> Tensor:
+    made, bias = sources[0] * parameter(operator.weight), _optional(operator.bias, parameter)
+    return made if bias is None else made + bias
 
 
 @compute.register

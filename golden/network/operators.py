@@ -475,6 +475,23 @@ class Gather(_OfOne):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Scale(_OfOne):
+    """A factor for each channel, ``weight`` (channels,), and an offset ``bias``, or None."""
+
+    tag: ClassVar[str] = "scale"
+
+    weight: Parameter
+    bias: Parameter | None = None
+
+    def shape(self, sources: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
+        """Shape of its tensor."""
+        for what, parameter in (("its factors", self.weight), ("its offsets", self.bias)):
+            if parameter is not None:
+                self._expect(what, self._parameter(parameter, weights), sources[0][-1:])
+        return tuple(sources[0])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Transpose(_OfOne):
     """Rows as channels and channels as rows."""
 
@@ -569,6 +586,7 @@ KINDS: dict[str, type[Operator]] = {
         Join,
         Part,
         Gather,
+        Scale,
         Transpose,
         Mean,
         AveragePool,

@@ -8,7 +8,7 @@ import numpy as np
 
 from tessera.common.arrays import Floats
 from tessera.golden.integer.plan import Plan
-from tessera.golden.integer.steps import AttentionStep, Matrix, NormStep, ProductStep
+from tessera.golden.integer.steps import AttentionStep, Matrix, MatrixKind, NormStep, ProductStep, Rows
 from tessera.golden.network.compute import FloatNetwork
 from tessera.golden.network.operators import Parameter
 
@@ -61,9 +61,22 @@ class Folding:
     def weight(self, matrix: Matrix) -> Floats:
         """The rows of a matrix that a product uses, (outputs, inputs)."""
         if matrix.weight is None:
-            return np.eye(matrix.stop)[matrix.start :]
+            raise ValueError(f"a matrix of kind {matrix.kind} has no weights")
         value = self.value(matrix.weight)
         return value.reshape(len(value), -1)[matrix.start : matrix.stop]
+
+    def weights(self, step: ProductStep) -> Floats:
+        """The matrix of a product, (outputs, inputs)."""
+        matrix, inputs = step.matrix, self._plan.by_name[step.source.tensor].channels * step.source.fold
+        match matrix.kind:
+            case MatrixKind.FULL:
+                return self.weight(matrix)
+            case MatrixKind.ZERO:
+                return np.zeros((matrix.stop - matrix.start, inputs))
+            case MatrixKind.UNCHANGED:
+                return np.eye(inputs)[matrix.start : matrix.stop]
+        assert matrix.weight is not None
+        return np.diag(self.value(matrix.weight))[matrix.start : matrix.stop]
 
     def bias(self, matrix: Matrix) -> Floats:
         """Its bias (outputs,), zeros for none."""
@@ -76,6 +89,16 @@ class Folding:
         step = self._plan.by_name.get(name)
         return self.value(step.weight) if isinstance(step, NormStep) and step.weight is not None else 1.0
 
+    def gain_of(self, rows: Rows) -> Floats | float:
+        """The same for rows that a product reads."""
+        found = self.gain(rows.tensor)
+        return np.tile(found, rows.fold) if isinstance(found, np.ndarray) else found
+
+    def left_out_of(self, rows: Rows) -> Floats | None:
+        """What the integers of rows that a product reads leave out, as :meth:`left_out`."""
+        found = self.left_out(rows.tensor)
+        return None if found is None else np.tile(found, rows.fold)
+
     def offset(self, name: str) -> Floats | float:
         """What the integers of a tensor leave out, (channels,); a norm's integers are told before its offset."""
         return 0.0 if isinstance(self._plan.by_name.get(name), NormStep) else self._offsets.get(name, 0.0)
@@ -86,8 +109,8 @@ class Folding:
 
     def constant(self, product: ProductStep) -> Floats:
         """What a product makes of nothing but what is constant: (outputs,)."""
-        bias, left_out = self.bias(product.matrix), self.left_out(product.source.tensor)
-        return bias if left_out is None else bias + self.weight(product.matrix) @ left_out
+        bias, left_out = self.bias(product.matrix), self.left_out_of(product.source)
+        return bias if left_out is None else bias + self.weights(product) @ left_out
 
     def reads_product(self, name: str) -> bool:
         """Whether a product reads the tensor."""
@@ -98,7 +121,8 @@ class Folding:
         found = []
         for step in self._plan.readers[name]:
             if isinstance(step, ProductStep) and step.source.tensor == name:
-                found.append(self.weight(step.matrix))
+                weight = self.weights(step)
+                found.append(np.concatenate(np.split(weight, step.source.fold, axis=1)))
             elif not isinstance(step, (ProductStep, AttentionStep, NormStep)):
                 first = self.value(step.first_weight)  # type: ignore[attr-defined]
                 found.append(first.reshape(-1, first.shape[-1]))

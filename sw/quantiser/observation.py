@@ -20,12 +20,12 @@ from tessera.golden.integer.steps import (
     NormStep,
     PatchStep,
     ProductStep,
-    Rows,
     Step,
 )
 from tessera.golden.network.compute import PIXEL_SCALE, FloatNetwork
 from tessera.golden.network.operators import NormKind
 from tessera.sw.quantiser.calibration import Magnitudes
+from tessera.sw.quantiser.capture import Capture
 from tessera.sw.quantiser.folding import Folding
 from tessera.sw.quantiser.peaks import Peaks
 from tessera.sw.quantiser.rounding import Moments
@@ -113,39 +113,44 @@ class Observation:
         return Moments(mean - self.folding.offset(name), covariance)
 
     def _observe(self, images: Tensor, generator: np.random.Generator) -> None:
-        capture: dict[str, Any] = {}
+        captured: dict[str, Any] = {}
         with torch.no_grad():
-            self.model.run(images, range(len(self.model.network.tasks)), capture=capture)
+            self.model.run(images, range(len(self.model.network.tasks)), capture=captured)
+        capture = Capture(captured)
         for step in self.plan.steps:
             self._see(step, capture, generator)
             self.peaks.see_step(step, capture)
 
-    def _see(self, step: Step, capture: Mapping[str, Any], generator: np.random.Generator) -> None:
+    def _see(self, step: Step, capture: Capture, generator: np.random.Generator) -> None:
         match step:
             case NormStep():
-                self._norm(step, rows_of(capture, step.source), generator)
+                self._norm(step, capture.rows(step.source), generator)
             case AttentionStep():
-                self._channels(step.name, capture)
-                self._moments(step.name, capture[step.name])
+                self._channels(step, capture)
+                self._moments(step.name, capture.of(step))
             case ProductStep(function=None, residual=False):
-                self._channels(step.name, capture)
+                self._channels(step, capture)
                 if self.folding.reads_product(step.name):
-                    self._moments(step.name, capture[step.name])
+                    self._moments(step.name, capture.of(step))
             case ProductStep(function=None, onto=None):
-                self._magnitudes(step.name, capture[step.name].double().numpy().reshape(-1, 1))
+                self._magnitudes(step.name, capture.of(step).double().numpy().reshape(-1, 1))
             case ProductStep(function=function) if function is not None:
-                self._hidden(step.name, step.name, capture[step.name])
+                self._hidden(step.name, step.name, capture.of(step))
             case ExpertsStep():
-                for expert, values in capture[step.inner("expert_hidden")].items():
+                for expert, values in capture.inside(step, "expert_hidden").items():
                     self._hidden(step.inner("expert_hidden"), f"{step.inner('expert_hidden')}.{expert}", values)
 
-    def _channels(self, name: str, capture: Mapping[str, Any]) -> None:
-        self._magnitudes(name, capture[name].double().numpy() - self.folding.offset(name))
+    def _channels(self, step: Step, capture: Capture) -> None:
+        values = capture.of(step).double().numpy() - self.folding.offset(step.name)
+        if isinstance(step, ProductStep) and step.swapped:
+            values = values.swapaxes(1, 2)
+        self._magnitudes(step.name, values)
 
     def _norm(self, step: NormStep, x: Tensor, generator: np.random.Generator) -> None:
-        rows = x.double().numpy().reshape(-1, x.shape[-1])
-        centred = rows - rows.mean(axis=-1, keepdims=True) if step.kind is NormKind.LAYER else rows
-        normal = centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + step.epsilon)
+        normal = rows = x.double().numpy().reshape(-1, x.shape[-1])
+        if step.kind is not None:
+            centred = rows - rows.mean(axis=-1, keepdims=True) if step.kind is NormKind.LAYER else rows
+            normal = centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + step.epsilon)
         self._magnitudes(step.name, normal)
         self._moments(step.name, torch.from_numpy(normal))
         chosen = generator.choice(len(normal), min(_SAMPLES, len(normal)), replace=False)
@@ -176,9 +181,3 @@ class Observation:
         if name not in self.magnitudes:
             self.magnitudes[name] = Magnitudes(values.shape[-1], histogram=self._histograms)
         self.magnitudes[name].add(values)
-
-
-def rows_of(capture: Mapping[str, Any], rows: Rows) -> Tensor:
-    """Rows of a captured tensor, (B, rows, channels)."""
-    values = capture[rows.tensor]
-    return values.flatten(1, -2)[:, rows.rows]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from tessera.golden.integer.parameters import Peak, PeakKind
 from tessera.golden.integer.plan import Plan
 from tessera.golden.integer.steps import AttentionStep, ExpertsStep, ProductStep, Rows, Step, StreamStep
 from tessera.golden.network.compute import attention_scores
+from tessera.sw.quantiser.capture import Capture
 from tessera.sw.quantiser.folding import Folding
 
 
@@ -40,42 +40,46 @@ class Peaks:
             for (kind, place, tensor), largest in self._largest.items()
         )
 
-    def see_step(self, step: Step, capture: Mapping[str, Any]) -> None:
+    def see_step(self, step: Step, capture: Capture) -> None:
         """Count what a step made."""
         match step:
             case ProductStep(onto=onto) if onto is not None:
-                self._stream(step, capture, [] if self._begins(onto) else [capture[step.product]])
+                self._stream(step, capture, [] if self._begins(onto) else [capture.product(step)])
             case ProductStep(function=function) if function is not None:
-                self._function_input(step, [capture[step.product]])
+                self._function_input(step, [capture.product(step)])
             case AttentionStep():
                 self._scores(step, capture)
             case ExpertsStep():
-                self._stream(step, capture, capture[step.inner("expert_output")].values())
-                self._rows("gate_scores", step, capture[step.inner("gate_logits")])
-                self._function_input(step, capture[step.inner("expert_pre_gelu")].values())
+                self._stream(step, capture, capture.inside(step, "expert_output").values())
+                self._rows("gate_scores", step, capture.inside(step, "gate_logits"))
+                self._function_input(step, capture.inside(step, "expert_pre_gelu").values())
 
     def _begins(self, rows: Rows) -> bool:
         """Whether these are the constants that a stream begins with, which take over the product's bias."""
         return isinstance(self._plan.by_name[rows.tensor], StreamStep)
 
-    def _stream(self, step: Step, capture: Mapping[str, Any], added: Iterable[Tensor]) -> None:
+    def _stream(self, step: Step, capture: Capture, added: Iterable[Tensor]) -> None:
         """What is added saturates by itself before the sum does; sums on the way have no float tensor."""
-        values = [*added, *([capture[step.name]] if step.name in capture else [])]
+        values = [*added, *([capture.tensor(step.name)] if step.name in capture else [])]
         self._keep("stream", step, max((float(one.abs().max()) for one in values if one.numel()), default=0.0))
 
     def _function_input(self, step: Step, values: Iterable[Tensor]) -> None:
         # An activation function of what lies below the format is 0 in any case.
         self._keep("function_input", step, max((float(one.max()) for one in values if one.numel()), default=0.0))
 
-    def _scores(self, step: AttentionStep, capture: Mapping[str, Any]) -> None:
+    def _scores(self, step: AttentionStep, capture: Capture) -> None:
         """Attention scores without what the keys' biases add: it is the same for all keys of a query."""
-        query, key = (capture[rows.tensor].flatten(1, -2)[:, rows.rows] for rows in (step.query, step.key))
+        query, key = (self._rows_of(rows, capture) for rows in (step.query, step.key))
         scores = attention_scores(query, key, step.heads, step.scale)
         offset = np.zeros(key.shape[-1]) + self._folding.offset(step.key.tensor)
         split = query.reshape(*query.shape[:2], step.heads, -1)
         per_head = torch.from_numpy(offset).reshape(step.heads, -1)
         common = torch.einsum("bnhd,hd->bhn", split, per_head) * step.scale
         self._rows("scores", step, scores - common[..., None])
+
+    def _rows_of(self, rows: Rows, capture: Capture) -> Tensor:
+        """Queries or keys."""
+        return capture.of(self._plan.by_name[rows.tensor])[:, rows.rows]
 
     def _rows(self, kind: PeakKind, step: Step, values: Tensor) -> None:
         """Count the largest of each row, in octaves: softmax makes nothing of what is far below it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import numpy as np
 
@@ -65,16 +66,21 @@ class Sources:
 
         Without ``constant`` it makes nothing of what is constant, and the bias takes up nothing.
         """
-        name, weight = step.source.tensor, self.folding.weight(step.matrix)
+        name, weight, fold = step.source.tensor, self.folding.weights(step), step.source.fold
         bias = np.zeros(len(weight))
         if constant:
-            left_out = self.folding.left_out(name)
+            left_out = self.folding.left_out_of(step.source)
             if name in self._constants:
-                left_out = self._constants[name] if left_out is None else left_out + self._constants[name]
+                more = np.tile(self._constants[name], fold)
+                left_out = more if left_out is None else left_out + more
             bias = self.folding.bias(step.matrix)
             bias = bias if left_out is None else bias + weight @ left_out
+        source = self._inputs[name]
+        if fold > 1:  # of several rows as one nothing is known but their scales
+            scale = np.tile(np.broadcast_to(source.scale, weight.shape[1] // fold), fold)
+            source = replace(source, scale=scale, moments=None)
         return FoldedLinear(
-            weight=weight * self.folding.gain(name), bias=bias, source=self._inputs[name], constant=constant
+            weight=weight * self.folding.gain_of(step.source), bias=bias, source=source, constant=constant
         )
 
     def input(self, name: str) -> LinearInput:

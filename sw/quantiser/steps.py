@@ -80,6 +80,7 @@ class StepQuantiser:
             self.seen.samples[step.name],
             np.concatenate(following) * gain,
             epsilon=step.epsilon,
+            kind=step.kind,
             numerics=self.numerics,
         )
         source = LinearInput(form=self.numerics.activation, scale=quantised.scale, moments=self.seen.moments(step.name))
@@ -129,9 +130,11 @@ class StepQuantiser:
         """An activation that another product reads."""
         folded = self.sources.folded(step)
         scale = np.maximum(self.sources.finest(step.name), folded.finest(self.numerics))
+        if step.swapped:  # outputs are rows, and all rows of what a product reads have one scale
+            scale = np.full(step.channels, scale.max())
         source = LinearInput(form=self.numerics.activation, scale=scale, moments=self.seen.moments(step.name))
         self.sources.give(step.name, source)
-        return QuantisedProduct(linear=folded.quantised(scale, self.numerics))
+        return QuantisedProduct(linear=folded.quantised(scale[0] if step.swapped else scale, self.numerics))
 
     # Attention --------------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from tessera.golden.network.operators import (
     Part,
     Picture,
     Reshape,
+    Scale,
     Shape,
     Transpose,
 )
@@ -266,6 +267,20 @@ class Builder:
         parameter = self.weight(name or f"{place}.constant".lstrip("."), value)
         part = self.free("", (name or "constant").replace(".", "_"))
         return self.add(Constant(part=part, value=parameter), tuple(value.shape))
+
+    def scaled(self, source: Made, factors: Tensor, offsets: Tensor | None) -> Made:
+        """A tensor with a factor and an offset for each channel."""
+        operator = next(one for one in self.operators if one.name == source.name)
+        part = self.free(operator.place, f"{operator.part}.scaled")
+        name = f"{operator.place}.{part}".lstrip(".")
+        made = Scale(
+            place=operator.place,
+            part=part,
+            source=source.name,
+            weight=self.weight(f"{name}.weight", factors.float()),
+            bias=None if offsets is None else self.weight(f"{name}.bias", offsets.float()),
+        )
+        return self.add(made, (source.rows, source.channels))
 
     def arranged(self, made: Made, to: Shape, place: str, part: str) -> Made:
         """The same rows in another arrangement."""

@@ -27,7 +27,7 @@ from tessera.golden.network.operators import (
 )
 from tessera.sw.models.exported.builder import Builder, Made
 from tessera.sw.models.exported.reader import Handler, Reader, Unsupported, place_of
-from tessera.sw.models.exported.values import ZERO, Fixed, Scaled, Scores, View
+from tessera.sw.models.exported.values import ZERO, Fixed, NoArrangement, Scaled, Scores, View
 
 aten = torch.ops.aten
 HANDLERS: dict[Any, Handler] = {}
@@ -181,9 +181,7 @@ def _norm(
 ) -> View:
     if len(shape) != 1:
         raise Unsupported(f"a norm over {len(shape)} axes; the nearest is one over channels")
-    view, factor = _unscaled(value)
-    if factor != 1.0:
-        raise Unsupported("a norm of what a number multiplies")
+    view = _settled(reader, value)
     source = _rows(reader, node, view)
     place, part = place_of(node)
     gain = Fixed(torch.ones(shape[0]), ".".join([*filter(None, [place, part]), "weight"])) if weight is None else weight
@@ -207,9 +205,7 @@ def _function(function: Function) -> Handler:
         chosen = function
         if node.target is aten.gelu.default and arguments[1] == "tanh":
             chosen = Function.GELU_TANH
-        view, factor = _unscaled(arguments[0])
-        if factor != 1.0:
-            raise Unsupported("an activation function of what a number multiplies")
+        view = _settled(reader, arguments[0])
         whole = _whole(reader.builder, view)
         source = whole[0] if whole else _rows(reader, node, view)
         place, part = place_of(node, str(chosen))
@@ -244,15 +240,22 @@ def _add(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Any:
         raise Unsupported("a sum with a factor; the nearest is a sum")
     if isinstance(left, Scores) or isinstance(right, Scores):
         return _biased(left, right)
+    left, right = (_settled(reader, one) if isinstance(one, Scaled) else one for one in (left, right))
     if not isinstance(left, View):
         left, right = right, left
-    if not isinstance(left, View):
-        raise Unsupported("a sum of what a number multiplies; the nearest is a sum of tensors")
     if isinstance(right, Fixed):
         return _add_fixed(reader, node, left, right)
     if not isinstance(right, View):
         raise Unsupported("a sum with a number; the nearest is a bias for each channel")
     return _elementwise(reader, node, Add, left, right)
+
+
+@_handles(aten.sub.Tensor)
+def _subtract(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Any:
+    left, right, alpha = arguments[:3]
+    if alpha != 1 or not isinstance(right, (View, Scaled)):
+        raise Unsupported("a difference with weights or a number; the nearest is one of two tensors")
+    return _add(reader, node, [left, _settled(reader, _times(right, -1.0)), 1])
 
 
 def _elementwise(reader: Reader, node: fx.Node, kind: type[Add] | type[Multiply], left: View, right: View) -> View:
@@ -295,6 +298,7 @@ def _multiply(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Any:
         return _times(left, float(right))
     if isinstance(right, Fixed):
         return _times_channels(reader, left, right)
+    left, right = (_settled(reader, one) if isinstance(one, Scaled) else one for one in (left, right))
     if isinstance(left, View) and isinstance(right, View):
         return _elementwise(reader, node, Multiply, left, right)
     raise Unsupported("a product of such tensors; the nearest is one of two of equal shape")
@@ -341,8 +345,20 @@ def scaled_channels(builder: Builder, view: View, factors: Tensor, offsets: Tens
     for values in (by_row, shifts):
         if values is not None and not torch.equal(values, values[:1].expand_as(values)):
             raise Unsupported(f"factors that differ by row; {nearest}")
-    builder.fold(source.name, by_row[0], None if shifts is None else shifts[0])
+    offset = None if shifts is None else shifts[0]
+    try:
+        builder.fold(source.name, by_row[0], offset)
+    except NoArrangement:  # no product before takes it over
+        made = builder.scaled(source, by_row[0], offset)
+        return _like(view, made, order)
     return view
+
+
+def _settled(reader: Reader, value: View | Scaled) -> View:
+    """A tensor with the number that it is multiplied with."""
+    if isinstance(value, View):
+        return value
+    return scaled_channels(reader.builder, value.view, torch.full((value.view.places.numel(),), value.factor), None)
 
 
 @_handles(aten.batch_norm.default)
@@ -458,9 +474,7 @@ def _join(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
                 one.tensor.detach().float().reshape(-1, one.shape[-1]), one.name, place_of(node)[0]
             )
             one = reader.builder.view(constant, *one.shape)
-        if not isinstance(one, View):
-            raise Unsupported("joining what a number multiplies; the nearest is joining tensors")
-        places.append(one.places)
+        places.append(_settled(reader, one).places)
     joined = torch.cat(places, dim=axis)
     if joined.ndim == 3 and axis in (1, -2):
         place, _ = place_of(node)
