@@ -19,6 +19,7 @@ from tessera.golden.network.network import Network, Task
 from tessera.golden.network.operators import Convolution
 from tessera.sw.models.exported.builder import Builder
 from tessera.sw.models.exported.handlers import HANDLERS, scaled_channels
+from tessera.sw.models.exported.merge import merged
 from tessera.sw.models.exported.problems import Problem, UnsupportedNetwork
 from tessera.sw.models.exported.reader import Reader
 from tessera.sw.models.exported.values import Scaled, View
@@ -103,10 +104,11 @@ def network_of(
         spec = tasks[index] if tasks else TaskSpec(name=names[index])
         found.append(_task(builder, spec, result))
     _fold_pixels(builder, pixels)
-    used = {parameter.tensor for operator in builder.operators for parameter in operator.parameters}
+    operators, found = merged(_needed(builder, found), found, builder.weights)
+    used = {parameter.tensor for operator in operators for parameter in operator.parameters}
     weights = {key: value for key, value in builder.weights.items() if key in used}
     shapes = {key: tuple(value.shape) for key, value in weights.items()}
-    network = Network(name=name, operators=tuple(_needed(builder, found)), tasks=tuple(found), weights=shapes)
+    network = Network(name=name, operators=tuple(operators), tasks=tuple(found), weights=shapes)
     try:
         plan(network)
     except UnsupportedOperators as error:

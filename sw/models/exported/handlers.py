@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from tessera.golden.mixture import mix_experts
 from tessera.golden.network.operators import (
     Activate,
     Add,
@@ -20,6 +21,7 @@ from tessera.golden.network.operators import (
     Function,
     Linear,
     Mean,
+    MixExperts,
     Multiply,
     Normalise,
     NormKind,
@@ -560,3 +562,36 @@ def _pad(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
     if not isinstance(value, View) or any(one not in (None, 0, 0.0, "constant") for one in arguments[2:]):
         raise Unsupported("padding with anything but zeros")
     return View(torch.nn.functional.pad(value.places, list(sizes), value=ZERO))
+
+
+# Mixtures of experts --------------------------------------------------------------------------------------------------
+
+
+@_handles(mix_experts._opoverload)
+def _mix_experts(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
+    value, gate, embedding, *layers, top_k = arguments[:8]
+    view = _settled(reader, value)
+    source = _rows(reader, node, view)
+    place, part = place_of(node, "experts")
+    names = ("gate", "first_weight", "first_bias", "second_weight", "second_bias")
+    parameters = [
+        reader.builder.weight(".".join(filter(None, [place, part, name])), one.tensor.detach().float())
+        for name, one in zip(names, (gate, *layers), strict=True)
+    ]
+    told = None
+    if embedding is not None:
+        told = reader.builder.weight(".".join(filter(None, [place, part, "embedding"])), embedding.tensor.float())
+    operator = MixExperts(
+        place=place,
+        part=reader.builder.free(place, part),
+        source=source.name,
+        gates=(parameters[0],),
+        embeddings=() if told is None else (told,),
+        first_weight=parameters[1],
+        first_bias=parameters[2],
+        second_weight=parameters[3],
+        second_bias=parameters[4],
+        top_k=int(top_k),
+    )
+    made = reader.builder.add(operator, (source.rows, source.channels))
+    return reader.builder.view(made, *view.shape)
