@@ -26,6 +26,8 @@ ADDRESS_WIDTH = 16
 """Bits of an address or a stride in an on-chip memory, in words of T lanes."""
 COUNT_WIDTH = 16
 """Bits of a number of rows, words, tokens or channels."""
+MAX_BIAS_WORDS = 4
+"""Words of bias of a key: enough for two precisions when a word has lanes for a quarter of a tile."""
 BYTE_ADDRESS_WIDTH = 32
 """Bits of an address, a distance or a size in external memory, in bytes."""
 
@@ -186,19 +188,47 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
             ("wide", 1, "16-bit weights and inputs, one in two lanes"),
             ("broadcast_unsigned", 1, "broadcast lanes are unsigned (pixels, post-GELU values)"),
         ),
-        (("gelu_multiplier", 17, "requantises gelu_output to an activation"), ("gelu_shift", 6, "its right shift")),
+        (
+            ("gelu_multiplier", 17, "requantises gelu_output to an activation"),
+            ("gelu_shift", 6, "its right shift"),
+            ("windows", 8, "swapped: windows of stationary_rows tokens, one after the other; else 1"),
+        ),
+        (
+            ("stationary_window", 16, "swapped: words from a window's first token to the next one's"),
+            ("destination_window", 16, "swapped: words from a window's outputs to the next one's"),
+        ),
     ),
     Opcode.ATTENTION: _layout(
-        *_NO_STREAM,
-        (("query_base", 16, "scratchpad word of token 0"), ("query_stride", 16, "words per token")),
-        (("key_base", 16, "scratchpad word of token 0"), ("key_stride", 16, "words per token")),
+        (
+            ("query_window", 16, "words from a window's queries to the next one's"),
+            ("key_window", 16, "words from a window's keys to the next one's"),
+        ),
+        (
+            ("head_words", 6, "words of one head's channels of a query and of a key"),
+            ("value_words", 7, "words of one head's channels of V, and of the result"),
+            ("bias_words", 3, "words of bias, 0 to 4, behind each key's"),
+            ("bias_base", 16, "scratchpad word of the table of bias, which begins with each element's factors"),
+        ),
+        (("query_base", 16, "scratchpad word of query 0"), ("query_stride", 16, "words per query")),
+        (("key_base", 16, "scratchpad word of key 0"), ("key_stride", 16, "words per key")),
         (("value_base", 16, "scratchpad word of channel 0 of V transposed"), ("value_stride", 16, "words per channel")),
-        (("destination_base", 16, "scratchpad word of token 0"), ("destination_stride", 16, "words per token")),
-        (("tokens", 16, "queries and keys"), ("heads", 8, "heads"), ("head_words", 8, "words of one head's channels")),
-        (("score_multiplier", 17, "accumulator to octaves"), ("score_shift", 6, "its right shift")),
+        (("queries", 16, "queries of a window, any number"), ("keys", 16, "keys of a window")),
+        # What LINEAR has, too, lies where LINEAR has it: the dispatcher need not choose.
+        (("destination_base", 16, "scratchpad word of query 0"), ("destination_stride", 16, "words per query")),
+        (
+            ("score_multiplier", 17, "accumulator to octaves"),
+            ("score_shift", 6, "its right shift"),
+            ("heads", 8, "heads"),
+            ("bias_shared", 1, "all heads of a window have the same bias, which is in the table once"),
+        ),
         (
             ("output_multiplier", 17, "folded into each row's reciprocal"),
             ("output_shift", 6, "right shift, before the reciprocal's own"),
+            ("windows", 8, "windows that are attended to one after the other"),
+        ),
+        (
+            ("value_window", 16, "words from a window's columns of V transposed to the next one's"),
+            ("destination_window", 16, "words from a window's results to the next one's"),
         ),
     ),
     Opcode.LAYERNORM: _layout(
@@ -251,7 +281,13 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         (("offset", 32, "bytes from the output base; a multiple of the bus width and of 4 T"),),
     ),
 }
-"""Fields of each command. Requantiser parameter sets precede the weights in a stream block: 8 bytes each (bias int32,
+"""Fields of each command.
+
+The table of bias holds ``bias_words`` words for each of P elements: the factors, which every query of the element has
+behind its own words. Then it holds as many words for each head, tile of P queries, and key, in this order. A score is
+the product of query and key plus the products of factors and bias. Every window begins the table anew.
+
+Requantiser parameter sets precede the weights in a stream block: 8 bytes each (bias int32,
 multiplier uint17 in bits 32 to 48, shift in bits 56 to 61), padded to whole chunks; then, for each tile of P output
 channels, for each word of the reduction, P words of T bytes, element by element."""
 

@@ -93,8 +93,8 @@ class IntegerModel:
         dict
             Unpadded tensors of the steps that the task needs, by name, (rows, channels) each. Behind an attention's
             name come ``scores``, ``exponentials`` (heads, queries, keys), ``query_multiplier`` and ``query_shift``
-            (heads, queries); behind the name of a norm that a gate reads ``wide``; behind a mixture of experts'
-            ``gate_scores`` (rows, experts), ``expert_indices``, ``expert_weights`` (rows, k), ``queues`` (one
+            (heads, queries), all with an axis for windows before if there are several; behind the name of a norm that a
+            gate reads ``wide``; behind a mixture of experts' ``gate_scores`` (rows, experts), ``expert_indices``, ``expert_weights`` (rows, k), ``queues`` (one
             :class:`~tessera.golden.integer.functions.ExpertQueue` an expert), ``expert_hidden`` (one (queue length,
             hidden) an expert) and ``expert_residual`` (one (queue length, channels) an expert: the rows of the stream
             right after it).
@@ -189,10 +189,13 @@ class IntegerModel:
         return normed
 
     def _attend(self, step: AttentionStep, tensors: Tensors) -> Integers:
-        numerics, attention = self.numerics, self.model.of(step.name, QuantisedAttention)
+        numerics, attention, windows = self.numerics, self.model.of(step.name, QuantisedAttention), step.windows
         parts = (self._rows(tensors, rows) for rows in step.reads)
-        q, k, v = (part.reshape(len(part), step.heads, -1).transpose(1, 0, 2) for part in parts)
-        products = self._fits(matmul(q, k.transpose(0, 2, 1)), step.inner("scores"))
+        q, k, v = (part.reshape(windows, len(part) // windows, step.heads, -1).transpose(0, 2, 1, 3) for part in parts)
+        products = matmul(q, k.transpose(0, 1, 3, 2))
+        if attention.bias is not None and attention.bias_factors is not None:
+            products = functions.biased_scores(products, attention.bias, attention.bias_factors)
+        products = self._fits(products, step.inner("scores"))
         scores = functions.requantise(products, 0, attention.score_multiplier, attention.score_shift, numerics.score)
         exponentials = functions.attention_exponentials(scores, numerics)
         multiplier, shift = functions.query_scale(
@@ -202,8 +205,9 @@ class IntegerModel:
         mixed = functions.requantise(sums, 0, multiplier[..., None], shift[..., None], numerics.activation)
         inside = {"scores": scores, "exponentials": exponentials}
         inside |= {"query_multiplier": multiplier, "query_shift": shift}
-        tensors |= {step.inner(part): value for part, value in inside.items()}
-        return mixed.transpose(1, 0, 2).reshape(step.rows, step.channels)
+        # One window is none.
+        tensors |= {step.inner(part): value if windows > 1 else value[0] for part, value in inside.items()}
+        return mixed.transpose(0, 2, 1, 3).reshape(step.rows, step.channels)
 
     def _route(self, step: ExpertsStep, task: int, tensors: Tensors) -> Integers:
         numerics, mlp = self.numerics, self.model.of(step.name, QuantisedExperts)

@@ -100,12 +100,17 @@ class QuantisedAttention:
 
     ``score_*`` bring a query-key product to octaves. ``output_*`` is 1 / (output scale in value scales), to be
     multiplied by each query's reciprocal sum.
+
+    ``bias`` (parts, heads, queries, keys), or (parts, windows, heads, queries, keys), are activations that are added to
+    the products of queries and keys, times ``bias_factors`` (parts,); None for no bias.
     """
 
     score_multiplier: int
     score_shift: int
     output_multiplier: int
     output_shift: int
+    bias: Integers | None = None
+    bias_factors: Integers | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

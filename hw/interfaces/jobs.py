@@ -86,10 +86,13 @@ def engine_job_layout(config: AcceleratorConfig) -> data.StructLayout:
             "words": COUNT_WIDTH,  # words of a row: the length of the reduction
             "stationary_base": ADDRESS_WIDTH,  # swapped: scratchpad word of the first token
             "stationary_stride": ADDRESS_WIDTH,  # swapped: words from one token to the next
-            "stationary_rows": COUNT_WIDTH,  # output channels (padded), or tokens when roles are swapped
+            "stationary_window": ADDRESS_WIDTH,  # swapped: words from a window's first token to the next one's
+            "stationary_rows": COUNT_WIDTH,  # output channels (padded), or tokens of a window when roles are swapped
             "channels": COUNT_WIDTH,  # parameter sets that are released when the job is done
             "destination_base": ADDRESS_WIDTH,  # word of the first output row, in the memory of ``destination``
             "destination_stride": ADDRESS_WIDTH,  # words from one output row to the next
+            "windows": 8,  # attention, swapped: windows of as many rows, one after the other
+            "destination_window": ADDRESS_WIDTH,  # attention, swapped: words from a window's outputs to the next one's
             "destination": 4,  # a Destination: the memory of the outputs
             "gelu": 1,  # outputs pass through GELU
             "swapped": 1,  # roles are swapped
@@ -100,15 +103,23 @@ def engine_job_layout(config: AcceleratorConfig) -> data.StructLayout:
             "gather": 1,  # the broadcast row of step s is that of the token at position s of the expert's queue
             "scatter": 1,  # output row s belongs to that token, and is weighted by its gate weight
             "expert": range(config.max_experts),  # expert whose queue gather and scatter use
-            "query_base": ADDRESS_WIDTH,  # scratchpad word of token 0's query
-            "query_stride": ADDRESS_WIDTH,  # words from one token's query to the next
-            "key_base": ADDRESS_WIDTH,  # scratchpad word of token 0's key
-            "key_stride": ADDRESS_WIDTH,  # words from one token's key to the next
+            "query_base": ADDRESS_WIDTH,  # scratchpad word of query 0
+            "query_stride": ADDRESS_WIDTH,  # words from one query to the next
+            "query_window": ADDRESS_WIDTH,  # words from a window's queries to the next one's
+            "key_base": ADDRESS_WIDTH,  # scratchpad word of key 0
+            "key_stride": ADDRESS_WIDTH,  # words from one key to the next
+            "key_window": ADDRESS_WIDTH,  # words from a window's keys to the next one's
             "value_base": ADDRESS_WIDTH,  # scratchpad word of channel 0 of V transposed
             "value_stride": ADDRESS_WIDTH,  # words from one channel of V to the next
-            "tokens": COUNT_WIDTH,  # queries, and as many keys
+            "value_window": ADDRESS_WIDTH,  # words from a window's columns of V transposed to the next one's
+            "queries": COUNT_WIDTH,  # queries of a window, any number
+            "keys": COUNT_WIDTH,  # keys of a window, at most max_tokens
             "heads": 8,  # heads
-            "head_words": 8,  # words of one head's channels
+            "head_words": 6,  # words of one head's channels of a query and of a key
+            "value_words": 7,  # words of one head's channels of V, and of the result
+            "bias_words": 3,  # words of bias behind those of a key, and of factors behind those of a query
+            "bias_base": ADDRESS_WIDTH,  # scratchpad word of the factors of element 0; bias lies behind all factors
+            "bias_shared": 1,  # all heads have the same bias
             "score_multiplier": multiplier,  # scales an accumulator to octaves
             "score_shift": shift,  # right shift after that multiplication
             "output_multiplier": multiplier,  # factor of every query's reciprocal sum
@@ -116,6 +127,13 @@ def engine_job_layout(config: AcceleratorConfig) -> data.StructLayout:
         }
     )
 
+
+ATTENTION_FIELDS = tuple(
+    field.name
+    for field in FIELDS[Opcode.ATTENTION]
+    if field.name not in (*SEQUENCER_FIELDS, *(common.name for common in FIELDS[Opcode.LINEAR]))
+)
+"""Fields of an engine job that only attention uses; in other jobs they hold anything."""
 
 EXPERT_FIELDS = (
     "broadcast_base",
@@ -149,7 +167,7 @@ def softmax_job_layout(config: AcceleratorConfig) -> data.StructLayout:
     return data.StructLayout(
         {
             "buffer": 1,  # score buffer that holds the tile, and attention buffer of the banks that is filled
-            "tokens": COUNT_WIDTH,  # keys: scores of each query
+            "keys": COUNT_WIDTH,  # scores of each query
             "output_multiplier": config.numerics.multiplier_width,  # factor of every query's reciprocal sum
             "output_shift": config.numerics.shift_width,  # right shift, without that of the reciprocal
         }

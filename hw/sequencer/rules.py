@@ -7,7 +7,7 @@ from amaranth.lib import data
 from amaranth.utils import exact_log2
 
 from tessera.hw.config import MAX_CHANNELS, AcceleratorConfig
-from tessera.hw.isa import Destination, Follow, NormMode, Opcode, fields
+from tessera.hw.isa import MAX_BIAS_WORDS, Destination, Follow, NormMode, Opcode, fields
 
 
 def _outside(value: Value, largest: int) -> Value:
@@ -66,20 +66,26 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
             return [
                 c.steps == 0,
                 c.stationary_rows == 0,
+                (c.windows == 0) | (~c.swapped & (c.windows != 1)),
                 _outside(c.words, config.weight_tile_words),
                 c.channels > config.parameter_entries,
                 c.destination > max(Destination),
                 (c.destination == Destination.SCORE)
-                & ((c.steps > config.max_tokens) | (c.stationary_rows > gate_rows)),
+                & ((c.steps > config.max_tokens) | (c.stationary_rows > gate_rows) | (c.windows != 1)),
             ]
         case Opcode.ATTENTION:
             # The exponentials of a query lie behind each other in one attention buffer of the bank.
-            exponential_words = (c.tokens + (config.lanes - 1)) >> exact_log2(config.lanes)
+            # Queries may be any number, because only a tile of them is on chip.
+            exponential_words = (c.keys + (config.lanes - 1)) >> exact_log2(config.lanes)
             return [
-                _outside(c.tokens, config.max_tokens),
+                _outside(c.keys, config.max_tokens),
                 exponential_words > config.exponential_words,
+                c.queries == 0,
                 c.heads == 0,
-                _outside(c.head_words, config.query_words),
+                c.windows == 0,
+                (c.head_words == 0) | (c.head_words + c.bias_words > config.query_words),
+                c.value_words == 0,
+                c.bias_words > MAX_BIAS_WORDS,
             ]
         case Opcode.LAYERNORM:
             row_channels = c.words << exact_log2(config.lanes)

@@ -16,7 +16,8 @@ import numpy as np
 
 from tessera.golden.integer.parameters import QuantisedAttention, QuantisedLinear, QuantisedProduct
 from tessera.golden.integer.steps import AttentionStep, ProductStep, Rows
-from tessera.hw.isa import Destination, Opcode, Unit
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.isa import MAX_BIAS_WORDS, Destination, Opcode, Unit
 from tessera.program.commands import Span
 from tessera.program.layouts.rows import Rows as RowsLayout
 from tessera.program.layouts.rows import RowsOf, Transposed
@@ -65,7 +66,7 @@ class AttentionLowering:
         for part in (self._query, self._key):
             context.region(part.name, part.rows * largest * sizes.words(groups[0].size(part)))
         width = largest * sizes.channels(groups[0].size(self._value))
-        context.region(self._value.name, width * sizes.words(self._value.rows))
+        context.region(self._value.name, width * step.windows * self._key_words)
         context.region(self._weights, width * sizes.row_words(self._value.source.tensor))
         context.region(step.name, step.rows * sizes.row_words(step.name))
         for index, group in enumerate(groups):
@@ -77,7 +78,17 @@ class AttentionLowering:
             if not index:
                 self._stage(group)
             self._transposed(group)
-            self._attend(group)
+            self._windows(group)
+
+    @property
+    def _keys(self) -> int:
+        """Keys of a window."""
+        return self._key.rows // self._step.windows
+
+    @property
+    def _key_words(self) -> int:
+        """Words of a window's keys along the lanes, as V transposed has them."""
+        return self._sizes.words(self._keys)
 
     def _product(self, rows: Rows) -> ProductStep:
         """The product that makes queries, keys or values."""
@@ -96,20 +107,24 @@ class AttentionLowering:
         channels = slice(group.heads.start * size, group.heads.stop * size)
         return QuantisedLinear(**{name: np.asarray(values)[channels] for name, values in vars(linear).items()})
 
-    def _heads(self, emitter: Emitter, step: Any, group: _Group, *, beside: bool = False) -> Tensor[RowsLayout]:
-        """Q, K or the attention's result of some heads: every head starts at a word.
+    def _heads(
+        self, emitter: Emitter, step: Any, group: _Group, *, beside: bool = False, rows: range | None = None
+    ) -> Tensor[RowsLayout]:
+        """Q, K or the attention's result of some heads, of all or some ``rows``: every head starts at a word.
 
         With ``beside`` their rows hold the other heads, too; without, rows of these heads follow each other.
         """
-        size = group.size(step)
+        size, rows = group.size(step), range(step.rows) if rows is None else rows
         words, heads = self._sizes.words(size), group.heads
+        stride = words * (self._step.heads if beside else len(heads))
         return emitter.rows(
             step.name,
             step.name,
             "scratchpad",
-            (step.rows, len(heads) * size),
-            stride=words * (self._step.heads if beside else len(heads)),
-            base=emitter.bases[step.name] + (heads.start * words if beside else 0),
+            (len(rows), len(heads) * size),
+            stride=stride,
+            base=emitter.bases[step.name] + rows.start * stride + (heads.start * words if beside else 0),
+            first_row=rows.start,
             block=size,
             first_channel=heads.start * size,
         )
@@ -180,13 +195,16 @@ class AttentionLowering:
             linear = self._linear(emitter, step, group)
             padded = emitter.pad_outputs(linear, channels, group.size(step))
             words = sizes.row_words(step.source.tensor)
+            windows = self._step.windows
             value = Transposed(
                 shape=(step.rows, group.channels(step)),
                 lanes=emitter.config.lanes,
-                stride=sizes.words(step.rows),
+                stride=windows * self._key_words,
                 base=emitter.bases[step.name],
                 block=group.size(step),
                 first_channel=group.heads.start * group.size(step),
+                window=self._keys if windows > 1 else None,
+                window_stride=self._key_words if windows > 1 else 0,
             )
             emitter.emit(
                 Opcode.LINEAR,
@@ -197,8 +215,9 @@ class AttentionLowering:
                     emitter.config,
                     macs=step.rows * linear.weight.size,
                     steps=channels,
-                    stationary_rows=step.rows,
+                    stationary_rows=self._keys,
                     words=words,
+                    windows=windows,
                 ),
                 **emitter.block(parameter_bytes(padded.bias, padded.multiplier, padded.shift)),
                 broadcast_base=emitter.bases[self._weights],
@@ -207,10 +226,13 @@ class AttentionLowering:
                 words=words,
                 stationary_base=emitter.bases[context.where(step.source.tensor)] + step.source.start * words,
                 stationary_stride=words,
-                stationary_rows=step.rows,
+                stationary_rows=self._keys,
+                stationary_window=self._keys * words if windows > 1 else 0,
+                windows=windows,
                 channels=channels,
                 destination_base=value.base,
                 destination_stride=value.stride,
+                destination_window=value.window_stride,
                 destination=Destination.ACTIVATION,
                 gelu=0,
                 swapped=1,
@@ -230,60 +252,135 @@ class AttentionLowering:
             )
         )
 
-    def _attend(self, group: _Group) -> None:
-        """Attention of some heads."""
-        step, context = self._step, self._context
+    def _windows(self, group: _Group) -> None:
+        """Attention of some heads: a command for each run of windows with one bias, behind the table of that bias."""
+        step = self._step
+        if step.bias is None:
+            self._attend(group, range(step.windows), table=False)
+            return
+        shape = self._context.network.weights[step.bias.tensor]
+        runs = [range(step.windows)] if len(shape) == 3 else [range(one, one + 1) for one in range(step.windows)]
+        for windows in runs:
+            self._stage_bias(group, windows.start)
+            self._attend(group, windows, table=True)
+
+    @property
+    def _table(self) -> str:
+        """Region of the table of bias."""
+        return f"{self._step.name}.bias"
+
+    def _stage_bias(self, group: _Group, window: int) -> None:
+        """The table of a window's bias, for some heads."""
+        context, step, config = self._context, self._step, self._sizes.config
+        queries = step.rows // step.windows
+        tiles = -(-queries // config.elements)
+        most = config.elements + len(group.heads) * tiles * self._keys
+        context.region(self._table, MAX_BIAS_WORDS * most)
 
         def emit(emitter: Emitter, order: Order) -> None:
             constants = emitter.model.of(step.name, QuantisedAttention)
-            query, key = (self._heads(emitter, part, group).layout for part in (self._query, self._key))
-            mixed = self._heads(emitter, step, group, beside=True)
-            size = group.size(step)
+            table = bias_table(constants, group.heads, window, config)
+            words = emitter.rows(self._table, self._table, "scratchpad", table.shape, of=RowsOf.OUTPUTS)
             emitter.emit(
-                Opcode.ATTENTION,
-                context.label(step, span=group.span),
-                *self._tiles(emitter, group),
-                mixed,
+                Opcode.STAGE,
+                context.label(step, whole=self._table, span=group.span),
+                words,
                 order=order,
-                work=bound.attention(emitter.config, tokens=step.rows, heads=len(group.heads), head_dim=size),
-                query_base=query.base,
-                query_stride=query.stride,
-                key_base=key.base,
-                key_stride=key.stride,
-                value_base=emitter.bases[self._value.name],
-                value_stride=self._sizes.words(self._value.rows),
-                destination_base=mixed.layout.base,
-                destination_stride=mixed.layout.stride,
-                tokens=step.rows,
-                heads=len(group.heads),
-                head_words=self._sizes.words(size),
-                **vars(constants),
+                **emitter.block(emitter.narrow(table).view(np.uint8).reshape(-1)),
+                destination_base=words.layout.base,
+                words=len(table),
             )
 
+        context.add(Operation(unit=Unit.STREAM, emit=emit, writes=(Access(region=self._table),), tasks=step.tasks))
+
+    def _attend(self, group: _Group, windows: range, *, table: bool) -> None:
+        """Attention of some heads in some windows."""
+        step, context = self._step, self._context
+
+        def emit(emitter: Emitter, order: Order) -> None:
+            self._emit_attention(emitter, order, group, windows)
+
         parts = (self._query, self._key, self._value)
+        tables = (Access(region=self._table),) if table else ()
         context.add(
             Operation(
                 unit=Unit.ENGINE,
                 emit=emit,
-                reads=tuple(Access(region=part.name, rows=part.rows) for part in parts),
+                reads=(*(Access(region=part.name, rows=part.rows) for part in parts), *tables),
                 writes=(Access(region=step.name, rows=step.rows),),
                 settles=True,
                 tasks=step.tasks,
             )
         )
 
-    def _tiles(self, emitter: Emitter, group: _Group) -> tuple[Tensor, ...]:
+    def _emit_attention(self, emitter: Emitter, order: Order, group: _Group, windows: range) -> None:
+        step, sizes, several = self._step, self._sizes, len(windows) > 1
+        constants = emitter.model.of(step.name, QuantisedAttention)
+        query, key = (self._heads(emitter, part, group).layout for part in (self._query, self._key))
+        queries, key_size, value_size = step.rows // step.windows, group.size(self._key), group.size(self._value)
+        mixed = self._heads(
+            emitter, step, group, beside=True, rows=range(windows.start * queries, windows.stop * queries)
+        )
+        parts = 0 if constants.bias is None else len(constants.bias)
+        first, value_stride = windows.start, step.windows * self._key_words
+        emitter.emit(
+            Opcode.ATTENTION,
+            self._context.label(step, span=group.span),
+            *self._tiles(emitter, group, windows),
+            mixed,
+            order=order,
+            work=bound.attention(
+                emitter.config,
+                queries=queries,
+                keys=self._keys,
+                heads=len(group.heads),
+                head_dim=key_size,
+                value_dim=value_size,
+                windows=len(windows),
+                bias_words=parts,
+            ),
+            query_base=query.base + first * queries * query.stride,
+            query_stride=query.stride,
+            query_window=queries * query.stride if several else 0,
+            key_base=key.base + first * self._keys * key.stride,
+            key_stride=key.stride,
+            key_window=self._keys * key.stride if several else 0,
+            value_base=emitter.bases[self._value.name] + first * self._key_words,
+            value_stride=value_stride,
+            value_window=self._key_words if several else 0,
+            destination_base=mixed.layout.base,
+            destination_stride=mixed.layout.stride,
+            destination_window=queries * mixed.layout.stride if several else 0,
+            windows=len(windows),
+            queries=queries,
+            keys=self._keys,
+            heads=len(group.heads),
+            head_words=sizes.words(key_size),
+            value_words=sizes.words(value_size),
+            bias_words=parts,
+            bias_base=emitter.bases[self._table] if parts else 0,
+            bias_shared=0,
+            score_multiplier=constants.score_multiplier,
+            score_shift=constants.score_shift,
+            output_multiplier=constants.output_multiplier,
+            output_shift=constants.output_shift,
+        )
+
+    def _tiles(self, emitter: Emitter, group: _Group, windows: range) -> tuple[Tensor, ...]:
         """Scores, exponentials and query scales: tiles of P queries through double buffers."""
         config, step = emitter.config, self._step
-        tiles = {"elements": config.elements, "first_head": group.heads.start}
-        pairs = (len(group.heads), self._query.rows, self._key.rows)
+        tiles: dict[str, Any] = {"elements": config.elements, "first_head": group.heads.start}
+        pairs: tuple[int, ...] = (len(group.heads), step.rows // step.windows, self._keys)
+        if step.windows > 1:
+            pairs = (len(windows), *pairs)
+            tiles["first_window"] = windows.start
         halves = config.attention_buffer(0), config.attention_buffer(1)
         exponentials = ExponentialTiles(
             shape=pairs, lanes=config.lanes, base=halves[0] + config.query_words, room=halves[1] - halves[0], **tiles
         )
         scales = (
             Tensor(
-                name=step.inner(part), space="query", layout=QueryScaleTiles(shape=pairs[:2], base=2 * index, **tiles)
+                name=step.inner(part), space="query", layout=QueryScaleTiles(shape=pairs[:-1], base=2 * index, **tiles)
             )
             for index, part in enumerate(("query_multiplier", "query_shift"))
         )
@@ -293,3 +390,19 @@ class AttentionLowering:
             Tensor(name=step.inner("exponentials"), space="exponential", layout=exponentials),
             *scales,
         )
+
+
+def bias_table(constants: QuantisedAttention, heads: range, window: int, config: AcceleratorConfig) -> np.ndarray:
+    """Words of the table of bias, (words, T): see ``tessera.hw.isa.FIELDS``."""
+    assert constants.bias is not None and constants.bias_factors is not None
+    bias = constants.bias if constants.bias.ndim == 4 else constants.bias[:, window]
+    parts, (_, queries, keys) = len(bias), bias.shape[1:]
+    p, tiles = config.elements, -(-queries // config.elements)
+    factors = np.zeros((p, parts, config.lanes), np.int64)
+    factors[np.arange(p), :, np.arange(p)] = constants.bias_factors
+    padded = np.zeros((parts, len(heads), tiles * p, keys), np.int64)
+    padded[:, :, :queries] = bias[:, heads.start : heads.stop]
+    words = padded.reshape(parts, len(heads), tiles, p, keys).transpose(1, 2, 4, 0, 3)
+    table = np.zeros((*words.shape[:-1], config.lanes), np.int64)
+    table[..., :p] = words
+    return np.concatenate([factors.reshape(-1, config.lanes), table.reshape(-1, config.lanes)])

@@ -101,10 +101,11 @@ def _norm(step: NormStep, sizes: Sizes) -> Iterator[Need]:
 
 def _attention(step: AttentionStep, sizes: Sizes) -> Iterator[Need]:
     config, plan = sizes.config, sizes.plan
-    head_words = sizes.words(step.channels // step.heads)
-    keys, source = len(step.key), plan.by_name[step.value.tensor]
+    head_words = sizes.words(plan.by_name[step.key.tensor].channels // step.heads)
+    keys, source = len(step.key) // step.windows, plan.by_name[step.value.tensor]
     assert isinstance(source, ProductStep)
-    yield Need(field="max_tokens", what="tokens", need=max(step.rows, keys), has=config.max_tokens)
+    yield Need(field="max_tokens", what="keys", need=keys, has=config.max_tokens)
+    yield Need(field="windows", what="windows", need=step.windows, has=255)
     yield Need(field="bank_words / 16", what="held query in words", need=head_words, has=config.query_words)
     yield Need(
         field="bank_words / 16",

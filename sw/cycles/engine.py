@@ -59,7 +59,7 @@ class LinearShape:
     words:
         Words per input row.
     tiles:
-        Tiles of weights, or of held rows if ``swapped``.
+        Tiles of weights, or of held rows of all windows if ``swapped``.
     swapped:
         Whether the scratchpad holds the tiles, and not the weight stream.
     looked_up:
@@ -77,6 +77,29 @@ class LinearShape:
     looked_up: bool = False
     residual: bool = False
     gelu: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionShape:
+    """What an attention job computes.
+
+    Parameters
+    ----------
+    windows, queries, keys, heads:
+        Their numbers; queries and keys of each window.
+    head_words, value_words:
+        Words of one head's channels: of Q and K, and of V.
+    bias_words:
+        Words of bias behind those of a key.
+    """
+
+    windows: int
+    queries: int
+    keys: int
+    heads: int
+    head_words: int
+    value_words: int
+    bias_words: int
 
 
 class EngineModel:
@@ -177,19 +200,20 @@ class EngineModel:
         self.ready = max(end + ComputeEngine.NEXT_JOB, before + 1)
         return job
 
-    def attention(self, offered: float, *, tokens: int, heads: int, head_words: int) -> EngineJob:
+    def attention(self, offered: float, shape: AttentionShape) -> EngineJob:
         """QK and AV in turns, softmax behind them, queries held ahead."""
         config = self._config
         job = self._take(offered)
         start = job.taken + START
-        per_head = -(-tokens // config.elements)
-        tiles = per_head * heads
-        score = tokens * max(head_words, self.groups)
-        value = head_words * config.lanes * max(-(-tokens // config.lanes), self.groups)
+        keys, per_head = shape.keys, -(-shape.queries // config.elements)
+        tiles = per_head * shape.heads * shape.windows
+        key_words = shape.head_words + shape.bias_words
+        score = keys * max(key_words, self.groups)
+        value = shape.value_words * config.lanes * max(-(-keys // config.lanes), self.groups)
         lanes = config.elements // config.exponential_lanes
-        drain = tokens * lanes + config.elements + self._overhead
+        drain = keys * lanes + config.elements + self._overhead
         freed = [start + LOAD_BEGINS, start + LOAD_BEGINS]
-        held = config.elements * head_words
+        held = config.elements * key_words
         loads, end, raised, drained = 0.0, start + LISTED, 0.0, 0.0
         for tile in range(tiles + 1):
             ready = raised
@@ -202,7 +226,7 @@ class EngineModel:
                 if tile + 2 < tiles:
                     # Held rows come first at the banks: exponentials of the tile before wait for the tile after next.
                     begins = max(loads, freed[tile % 2]) + MEMORY_LATENCY
-                    raised += max(0.0, min(begins + held, drained) - max(begins, drained - tokens * lanes))
+                    raised += max(0.0, min(begins + held, drained) - max(begins, drained - keys * lanes))
                 ready = raised
                 taken = max(end + self.write + 1, raised + 1) + 1  # softmax wakes up
                 raised = taken + drain
@@ -210,7 +234,7 @@ class EngineModel:
             if tile:
                 end = max(end, ready + COUNTED) + value
         job.last_beat = end
-        queries = tokens - (per_head - 1) * config.elements
+        queries = shape.queries - (per_head - 1) * config.elements
         job.written = end + self.write + 2 + queries
         self.ready = job.written + 1
         return job

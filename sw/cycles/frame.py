@@ -15,7 +15,7 @@ from tessera.hw.sequencer.fetch import RING_COMMANDS
 from tessera.program.commands import Command
 from tessera.program.program import Program
 from tessera.sw.cycles.bus import Bus
-from tessera.sw.cycles.engine import EngineJob, EngineModel, LinearShape, shared
+from tessera.sw.cycles.engine import AttentionShape, EngineJob, EngineModel, LinearShape, shared
 from tessera.sw.cycles.image import ImageModel
 from tessera.sw.cycles.stream import WeightStreamModel
 from tessera.sw.cycles.units import GateModel, NormModel, StoreModel
@@ -163,7 +163,7 @@ class FrameModel:
         self._consume(taken, self._stream.accept(scheduled))
         self._stream.begin()
         parameters = self._stream.parameters(fields["channels"])
-        tiles = -(-fields["stationary_rows"] // self._config.elements)
+        tiles = -(-fields["stationary_rows"] // self._config.elements) * fields["windows"]
         delivered: list[float] = []
         if fields["follow"] == Follow.IMAGE and self._bus.pixels is not None:
             delivered = [self._engine.tile(fields["words"]) for _ in range(min(tiles, 2))]
@@ -219,8 +219,8 @@ class FrameModel:
 
     def _attention(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
         self._consume(max(time, self._engine.ready), scheduled)
-        names = ("tokens", "heads", "head_words")
-        job = self._engine.attention(time, **{name: fields[name] for name in names})
+        names = ("windows", "queries", "keys", "heads", "head_words", "value_words", "bias_words")
+        job = self._engine.attention(time, AttentionShape(**{name: fields[name] for name in names}))
         self._idle[Unit.ENGINE] = job.written + BUSY_FALLS
         return job.taken, job.written
 

@@ -19,7 +19,8 @@ _VALUES_COUNT = 0.1  # share of the values' rounding errors that averaging over 
 class AttentionScales:
     """Real values of one step in each channel, and the machine's constants that follow from them.
 
-    Members: ``query``, ``key``, ``value``, ``attention`` (D,); multiplier and shift from products of queries and keys
+    Members: ``query``, ``key``, ``value``, ``attention`` (channels,); ``score_unit``, one unit of the products
+    in natural logarithms; multiplier and shift from products of queries and keys
     to scores, and from sums of values to attention outputs.
     """
 
@@ -31,6 +32,7 @@ class AttentionScales:
     score_shift: int
     output_multiplier: int
     output_shift: int
+    score_unit: float
 
 
 def attention_scales(
@@ -68,6 +70,7 @@ def attention_scales(
         score_shift=score_shift,
         output_multiplier=output_multiplier,
         output_shift=output_shift,
+        score_unit=product * factor,
     )
 
 

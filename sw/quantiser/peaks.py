@@ -31,6 +31,7 @@ class Peaks:
     def __init__(self, folding: Folding, plan: Plan) -> None:
         self._folding, self._plan = folding, plan
         self._largest: dict[tuple[PeakKind, str, str], float] = {}
+        self._reach: dict[str, float] = {}
 
     @property
     def found(self) -> tuple[Peak, ...]:
@@ -39,6 +40,10 @@ class Peaks:
             Peak(kind=kind, place=place, tensor=tensor, largest=largest)
             for (kind, place, tensor), largest in self._largest.items()
         )
+
+    def reach(self, step: AttentionStep) -> float:
+        """Largest magnitude of an attention's scores without their bias, in natural logarithms."""
+        return self._reach[step.name]
 
     def see_step(self, step: Step, capture: Capture) -> None:
         """Count what a step made."""
@@ -70,12 +75,15 @@ class Peaks:
     def _scores(self, step: AttentionStep, capture: Capture) -> None:
         """Attention scores without what the keys' biases add: it is the same for all keys of a query."""
         query, key = (self._rows_of(rows, capture) for rows in (step.query, step.key))
+        key = key - torch.from_numpy(np.zeros(key.shape[-1]) + self._folding.offset(step.key.tensor))
+        batch = len(query) * step.windows
+        query, key = (one.reshape(batch, -1, one.shape[-1]) for one in (query, key))
         scores = attention_scores(query, key, step.heads, step.scale)
-        offset = np.zeros(key.shape[-1]) + self._folding.offset(step.key.tensor)
-        split = query.reshape(*query.shape[:2], step.heads, -1)
-        per_head = torch.from_numpy(offset).reshape(step.heads, -1)
-        common = torch.einsum("bnhd,hd->bhn", split, per_head) * step.scale
-        self._rows("scores", step, scores - common[..., None])
+        self._reach[step.name] = max(float(scores.abs().max()), self._reach.get(step.name, 0.0))
+        if step.bias is not None:
+            bias = torch.from_numpy(self._folding.value(step.bias))
+            scores = scores + (bias if bias.ndim == 3 else bias.repeat(batch // step.windows, 1, 1, 1))
+        self._rows("scores", step, scores)
 
     def _rows_of(self, rows: Rows, capture: Capture) -> Tensor:
         """Queries or keys."""

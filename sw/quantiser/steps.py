@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from tessera.common.arrays import Floats
+from tessera.common.arrays import Floats, Integers
 from tessera.golden.integer.parameters import (
     Parameters,
     QuantisedAttention,
@@ -24,6 +24,7 @@ from tessera.golden.integer.steps import (
     StreamStep,
 )
 from tessera.sw.quantiser.attention import attention_scales
+from tessera.sw.quantiser.bias import quantise_bias
 from tessera.sw.quantiser.experts import quantise_experts
 from tessera.sw.quantiser.norms import quantise_norm
 from tessera.sw.quantiser.scales import FoldedLinear, LinearInput, fitting, reach
@@ -160,12 +161,22 @@ class StepQuantiser:
             form=self.numerics.activation, scale=scales.attention, moments=self.seen.moments(step.name)
         )
         self.sources.give(step.name, source)
+        bias, factors = self._bias(step, scales.score_unit)
         return QuantisedAttention(
             score_multiplier=scales.score_multiplier,
             score_shift=scales.score_shift,
             output_multiplier=scales.output_multiplier,
             output_shift=scales.output_shift,
+            bias=bias,
+            bias_factors=factors,
         )
+
+    def _bias(self, step: AttentionStep, unit: float) -> tuple[Integers | None, Integers | None]:
+        """The bias of an attention's scores, in parts, and their factors."""
+        if step.bias is None:
+            return None, None
+        reach = self.seen.peaks.reach(step)
+        return quantise_bias(self.folding.value(step.bias), unit, reach, self.numerics)
 
     def _part(self, step: AttentionStep, part: str) -> tuple[ProductStep, FoldedLinear]:
         """The product that makes queries, keys or values."""

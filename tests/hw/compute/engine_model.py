@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from tessera.hw.config import AcceleratorConfig
@@ -13,6 +14,9 @@ from tessera.hw.isa import Destination
 
 WRAP = 0xFFFF
 Queues = Sequence[Sequence[tuple[int, int]]]
+ATTENTION_LENGTHS = ("windows", "queries", "keys", "heads", "head_words", "value_words")
+LINEAR_LENGTHS = ("steps", "words", "stationary_rows")
+"""Fields of which none may be 0, or the job has no work."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +50,7 @@ def beats(
     config: AcceleratorConfig, job: Mapping[str, int], queues: Queues, first_tile: int, first_set: int
 ) -> Iterator[Beat]:
     """Every beat of a job; ``first_tile`` and ``first_set`` count weight tiles and parameter sets of earlier jobs."""
-    needed = ("tokens", "heads", "head_words") if job["attention"] else ("steps", "words", "stationary_rows")
+    needed = ATTENTION_LENGTHS if job["attention"] else LINEAR_LENGTHS
     if 0 not in (job[name] for name in needed):
         attention = job["attention"]
         yield from _attention(config, job) if attention else _linear(config, job, queues, first_tile, first_set)
@@ -65,10 +69,18 @@ def _step(**fields: int) -> dict[str, int]:
 
 
 def _one_step(
-    words: int, *, broadcast: int, stationary: int, step: dict, rows: Any = None, **flags: Any
+    words: int,
+    *,
+    broadcast: int,
+    stationary: int,
+    step: dict,
+    rows: Any = None,
+    bias: tuple[int, ...] = (),
+    **flags: Any,
 ) -> Iterator[Beat]:
-    """The beats of one step."""
-    tile = flags.pop("tile", None)
+    """The beats of one step; those of ``bias`` read these words, and factors in place of held rows."""
+    tile, factors, own = flags.pop("tile", None), flags.pop("factors", ()), words
+    words += len(bias)
     for word in range(words):
         fields = {
             "first": int(word == 0),
@@ -76,26 +88,33 @@ def _one_step(
             "stationary_address": stationary + word,
             **flags,
         }
-        held = None if rows is None else tuple(None if row is None else (row + word) & WRAP for row in rows)
+        address, first, offset = broadcast + word, rows, word
+        if word >= own:
+            address, offset = bias[word - own], word - own
+            first = [None if row is None else factor for row, factor in zip(rows, factors, strict=True)]
+        held = None if first is None else tuple(None if row is None else (row + offset) & WRAP for row in first)
         last = step if word == words - 1 else None
-        yield Beat(fields=fields, broadcast=(broadcast + word) & WRAP, step=last, rows=held, tile=tile)
+        yield Beat(fields=fields, broadcast=address & WRAP, step=last, rows=held, tile=tile)
 
 
 def _linear(
     config: AcceleratorConfig, job: Mapping[str, int], queues: Queues, first_tile: int, first_set: int
 ) -> Iterator[Beat]:
-    tiles = -(-job["stationary_rows"] // config.elements)
     p, score, swapped = config.elements, job["destination"] == Destination.SCORE, job["swapped"]
+    windows, tiles = job["windows"] if swapped else 1, -(-job["stationary_rows"] // p)
     flags = {"wide": job["wide"], "broadcast_unsigned": job["broadcast_unsigned"], "stationary_unsigned": 0}
-    for tile in range(tiles):
+    for number, (window, tile) in enumerate(product(range(windows), range(tiles))):
+        last = number == windows * tiles - 1
         stationary = (
-            config.attention_buffer(tile % 2) if swapped else (first_tile + tile) % 2 * config.weight_tile_words
+            config.attention_buffer(number % 2) if swapped else (first_tile + tile) % 2 * config.weight_tile_words
         )
-        held = _held(config, tile * p, job["stationary_rows"], job["stationary_base"], job["stationary_stride"])
+        base = job["stationary_base"] + window * job["stationary_window"]
+        held = _held(config, tile * p, job["stationary_rows"], base, job["stationary_stride"])
         for s in range(job["steps"]):
             token, weight = queues[job["expert"]][s] if job["gather"] or job["scatter"] else (0, None)
             source, target = token if job["gather"] else s, token if job["scatter"] else s
             address = job["destination_base"] + target * job["destination_stride"] + tile * p // config.lanes
+            address += window * job["destination_window"]
             step = _step(
                 kind=job["destination"],
                 mode=ParameterMode.STEP if swapped else ParameterMode.ELEMENT,
@@ -106,8 +125,8 @@ def _linear(
                 weighted=job["scatter"],
                 first=s == 0,
                 row_stride=job["destination_stride"],
-                row_last=tile == tiles - 1,
-                job_last=tile == tiles - 1 and s == job["steps"] - 1,
+                row_last=last,
+                job_last=last and s == job["steps"] - 1,
             )
             yield from _one_step(
                 job["words"],
@@ -121,8 +140,8 @@ def _linear(
 
 
 def _attention(config: AcceleratorConfig, job: Mapping[str, int]) -> Iterator[Beat]:
-    per_head = -(-job["tokens"] // config.elements)
-    order = [(head, tile) for head in range(job["heads"]) for tile in range(per_head)]
+    per_head = -(-job["queries"] // config.elements)
+    order = list(product(range(job["windows"]), range(job["heads"]), range(per_head)))
     for j in range(len(order) + 1):
         if j < len(order):
             yield from _scores(config, job, j, *order[j])
@@ -130,15 +149,22 @@ def _attention(config: AcceleratorConfig, job: Mapping[str, int]) -> Iterator[Be
             yield from _values(config, job, j - 1, *order[j - 1])
 
 
-def _scores(config: AcceleratorConfig, job: Mapping[str, int], j: int, head: int, tile: int) -> Iterator[Beat]:
+def _scores(
+    config: AcceleratorConfig, job: Mapping[str, int], j: int, window: int, head: int, tile: int
+) -> Iterator[Beat]:
     """QK(j)."""
     words = job["head_words"]
-    base, stride = job["query_base"] + head * words, job["query_stride"]
-    held = _held(config, tile * config.elements, job["tokens"], base, stride)
-    for key in range(job["tokens"]):
+    base, stride = job["query_base"] + window * job["query_window"] + head * words, job["query_stride"]
+    keys = job["key_base"] + window * job["key_window"] + head * words
+    factors = [job["bias_base"] + element * job["bias_words"] for element in range(config.elements)]
+    tiles, shared = -(-job["queries"] // config.elements), job["bias_shared"]
+    first_bias = factors[-1] + ((0 if shared else head * tiles) + tile) * job["keys"] * job["bias_words"]
+    first_bias += job["bias_words"]
+    held = _held(config, tile * config.elements, job["queries"], base, stride)
+    for key in range(job["keys"]):
         yield from _one_step(
             words,
-            broadcast=job["key_base"] + key * job["key_stride"] + head * words,
+            broadcast=keys + key * job["key_stride"],
             stationary=config.attention_buffer(j % 2),
             step=_step(
                 kind=StepKind.SCORE,
@@ -150,21 +176,27 @@ def _scores(config: AcceleratorConfig, job: Mapping[str, int], j: int, head: int
                 row_stride=job["destination_stride"],
             ),
             rows=held,
+            bias=tuple(first_bias + key * job["bias_words"] + word for word in range(job["bias_words"])),
+            factors=factors,
             wide=0,
             broadcast_unsigned=0,
             stationary_unsigned=0,
         )
 
 
-def _values(config: AcceleratorConfig, job: Mapping[str, int], j: int, head: int, tile: int) -> Iterator[Beat]:
+def _values(
+    config: AcceleratorConfig, job: Mapping[str, int], j: int, window: int, head: int, tile: int
+) -> Iterator[Beat]:
     """AV(j)."""
     lanes, p = config.lanes, config.elements
-    channels = job["head_words"] * lanes
+    channels = job["value_words"] * lanes
     for channel in range(channels):
-        word = tile * p * job["destination_stride"] + head * job["head_words"] + channel // lanes
+        word = tile * p * job["destination_stride"] + head * job["value_words"] + channel // lanes
+        word += window * job["destination_window"]
+        row = job["value_base"] + window * job["value_window"] + (head * channels + channel) * job["value_stride"]
         yield from _one_step(
-            -(-job["tokens"] // lanes),
-            broadcast=job["value_base"] + (head * channels + channel) * job["value_stride"],
+            -(-job["keys"] // lanes),
+            broadcast=row,
             stationary=config.attention_buffer(j % 2) + config.query_words,
             step=_step(
                 kind=StepKind.ATTENTION,
@@ -174,7 +206,7 @@ def _values(config: AcceleratorConfig, job: Mapping[str, int], j: int, head: int
                 first=channel == 0,
                 buffer=j % 2,
                 flush=channel % lanes == lanes - 1,
-                rows=min(p, job["tokens"] - tile * p),
+                rows=min(p, job["queries"] - tile * p),
                 row_stride=job["destination_stride"],
             ),
             tile=j,
