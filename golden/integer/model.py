@@ -94,10 +94,10 @@ class IntegerModel:
             Unpadded tensors of the steps that the task needs, by name, (rows, channels) each. Behind an attention's
             name come ``scores``, ``exponentials`` (heads, queries, keys), ``query_multiplier`` and ``query_shift``
             (heads, queries), all with an axis for windows before if there are several; behind the name of a norm that a
-            gate reads ``wide``; behind a mixture of experts' ``gate_scores`` (rows, experts), ``expert_indices``, ``expert_weights`` (rows, k), ``queues`` (one
-            :class:`~tessera.golden.integer.functions.ExpertQueue` an expert), ``expert_hidden`` (one (queue length,
-            hidden) an expert) and ``expert_residual`` (one (queue length, channels) an expert: the rows of the stream
-            right after it).
+            gate reads ``wide``; behind a mixture of experts' ``gate_scores`` (rows, experts), ``expert_indices``,
+            ``expert_weights`` (rows, k), ``queues`` (one :class:`~tessera.golden.integer.functions.ExpertQueue` an
+            expert), ``expert_hidden`` (one (queue length, hidden) an expert) and ``expert_residual`` (one (queue
+            length, channels) an expert: the rows of the stream right after it).
             ``saturated``: whether the residual stream or a result clipped anywhere.
 
         Raises

@@ -391,7 +391,10 @@ class Planner:
             return self._streams[name]
         operator, found = self._operator(name), self._sum(name)
         if found.lone is not None and found.lone.matrix is not None:
-            return self._product_step(operator, found.lone, residual=True)
+            known = name in self._activations  # whose step has the name already
+            named = replace(operator, part=f"{operator.part}.stream") if known else operator
+            self._streams[name] = self._product_step(named, found.lone, residual=True)
+            return self._streams[name]
         base, products = found.base, list(found.products)
         if base is None:
             base = self._begin(operator, found)

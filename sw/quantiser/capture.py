@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tessera.golden.integer.steps import MatrixKind, ProductStep, Rows, Step
+from tessera.golden.integer.plan import Plan
+from tessera.golden.integer.steps import MatrixKind, NormStep, ProductStep, Rows, Step
 
 
 class Capture:
@@ -18,22 +19,28 @@ class Capture:
     ----------
     captured:
         What :meth:`tessera.golden.network.compute.FloatNetwork.run` captured.
+    plan:
+        The steps.
     """
 
-    def __init__(self, captured: Mapping[str, Any]) -> None:
-        self._captured = captured
+    def __init__(self, captured: Mapping[str, Any], plan: Plan) -> None:
+        self._captured, self._plan = captured, plan
 
     def __contains__(self, name: str) -> bool:
         return name in self._captured
 
     def tensor(self, name: str) -> Tensor:
         """A tensor as a matrix."""
+        if name not in self._captured:
+            return self.of(self._plan.by_name[name])
         return self._captured[name].flatten(1, -2)
 
     def of(self, step: Step) -> Tensor:
         """What a step makes; of one that no operator is called after, what its product makes alone."""
         if step.name in self._captured:
             return self.tensor(step.name)
+        if isinstance(step, NormStep) and step.kind is None:
+            return self.rows(step.source)
         assert isinstance(step, ProductStep), f"the float model has no {step.name}"
         if step.matrix.kind is MatrixKind.ZERO:
             batch = len(next(iter(self._captured.values())))

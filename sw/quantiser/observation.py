@@ -116,7 +116,7 @@ class Observation:
         captured: dict[str, Any] = {}
         with torch.no_grad():
             self.model.run(images, range(len(self.model.network.tasks)), capture=captured)
-        capture = Capture(captured)
+        capture = Capture(captured, self.plan)
         for step in self.plan.steps:
             self._see(step, capture, generator)
             self.peaks.see_step(step, capture)
