@@ -247,15 +247,23 @@ class Planner:
         self._sums[operator.name] = _Sum(rows=product.rows, products=(replace(product, matrix=matrix),))
 
     def _transpose(self, operator: Transpose) -> None:
-        """What a product makes, transposed; anything else goes through a product that leaves it as it is."""
+        """What a product makes, transposed; anything else goes through a product that leaves it as it is.
+
+        A transposed product holds its source, which must be signed: what functions leave is not.
+        """
         found = self._sums.get(operator.source)
         product = None if found is None else found.lone
-        if product is None or product.matrix is None:
+        if product is None or product.matrix is None or self._positive(product.source):
             product = self._unchanged(operator.source)
         assert product.matrix is not None
         rows = self._rows_of(operator.name)
         turned = replace(product, swapped=not product.swapped, rows=rows)
         self._sums[operator.name] = _Sum(rows=rows, products=(turned,))
+
+    def _positive(self, rows: Rows) -> bool:
+        """Whether a function or the picture made these rows."""
+        made = next(step for step in self.steps if step.name == rows.tensor)
+        return isinstance(made, PatchStep) or (isinstance(made, ProductStep) and made.function is not None)
 
     def _unchanged(self, name: str) -> _Product:
         """A tensor as a product with the matrix that leaves rows as they are."""

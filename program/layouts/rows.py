@@ -127,6 +127,26 @@ class LastRows(Rows):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TiledRows(Rows):
+    """Rows whose channels are written P at a time, as with swapped roles: the last P's padding holds anything.
+
+    Parameters
+    ----------
+    elements:
+        Channels that are written at a time, P.
+    """
+
+    tag: ClassVar[str] = "tiled"
+
+    elements: int
+
+    @property
+    def tile(self) -> int | None:
+        """Elements of a tile whose padding lanes hold anything."""
+        return self.elements
+
+
+@dataclass(frozen=True, kw_only=True)
 class WideRows(FixedLayout):
     """A matrix (token, channel) whose values take two lanes each, the low half first.
 

@@ -128,9 +128,11 @@ class Emitter:
         block = chunked(block, self.config)
         return {"stream_address": self.stream.append(block), "stream_bytes": len(block)}
 
-    def rows(self, name: str, region: str, space: Space, shape: tuple[int, int], **fields: Any) -> Tensor[Rows]:
-        """Rows one after another in a region."""
-        layout = Rows(
+    def rows(
+        self, name: str, region: str, space: Space, shape: tuple[int, int], kind: type[Rows] = Rows, **fields: Any
+    ) -> Tensor[Rows]:
+        """Rows one after another in a region, in a ``kind`` of layout."""
+        layout = kind(
             shape=shape,
             lanes=self.config.lanes,
             **{"stride": self.sizes.words(shape[1]), "base": self.bases[region], **fields},

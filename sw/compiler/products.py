@@ -14,6 +14,7 @@ from tessera.sw.compiler.cuts import mlps
 from tessera.sw.compiler.emission import Emitter, Label, Product
 from tessera.sw.compiler.functions import zero_activation
 from tessera.sw.compiler.operations import Access, Operation, Order
+from tessera.sw.compiler.swapped import SwappedLowering
 from tessera.sw.compiler.weights import spread
 
 
@@ -36,7 +37,9 @@ class ProductLowering:
         """Append the operations of one product, unless they came with others."""
         if step.name in self._done:
             return
-        if step.name in self._mlps:
+        if step.swapped:
+            SwappedLowering(self._context, step).lower()
+        elif step.name in self._mlps:
             self._blocks(step, self._mlps[step.name])
         elif self._context.is_result(step):
             self._result(step)
