@@ -168,6 +168,7 @@ class IntegerModel:
     def _product(self, step: ProductStep, tensors: Tensors) -> Integers:
         numerics, quantised = self.numerics, self.model.of(step.name, QuantisedProduct)
         x = self._rows(tensors, step.source)
+        x = x if step.inputs is None else x[:, slice(*step.inputs)]
         y = self._linear(x, quantised.linear, step.name)
         y = y.T if step.swapped else y
         if step.function is not None:

@@ -94,6 +94,10 @@ class QuantisedLayerNorm:
     mode: int = NormMode.LAYER
 
 
+BIAS_PARTS = 2
+"""Parts of a bias of scores at most. The machine has more, but their table takes as many words on chip."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class QuantisedAttention:
     """Constants of one attention.

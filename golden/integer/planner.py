@@ -64,6 +64,14 @@ class UnsupportedOperators(ValueError):
         super().__init__("\n".join(["the machine has no step for these operators:", *lines]))
 
 
+LONGEST_REDUCTION = 2048
+"""Inputs of a product at most; those of more go in parts, one added after the other to the residual stream."""
+
+
+_HEAD = 64
+"""Channels of a head at most where heads mean nothing."""
+
+
 class _Unsupported(Exception):
     """One of them."""
 
@@ -115,7 +123,7 @@ class Planner:
         self.steps: list[Step] = []
         self.problems: list[tuple[str, str, str]] = []
         self._sums: dict[str, _Sum] = {}
-        self._norms: dict[str, Normalise] = {}
+        self._norms: dict[str, Normalise | Scale] = {}
         self._streams: dict[str, Rows] = {}
         self._activations: dict[str, Rows] = {}
         for operator in network.operators:
@@ -157,15 +165,7 @@ class Planner:
             case Linear() | Convolution():
                 self._multiply(operator)
             case Scale():
-                matrix = Matrix(
-                    kind=MatrixKind.DIAGONAL,
-                    weight=operator.weight,
-                    bias=operator.bias,
-                    stop=self._channels_of(operator.name),
-                )
-                source, rows = self._activation(operator.source), self._rows_of(operator.name)
-                product = _Product(name=operator.name, matrix=matrix, source=source, rows=rows)
-                self._sums[operator.name] = _Sum(rows=rows, products=(product,))
+                self._norms[operator.name] = operator  # a norm that normalises nothing
             case Mean():
                 self._mean(operator)
             case Activate():
@@ -398,10 +398,11 @@ class Planner:
         if name in self._streams:
             return self._streams[name]
         operator, found = self._operator(name), self._sum(name)
-        if found.lone is not None and found.lone.matrix is not None:
+        lone = found.lone
+        if lone is not None and lone.matrix is not None and self._inputs_of(lone.source) <= LONGEST_REDUCTION:
             known = name in self._activations  # whose step has the name already
             named = replace(operator, part=f"{operator.part}.stream") if known else operator
-            self._streams[name] = self._product_step(named, found.lone, residual=True)
+            self._streams[name] = self._product_step(named, lone, residual=True)
             return self._streams[name]
         base, products = found.base, list(found.products)
         if base is None:
@@ -451,12 +452,27 @@ class Planner:
         if product.experts is not None:
             return self._emit(self._experts_step(product.experts, shared), self._streams)
         assert product.matrix is not None
-        step = ProductStep(**shared, matrix=product.matrix, residual=True, swapped=product.swapped)
-        return self._emit(step, self._streams)
+        channels = self._inputs_of(product.source)
+        parts = 1 if product.swapped else -(-channels // LONGEST_REDUCTION)
+        for part in range(parts):
+            last = part == parts - 1
+            fields: dict[str, Any] = {"onto": base.within(product.first, product.first + product.rows)}
+            if parts > 1:
+                fields["inputs"] = (part * channels // parts, (part + 1) * channels // parts)
+                fields["part"] = shared["part"] + ("" if last else f".inputs{part}")
+            matrix = product.matrix if last else replace(product.matrix, bias=None)
+            step = ProductStep(**{**shared, **fields}, matrix=matrix, residual=True, swapped=product.swapped)
+            base = self._emit(step, self._streams)
+        return base
+
+    def _inputs_of(self, rows: Rows) -> int:
+        """Channels of rows that a product reads."""
+        made = next(step for step in self.steps if step.name == rows.tensor)
+        return made.channels * rows.fold
 
     # Norms, attention, experts ----------------------------------------------------------------------------------------
 
-    def _norm_step(self, norm: Normalise, named: Operator, source: Rows) -> Rows:
+    def _norm_step(self, norm: Normalise | Scale, named: Operator, source: Rows) -> Rows:
         """Emit a norm of rows of the stream; those that do not follow each other are copied before."""
         if not source.plain:
             source = self._copied(self._operator(norm.source))
@@ -468,8 +484,8 @@ class Planner:
             source=source,
             weight=norm.weight,
             bias=norm.bias,
-            epsilon=norm.epsilon,
-            kind=norm.kind,
+            epsilon=norm.epsilon if isinstance(norm, Normalise) else 0.0,
+            kind=norm.kind if isinstance(norm, Normalise) else None,
         )
         return self._emit(step, self._activations)
 
@@ -493,9 +509,10 @@ class Planner:
     def _mean(self, operator: Mean) -> None:
         """Attention of one query whose scores are all 0: every row has the same weight."""
         source, channels = self._activation(operator.source), self._channels_of(operator.name)
+        heads = channels // max(size for size in range(1, _HEAD + 1) if channels % size == 0)
         parts = {
-            "query": (source.within(0, 1), Matrix(kind=MatrixKind.ZERO, stop=1)),
-            "key": (source, Matrix(kind=MatrixKind.ZERO, stop=1)),
+            "query": (source.within(0, 1), Matrix(kind=MatrixKind.ZERO, stop=heads)),
+            "key": (source, Matrix(kind=MatrixKind.ZERO, stop=heads)),
             "value": (source, Matrix(kind=MatrixKind.UNCHANGED, stop=channels)),
         }
         made = {
@@ -513,7 +530,7 @@ class Planner:
             query=made["query"],
             key=made["key"],
             value=made["value"],
-            heads=1,
+            heads=heads,
             scale=1.0,
         )
         self._emit(step, self._activations)

@@ -190,8 +190,6 @@ class MatrixKind(StrEnum):
 
     FULL = "full"
     """A weight (outputs, inputs), or a convolution's filters, of which each is a row."""
-    DIAGONAL = "diagonal"
-    """A factor for each channel, (channels,)."""
     UNCHANGED = "unchanged"
     """Nothing: rows stay as they are."""
     ZERO = "zero"
@@ -229,6 +227,9 @@ class ProductStep(Step):
         The rows.
     matrix:
         The weights.
+    inputs:
+        First channel of the source that is read, and the one after the last, where a product goes in parts; None for
+        all.
     onto:
         Rows of a residual stream that the result is added to; None if it is a tensor of its own. ``rows`` and
         ``channels`` are then those of the whole stream.
@@ -246,6 +247,7 @@ class ProductStep(Step):
 
     source: Rows
     matrix: Matrix
+    inputs: tuple[int, int] | None = None
     onto: Rows | None = None
     function: Function | None = None
     residual: bool = False

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from tessera.golden.integer.parameters import QuantisedAttention, QuantisedLinear, QuantisedProduct
+from tessera.golden.integer.parameters import BIAS_PARTS, QuantisedAttention, QuantisedLinear, QuantisedProduct
 from tessera.golden.integer.steps import AttentionStep, ProductStep, Rows
 from tessera.hw.config import AcceleratorConfig
-from tessera.hw.isa import MAX_BIAS_WORDS, Destination, Opcode, Unit
+from tessera.hw.isa import Destination, Opcode, Unit
 from tessera.program.commands import Span
 from tessera.program.layouts.rows import Rows as RowsLayout
 from tessera.program.layouts.rows import RowsOf, Transposed
@@ -28,6 +28,9 @@ from tessera.sw.compiler.emission import Emitter, Product
 from tessera.sw.compiler.operations import Access, Operation, Order
 from tessera.sw.compiler.weights import pad_axis, parameter_bytes
 from tessera.sw.cycles import bound
+
+_STAGED_SHARE = 4
+"""Part of the scratchpad that V's staged weights may take."""
 
 
 @dataclass(frozen=True)
@@ -67,18 +70,31 @@ class AttentionLowering:
             context.region(part.name, part.rows * largest * sizes.words(groups[0].size(part)))
         width = largest * sizes.channels(groups[0].size(self._value))
         context.region(self._value.name, width * step.windows * self._key_words)
-        context.region(self._weights, width * sizes.row_words(self._value.source.tensor))
+        chunks = [self._chunks(group) for group in groups]
+        staged = len(chunks[0][0].heads) * sizes.channels(groups[0].size(self._value))
+        context.region(self._weights, staged * sizes.row_words(self._value.source.tensor))
         context.region(step.name, step.rows * sizes.row_words(step.name))
         for index, group in enumerate(groups):
+            first, *others = chunks[index]
             # The first group's weights come beside Q and K, the others' beside the attention before.
             if index:
-                self._stage(group)
+                self._stage(first)
             for part in (self._query, self._key):
                 self._rows(part, group)
             if not index:
-                self._stage(group)
-            self._transposed(group)
+                self._stage(first)
+            self._transposed(first, group)
+            for chunk in others:
+                self._stage(chunk)
+                self._transposed(chunk, group)
             self._windows(group)
+
+    def _chunks(self, group: _Group) -> list[_Group]:
+        """A group's heads in parts whose weights of V leave room on chip for the rest."""
+        sizes, heads = self._sizes, group.heads
+        each = sizes.channels(group.size(self._value)) * sizes.row_words(self._value.source.tensor)
+        most = max(1, sizes.config.scratchpad_words // _STAGED_SHARE // each)
+        return [_Group(self._step, heads[first : first + most]) for first in range(0, len(heads), most)]
 
     @property
     def _keys(self) -> int:
@@ -186,9 +202,12 @@ class AttentionLowering:
 
         context.add(Operation(unit=Unit.STREAM, emit=emit, writes=(Access(region=self._weights),), tasks=step.tasks))
 
-    def _transposed(self, group: _Group) -> None:
-        """V: multiply with the staged weights, roles swapped, so that it is written transposed."""
+    def _transposed(self, group: _Group, whole: _Group) -> None:
+        """V of some heads of a ``whole`` group: multiply with the staged weights, roles swapped, so that it is written
+        transposed.
+        """
         step, sizes, context = self._value, self._sizes, self._context
+        before = (group.heads.start - whole.heads.start) * sizes.channels(group.size(step))
         channels = len(group.heads) * sizes.channels(group.size(step))
 
         def emit(emitter: Emitter, order: Order) -> None:
@@ -200,7 +219,7 @@ class AttentionLowering:
                 shape=(step.rows, group.channels(step)),
                 lanes=emitter.config.lanes,
                 stride=windows * self._key_words,
-                base=emitter.bases[step.name],
+                base=emitter.bases[step.name] + before * windows * self._key_words,
                 block=group.size(step),
                 first_channel=group.heads.start * group.size(step),
                 window=self._keys if windows > 1 else None,
@@ -275,7 +294,7 @@ class AttentionLowering:
         queries = step.rows // step.windows
         tiles = -(-queries // config.elements)
         most = config.elements + len(group.heads) * tiles * self._keys
-        context.region(self._table, MAX_BIAS_WORDS * most)
+        context.region(self._table, BIAS_PARTS * most)
 
         def emit(emitter: Emitter, order: Order) -> None:
             constants = emitter.model.of(step.name, QuantisedAttention)

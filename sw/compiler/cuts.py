@@ -55,7 +55,11 @@ def mlps(plan: Plan) -> dict[str, ProductStep]:
         readers = plan.readers[step.name]
         if step.function is not None and len(readers) == 1 and isinstance(readers[0], ProductStep):
             second = readers[0]
-            if second.onto is not None and len(second.source) == step.rows == len(second.onto):
+            if (
+                second.onto is not None
+                and second.inputs is None
+                and len(second.source) == step.rows == len(second.onto)
+            ):
                 found[step.name] = second
     return found
 

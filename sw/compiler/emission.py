@@ -50,7 +50,9 @@ class Product:
     source:
         Word address of the input's first row.
     words:
-        Words per input row.
+        Words of an input row that are read.
+    stride:
+        Words from one input row to the next; None if rows are read whole.
     steps:
         Input rows.
     destination:
@@ -78,6 +80,7 @@ class Product:
     gelu: tuple[int, int] | None = None
     wide: bool = False
     unsigned: bool = False
+    stride: int | None = None
 
 
 class Emitter:
@@ -188,7 +191,7 @@ class Emitter:
             ),
             **block,
             broadcast_base=product.source,
-            broadcast_stride=words,
+            broadcast_stride=words if product.stride is None else product.stride,
             broadcast_unsigned=int(product.unsigned),
             steps=steps,
             words=words,

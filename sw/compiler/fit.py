@@ -53,6 +53,11 @@ class Fit:
         """First word of every region."""
         return {name: base for made in self.allocations.values() for name, base in made.bases.items()}
 
+    @property
+    def peak(self) -> int:
+        """Scratchpad words in use at most."""
+        return self.allocations["scratchpad"].peak
+
     def problems(self) -> list[str]:
         """One line for every limit that the network exceeds; empty if it fits."""
         config, network = self.context.sizes.config, self.context.network
@@ -106,9 +111,9 @@ _LISTED = 12
 
 
 def fit(network: Network, config: AcceleratorConfig) -> Fit:
-    """A network's operations on a machine: with the fewest cuts that fit, or with the most if none do."""
+    """A network's operations on a machine: with the fewest cuts that fit, or with those that need the least if none do."""
     sizes = Sizes(plan(network), config)
-    made: Fit | None = None
+    best: Fit | None = None
     for cuts in all_cuts(sizes.plan):
         context = Context(network=network, sizes=sizes, cuts=cuts)
         lower(context)
@@ -117,12 +122,13 @@ def fit(network: Network, config: AcceleratorConfig) -> Fit:
         tables = {
             space: [buffer for buffer in table if buffer.region.space == space] for space in ("scratchpad", "residual")
         }
-        room = config.scratchpad_words
-        if made is not None and alive(tables["scratchpad"]) > room:
+        least = alive(tables["scratchpad"])
+        if least > config.scratchpad_words and best is not None and least >= best.peak:
             continue
         allocations = {space: Allocation.of(some) for space, some in tables.items()}
         made = Fit(context=context, orders=tuple(orders), tables=tables, allocations=allocations)
-        if allocations["scratchpad"].peak <= room:
+        if made.peak <= config.scratchpad_words:
             return made
-    assert made is not None
-    return made
+        best = made if best is None or made.peak < best.peak else best
+    assert best is not None
+    return best

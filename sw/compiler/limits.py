@@ -89,7 +89,8 @@ def _kind(step: Step) -> str:
 
 
 def _product(step: ProductStep, sizes: Sizes) -> Iterator[Need]:
-    yield _reduction(sizes, _kind(step), sizes.row_words(step.source.tensor))
+    whole = sizes.row_words(step.source.tensor)
+    yield _reduction(sizes, _kind(step), whole if step.inputs is None else sizes.words(step.inputs[1] - step.inputs[0]))
     yield _parameters(sizes, _kind(step), sizes.row_words(step.name) * sizes.config.lanes)
 
 

@@ -82,12 +82,14 @@ class ProductLowering:
         written = 0 if hidden else rows.start if step.onto is None else step.onto.start + rows.start
 
         def emit(emitter: Emitter, order: Order) -> None:
-            words = self._sizes.row_words(source.tensor)
+            stride = self._sizes.row_words(source.tensor)
+            skipped, words = self._inputs(step)
             product = Product(
                 linear=self._linear(emitter, step),
                 tensor=self._tensor(emitter, step, rows, written),
-                source=emitter.bases[context.where(source.tensor)] + first * words,
+                source=emitter.bases[context.where(source.tensor)] + first * stride + skipped,
                 words=words,
+                stride=stride,
                 steps=len(rows),
                 destination=self._destination(step),
                 gelu=self._gelu(emitter, step),
@@ -111,6 +113,14 @@ class ProductLowering:
                 tasks=step.tasks,
             )
         )
+
+    def _inputs(self, step: ProductStep) -> tuple[int, int]:
+        """Words of a row of the source that are skipped, and those that are read."""
+        if step.inputs is None:
+            return 0, self._sizes.row_words(step.source.tensor)
+        start, stop = step.inputs
+        assert start % self._sizes.config.lanes == 0, f"{step.name}: its inputs begin within a word"
+        return start // self._sizes.config.lanes, self._sizes.words(stop - start)
 
     def _tensor(self, emitter: Emitter, step: ProductStep, rows: range, written: int) -> Any:
         """Where rows of a product go; ``rows`` are those of the operator, ``written`` the first of the region."""

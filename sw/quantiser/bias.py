@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tessera.common.arrays import Floats, Integers
+from tessera.golden.integer.parameters import BIAS_PARTS
 from tessera.hw.formats import Numerics
-from tessera.hw.isa import MAX_BIAS_WORDS
 
 _BELOW = 12.0
 """Natural logarithms below the largest bias of a query, beyond the scores' own reach, at which a key counts nothing."""
@@ -43,10 +43,10 @@ def quantise_bias(bias: Floats, unit: float, reach: float, numerics: Numerics) -
     wanted = np.rint(clipped / unit)
     limit = numerics.activation.maximum
     largest = float(np.abs(wanted).max(initial=0.0))
-    coarse = min(MAX_BIAS_WORDS, max(1, math.ceil(largest / limit**2)))
+    coarse = min(BIAS_PARTS, max(1, math.ceil(largest / limit**2)))
     factor = min(limit, max(1, math.ceil(largest / (limit * coarse))))
     off = factor / 2 * unit * math.log2(math.e)
-    fine = factor > 1 and off > _FINE and coarse < MAX_BIAS_WORDS
+    fine = factor > 1 and off > _FINE and coarse < BIAS_PARTS
     parts, left = [], wanted
     for part in range(coarse):
         value = np.clip(np.rint(left / (factor * (coarse - part))), -limit, limit)

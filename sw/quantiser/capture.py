@@ -39,7 +39,7 @@ class Capture:
         """What a step makes; of one that no operator is called after, what its product makes alone."""
         if step.name in self._captured:
             return self.tensor(step.name)
-        if isinstance(step, NormStep) and step.kind is None:
+        if isinstance(step, NormStep) and step.weight is None:  # a copy
             return self.rows(step.source)
         assert isinstance(step, ProductStep), f"the float model has no {step.name}"
         if step.matrix.kind is MatrixKind.ZERO:

@@ -66,17 +66,14 @@ class Folding:
         return value.reshape(len(value), -1)[matrix.start : matrix.stop]
 
     def weights(self, step: ProductStep) -> Floats:
-        """The matrix of a product, (outputs, inputs)."""
+        """The matrix of a product, (outputs, all inputs)."""
         matrix, inputs = step.matrix, self._plan.by_name[step.source.tensor].channels * step.source.fold
         match matrix.kind:
             case MatrixKind.FULL:
                 return self.weight(matrix)
             case MatrixKind.ZERO:
                 return np.zeros((matrix.stop - matrix.start, inputs))
-            case MatrixKind.UNCHANGED:
-                return np.eye(inputs)[matrix.start : matrix.stop]
-        assert matrix.weight is not None
-        return np.diag(self.value(matrix.weight))[matrix.start : matrix.stop]
+        return np.eye(inputs)[matrix.start : matrix.stop]
 
     def bias(self, matrix: Matrix) -> Floats:
         """Its bias (outputs,), zeros for none."""

@@ -67,7 +67,7 @@ class Sources:
         Without ``constant`` it makes nothing of what is constant, and the bias takes up nothing.
         """
         name, weight, fold = step.source.tensor, self.folding.weights(step), step.source.fold
-        bias = np.zeros(len(weight))
+        bias, left_out = np.zeros(len(weight)), None
         if constant:
             left_out = self.folding.left_out_of(step.source)
             if name in self._constants:
@@ -79,9 +79,14 @@ class Sources:
         if fold > 1:  # of several rows as one nothing is known but their scales
             scale = np.tile(np.broadcast_to(source.scale, weight.shape[1] // fold), fold)
             source = replace(source, scale=scale, moments=None)
-        return FoldedLinear(
-            weight=weight * self.folding.gain_of(step.source), bias=bias, source=source, constant=constant
-        )
+        weight = weight * self.folding.gain_of(step.source)
+        if step.inputs is not None:
+            some = slice(*step.inputs)
+            if constant:  # of these inputs alone
+                bias = self.folding.bias(step.matrix)
+                bias = bias if left_out is None else bias + self.folding.weights(step)[:, some] @ left_out[some]
+            weight, source = weight[:, some], source.part(some)
+        return FoldedLinear(weight=weight, bias=bias, source=source, constant=constant)
 
     def input(self, name: str) -> LinearInput:
         """How products read a tensor that has been quantised."""

@@ -115,7 +115,8 @@ class StepQuantiser:
             linear = folded.quantised(self.sources.residual_scale, self.numerics)
         if absorbed:
             error = self.sources.mean_error(folded, linear, self.sources.residual_scale)
-            self._absorbed[step.product] = self.sources.folded(step).bias + error
+            before = self._absorbed.get(step.product, 0.0)
+            self._absorbed[step.product] = before + self.sources.folded(step).bias + error
         return QuantisedProduct(linear=linear)
 
     def _result(self, step: ProductStep) -> QuantisedProduct:

@@ -363,6 +363,17 @@ def _settled(reader: Reader, value: View | Scaled) -> View:
     return scaled_channels(reader.builder, value.view, torch.full((value.view.places.numel(),), value.factor), None)
 
 
+@_handles(aten.addcmul.default)
+def _add_product(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
+    """``offset + a * b``: a factor and an offset for each channel."""
+    offset, left, right, value = arguments[:4]
+    factors, view = (left, right) if isinstance(left, Fixed) else (right, left)
+    if not isinstance(factors, Fixed) or not isinstance(offset, Fixed) or not isinstance(view, View) or value != 1:
+        raise Unsupported("a sum with such a product; the nearest is weights plus weights times a tensor")
+    spread = [one.tensor.detach().float().expand(view.shape).reshape(-1) for one in (factors, offset)]
+    return scaled_channels(reader.builder, view, *spread)
+
+
 @_handles(aten.batch_norm.default)
 def _batch_norm(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
     value, weight, bias, mean, variance, training, _, epsilon = arguments[:8]
