@@ -20,6 +20,7 @@ class Block(nn.Module):
         self.experts = tessera.MixtureOfExperts(dim, hidden=2 * dim, experts=4, tasks=2)
 
     def forward(self, x: Tensor, task: int) -> Tensor:
+        """One block for one task; tokens in and out."""
         q, k, v = self.qkv(self.norm1(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         mixed = nn.functional.scaled_dot_product_attention(q, k, v)
         x = x + self.proj(mixed.transpose(1, 2).flatten(2))
@@ -37,6 +38,7 @@ class Network(nn.Module):
         self.classes, self.depth = nn.Linear(dim, 5), nn.Linear(dim, 1)
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        """A result for each task: a map of outputs for each patch."""
         x = self.patches(pixels).flatten(2).transpose(1, 2) + self.positions
         heads = {"classes": self.classes, "depth": self.depth}
         results = {}

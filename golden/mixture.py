@@ -39,6 +39,10 @@ def _shape(x: Tensor, *arguments: object) -> Tensor:
     return torch.empty_like(x)
 
 
+MIX_EXPERTS = torch.ops.tessera.mix_experts.default
+"""The operator, as the graph of an exported module holds it."""
+
+
 class MixtureOfExperts(nn.Module):
     """Mixture-of-experts MLP with a gate for each task (M3ViT, NeurIPS 2022), for networks of one's own.
 

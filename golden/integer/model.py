@@ -24,7 +24,7 @@ from tessera.golden.integer.steps import (
     NormStep,
     PatchStep,
     ProductStep,
-    Rows,
+    RowSelection,
     Step,
     StreamStep,
 )
@@ -135,7 +135,7 @@ class IntegerModel:
         return self.dequantise(self.plan.results[index].tensor, self.result(tensors, index))
 
     @staticmethod
-    def _rows(tensors: Tensors, rows: Rows) -> Integers:
+    def _rows(tensors: Tensors, rows: RowSelection) -> Integers:
         return rows.of(tensors[rows.tensor])
 
     def _step(self, step: Step, image: NDArray[np.uint8], task: int, tensors: Tensors) -> NDArray:

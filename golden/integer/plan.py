@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from tessera.golden.integer.planner import Planner, UnsupportedOperators
-from tessera.golden.integer.steps import ExpertsStep, ProductStep, Rows, Step
+from tessera.golden.integer.steps import ExpertsStep, ProductStep, RowSelection, Step
 from tessera.golden.network.network import Network
 
 Found = TypeVar("Found", bound=Step)
@@ -26,7 +26,7 @@ class Plan:
     """
 
     steps: tuple[Step, ...]
-    results: tuple[Rows, ...]
+    results: tuple[RowSelection, ...]
 
     @cached_property
     def by_name(self) -> dict[str, Step]:

@@ -23,7 +23,7 @@ from tessera.golden.integer.steps import (
     PatchStep,
     Placed,
     ProductStep,
-    Rows,
+    RowSelection,
     Step,
     StreamStep,
 )
@@ -42,7 +42,7 @@ from tessera.golden.network.operators import (
     Normalise,
     Operator,
     Part,
-    Picture,
+    PictureInput,
     Reshape,
     Scale,
     Transpose,
@@ -82,7 +82,7 @@ class _Product:
 
     name: str
     matrix: Matrix | None
-    source: Rows
+    source: RowSelection
     rows: int
     first: int = 0
     swapped: bool = False
@@ -94,7 +94,7 @@ class _Sum:
     """A tensor as a sum: of rows that exist, constants and products, each at its first row."""
 
     rows: int
-    base: Rows | None = None
+    base: RowSelection | None = None
     constants: tuple[Placed, ...] = ()
     products: tuple[_Product, ...] = ()
 
@@ -124,8 +124,8 @@ class Planner:
         self.problems: list[tuple[str, str, str]] = []
         self._sums: dict[str, _Sum] = {}
         self._norms: dict[str, Normalise | Scale] = {}
-        self._streams: dict[str, Rows] = {}
-        self._activations: dict[str, Rows] = {}
+        self._streams: dict[str, RowSelection] = {}
+        self._activations: dict[str, RowSelection] = {}
         for operator in network.operators:
             try:
                 self._visit(operator)
@@ -140,7 +140,7 @@ class Planner:
 
     def _visit(self, operator: Operator) -> None:
         match operator:
-            case Picture():
+            case PictureInput():
                 pass
             case Constant():
                 rows = self._rows_of(operator.name)
@@ -182,10 +182,10 @@ class Planner:
     def _note(self, operator: Operator, why: str) -> None:
         """Remember a problem, and go on as if the operator had a step."""
         self.problems.append((operator.name, operator.tag, why))
-        made = Rows(tensor=operator.name, start=0, stop=self._rows_of(operator.name))
+        made = RowSelection(tensor=operator.name, start=0, stop=self._rows_of(operator.name))
         self._streams[operator.name] = self._activations[operator.name] = made
 
-    def _result(self, name: str) -> Rows:
+    def _result(self, name: str) -> RowSelection:
         """Rows of a task's result."""
         try:
             rows = self._stream(name)
@@ -260,7 +260,7 @@ class Planner:
         turned = replace(product, swapped=not product.swapped, rows=rows)
         self._sums[operator.name] = _Sum(rows=rows, products=(turned,))
 
-    def _positive(self, rows: Rows) -> bool:
+    def _positive(self, rows: RowSelection) -> bool:
         """Whether a function or the picture made these rows."""
         made = next(step for step in self.steps if step.name == rows.tensor)
         return isinstance(made, PatchStep) or (isinstance(made, ProductStep) and made.function is not None)
@@ -312,12 +312,12 @@ class Planner:
         product = _Product(name=operator.name, matrix=matrix, source=source, rows=rows)
         self._sums[operator.name] = _Sum(rows=rows, products=(product,))
 
-    def _patches(self, operator: Convolution) -> Rows:
+    def _patches(self, operator: Convolution) -> RowSelection:
         """Pixels of a patch embedding."""
         kernel = self.network.weights[operator.weight.tensor][-2:]
         source = self._operator(operator.source)
         square = kernel[0] == kernel[1] and operator.stride == kernel and not any(operator.padding)
-        if not isinstance(source, Picture) or not square or operator.groups != 1:
+        if not isinstance(source, PictureInput) or not square or operator.groups != 1:
             raise _Unsupported("the only convolution cuts the picture into patches that do not overlap")
         grid, patch = self.network.shapes[operator.name][:2], kernel[0]
         step = PatchStep(
@@ -334,7 +334,7 @@ class Planner:
             product = self._unchanged(operator.source)
         self._product_step(operator, product, function=operator.function)
 
-    def _product_step(self, operator: Operator, product: _Product, **fields: Any) -> Rows:
+    def _product_step(self, operator: Operator, product: _Product, **fields: Any) -> RowSelection:
         """Emit a product that is a tensor of its own."""
         if product.matrix is None:
             raise _Unsupported("what experts make is only added to the residual stream")
@@ -352,14 +352,14 @@ class Planner:
         )
         return self._emit(step, self._streams if step.residual else self._activations)
 
-    def _emit(self, step: Step, made: dict[str, Rows]) -> Rows:
+    def _emit(self, step: Step, made: dict[str, RowSelection]) -> RowSelection:
         self.steps.append(step)
-        made[step.name] = Rows(tensor=step.name, start=0, stop=step.rows)
+        made[step.name] = RowSelection(tensor=step.name, start=0, stop=step.rows)
         return made[step.name]
 
     # Forms ------------------------------------------------------------------------------------------------------------
 
-    def _activation(self, name: str) -> Rows:
+    def _activation(self, name: str) -> RowSelection:
         """Rows of a tensor as activations; makes the steps that are missing."""
         if name in self._activations:
             return self._activations[name]
@@ -374,7 +374,7 @@ class Planner:
             self._activations[name] = replace(stream, tensor=self._copy(stream.tensor).tensor)
         return self._activations[name]
 
-    def _copy(self, tensor: str) -> Rows:
+    def _copy(self, tensor: str) -> RowSelection:
         """All rows of a stream as activations."""
         name = f"{tensor}.copy"
         if name not in self._activations:
@@ -384,7 +384,7 @@ class Planner:
                 part=f"{made.part}.copy",
                 rows=made.rows,
                 channels=made.channels,
-                source=Rows(tensor=tensor, start=0, stop=made.rows),
+                source=RowSelection(tensor=tensor, start=0, stop=made.rows),
                 weight=None,
                 bias=None,
                 epsilon=0.0,
@@ -393,7 +393,7 @@ class Planner:
             self._emit(step, self._activations)
         return self._activations[name]
 
-    def _stream(self, name: str) -> Rows:
+    def _stream(self, name: str) -> RowSelection:
         """Rows of a tensor as rows of the residual stream; makes the steps that are missing."""
         if name in self._streams:
             return self._streams[name]
@@ -416,12 +416,12 @@ class Planner:
         self._streams[name] = base
         return base
 
-    def _copied(self, operator: Operator) -> Rows:
+    def _copied(self, operator: Operator) -> RowSelection:
         """Rows of the stream that do not follow each other, as a stream of their own."""
         product = self._unchanged(operator.name)
         return self._product_step(replace(operator, part=f"{operator.part}.rows"), product, residual=True)
 
-    def _begin(self, operator: Operator, found: _Sum) -> Rows:
+    def _begin(self, operator: Operator, found: _Sum) -> RowSelection:
         """Begin a stream with the constants, and the biases of the products that are added to it."""
         absorbed = tuple(
             Absorbed(product=product.name, bias=product.matrix.bias, first=product.first, rows=product.rows)
@@ -438,7 +438,7 @@ class Planner:
         )
         return self._emit(step, self._streams)
 
-    def _added(self, operator: Operator, product: _Product, base: Rows, suffix: str) -> Rows:
+    def _added(self, operator: Operator, product: _Product, base: RowSelection, suffix: str) -> RowSelection:
         """Emit a product that is added to rows of the stream."""
         shared: dict[str, Any] = {
             "place": operator.place,
@@ -465,14 +465,14 @@ class Planner:
             base = self._emit(step, self._streams)
         return base
 
-    def _inputs_of(self, rows: Rows) -> int:
+    def _inputs_of(self, rows: RowSelection) -> int:
         """Channels of rows that a product reads."""
         made = next(step for step in self.steps if step.name == rows.tensor)
         return made.channels * rows.fold
 
     # Norms, attention, experts ----------------------------------------------------------------------------------------
 
-    def _norm_step(self, norm: Normalise | Scale, named: Operator, source: Rows) -> Rows:
+    def _norm_step(self, norm: Normalise | Scale, named: Operator, source: RowSelection) -> RowSelection:
         """Emit a norm of rows of the stream; those that do not follow each other are copied before."""
         if not source.plain:
             source = self._copied(self._operator(norm.source))
@@ -535,7 +535,7 @@ class Planner:
         )
         self._emit(step, self._activations)
 
-    def _head_rows(self, name: str) -> Rows:
+    def _head_rows(self, name: str) -> RowSelection:
         """Queries, keys or values: what a product of their own makes, in their own order."""
         rows, operator = self._activation(name), self._operator(name)
         made = next(step for step in self.steps if step.name == rows.tensor)
@@ -586,7 +586,7 @@ class Planner:
         ]
 
 
-def _taken(rows: Rows, some: Sequence[int]) -> Rows:
+def _taken(rows: RowSelection, some: Sequence[int]) -> RowSelection:
     """Some of these rows."""
     return rows.within(some.start, some.stop) if isinstance(some, range) else rows.picked(tuple(some))
 

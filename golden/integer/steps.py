@@ -19,7 +19,7 @@ from tessera.golden.network.operators import Function, NormKind, Parameter
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
+class RowSelection:
     """Some rows of a tensor.
 
     Parameters
@@ -49,12 +49,12 @@ class Rows:
         found = found[self.start : self.stop]
         return found.reshape(len(self), -1) if self.fold > 1 else found
 
-    def within(self, start: int, stop: int) -> Rows:
+    def within(self, start: int, stop: int) -> RowSelection:
         """Some of these rows, counted from the first."""
         first = self.start + start * self.fold
         return replace(self, start=first, stop=first + (stop - start) * self.fold)
 
-    def picked(self, rows: tuple[int, ...]) -> Rows:
+    def picked(self, rows: tuple[int, ...]) -> RowSelection:
         """These rows by a list, counted from the first."""
         known = range(self.stop) if self.listed is None else self.listed
         listed = tuple(known[self.start + row * self.fold + part] for row in rows for part in range(self.fold))
@@ -103,7 +103,7 @@ class Step(ABC):
 
     @property
     @abstractmethod
-    def reads(self) -> tuple[Rows, ...]:
+    def reads(self) -> tuple[RowSelection, ...]:
         """What it reads."""
 
     def inner(self, part: str) -> str:
@@ -128,7 +128,7 @@ class PatchStep(Step):
     grid: tuple[int, int]
 
     @property
-    def reads(self) -> tuple[Rows, ...]:
+    def reads(self) -> tuple[RowSelection, ...]:
         """What it reads."""
         return ()
 
@@ -180,7 +180,7 @@ class StreamStep(Step):
     absorbed: tuple[Absorbed, ...] = ()
 
     @property
-    def reads(self) -> tuple[Rows, ...]:
+    def reads(self) -> tuple[RowSelection, ...]:
         """What it reads."""
         return ()
 
@@ -219,7 +219,7 @@ class Matrix:
 
 @dataclass(frozen=True, kw_only=True)
 class ProductStep(Step):
-    """Rows times a matrix.
+    """RowSelection times a matrix.
 
     Parameters
     ----------
@@ -245,17 +245,17 @@ class ProductStep(Step):
 
     tag: ClassVar[str] = "product"
 
-    source: Rows
+    source: RowSelection
     matrix: Matrix
     inputs: tuple[int, int] | None = None
-    onto: Rows | None = None
+    onto: RowSelection | None = None
     function: Function | None = None
     residual: bool = False
     swapped: bool = False
     product: str
 
     @property
-    def reads(self) -> tuple[Rows, ...]:
+    def reads(self) -> tuple[RowSelection, ...]:
         """What it reads."""
         return (self.source,) if self.onto is None else (self.source, self.onto)
 
@@ -278,7 +278,7 @@ class NormStep(Step):
 
     tag: ClassVar[str] = "norm"
 
-    source: Rows
+    source: RowSelection
     weight: Parameter | None
     bias: Parameter | None
     epsilon: float
@@ -286,7 +286,7 @@ class NormStep(Step):
     wide: bool = False
 
     @property
-    def reads(self) -> tuple[Rows, ...]:
+    def reads(self) -> tuple[RowSelection, ...]:
         """What it reads."""
         return (self.source,)
 
@@ -311,16 +311,16 @@ class AttentionStep(Step):
 
     tag: ClassVar[str] = "attention"
 
-    query: Rows
-    key: Rows
-    value: Rows
+    query: RowSelection
+    key: RowSelection
+    value: RowSelection
     heads: int
     scale: float
     windows: int = 1
     bias: Parameter | None = None
 
     @property
-    def reads(self) -> tuple[Rows, ...]:
+    def reads(self) -> tuple[RowSelection, ...]:
         """What it reads."""
         return self.query, self.key, self.value
 
@@ -347,8 +347,8 @@ class ExpertsStep(Step):
 
     tag: ClassVar[str] = "experts"
 
-    source: Rows
-    onto: Rows
+    source: RowSelection
+    onto: RowSelection
     gates: tuple[Parameter, ...]
     embeddings: tuple[Parameter, ...]
     first_weight: Parameter
@@ -362,7 +362,7 @@ class ExpertsStep(Step):
     product: str
 
     @property
-    def reads(self) -> tuple[Rows, ...]:
+    def reads(self) -> tuple[RowSelection, ...]:
         """What it reads."""
         return self.source, self.onto
 

@@ -36,7 +36,7 @@ from tessera.golden.network.operators import (
     Operator,
     Parameter,
     Part,
-    Picture,
+    PictureInput,
     Reshape,
     Scale,
     Transpose,
@@ -121,7 +121,7 @@ class FloatNetwork:
             stacked = operator.by_task or any(len(source) > batch for source in sources)
             if stacked and len(tasks) > 1:
                 sources = [self._for_tasks(source, batch, len(tasks)) for source in sources]
-            if isinstance(operator, Picture):
+            if isinstance(operator, PictureInput):
                 made = (images.to(self._dtype) * PIXEL_SCALE).permute(0, 2, 3, 1)
             elif isinstance(operator, Constant):
                 shape = network.shapes[operator.name]

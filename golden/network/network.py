@@ -18,7 +18,7 @@ from tessera.golden.network.operators import (
     NormKind,
     Operator,
     Parameter,
-    Picture,
+    PictureInput,
     Shape,
 )
 
@@ -112,8 +112,8 @@ class Network:
     def __post_init__(self) -> None:
         if not self.tasks:
             raise ValueError(f"network '{self.name}' has no task; give at least one result")
-        if len(self.of_kind(Picture)) != 1:
-            raise ValueError(f"network '{self.name}' reads {len(self.of_kind(Picture))} pictures, expected one")
+        if len(self.of_kind(PictureInput)) != 1:
+            raise ValueError(f"network '{self.name}' reads {len(self.of_kind(PictureInput))} pictures, expected one")
         for task in self.tasks:
             if task.result not in self.shapes:
                 raise ValueError(f"task '{task.name}' has the result '{task.result}', which no operator makes")
@@ -150,9 +150,9 @@ class Network:
         return tuple(operator for operator in self.operators if isinstance(operator, kind))
 
     @property
-    def picture(self) -> Picture:
+    def picture(self) -> PictureInput:
         """Where the picture comes in."""
-        return self.of_kind(Picture)[0]
+        return self.of_kind(PictureInput)[0]
 
     @property
     def image_height(self) -> int:

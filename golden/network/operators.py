@@ -152,7 +152,7 @@ class _OfTwo(Operator):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture(Operator):
+class PictureInput(Operator):
     """The picture (height, width, 3): bytes as byte / 256, in [0, 1)."""
 
     tag: ClassVar[str] = "picture"
@@ -573,7 +573,7 @@ class Reshape(_OfOne):
 KINDS: dict[str, type[Operator]] = {
     kind.tag: kind
     for kind in (
-        Picture,
+        PictureInput,
         Constant,
         Linear,
         Convolution,

@@ -21,7 +21,7 @@ from tessera.golden.network.operators import (
     Operator,
     Parameter,
     Part,
-    Picture,
+    PictureInput,
     Reshape,
     Shape,
 )
@@ -55,7 +55,7 @@ def transformer(config: ModelConfig, weights: Mapping[str, Shape]) -> Network:
 def _embedding(config: ModelConfig) -> list[Operator]:
     """Patches with positions, behind the class token."""
     return [
-        Picture(part="picture", height=config.image_height, width=config.image_width),
+        PictureInput(part="picture", height=config.image_height, width=config.image_width),
         Convolution(
             part="patch_map",
             source="picture",

@@ -15,17 +15,16 @@ from typing import Any
 import numpy as np
 
 from tessera.golden.integer.parameters import BIAS_PARTS, QuantisedAttention, QuantisedLinear, QuantisedProduct
-from tessera.golden.integer.steps import AttentionStep, ProductStep, Rows
+from tessera.golden.integer.steps import AttentionStep, ProductStep, RowSelection
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.isa import Destination, Opcode, Unit
 from tessera.program.commands import Span
-from tessera.program.layouts.rows import Rows as RowsLayout
-from tessera.program.layouts.rows import RowsOf, Transposed
+from tessera.program.layouts.rows import Rows, RowsOf, Transposed
 from tessera.program.layouts.tiles import ExponentialTiles, QueryScaleTiles, ScoreTiles
 from tessera.program.tensors import Tensor
 from tessera.sw.compiler.context import Context, span_of
 from tessera.sw.compiler.emission import Emitter, Product
-from tessera.sw.compiler.operations import Access, Operation, Order
+from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.compiler.weights import pad_axis, parameter_bytes
 from tessera.sw.cycles import bound
 
@@ -106,7 +105,7 @@ class AttentionLowering:
         """Words of a window's keys along the lanes, as V transposed has them."""
         return self._sizes.words(self._keys)
 
-    def _product(self, rows: Rows) -> ProductStep:
+    def _product(self, rows: RowSelection) -> ProductStep:
         """The product that makes queries, keys or values."""
         found = self._sizes.plan.by_name[rows.tensor]
         assert isinstance(found, ProductStep), f"{self._step.name} reads {rows.tensor}, which no product makes"
@@ -125,7 +124,7 @@ class AttentionLowering:
 
     def _heads(
         self, emitter: Emitter, step: Any, group: _Group, *, beside: bool = False, rows: range | None = None
-    ) -> Tensor[RowsLayout]:
+    ) -> Tensor[Rows]:
         """Q, K or the attention's result of some heads, of all or some ``rows``: every head starts at a word.
 
         With ``beside`` their rows hold the other heads, too; without, rows of these heads follow each other.
@@ -167,11 +166,11 @@ class AttentionLowering:
             )
 
         context.add(
-            Operation(
+            MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
                 reads=(context.access(step.source),),
-                writes=(Access(region=step.name, rows=step.rows),),
+                writes=(RegionAccess(region=step.name, rows=step.rows),),
                 row_by_row=True,
                 in_rows=True,
                 tasks=step.tasks,
@@ -200,7 +199,11 @@ class AttentionLowering:
                 words=channels * words,
             )
 
-        context.add(Operation(unit=Unit.STREAM, emit=emit, writes=(Access(region=self._weights),), tasks=step.tasks))
+        context.add(
+            MachineOperation(
+                unit=Unit.STREAM, emit=emit, writes=(RegionAccess(region=self._weights),), tasks=step.tasks
+            )
+        )
 
     def _transposed(self, group: _Group, whole: _Group) -> None:
         """V of some heads of a ``whole`` group: multiply with the staged weights, roles swapped, so that it is written
@@ -215,16 +218,7 @@ class AttentionLowering:
             padded = emitter.pad_outputs(linear, channels, group.size(step))
             words = sizes.row_words(step.source.tensor)
             windows = self._step.windows
-            value = Transposed(
-                shape=(step.rows, group.channels(step)),
-                lanes=emitter.config.lanes,
-                stride=windows * self._key_words,
-                base=emitter.bases[step.name] + before * windows * self._key_words,
-                block=group.size(step),
-                first_channel=group.heads.start * group.size(step),
-                window=self._keys if windows > 1 else None,
-                window_stride=self._key_words if windows > 1 else 0,
-            )
+            value = self._value_layout(emitter, group, before)
             emitter.emit(
                 Opcode.LINEAR,
                 context.label(step, span=group.span),
@@ -262,13 +256,27 @@ class AttentionLowering:
             )
 
         context.add(
-            Operation(
+            MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
-                reads=(Access(region=self._weights), context.access(step.source)),
-                writes=(Access(region=step.name, rows=step.rows),),
+                reads=(RegionAccess(region=self._weights), context.access(step.source)),
+                writes=(RegionAccess(region=step.name, rows=step.rows),),
                 tasks=step.tasks,
             )
+        )
+
+    def _value_layout(self, emitter: Emitter, group: _Group, before: int) -> Transposed:
+        """Where V of some heads lies, ``before`` channels behind the first that the scratchpad holds."""
+        step, windows = self._value, self._step.windows
+        return Transposed(
+            shape=(step.rows, group.channels(step)),
+            lanes=emitter.config.lanes,
+            stride=windows * self._key_words,
+            base=emitter.bases[step.name] + before * windows * self._key_words,
+            block=group.size(step),
+            first_channel=group.heads.start * group.size(step),
+            window=self._keys if windows > 1 else None,
+            window_stride=self._key_words if windows > 1 else 0,
         )
 
     def _windows(self, group: _Group) -> None:
@@ -310,7 +318,9 @@ class AttentionLowering:
                 words=len(table),
             )
 
-        context.add(Operation(unit=Unit.STREAM, emit=emit, writes=(Access(region=self._table),), tasks=step.tasks))
+        context.add(
+            MachineOperation(unit=Unit.STREAM, emit=emit, writes=(RegionAccess(region=self._table),), tasks=step.tasks)
+        )
 
     def _attend(self, group: _Group, windows: range, *, table: bool) -> None:
         """Attention of some heads in some windows."""
@@ -320,13 +330,13 @@ class AttentionLowering:
             self._emit_attention(emitter, order, group, windows)
 
         parts = (self._query, self._key, self._value)
-        tables = (Access(region=self._table),) if table else ()
+        tables = (RegionAccess(region=self._table),) if table else ()
         context.add(
-            Operation(
+            MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
-                reads=(*(Access(region=part.name, rows=part.rows) for part in parts), *tables),
-                writes=(Access(region=step.name, rows=step.rows),),
+                reads=(*(RegionAccess(region=part.name, rows=part.rows) for part in parts), *tables),
+                writes=(RegionAccess(region=step.name, rows=step.rows),),
                 settles=True,
                 tasks=step.tasks,
             )

@@ -11,7 +11,7 @@ from tessera.golden.integer.steps import (
     NormStep,
     PatchStep,
     ProductStep,
-    Rows,
+    RowSelection,
     Step,
     StreamStep,
 )
@@ -19,7 +19,7 @@ from tessera.golden.network.network import Network
 from tessera.program.commands import CommandKind, Phase, Span
 from tessera.sw.compiler.cuts import Cuts
 from tessera.sw.compiler.emission import ALL_TASKS, Label
-from tessera.sw.compiler.operations import Access, OnChip, Operation, Region
+from tessera.sw.compiler.operations import MachineOperation, OnChip, Region, RegionAccess
 from tessera.sw.compiler.sizes import Sizes
 
 _PHASES = {
@@ -55,7 +55,7 @@ class Context:
     sizes: Sizes
     cuts: Cuts
     regions: dict[str, Region] = field(default_factory=dict)
-    operations: list[Operation] = field(default_factory=list)
+    operations: list[MachineOperation] = field(default_factory=list)
     _streams: dict[str, str] = field(default_factory=dict)
 
     def region(self, name: str, words: int = 0, space: OnChip = "scratchpad") -> str:
@@ -65,7 +65,7 @@ class Context:
         self.regions[name] = Region(name=name, space=space, words=words)
         return name
 
-    def stream(self, step: Step, onto: Rows | None = None) -> str:
+    def stream(self, step: Step, onto: RowSelection | None = None) -> str:
         """Region of a tensor in the residual memory: that of the stream which it is added to, or one of its own."""
         if onto is None:
             self._streams[step.name] = self.region(step.name, step.rows * self.sizes.words(step.channels), "residual")
@@ -77,11 +77,11 @@ class Context:
         """Region of a tensor that exists."""
         return self._streams.get(name, name)
 
-    def access(self, rows: Rows) -> Access:
+    def access(self, rows: RowSelection) -> RegionAccess:
         """Rows of a tensor as an access of its region."""
-        return Access(region=self.where(rows.tensor), first=rows.start, rows=len(rows))
+        return RegionAccess(region=self.where(rows.tensor), first=rows.start, rows=len(rows))
 
-    def add(self, operation: Operation) -> None:
+    def add(self, operation: MachineOperation) -> None:
         """Append an operation."""
         self.operations.append(operation)
 

@@ -15,7 +15,7 @@ from tessera.program.tensors import Tensor
 from tessera.sw.compiler.context import Context
 from tessera.sw.compiler.emission import Emitter, Product
 from tessera.sw.compiler.functions import zero_activation
-from tessera.sw.compiler.operations import Access, Operation, Order
+from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.cycles import bound
 
 
@@ -72,11 +72,11 @@ class ExpertsLowering:
             )
 
         context.add(
-            Operation(
+            MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
-                reads=(Access(region=self._wide, first=step.source.start, rows=rows),),
-                writes=(Access(region=self._scores, rows=rows),),
+                reads=(RegionAccess(region=self._wide, first=step.source.start, rows=rows),),
+                writes=(RegionAccess(region=self._scores, rows=rows),),
                 row_by_row=True,
                 in_rows=True,
                 tasks=(task,),
@@ -108,11 +108,11 @@ class ExpertsLowering:
             )
 
         context.add(
-            Operation(
+            MachineOperation(
                 unit=Unit.GATE,
                 emit=emit,
-                reads=(Access(region=self._scores, rows=rows),),
-                writes=(Access(region=self._queues),),
+                reads=(RegionAccess(region=self._scores, rows=rows),),
+                writes=(RegionAccess(region=self._queues),),
                 row_by_row=True,
                 tasks=step.tasks,
             )
@@ -126,11 +126,11 @@ class ExpertsLowering:
             self._emit_experts(emitter, order)
 
         context.add(
-            Operation(
+            MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
-                reads=(context.access(step.source), Access(region=self._queues)),
-                writes=(stream, Access(region=self._hidden)),
+                reads=(context.access(step.source), RegionAccess(region=self._queues)),
+                writes=(stream, RegionAccess(region=self._hidden)),
                 tasks=step.tasks,
             )
         )

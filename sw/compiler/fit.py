@@ -13,7 +13,7 @@ from tessera.sw.compiler.context import Context
 from tessera.sw.compiler.cuts import Cuts, all_cuts
 from tessera.sw.compiler.limits import exceeded, others
 from tessera.sw.compiler.lowering import lower
-from tessera.sw.compiler.operations import Operation, Order
+from tessera.sw.compiler.operations import MachineOperation, Order
 from tessera.sw.compiler.order import schedule
 from tessera.sw.compiler.sizes import Sizes
 
@@ -44,7 +44,7 @@ class Fit:
     allocations: dict[str, Allocation]
 
     @property
-    def operations(self) -> list[Operation]:
+    def operations(self) -> list[MachineOperation]:
         """What becomes a command, in order."""
         return self.context.operations
 
@@ -111,7 +111,7 @@ _LISTED = 12
 
 
 def fit(network: Network, config: AcceleratorConfig) -> Fit:
-    """A network's operations on a machine: with the fewest cuts that fit, or with those that need the least if none do."""
+    """A network on a machine: with the fewest cuts that fit, or, if none do, with those that need the least."""
     sizes = Sizes(plan(network), config)
     best: Fit | None = None
     for cuts in all_cuts(sizes.plan):

@@ -22,7 +22,7 @@ from tessera.sw.compiler.attention import AttentionLowering
 from tessera.sw.compiler.context import Context
 from tessera.sw.compiler.emission import Emitter, Label
 from tessera.sw.compiler.experts import ExpertsLowering
-from tessera.sw.compiler.operations import Access, Operation, Order
+from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.compiler.products import ProductLowering
 from tessera.sw.compiler.weights import pad_axis
 
@@ -33,7 +33,7 @@ def lower(context: Context) -> None:
     for step in context.sizes.plan.steps:
         lowering.step(step)
     lowering.products.store_streams()
-    context.add(Operation(unit=None, emit=_end))
+    context.add(MachineOperation(unit=None, emit=_end))
 
 
 def _end(emitter: Emitter, order: Order) -> None:
@@ -84,8 +84,8 @@ class _Lowering:
                 plane_bytes=network.image_width * network.image_height,
             )
 
-        writes = (Access(region=region, rows=step.rows),)
-        context.add(Operation(unit=Unit.IMAGE, emit=emit, writes=writes, in_rows=True, tasks=step.tasks))
+        writes = (RegionAccess(region=region, rows=step.rows),)
+        context.add(MachineOperation(unit=Unit.IMAGE, emit=emit, writes=writes, in_rows=True, tasks=step.tasks))
 
     def _begin(self, step: StreamStep) -> None:
         context = self._context
@@ -106,8 +106,8 @@ class _Lowering:
                 words=step.rows * words,
             )
 
-        writes = (Access(region=region, rows=step.rows),)
-        context.add(Operation(unit=Unit.STREAM, emit=emit, writes=writes, tasks=step.tasks))
+        writes = (RegionAccess(region=region, rows=step.rows),)
+        context.add(MachineOperation(unit=Unit.STREAM, emit=emit, writes=writes, tasks=step.tasks))
 
     def _normalise(self, step: NormStep) -> None:
         context, sizes, source = self._context, self._sizes, self._context.access(step.source)
@@ -126,11 +126,11 @@ class _Lowering:
             sizes.plan.by_name[before.source.tensor], PatchStep
         )
         context.add(
-            Operation(
+            MachineOperation(
                 unit=Unit.NORM,
                 emit=emit,
                 reads=(source,),
-                writes=tuple(Access(region=name, rows=step.rows) for name in names),
+                writes=tuple(RegionAccess(region=name, rows=step.rows) for name in names),
                 row_by_row=not (context.cuts.pixels_apart and reads_pixels),
                 in_rows=True,
                 tasks=step.tasks,

@@ -31,7 +31,7 @@ class Region:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Access:
+class RegionAccess:
     """Rows of a region that an operation reads or writes, in order.
 
     Parameters
@@ -46,11 +46,11 @@ class Access:
     first: int = 0
     rows: int = 1
 
-    def covers(self, other: Access) -> bool:
+    def covers(self, other: RegionAccess) -> bool:
         """Whether it reaches as far as the other's last row."""
         return self.region == other.region and self.first + self.rows >= other.first + other.rows
 
-    def overlaps(self, other: Access) -> bool:
+    def overlaps(self, other: RegionAccess) -> bool:
         """Whether both touch a row."""
         apart = self.first + self.rows <= other.first or other.first + other.rows <= self.first
         return self.region == other.region and not apart
@@ -73,7 +73,7 @@ class Order:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Operation:
+class MachineOperation:
     """One command to be.
 
     Parameters
@@ -98,8 +98,8 @@ class Operation:
 
     unit: Unit | None
     emit: Callable[[Any, Order], None]
-    reads: tuple[Access, ...] = ()
-    writes: tuple[Access, ...] = ()
+    reads: tuple[RegionAccess, ...] = ()
+    writes: tuple[RegionAccess, ...] = ()
     row_by_row: bool = False
     in_rows: bool = False
     settles: bool = False

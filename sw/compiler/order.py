@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tessera.hw.isa import EVERYTHING, Follow, Unit
-from tessera.sw.compiler.operations import Access, Operation, Order
+from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 
 NOTHING = Unit(0)
 """A command after nothing starts as soon as its unit takes it."""
@@ -35,7 +35,7 @@ class _Pending:
     ``follows`` has finished when it has. Its row r comes after row r of each ``in_step``.
     """
 
-    operation: Operation
+    operation: MachineOperation
     follows: list[_Pending] = field(default_factory=list)
     in_step: list[_Pending] = field(default_factory=list)
 
@@ -54,7 +54,7 @@ class _Walk:
         self._pending: list[_Pending] = []
         self._latest: dict[Unit, _Pending] = {}
 
-    def visit(self, operation: Operation) -> Order:
+    def visit(self, operation: MachineOperation) -> Order:
         """Order of an operation; regions live from its writes to its reads."""
         unit = operation.unit
         if unit is None:
@@ -84,7 +84,7 @@ class _Walk:
         self._latest[unit] = mine
         return Order(after=after, follow=follow)
 
-    def _conflicts(self, operation: Operation, one: _Pending) -> bool:
+    def _conflicts(self, operation: MachineOperation, one: _Pending) -> bool:
         """Whether one writes what the other touches. Units but the engine settle that among their own commands."""
         other = one.operation
         if operation.unit == other.unit and operation.unit != Unit.ENGINE:
@@ -96,7 +96,7 @@ class _Walk:
         reads = any(a.overlaps(b) for a in operation.reads for b in other.writes)
         return reads or any(a.overlaps(b) for a in operation.writes for b in touched)
 
-    def _followed(self, operation: Operation, needed: Sequence[_Pending]) -> _Pending | None:
+    def _followed(self, operation: MachineOperation, needed: Sequence[_Pending]) -> _Pending | None:
         """The one of ``needed`` whose rows the operation can follow instead of waiting for its end."""
         if not operation.row_by_row:
             return None
@@ -133,14 +133,14 @@ class _Walk:
                     self._extend(access, time)
             self._finish(one.follows, time)
 
-    def _use(self, operation: Operation, after: Unit) -> None:
+    def _use(self, operation: MachineOperation, after: Unit) -> None:
         """Regions that it touches are in use from now on."""
         # The engine's latest job may still be reading when another unit begins to write.
         waits = operation.unit != Unit.ENGINE and Unit.ENGINE in after
         for access in (*operation.writes, *operation.reads):
             self._extend(access, self.time + waits)
 
-    def _extend(self, access: Access, time: int) -> None:
+    def _extend(self, access: RegionAccess, time: int) -> None:
         first, last = self.lives.get(access.region, (time, time))
         self.lives[access.region] = (min(first, time), max(last, time))
 
@@ -149,18 +149,18 @@ class _Walk:
         self._finish(list(self._pending), self.time + 1)
 
 
-def _only_replaces(operation: Operation, other: Operation) -> bool:
+def _only_replaces(operation: MachineOperation, other: MachineOperation) -> bool:
     """Whether an operation touches nothing of another but the rows that it reads, row by row, to write them anew."""
     takes = any(a.overlaps(b) for a in (*operation.reads, *operation.writes) for b in other.writes)
     replaced = [(a, b) for a in operation.writes for b in other.reads if a.overlaps(b)]
     return not takes and all(a.first == b.first for a, b in replaced)
 
 
-def _same(access: Access, operation: Operation) -> bool:
+def _same(access: RegionAccess, operation: MachineOperation) -> bool:
     return access.region == operation.reads[0].region
 
 
-def schedule(operations: Sequence[Operation], tasks: int) -> tuple[list[Order], list[dict[str, Life]]]:
+def schedule(operations: Sequence[MachineOperation], tasks: int) -> tuple[list[Order], list[dict[str, Life]]]:
     """Orders of all operations, and for each task the life of every region that it uses."""
     orders: list[Order | None] = [None] * len(operations)
     lives = []

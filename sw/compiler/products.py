@@ -13,7 +13,7 @@ from tessera.sw.compiler.context import Context, span_of
 from tessera.sw.compiler.cuts import mlps
 from tessera.sw.compiler.emission import Emitter, Label, Product
 from tessera.sw.compiler.functions import zero_activation
-from tessera.sw.compiler.operations import Access, Operation, Order
+from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.compiler.swapped import SwappedLowering
 from tessera.sw.compiler.weights import spread
 
@@ -103,11 +103,11 @@ class ProductLowering:
 
         region = context.where(source.tensor)
         context.add(
-            Operation(
+            MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
-                reads=(Access(region=region, first=first, rows=len(rows)),),
-                writes=(Access(region=context.where(step.name), first=written, rows=len(rows)),),
+                reads=(RegionAccess(region=region, first=first, rows=len(rows)),),
+                writes=(RegionAccess(region=context.where(step.name), first=written, rows=len(rows)),),
                 row_by_row=True,
                 in_rows=True,
                 tasks=step.tasks,
@@ -192,11 +192,11 @@ class ProductLowering:
             emitter.linear(context.label(step), product, order, block=block or None)
 
         context.add(
-            Operation(
+            MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
                 reads=(context.access(source),),
-                writes=(Access(region=region, rows=len(rows)),),
+                writes=(RegionAccess(region=region, rows=len(rows)),),
                 alone=True,
                 tasks=step.tasks,
             )
@@ -238,10 +238,10 @@ class ProductLowering:
             )
 
         context.add(
-            Operation(
+            MachineOperation(
                 unit=Unit.STORE,
                 emit=emit,
-                reads=(Access(region=region, first=0 if alone else first, rows=len(rows)),),
+                reads=(RegionAccess(region=region, first=0 if alone else first, rows=len(rows)),),
                 alone=True,
                 tasks=(task,),
             )

@@ -14,7 +14,7 @@ from tessera.hw.isa import Destination, Opcode, Unit
 from tessera.program.layouts.rows import RowsOf, TiledRows
 from tessera.sw.compiler.context import Context
 from tessera.sw.compiler.emission import Emitter
-from tessera.sw.compiler.operations import Access, Operation, Order
+from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.compiler.weights import pad_axis, parameter_bytes
 from tessera.sw.cycles import bound
 
@@ -72,7 +72,11 @@ class SwappedLowering:
                 words=len(some) * self._words,
             )
 
-        context.add(Operation(unit=Unit.STREAM, emit=emit, writes=(Access(region=self._weights),), tasks=step.tasks))
+        context.add(
+            MachineOperation(
+                unit=Unit.STREAM, emit=emit, writes=(RegionAccess(region=self._weights),), tasks=step.tasks
+            )
+        )
 
     def _multiply(self, some: range) -> None:
         context, step = self._context, self._step
@@ -82,11 +86,11 @@ class SwappedLowering:
             self._emit(emitter, order, some, first)
 
         context.add(
-            Operation(
+            MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
-                reads=(Access(region=self._weights), context.access(step.source)),
-                writes=(Access(region=context.where(step.name), first=first, rows=len(some)),),
+                reads=(RegionAccess(region=self._weights), context.access(step.source)),
+                writes=(RegionAccess(region=context.where(step.name), first=first, rows=len(some)),),
                 tasks=step.tasks,
             )
         )

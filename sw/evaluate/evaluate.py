@@ -27,7 +27,7 @@ from tessera.sw.data.pictures import Picture
 from tessera.sw.evaluate.data import EvaluationData
 from tessera.sw.evaluate.results import Evaluation, MachineScores, Scored
 from tessera.sw.quantiser.calibration import Calibration
-from tessera.sw.results.scoring import FLOAT, Scorer, Tally, float_outputs, score, shown
+from tessera.sw.results.scoring import FLOAT, Scorer, Tally, float_outputs, result_map, score
 from tessera.sw.run import prepare
 from tessera.sw.run.calibrated import CalibratedOn
 from tessera.sw.run.prepare import Prepared
@@ -226,7 +226,7 @@ def _on_machine(
     for frame in run.frames:
         index, item = network.task_index(frame.task), items[frame.picture]
         reference, choices = references[frame.picture]
-        output = shown(frame.prediction.values, network.tasks[index])
+        output = result_map(frame.prediction.values, network.tasks[index])
         if index in scorer.tasks:
             tally.add_prediction(network.tasks[index].kind, output, item)
         tally.add_outputs(network.tasks[index], output, reference[index])

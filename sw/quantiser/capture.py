@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tessera.golden.integer.plan import Plan
-from tessera.golden.integer.steps import MatrixKind, NormStep, ProductStep, Rows, Step
+from tessera.golden.integer.steps import MatrixKind, NormStep, ProductStep, RowSelection, Step
 
 
 class Capture:
@@ -51,7 +51,7 @@ class Capture:
         """What a product makes before anything is done with it."""
         return self.tensor(step.product)
 
-    def rows(self, rows: Rows) -> Tensor:
+    def rows(self, rows: RowSelection) -> Tensor:
         """Rows of a tensor."""
         values = self.tensor(rows.tensor)
         values = values if rows.listed is None else values[:, list(rows.listed)]

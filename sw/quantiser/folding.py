@@ -8,7 +8,7 @@ import numpy as np
 
 from tessera.common.arrays import Floats
 from tessera.golden.integer.plan import Plan
-from tessera.golden.integer.steps import AttentionStep, Matrix, MatrixKind, NormStep, ProductStep, Rows
+from tessera.golden.integer.steps import AttentionStep, Matrix, MatrixKind, NormStep, ProductStep, RowSelection
 from tessera.golden.network.compute import FloatNetwork
 from tessera.golden.network.operators import Parameter
 
@@ -86,12 +86,12 @@ class Folding:
         step = self._plan.by_name.get(name)
         return self.value(step.weight) if isinstance(step, NormStep) and step.weight is not None else 1.0
 
-    def gain_of(self, rows: Rows) -> Floats | float:
+    def gain_of(self, rows: RowSelection) -> Floats | float:
         """The same for rows that a product reads."""
         found = self.gain(rows.tensor)
         return np.tile(found, rows.fold) if isinstance(found, np.ndarray) else found
 
-    def left_out_of(self, rows: Rows) -> Floats | None:
+    def left_out_of(self, rows: RowSelection) -> Floats | None:
         """What the integers of rows that a product reads leave out, as :meth:`left_out`."""
         found = self.left_out(rows.tensor)
         return None if found is None else np.tile(found, rows.fold)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tessera.golden.integer.parameters import Peak, PeakKind
 from tessera.golden.integer.plan import Plan
-from tessera.golden.integer.steps import AttentionStep, ExpertsStep, ProductStep, Rows, Step, StreamStep
+from tessera.golden.integer.steps import AttentionStep, ExpertsStep, ProductStep, RowSelection, Step, StreamStep
 from tessera.golden.network.compute import attention_scores
 from tessera.sw.quantiser.capture import Capture
 from tessera.sw.quantiser.folding import Folding
@@ -59,7 +59,7 @@ class Peaks:
                 self._rows("gate_scores", step, capture.inside(step, "gate_logits"))
                 self._function_input(step, capture.inside(step, "expert_pre_gelu").values())
 
-    def _begins(self, rows: Rows) -> bool:
+    def _begins(self, rows: RowSelection) -> bool:
         """Whether these are the constants that a stream begins with, which take over the product's bias."""
         return isinstance(self._plan.by_name[rows.tensor], StreamStep)
 
@@ -85,7 +85,7 @@ class Peaks:
             scores = scores + (bias if bias.ndim == 3 else bias.repeat(batch // step.windows, 1, 1, 1))
         self._rows("scores", step, scores)
 
-    def _rows_of(self, rows: Rows, capture: Capture) -> Tensor:
+    def _rows_of(self, rows: RowSelection, capture: Capture) -> Tensor:
         """Queries or keys."""
         return capture.of(self._plan.by_name[rows.tensor])[:, rows.rows]
 

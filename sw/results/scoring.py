@@ -179,7 +179,7 @@ class Scorer:
                 output = reference[index]
                 if name != FLOAT:
                     tensors = self.integers[name].run(image, index)
-                    output = shown(self.integers[name].output(tensors, index), task)
+                    output = result_map(self.integers[name].output(tensors, index), task)
                     tally.add_outputs(task, output, reference[index])
                     chosen = {mixture: tensors[f"{mixture}.expert_indices"] for mixture in choices[index]}
                     tally.add_choices(task.name, chosen, choices[index])
@@ -202,7 +202,7 @@ def float_outputs(model: FloatNetwork, image: NDArray[np.uint8]) -> tuple[list[N
     return [values.double().numpy() for values in maps], choices
 
 
-def shown(values: NDArray, task: Task) -> NDArray[np.float64]:
+def result_map(values: NDArray, task: Task) -> NDArray[np.float64]:
     """A result's real values (rows, outputs) as a map (channels, rows, columns); features stay as they are."""
     return as_map(torch.from_numpy(np.ascontiguousarray(values))[None], task)[0].numpy()
 

@@ -20,7 +20,7 @@ from tessera.golden.network.operators import (
     Operator,
     Parameter,
     Part,
-    Picture,
+    PictureInput,
     Reshape,
     Scale,
     Shape,
@@ -288,4 +288,4 @@ class Builder:
 
     def picture(self, height: int, width: int) -> Made:
         """Where the picture comes in."""
-        return self.add(Picture(part="picture", height=height, width=width), (height, width, 3))
+        return self.add(PictureInput(part="picture", height=height, width=width), (height, width, 3))

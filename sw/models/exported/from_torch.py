@@ -22,7 +22,7 @@ from tessera.sw.models.exported.handlers import HANDLERS, scaled_channels
 from tessera.sw.models.exported.merge import merged
 from tessera.sw.models.exported.problems import Problem, UnsupportedNetwork
 from tessera.sw.models.exported.reader import Reader
-from tessera.sw.models.exported.values import Scaled, View
+from tessera.sw.models.exported.values import ScaledView, View
 
 TOLERANCE = 1e-5
 """Relative error beyond which our float network is not the module: float32 gives 1e-6."""
@@ -140,7 +140,7 @@ def _named(program: ExportedProgram, results: Sequence[Any]) -> list[str]:
 
 def _task(builder: Builder, spec: TaskSpec, result: Any) -> Task:
     """A task from its result's values."""
-    if isinstance(result, Scaled):
+    if isinstance(result, ScaledView):
         factors = torch.full((result.view.places.numel(),), result.factor)
         result = scaled_channels(builder, result.view, factors, None)
     if not isinstance(result, View):

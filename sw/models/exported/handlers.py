@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from tessera.golden.mixture import mix_experts
+from tessera.golden.mixture import MIX_EXPERTS
 from tessera.golden.network.operators import (
     Activate,
     Add,
@@ -28,8 +28,8 @@ from tessera.golden.network.operators import (
     Parameter,
 )
 from tessera.sw.models.exported.builder import Builder, Made
-from tessera.sw.models.exported.reader import Handler, Reader, Unsupported, place_of
-from tessera.sw.models.exported.values import ZERO, Fixed, NoArrangement, Scaled, Scores, View
+from tessera.sw.models.exported.reader import Handler, Reader, UnsupportedNode, place_of
+from tessera.sw.models.exported.values import ZERO, AttentionScores, Fixed, NoArrangement, ScaledView, View
 
 aten = torch.ops.aten
 HANDLERS: dict[Any, Handler] = {}
@@ -72,8 +72,8 @@ def _like(view: View, made: Made, order: Tensor) -> View:
     return View((order + made.base).reshape(view.shape))
 
 
-def _unscaled(value: View | Scaled) -> tuple[View, float]:
-    return (value.view, value.factor) if isinstance(value, Scaled) else (value, 1.0)
+def _unscaled(value: View | ScaledView) -> tuple[View, float]:
+    return (value.view, value.factor) if isinstance(value, ScaledView) else (value, 1.0)
 
 
 def _parameter(reader: Reader, fixed: Fixed, factor: float | Tensor = 1.0) -> Parameter:
@@ -88,7 +88,7 @@ def _parameter(reader: Reader, fixed: Fixed, factor: float | Tensor = 1.0) -> Pa
 def _linear(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
     value, weight, bias = arguments[:3]
     if not isinstance(weight, Fixed):
-        raise Unsupported("a matrix that depends on the picture; products of two such are attention")
+        raise UnsupportedNode("a matrix that depends on the picture; products of two such are attention")
     view, factor = _unscaled(value)
     return _product(reader, node, view, _parameter(reader, weight, factor), bias)
 
@@ -121,7 +121,7 @@ def _convolution(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Vie
     value, weight, bias, stride, padding, dilation, groups = arguments[:7]
     view, factor = _unscaled(value)
     if any(one != 1 for one in dilation):
-        raise Unsupported("a dilated convolution; the nearest is one without dilation")
+        raise UnsupportedNode("a dilated convolution; the nearest is one without dilation")
     rows = view.places.permute(0, 2, 3, 1)
     _, height, width, channels = rows.shape
     kernel = tuple(weight.shape[-2:])
@@ -174,7 +174,7 @@ def _rms_norm(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
 def _norm(
     reader: Reader,
     node: fx.Node,
-    value: View | Scaled,
+    value: View | ScaledView,
     shape: Sequence[int],
     kind: NormKind,
     weight: Fixed | None,
@@ -182,7 +182,7 @@ def _norm(
     epsilon: float,
 ) -> View:
     if len(shape) != 1:
-        raise Unsupported(f"a norm over {len(shape)} axes; the nearest is one over channels")
+        raise UnsupportedNode(f"a norm over {len(shape)} axes; the nearest is one over channels")
     view = _settled(reader, value)
     source = _rows(reader, node, view)
     place, part = place_of(node)
@@ -239,31 +239,31 @@ for _target, _chosen in (
 def _add(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Any:
     left, right, alpha = arguments[:3]
     if alpha != 1:
-        raise Unsupported("a sum with a factor; the nearest is a sum")
-    if isinstance(left, Scores) or isinstance(right, Scores):
+        raise UnsupportedNode("a sum with a factor; the nearest is a sum")
+    if isinstance(left, AttentionScores) or isinstance(right, AttentionScores):
         return _biased(left, right)
-    left, right = (_settled(reader, one) if isinstance(one, Scaled) else one for one in (left, right))
+    left, right = (_settled(reader, one) if isinstance(one, ScaledView) else one for one in (left, right))
     if not isinstance(left, View):
         left, right = right, left
     if isinstance(right, Fixed):
         return _add_fixed(reader, node, left, right)
     if not isinstance(right, View):
-        raise Unsupported("a sum with a number; the nearest is a bias for each channel")
+        raise UnsupportedNode("a sum with a number; the nearest is a bias for each channel")
     return _elementwise(reader, node, Add, left, right)
 
 
 @_handles(aten.sub.Tensor)
 def _subtract(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Any:
     left, right, alpha = arguments[:3]
-    if alpha != 1 or not isinstance(right, (View, Scaled)):
-        raise Unsupported("a difference with weights or a number; the nearest is one of two tensors")
+    if alpha != 1 or not isinstance(right, (View, ScaledView)):
+        raise UnsupportedNode("a difference with weights or a number; the nearest is one of two tensors")
     return _add(reader, node, [left, _settled(reader, _times(right, -1.0)), 1])
 
 
 def _elementwise(reader: Reader, node: fx.Node, kind: type[Add] | type[Multiply], left: View, right: View) -> View:
     """Value by value of two tensors of one shape."""
     if left.shape != right.shape:
-        raise Unsupported(f"shapes {left.shape} and {right.shape} that differ; both must be equal")
+        raise UnsupportedNode(f"shapes {left.shape} and {right.shape} that differ; both must be equal")
     whole = _whole(reader.builder, left) or _whole(reader.builder, right)
     place, part = place_of(node, kind.tag)
     if whole is None:
@@ -292,7 +292,7 @@ def _add_fixed(reader: Reader, node: fx.Node, left: View, right: Fixed) -> View:
 @_handles(aten.mul.Tensor, aten.mul_.Tensor)
 def _multiply(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Any:
     left, right = arguments[:2]
-    if isinstance(right, (View, Scores)) and not isinstance(left, (View, Scores)):
+    if isinstance(right, (View, AttentionScores)) and not isinstance(left, (View, AttentionScores)):
         left, right = right, left
     if isinstance(right, Fixed) and right.tensor.numel() == 1:
         right = float(right.tensor)
@@ -300,10 +300,10 @@ def _multiply(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Any:
         return _times(left, float(right))
     if isinstance(right, Fixed):
         return _times_channels(reader, left, right)
-    left, right = (_settled(reader, one) if isinstance(one, Scaled) else one for one in (left, right))
+    left, right = (_settled(reader, one) if isinstance(one, ScaledView) else one for one in (left, right))
     if isinstance(left, View) and isinstance(right, View):
         return _elementwise(reader, node, Multiply, left, right)
-    raise Unsupported("a product of such tensors; the nearest is one of two of equal shape")
+    raise UnsupportedNode("a product of such tensors; the nearest is one of two of equal shape")
 
 
 @_handles(aten.div.Tensor)
@@ -312,22 +312,22 @@ def _divide(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Any:
     if isinstance(right, Fixed) and right.tensor.numel() == 1:
         right = float(right.tensor)
     if not isinstance(right, (int, float)):
-        raise Unsupported("a division; the nearest is a product with a number")
+        raise UnsupportedNode("a division; the nearest is a product with a number")
     return _times(left, 1 / float(right))
 
 
 def _times(value: Any, factor: float) -> Any:
-    if isinstance(value, Scores) and not value.normalised:
+    if isinstance(value, AttentionScores) and not value.normalised:
         bias = None if value.bias is None else value.bias * factor
         return replace(value, scale=value.scale * factor, bias=bias)
-    if isinstance(value, Scaled):
-        return Scaled(value.view, value.factor * factor)
+    if isinstance(value, ScaledView):
+        return ScaledView(value.view, value.factor * factor)
     if isinstance(value, View):
-        return Scaled(value, factor)
-    raise Unsupported("a product of attention's weights with a number")
+        return ScaledView(value, factor)
+    raise UnsupportedNode("a product of attention's weights with a number")
 
 
-def _times_channels(reader: Reader, value: View | Scaled, factors: Fixed) -> View:
+def _times_channels(reader: Reader, value: View | ScaledView, factors: Fixed) -> View:
     """A factor for each channel, which the product before takes over: LayerScale."""
     view, factor = _unscaled(value)
     spread = factors.tensor.detach().float().expand(view.shape).reshape(-1) * factor
@@ -339,14 +339,14 @@ def scaled_channels(builder: Builder, view: View, factors: Tensor, offsets: Tens
     whole = _whole(builder, view)
     nearest = "the nearest is a factor for each channel of what a linear layer makes"
     if whole is None:
-        raise Unsupported(f"factors of a part of a tensor; {nearest}")
+        raise UnsupportedNode(f"factors of a part of a tensor; {nearest}")
     source, order = whole
     back = torch.argsort(order)
     by_row = factors[back].reshape(source.rows, source.channels)
     shifts = None if offsets is None else offsets[back].reshape(source.rows, source.channels)
     for values in (by_row, shifts):
         if values is not None and not torch.equal(values, values[:1].expand_as(values)):
-            raise Unsupported(f"factors that differ by row; {nearest}")
+            raise UnsupportedNode(f"factors that differ by row; {nearest}")
     offset = None if shifts is None else shifts[0]
     try:
         builder.fold(source.name, by_row[0], offset)
@@ -356,7 +356,7 @@ def scaled_channels(builder: Builder, view: View, factors: Tensor, offsets: Tens
     return view
 
 
-def _settled(reader: Reader, value: View | Scaled) -> View:
+def _settled(reader: Reader, value: View | ScaledView) -> View:
     """A tensor with the number that it is multiplied with."""
     if isinstance(value, View):
         return value
@@ -369,7 +369,7 @@ def _add_product(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Vie
     offset, left, right, value = arguments[:4]
     factors, view = (left, right) if isinstance(left, Fixed) else (right, left)
     if not isinstance(factors, Fixed) or not isinstance(offset, Fixed) or not isinstance(view, View) or value != 1:
-        raise Unsupported("a sum with such a product; the nearest is weights plus weights times a tensor")
+        raise UnsupportedNode("a sum with such a product; the nearest is weights plus weights times a tensor")
     spread = [one.tensor.detach().float().expand(view.shape).reshape(-1) for one in (factors, offset)]
     return scaled_channels(reader.builder, view, *spread)
 
@@ -379,7 +379,7 @@ def _batch_norm(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View
     value, weight, bias, mean, variance, training, _, epsilon = arguments[:8]
     view, factor = _unscaled(value)
     if training:
-        raise Unsupported("batch norm in training mode; put the module into evaluation mode with eval()")
+        raise UnsupportedNode("batch norm in training mode; put the module into evaluation mode with eval()")
     deviation = (variance.tensor.double() + epsilon).sqrt()
     gain = (weight.tensor.double() if weight is not None else 1.0) / deviation
     offset = (bias.tensor.double() if bias is not None else 0.0) - mean.tensor.double() * gain
@@ -395,48 +395,48 @@ def _batch_norm(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View
 def _attention(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
     query, key, value, mask, dropout, causal, scale = arguments[:7]
     if dropout or causal:
-        raise Unsupported("attention with dropout or a causal mask; the nearest is one with an added mask")
+        raise UnsupportedNode("attention with dropout or a causal mask; the nearest is one with an added mask")
     (query, first), (key, second), (value, third) = (_unscaled(one) for one in (query, key, value))
     if third != 1.0:
-        raise Unsupported("values that a number multiplies")
+        raise UnsupportedNode("values that a number multiplies")
     factor = (1 / math.sqrt(query.shape[-1]) if scale is None else float(scale)) * first * second
     bias = None if mask is None else mask.tensor.float()
-    return _attend(reader, node, Scores(query, key, factor, bias), value)
+    return _attend(reader, node, AttentionScores(query, key, factor, bias), value)
 
 
 @_handles(aten.matmul.default, aten.bmm.default)
 def _matmul(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Any:
     left, right = arguments[:2]
-    if isinstance(left, Scores):
+    if isinstance(left, AttentionScores):
         view, factor = _unscaled(right)
         if not left.normalised or factor != 1.0:
-            raise Unsupported("scores times a tensor; the nearest is softmax(scores) times values")
+            raise UnsupportedNode("scores times a tensor; the nearest is softmax(scores) times values")
         return _attend(reader, node, left, view)
     if isinstance(right, Fixed):
         return _linear(reader, node, [left, Fixed(right.tensor.transpose(-2, -1), right.name), None])
     if isinstance(left, Fixed):
-        raise Unsupported("weights times a tensor; the nearest is a tensor times weights")
+        raise UnsupportedNode("weights times a tensor; the nearest is a tensor times weights")
     (query, first), (key, second) = _unscaled(left), _unscaled(right)
-    return Scores(query, View(key.places.transpose(-2, -1)), first * second)
+    return AttentionScores(query, View(key.places.transpose(-2, -1)), first * second)
 
 
-def _biased(left: Any, right: Any) -> Scores:
-    scores, bias = (left, right) if isinstance(left, Scores) else (right, left)
-    if not isinstance(bias, Fixed) or not isinstance(scores, Scores) or scores.normalised:
-        raise Unsupported("scores plus what depends on the picture; the nearest is a learned bias")
+def _biased(left: Any, right: Any) -> AttentionScores:
+    scores, bias = (left, right) if isinstance(left, AttentionScores) else (right, left)
+    if not isinstance(bias, Fixed) or not isinstance(scores, AttentionScores) or scores.normalised:
+        raise UnsupportedNode("scores plus what depends on the picture; the nearest is a learned bias")
     known = 0.0 if scores.bias is None else scores.bias
     return replace(scores, bias=known + bias.tensor.float())
 
 
 @_handles(aten.softmax.int)
-def _softmax(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Scores:
+def _softmax(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> AttentionScores:
     scores, axis = arguments[:2]
-    if not isinstance(scores, Scores) or axis not in (-1, len(scores.shape) - 1):
-        raise Unsupported("softmax of anything but scores over keys; the nearest is attention")
+    if not isinstance(scores, AttentionScores) or axis not in (-1, len(scores.shape) - 1):
+        raise UnsupportedNode("softmax of anything but scores over keys; the nearest is attention")
     return replace(scores, normalised=True)
 
 
-def _attend(reader: Reader, node: fx.Node, scores: Scores, value: View) -> View:
+def _attend(reader: Reader, node: fx.Node, scores: AttentionScores, value: View) -> View:
     query, key = scores.query, scores.key
     shapes = [
         one.places.reshape(-1, *one.shape[-3:]) if len(one.shape) > 2 else one.places[None, None]
@@ -501,7 +501,7 @@ def _mean(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
     axes = sorted(axis % len(view.shape) for axis in ([axes] if isinstance(axes, int) else axes))
     rest = [axis for axis in range(1, len(view.shape)) if axis not in axes]
     if not isinstance(view, View) or len(rest) != 1 or 0 in axes:
-        raise Unsupported("a mean over such axes; the nearest is one over all rows of a tensor")
+        raise UnsupportedNode("a mean over such axes; the nearest is one over all rows of a tensor")
     places = view.places[0].permute(*(axis - 1 for axis in (*axes, rest[0]))).reshape(-1, view.shape[rest[0]])
     place, part = place_of(node, "mean")
     source = reader.builder.matrix(places, place, "rows")
@@ -516,7 +516,7 @@ def _mean(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
 def _adaptive_pool(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
     view, size = arguments[:2]
     if not all(one == 1 for one in (size if isinstance(size, (list, tuple)) else [size])):
-        raise Unsupported(f"pooling to {size}; the nearest is pooling to 1 x 1")
+        raise UnsupportedNode(f"pooling to {size}; the nearest is pooling to 1 x 1")
     return _mean(reader, node, [view, [2, 3], True])
 
 
@@ -524,7 +524,7 @@ def _adaptive_pool(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> V
 def _average_pool(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
     view, kernel, stride, padding, ceil, counted, divisor = arguments[:7]
     if ceil or divisor is not None:
-        raise Unsupported("pooling that rounds up or has a divisor of its own; the nearest is pooling without")
+        raise UnsupportedNode("pooling that rounds up or has a divisor of its own; the nearest is pooling without")
     rows = view.places.permute(0, 2, 3, 1)
     place, part = place_of(node, "pool")
     source = reader.builder.matrix(rows.reshape(-1, rows.shape[-1]), place, "rows")
@@ -551,7 +551,7 @@ def _enlarge(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
     rows = view.places.permute(0, 2, 3, 1)
     wanted = list(size) if size is not None else [rows.shape[axis + 1] * factors[axis] for axis in range(2)]
     if aligned or wanted != [2 * rows.shape[1], 2 * rows.shape[2]]:
-        raise Unsupported("enlarging by another factor, or with aligned corners; the nearest is by 2, without")
+        raise UnsupportedNode("enlarging by another factor, or with aligned corners; the nearest is by 2, without")
     place, part = place_of(node, "enlarged")
     source = reader.builder.matrix(rows.reshape(-1, rows.shape[-1]), place, "rows")
     source = reader.builder.arranged(source, tuple(rows.shape[1:]), place, "map")
@@ -571,14 +571,14 @@ def _as_tokens(reader: Reader, made: Made, size: Sequence[int], place: str) -> V
 def _pad(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
     value, sizes = arguments[:2]
     if not isinstance(value, View) or any(one not in (None, 0, 0.0, "constant") for one in arguments[2:]):
-        raise Unsupported("padding with anything but zeros")
+        raise UnsupportedNode("padding with anything but zeros")
     return View(torch.nn.functional.pad(value.places, list(sizes), value=ZERO))
 
 
 # Mixtures of experts --------------------------------------------------------------------------------------------------
 
 
-@_handles(mix_experts._opoverload)
+@_handles(MIX_EXPERTS)
 def _mix_experts(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
     value, gate, embedding, *layers, top_k = arguments[:8]
     view = _settled(reader, value)

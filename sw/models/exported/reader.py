@@ -12,12 +12,12 @@ from torch.export import ExportedProgram
 from tessera.sw.models.exported.builder import Builder
 from tessera.sw.models.exported.layout import MOVES, SAME, SHAPES
 from tessera.sw.models.exported.problems import Problem
-from tessera.sw.models.exported.values import Fixed, NoArrangement, Scaled, Scores, Unknown, View
+from tessera.sw.models.exported.values import AttentionScores, Fixed, NoArrangement, ScaledView, Unknown, View
 
 Handler = Callable[["Reader", fx.Node, Sequence[Any]], Any]
 
 
-class Unsupported(ValueError):
+class UnsupportedNode(ValueError):
     """A node that no operator does; the message says why, and what is nearest."""
 
 
@@ -83,15 +83,15 @@ class Reader:
         try:
             if node.target in SAME:
                 return arguments[0]
-            if node.target in SHAPES and isinstance(arguments[0], Scores):
+            if node.target in SHAPES and isinstance(arguments[0], AttentionScores):
                 return arguments[0].reshaped(arguments[1])
-            if node.target in MOVES and not isinstance(arguments[0], Scores):
+            if node.target in MOVES and not isinstance(arguments[0], AttentionScores):
                 return self._move(node, arguments, keywords)
             handler = self._handlers.get(node.target)
             if handler is None:
-                raise Unsupported("no operator of ours does this")
+                raise UnsupportedNode("no operator of ours does this")
             return handler(self, node, _positional(node, arguments, keywords))
-        except (Unsupported, NoArrangement) as error:
+        except (UnsupportedNode, NoArrangement) as error:
             path = module_path(node)
             self.problems.append(Problem(path, str(node.target).partition(".default")[0], _shape(node), str(error)))
             return self._unknown(node)
@@ -109,13 +109,13 @@ class Reader:
     def _move(self, node: fx.Node, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         """Carry out what only moves values on their places."""
         source = arguments[0]
-        factor = source.factor if isinstance(source, Scaled) else None
-        view = source.view if isinstance(source, Scaled) else source
+        factor = source.factor if isinstance(source, ScaledView) else None
+        view = source.view if isinstance(source, ScaledView) else source
         rest = [_plain(one) for one in arguments[1:]]
         target: Any = node.target
         made = target(view.places, *rest, **{name: _plain(one) for name, one in keywords.items()})
         views = [View(one) for one in made] if isinstance(made, (list, tuple)) else [View(made)]
-        scaled = views if factor is None else [Scaled(one, factor) for one in views]
+        scaled = views if factor is None else [ScaledView(one, factor) for one in views]
         return scaled if isinstance(made, (list, tuple)) else scaled[0]
 
     def _unknown(self, node: fx.Node) -> Any:
@@ -125,7 +125,7 @@ class Reader:
         return Unknown(tuple(found.shape) if isinstance(found, Tensor) else ())
 
 
-_VALUES = (View, Fixed, Scaled, Scores, Unknown)
+_VALUES = (View, Fixed, ScaledView, AttentionScores, Unknown)
 
 
 def _flat(value: Any) -> list[Any]:

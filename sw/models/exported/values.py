@@ -53,7 +53,7 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class Scaled:
+class ScaledView:
     """A view times a number, which something behind it takes over."""
 
     view: View
@@ -66,7 +66,7 @@ class Scaled:
 
 
 @dataclass(frozen=True)
-class Scores:
+class AttentionScores:
     """Products of queries and keys (batch, heads, queries, keys), on their way to softmax; or behind it."""
 
     query: View
@@ -80,7 +80,7 @@ class Scores:
         """Shape of the module's tensor."""
         return (*self.query.shape[:-1], self.key.shape[-2])
 
-    def reshaped(self, shape: Sequence[int]) -> Scores:
+    def reshaped(self, shape: Sequence[int]) -> AttentionScores:
         """The same with other axes before the heads; NoArrangement if queries and keys do not stay as they are."""
         found = torch.empty(self.shape, device="meta").reshape(list(shape)).shape
         if found[-2:] != self.shape[-2:]:
@@ -97,4 +97,4 @@ class Unknown:
     shape: tuple[int, ...]
 
 
-Value = View | Fixed | Scaled | Scores | Unknown
+Value = View | Fixed | ScaledView | AttentionScores | Unknown
