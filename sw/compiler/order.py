@@ -106,8 +106,10 @@ class _Walk:
             writes = one.operation.writes
             written = [access for access in writes if access.region == read.region]
             alone = not any(a.overlaps(b) for a in others for b in writes)
-            # Row r of the reader needs rows up to r of the writer, and no others.
+            # Row r of the reader needs rows up to r of the writer, no others, and replaces none yet to be read.
             in_step = bool(written) and read.first <= written[0].first and one.operation.in_rows
+            replaced = [(a, b) for a in operation.writes for b in one.operation.reads if a.overlaps(b)]
+            in_step = in_step and all(a.first <= b.first for a, b in replaced)
             if one.unit in known and self._latest.get(one.unit) is one and in_step and alone:
                 return one
         return None

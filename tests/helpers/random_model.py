@@ -29,8 +29,9 @@ from tessera.golden.integer.steps import (
     StreamStep,
 )
 from tessera.golden.network.network import Network
-from tessera.golden.network.operators import Parameter
+from tessera.golden.network.operators import NormKind
 from tessera.hw.formats import Numerics
+from tessera.hw.isa import NormMode
 from tests.helpers.networks import network_of
 
 FUNCTION_INPUT = 2.0**11
@@ -38,6 +39,8 @@ FUNCTION_INPUT = 2.0**11
 
 GATE_INPUT = 3000.0
 """Deviation of a norm's wide output."""
+
+MODES = {NormKind.LAYER: NormMode.LAYER, NormKind.RMS: NormMode.RMS, None: NormMode.COPY}
 
 
 def scale(value: float) -> tuple[int, int]:
@@ -83,7 +86,7 @@ class RandomModel:
                 values = self.generator.normal(0, self.unit, (step.rows, step.channels))
                 return QuantisedStream(values=np.rint(values).astype(np.int64))
             case NormStep():
-                return self.norm(step.channels)
+                return self.norm(step.channels, step.kind)
             case ProductStep():
                 return self.product(step)
             case AttentionStep():
@@ -126,7 +129,7 @@ class RandomModel:
             target = self.unit * (1.0 if first else 0.3)
         linear = self.linear(
             step.matrix.stop - step.matrix.start,
-            self.inputs(step.matrix.weight),
+            self.plan.by_name[step.source.tensor].channels * step.source.fold,
             self.spread(step.source.tensor),
             target,
             bias=step.matrix.bias is not None and step.name not in self.unbiased,
@@ -135,15 +138,11 @@ class RandomModel:
             return QuantisedProduct(linear=linear)
         return QuantisedProduct(linear=linear, gelu_multiplier=self.function[0], gelu_shift=self.function[1])
 
-    def inputs(self, weight: Parameter) -> int:
-        """Inputs of each row of a matrix, which may be a filter."""
-        shape = self.network.weights[weight.tensor][0 if weight.item is None else 1 :]
-        return shape[0] if weight.transposed else math.prod(shape[1:])
-
-    def norm(self, channels: int) -> QuantisedLayerNorm:
-        """A norm."""
-        factor = min(65536.0, channels * 2.0 ** (self.numerics.activation_width - 5))
-        wide = min(65536.0, channels * GATE_INPUT)
+    def norm(self, channels: int, kind: NormKind | None) -> QuantisedLayerNorm:
+        """A norm, or a copy of the stream."""
+        unit = 1 / self.unit if kind is None else channels
+        factor = min(65536.0, unit * 2.0 ** (self.numerics.activation_width - 5))
+        wide = min(65536.0, unit * GATE_INPUT)
         shift, wide_shift = (16 - math.ceil(math.log2(value)) for value in (factor, wide))
         return QuantisedLayerNorm(
             channel_shift=self.generator.integers(0, 4, channels),
@@ -153,6 +152,7 @@ class RandomModel:
             epsilon=int(self.generator.integers(1, 1000)),
             mean_multiplier=round(65536 / channels),
             mean_shift=16,
+            mode=MODES[kind],
         )
 
     def attention(self, step: AttentionStep) -> QuantisedAttention:

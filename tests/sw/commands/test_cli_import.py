@@ -85,7 +85,7 @@ def test_what_no_preset_holds_is_said(tmp_path: Path, changes: dict, reason: str
 )
 def test_the_machine_computes_it_bit_by_bit(tmp_path: Path, make, format: str, epsilon: str) -> None:
     out, _ = imported(tmp_path, randomised(make()).state_dict(), "--epsilon", epsilon, format=format)
-    assert checkpoint.load(out).config.norm_epsilon == float(epsilon)
+    assert checkpoint.load(out).geometry.norm_epsilon == float(epsilon)
     folder = tmp_path / "run"
     result = CliRunner().invoke(app, ["run", "--model", str(out), "--preset", "tiny", "--out", str(folder)])
     assert result.exit_code == 0, result.output + result.stderr

@@ -134,13 +134,13 @@ def test_predictions_come_from_the_machines_output(finished: tuple[Path, str], s
             for layer in ("layer00", "layer01"):
                 rtl = tensors[f"rtl/{task}/{layer}"]
                 assert np.isfinite(rtl).all() and np.array_equal(rtl, tensors[f"integer/{task}/{layer}"])
-        assert tensors["segmentation/layer01.expert_indices"].shape == (9, 2)
+        assert tensors["segmentation/layer01.experts.expert_indices"].shape == (9, 2)
 
 
 def _weight_byte(small: Path) -> str:
     """Address and bit of a weight that decides much: in the first layer's second MLP matrix."""
     program = compile_file(Target(model=small, preset="tiny"))
-    command = next(command for command in program.commands if command.name == "layer00.fc2")
+    command = next(command for command in program.commands if command.name == "layer00.residual")
     from tessera.hw.isa import decode
 
     fields = decode(program.command_bytes(command.index))[1]
@@ -156,10 +156,10 @@ def test_a_flipped_weight_bit_is_caught_and_placed(small: Path, tmp_path: Path) 
         assert not np.array_equal(tensors["depth/machine"], tensors["depth/head"])
         assert not np.array_equal(tensors["rtl/depth/layer00"], tensors["integer/depth/layer00"])
     flat = " ".join(result.output.split())
-    assert "NOT bit-exact" in flat and "layer00.fc2" in flat and "cycle" in flat and "expected" in flat
+    assert "NOT bit-exact" in flat and "layer00.residual" in flat and "cycle" in flat and "expected" in flat
     run = document(tmp_path / "o" / "run.json")
     assert run["tasks"]["depth"]["bit_exact"] is False
-    assert run["tasks"]["depth"]["first_mismatch"]["command_name"] == "layer00.fc2"
+    assert run["tasks"]["depth"]["first_mismatch"]["command_name"] == "layer00.residual"
     assert "NOT bit-exact" in (tmp_path / "o" / "report.html").read_text()
 
 

@@ -21,7 +21,7 @@ from tessera.sw.compiler.weights import StreamBuilder, parameter_bytes, spread, 
 from tessera.sw.cycles import bound
 from tessera.sw.verifier.verify import verify
 from tests.helpers import emulator
-from tests.helpers.models import random_geometry
+from tests.helpers.models import UNEVEN, random_geometry
 from tests.helpers.networks import network_of
 from tests.helpers.random_model import random_image, random_model
 
@@ -104,8 +104,17 @@ def test_impossible_models_are_refused():
         compile_model(random_model(NANO, config.with_activation_width(12).numerics, 0), config)
     with pytest.raises(CapacityError, match="max_commands"):
         compile_model(random_model(NANO, config.numerics, 0), replace(config, max_commands=16))
-    with pytest.raises(ValueError, match=r"head\.segmentation \(linear\) cannot run.*the residual stream.*a norm"):
-        compile_model(random_model(replace(NANO, final_norm=False), config.numerics, 0), config)
+
+
+def test_heads_without_a_norm_read_a_copy_of_the_stream():
+    config, model = preset("tiny"), replace(UNEVEN, final_norm=False)
+    quantised, image = random_model(model, config.numerics, 3), random_image(model, 4)
+    program, integer = compile_model(quantised, config), IntegerModel(quantised, config.numerics)
+    assert [c.op for c in program.commands if c.kind == CommandKind.NORM][-1] == "LAYERNORM"
+    for task in range(2):
+        golden, result = integer.run(image, task), emulator.run(program, image, task)
+        assert verify(program, golden, result.traces, task).passed
+        assert np.array_equal(program.output(result.memory, task), integer.result(golden, task))
 
 
 def test_tiles_hold_words_of_all_elements_in_turn():
@@ -166,7 +175,7 @@ def test_commands_are_well_formed_and_named():
             assert fields["first_bytes"] % config.chunk_bytes == 0 and fields["experts"] == NANO.experts
     names = [command.name for command in program.commands]
     assert len(set(names)) == len(names) and names[-1] == "end" and "layer03.attention" in names
-    gates = [c for c in program.commands if c.kind == CommandKind.GATE and c.place == "layer01"]
+    gates = [c for c in program.commands if c.kind == CommandKind.GATE and c.place == "layer01" and c.op == "LINEAR"]
     assert [c.name for c in gates] == ["layer01.experts.gate.segmentation", "layer01.experts.gate.depth"]
     assert [c.task_mask for c in gates] == [1, 2] and gates[1].runs(1) and not gates[1].runs(0)
 

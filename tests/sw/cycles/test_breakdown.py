@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -123,14 +122,15 @@ def test_every_layer_is_named_in_both_figures(program: Program) -> None:
     figure = roofline_figure(outcome)
     assert figure is not None
     axis = figure.axes[0]
-    named: set[tuple[str, int]] = set()
+    named: set[tuple[str, str]] = set()
+    places = program.model.places
     for text in (annotation.get_text() for annotation in axis.texts):
-        if match := re.fullmatch(r"(\w+), layers? (.*)", text):
-            first, _, last = match[2].partition(" to ")
-            layers = range(int(first), int(last) + 1) if last else map(int, first.split(", "))
-            named |= {(match[1], layer) for layer in layers}
+        phase, *layers = text.split(", ")
+        for run in layers:
+            first, _, last = run.partition(" to ")
+            named |= {(phase, layer) for layer in places[places.index(first) : places.index(last or first) + 1]}
     found = roofline.points(CONFIG, shares)
-    assert named == {(point.phase, point.layer) for point in found if point.layer is not None}
+    assert named == {(point.phase, point.layer) for point in found if point.layer}
     rows = [label.get_text() for label in causes_figure(outcome).axes[0].get_yticklabels()]
-    assert {f"layer {layer} attention" for layer in range(program.model.layers)} <= set(rows)
+    assert {f"{layer} attention" for layer in places} <= set(rows)
     assert len(rows) == len(set(rows)) and rows[0] == "embed" and rows[-1] == "control"

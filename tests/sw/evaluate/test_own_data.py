@@ -29,7 +29,7 @@ SEVEN = {name: 2 for name in "abcdefg"}
 def classifier(path: Path, classes: int, weights: str = "trained") -> Path:
     tasks = (TaskConfig(name="kind", kind="classification", channels=classes, cells=1),)
     model = seeded(replace(SMALL, tasks=tasks), 1)
-    checkpoint.save(path, Checkpoint(model=model, weights=weights))
+    checkpoint.save(path, Checkpoint.of(model, weights=weights))
     return path
 
 

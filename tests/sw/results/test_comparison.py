@@ -12,6 +12,7 @@ from tessera.sw.data.pictures import Picture
 from tessera.sw.report.figures import prediction_figure
 from tessera.sw.results.comparison import compare, feature_colours
 from tessera.sw.results.truth import TaskTruth
+from tests.helpers.networks import network_of
 
 SMALL = replace(M3VIT_BACKBONE, name="small", image_height=64, image_width=96, dim=24)  # 4 x 6 patches
 
@@ -54,7 +55,7 @@ def test_the_worst_patch_is_found_and_the_class_token_does_not_count() -> None:
     reference, machine = features(3), features(3)
     machine[0] *= 2.0
     machine[1 + 9] *= 1.25
-    found = compare(SMALL, 0, reference, machine, TaskTruth())
+    found = compare(network_of(SMALL).tasks[0], reference, machine, TaskTruth())
     assert found.kind == "features" and found.token_errors is not None and found.token_errors.shape == (4, 6)
     assert found.scores == {"worst_token_relative_l2": pytest.approx(0.25)}
     assert found.token_errors[1, 3] == pytest.approx(0.25) and np.count_nonzero(found.token_errors) == 1
@@ -62,11 +63,12 @@ def test_the_worst_patch_is_found_and_the_class_token_does_not_count() -> None:
 
 
 def test_a_class_of_the_whole_picture_is_compared_and_shown() -> None:
-    model = replace(SMALL, tasks=(TaskConfig(name="c", kind="classification", channels=5, cells=1),))
+    classes = TaskConfig(name="c", kind="classification", channels=5, cells=1)
+    task = network_of(replace(SMALL, tasks=(classes,))).tasks[0]
     reference = np.array([[0.1, 0.2, 3.0, 0.4, 0.0]])
-    found = compare(model, 0, reference, reference * 1.5, TaskTruth())
+    found = compare(task, reference, reference * 1.5, TaskTruth())
     assert found.scores == {"class_agreement": 1.0} and found.machine.item() == 2 and found.values.shape == (1, 5)
-    other = compare(model, 0, reference, reference[:, ::-1] - [[0, 9, 9, 0, 0]], TaskTruth())
+    other = compare(task, reference, reference[:, ::-1] - [[0, 9, 9, 0, 0]], TaskTruth())
     assert other.scores == {"class_agreement": 0.0} and other.machine.item() == 3
     picture = Picture(image=np.zeros((3, 64, 96), np.uint8), source="black")
     title = prediction_figure(other, picture, machine="RTL").axes[0].get_title()
