@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from tessera.sw.compiler.layout import CapacityError
 
 from tessera.common.expected import several, whole
 from tessera.common.progress import Progress, silent, within
@@ -22,6 +21,7 @@ from tessera.golden.integer.parameters import QuantisedModel
 from tessera.hw.config import AcceleratorConfig
 from tessera.program.program import Program
 from tessera.sw.compiler.compile import compile_model
+from tessera.sw.compiler.fit import CapacityError
 from tessera.sw.data.dataset import SEGMENTATION, resized
 from tessera.sw.data.pictures import Picture
 from tessera.sw.evaluate.data import EvaluationData

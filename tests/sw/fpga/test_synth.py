@@ -9,8 +9,6 @@ from amaranth.hdl import Module, signed
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 from rich.console import Console
-from tessera.sw.compiler.geometry import Geometry
-from tessera.sw.compiler.layout import Plan
 
 from tessera.common.progress import silent
 from tessera.golden.config import M3VIT_BACKBONE, NANO
@@ -20,9 +18,11 @@ from tessera.hw.compute.gelu import Gelu
 from tessera.hw.presets import preset
 from tessera.hw.sdram.chip import ANY_CHIP
 from tessera.hw.sdram.memory import SdramMemory
+from tessera.sw.compiler.fit import fit
 from tessera.sw.fpga.measure import SynthesisCost, measure, run_synth, synth_table
 from tessera.sw.fpga.synthesis.cost import SynthesisError, count, excess, family
 from tessera.sw.fpga.synthesis.yosys import COLLISION_FREE, LARGEST_REGISTER_FILE, synthesise
+from tests.helpers.networks import network_of
 
 
 class Products(Component):
@@ -264,7 +264,7 @@ def test_table_shows_every_module():
 
 @pytest.mark.parametrize("model", [NANO, M3VIT_BACKBONE], ids=lambda model: model.name)
 def test_activations_fit_on_chip(model):
-    assert Plan(Geometry(model, preset("ecp5-85f"))).problems() == []
+    assert fit(network_of(model), preset("ecp5-85f")).problems() == []
 
 
 def test_collision_free_memories_exist():

@@ -229,7 +229,7 @@ def test_embeddings_beyond_the_residual_are_refused():
     def enlarge(model):
         model.pos_embed[0, 3, 5] = 70.0
 
-    with pytest.raises(ValueError, match="cls_token reach 7"):
+    with pytest.raises(ValueError, match="cls_token, pos_embed reach 7"):
         quantise(changed("mixed", enlarge), images(1), N)
 
 
