@@ -156,7 +156,7 @@ def _tiles(case: AttentionCase, config: AcceleratorConfig) -> tuple[Tensor, ...]
 
 
 def _tensor(part: str, space: Space, layout: Rows | ScoreTiles | ExponentialTiles | QueryScaleTiles) -> Tensor:
-    return Tensor(part=part, layer=None, space=space, layout=layout)
+    return Tensor(name=part, space=space, layout=layout)
 
 
 def _padded(values: np.ndarray, lanes: int) -> np.ndarray:
@@ -195,7 +195,7 @@ def value_program(case: AttentionCase, config: AcceleratorConfig, random: np.ran
     sets = parameter_bytes(np.zeros(channels, np.int64), np.pad(multiplier, padding), np.pad(shift, padding))
     bare.emit(
         Opcode.LINEAR,
-        Tensor(part="v", layer=None, space="scratchpad", layout=layout),
+        Tensor(name="v", space="scratchpad", layout=layout),
         work=bound.linear(config, macs=0, steps=channels, stationary_rows=case.keys, words=words, windows=case.windows),
         **bare.block(sets),
         **dict.fromkeys(("gelu", "wide", "broadcast_unsigned", "gelu_multiplier", "gelu_shift"), 0),

@@ -9,13 +9,14 @@ import numpy as np
 
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.isa import COMMAND_BYTES, EVERYTHING, Follow, Opcode, encode
-from tessera.program.commands import Command, CommandKind, Label, Phase
+from tessera.program.commands import Command, CommandKind, Phase
 from tessera.program.layouts.rows import Rows, RowsOf
 from tessera.program.memory_map import MemoryMap, Output
 from tessera.program.program import Program
 from tessera.program.tensors import Tensor
 from tessera.sw.cycles.bound import Workload
 from tests.helpers.models import UNEVEN
+from tests.helpers.networks import network_of
 
 PAGE = 4096
 
@@ -50,9 +51,11 @@ class BareProgram:
         self._commands.append(
             Command(
                 index=len(self._commands),
-                label=Label(CommandKind.END if opcode == Opcode.END else CommandKind.ATTENTION),
+                whole=opcode.name.lower(),
+                span=None,
+                kind=CommandKind.CONTROL if opcode == Opcode.END else CommandKind.ATTENTION,
                 phase=Phase.ATTENTION,
-                layer=None,
+                place="",
                 op=opcode.name,
                 task_mask=0xFFFF,
                 macs=work.macs,
@@ -66,14 +69,14 @@ class BareProgram:
         """Put ``words`` (words, T) of signed bytes into the scratchpad from word ``base`` on."""
         assert np.array_equal(words, words.astype(np.int8)), "staged values have 8 bits"
         layout = Rows(shape=words.shape, lanes=self.config.lanes, stride=1, base=base, of=RowsOf.OUTPUTS)
-        tensor = Tensor(part="staged", layer=None, space="scratchpad", layout=layout)
+        tensor = Tensor(name="staged", space="scratchpad", layout=layout)
         block = self.block(words.astype(np.int8))
         self.emit(Opcode.STAGE, tensor, destination_base=base, words=len(words), **block)
 
     def program(self) -> Program:
         """The program, with END behind the commands."""
         self.emit(Opcode.END)
-        model = replace(UNEVEN, name="bare", tasks=UNEVEN.tasks[:1])
+        model = network_of(replace(UNEVEN, name="bare", tasks=UNEVEN.tasks[:1]))
         image_bytes = 3 * model.image_height * model.image_width
         commands = np.frombuffer(b"".join(self._encoded), np.uint8)
         stream = np.frombuffer(self._stream, np.uint8)
