@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tessera.golden.integer.parameters import QuantisedAttention, QuantisedLayer, QuantisedLinear
-from tessera.hw.isa import Destination, Follow, Opcode, Unit
+from tessera.hw.isa import Destination, Follow, Function, Opcode, Unit
 from tessera.program.commands import CommandKind, Label, Phase, Span
 from tessera.program.layouts.rows import Rows, RowsOf, Transposed
 from tessera.program.layouts.tiles import ExponentialTiles, QueryScaleTiles, ScoreTiles
@@ -195,11 +195,11 @@ class AttentionLowering:
             destination_base=value.base,
             destination_stride=value.stride,
             destination=Destination.ACTIVATION,
-            gelu=0,
+            function=Function.NONE,
             swapped=1,
             wide=0,
             broadcast_unsigned=0,
-            gelu_multiplier=0,
-            gelu_shift=0,
+            function_multiplier=0,
+            function_shift=0,
         )
         return value

@@ -9,7 +9,7 @@ import numpy as np
 
 from tessera.golden.integer.parameters import QuantisedLayerNorm, QuantisedLinear
 from tessera.hw.config import AcceleratorConfig
-from tessera.hw.isa import EVERYTHING, Destination, Follow, Opcode, Unit, encode
+from tessera.hw.isa import EVERYTHING, Destination, Follow, Function, Opcode, Unit, encode
 from tessera.program.commands import Command, CommandKind, Label, Phase, Span
 from tessera.program.layouts.base import Layout
 from tessera.program.layouts.rows import Rows, WideRows
@@ -230,7 +230,7 @@ class Emitter:
         # Scores have a memory of their own, which their tile addresses.
         layout = product.tensor.layout
         base, stride = (layout.base, layout.stride) if isinstance(layout, Rows) else (0, 0)
-        gelu_multiplier, gelu_shift = product.gelu or (0, 0)
+        multiplier, shift = product.gelu or (0, 0)
         self.emit(
             Opcode.LINEAR,
             label,
@@ -254,9 +254,9 @@ class Emitter:
             destination=product.destination,
             swapped=0,
             wide=int(product.wide),
-            gelu=int(product.gelu is not None),
-            gelu_multiplier=gelu_multiplier,
-            gelu_shift=gelu_shift,
+            function=Function.NONE if product.gelu is None else Function.GELU,
+            function_multiplier=multiplier,
+            function_shift=shift,
         )
         return block
 

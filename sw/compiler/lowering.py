@@ -13,7 +13,7 @@ from tessera.golden.integer.parameters import (
     QuantisedMlp,
     QuantisedModel,
 )
-from tessera.hw.isa import Destination, Follow, Opcode, Unit
+from tessera.hw.isa import Destination, Follow, Function, Opcode, Unit
 from tessera.program.commands import CommandKind, Label, Phase
 from tessera.program.layouts.routed import Accumulated, QueueEntries, QueuePositions
 from tessera.program.layouts.rows import LastRows, Rows, RowsOf, WideRows
@@ -252,8 +252,9 @@ class Lowering:
             hidden_channels=g.expert_words * lanes,
             hidden_words=g.expert_words,
             channels=g.dim_words * lanes,
-            gelu_multiplier=mlp.experts[0].gelu_multiplier,
-            gelu_shift=mlp.experts[0].gelu_shift,
+            function=Function.GELU,
+            function_multiplier=mlp.experts[0].gelu_multiplier,
+            function_shift=mlp.experts[0].gelu_shift,
             first_bytes=len(blocks[0]),
             experts=model.experts,
         )

@@ -26,7 +26,7 @@ def gelu_shift(s: Subject) -> Fault:
         kind="command: GELU shift",
         injected=f"gelu_shift of layer00.fc1 is {mlp.gelu_shift + 1}",
         expected=replace(place, index=(0, None), got=None),
-        patches=s.field_patch("layer00.fc1", gelu_shift=mlp.gelu_shift + 1),
+        patches=s.field_patch("layer00.fc1", function_shift=mlp.gelu_shift + 1),
     )
 
 

@@ -51,9 +51,9 @@ def make_job(config: AcceleratorConfig, kind: str, random: np.random.Generator, 
     job |= {name: int(random.integers(1, top + 1)) for name, top in lengths.items()}
     job["expert"] = int(random.integers(0, config.max_experts))
     # Fields of the other kind of job may hold anything.
-    flags = ("gelu", "broadcast_unsigned", "swapped", "wide", "gather", "scatter")
+    flags = ("function", "broadcast_unsigned", "swapped", "wide", "gather", "scatter")
     job |= {name: int(random.integers(0, 2)) for name in flags if kind == "attention" or name in flags[:2]}
-    destinations = [Destination.ACTIVATION, Destination.RESIDUAL_ADD, Destination.RESIDUAL_SET, Destination.SCORE]
+    destinations = list(Destination)
     job["destination"] = int(Destination.RESIDUAL_ADD if kind == "scatter" else random.choice(destinations))
     return job | ({kind: 1} if kind != "normal" else {}) | fields
 
@@ -105,7 +105,7 @@ def test_one_beat_a_cycle(size):
     config, random = CONFIGS[size], np.random.default_rng(9)
     interval = config.elements // config.requantise_lanes
     rows = 5 * config.elements
-    lengths = {"steps": 2 * config.elements + 7, "words": interval + 1, "stationary_rows": rows, "gelu": 0}
+    lengths = {"steps": 2 * config.elements + 7, "words": interval + 1, "stationary_rows": rows, "function": 0}
     # Long enough to hide loading of queries, score latency and softmax behind the neighbouring tiles.
     attention = {"tokens": max(41, config.lanes * interval - 3), "heads": 2, "head_words": max(2, interval)}
     jobs = [make_job(config, kind, random, **(attention if kind == "attention" else lengths)) for kind in KINDS]
