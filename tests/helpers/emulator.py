@@ -67,6 +67,7 @@ class Emulator:
         self.residual = np.zeros((config.residual_words, config.lanes), np.int64)
         self.scores = np.zeros((config.score_words, config.elements), np.int64)
         self.queues: list[functions.ExpertQueue] = []
+        self.table = relu_table()
         self.saturated = False
         self.recorder = Recorder(config)
 
