@@ -158,6 +158,8 @@ class Accelerator(wiring.Component):
         ]
         # The shifts wake LayerNorm, and what wakes a unit comes from a register.
         connect_delayed(m, shifts, units.layernorm.shift_write, 1, name="shift_write")
+        table = units.stream.delivery.table_write
+        connect_delayed(m, table, units.writeback.table_write, 1, name="table_write")
 
     def _wire_writes(self, m: Module, units: Units) -> tuple[WriteArbiter, WriteArbiter]:
         """Writes into scratchpad and residual memory: write-back comes first, the others wait."""

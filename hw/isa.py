@@ -45,10 +45,13 @@ class Opcode(IntEnum):
     GATE = 8
     EXPERTS = 9
     STORE = 10
+    TABLE = 12
 
 
 class Unit(IntFlag):
-    """Units that run commands, as bits of ``after``. STREAM: STAGE and LOAD_RESIDUAL; ENGINE: all matrix work."""
+    """Units that run commands, as bits of ``after``. STREAM: STAGE, LOAD_RESIDUAL and TABLE; ENGINE: all matrix
+    work.
+    """
 
     ENGINE = 1
     NORM = 2
@@ -78,13 +81,27 @@ class Destination(IntEnum):
     """Where a LINEAR command's outputs go."""
 
     ACTIVATION = 0
-    """Scratchpad, saturated to a signed activation (or through GELU to an unsigned one)."""
+    """Scratchpad, saturated to a signed activation (or through a ``Function`` to an unsigned one)."""
     RESIDUAL_ADD = 1
     """Added to the residual memory, saturating."""
     RESIDUAL_SET = 2
     """Written to the residual memory (heads: logits in the residual's format)."""
     SCORE = 3
     """Score buffer, in octaves (gate logits): word ``tile * steps + step``."""
+    RESIDUAL_MULTIPLY = 4
+    """The residual memory's values are multiplied by outputs or by a ``Function`` of them, saturating. Waits until all
+    earlier results are written."""
+
+
+class Function(IntEnum):
+    """Activation function of a product's outputs."""
+
+    NONE = 0
+    GELU = 1
+    """Exact GELU, whose table is always there."""
+    TABLE = 2
+    """The function that the latest TABLE command loaded; undefined before the first."""
+    RELU = 3
 
 
 class NormMode(IntEnum):
@@ -183,14 +200,14 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         (("destination_base", 16, "word of the first output row"), ("destination_stride", 16, "words per row")),
         (
             ("destination", 4, "a Destination"),
-            ("gelu", 1, "apply GELU (ACTIVATION only)"),
+            ("function", 2, "a Function (ACTIVATION and RESIDUAL_MULTIPLY only)"),
             ("swapped", 1, "tokens are stationary, weight rows are broadcast: the output is written transposed"),
             ("wide", 1, "16-bit weights and inputs, one in two lanes"),
-            ("broadcast_unsigned", 1, "broadcast lanes are unsigned (pixels, post-GELU values)"),
+            ("broadcast_unsigned", 1, "broadcast lanes are unsigned (pixels, values behind a Function)"),
         ),
         (
-            ("gelu_multiplier", 17, "requantises gelu_output to an activation"),
-            ("gelu_shift", 6, "its right shift"),
+            ("function_multiplier", 17, "requantises the Function's output to an activation"),
+            ("function_shift", 6, "its right shift; RESIDUAL_MULTIPLY: that of the product, 13 to keep the scale"),
             ("windows", 8, "swapped: windows of stationary_rows tokens, one after the other; else 1"),
         ),
         (
@@ -270,7 +287,11 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         (("destination_base", 16, "residual word of token 0"), ("destination_stride", 16, "words per token")),
         (("source_words", 16, "words of an input row"), ("hidden_channels", 16, "hidden channels (padded)")),
         (("hidden_words", 16, "words of a hidden row"), ("channels", 16, "output channels (padded)")),
-        (("gelu_multiplier", 17, "requantises gelu_output to an activation"), ("gelu_shift", 6, "its right shift")),
+        (
+            ("function_multiplier", 17, "requantises the Function's output to an activation"),
+            ("function_shift", 6, "its right shift"),
+            ("function", 2, "a Function of the hidden channels; not NONE"),
+        ),
         (("first_bytes", 32, "bytes of the first matrix's block; the second's follows"),),
         (("experts", 8, "experts"),),
     ),
@@ -280,6 +301,7 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         (("rows", 16, "rows"), ("words", 16, "words per row; 4 bytes per lane in memory")),
         (("offset", 32, "bytes from the output base; a multiple of the bus width and of 4 T"),),
     ),
+    Opcode.TABLE: _layout(*_STREAM),
 }
 """Fields of each command.
 
@@ -289,7 +311,10 @@ the product of query and key plus the products of factors and bias. Every window
 
 Requantiser parameter sets precede the weights in a stream block: 8 bytes each (bias int32,
 multiplier uint17 in bits 32 to 48, shift in bits 56 to 61), padded to whole chunks; then, for each tile of P output
-channels, for each word of the reduction, P words of T bytes, element by element."""
+channels, for each word of the reduction, P words of T bytes, element by element.
+
+A TABLE block has the entries of :meth:`tessera.hw.tables.ActivationTable.entries`, 4 bytes each, padded to whole
+chunks."""
 
 
 @cache

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tessera.common.arrays import Integers
 from tessera.golden.integer import functions
+from tessera.golden.integer.activations import table_of, zero_point
 from tessera.golden.integer.parameters import (
     QuantisedAttention,
     QuantisedExperts,
@@ -75,8 +76,8 @@ class IntegerModel:
         self.model, self.numerics = model, numerics
         self.network, self.plan = model.network, model.plan
         functional = [step for step in self.plan.of_kind(ProductStep) if step.function is not None]
-        self._positive = {step.name for step in functional}
-        self._positive |= {step.inner("expert_hidden") for step in self.plan.of_kind(ExpertsStep)}
+        self._positive = {step.name: step.function for step in functional if step.function is not None}
+        self._positive |= {step.inner("expert_hidden"): step.function for step in self.plan.of_kind(ExpertsStep)}
 
     def run(self, image: NDArray[np.uint8], task: str | int) -> Tensors:
         """Compute one frame.
@@ -118,7 +119,7 @@ class IntegerModel:
         """Real values of one of the tensors of :meth:`run`."""
         offset = 0.0
         if name in self._positive:
-            offset = self.numerics.gelu_zero_point / (1 << self.numerics.gelu_output.fraction)
+            offset = zero_point(self._positive[name])
         return tensor * self.model.scales[name] - offset
 
     def predict(self, image: NDArray[np.uint8], task: str | int) -> NDArray[np.float64]:
@@ -172,7 +173,9 @@ class IntegerModel:
         y = self._linear(x, quantised.linear, step.name)
         y = y.T if step.swapped else y
         if step.function is not None:
-            return functions.gelu_activation(y, quantised.gelu_multiplier, quantised.gelu_shift, numerics)
+            return functions.activate(
+                y, table_of(step.function), quantised.function_multiplier, quantised.function_shift, numerics
+            )
         if not step.residual:
             return functions.saturate(y, numerics.activation)
         if step.onto is None:
@@ -217,10 +220,10 @@ class IntegerModel:
         scores = self._linear(wide, mlp.gates[task], step.inner("gate_scores"), numerics.score)
         routing = functions.gate(scores, step.top_k, numerics)
         queues = functions.queues(routing, step.experts)
-        hidden, updated = [], []
+        hidden, updated, table = [], [], table_of(step.function)
         for expert, queue in zip(mlp.experts, queues, strict=True):
             y = self._linear(normed[queue.tokens], expert.first, step.inner("expert_hidden"))
-            hidden.append(functions.gelu_activation(y, mlp.gelu_multiplier, mlp.gelu_shift, numerics))
+            hidden.append(functions.activate(y, table, mlp.function_multiplier, mlp.function_shift, numerics))
             y = self._linear(hidden[-1], expert.second, step.name)
             rows = step.onto.start + queue.tokens
             added = functions.residual_add_weighted(stream[rows], y, queue.weights[:, None], numerics)

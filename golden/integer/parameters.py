@@ -49,13 +49,13 @@ class QuantisedProduct:
     linear:
         The matrix. It requantises to what the product's step says: an activation, the residual's format, or, in front
         of an activation function, that function's input.
-    gelu_multiplier, gelu_shift:
+    function_multiplier, function_shift:
         Requantise the function's output (with its zero point) to a positive activation; 0 without a function.
     """
 
     linear: QuantisedLinear
-    gelu_multiplier: int = 0
-    gelu_shift: int = 0
+    function_multiplier: int = 0
+    function_shift: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,14 +136,14 @@ class QuantisedExperts:
         part of the bias.
     experts:
         The experts.
-    gelu_multiplier, gelu_shift:
+    function_multiplier, function_shift:
         As for :class:`QuantisedProduct`, the same for all experts.
     """
 
     gates: tuple[QuantisedLinear, ...]
     experts: tuple[QuantisedMlp, ...]
-    gelu_multiplier: int
-    gelu_shift: int
+    function_multiplier: int
+    function_shift: int
 
 
 Parameters = QuantisedProduct | QuantisedStream | QuantisedLayerNorm | QuantisedAttention | QuantisedExperts

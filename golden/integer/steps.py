@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from tessera.golden.network.operators import Function, NormKind, Parameter
+from tessera.golden.network.operators import ActivationFunction, NormKind, Parameter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,7 +249,7 @@ class ProductStep(Step):
     matrix: Matrix
     inputs: tuple[int, int] | None = None
     onto: RowSelection | None = None
-    function: Function | None = None
+    function: ActivationFunction | None = None
     residual: bool = False
     swapped: bool = False
     product: str
@@ -355,7 +355,7 @@ class ExpertsStep(Step):
     first_bias: Parameter
     second_weight: Parameter
     second_bias: Parameter
-    function: Function
+    function: ActivationFunction
     top_k: int
     experts: int
     hidden: int

@@ -18,13 +18,13 @@ from tessera.golden.moe import mix, route
 from tessera.golden.network.network import Network, Task
 from tessera.golden.network.operators import (
     Activate,
+    ActivationFunction,
     Add,
     Attend,
     AveragePool,
     Constant,
     Convolution,
     Enlarge,
-    Function,
     Gather,
     Join,
     Linear,
@@ -48,16 +48,18 @@ PIXEL_SCALE = 1 / 256
 Capture = dict[str, Any]
 
 _FUNCTIONS = {
-    Function.GELU: functional.gelu,
-    Function.GELU_TANH: lambda x: functional.gelu(x, approximate="tanh"),
-    Function.QUICK_GELU: lambda x: x * torch.sigmoid(1.702 * x),
-    Function.SILU: functional.silu,
-    Function.HARDSWISH: functional.hardswish,
-    Function.RELU: functional.relu,
+    ActivationFunction.GELU: functional.gelu,
+    ActivationFunction.GELU_TANH: lambda x: functional.gelu(x, approximate="tanh"),
+    ActivationFunction.QUICK_GELU: lambda x: x * torch.sigmoid(1.702 * x),
+    ActivationFunction.SILU: functional.silu,
+    ActivationFunction.HARDSWISH: functional.hardswish,
+    ActivationFunction.RELU: functional.relu,
+    ActivationFunction.SIGMOID: torch.sigmoid,
+    ActivationFunction.HARD_SIGMOID: functional.hardsigmoid,
 }
 
 
-def activation(function: Function, x: Tensor) -> Tensor:
+def activation(function: ActivationFunction, x: Tensor) -> Tensor:
     """An activation function of every value."""
     return _FUNCTIONS[function](x)
 

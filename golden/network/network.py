@@ -13,7 +13,7 @@ from tessera.common.digest import content_digest
 from tessera.golden.config import HeadKind
 from tessera.golden.network.operators import (
     KINDS,
-    Function,
+    ActivationFunction,
     MixExperts,
     NormKind,
     Operator,
@@ -224,7 +224,7 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return tuple(_plain(name, item) for item in value)
     if name == "function":
-        return Function(value)
+        return ActivationFunction(value)
     if name == "kind":
         return NormKind(value)
     return value

@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 Axis = Literal["rows", "channels"]
 
 
-class Function(StrEnum):
+class ActivationFunction(StrEnum):
     """Activation functions."""
 
     GELU = "gelu"
@@ -32,6 +32,10 @@ class Function(StrEnum):
     """x clip(x + 3, 0, 6) / 6."""
     RELU = "relu"
     """max(x, 0)."""
+    SIGMOID = "sigmoid"
+    """1 / (1 + exp(-x))."""
+    HARD_SIGMOID = "hard_sigmoid"
+    """clip(x + 3, 0, 6) / 6."""
 
 
 class NormKind(StrEnum):
@@ -271,7 +275,7 @@ class Activate(_OfOne):
 
     tag: ClassVar[str] = "activate"
 
-    function: Function
+    function: ActivationFunction
 
     def shape(self, sources: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
         """Shape of its tensor."""
@@ -383,7 +387,7 @@ class MixExperts(_OfOne):
     first_bias: Parameter
     second_weight: Parameter
     second_bias: Parameter
-    function: Function = Function.GELU
+    function: ActivationFunction = ActivationFunction.GELU
     top_k: int
 
     @property

@@ -9,11 +9,11 @@ from tessera.golden.config import ModelConfig, TaskConfig, layer_name
 from tessera.golden.network.network import Network, Task
 from tessera.golden.network.operators import (
     Activate,
+    ActivationFunction,
     Add,
     Attend,
     Constant,
     Convolution,
-    Function,
     Join,
     Linear,
     MixExperts,
@@ -110,7 +110,7 @@ def _mlp(layer: int) -> list[Operator]:
     place, weights = layer_name(layer), f"blocks.{layer}.mlp"
     return [
         _linear(place, "pre_gelu", f"{place}.norm2", f"{weights}.fc1"),
-        Activate(place=place, part="hidden", source=f"{place}.pre_gelu", function=Function.GELU),
+        Activate(place=place, part="hidden", source=f"{place}.pre_gelu", function=ActivationFunction.GELU),
         _linear(place, "mlp", f"{place}.hidden", f"{weights}.fc2"),
         Add(place=place, part="residual", left=f"{place}.residual_attention", right=f"{place}.mlp"),
     ]

@@ -12,7 +12,7 @@ from tessera.hw.config import AcceleratorConfig
 from tessera.hw.interfaces.compute import StepKind, Wait, beat_layout, looked_up_layout, phase_layout, step_layout
 from tessera.hw.interfaces.jobs import engine_job_layout
 from tessera.hw.interfaces.strobe import Strobe, Work
-from tessera.hw.isa import ADDRESS_WIDTH, COUNT_WIDTH
+from tessera.hw.isa import ADDRESS_WIDTH, COUNT_WIDTH, Function
 
 
 class BeatIssuer(wiring.Component):
@@ -217,7 +217,8 @@ class BeatIssuer(wiring.Component):
         m.d.comb += [
             self.step.valid.eq(ends),
             *same_fields(payload, current, "kind", "mode", "column", "buffer", "rows"),
-            *same_fields(payload, job, "gelu", "attention"),
+            payload.activated.eq((job.function != Function.NONE) | (current.kind == StepKind.RESIDUAL_MULTIPLY)),
+            *same_fields(payload, job, "attention"),
             payload.weighted.eq(job.scatter),
             payload.flush.eq(is_output & (lane == self._config.lanes - 1)),
             payload.row_stride.eq(job.destination_stride),

@@ -94,12 +94,12 @@ def engine_job_layout(config: AcceleratorConfig) -> data.StructLayout:
             "windows": 8,  # attention, swapped: windows of as many rows, one after the other
             "destination_window": ADDRESS_WIDTH,  # attention, swapped: words from a window's outputs to the next one's
             "destination": 4,  # a Destination: the memory of the outputs
-            "gelu": 1,  # outputs pass through GELU
+            "function": 2,  # a Function: what outputs pass through
             "swapped": 1,  # roles are swapped
             "wide": 1,  # weights and inputs have 16 bits, one value in two lanes
-            "broadcast_unsigned": 1,  # broadcast lanes are unsigned: pixels, or values after GELU
-            "gelu_multiplier": multiplier,  # scales the output of GELU to an activation
-            "gelu_shift": shift,  # right shift after that multiplication
+            "broadcast_unsigned": 1,  # broadcast lanes are unsigned: pixels, or values behind a Function
+            "function_multiplier": multiplier,  # scales the output of the Function to an activation
+            "function_shift": shift,  # right shift after that multiplication
             "gather": 1,  # the broadcast row of step s is that of the token at position s of the expert's queue
             "scatter": 1,  # output row s belongs to that token, and is weighted by its gate weight
             "expert": range(config.max_experts),  # expert whose queue gather and scatter use
@@ -145,10 +145,10 @@ EXPERT_FIELDS = (
     "destination_base",
     "destination_stride",
     "destination",
-    "gelu",
+    "function",
     "broadcast_unsigned",
-    "gelu_multiplier",
-    "gelu_shift",
+    "function_multiplier",
+    "function_shift",
     "gather",
     "scatter",
     "expert",
@@ -185,7 +185,7 @@ def place_layout(config: AcceleratorConfig) -> data.StructLayout:
     )
 
 
-class StreamKind(enum.IntEnum, shape=2):
+class StreamKind(enum.IntEnum, shape=3):
     """What a block of the weight stream is for."""
 
     WEIGHTS = 0
@@ -196,6 +196,8 @@ class StreamKind(enum.IntEnum, shape=2):
     """Lanes of 4 bytes, for the residual memory."""
     SHIFTS = 3
     """LayerNorm's channel shifts."""
+    TABLE = 4
+    """Table of an activation function."""
 
 
 def stream_job_layout(config: AcceleratorConfig) -> data.StructLayout:
@@ -209,7 +211,7 @@ def stream_job_layout(config: AcceleratorConfig) -> data.StructLayout:
             "kind": StreamKind,  # what the block is for
             "address": BYTE_ADDRESS_WIDTH,  # byte address of the block in memory
             "bytes": BYTE_ADDRESS_WIDTH,  # bytes of the block, a multiple of the chunk size
-            "channels": COUNT_WIDTH,  # WEIGHTS: parameter sets; SHIFTS: bytes that count
+            "channels": COUNT_WIDTH,  # WEIGHTS: parameter sets; SHIFTS, TABLE: bytes that count
             "tiles": COUNT_WIDTH,  # WEIGHTS: tiles of P output channels that follow the parameter sets
             "words": COUNT_WIDTH,  # WEIGHTS: words per row of a tile; STAGE, RESIDUAL: words of the block
             "base": ADDRESS_WIDTH,  # STAGE: scratchpad word of the first one; RESIDUAL: residual word of it

@@ -7,7 +7,7 @@ from amaranth.lib import data
 from amaranth.utils import exact_log2
 
 from tessera.hw.config import MAX_CHANNELS, AcceleratorConfig
-from tessera.hw.isa import MAX_BIAS_WORDS, Destination, Follow, NormMode, Opcode, fields
+from tessera.hw.isa import MAX_BIAS_WORDS, Destination, Follow, Function, NormMode, Opcode, fields
 
 
 def _outside(value: Value, largest: int) -> Value:
@@ -109,6 +109,7 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
                 _outside(c.hidden_words, config.weight_tile_words),
                 # Neither of an expert's two blocks may be empty.
                 _ragged(config, c.first_bytes) | (c.first_bytes >= c.stream_bytes),
+                c.function == Function.NONE,
                 c.hidden_channels > config.parameter_entries,
                 c.channels > config.parameter_entries,
             ]

@@ -16,8 +16,9 @@ from tessera.hw.interfaces.sequencer import RunOrder
 from tessera.hw.isa import COMMAND_INDEX_WIDTH, Opcode
 from tessera.hw.sequencer.command import DECODED_BITS, copy_common, selected, view
 from tessera.hw.sequencer.experts import occupied_experts
+from tessera.hw.tables import TABLE_ENTRIES
 
-_BLOCKS = (Opcode.LINEAR, Opcode.STAGE, Opcode.LOAD_RESIDUAL, Opcode.LAYERNORM)
+_BLOCKS = (Opcode.LINEAR, Opcode.STAGE, Opcode.LOAD_RESIDUAL, Opcode.LAYERNORM, Opcode.TABLE)
 """Commands with one block of the stream; EXPERTS has two for each expert."""
 
 
@@ -151,6 +152,8 @@ class StreamScheduler(wiring.Component):
                 job.kind.eq(StreamKind.SHIFTS),
                 job.channels.eq(fields.words << exact_log2(self._config.lanes)),
             ]
+        elif opcode == Opcode.TABLE:
+            m.d.comb += [job.kind.eq(StreamKind.TABLE), job.channels.eq(4 * TABLE_ENTRIES)]
         else:
             m.d.comb += [
                 job.kind.eq(StreamKind.STAGE if opcode == Opcode.STAGE else StreamKind.RESIDUAL),

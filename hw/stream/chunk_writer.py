@@ -34,7 +34,7 @@ class ChunkWriter(wiring.Component):
     ::
 
         chunk ─┬─► slice ─┬─► slice of each destination ──► delivery
-          tag ─┘          └─► shift_write
+          tag ─┘          └─► shift_write, table_write
 
     Parameters
     ----------
@@ -50,10 +50,10 @@ class ChunkWriter(wiring.Component):
     tile_filled: Out(1)
         Pulse, one cycle after a tile's last chunk was taken by ``fill``.
     done: Out(1)
-        Pulse, one cycle after the last word of a STAGE, RESIDUAL or SHIFTS block was written.
+        Pulse, one cycle after the last word of a block other than WEIGHTS was written.
 
-    Timing: shifts leave one cycle after their chunk was taken, parameters and words for banks and memories two. One
-    chunk per cycle if a beat of memory is one, else every other cycle, like words for the residual memory.
+    Timing: shifts and tables leave one cycle after their chunk was taken, parameters and words for banks and memories
+    two. One chunk per cycle if a beat of memory is one, else every other cycle, like words for the residual memory.
     """
 
     LATENCY = 1
@@ -94,7 +94,8 @@ class ChunkWriter(wiring.Component):
         last_taken = [words.target.valid & words.target.ready & words.target.payload.last for words, _ in ports]
         # A block may end with padding, which then waits until the block's last word is written.
         padding_leaves = ~(tag.block_last & (staged.target.valid | restored.target.valid))
-        block_over = tag.block_last & (here[ChunkKind.SHIFTS] | here[ChunkKind.PADDING] & padding_leaves)
+        always_taken = here[ChunkKind.SHIFTS] | here[ChunkKind.TABLE]
+        block_over = tag.block_last & (always_taken | here[ChunkKind.PADDING] & padding_leaves)
         m.d.sync += [
             self.tile_filled.eq(last_taken[0]),
             self.done.eq(Cat(*last_taken[1:], block_over).any()),
@@ -105,6 +106,7 @@ class ChunkWriter(wiring.Component):
             ChunkKind.STAGE: self._stage(m, held, staged.source),
             ChunkKind.RESIDUAL: self._restore(m, held, restored.source),
             ChunkKind.SHIFTS: self._shift(m, held),
+            ChunkKind.TABLE: self._tabulate(m, held),
             ChunkKind.PADDING: padding_leaves,
         }
         m.d.comb += leaves.eq(Cat(here[kind] & ready for kind, ready in goes.items()).any())
@@ -175,6 +177,16 @@ class ChunkWriter(wiring.Component):
                 address=held.tag.address,
                 shifts=[held.chunk.word_select(index, 8) for index in range(len(write.payload.shifts))],
             ),
+        ]
+        return Const(1)
+
+    def _tabulate(self, m: Module, held: _Held) -> Value:
+        """Entries of an activation function's table, which are always taken."""
+        write = self.delivery.table_write
+        entries = [held.chunk.word_select(index, 32) for index in range(len(write.payload.entries))]
+        m.d.comb += [
+            write.valid.eq(held.here[ChunkKind.TABLE]),
+            *assign(write.payload, held.tag, entries=Cat(entry[:31] for entry in entries)),
         ]
         return Const(1)
 

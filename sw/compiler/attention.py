@@ -17,7 +17,7 @@ import numpy as np
 from tessera.golden.integer.parameters import BIAS_PARTS, QuantisedAttention, QuantisedLinear, QuantisedProduct
 from tessera.golden.integer.steps import AttentionStep, ProductStep, RowSelection
 from tessera.hw.config import AcceleratorConfig
-from tessera.hw.isa import Destination, Opcode, Unit
+from tessera.hw.isa import Destination, Function, Opcode, Unit
 from tessera.program.commands import Span
 from tessera.program.layouts.rows import Rows, RowsOf, Transposed
 from tessera.program.layouts.tiles import ExponentialTiles, QueryScaleTiles, ScoreTiles
@@ -247,12 +247,12 @@ class AttentionLowering:
                 destination_stride=value.stride,
                 destination_window=value.window_stride,
                 destination=Destination.ACTIVATION,
-                gelu=0,
+                function=Function.NONE,
                 swapped=1,
                 wide=0,
                 broadcast_unsigned=0,
-                gelu_multiplier=0,
-                gelu_shift=0,
+                function_multiplier=0,
+                function_shift=0,
             )
 
         context.add(

@@ -16,6 +16,7 @@ from tessera.golden.integer.steps import (
     StreamStep,
 )
 from tessera.golden.network.network import Network
+from tessera.golden.network.operators import ActivationFunction
 from tessera.program.commands import CommandKind, Phase, Span
 from tessera.sw.compiler.cuts import Cuts
 from tessera.sw.compiler.emission import ALL_TASKS, Label
@@ -56,6 +57,7 @@ class Context:
     cuts: Cuts
     regions: dict[str, Region] = field(default_factory=dict)
     operations: list[MachineOperation] = field(default_factory=list)
+    tables: dict[int, ActivationFunction] = field(default_factory=dict)
     _streams: dict[str, str] = field(default_factory=dict)
 
     def region(self, name: str, words: int = 0, space: OnChip = "scratchpad") -> str:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tessera.golden.integer.parameters import QuantisedLinear, QuantisedModel
-from tessera.hw.isa import Destination, Opcode, encode
+from tessera.hw.isa import Destination, Function, Opcode, encode
 from tessera.program.commands import Command, CommandKind, Phase, Span
 from tessera.program.layouts.base import Layout
 from tessera.program.layouts.rows import Rows
@@ -61,8 +61,8 @@ class Product:
         Output channels with padding; by default as few as whole words hold.
     block:
         Channels of a block of outputs that is padded to whole words; None if only the last channel is.
-    gelu:
-        Multiplier and shift of the GELU behind the product; None for no GELU.
+    function, requantise:
+        The function behind the product, with the multiplier and shift of its results.
     wide:
         Whether inputs and weights have 16 bits.
     unsigned:
@@ -77,7 +77,8 @@ class Product:
     destination: Destination
     channels: int | None = None
     block: int | None = None
-    gelu: tuple[int, int] | None = None
+    function: Function = Function.NONE
+    requantise: tuple[int, int] = (0, 0)
     wide: bool = False
     unsigned: bool = False
     stride: int | None = None
@@ -180,7 +181,6 @@ class Emitter:
         # Scores have a memory of their own, which their tile addresses.
         layout = product.tensor.layout
         base, stride = (layout.base, layout.stride) if isinstance(layout, Rows) else (0, 0)
-        gelu_multiplier, gelu_shift = product.gelu or (0, 0)
         self.emit(
             Opcode.LINEAR,
             label,
@@ -207,8 +207,8 @@ class Emitter:
             destination=product.destination,
             swapped=0,
             wide=int(product.wide),
-            gelu=int(product.gelu is not None),
-            gelu_multiplier=gelu_multiplier,
-            gelu_shift=gelu_shift,
+            function=product.function,
+            function_multiplier=product.requantise[0],
+            function_shift=product.requantise[1],
         )
         return block

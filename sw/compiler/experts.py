@@ -14,7 +14,7 @@ from tessera.program.layouts.tiles import GateLogits
 from tessera.program.tensors import Tensor
 from tessera.sw.compiler.context import Context
 from tessera.sw.compiler.emission import Emitter, Product
-from tessera.sw.compiler.functions import zero_activation
+from tessera.sw.compiler.functions import code_of, load_function, zero_activation
 from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.cycles import bound
 
@@ -120,7 +120,7 @@ class ExpertsLowering:
 
     def _run(self) -> None:
         context, step = self._context, self._step
-        stream = context.access(step.onto)
+        stream, table = context.access(step.onto), load_function(context, step)
 
         def emit(emitter: Emitter, order: Order) -> None:
             self._emit_experts(emitter, order)
@@ -129,7 +129,7 @@ class ExpertsLowering:
             MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
-                reads=(context.access(step.source), RegionAccess(region=self._queues)),
+                reads=(context.access(step.source), RegionAccess(region=self._queues), *table),
                 writes=(stream, RegionAccess(region=self._hidden)),
                 tasks=step.tasks,
             )
@@ -149,7 +149,9 @@ class ExpertsLowering:
             lanes=lanes,
             stride=hidden_words,
             base=emitter.bases[self._hidden],
-            padding=zero_activation(mlp.gelu_multiplier, mlp.gelu_shift, emitter.config.numerics),
+            padding=zero_activation(
+                step.function, mlp.function_multiplier, mlp.function_shift, emitter.config.numerics
+            ),
             signed=False,
         )
         base = emitter.bases[context.where(step.onto.tensor)] + step.onto.start * source_words
@@ -179,8 +181,9 @@ class ExpertsLowering:
             hidden_channels=hidden_words * lanes,
             hidden_words=hidden_words,
             channels=source_words * lanes,
-            gelu_multiplier=mlp.gelu_multiplier,
-            gelu_shift=mlp.gelu_shift,
+            function=code_of(step.function),
+            function_multiplier=mlp.function_multiplier,
+            function_shift=mlp.function_shift,
             first_bytes=len(blocks[0]),
             experts=step.experts,
         )

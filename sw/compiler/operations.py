@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from tessera.hw.isa import EVERYTHING, Follow, Unit
 
-OnChip = Literal["scratchpad", "residual", "score", "queue"]
+OnChip = Literal["scratchpad", "residual", "score", "queue", "function"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from tessera.program.memory_map import Output
 from tessera.sw.compiler.context import Context, span_of
 from tessera.sw.compiler.cuts import mlps
 from tessera.sw.compiler.emission import Emitter, Label, Product
-from tessera.sw.compiler.functions import zero_activation
+from tessera.sw.compiler.functions import code_of, load_function, zero_activation
 from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.compiler.swapped import SwappedLowering
 from tessera.sw.compiler.weights import spread
@@ -92,7 +92,8 @@ class ProductLowering:
                 stride=stride,
                 steps=len(rows),
                 destination=self._destination(step),
-                gelu=self._gelu(emitter, step),
+                function=code_of(step.function),
+                requantise=self._requantise(emitter, step),
                 unsigned=self._unsigned(source.tensor),
             )
             known = None if shared is None else shared.get(step.name)
@@ -102,11 +103,12 @@ class ProductLowering:
                 shared[step.name] = block
 
         region = context.where(source.tensor)
+        table = load_function(context, step)
         context.add(
             MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
-                reads=(RegionAccess(region=region, first=first, rows=len(rows)),),
+                reads=(RegionAccess(region=region, first=first, rows=len(rows)), *table),
                 writes=(RegionAccess(region=context.where(step.name), first=written, rows=len(rows)),),
                 row_by_row=True,
                 in_rows=True,
@@ -133,8 +135,11 @@ class ProductLowering:
             return emitter.rows(step.name, region, "residual", shape, **fields)
         if step.function is not None:
             quantised = emitter.model.of(step.name, QuantisedProduct)
-            multiplier, shift = quantised.gelu_multiplier, quantised.gelu_shift
-            fields |= {"signed": False, "padding": zero_activation(multiplier, shift, emitter.config.numerics)}
+            multiplier, shift = quantised.function_multiplier, quantised.function_shift
+            fields |= {
+                "signed": False,
+                "padding": zero_activation(step.function, multiplier, shift, emitter.config.numerics),
+            }
         return emitter.rows(step.name, region, "scratchpad", shape, **fields)
 
     def _linear(self, emitter: Emitter, step: ProductStep) -> QuantisedLinear:
@@ -151,9 +156,9 @@ class ProductLowering:
             return Destination.ACTIVATION
         return Destination.RESIDUAL_SET if step.onto is None else Destination.RESIDUAL_ADD
 
-    def _gelu(self, emitter: Emitter, step: ProductStep) -> tuple[int, int] | None:
+    def _requantise(self, emitter: Emitter, step: ProductStep) -> tuple[int, int]:
         quantised = emitter.model.of(step.name, QuantisedProduct)
-        return None if step.function is None else (quantised.gelu_multiplier, quantised.gelu_shift)
+        return quantised.function_multiplier, quantised.function_shift
 
     def _unsigned(self, name: str) -> bool:
         source = self._plan.by_name[name]

@@ -10,7 +10,7 @@ import numpy as np
 
 from tessera.golden.integer.parameters import QuantisedLinear, QuantisedProduct
 from tessera.golden.integer.steps import ProductStep
-from tessera.hw.isa import Destination, Opcode, Unit
+from tessera.hw.isa import Destination, Function, Opcode, Unit
 from tessera.program.layouts.rows import RowsOf, TiledRows
 from tessera.sw.compiler.context import Context
 from tessera.sw.compiler.emission import Emitter
@@ -140,9 +140,9 @@ class SwappedLowering:
             destination_stride=stride,
             destination_window=0,
             destination=destination,
-            gelu=0,
+            function=Function.NONE,
             swapped=1,
             wide=0,
-            gelu_multiplier=0,
-            gelu_shift=0,
+            function_multiplier=0,
+            function_shift=0,
         )

@@ -66,8 +66,10 @@ class LinearShape:
         Whether an expert's queue says which rows are read.
     residual:
         Whether results go to the residual memory.
-    gelu:
-        Multiplier and shift of the GELU behind the product; None for no GELU.
+    function:
+        Function behind the product, its multiplier and its shift; None for none.
+    multiplies:
+        Whether the results are multiplied with the residual memory.
     """
 
     steps: int
@@ -76,7 +78,8 @@ class LinearShape:
     swapped: bool = False
     looked_up: bool = False
     residual: bool = False
-    gelu: tuple[int, int] | None = None
+    function: tuple[int, int, int] | None = None
+    multiplies: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +116,7 @@ class EngineModel:
         self._overhead = unit_latencies(config).softmax_overhead
         self._scaling = self._overhead - MEMORY_LATENCY - Exp2.LATENCY - 4
         self._freed = [0.0, 0.0]
-        self._gelu: tuple[int, int] | None = None
+        self._function: tuple[int, ...] | None = None
         self.jobs: list[EngineJob] = []
         self.ready = 0.0
 
@@ -154,14 +157,15 @@ class EngineModel:
         delivered:
             Cycles in which the chunks of the first tiles were taken; the others are taken from the stream.
         """
-        steps, words, gelu, swapped = shape.steps, shape.words, shape.gelu, shape.swapped
+        steps, words, swapped = shape.steps, shape.words, shape.swapped
         job = self._take(offered)
         before = self.jobs[-2].written if len(self.jobs) > 1 else 0.0
         start = max(job.taken + START, parameters)
-        if gelu is not None:
-            if gelu != self._gelu:
+        if shape.function is not None or shape.multiplies:
+            function = (*(shape.function or (0, 0, 0)), shape.multiplies)
+            if shape.multiplies or function != self._function:
                 start = max(start, before + 1)
-            self._gelu = gelu
+            self._function = function
         first = start + (LOOKED_UP if shape.looked_up else LISTED)
         job.period = period = max(words, self.groups)
         end, begin, first_begin, infinite = first, first, first, float("inf")

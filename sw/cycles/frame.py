@@ -8,7 +8,7 @@ import numpy as np
 
 from tessera.hw.blocks.register_slice import RegisterSlice
 from tessera.hw.config import AcceleratorConfig
-from tessera.hw.isa import Destination, Follow, NormMode, Opcode, Unit, decode
+from tessera.hw.isa import Destination, Follow, Function, NormMode, Opcode, Unit, decode
 from tessera.hw.sequencer.command import DECODED_BITS
 from tessera.hw.sequencer.dispatch import UNIT_OF
 from tessera.hw.sequencer.fetch import RING_COMMANDS
@@ -176,8 +176,9 @@ class FrameModel:
                 words=fields["words"],
                 tiles=tiles,
                 swapped=bool(fields["swapped"]),
-                residual=fields["destination"] in (Destination.RESIDUAL_ADD, Destination.RESIDUAL_SET),
-                gelu=(fields["gelu_multiplier"], fields["gelu_shift"]) if fields["gelu"] else None,
+                residual=fields["destination"] not in (Destination.ACTIVATION, Destination.SCORE),
+                function=_function(fields),
+                multiplies=fields["destination"] == Destination.RESIDUAL_MULTIPLY,
             ),
             parameters=parameters,
             delivered=delivered,
@@ -262,7 +263,6 @@ class FrameModel:
         counts = self._loads.get(command.mixture) or balance
         offered = time + 1
         accepted = max(scheduled, time + 2)
-        gelu = (fields["gelu_multiplier"], fields["gelu_shift"])
         for count in counts:
             if not count:
                 offered, accepted = offered + 1, accepted + 1
@@ -281,7 +281,7 @@ class FrameModel:
                         tiles=-(-channels // config.elements),
                         looked_up=True,
                         residual=second,
-                        gelu=None if second else gelu,
+                        function=None if second else _function(fields),
                     ),
                     parameters=parameters,
                     ready=self._followed(Follow.ENGINE, taken) if second else None,
@@ -298,3 +298,10 @@ class FrameModel:
         end = self._storing.run(taken, rows=fields["rows"], words=fields["words"])
         self._idle[Unit.STORE] = end + BUSY_FALLS
         return taken, end
+
+
+def _function(fields: dict[str, int]) -> tuple[int, int, int] | None:
+    """A product's activation function with its constants, which a product with others waits for."""
+    if fields["function"] == Function.NONE:
+        return None
+    return fields["function"], fields["function_multiplier"], fields["function_shift"]

@@ -17,10 +17,10 @@ from tessera.sw.quantiser.sources import Sources
 def quantise_experts(step: ExpertsStep, sources: Sources) -> QuantisedExperts:
     """The integers of a mixture of experts, whose source is a norm."""
     hidden = step.inner("expert_hidden")
-    multiplier, shift = sources.function_scale(hidden)
+    multiplier, shift = sources.function_scale(hidden, step.function)
     first = _first(step, sources)
     names = [f"{hidden}.{expert}" for expert in range(step.experts)]
-    inputs = [sources.positive(multiplier, shift, name) for name in names]
+    inputs = [sources.positive(multiplier, shift, name, step.function) for name in names]
     sources.scale(hidden, inputs[0].scale)
     second = _second(step, sources, inputs)
     score = sources.numerics.score.fraction
@@ -29,8 +29,8 @@ def quantise_experts(step: ExpertsStep, sources: Sources) -> QuantisedExperts:
     return QuantisedExperts(
         gates=tuple(_gate(step, task, sources) for task in range(len(step.gates))),
         experts=tuple(QuantisedMlp(first=one, second=two) for one, two in zip(first, second, strict=True)),
-        gelu_multiplier=multiplier,
-        gelu_shift=shift,
+        function_multiplier=multiplier,
+        function_shift=shift,
     )
 
 
@@ -46,7 +46,7 @@ def _first(step: ExpertsStep, sources: Sources) -> list[QuantisedLinear]:
         source=sources.input(name),
         constant=True,
     )
-    with fitting(f"{step.product}, its first layer", "GELU's input", form):
+    with fitting(f"{step.product}, its first layer", "an activation function's input", form):
         return _split(folded.quantised(2.0**-form.fraction, sources.numerics), step.experts)
 
 

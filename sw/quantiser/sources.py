@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from tessera.common.arrays import Floats
+from tessera.golden.integer.activations import zero_point
 from tessera.golden.integer.parameters import QuantisedLinear
 from tessera.golden.integer.steps import PatchStep, ProductStep
 from tessera.golden.network.compute import PIXEL_SCALE
+from tessera.golden.network.operators import ActivationFunction
 from tessera.hw.formats import Format, Numerics
 from tessera.sw.quantiser.calibration import Calibration
 from tessera.sw.quantiser.observation import Observation
@@ -110,21 +112,20 @@ class Sources:
         """The range of a tensor that must not clip."""
         return float(self.seen.magnitudes[name].maximum.max()) * self._headroom
 
-    def function_scale(self, name: str) -> tuple[int, int]:
+    def function_scale(self, name: str, function: ActivationFunction) -> tuple[int, int]:
         """Multiplier and shift from an activation function's output to a positive activation."""
-        form, positive = self.numerics.gelu_output, self.numerics.unsigned_activation
-        zero_point = self.numerics.gelu_zero_point / 2.0**form.fraction
-        largest = float(self.ranges(name, positive, zero_point)[0])
-        scale = min(largest + zero_point, form.maximum / 2.0**form.fraction) / positive.maximum
+        form, positive, added = self.numerics.gelu_output, self.numerics.unsigned_activation, zero_point(function)
+        largest = float(self.ranges(name, positive, added)[0])
+        scale = min(largest + added, form.maximum / 2.0**form.fraction) / positive.maximum
         return scalar_multiplier(2.0**-form.fraction / scale)
 
-    def positive(self, multiplier: int, shift: int, moments: str) -> LinearInput:
-        """How products read a positive activation; ``moments`` names the tensor whose statistics it has."""
+    def positive(self, multiplier: int, shift: int, moments: str, function: ActivationFunction) -> LinearInput:
+        """How products read what a function leaves; ``moments`` names the tensor whose statistics it has."""
         fraction = self.numerics.gelu_output.fraction
         return LinearInput(
             form=self.numerics.unsigned_activation,
             scale=2.0 ** (shift - fraction) / multiplier,
-            zero_point=self.numerics.gelu_zero_point / 2.0**fraction,
+            zero_point=zero_point(function),
             moments=self.seen.moments(moments),
         )
 

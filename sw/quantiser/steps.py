@@ -100,12 +100,13 @@ class StepQuantiser:
         return self._result(step) if step.residual else self._alone(step)
 
     def _before_function(self, step: ProductStep) -> QuantisedProduct:
+        assert step.function is not None
         form = self.numerics.gelu_input
-        multiplier, shift = self.sources.function_scale(step.name)
-        with fitting(step.name, "GELU's input", form):
+        multiplier, shift = self.sources.function_scale(step.name, step.function)
+        with fitting(step.name, "an activation function's input", form):
             linear = self.sources.folded(step).quantised(2.0**-form.fraction, self.numerics)
-        self.sources.give(step.name, self.sources.positive(multiplier, shift, step.name))
-        return QuantisedProduct(linear=linear, gelu_multiplier=multiplier, gelu_shift=shift)
+        self.sources.give(step.name, self.sources.positive(multiplier, shift, step.name, step.function))
+        return QuantisedProduct(linear=linear, function_multiplier=multiplier, function_shift=shift)
 
     def _onto_stream(self, step: ProductStep) -> QuantisedProduct:
         self.sources.scale(step.name, self.sources.residual_scale)

@@ -15,17 +15,17 @@ WATCHDOG = 4000
 # In the program -------------------------------------------------------------------------------------------------------
 
 
-def gelu_shift(s: Subject) -> Fault:
+def function_shift(s: Subject) -> Fault:
     """The shift behind GELU in a LINEAR command."""
-    shift = s.quantised.of("layer00.hidden", QuantisedProduct).gelu_shift + 1
-    broken = with_parameters(s.quantised, "layer00.hidden", gelu_shift=shift)
+    shift = s.quantised.of("layer00.hidden", QuantisedProduct).function_shift + 1
+    broken = with_parameters(s.quantised, "layer00.hidden", function_shift=shift)
     place = s.first_difference(s.golden(s.task, broken), "layer00.hidden", "layer00.hidden")
     assert place is not None
     return Fault(
-        kind="command: GELU shift",
-        injected=f"gelu_shift of layer00.hidden is {shift}",
+        kind="command: shift behind a function",
+        injected=f"function_shift of layer00.hidden is {shift}",
         expected=replace(place, index=(0, None), got=None),
-        patches=s.field_patch("layer00.hidden", gelu_shift=shift),
+        patches=s.field_patch("layer00.hidden", function_shift=shift),
     )
 
 

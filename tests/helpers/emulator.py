@@ -15,7 +15,8 @@ import numpy as np
 from tessera.golden.integer import functions
 from tessera.golden.integer.parameters import QuantisedLayerNorm
 from tessera.hw.config import AcceleratorConfig
-from tessera.hw.isa import COMMAND_BYTES, Destination, Opcode, decode
+from tessera.hw.isa import COMMAND_BYTES, Destination, Function, Opcode, decode
+from tessera.hw.tables import TABLE_ENTRIES, ActivationTable, gelu_table, relu_table
 from tessera.program.program import Program
 from tessera.program.traces import Recorder, Traces
 
@@ -67,6 +68,7 @@ class Emulator:
         self.residual = np.zeros((config.residual_words, config.lanes), np.int64)
         self.scores = np.zeros((config.score_words, config.elements), np.int64)
         self.queues: list[functions.ExpertQueue] = []
+        self.table = relu_table()
         self.saturated = False
         self.recorder = Recorder(config)
 
@@ -82,6 +84,7 @@ class Emulator:
             Opcode.GATE: self._gate,
             Opcode.EXPERTS: self._experts,
             Opcode.STORE: self._store,
+            Opcode.TABLE: self._load_table,
         }
         address = self.registers["program_address"]
         while True:
@@ -202,16 +205,28 @@ class Emulator:
             case Destination.SCORE:
                 self._write_scores(tile * steps + step, functions.saturate(y, n.score))
             case Destination.ACTIVATION:
-                if f["gelu"]:
-                    y = functions.gelu_activation(y, f["gelu_multiplier"], f["gelu_shift"], n)
+                if (table := self._function(f["function"])) is not None:
+                    y = functions.activate(y, table, f["function_multiplier"], f["function_shift"], n)
                 else:
                     y = functions.saturate(y, n.activation)
                 self._write("scratchpad", address, columns, y)
             case Destination.RESIDUAL_SET:
                 self._write("residual", address, columns, self._residual(functions.residual_set(y, n)))
+            case Destination.RESIDUAL_MULTIPLY:
+                old = self.residual.reshape(-1, self.config.columns, p)[address, columns]
+                update = functions.residual_multiply(old, y, self._function(f["function"]), f["function_shift"], n)
+                self._write("residual", address, columns, self._residual(update))
             case _:
                 old = self.residual.reshape(-1, self.config.columns, p)[address, columns]
                 self._write("residual", address, columns, self._residual(functions.residual_add(old, y, n)))
+
+    def _function(self, function: int) -> ActivationTable | None:
+        tables = {Function.GELU: gelu_table(), Function.TABLE: self.table, Function.RELU: relu_table()}
+        return tables.get(Function(function))
+
+    def _load_table(self, f: Fields) -> None:
+        data = self._stream(f["stream_address"], 4 * TABLE_ENTRIES).copy().view("<u4")
+        self.table = ActivationTable.from_entries(data.tolist())
 
     def _write_scores(self, address: np.ndarray, data: np.ndarray) -> None:
         self.scores[address] = data
@@ -314,7 +329,7 @@ class Emulator:
         count, p, t = len(queue.tokens), self.config.elements, self.config.lanes
         rows = self._rows(f["source_base"], f["source_stride"], int(queue.tokens.max()) + 1, f["source_words"])
         parameters, matrix = self._weights(block, f["hidden_channels"], f["hidden_channels"], f["source_words"], False)
-        hidden = {"destination": Destination.ACTIVATION, "gelu": 1}
+        hidden = {"destination": Destination.ACTIVATION}
         place = {"destination_base": f["hidden_base"], "destination_stride": f["hidden_stride"]}
         self._finish({**f, **hidden, **place}, _product(rows[queue.tokens], matrix), parameters)
         rows = self._rows(f["hidden_base"], f["hidden_stride"], count, f["hidden_words"], signed=False)

@@ -136,7 +136,7 @@ class RandomModel:
         )
         if step.function is None:
             return QuantisedProduct(linear=linear)
-        return QuantisedProduct(linear=linear, gelu_multiplier=self.function[0], gelu_shift=self.function[1])
+        return QuantisedProduct(linear=linear, function_multiplier=self.function[0], function_shift=self.function[1])
 
     def norm(self, channels: int, kind: NormKind | None) -> QuantisedLayerNorm:
         """A norm, or a copy of the stream."""
@@ -172,8 +172,8 @@ class RandomModel:
         return QuantisedExperts(
             gates=tuple(self.linear(step.experts, step.channels, GATE_INPUT, 1024, wide=True) for _ in step.gates),
             experts=tuple(self.expert(step) for _ in range(step.experts)),
-            gelu_multiplier=self.function[0],
-            gelu_shift=self.function[1],
+            function_multiplier=self.function[0],
+            function_shift=self.function[1],
         )
 
     def expert(self, step: ExpertsStep) -> QuantisedMlp:

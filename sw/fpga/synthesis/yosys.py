@@ -39,6 +39,7 @@ COLLISION_FREE = (
     "registers.stamps",
     ".beats",
     ".on_chip_words",
+    ".function_table",
 )
 """Modules (with a dot in front, ends of paths) whose memories are never read where they are being written, or whose
 readers discard such a word: asserted in simulation, ensured by running the commands that write and read one after the

@@ -13,12 +13,12 @@ from torch import Tensor, fx
 from tessera.golden.mixture import MIX_EXPERTS
 from tessera.golden.network.operators import (
     Activate,
+    ActivationFunction,
     Add,
     Attend,
     AveragePool,
     Convolution,
     Enlarge,
-    Function,
     Linear,
     Mean,
     MixExperts,
@@ -202,11 +202,11 @@ def _norm(
     return reader.builder.view(made, *view.shape)
 
 
-def _function(function: Function) -> Handler:
+def _function(function: ActivationFunction) -> Handler:
     def handler(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
         chosen = function
         if node.target is aten.gelu.default and arguments[1] == "tanh":
-            chosen = Function.GELU_TANH
+            chosen = ActivationFunction.GELU_TANH
         view = _settled(reader, arguments[0])
         whole = _whole(reader.builder, view)
         source = whole[0] if whole else _rows(reader, node, view)
@@ -221,13 +221,13 @@ def _function(function: Function) -> Handler:
 
 
 for _target, _chosen in (
-    (aten.gelu.default, Function.GELU),
-    (aten.silu.default, Function.SILU),
-    (aten.silu_.default, Function.SILU),
-    (aten.hardswish.default, Function.HARDSWISH),
-    (aten.hardswish_.default, Function.HARDSWISH),
-    (aten.relu.default, Function.RELU),
-    (aten.relu_.default, Function.RELU),
+    (aten.gelu.default, ActivationFunction.GELU),
+    (aten.silu.default, ActivationFunction.SILU),
+    (aten.silu_.default, ActivationFunction.SILU),
+    (aten.hardswish.default, ActivationFunction.HARDSWISH),
+    (aten.hardswish_.default, ActivationFunction.HARDSWISH),
+    (aten.relu.default, ActivationFunction.RELU),
+    (aten.relu_.default, ActivationFunction.RELU),
 ):
     HANDLERS[_target] = _function(_chosen)
 

@@ -25,6 +25,17 @@ def gelu(z: int, numerics: Numerics) -> int:
     return clip(max(z, 0) * 8 - rs(delta, 4) + 2786, numerics.gelu_output)
 
 
+def curve(z: int, entries: list[int]) -> int:
+    """An activation function of one argument, without its zero point, from its table as it lies in memory."""
+    segment, fraction = divmod(abs(z), 64)
+    entry = entries[min(segment, 511)]
+    slope = entry >> 18 if entry < 1 << 30 else (entry >> 18) - 2**13
+    delta = rs((entry & (2**18 - 1)) + rs(slope * fraction, 6), 4)
+    if entries[512] >> 18:
+        return delta if z < 0 else 2**14 - delta
+    return max(z, 0) * 8 - delta
+
+
 def exp2(distance: int, width: int, numerics: Numerics) -> int:
     octaves, fraction = divmod(distance, 1024)
     segment, rest = divmod(fraction, 32)
@@ -102,7 +113,9 @@ def mlp(row: list[int], first, second, requantised, numerics: Numerics) -> list[
     hidden = []
     for y in linear(row, first):
         g = gelu(clip(y, numerics.gelu_input), numerics)
-        hidden.append(clip(rs(g * requantised.gelu_multiplier, requantised.gelu_shift), numerics.unsigned_activation))
+        hidden.append(
+            clip(rs(g * requantised.function_multiplier, requantised.function_shift), numerics.unsigned_activation)
+        )
     return linear(hidden, second)
 
 

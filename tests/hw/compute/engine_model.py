@@ -63,7 +63,7 @@ def _held(config: AcceleratorConfig, first: int, rows: int, base: int, stride: i
 
 
 def _step(**fields: int) -> dict[str, int]:
-    names = "kind mode parameter_index address column gelu weighted attention first buffer flush rows row_stride"
+    names = "kind mode parameter_index address column activated weighted attention first buffer flush rows row_stride"
     names += " row_last job_last"
     return dict.fromkeys(names.split(), 0) | {k: v & WRAP for k, v in fields.items()}
 
@@ -121,7 +121,7 @@ def _linear(
                 parameter_index=first_set + (s if swapped else tile * p),
                 address=tile * job["steps"] + s if score else address,
                 column=0 if score else tile * p % config.lanes // p,
-                gelu=job["gelu"],
+                activated=int(job["function"] != 0 or job["destination"] == Destination.RESIDUAL_MULTIPLY),
                 weighted=job["scatter"],
                 first=s == 0,
                 row_stride=job["destination_stride"],

@@ -55,9 +55,9 @@ def make_job(config: AcceleratorConfig, kind: str, random: np.random.Generator, 
     job |= {"bias_words": int(random.integers(0, 5)), "bias_shared": int(random.integers(0, 2))}
     job["expert"] = int(random.integers(0, config.max_experts))
     # Fields of the other kind of job may hold anything.
-    flags = ("gelu", "broadcast_unsigned", "swapped", "wide", "gather", "scatter")
+    flags = ("function", "broadcast_unsigned", "swapped", "wide", "gather", "scatter")
     job |= {name: int(random.integers(0, 2)) for name in flags if kind == "attention" or name in flags[:2]}
-    destinations = [Destination.ACTIVATION, Destination.RESIDUAL_ADD, Destination.RESIDUAL_SET, Destination.SCORE]
+    destinations = list(Destination)
     job["destination"] = int(Destination.RESIDUAL_ADD if kind == "scatter" else random.choice(destinations))
     if kind == "swapped" and job["destination"] == Destination.SCORE:
         job["windows"] = 1
@@ -116,7 +116,7 @@ def test_one_beat_a_cycle(size):
     config, random = CONFIGS[size], np.random.default_rng(9)
     interval = config.elements // config.requantise_lanes
     rows = 5 * config.elements
-    lengths = {"steps": 2 * config.elements + 7, "words": interval + 1, "stationary_rows": rows, "gelu": 0}
+    lengths = {"steps": 2 * config.elements + 7, "words": interval + 1, "stationary_rows": rows, "function": 0}
     # Long enough to hide loading of queries, score latency and softmax behind the neighbouring tiles.
     tokens, words = max(41, config.lanes * interval - 3), max(2, interval)
     attention = {"queries": tokens, "keys": tokens, "heads": 2, "head_words": words, "value_words": words}

@@ -7,6 +7,7 @@ from typing import Any
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.interfaces.jobs import StreamKind
 from tessera.hw.isa import COMMAND_BYTES, Opcode, decode
+from tessera.hw.tables import TABLE_ENTRIES
 
 UNITS = {
     Opcode.LINEAR: "engine",
@@ -16,7 +17,11 @@ UNITS = {
     Opcode.LOAD_IMAGE: "image",
     Opcode.STORE: "store",
 }
-DELIVERIES = {Opcode.STAGE: StreamKind.STAGE, Opcode.LOAD_RESIDUAL: StreamKind.RESIDUAL}
+DELIVERIES = {
+    Opcode.STAGE: StreamKind.STAGE,
+    Opcode.LOAD_RESIDUAL: StreamKind.RESIDUAL,
+    Opcode.TABLE: StreamKind.TABLE,
+}
 """Commands that are only a stream block, with its kind."""
 
 
@@ -73,7 +78,12 @@ class ExpectedJobs:
         elif opcode == Opcode.LAYERNORM:
             self.blocks.append(block | {"kind": StreamKind.SHIFTS, "channels": c["words"] * self._config.lanes})
         elif opcode in DELIVERIES:
-            self.blocks.append(block | {"kind": DELIVERIES[opcode], "words": c["words"], "base": c["destination_base"]})
+            block |= {"kind": DELIVERIES[opcode]}
+            if opcode == Opcode.TABLE:
+                block |= {"channels": 4 * TABLE_ENTRIES}
+            else:
+                block |= {"words": c["words"], "base": c["destination_base"]}
+            self.blocks.append(block)
             self.log.append(("block", index))
         elif opcode == Opcode.EXPERTS:
             self._experts(c, block["address"])
@@ -87,11 +97,11 @@ class ExpectedJobs:
                 continue
             common = {"expert": expert, "steps": steps, "attention": 0}
             first = {
-                "gather": 1, "scatter": 0, "gelu": 1, "words": c["source_words"],
+                "gather": 1, "scatter": 0, "function": c["function"], "words": c["source_words"],
                 "broadcast_base": c["source_base"], "channels": c["hidden_channels"],
             }  # fmt: skip
             second = {
-                "gather": 0, "scatter": 1, "gelu": 0, "words": c["hidden_words"],
+                "gather": 0, "scatter": 1, "function": 0, "words": c["hidden_words"],
                 "destination": 1, "broadcast_unsigned": 1, "channels": c["channels"],
             }  # fmt: skip
             self.log += [("engine", common | first), ("engine", common | second)]

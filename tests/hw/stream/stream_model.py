@@ -19,6 +19,7 @@ class Expected:
     scratch_write: list = field(default_factory=list)
     residual_write: list = field(default_factory=list)
     shift_write: list = field(default_factory=list)
+    table_write: list = field(default_factory=list)
     tiles: int = 0
 
 
@@ -27,7 +28,7 @@ def random_jobs(config: AcceleratorConfig, random: np.random.Generator, count: i
     jobs, address = [], start
     unit = config.chunk_bytes
     for _ in range(count):
-        kind = int(random.choice(4, p=(0.6, 0.15, 0.15, 0.1)))
+        kind = int(random.choice(5, p=(0.6, 0.12, 0.12, 0.08, 0.08)))
         job = {"kind": kind, "address": address, "channels": 0, "tiles": 0, "words": 0, "base": 0, "wide": 0}
         if kind == StreamKind.WEIGHTS:
             tiles = int(random.integers(0, 4))
@@ -36,7 +37,7 @@ def random_jobs(config: AcceleratorConfig, random: np.random.Generator, count: i
             job["wide"] = int(random.integers(2))
             size = -(-8 * job["channels"] // unit) * unit
             size += tiles * job["words"] * config.elements * config.lanes
-        elif kind == StreamKind.SHIFTS:
+        elif kind in (StreamKind.SHIFTS, StreamKind.TABLE):
             job["channels"] = config.lanes * int(random.integers(1, 9))
             size = job["channels"]
         else:
@@ -90,6 +91,11 @@ def deliver(config: AcceleratorConfig, memory: bytes, job: dict, expected: Expec
         expected.residual_write += [
             {"address": base + index, "columns": columns, "data": word} for index, word in enumerate(words)
         ]
+    elif job["kind"] == StreamKind.TABLE:
+        words = block[: -(-job["channels"] // config.chunk_bytes) * config.chunk_bytes].view("<u4").astype(np.int64)
+        for index, entries in enumerate(words.reshape(-1, config.chunk_bytes // 4)):
+            bits = {"entries.base": entries & 0x3FFFF, "entries.slope": entries >> 18 & 0x1FFF}
+            expected.table_write.append({"address": index} | bits)
     else:
         chunks = -(-job["channels"] // config.chunk_bytes)
         shifts = block[: chunks * config.chunk_bytes].reshape(chunks, -1) & 7
