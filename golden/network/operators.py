@@ -125,6 +125,13 @@ class Operator(ABC):
         shape = shape if parameter.item is None else shape[1:]
         return shape[::-1] if parameter.transposed else shape
 
+    def _axes(self, parameter: Parameter, weights: Mapping[str, Shape], count: int) -> Shape:
+        """Shape of a parameter that has so many axes."""
+        found = self._parameter(parameter, weights)
+        if len(found) != count:
+            raise self._refuse(f"'{parameter.tensor}' has the shape {found}, expected {count} axes")
+        return found
+
     def _expect(self, what: str, found: Shape, wanted: Shape) -> None:
         if tuple(found) != tuple(wanted):
             raise self._refuse(f"{what} has the shape {tuple(found)}, expected {tuple(wanted)}")
@@ -208,7 +215,7 @@ class Linear(_OfOne):
 
     def shape(self, sources: Sequence[Shape], weights: Mapping[str, Shape]) -> Shape:
         """Shape of its tensor."""
-        outputs, inputs = self._parameter(self.weight, weights)
+        outputs, inputs = self._axes(self.weight, weights, 2)
         self._expect("a row of its source", sources[0][-1:], (inputs,))
         if self.bias is not None:
             self._expect("its bias", self._parameter(self.bias, weights), (outputs,))
@@ -241,7 +248,7 @@ class Convolution(_OfOne):
         """Shape of its tensor."""
         if len(sources[0]) != 3:
             raise self._refuse(f"its source has the shape {sources[0]}; expected a map (rows, columns, channels)")
-        (outputs, inputs, *kernel), (*size, channels) = self._parameter(self.weight, weights), sources[0]
+        (outputs, inputs, *kernel), (*size, channels) = self._axes(self.weight, weights, 4), sources[0]
         self._expect("a position of its source", (channels,), (inputs * self.groups,))
         padded = [size[axis] + self.padding[axis] + self.padding[axis + 2] for axis in range(2)]
         made = [(padded[axis] - kernel[axis]) // self.stride[axis] + 1 for axis in range(2)]

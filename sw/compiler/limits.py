@@ -51,6 +51,9 @@ def others(network: Network, sizes: Sizes) -> list[str]:
     for step in sizes.plan.of_kind(PatchStep):
         if step.patch & (step.patch - 1):
             lines.append(f"patch is {step.patch}; the image loader needs a power of two")
+    for one in sizes.plan.steps:
+        if any(not rows.plain for rows in one.reads):
+            lines.append(f"{one.name} reads rows in an order of its own; the machine reads rows that follow each other")
     if network.image_width % sizes.config.memory_bytes:
         lines.append(
             f"an image row has {network.image_width} bytes; it must be a multiple of the bus width "

@@ -228,6 +228,8 @@ for _target, _chosen in (
     (aten.hardswish_.default, ActivationFunction.HARDSWISH),
     (aten.relu.default, ActivationFunction.RELU),
     (aten.relu_.default, ActivationFunction.RELU),
+    (aten.sigmoid.default, ActivationFunction.SIGMOID),
+    (aten.hardsigmoid.default, ActivationFunction.HARD_SIGMOID),
 ):
     HANDLERS[_target] = _function(_chosen)
 
