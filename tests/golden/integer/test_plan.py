@@ -19,9 +19,9 @@ from tessera.golden.integer.steps import (
 from tessera.golden.network.network import Network, Task
 from tessera.golden.network.operators import (
     Activate,
+    ActivationFunction,
     Add,
     Convolution,
-    Function,
     Linear,
     Multiply,
     Normalise,
@@ -64,7 +64,7 @@ def test_kinds_rows_and_channels() -> None:
     assert isinstance(attention, AttentionStep) and attention.heads == 3
     assert [rows.tensor for rows in attention.reads] == ["layer00.q", "layer00.k", "layer00.v"]
     hidden, second = steps["layer00.hidden"], steps["layer00.residual"]
-    assert isinstance(hidden, ProductStep) and hidden.function is Function.GELU and not hidden.residual
+    assert isinstance(hidden, ProductStep) and hidden.function is ActivationFunction.GELU and not hidden.residual
     assert isinstance(second, ProductStep) and second.onto is not None and second.product == "layer00.mlp"
     assert second.onto.tensor == "layer00.residual_attention" and len(second.onto) == 129
     head = steps["head.depth"]
@@ -138,7 +138,7 @@ def names(made: Network) -> list[str]:
 
 
 def test_a_product_is_what_it_is_added_to_or_goes_through() -> None:
-    gelu = Activate(part="gelu", source="a", function=Function.GELU)
+    gelu = Activate(part="gelu", source="a", function=ActivationFunction.GELU)
     assert names(network(linear("a", "tokens"), gelu, linear("b", "gelu"), result="b")) == [
         "pixels",
         "tokens",

@@ -15,9 +15,9 @@ from tessera.golden.model import seeded
 from tessera.golden.network.compute import FloatNetwork, activation, as_map, compute
 from tessera.golden.network.network import Network, Task
 from tessera.golden.network.operators import (
+    ActivationFunction,
     Attend,
     Convolution,
-    Function,
     Join,
     Linear,
     Multiply,
@@ -180,15 +180,15 @@ def test_parts_joins_products_and_arrangements() -> None:
 @pytest.mark.parametrize(
     ("function", "at_one"),
     [
-        (Function.GELU, 0.8413447461),
-        (Function.GELU_TANH, 0.8411919906),
-        (Function.QUICK_GELU, 0.8457957659),
-        (Function.SILU, 0.7310585786),
-        (Function.HARDSWISH, 4 / 6),
-        (Function.RELU, 1.0),
+        (ActivationFunction.GELU, 0.8413447461),
+        (ActivationFunction.GELU_TANH, 0.8411919906),
+        (ActivationFunction.QUICK_GELU, 0.8457957659),
+        (ActivationFunction.SILU, 0.7310585786),
+        (ActivationFunction.HARDSWISH, 4 / 6),
+        (ActivationFunction.RELU, 1.0),
     ],
 )
-def test_activation_functions(function: Function, at_one: float) -> None:
+def test_activation_functions(function: ActivationFunction, at_one: float) -> None:
     x = torch.tensor([1.0, -8.0, 0.0], dtype=torch.float64)
     assert activation(function, x).numpy() == pytest.approx([at_one, 0.0, 0.0], abs=3e-3)
     assert activation(function, x)[0].item() == pytest.approx(at_one, abs=1e-9)
