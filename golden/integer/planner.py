@@ -182,8 +182,9 @@ class Planner:
     def _note(self, operator: Operator, why: str) -> None:
         """Remember a problem, and go on as if the operator had a step."""
         self.problems.append((operator.name, operator.tag, why))
-        made = RowSelection(tensor=operator.name, start=0, stop=self._rows_of(operator.name))
-        self._streams[operator.name] = self._activations[operator.name] = made
+        rows, channels = self._rows_of(operator.name), self._channels_of(operator.name)
+        step = StreamStep(place=operator.place, part=operator.part, rows=rows, channels=channels, constants=())
+        self._activations[operator.name] = self._emit(step, self._streams)
 
     def _result(self, name: str) -> RowSelection:
         """Rows of a task's result."""

@@ -140,8 +140,11 @@ class FrameModel:
     def _stage(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
         return self._block(fields, time, scheduled, self._engine.jobs[-1] if self._engine.jobs else None)
 
+    def _table(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
+        return self._block(fields, time, scheduled, None)
+
     def _block(self, fields: dict[str, int], time: float, scheduled: float, job: EngineJob | None) -> Stamps:
-        """STAGE or LOAD_RESIDUAL: a block that is delivered when its command was handed out.
+        """STAGE, LOAD_RESIDUAL or TABLE: a block that is delivered when its command was handed out.
 
         STAGE writes a word a cycle beside the writes of the engine's ``job``.
         """

@@ -129,7 +129,7 @@ class RandomModel:
             target = self.unit * (1.0 if first else 0.3)
         linear = self.linear(
             step.matrix.stop - step.matrix.start,
-            self.plan.by_name[step.source.tensor].channels * step.source.fold,
+            self.inputs(step),
             self.spread(step.source.tensor),
             target,
             bias=step.matrix.bias is not None and step.name not in self.unbiased,
@@ -137,6 +137,12 @@ class RandomModel:
         if step.function is None:
             return QuantisedProduct(linear=linear)
         return QuantisedProduct(linear=linear, function_multiplier=self.function[0], function_shift=self.function[1])
+
+    def inputs(self, step: ProductStep) -> int:
+        """Channels of its source that a product reduces."""
+        if step.inputs is not None:
+            return step.inputs[1] - step.inputs[0]
+        return self.plan.by_name[step.source.tensor].channels * step.source.fold
 
     def norm(self, channels: int, kind: NormKind | None) -> QuantisedLayerNorm:
         """A norm, or a copy of the stream."""
