@@ -59,7 +59,7 @@ _FUNCTIONS = {
 }
 
 
-def activation(function: ActivationFunction, x: Tensor) -> Tensor:
+def apply_function(function: ActivationFunction, x: Tensor) -> Tensor:
     """An activation function of every value."""
     return _FUNCTIONS[function](x)
 
@@ -171,7 +171,7 @@ class FloatNetwork:
             self.parameter(part)
             for part in (operator.first_weight, operator.first_bias, operator.second_weight, operator.second_bias)
         ]
-        made = mix(x, indices, weights, layers, lambda z: activation(operator.function, z), found)
+        made = mix(x, indices, weights, layers, lambda z: apply_function(operator.function, z), found)
         inside |= {f"{operator.name}.{part}": value for part, value in found.items()}
         return made
 
@@ -221,7 +221,7 @@ def _(operator: Normalise, sources: Sequence[Tensor], parameter: Any) -> Tensor:
 
 @compute.register
 def _(operator: Activate, sources: Sequence[Tensor], parameter: Any) -> Tensor:
-    return activation(operator.function, sources[0])
+    return apply_function(operator.function, sources[0])
 
 
 @compute.register

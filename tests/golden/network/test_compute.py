@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tessera.golden.config import NANO, PICO, ModelConfig, TaskConfig
 from tessera.golden.model import seeded
-from tessera.golden.network.compute import FloatNetwork, activation, as_map, compute
+from tessera.golden.network.compute import FloatNetwork, apply_function, as_map, compute
 from tessera.golden.network.network import Network, Task
 from tessera.golden.network.operators import (
     ActivationFunction,
@@ -190,8 +190,8 @@ def test_parts_joins_products_and_arrangements() -> None:
 )
 def test_activation_functions(function: ActivationFunction, at_one: float) -> None:
     x = torch.tensor([1.0, -8.0, 0.0], dtype=torch.float64)
-    assert activation(function, x).numpy() == pytest.approx([at_one, 0.0, 0.0], abs=3e-3)
-    assert activation(function, x)[0].item() == pytest.approx(at_one, abs=1e-9)
+    assert apply_function(function, x).numpy() == pytest.approx([at_one, 0.0, 0.0], abs=3e-3)
+    assert apply_function(function, x)[0].item() == pytest.approx(at_one, abs=1e-9)
 
 
 def test_results_become_maps() -> None:
