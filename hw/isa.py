@@ -210,15 +210,23 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
     ),
     Opcode.ATTENTION: _layout(
         *_NO_STREAM,
-        (("query_base", 16, "scratchpad word of token 0"), ("query_stride", 16, "words per token")),
-        (("key_base", 16, "scratchpad word of token 0"), ("key_stride", 16, "words per token")),
+        (("query_base", 16, "scratchpad word of query 0"), ("query_stride", 16, "words per query")),
+        (("key_base", 16, "scratchpad word of key 0"), ("key_stride", 16, "words per key")),
         (("value_base", 16, "scratchpad word of channel 0 of V transposed"), ("value_stride", 16, "words per channel")),
-        (("destination_base", 16, "scratchpad word of token 0"), ("destination_stride", 16, "words per token")),
-        (("tokens", 16, "queries and keys"), ("heads", 8, "heads"), ("head_words", 8, "words of one head's channels")),
-        (("score_multiplier", 17, "accumulator to octaves"), ("score_shift", 6, "its right shift")),
+        (("destination_base", 16, "scratchpad word of query 0"), ("destination_stride", 16, "words per query")),
+        (("queries", 16, "queries, any number"), ("keys", 16, "keys")),
+        (
+            ("score_multiplier", 17, "accumulator to octaves"),
+            ("score_shift", 6, "its right shift"),
+            ("heads", 8, "heads"),
+        ),
         (
             ("output_multiplier", 17, "folded into each row's reciprocal"),
             ("output_shift", 6, "right shift, before the reciprocal's own"),
+        ),
+        (
+            ("head_words", 6, "words of one head's channels of a query and of a key"),
+            ("value_words", 7, "words of one head's channels of V, and of the result"),
         ),
     ),
     Opcode.LAYERNORM: _layout(

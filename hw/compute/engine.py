@@ -174,7 +174,7 @@ class ComputeEngine(wiring.Component):
         """Count the scores as they are written; a complete tile makes a softmax job."""
         scores, complete, buffer = Signal(COUNT_WIDTH), Signal(range(3)), Signal()
         written = self.progress.score_written & job.attention
-        tile_written = written & (scores == job.tokens - 1)
+        tile_written = written & (scores == job.keys - 1)
         sent = self.softmax.valid & self.softmax.ready
         m.d.comb += [
             self.softmax.valid.eq(complete != 0),

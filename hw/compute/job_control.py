@@ -78,7 +78,8 @@ class JobControl(wiring.Component):
         """One state machine; a count of jobs whose results are on their way."""
         m = Module()
         job = self.work.job
-        lengths = [job.tokens, job.heads, job.head_words], [job.steps, job.words, job.stationary_rows]
+        attention = [job.queries, job.keys, job.heads, job.head_words, job.value_words]
+        lengths = attention, [job.steps, job.words, job.stationary_rows]
         # What decides about the start is registered, because it is a comparison of long numbers. A job waits two cycles
         # before it may start, until these are about itself.
         works, may_start, missing = Signal(), Signal(), Signal()

@@ -169,7 +169,7 @@ class RowLoader(wiring.Component):
         """Queries of an attention job, or tokens of a swapped linear one, which has one head."""
         job = self.work.job
         return _HeldRows(
-            rows=Mux(job.attention, job.tokens, job.stationary_rows),
+            rows=Mux(job.attention, job.queries, job.stationary_rows),
             heads=Mux(job.attention, job.heads, 1),
             base=Mux(job.attention, job.query_base, job.stationary_base),
             stride=Mux(job.attention, job.query_stride, job.stationary_stride),

@@ -132,7 +132,7 @@ class AttentionPhases(wiring.Component):
     the time of a whole tile.
 
     Members as in :class:`LinearPhases`; linear jobs are passed over. The number of words from one head's channels of V
-    to the next one's is added up in the first ``head_words`` cycles, long before the first AV phase. This saves a
+    to the next one's is added up in the first ``value_words`` cycles, long before the first AV phase. This saves a
     multiplier.
     """
 
@@ -179,7 +179,7 @@ class AttentionPhases(wiring.Component):
                 out.wait.eq(Wait.ROWS),
                 out.row.eq(key_row),
                 out.row_stride.eq(job.key_stride),
-                out.steps.eq(job.tokens),
+                out.steps.eq(job.keys),
                 out.words.eq(job.head_words),
                 out.stationary.eq(Mux(tile.buffer, config.attention_buffer(1), config.attention_buffer(0))),
                 out.kind.eq(StepKind.SCORE),
@@ -187,9 +187,9 @@ class AttentionPhases(wiring.Component):
                 out.address.eq(Mux(tile.buffer, config.max_tokens, 0)),
             ]
         with m.If(self.work.start & job.attention):
-            m.d.sync += [*tile.start(job.tokens, job.heads), key_row.eq(job.key_base)]
+            m.d.sync += [*tile.start(job.queries, job.heads), key_row.eq(job.key_base)]
         with m.Elif(taken):
-            m.d.sync += tile.advance(job.tokens, config.elements)
+            m.d.sync += tile.advance(job.queries, config.elements)
             with m.If(tile.head_ends(config.elements)):
                 m.d.sync += key_row.eq(key_row + job.head_words)
 
@@ -197,18 +197,18 @@ class AttentionPhases(wiring.Component):
         """AV: held exponentials against every channel of the head; returns whether the heads' distance is known."""
         config, job, out = self._config, self.work.job, self.phases.payload
         lane_bits, element_bits = (config.lanes - 1).bit_length(), (config.elements - 1).bit_length()
-        value_row, head_values, words_counted = Signal(ADDRESS_WIDTH), Signal(ADDRESS_WIDTH), Signal(8)
+        value_row, head_values, words_counted = Signal(ADDRESS_WIDTH), Signal(ADDRESS_WIDTH), Signal(7)
         tile_destination, head_destination = Signal(ADDRESS_WIDTH), Signal(ADDRESS_WIDTH)
-        # From head to head outputs are `head_words` words apart, but rows of V transposed T times as many strides.
-        counted = words_counted == job.head_words
+        # From head to head outputs are `value_words` words apart, but rows of V transposed T times as many strides.
+        counted = words_counted == job.value_words
         exponentials = [config.attention_buffer(b) + config.query_words for b in range(2)]
         with m.If(chosen):
             m.d.comb += [
                 out.wait.eq(Wait.EXPONENTIALS),
                 out.row.eq(value_row),
                 out.row_stride.eq(job.value_stride),
-                out.steps.eq(job.head_words << lane_bits),
-                out.words.eq((job.tokens + (config.lanes - 1)) >> lane_bits),
+                out.steps.eq(job.value_words << lane_bits),
+                out.words.eq((job.keys + (config.lanes - 1)) >> lane_bits),
                 out.stationary.eq(Mux(tile.buffer, exponentials[1], exponentials[0])),
                 out.kind.eq(StepKind.ATTENTION),
                 out.mode.eq(ParameterMode.QUERY),
@@ -217,12 +217,12 @@ class AttentionPhases(wiring.Component):
             ]
         with m.If(self.work.start & job.attention):
             m.d.sync += [
-                *tile.start(job.tokens, job.heads),
+                *tile.start(job.queries, job.heads),
                 value_row.eq(job.value_base),
                 head_values.eq(0),
                 words_counted.eq(0),
                 tile_destination.eq(job.destination_base),
-                head_destination.eq(job.destination_base + job.head_words),
+                head_destination.eq(job.destination_base + job.value_words),
             ]
         with m.Else():
             with m.If(~counted):
@@ -231,12 +231,12 @@ class AttentionPhases(wiring.Component):
                     words_counted.eq(words_counted + 1),
                 ]
             with m.If(taken):
-                m.d.sync += tile.advance(job.tokens, config.elements)
+                m.d.sync += tile.advance(job.queries, config.elements)
                 with m.If(tile.head_ends(config.elements)):
                     m.d.sync += [
                         value_row.eq(value_row + head_values),
                         tile_destination.eq(head_destination),
-                        head_destination.eq(head_destination + job.head_words),
+                        head_destination.eq(head_destination + job.value_words),
                     ]
                 # Within a head the next tile's outputs lie P rows further on.
                 with m.Else():

@@ -100,15 +100,17 @@ def engine_job_layout(config: AcceleratorConfig) -> data.StructLayout:
             "gather": 1,  # the broadcast row of step s is that of the token at position s of the expert's queue
             "scatter": 1,  # output row s belongs to that token, and is weighted by its gate weight
             "expert": range(config.max_experts),  # expert whose queue gather and scatter use
-            "query_base": ADDRESS_WIDTH,  # scratchpad word of token 0's query
-            "query_stride": ADDRESS_WIDTH,  # words from one token's query to the next
-            "key_base": ADDRESS_WIDTH,  # scratchpad word of token 0's key
-            "key_stride": ADDRESS_WIDTH,  # words from one token's key to the next
+            "query_base": ADDRESS_WIDTH,  # scratchpad word of query 0
+            "query_stride": ADDRESS_WIDTH,  # words from one query to the next
+            "key_base": ADDRESS_WIDTH,  # scratchpad word of key 0
+            "key_stride": ADDRESS_WIDTH,  # words from one key to the next
             "value_base": ADDRESS_WIDTH,  # scratchpad word of channel 0 of V transposed
             "value_stride": ADDRESS_WIDTH,  # words from one channel of V to the next
-            "tokens": COUNT_WIDTH,  # queries, and as many keys
+            "queries": COUNT_WIDTH,  # queries, any number
+            "keys": COUNT_WIDTH,  # keys, at most max_tokens
             "heads": 8,  # heads
-            "head_words": 8,  # words of one head's channels
+            "head_words": 6,  # words of one head's channels of a query and of a key
+            "value_words": 7,  # words of one head's channels of V, and of the result
             "score_multiplier": multiplier,  # scales an accumulator to octaves
             "score_shift": shift,  # right shift after that multiplication
             "output_multiplier": multiplier,  # factor of every query's reciprocal sum
@@ -149,7 +151,7 @@ def softmax_job_layout(config: AcceleratorConfig) -> data.StructLayout:
     return data.StructLayout(
         {
             "buffer": 1,  # score buffer that holds the tile, and attention buffer of the banks that is filled
-            "tokens": COUNT_WIDTH,  # keys: scores of each query
+            "keys": COUNT_WIDTH,  # scores of each query
             "output_multiplier": config.numerics.multiplier_width,  # factor of every query's reciprocal sum
             "output_shift": config.numerics.shift_width,  # right shift, without that of the reciprocal
         }

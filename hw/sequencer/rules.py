@@ -74,12 +74,15 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
             ]
         case Opcode.ATTENTION:
             # The exponentials of a query lie behind each other in one attention buffer of the bank.
-            exponential_words = (c.tokens + (config.lanes - 1)) >> exact_log2(config.lanes)
+            # Queries may be any number, because only a tile of them is on chip.
+            exponential_words = (c.keys + (config.lanes - 1)) >> exact_log2(config.lanes)
             return [
-                _outside(c.tokens, config.max_tokens),
+                _outside(c.keys, config.max_tokens),
                 exponential_words > config.exponential_words,
+                c.queries == 0,
                 c.heads == 0,
                 _outside(c.head_words, config.query_words),
+                c.value_words == 0,
             ]
         case Opcode.LAYERNORM:
             row_channels = c.words << exact_log2(config.lanes)

@@ -25,11 +25,17 @@ def linear(config: AcceleratorConfig, *, macs: int, steps: int, stationary_rows:
     return Workload(macs, _ceil(stationary_rows, config.elements) * steps * words)
 
 
-def attention(config: AcceleratorConfig, *, tokens: int, heads: int, head_dim: int) -> Workload:
-    """Scores and their use: for each head and tile of P queries all keys, then all channels of V transposed."""
-    head_words, token_words = _ceil(head_dim, config.lanes), _ceil(tokens, config.lanes)
-    beats = tokens * head_words + head_words * config.lanes * token_words
-    return Workload(2 * heads * tokens * tokens * head_dim, heads * _ceil(tokens, config.elements) * beats)
+def attention(
+    config: AcceleratorConfig, *, queries: int, keys: int, heads: int, head_dim: int, value_dim: int
+) -> Workload:
+    """Scores and their use: for each head and tile of P queries all keys, then all channels of V transposed.
+
+    ``head_dim`` is the number of channels that a head has of Q and K, ``value_dim`` that of V.
+    """
+    head_words, value_words = _ceil(head_dim, config.lanes), _ceil(value_dim, config.lanes)
+    beats = keys * head_words + value_words * config.lanes * _ceil(keys, config.lanes)
+    macs = heads * queries * keys * (head_dim + value_dim)
+    return Workload(macs, heads * _ceil(queries, config.elements) * beats)
 
 
 def experts(config: AcceleratorConfig, *, routed: int, dim: int, hidden: int) -> Workload:

@@ -82,6 +82,25 @@ class LinearShape:
     multiplies: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class AttentionShape:
+    """What an attention job computes.
+
+    Parameters
+    ----------
+    queries, keys, heads:
+        Their numbers.
+    head_words, value_words:
+        Words of one head's channels: of Q and K, and of V.
+    """
+
+    queries: int
+    keys: int
+    heads: int
+    head_words: int
+    value_words: int
+
+
 class EngineModel:
     """Job after job; at most one linear job has results on their way when the next is taken."""
 
@@ -181,19 +200,19 @@ class EngineModel:
         self.ready = max(end + ComputeEngine.NEXT_JOB, before + 1)
         return job
 
-    def attention(self, offered: float, *, tokens: int, heads: int, head_words: int) -> EngineJob:
+    def attention(self, offered: float, shape: AttentionShape) -> EngineJob:
         """QK and AV in turns, softmax behind them, queries held ahead."""
         config = self._config
         job = self._take(offered)
         start = job.taken + START
-        per_head = -(-tokens // config.elements)
-        tiles = per_head * heads
-        score = tokens * max(head_words, self.groups)
-        value = head_words * config.lanes * max(-(-tokens // config.lanes), self.groups)
+        keys, per_head = shape.keys, -(-shape.queries // config.elements)
+        tiles = per_head * shape.heads
+        score = keys * max(shape.head_words, self.groups)
+        value = shape.value_words * config.lanes * max(-(-keys // config.lanes), self.groups)
         lanes = config.elements // config.exponential_lanes
-        drain = tokens * lanes + config.elements + self._overhead
+        drain = keys * lanes + config.elements + self._overhead
         freed = [start + LOAD_BEGINS, start + LOAD_BEGINS]
-        held = config.elements * head_words
+        held = config.elements * shape.head_words
         loads, end, raised, drained = 0.0, start + LISTED, 0.0, 0.0
         for tile in range(tiles + 1):
             ready = raised
@@ -206,7 +225,7 @@ class EngineModel:
                 if tile + 2 < tiles:
                     # Held rows come first at the banks: exponentials of the tile before wait for the tile after next.
                     begins = max(loads, freed[tile % 2]) + MEMORY_LATENCY
-                    raised += max(0.0, min(begins + held, drained) - max(begins, drained - tokens * lanes))
+                    raised += max(0.0, min(begins + held, drained) - max(begins, drained - keys * lanes))
                 ready = raised
                 taken = max(end + self.write + 1, raised + 1) + 1  # softmax wakes up
                 raised = taken + drain
@@ -214,7 +233,7 @@ class EngineModel:
             if tile:
                 end = max(end, ready + COUNTED) + value
         job.last_beat = end
-        queries = tokens - (per_head - 1) * config.elements
+        queries = shape.queries - (per_head - 1) * config.elements
         job.written = end + self.write + 2 + queries
         self.ready = job.written + 1
         return job

@@ -15,7 +15,7 @@ from tessera.hw.sequencer.fetch import RING_COMMANDS
 from tessera.program.commands import Command
 from tessera.program.program import Program
 from tessera.sw.cycles.bus import Bus
-from tessera.sw.cycles.engine import EngineJob, EngineModel, LinearShape, shared
+from tessera.sw.cycles.engine import AttentionShape, EngineJob, EngineModel, LinearShape, shared
 from tessera.sw.cycles.image import ImageModel
 from tessera.sw.cycles.stream import WeightStreamModel
 from tessera.sw.cycles.units import GateModel, NormModel, StoreModel
@@ -219,8 +219,8 @@ class FrameModel:
 
     def _attention(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
         self._consume(max(time, self._engine.ready), scheduled)
-        names = ("tokens", "heads", "head_words")
-        job = self._engine.attention(time, **{name: fields[name] for name in names})
+        names = ("queries", "keys", "heads", "head_words", "value_words")
+        job = self._engine.attention(time, AttentionShape(**{name: fields[name] for name in names}))
         self._idle[Unit.ENGINE] = job.written + BUSY_FALLS
         return job.taken, job.written
 

@@ -230,30 +230,31 @@ class Emulator:
         self.recorder.add("score", len(address), address=address, data=data)
 
     def _attention(self, f: Fields) -> None:
-        p, tokens, words = self.config.elements, f["tokens"], f["head_words"]
-        tiles = -(-tokens // p)
+        p, keys_count, words, values = self.config.elements, f["keys"], f["head_words"], f["value_words"]
+        tiles = -(-f["queries"] // p)
         for job in range(f["heads"] * tiles):
             head, tile = divmod(job, tiles)
-            first, count = tile * p, min(p, tokens - tile * p)
+            first, count = tile * p, min(p, f["queries"] - tile * p)
             queries = self._rows(
                 f["query_base"] + head * words + first * f["query_stride"], f["query_stride"], count, words
             )
-            keys = self._rows(f["key_base"] + head * words, f["key_stride"], tokens, words)
+            keys = self._rows(f["key_base"] + head * words, f["key_stride"], keys_count, words)
             products = np.pad(_product(keys, queries), ((0, 0), (0, p - count)))
             scores = functions.requantise(products, 0, f["score_multiplier"], f["score_shift"], self.numerics.score)
-            self._write_scores(job % 2 * self.config.max_tokens + np.arange(tokens), scores)
+            self._write_scores(job % 2 * self.config.max_tokens + np.arange(keys_count), scores)
             exponentials = functions.attention_exponentials(scores.T, self.numerics)
             self._record_exponentials(job % 2, exponentials.T)
             scale = functions.query_scale(exponentials, f["output_multiplier"], f["output_shift"], self.numerics)
             self.recorder.add("query", 1, address=np.array(job % 2), multiplier=scale.multiplier, shift=scale.shift)
-            value = f["value_base"] + head * words * self.config.lanes * f["value_stride"]
-            channels = self._rows(value, f["value_stride"], words * self.config.lanes, -(-tokens // self.config.lanes))
-            y = _product(exponentials[:count], channels[:, :tokens])
+            value = f["value_base"] + head * values * self.config.lanes * f["value_stride"]
+            key_words = -(-keys_count // self.config.lanes)
+            channels = self._rows(value, f["value_stride"], values * self.config.lanes, key_words)
+            y = _product(exponentials[:count], channels[:, :keys_count])
             y = functions.requantise(
                 y, 0, scale.multiplier[:count, None], scale.shift[:count, None], self.numerics.activation
             )
-            row = f["destination_base"] + (first + np.arange(count)) * f["destination_stride"] + head * words
-            self._write_words("scratchpad", np.arange(words)[:, None] + row, np.stack(np.split(y, words, axis=1)))
+            row = f["destination_base"] + (first + np.arange(count)) * f["destination_stride"] + head * values
+            self._write_words("scratchpad", np.arange(values)[:, None] + row, np.stack(np.split(y, values, axis=1)))
 
     def _record_exponentials(self, buffer: int, data: np.ndarray) -> None:
         """``data`` (keys, P) into attention buffer ``buffer`` of the banks, exponential lanes at a time."""

@@ -49,7 +49,7 @@ class Surroundings:
         self.rows_wanted = job["steps"]
         if job["attention"]:
             self.scores = self.softmax_started = self.softmax_ended = 0
-            self.expected_softmax = {name: job[name] for name in ("tokens", "output_multiplier", "output_shift")}
+            self.expected_softmax = {name: job[name] for name in ("keys", "output_multiplier", "output_shift")}
 
     def level(self) -> int:
         """Parameter sets that have come and not been released; of a late job half of its own."""
@@ -84,7 +84,7 @@ class Surroundings:
     def begin_softmax(self, job: dict[str, int]) -> None:
         """A softmax job may only come when all scores of its tile have been written."""
         assert job == self.expected_softmax | {"buffer": self.softmax_started % 2}, f"softmax job {job}"
-        assert self.scores >= (self.softmax_started + 1) * job["tokens"], "softmax before its scores"
+        assert self.scores >= (self.softmax_started + 1) * job["keys"], "softmax before its scores"
         self.softmax_started += 1
         self.softmax.append(self.now + 3 + self.slow(200))
 

@@ -13,6 +13,9 @@ from tessera.hw.isa import Destination
 
 WRAP = 0xFFFF
 Queues = Sequence[Sequence[tuple[int, int]]]
+ATTENTION_LENGTHS = ("queries", "keys", "heads", "head_words", "value_words")
+LINEAR_LENGTHS = ("steps", "words", "stationary_rows")
+"""Fields of which none may be 0, or the job has no work."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,7 @@ def beats(
     config: AcceleratorConfig, job: Mapping[str, int], queues: Queues, first_tile: int, first_set: int
 ) -> Iterator[Beat]:
     """Every beat of a job; ``first_tile`` and ``first_set`` count weight tiles and parameter sets of earlier jobs."""
-    needed = ("tokens", "heads", "head_words") if job["attention"] else ("steps", "words", "stationary_rows")
+    needed = ATTENTION_LENGTHS if job["attention"] else LINEAR_LENGTHS
     if 0 not in (job[name] for name in needed):
         attention = job["attention"]
         yield from _attention(config, job) if attention else _linear(config, job, queues, first_tile, first_set)
@@ -121,7 +124,7 @@ def _linear(
 
 
 def _attention(config: AcceleratorConfig, job: Mapping[str, int]) -> Iterator[Beat]:
-    per_head = -(-job["tokens"] // config.elements)
+    per_head = -(-job["queries"] // config.elements)
     order = [(head, tile) for head in range(job["heads"]) for tile in range(per_head)]
     for j in range(len(order) + 1):
         if j < len(order):
@@ -134,8 +137,8 @@ def _scores(config: AcceleratorConfig, job: Mapping[str, int], j: int, head: int
     """QK(j)."""
     words = job["head_words"]
     base, stride = job["query_base"] + head * words, job["query_stride"]
-    held = _held(config, tile * config.elements, job["tokens"], base, stride)
-    for key in range(job["tokens"]):
+    held = _held(config, tile * config.elements, job["queries"], base, stride)
+    for key in range(job["keys"]):
         yield from _one_step(
             words,
             broadcast=job["key_base"] + key * job["key_stride"] + head * words,
@@ -159,11 +162,11 @@ def _scores(config: AcceleratorConfig, job: Mapping[str, int], j: int, head: int
 def _values(config: AcceleratorConfig, job: Mapping[str, int], j: int, head: int, tile: int) -> Iterator[Beat]:
     """AV(j)."""
     lanes, p = config.lanes, config.elements
-    channels = job["head_words"] * lanes
+    channels = job["value_words"] * lanes
     for channel in range(channels):
-        word = tile * p * job["destination_stride"] + head * job["head_words"] + channel // lanes
+        word = tile * p * job["destination_stride"] + head * job["value_words"] + channel // lanes
         yield from _one_step(
-            -(-job["tokens"] // lanes),
+            -(-job["keys"] // lanes),
             broadcast=job["value_base"] + (head * channels + channel) * job["value_stride"],
             stationary=config.attention_buffer(j % 2) + config.query_words,
             step=_step(
@@ -174,7 +177,7 @@ def _values(config: AcceleratorConfig, job: Mapping[str, int], j: int, head: int
                 first=channel == 0,
                 buffer=j % 2,
                 flush=channel % lanes == lanes - 1,
-                rows=min(p, job["tokens"] - tile * p),
+                rows=min(p, job["queries"] - tile * p),
                 row_stride=job["destination_stride"],
             ),
             tile=j,

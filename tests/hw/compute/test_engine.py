@@ -14,7 +14,7 @@ from tessera.hw.config import AcceleratorConfig
 from tessera.hw.isa import Destination
 from tessera.sim.bench.run import run_testbench
 from tests.helpers.units import or_soak, simulator
-from tests.hw.compute.engine_model import blank_job
+from tests.hw.compute.engine_model import ATTENTION_LENGTHS, LINEAR_LENGTHS, blank_job
 
 CONFIGS = {
     "2x4": AcceleratorConfig(name="2x4", elements=2, lanes=4, memory_bytes=4, bank_words=128, max_tokens=64),
@@ -44,9 +44,11 @@ def make_job(config: AcceleratorConfig, kind: str, random: np.random.Generator, 
         "steps": 9,
         "words": 4,
         "stationary_rows": 3 * config.elements,
-        "tokens": 20,
+        "queries": 20,
+        "keys": 20,
         "heads": 3,
         "head_words": 3,
+        "value_words": 3,
     }
     job |= {name: int(random.integers(1, top + 1)) for name, top in lengths.items()}
     job["expert"] = int(random.integers(0, config.max_experts))
@@ -85,15 +87,16 @@ def test_tails(size, stall):
             rows = rows if kind == "swapped" else -(-rows // p) * p
             for steps, words in ((1, 1), (3, 1), (1, 2)):
                 jobs.append(make_job(config, kind, random, stationary_rows=rows, steps=steps, words=words))
-    for tokens in (1, p - 1, p, p + 1, t, t + 1, 2 * p):
-        jobs.append(make_job(config, "attention", random, tokens=tokens, heads=1 + tokens % 2, head_words=1))
+    for queries, keys in product((1, p - 1, p, p + 1, 2 * p), (1, t - 1, t, t + 1, 2 * t + 1)):
+        sizes = {"queries": queries, "keys": keys, "heads": 1 + keys % 2, "head_words": 1, "value_words": 1}
+        jobs.append(make_job(config, "attention", random, **sizes))
     run(config, jobs, stall=stall, seed=7)
 
 
 def test_jobs_without_work_end_at_once():
     config, random, jobs = CONFIGS["4x4"], np.random.default_rng(6), []
     for kind in KINDS:
-        for name in ("tokens", "heads", "head_words") if kind == "attention" else ("steps", "words", "stationary_rows"):
+        for name in ATTENTION_LENGTHS if kind == "attention" else LINEAR_LENGTHS:
             jobs += [make_job(config, kind, random, **{name: 0}), make_job(config, kind, random)]
     timing = run(config, jobs, stall=0.0, seed=8)
     begun = [max(job["taken"], before["done"]) for before, job in zip(timing[1::2], timing[2::2], strict=False)]
@@ -107,7 +110,8 @@ def test_one_beat_a_cycle(size):
     rows = 5 * config.elements
     lengths = {"steps": 2 * config.elements + 7, "words": interval + 1, "stationary_rows": rows, "function": 0}
     # Long enough to hide loading of queries, score latency and softmax behind the neighbouring tiles.
-    attention = {"tokens": max(41, config.lanes * interval - 3), "heads": 2, "head_words": max(2, interval)}
+    tokens, words = max(41, config.lanes * interval - 3), max(2, interval)
+    attention = {"queries": tokens, "keys": tokens, "heads": 2, "head_words": words, "value_words": words}
     jobs = [make_job(config, kind, random, **(attention if kind == "attention" else lengths)) for kind in KINDS]
     timing = dict(zip(KINDS, run(config, jobs, stall=0.0, seed=9), strict=True))
     for kind, seen in timing.items():

@@ -29,7 +29,7 @@ COUNTING_ROWS = ("layernorm", "image")
 def random_command(random: np.random.Generator, opcode: Opcode) -> bytes:
     """A legal command with random fields; small where the rules want it."""
     small = {
-        "words": 8, "tokens": 16, "heads": 4, "head_words": 4, "rows": 16, "channels": 64, "steps": 16,
+        "words": 8, "tokens": 16, "rows": 16, "channels": 64, "steps": 16, "keys": 16, "heads": 4, "head_words": 4,
         "stationary_rows": CONFIG.elements, "source_words": 8, "hidden_words": 8, "hidden_channels": 64,
         "experts": CONFIG.max_experts, "destination": int(max(Destination)), "mode": int(max(NormMode)),
         "stream_address": 1 << 16, "row_bytes": 1 << 16, "plane_bytes": 1 << 20,
@@ -304,9 +304,12 @@ async def malformed_commands_are_refused(dut):
         (Opcode.LINEAR, "words", CONFIG.weight_tile_words + 1),
         (Opcode.LINEAR, "destination", 9),
         (Opcode.LINEAR, "channels", CONFIG.parameter_entries + 1),
-        (Opcode.ATTENTION, "tokens", CONFIG.max_tokens + 1),
+        (Opcode.ATTENTION, "queries", 0),
+        (Opcode.ATTENTION, "keys", 0),
+        (Opcode.ATTENTION, "keys", CONFIG.max_tokens + 1),
         (Opcode.ATTENTION, "heads", 0),
         (Opcode.ATTENTION, "head_words", CONFIG.query_words + 1),
+        (Opcode.ATTENTION, "value_words", 0),
         (Opcode.LAYERNORM, "rows", CONFIG.max_tokens + 1),
         (Opcode.LAYERNORM, "words", 1024 // CONFIG.lanes + 1),
         (Opcode.LAYERNORM, "channels", 8 * CONFIG.lanes + 1),

@@ -1,0 +1,130 @@
+"""Attention of any shape as a program, and what it must write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tessera.golden.integer import functions
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.isa import Opcode
+from tessera.program.layouts.rows import Rows
+from tessera.program.layouts.tiles import ExponentialTiles, QueryScaleTiles, ScoreTiles
+from tessera.program.program import Program
+from tessera.program.tensors import Space, Tensor
+from tessera.sw.cycles import bound
+from tests.helpers.bare_program import BareProgram
+
+HIGHEST = 127
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionCase:
+    """Sizes of an attention; ``head_dim`` channels a head of Q and K, ``value_dim`` of V."""
+
+    queries: int
+    keys: int
+    heads: int
+    head_dim: int
+    value_dim: int
+
+
+def golden(case: AttentionCase, config: AcceleratorConfig, random: np.random.Generator) -> dict[str, np.ndarray]:
+    """Random operands and every tensor that the command writes, in plain NumPy."""
+    n = config.numerics
+    lead = (case.heads,)
+    q, k, v = (
+        random.integers(-HIGHEST - 1, HIGHEST + 1, (*lead, rows, channels))
+        for rows, channels in (
+            (case.queries, case.head_dim),
+            (case.keys, case.head_dim),
+            (case.keys, case.value_dim),
+        )
+    )
+    accumulators = q @ k.swapaxes(-1, -2)
+    scores = functions.requantise(accumulators, 0, SCORE["score_multiplier"], SCORE["score_shift"], n.score)
+    exponentials = functions.attention_exponentials(scores, n)
+    scale = functions.query_scale(exponentials, *OUTPUT.values(), n)
+    multiplier, shift = scale.multiplier[..., None], scale.shift[..., None]
+    result = functions.requantise(exponentials @ v, 0, multiplier, shift, n.activation)
+    return {
+        "q": q,
+        "k": k,
+        "v": v,
+        "scores": scores,
+        "exponentials": exponentials,
+        "query_multiplier": scale.multiplier,
+        "query_shift": scale.shift,
+        "attention": result.swapaxes(-2, -3).reshape(-1, case.heads * case.value_dim),
+    }
+
+
+SCORE = {"score_multiplier": 40001, "score_shift": 17}
+OUTPUT = {"output_multiplier": 50003, "output_shift": 16}
+
+
+def attention_program(case: AttentionCase, config: AcceleratorConfig, tensors: dict[str, np.ndarray]) -> Program:
+    """Stage the operands of :func:`golden`, then attend."""
+    bare, t = BareProgram(config), config.lanes
+    words, values = -(-case.head_dim // t), -(-case.value_dim // t)
+    fields, end = {}, 3
+    for name, part in (("query", "q"), ("key", "k")):
+        rows = _words(tensors[part], t).swapaxes(-4, -3).reshape(-1, t)
+        bare.stage(rows, end)
+        fields |= {f"{name}_base": end, f"{name}_stride": case.heads * words}
+        end += len(rows)
+    channels = _words(_padded(tensors["v"], t).swapaxes(-1, -2), t).reshape(-1, t)
+    bare.stage(channels, end)
+    fields |= {"value_base": end, "value_stride": -(-case.keys // t)}
+    end += len(channels)
+    result = Rows(
+        shape=tensors["attention"].shape, lanes=t, stride=case.heads * values + 1, base=end, block=case.value_dim
+    )
+    bare.emit(
+        Opcode.ATTENTION,
+        *_tiles(case, config),
+        _tensor("attention", "scratchpad", result),
+        work=bound.attention(config, **vars(case)),
+        destination_base=result.base,
+        destination_stride=result.stride,
+        queries=case.queries,
+        keys=case.keys,
+        heads=case.heads,
+        head_words=words,
+        value_words=values,
+        **SCORE,
+        **OUTPUT,
+        **fields,
+    )
+    return bare.program()
+
+
+def _tiles(case: AttentionCase, config: AcceleratorConfig) -> tuple[Tensor, ...]:
+    """Scores, exponentials and query scales."""
+    pairs, p = (case.heads, case.queries, case.keys), config.elements
+    halves = config.attention_buffer(0), config.attention_buffer(1)
+    exponentials = ExponentialTiles(
+        shape=pairs, lanes=config.lanes, base=halves[0] + config.query_words, room=halves[1] - halves[0], elements=p
+    )
+    return (
+        _tensor("scores", "score", ScoreTiles(shape=pairs, room=config.max_tokens, elements=p)),
+        _tensor("exponentials", "exponential", exponentials),
+        _tensor("query_multiplier", "query", QueryScaleTiles(shape=pairs[:-1], base=0, elements=p)),
+        _tensor("query_shift", "query", QueryScaleTiles(shape=pairs[:-1], base=2, elements=p)),
+    )
+
+
+def _tensor(part: str, space: Space, layout: Rows | ScoreTiles | ExponentialTiles | QueryScaleTiles) -> Tensor:
+    return Tensor(part=part, layer=None, space=space, layout=layout)
+
+
+def _padded(values: np.ndarray, lanes: int) -> np.ndarray:
+    """Zeros behind the last axis up to whole words."""
+    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, -values.shape[-1] % lanes)])
+
+
+def _words(values: np.ndarray, lanes: int) -> np.ndarray:
+    """The last axis in words of ``lanes``: (..., words, lanes)."""
+    values = _padded(values, lanes)
+    return values.reshape(*values.shape[:-1], -1, lanes)

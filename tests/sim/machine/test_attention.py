@@ -1,0 +1,58 @@
+"""Attention in general shapes: emulator and whole machine against plain NumPy, every write of every tensor."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tessera.hw.isa import CycleCause, ErrorCode
+from tessera.hw.presets import preset
+from tessera.sim.machine.frames import Frame
+from tessera.sim.machine.run import run_machine
+from tessera.sim.machine.settings import MemorySettings
+from tessera.sw.verifier.verify import verify
+from tests.helpers import emulator
+from tests.helpers.attention import AttentionCase, attention_program, golden
+from tests.helpers.random_model import random_image
+
+SHAPES = {
+    "more-queries": AttentionCase(queries=21, keys=6, heads=2, head_dim=5, value_dim=8),
+    "more-keys": AttentionCase(queries=3, keys=18, heads=1, head_dim=4, value_dim=3),
+    "one-query": AttentionCase(queries=1, keys=13, heads=3, head_dim=8, value_dim=12),
+    "one-key": AttentionCase(queries=9, keys=1, heads=2, head_dim=9, value_dim=4),
+    "one-of-each": AttentionCase(queries=1, keys=1, heads=1, head_dim=1, value_dim=1),
+    "more-queries-than-max-tokens": AttentionCase(queries=300, keys=5, heads=1, head_dim=3, value_dim=2),
+}
+
+
+def random_case(random: np.random.Generator) -> AttentionCase:
+    """Any sizes, small."""
+    sizes = {"queries": 40, "keys": 40, "heads": 4, "head_dim": 20, "value_dim": 20}
+    return AttentionCase(**{name: int(random.integers(1, most + 1)) for name, most in sizes.items()})
+
+
+@pytest.mark.parametrize("name", ["tiny", "ecp5-85f", "ecp5-wide", "edge"])
+def test_the_emulator_does_any_shape(name: str) -> None:
+    config, random = preset(name), np.random.default_rng(1)
+    for case in (*SHAPES.values(), *(random_case(random) for _ in range(5))):
+        tensors = golden(case, config, random)
+        program = attention_program(case, config, tensors)
+        result = emulator.run(program, random_image(program.model, 1), 0)
+        verdict = verify(program, tensors, result.traces, 0)
+        assert verdict.passed, f"{case}: {verdict}"
+
+
+@pytest.mark.parametrize("stall", [0, 90])
+@pytest.mark.parametrize("name", ["tiny", "ecp5-wide"])
+def test_the_machine_does_any_shape(name: str, stall: int) -> None:
+    config, random = preset(name), np.random.default_rng(2 + stall)
+    for case in (*SHAPES.values(), random_case(random)):
+        tensors = golden(case, config, random)
+        program = attention_program(case, config, tensors)
+        frame = Frame(task=0, image=random_image(program.model, 1))
+        (result,) = run_machine(program, [frame], memory_settings=MemorySettings(stall=stall, seed=3))
+        assert result.error == ErrorCode.NONE, f"{case}: {result.error.name}"
+        verdict = verify(program, tensors, result.traces, 0)
+        assert verdict.passed and verdict.elements_compared, f"{case}: {verdict}"
+        attention = next(command for command in program.commands if command.op == "ATTENTION")
+        assert result.causes[attention.index, CycleCause.BUSY] == attention.ideal_cycles, case
