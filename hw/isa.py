@@ -206,15 +206,27 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         (
             ("function_multiplier", 17, "requantises the Function's output to an activation"),
             ("function_shift", 6, "its right shift; RESIDUAL_MULTIPLY: that of the product, 13 to keep the scale"),
+            ("windows", 8, "swapped: windows of stationary_rows tokens, one after the other; else 1"),
+        ),
+        (
+            ("stationary_window", 16, "swapped: words from a window's first token to the next one's"),
+            ("destination_window", 16, "swapped: words from a window's outputs to the next one's"),
         ),
     ),
     Opcode.ATTENTION: _layout(
-        *_NO_STREAM,
+        (
+            ("query_window", 16, "words from a window's queries to the next one's"),
+            ("key_window", 16, "words from a window's keys to the next one's"),
+        ),
+        (
+            ("value_window", 16, "words from a window's columns of V transposed to the next one's"),
+            ("destination_window", 16, "words from a window's results to the next one's"),
+        ),
         (("query_base", 16, "scratchpad word of query 0"), ("query_stride", 16, "words per query")),
         (("key_base", 16, "scratchpad word of key 0"), ("key_stride", 16, "words per key")),
         (("value_base", 16, "scratchpad word of channel 0 of V transposed"), ("value_stride", 16, "words per channel")),
         (("destination_base", 16, "scratchpad word of query 0"), ("destination_stride", 16, "words per query")),
-        (("queries", 16, "queries, any number"), ("keys", 16, "keys")),
+        (("queries", 16, "queries of a window, any number"), ("keys", 16, "keys of a window")),
         (
             ("score_multiplier", 17, "accumulator to octaves"),
             ("score_shift", 6, "its right shift"),
@@ -223,6 +235,7 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         (
             ("output_multiplier", 17, "folded into each row's reciprocal"),
             ("output_shift", 6, "right shift, before the reciprocal's own"),
+            ("windows", 8, "windows that are attended to one after the other"),
         ),
         (
             ("head_words", 6, "words of one head's channels of a query and of a key"),

@@ -78,7 +78,7 @@ class JobControl(wiring.Component):
         """One state machine; a count of jobs whose results are on their way."""
         m = Module()
         job = self.work.job
-        attention = [job.queries, job.keys, job.heads, job.head_words, job.value_words]
+        attention = [job.windows, job.queries, job.keys, job.heads, job.head_words, job.value_words]
         lengths = attention, [job.steps, job.words, job.stationary_rows]
         # What decides about the start is registered, because it is a comparison of long numbers. A job waits two cycles
         # before it may start, until these are about itself.

@@ -13,7 +13,7 @@ from tessera.hw.blocks.fields import assign
 from tessera.hw.blocks.jobs import hand_over
 from tessera.hw.blocks.pipeline import delay
 from tessera.hw.blocks.register_slice import RegisterSlice
-from tessera.hw.compute.phase import TileCounter
+from tessera.hw.compute.phase import HeadAddress, TileCounter
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.interfaces.jobs import engine_job_layout
 from tessera.hw.interfaces.memory import MEMORY_LATENCY, bank_hold_layout, lanes_layout
@@ -37,17 +37,18 @@ def _request_layout(config: AcceleratorConfig) -> data.StructLayout:
 
 @dataclass(frozen=True, kw_only=True)
 class _HeldRows:
-    """Rows that a job holds: their number, heads, first scratchpad word, distance, and words per head."""
+    """Rows that a job holds: rows of a window, heads, first word, distances of rows and of windows, words per head."""
 
     rows: Value
     heads: Value
     base: Value
     stride: Value
+    window: Value
     words: Value
 
 
 class RowLoader(wiring.Component):
-    """Hold the rows of one tile after the other: queries of each (head, query tile), or tokens of a swapped linear job.
+    """Hold the rows of one tile after the other: queries of each (window, head, tile), tokens of each (window, tile).
 
     Tile i goes to the start of attention buffer i % 2, row by row: row e of the tile to element e. Rows beyond the
     last one become zeros; the tile's first row is read in their place. A tile is loaded as soon as its buffer is free.
@@ -88,8 +89,8 @@ class RowLoader(wiring.Component):
         config = self._config
         held = self._held_rows()
         rows, words = held.rows, held.words
-        tile, free = TileCounter("tile"), Signal(range(3))
-        head_row, row = Signal(ADDRESS_WIDTH), Signal(ADDRESS_WIDTH)
+        tile, free = TileCounter("tile", config.elements), Signal(range(3))
+        head, row = HeadAddress("rows", tile, words, held.window), Signal(ADDRESS_WIDTH)
         element, valid_rows = Signal(range(config.elements)), Signal(COUNT_WIDTH)
         loading, beyond = Signal(), Signal()
         last_element = element == config.elements - 1
@@ -102,7 +103,7 @@ class RowLoader(wiring.Component):
             wanted.source.valid.eq(loading),
             *assign(
                 wanted.source.payload,
-                source=Mux(beyond, head_row, row) + word,
+                source=Mux(beyond, head.word, row) + word,
                 element=element,
                 address=bank_address,
                 zero=beyond,
@@ -110,11 +111,11 @@ class RowLoader(wiring.Component):
             ),
             accepted.eq(loading & wanted.source.ready),
         ]
-        # Words, then rows, then tiles, then heads: each loop's end steps the next one.
+        # Words, then rows, then tiles, then heads, then windows: each loop's end steps the next one.
         with m.If(start):
             m.d.sync += [
-                *tile.start(rows, held.heads),
-                head_row.eq(held.base),
+                *tile.start(rows, held.heads, self.work.job.windows),
+                *head.start(held.base),
                 row.eq(held.base),
                 free.eq(2),
                 loading.eq(0),
@@ -137,9 +138,9 @@ class RowLoader(wiring.Component):
                         beyond.eq(beyond | (valid_rows == 1)),
                     ]
                 with m.If(tile_done):
-                    m.d.sync += [loading.eq(0), *tile.advance(rows, config.elements)]
-                    with m.If(tile.head_ends(config.elements)):
-                        m.d.sync += [head_row.eq(head_row + words), row.eq(head_row + words)]
+                    m.d.sync += [loading.eq(0), *tile.advance(rows, held.heads), *head.advance()]
+                    with m.If(tile.head_ends):
+                        m.d.sync += row.eq(head.following)
         self._deliver(m, wanted.target)
         return m
 
@@ -173,6 +174,7 @@ class RowLoader(wiring.Component):
             heads=Mux(job.attention, job.heads, 1),
             base=Mux(job.attention, job.query_base, job.stationary_base),
             stride=Mux(job.attention, job.query_stride, job.stationary_stride),
+            window=Mux(job.attention, job.query_window, job.stationary_window),
             words=Mux(job.attention, job.head_words, job.words),
         )
 

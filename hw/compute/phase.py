@@ -15,7 +15,7 @@ from tessera.hw.isa import ADDRESS_WIDTH, COUNT_WIDTH, Destination
 
 
 class LinearPhases(wiring.Component):
-    """The phases of a linear job: one per tile of P output channels, or of P tokens when roles are swapped.
+    """The phases of a linear job: one per tile of P output channels, or of P tokens of a window when roles are swapped.
 
     Members
     -------
@@ -46,6 +46,9 @@ class LinearPhases(wiring.Component):
         rows_left, address, parameter = Signal(COUNT_WIDTH), Signal(ADDRESS_WIDTH), Signal(COUNT_WIDTH)
         column = Signal(range(max(2, config.columns)))
         weight_buffer, held_buffer = Signal(), Signal()
+        windows_left, window_address = Signal(8), Signal(ADDRESS_WIDTH)
+        window_ends, last_window = rows_left <= config.elements, windows_left == 1
+        next_window = window_address + job.destination_window
         score = job.destination == Destination.SCORE
         m.d.comb += [
             self.phases.valid.eq(rows_left != 0),
@@ -68,13 +71,15 @@ class LinearPhases(wiring.Component):
                 column=Mux(score, 0, column),
                 buffer=0,
                 rows=0,
-                last=rows_left <= config.elements,
+                last=window_ends & last_window,
             ),
         ]
         # The weight buffer goes on alternating at a job's start: the weight stream does not know where jobs begin.
         with m.If(self.work.start & ~job.attention):
             m.d.sync += [
                 rows_left.eq(job.stationary_rows),
+                windows_left.eq(Mux(job.swapped, job.windows, 1)),
+                window_address.eq(job.destination_base),
                 address.eq(Mux(score, 0, job.destination_base)),
                 parameter.eq(self.parameter_base),
                 column.eq(0),
@@ -83,49 +88,92 @@ class LinearPhases(wiring.Component):
         with m.Elif(self.phases.valid & self.phases.ready):
             word_full = column == config.columns - 1
             m.d.sync += [
-                rows_left.eq(Mux(rows_left > config.elements, rows_left - config.elements, 0)),
+                rows_left.eq(rows_left - config.elements),
                 address.eq(address + Mux(score, job.steps, word_full)),
                 parameter.eq(parameter + config.elements),
                 column.eq(Mux(word_full, 0, column + 1)),
                 held_buffer.eq(~held_buffer),
                 weight_buffer.eq(weight_buffer ^ ~job.swapped),
             ]
+            # Each window's tokens begin at a word.
+            with m.If(window_ends):
+                m.d.sync += [
+                    rows_left.eq(Mux(last_window, 0, job.stationary_rows)),
+                    windows_left.eq(windows_left - 1),
+                    window_address.eq(next_window),
+                    address.eq(next_window),
+                    column.eq(0),
+                ]
         return m
 
 
 class TileCounter:
-    """Where a job is in its list of (head, query tile).
+    """Where a job is in its list of (window, head, query tile).
 
-    Members: ``rows_left`` of the head, from the tile's first on; ``heads_left``, with this one; ``more``, whether tiles
-    are left; ``buffer``, the tile's attention buffer.
+    Members: ``rows_left`` of the head, from the tile's first on; ``heads_left`` of the window and ``windows_left``,
+    with this one; ``more``, whether tiles are left; ``buffer``, the tile's attention buffer; ``head_ends`` and
+    ``window_ends``, whether the tile is the last of its head or window.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, elements: int) -> None:
+        self._elements = elements
         self.rows_left = Signal(COUNT_WIDTH, name=f"{name}_rows_left")
         self.heads_left = Signal(8, name=f"{name}_heads_left")
+        self.windows_left = Signal(8, name=f"{name}_windows_left")
         self.more = Signal(name=f"{name}_more")
         self.buffer = Signal(name=f"{name}_buffer")
+        self.head_ends = self.rows_left <= elements
+        self.window_ends = self.head_ends & (self.heads_left == 1)
 
-    def start(self, rows: Value, heads: Value) -> list:
+    def start(self, rows: Value, heads: Value, windows: Value) -> list:
         """Statements that begin the list."""
-        return [self.rows_left.eq(rows), self.heads_left.eq(heads), self.more.eq(heads != 0), self.buffer.eq(0)]
+        return [
+            self.rows_left.eq(rows),
+            self.heads_left.eq(heads),
+            self.windows_left.eq(windows),
+            self.more.eq(1),
+            self.buffer.eq(0),
+        ]
 
-    def advance(self, rows: Value, elements: int) -> list:
+    def advance(self, rows: Value, heads: Value) -> list:
         """Statements that go to the next tile."""
         return [
-            self.rows_left.eq(Mux(self.head_ends(elements), rows, self.rows_left - elements)),
-            self.heads_left.eq(self.heads_left - self.head_ends(elements)),
-            self.more.eq(~(self.head_ends(elements) & (self.heads_left == 1))),
+            self.rows_left.eq(Mux(self.head_ends, rows, self.rows_left - self._elements)),
+            self.heads_left.eq(Mux(self.window_ends, heads, self.heads_left - self.head_ends)),
+            self.windows_left.eq(self.windows_left - self.window_ends),
+            self.more.eq(~(self.window_ends & (self.windows_left == 1))),
             self.buffer.eq(~self.buffer),
         ]
 
-    def head_ends(self, elements: int) -> Value:
-        """1 in the last tile of a head."""
-        return self.rows_left <= elements
+
+class HeadAddress:
+    """Where the rows of a head begin: heads and windows have distances of their own.
+
+    Members: ``word``, of the current head; ``following``, of the one after it, for a tile with which a head ends.
+    """
+
+    def __init__(self, name: str, tile: TileCounter, head_step: Value, window_step: Value) -> None:
+        self._tile = tile
+        self.word = Signal(ADDRESS_WIDTH, name=f"{name}_head")
+        self._window = Signal(ADDRESS_WIDTH, name=f"{name}_window")
+        # One adder serves both: a window begins at a distance from the window before, not from its last head.
+        ends = tile.window_ends
+        self.following = (Mux(ends, self._window, self.word) + Mux(ends, window_step, head_step))[:ADDRESS_WIDTH]
+
+    def start(self, base: Value) -> list:
+        """Statements that go to the first head of the first window."""
+        return [self.word.eq(base), self._window.eq(base)]
+
+    def advance(self) -> list:
+        """Statements that go with the tile to the next one."""
+        return [
+            self.word.eq(Mux(self._tile.head_ends, self.following, self.word)),
+            self._window.eq(Mux(self._tile.window_ends, self.following, self._window)),
+        ]
 
 
 class AttentionPhases(wiring.Component):
-    """The phases of an attention job, over the list j = (head, query tile): QK(0), QK(1), AV(0), QK(2), AV(1), ...
+    """The phases of an attention job: QK(0), QK(1), AV(0), QK(2), AV(1), ... of the list (window, head, query tile).
 
     The reordered attention of Edge-MoE (ICCAD 2023, section IV): P queries are held while the keys stream past, then
     their exponentials while the channels of V transposed stream past. QK runs one tile ahead of AV, so that softmax has
@@ -149,7 +197,7 @@ class AttentionPhases(wiring.Component):
         """Two cursors, one for QK and one for AV, taken in turns."""
         m = Module()
         job, out = self.work.job, self.phases.payload
-        scores, values = TileCounter("scores"), TileCounter("values")
+        scores, values = (TileCounter(name, self._config.elements) for name in ("scores", "values"))
         # `lead` counts the tiles that QK is ahead of AV: never more than two, because there are two attention buffers.
         lead, turn = Signal(2), Signal()
         m.d.comb += turn.eq((lead == 2) | ~scores.more)
@@ -173,11 +221,11 @@ class AttentionPhases(wiring.Component):
         """QK: held queries against every key of the head."""
         config, job, out = self._config, self.work.job, self.phases.payload
         # All tiles of a head use the same keys, so that the row moves only from head to head.
-        key_row = Signal(ADDRESS_WIDTH)
+        keys = HeadAddress("keys", tile, job.head_words, job.key_window)
         with m.If(chosen):
             m.d.comb += [
                 out.wait.eq(Wait.ROWS),
-                out.row.eq(key_row),
+                out.row.eq(keys.word),
                 out.row_stride.eq(job.key_stride),
                 out.steps.eq(job.keys),
                 out.words.eq(job.head_words),
@@ -187,25 +235,24 @@ class AttentionPhases(wiring.Component):
                 out.address.eq(Mux(tile.buffer, config.max_tokens, 0)),
             ]
         with m.If(self.work.start & job.attention):
-            m.d.sync += [*tile.start(job.queries, job.heads), key_row.eq(job.key_base)]
+            m.d.sync += [*tile.start(job.queries, job.heads, job.windows), *keys.start(job.key_base)]
         with m.Elif(taken):
-            m.d.sync += tile.advance(job.queries, config.elements)
-            with m.If(tile.head_ends(config.elements)):
-                m.d.sync += key_row.eq(key_row + job.head_words)
+            m.d.sync += [*tile.advance(job.queries, job.heads), *keys.advance()]
 
     def _value_phase(self, m: Module, tile: TileCounter, taken: Value, chosen: Value) -> Value:
         """AV: held exponentials against every channel of the head; returns whether the heads' distance is known."""
         config, job, out = self._config, self.work.job, self.phases.payload
         lane_bits, element_bits = (config.lanes - 1).bit_length(), (config.elements - 1).bit_length()
-        value_row, head_values, words_counted = Signal(ADDRESS_WIDTH), Signal(ADDRESS_WIDTH), Signal(7)
-        tile_destination, head_destination = Signal(ADDRESS_WIDTH), Signal(ADDRESS_WIDTH)
+        head_values, words_counted, tile_destination = Signal(ADDRESS_WIDTH), Signal(7), Signal(ADDRESS_WIDTH)
+        channels = HeadAddress("channels", tile, head_values, job.value_window)
+        destination = HeadAddress("destination", tile, job.value_words, job.destination_window)
         # From head to head outputs are `value_words` words apart, but rows of V transposed T times as many strides.
         counted = words_counted == job.value_words
         exponentials = [config.attention_buffer(b) + config.query_words for b in range(2)]
         with m.If(chosen):
             m.d.comb += [
                 out.wait.eq(Wait.EXPONENTIALS),
-                out.row.eq(value_row),
+                out.row.eq(channels.word),
                 out.row_stride.eq(job.value_stride),
                 out.steps.eq(job.value_words << lane_bits),
                 out.words.eq((job.keys + (config.lanes - 1)) >> lane_bits),
@@ -213,16 +260,16 @@ class AttentionPhases(wiring.Component):
                 out.kind.eq(StepKind.ATTENTION),
                 out.mode.eq(ParameterMode.QUERY),
                 out.address.eq(tile_destination),
-                out.rows.eq(Mux(tile.head_ends(config.elements), tile.rows_left, config.elements)),
+                out.rows.eq(Mux(tile.head_ends, tile.rows_left, config.elements)),
             ]
         with m.If(self.work.start & job.attention):
             m.d.sync += [
-                *tile.start(job.queries, job.heads),
-                value_row.eq(job.value_base),
+                *tile.start(job.queries, job.heads, job.windows),
+                *channels.start(job.value_base),
+                *destination.start(job.destination_base),
                 head_values.eq(0),
                 words_counted.eq(0),
                 tile_destination.eq(job.destination_base),
-                head_destination.eq(job.destination_base + job.value_words),
             ]
         with m.Else():
             with m.If(~counted):
@@ -231,14 +278,12 @@ class AttentionPhases(wiring.Component):
                     words_counted.eq(words_counted + 1),
                 ]
             with m.If(taken):
-                m.d.sync += tile.advance(job.queries, config.elements)
-                with m.If(tile.head_ends(config.elements)):
-                    m.d.sync += [
-                        value_row.eq(value_row + head_values),
-                        tile_destination.eq(head_destination),
-                        head_destination.eq(head_destination + job.value_words),
-                    ]
                 # Within a head the next tile's outputs lie P rows further on.
-                with m.Else():
-                    m.d.sync += tile_destination.eq(tile_destination + (job.destination_stride << element_bits))
+                next_rows = tile_destination + (job.destination_stride << element_bits)
+                m.d.sync += [
+                    *tile.advance(job.queries, job.heads),
+                    *channels.advance(),
+                    *destination.advance(),
+                    tile_destination.eq(Mux(tile.head_ends, destination.following, next_rows)),
+                ]
         return counted

@@ -86,10 +86,13 @@ def engine_job_layout(config: AcceleratorConfig) -> data.StructLayout:
             "words": COUNT_WIDTH,  # words of a row: the length of the reduction
             "stationary_base": ADDRESS_WIDTH,  # swapped: scratchpad word of the first token
             "stationary_stride": ADDRESS_WIDTH,  # swapped: words from one token to the next
-            "stationary_rows": COUNT_WIDTH,  # output channels (padded), or tokens when roles are swapped
+            "stationary_window": ADDRESS_WIDTH,  # swapped: words from a window's first token to the next one's
+            "stationary_rows": COUNT_WIDTH,  # output channels (padded), or tokens of a window when roles are swapped
             "channels": COUNT_WIDTH,  # parameter sets that are released when the job is done
             "destination_base": ADDRESS_WIDTH,  # word of the first output row, in the memory of ``destination``
             "destination_stride": ADDRESS_WIDTH,  # words from one output row to the next
+            "windows": 8,  # attention, swapped: windows of as many rows, one after the other
+            "destination_window": ADDRESS_WIDTH,  # attention, swapped: words from a window's outputs to the next one's
             "destination": 4,  # a Destination: the memory of the outputs
             "function": 2,  # a Function: what outputs pass through
             "swapped": 1,  # roles are swapped
@@ -102,12 +105,15 @@ def engine_job_layout(config: AcceleratorConfig) -> data.StructLayout:
             "expert": range(config.max_experts),  # expert whose queue gather and scatter use
             "query_base": ADDRESS_WIDTH,  # scratchpad word of query 0
             "query_stride": ADDRESS_WIDTH,  # words from one query to the next
+            "query_window": ADDRESS_WIDTH,  # words from a window's queries to the next one's
             "key_base": ADDRESS_WIDTH,  # scratchpad word of key 0
             "key_stride": ADDRESS_WIDTH,  # words from one key to the next
+            "key_window": ADDRESS_WIDTH,  # words from a window's keys to the next one's
             "value_base": ADDRESS_WIDTH,  # scratchpad word of channel 0 of V transposed
             "value_stride": ADDRESS_WIDTH,  # words from one channel of V to the next
-            "queries": COUNT_WIDTH,  # queries, any number
-            "keys": COUNT_WIDTH,  # keys, at most max_tokens
+            "value_window": ADDRESS_WIDTH,  # words from a window's columns of V transposed to the next one's
+            "queries": COUNT_WIDTH,  # queries of a window, any number
+            "keys": COUNT_WIDTH,  # keys of a window, at most max_tokens
             "heads": 8,  # heads
             "head_words": 6,  # words of one head's channels of a query and of a key
             "value_words": 7,  # words of one head's channels of V, and of the result

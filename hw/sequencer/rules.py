@@ -66,11 +66,12 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
             return [
                 c.steps == 0,
                 c.stationary_rows == 0,
+                (c.windows == 0) | (~c.swapped & (c.windows != 1)),
                 _outside(c.words, config.weight_tile_words),
                 c.channels > config.parameter_entries,
                 c.destination > max(Destination),
                 (c.destination == Destination.SCORE)
-                & ((c.steps > config.max_tokens) | (c.stationary_rows > gate_rows)),
+                & ((c.steps > config.max_tokens) | (c.stationary_rows > gate_rows) | (c.windows != 1)),
             ]
         case Opcode.ATTENTION:
             # The exponentials of a query lie behind each other in one attention buffer of the bank.
@@ -81,6 +82,7 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
                 exponential_words > config.exponential_words,
                 c.queries == 0,
                 c.heads == 0,
+                c.windows == 0,
                 _outside(c.head_words, config.query_words),
                 c.value_words == 0,
             ]

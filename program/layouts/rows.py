@@ -177,6 +177,8 @@ class WideRows(FixedLayout):
 class Transposed(FixedLayout):
     """A matrix (token, channel) with tokens along the lanes, a channel every ``stride`` words.
 
+    The tokens of each window begin at a word.
+
     Parameters
     ----------
     lanes:
@@ -189,6 +191,10 @@ class Transposed(FixedLayout):
         First word.
     first_channel:
         Golden index of channel 0.
+    window:
+        Tokens of a window; None if all tokens are one.
+    window_stride:
+        Words from one window to the next.
     """
 
     tag: ClassVar[str] = "transposed"
@@ -198,6 +204,8 @@ class Transposed(FixedLayout):
     block: int
     base: int = 0
     first_channel: int = 0
+    window: int | None = None
+    window_stride: int = 0
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -212,7 +220,12 @@ class Transposed(FixedLayout):
     @property
     def extent(self) -> int:
         """Words of all channels, with those that are padding."""
-        return row_words(self.shape[1], self.lanes, self.block) * self.lanes * self.stride
+        words = row_words(self.shape[1], self.lanes, self.block) * self.lanes * self.stride
+        return words + (self._windows - 1) * self.window_stride if self.window_stride > self.stride else words
+
+    @property
+    def _windows(self) -> int:
+        return self.shape[0] // self.window if self.window else 1
 
     @property
     def width(self) -> int:
@@ -223,8 +236,9 @@ class Transposed(FixedLayout):
         """Place of every element."""
         token, channel = np.indices(self.shape, sparse=True)
         offset, lane = channel_place(channel, self.lanes, self.block)
+        window, token = np.divmod(token, self.window or self.shape[0])
         word = self.base + (offset * self.lanes + lane) * self.stride + token // self.lanes
-        return Location(*np.broadcast_arrays(word, token % self.lanes, np.int64(0)))
+        return Location(*np.broadcast_arrays(word + window * self.window_stride, token % self.lanes, np.int64(0)))
 
     def token(self, index: tuple[int, ...], queues: Queues = ()) -> int | None:
         """Token that an index belongs to."""

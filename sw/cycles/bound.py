@@ -20,18 +20,32 @@ def _ceil(value: int, unit: int) -> int:
     return -(-value // unit)
 
 
-def linear(config: AcceleratorConfig, *, macs: int, steps: int, stationary_rows: int, words: int) -> Workload:
-    """A matrix product: every tile of P stationary rows meets every broadcast row, a word a cycle."""
-    return Workload(macs, _ceil(stationary_rows, config.elements) * steps * words)
+def linear(
+    config: AcceleratorConfig, *, macs: int, steps: int, stationary_rows: int, words: int, windows: int = 1
+) -> Workload:
+    """A matrix product: every tile of P stationary rows meets every broadcast row, a word a cycle.
+
+    With swapped roles the ``stationary_rows`` are those of each window.
+    """
+    return Workload(macs, windows * _ceil(stationary_rows, config.elements) * steps * words)
 
 
 def attention(
-    config: AcceleratorConfig, *, queries: int, keys: int, heads: int, head_dim: int, value_dim: int
+    config: AcceleratorConfig,
+    *,
+    queries: int,
+    keys: int,
+    heads: int,
+    head_dim: int,
+    value_dim: int,
+    windows: int = 1,
 ) -> Workload:
     """Scores and their use: for each head and tile of P queries all keys, then all channels of V transposed.
 
-    ``head_dim`` is the number of channels that a head has of Q and K, ``value_dim`` that of V.
+    ``head_dim`` is the number of channels that a head has of Q and K, ``value_dim`` that of V. Queries and keys are
+    those of each window.
     """
+    heads *= windows
     head_words, value_words = _ceil(head_dim, config.lanes), _ceil(value_dim, config.lanes)
     beats = keys * head_words + value_words * config.lanes * _ceil(keys, config.lanes)
     macs = heads * queries * keys * (head_dim + value_dim)

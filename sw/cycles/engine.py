@@ -59,7 +59,7 @@ class LinearShape:
     words:
         Words per input row.
     tiles:
-        Tiles of weights, or of held rows if ``swapped``.
+        Tiles of weights, or of held rows of all windows if ``swapped``.
     swapped:
         Whether the scratchpad holds the tiles, and not the weight stream.
     looked_up:
@@ -88,12 +88,13 @@ class AttentionShape:
 
     Parameters
     ----------
-    queries, keys, heads:
-        Their numbers.
+    windows, queries, keys, heads:
+        Their numbers; queries and keys of each window.
     head_words, value_words:
         Words of one head's channels: of Q and K, and of V.
     """
 
+    windows: int
     queries: int
     keys: int
     heads: int
@@ -206,7 +207,7 @@ class EngineModel:
         job = self._take(offered)
         start = job.taken + START
         keys, per_head = shape.keys, -(-shape.queries // config.elements)
-        tiles = per_head * shape.heads
+        tiles = per_head * shape.heads * shape.windows
         score = keys * max(shape.head_words, self.groups)
         value = shape.value_words * config.lanes * max(-(-keys // config.lanes), self.groups)
         lanes = config.elements // config.exponential_lanes

@@ -162,7 +162,7 @@ class FrameModel:
         self._consume(taken, self._stream.accept(scheduled))
         self._stream.begin()
         parameters = self._stream.parameters(fields["channels"])
-        tiles = -(-fields["stationary_rows"] // self._config.elements)
+        tiles = -(-fields["stationary_rows"] // self._config.elements) * fields["windows"]
         delivered: list[float] = []
         if fields["follow"] == Follow.IMAGE and self._bus.pixels is not None:
             delivered = [self._engine.tile(fields["words"]) for _ in range(min(tiles, 2))]
@@ -219,7 +219,7 @@ class FrameModel:
 
     def _attention(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
         self._consume(max(time, self._engine.ready), scheduled)
-        names = ("queries", "keys", "heads", "head_words", "value_words")
+        names = ("windows", "queries", "keys", "heads", "head_words", "value_words")
         job = self._engine.attention(time, AttentionShape(**{name: fields[name] for name in names}))
         self._idle[Unit.ENGINE] = job.written + BUSY_FALLS
         return job.taken, job.written

@@ -21,20 +21,21 @@ HIGHEST = 127
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionCase:
-    """Sizes of an attention; ``head_dim`` channels a head of Q and K, ``value_dim`` of V."""
+    """Sizes of an attention; queries and keys are those of a window, ``head_dim`` of Q and K, ``value_dim`` of V."""
 
     queries: int
     keys: int
     heads: int
     head_dim: int
     value_dim: int
+    windows: int = 1
 
 
 def golden(case: AttentionCase, config: AcceleratorConfig, random: np.random.Generator) -> dict[str, np.ndarray]:
     """Random operands and every tensor that the command writes, in plain NumPy."""
     n = config.numerics
-    lead = (case.heads,)
-    q, k, v = (
+    lead = (case.windows, case.heads)
+    q, k, v = (  # each (window, head, row, channel)
         random.integers(-HIGHEST - 1, HIGHEST + 1, (*lead, rows, channels))
         for rows, channels in (
             (case.queries, case.head_dim),
@@ -56,7 +57,7 @@ def golden(case: AttentionCase, config: AcceleratorConfig, random: np.random.Gen
         "exponentials": exponentials,
         "query_multiplier": scale.multiplier,
         "query_shift": scale.shift,
-        "attention": result.swapaxes(-2, -3).reshape(-1, case.heads * case.value_dim),
+        "attention": result.swapaxes(1, 2).reshape(-1, case.heads * case.value_dim),
     }
 
 
@@ -70,24 +71,32 @@ def attention_program(case: AttentionCase, config: AcceleratorConfig, tensors: d
     words, values = -(-case.head_dim // t), -(-case.value_dim // t)
     fields, end = {}, 3
     for name, part in (("query", "q"), ("key", "k")):
-        rows = _words(tensors[part], t).swapaxes(-4, -3).reshape(-1, t)
+        rows = _words(tensors[part], t).swapaxes(1, 2).reshape(-1, t)
         bare.stage(rows, end)
-        fields |= {f"{name}_base": end, f"{name}_stride": case.heads * words}
+        fields |= {
+            f"{name}_base": end,
+            f"{name}_stride": case.heads * words,
+            f"{name}_window": len(rows) // case.windows,
+        }
         end += len(rows)
-    channels = _words(_padded(tensors["v"], t).swapaxes(-1, -2), t).reshape(-1, t)
-    bare.stage(channels, end)
-    fields |= {"value_base": end, "value_stride": -(-case.keys // t)}
-    end += len(channels)
-    result = Rows(
-        shape=tensors["attention"].shape, lanes=t, stride=case.heads * values + 1, base=end, block=case.value_dim
-    )
+    # V transposed: a channel has the words of all windows side by side.
+    columns = _words(_padded(tensors["v"], t).swapaxes(2, 3), t)
+    window = columns.shape[3]
+    columns = columns.transpose(1, 2, 0, 3, 4).reshape(-1, t)
+    bare.stage(columns, end)
+    fields |= {"value_base": end, "value_stride": case.windows * window, "value_window": window}
+    end += len(columns)
+    stride = case.heads * values + 1
+    result = Rows(shape=tensors["attention"].shape, lanes=t, stride=stride, base=end, block=case.value_dim)
     bare.emit(
         Opcode.ATTENTION,
         *_tiles(case, config),
         _tensor("attention", "scratchpad", result),
         work=bound.attention(config, **vars(case)),
         destination_base=result.base,
-        destination_stride=result.stride,
+        destination_stride=stride,
+        destination_window=case.queries * stride,
+        windows=case.windows,
         queries=case.queries,
         keys=case.keys,
         heads=case.heads,
@@ -102,7 +111,7 @@ def attention_program(case: AttentionCase, config: AcceleratorConfig, tensors: d
 
 def _tiles(case: AttentionCase, config: AcceleratorConfig) -> tuple[Tensor, ...]:
     """Scores, exponentials and query scales."""
-    pairs, p = (case.heads, case.queries, case.keys), config.elements
+    pairs, p = (case.windows, case.heads, case.queries, case.keys), config.elements
     halves = config.attention_buffer(0), config.attention_buffer(1)
     exponentials = ExponentialTiles(
         shape=pairs, lanes=config.lanes, base=halves[0] + config.query_words, room=halves[1] - halves[0], elements=p

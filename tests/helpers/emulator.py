@@ -7,6 +7,7 @@ the simulator's, so that compiler and verifier are tested without any RTL. It kn
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -180,10 +181,12 @@ class Emulator:
         rows = self._rows(f["broadcast_base"], f["broadcast_stride"], f["steps"], f["words"], signed, wide)
         if f["swapped"]:
             parameters = self._parameters(f["stream_address"], f["channels"]).columns()
-            held = self._rows(f["stationary_base"], f["stationary_stride"], f["stationary_rows"], f["words"])
-            tiles = -(-len(held) // self.config.elements)
-            held = np.pad(held, ((0, tiles * self.config.elements - len(held)), (0, 0)))
-            self._finish(f, _product(rows, held), parameters)
+            for window in range(f["windows"]):
+                base = f["stationary_base"] + window * f["stationary_window"]
+                held = self._rows(base, f["stationary_stride"], f["stationary_rows"], f["words"])
+                held = np.pad(held, ((0, -len(held) % self.config.elements), (0, 0)))
+                place = {"destination_base": f["destination_base"] + window * f["destination_window"]}
+                self._finish({**f, **place}, _product(rows, held), parameters)
         else:
             block = (f["stream_address"], f["channels"], f["stationary_rows"], f["words"], wide)
             parameters, matrix = self._weights(*block)
@@ -232,13 +235,16 @@ class Emulator:
     def _attention(self, f: Fields) -> None:
         p, keys_count, words, values = self.config.elements, f["keys"], f["head_words"], f["value_words"]
         tiles = -(-f["queries"] // p)
-        for job in range(f["heads"] * tiles):
-            head, tile = divmod(job, tiles)
+        for job, (window, head, tile) in enumerate(product(range(f["windows"]), range(f["heads"]), range(tiles))):
+            bases = {
+                name: f[f"{name}_base"] + window * f[f"{name}_window"]
+                for name in ("query", "key", "value", "destination")
+            }
             first, count = tile * p, min(p, f["queries"] - tile * p)
             queries = self._rows(
-                f["query_base"] + head * words + first * f["query_stride"], f["query_stride"], count, words
+                bases["query"] + head * words + first * f["query_stride"], f["query_stride"], count, words
             )
-            keys = self._rows(f["key_base"] + head * words, f["key_stride"], keys_count, words)
+            keys = self._rows(bases["key"] + head * words, f["key_stride"], keys_count, words)
             products = np.pad(_product(keys, queries), ((0, 0), (0, p - count)))
             scores = functions.requantise(products, 0, f["score_multiplier"], f["score_shift"], self.numerics.score)
             self._write_scores(job % 2 * self.config.max_tokens + np.arange(keys_count), scores)
@@ -246,14 +252,14 @@ class Emulator:
             self._record_exponentials(job % 2, exponentials.T)
             scale = functions.query_scale(exponentials, f["output_multiplier"], f["output_shift"], self.numerics)
             self.recorder.add("query", 1, address=np.array(job % 2), multiplier=scale.multiplier, shift=scale.shift)
-            value = f["value_base"] + head * values * self.config.lanes * f["value_stride"]
+            value = bases["value"] + head * values * self.config.lanes * f["value_stride"]
             key_words = -(-keys_count // self.config.lanes)
             channels = self._rows(value, f["value_stride"], values * self.config.lanes, key_words)
             y = _product(exponentials[:count], channels[:, :keys_count])
             y = functions.requantise(
                 y, 0, scale.multiplier[:count, None], scale.shift[:count, None], self.numerics.activation
             )
-            row = f["destination_base"] + (first + np.arange(count)) * f["destination_stride"] + head * values
+            row = bases["destination"] + (first + np.arange(count)) * f["destination_stride"] + head * values
             self._write_words("scratchpad", np.arange(values)[:, None] + row, np.stack(np.split(y, values, axis=1)))
 
     def _record_exponentials(self, buffer: int, data: np.ndarray) -> None:

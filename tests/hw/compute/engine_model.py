@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from tessera.hw.config import AcceleratorConfig
@@ -13,7 +14,7 @@ from tessera.hw.isa import Destination
 
 WRAP = 0xFFFF
 Queues = Sequence[Sequence[tuple[int, int]]]
-ATTENTION_LENGTHS = ("queries", "keys", "heads", "head_words", "value_words")
+ATTENTION_LENGTHS = ("windows", "queries", "keys", "heads", "head_words", "value_words")
 LINEAR_LENGTHS = ("steps", "words", "stationary_rows")
 """Fields of which none may be 0, or the job has no work."""
 
@@ -87,18 +88,21 @@ def _one_step(
 def _linear(
     config: AcceleratorConfig, job: Mapping[str, int], queues: Queues, first_tile: int, first_set: int
 ) -> Iterator[Beat]:
-    tiles = -(-job["stationary_rows"] // config.elements)
     p, score, swapped = config.elements, job["destination"] == Destination.SCORE, job["swapped"]
+    windows, tiles = job["windows"] if swapped else 1, -(-job["stationary_rows"] // p)
     flags = {"wide": job["wide"], "broadcast_unsigned": job["broadcast_unsigned"], "stationary_unsigned": 0}
-    for tile in range(tiles):
+    for number, (window, tile) in enumerate(product(range(windows), range(tiles))):
+        last = number == windows * tiles - 1
         stationary = (
-            config.attention_buffer(tile % 2) if swapped else (first_tile + tile) % 2 * config.weight_tile_words
+            config.attention_buffer(number % 2) if swapped else (first_tile + tile) % 2 * config.weight_tile_words
         )
-        held = _held(config, tile * p, job["stationary_rows"], job["stationary_base"], job["stationary_stride"])
+        base = job["stationary_base"] + window * job["stationary_window"]
+        held = _held(config, tile * p, job["stationary_rows"], base, job["stationary_stride"])
         for s in range(job["steps"]):
             token, weight = queues[job["expert"]][s] if job["gather"] or job["scatter"] else (0, None)
             source, target = token if job["gather"] else s, token if job["scatter"] else s
             address = job["destination_base"] + target * job["destination_stride"] + tile * p // config.lanes
+            address += window * job["destination_window"]
             step = _step(
                 kind=job["destination"],
                 mode=ParameterMode.STEP if swapped else ParameterMode.ELEMENT,
@@ -109,8 +113,8 @@ def _linear(
                 weighted=job["scatter"],
                 first=s == 0,
                 row_stride=job["destination_stride"],
-                row_last=tile == tiles - 1,
-                job_last=tile == tiles - 1 and s == job["steps"] - 1,
+                row_last=last,
+                job_last=last and s == job["steps"] - 1,
             )
             yield from _one_step(
                 job["words"],
@@ -125,7 +129,7 @@ def _linear(
 
 def _attention(config: AcceleratorConfig, job: Mapping[str, int]) -> Iterator[Beat]:
     per_head = -(-job["queries"] // config.elements)
-    order = [(head, tile) for head in range(job["heads"]) for tile in range(per_head)]
+    order = list(product(range(job["windows"]), range(job["heads"]), range(per_head)))
     for j in range(len(order) + 1):
         if j < len(order):
             yield from _scores(config, job, j, *order[j])
@@ -133,15 +137,18 @@ def _attention(config: AcceleratorConfig, job: Mapping[str, int]) -> Iterator[Be
             yield from _values(config, job, j - 1, *order[j - 1])
 
 
-def _scores(config: AcceleratorConfig, job: Mapping[str, int], j: int, head: int, tile: int) -> Iterator[Beat]:
+def _scores(
+    config: AcceleratorConfig, job: Mapping[str, int], j: int, window: int, head: int, tile: int
+) -> Iterator[Beat]:
     """QK(j)."""
     words = job["head_words"]
-    base, stride = job["query_base"] + head * words, job["query_stride"]
+    base, stride = job["query_base"] + window * job["query_window"] + head * words, job["query_stride"]
+    keys = job["key_base"] + window * job["key_window"] + head * words
     held = _held(config, tile * config.elements, job["queries"], base, stride)
     for key in range(job["keys"]):
         yield from _one_step(
             words,
-            broadcast=job["key_base"] + key * job["key_stride"] + head * words,
+            broadcast=keys + key * job["key_stride"],
             stationary=config.attention_buffer(j % 2),
             step=_step(
                 kind=StepKind.SCORE,
@@ -159,15 +166,19 @@ def _scores(config: AcceleratorConfig, job: Mapping[str, int], j: int, head: int
         )
 
 
-def _values(config: AcceleratorConfig, job: Mapping[str, int], j: int, head: int, tile: int) -> Iterator[Beat]:
+def _values(
+    config: AcceleratorConfig, job: Mapping[str, int], j: int, window: int, head: int, tile: int
+) -> Iterator[Beat]:
     """AV(j)."""
     lanes, p = config.lanes, config.elements
     channels = job["value_words"] * lanes
     for channel in range(channels):
         word = tile * p * job["destination_stride"] + head * job["value_words"] + channel // lanes
+        word += window * job["destination_window"]
+        row = job["value_base"] + window * job["value_window"] + (head * channels + channel) * job["value_stride"]
         yield from _one_step(
             -(-job["keys"] // lanes),
-            broadcast=job["value_base"] + (head * channels + channel) * job["value_stride"],
+            broadcast=row,
             stationary=config.attention_buffer(j % 2) + config.query_words,
             step=_step(
                 kind=StepKind.ATTENTION,

@@ -37,13 +37,14 @@ def make_job(config: AcceleratorConfig, kind: str, random: np.random.Generator, 
     """A job with random addresses and constants, and the given (else small random) lengths."""
     job = blank_job(config)
     for name in job:
-        if name.endswith(("base", "stride", "multiplier", "shift")):
+        if name.endswith(("base", "stride", "window", "multiplier", "shift")):
             job[name] = int(random.integers(0, 1 << (6 if name.endswith("shift") else 16)))
     job["channels"] = int(random.integers(0, 1 << 12))
     lengths = {
         "steps": 9,
         "words": 4,
         "stationary_rows": 3 * config.elements,
+        "windows": 3,
         "queries": 20,
         "keys": 20,
         "heads": 3,
@@ -57,6 +58,8 @@ def make_job(config: AcceleratorConfig, kind: str, random: np.random.Generator, 
     job |= {name: int(random.integers(0, 2)) for name in flags if kind == "attention" or name in flags[:2]}
     destinations = list(Destination)
     job["destination"] = int(Destination.RESIDUAL_ADD if kind == "scatter" else random.choice(destinations))
+    if kind == "swapped" and job["destination"] == Destination.SCORE:
+        job["windows"] = 1
     return job | ({kind: 1} if kind != "normal" else {}) | fields
 
 
@@ -86,10 +89,11 @@ def test_tails(size, stall):
         for rows in (1, p, 2 * p + 1):
             rows = rows if kind == "swapped" else -(-rows // p) * p
             for steps, words in ((1, 1), (3, 1), (1, 2)):
-                jobs.append(make_job(config, kind, random, stationary_rows=rows, steps=steps, words=words))
+                sizes = {"stationary_rows": rows, "steps": steps, "words": words}
+                jobs.append(make_job(config, kind, random, destination=int(Destination.ACTIVATION), **sizes))
     for queries, keys in product((1, p - 1, p, p + 1, 2 * p), (1, t - 1, t, t + 1, 2 * t + 1)):
-        sizes = {"queries": queries, "keys": keys, "heads": 1 + keys % 2, "head_words": 1, "value_words": 1}
-        jobs.append(make_job(config, "attention", random, **sizes))
+        sizes = {"queries": queries, "keys": keys, "head_words": 1, "value_words": 1}
+        jobs.append(make_job(config, "attention", random, windows=1 + queries % 2, heads=1 + keys % 2, **sizes))
     run(config, jobs, stall=stall, seed=7)
 
 

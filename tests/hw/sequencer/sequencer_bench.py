@@ -51,6 +51,8 @@ def random_command(random: np.random.Generator, opcode: Opcode) -> bytes:
         values["channels"] = int(random.integers(1, values["words"] * CONFIG.lanes + 1))
     if values.get("swapped"):
         values["follow"] = int(Follow.NOTHING)
+    if opcode == Opcode.LINEAR and (not values["swapped"] or values["destination"] == Destination.SCORE):
+        values["windows"] = 1
     if "patch" in values:
         values["patch"] = 1 << int(random.integers(0, 5))
     if "top_k" in values:
@@ -304,7 +306,10 @@ async def malformed_commands_are_refused(dut):
         (Opcode.LINEAR, "words", CONFIG.weight_tile_words + 1),
         (Opcode.LINEAR, "destination", 9),
         (Opcode.LINEAR, "channels", CONFIG.parameter_entries + 1),
+        (Opcode.LINEAR, "windows", 0),
+        (Opcode.LINEAR, "windows", 2),
         (Opcode.ATTENTION, "queries", 0),
+        (Opcode.ATTENTION, "windows", 0),
         (Opcode.ATTENTION, "keys", 0),
         (Opcode.ATTENTION, "keys", CONFIG.max_tokens + 1),
         (Opcode.ATTENTION, "heads", 0),
@@ -330,6 +335,8 @@ async def malformed_commands_are_refused(dut):
     ):
         fields = decode(random_command(random, opcode))[1]
         fields |= {name: value, "task_mask": 1}
+        if (opcode, name, value) == (Opcode.LINEAR, "windows", 2):
+            fields["swapped"] = 0
         fields.pop("opcode")
         cases.append((encode(opcode, **fields), ErrorCode.BAD_FIELD))
     await clock_and_reset(dut)

@@ -21,13 +21,16 @@ SHAPES = {
     "one-query": AttentionCase(queries=1, keys=13, heads=3, head_dim=8, value_dim=12),
     "one-key": AttentionCase(queries=9, keys=1, heads=2, head_dim=9, value_dim=4),
     "one-of-each": AttentionCase(queries=1, keys=1, heads=1, head_dim=1, value_dim=1),
+    "windows": AttentionCase(windows=5, queries=9, keys=9, heads=3, head_dim=6, value_dim=6),
+    "windows-of-one": AttentionCase(windows=7, queries=1, keys=1, heads=1, head_dim=4, value_dim=5),
+    "windows-of-a-tile": AttentionCase(windows=3, queries=4, keys=16, heads=2, head_dim=16, value_dim=32),
     "more-queries-than-max-tokens": AttentionCase(queries=300, keys=5, heads=1, head_dim=3, value_dim=2),
 }
 
 
 def random_case(random: np.random.Generator) -> AttentionCase:
     """Any sizes, small."""
-    sizes = {"queries": 40, "keys": 40, "heads": 4, "head_dim": 20, "value_dim": 20}
+    sizes = {"windows": 4, "queries": 40, "keys": 40, "heads": 4, "head_dim": 20, "value_dim": 20}
     return AttentionCase(**{name: int(random.integers(1, most + 1)) for name, most in sizes.items()})
 
 
