@@ -26,6 +26,8 @@ ADDRESS_WIDTH = 16
 """Bits of an address or a stride in an on-chip memory, in words of T lanes."""
 COUNT_WIDTH = 16
 """Bits of a number of rows, words, tokens or channels."""
+MAX_BIAS_WORDS = 4
+"""Words of bias of a key: enough for two precisions when a word has lanes for a quarter of a tile."""
 BYTE_ADDRESS_WIDTH = 32
 """Bits of an address, a distance or a size in external memory, in bytes."""
 
@@ -219,18 +221,22 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
             ("key_window", 16, "words from a window's keys to the next one's"),
         ),
         (
-            ("value_window", 16, "words from a window's columns of V transposed to the next one's"),
-            ("destination_window", 16, "words from a window's results to the next one's"),
+            ("head_words", 6, "words of one head's channels of a query and of a key"),
+            ("value_words", 7, "words of one head's channels of V, and of the result"),
+            ("bias_words", 3, "words of bias, 0 to 4, behind each key's"),
+            ("bias_base", 16, "scratchpad word of the table of bias, which begins with each element's factors"),
         ),
         (("query_base", 16, "scratchpad word of query 0"), ("query_stride", 16, "words per query")),
         (("key_base", 16, "scratchpad word of key 0"), ("key_stride", 16, "words per key")),
         (("value_base", 16, "scratchpad word of channel 0 of V transposed"), ("value_stride", 16, "words per channel")),
-        (("destination_base", 16, "scratchpad word of query 0"), ("destination_stride", 16, "words per query")),
         (("queries", 16, "queries of a window, any number"), ("keys", 16, "keys of a window")),
+        # What LINEAR has, too, lies where LINEAR has it: the dispatcher need not choose.
+        (("destination_base", 16, "scratchpad word of query 0"), ("destination_stride", 16, "words per query")),
         (
             ("score_multiplier", 17, "accumulator to octaves"),
             ("score_shift", 6, "its right shift"),
             ("heads", 8, "heads"),
+            ("bias_shared", 1, "all heads of a window have the same bias, which is in the table once"),
         ),
         (
             ("output_multiplier", 17, "folded into each row's reciprocal"),
@@ -238,8 +244,8 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
             ("windows", 8, "windows that are attended to one after the other"),
         ),
         (
-            ("head_words", 6, "words of one head's channels of a query and of a key"),
-            ("value_words", 7, "words of one head's channels of V, and of the result"),
+            ("value_window", 16, "words from a window's columns of V transposed to the next one's"),
+            ("destination_window", 16, "words from a window's results to the next one's"),
         ),
     ),
     Opcode.LAYERNORM: _layout(
@@ -297,7 +303,13 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
     ),
     Opcode.TABLE: _layout(*_STREAM),
 }
-"""Fields of each command. Requantiser parameter sets precede the weights in a stream block: 8 bytes each (bias int32,
+"""Fields of each command.
+
+The table of bias holds ``bias_words`` words for each of P elements: the factors, which every query of the element has
+behind its own words. Then it holds as many words for each head, tile of P queries, and key, in this order. A score is
+the product of query and key plus the products of factors and bias. Every window begins the table anew.
+
+Requantiser parameter sets precede the weights in a stream block: 8 bytes each (bias int32,
 multiplier uint17 in bits 32 to 48, shift in bits 56 to 61), padded to whole chunks; then, for each tile of P output
 channels, for each word of the reduction, P words of T bytes, element by element.
 

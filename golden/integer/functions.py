@@ -224,6 +224,22 @@ def _normalised(values: NDArray, table: PiecewiseTable, octaves: int) -> Scaled:
     return Scaled(mantissa, np.array(exponents, np.int64).reshape(values.shape))
 
 
+def biased_scores(accumulator: ArrayLike, bias: ArrayLike, factors: ArrayLike) -> Integers:
+    """Add a bias to attention scores that are not requantised yet: ``accumulator + sum(factors[i] * bias[i])``.
+
+    Parameters
+    ----------
+    accumulator:
+        Products of queries and keys, (..., queries, keys).
+    bias:
+        Signed activations (parts, ..., queries, keys): parts of one bias, such as a coarse and a fine one.
+    factors:
+        Weight of each part, a signed activation (parts,).
+    """
+    weights = np.asarray(factors, np.int64)
+    return np.asarray(accumulator, np.int64) + np.tensordot(weights, np.asarray(bias, np.int64), axes=(0, 0))
+
+
 def attention_exponentials(scores: ArrayLike, numerics: Numerics) -> Integers:
     """Unnormalised probabilities of each query: ``exp2(maximum - score)`` over the last axis (keys)."""
     scores = np.asarray(scores, np.int64)

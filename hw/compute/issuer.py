@@ -21,6 +21,7 @@ class BeatIssuer(wiring.Component):
     A phase starts when what it waits for is in the banks. A step of a gathering or scattering job starts when its row
     has been looked up. A step of a linear job's first phase starts when its broadcast row is ready. The last beat of a
     step is held back until the drain has room (``elements / requantise_lanes`` cycles after the previous step).
+    The last words of a key come from the table of bias, which is read from its beginning to its end.
 
     Members
     -------
@@ -95,6 +96,8 @@ class BeatIssuer(wiring.Component):
         ]
         self._wait_for_drain(m, ends, full)
         chosen = Mux(more_steps, current.words, following.words)
+        bias_words = Mux(take_phase, following.bias_words, current.bias_words)
+        biased = self._find_bias(m, take | issue, Mux(take, chosen, words_left), bias_words)
         with m.If(take):
             m.d.sync += [
                 words_left.eq(chosen - 1),
@@ -109,7 +112,7 @@ class BeatIssuer(wiring.Component):
         self._follow_rows(m, take, take_phase, more_steps)
         # Lengths are counted down to 1, so that a length of 0 would mean 2**16.
         check(m, take_phase, (following.words != 0) & (following.steps != 0), "a phase needs words and steps")
-        self._address_beats(m, current, issue, take, more_steps)
+        self._address_beats(m, current, issue, take, more_steps, biased)
         self._describe_steps(m, current, ends, more_steps, take)
         return m
 
@@ -121,6 +124,17 @@ class BeatIssuer(wiring.Component):
             m.d.sync += [left.eq(groups - 1), full.eq(groups != 1)]
         with m.Elif(full):
             m.d.sync += [left.eq(left - 1), full.eq(left != 1)]
+
+    def _find_bias(self, m: Module, moves: Value, words_left: Value, bias_words: Value) -> Signal:
+        """Whether the beat behind the current one is a word of bias: one of the last words of its step.
+
+        When the current beat ``moves``, ``words_left`` counts its successor and the words behind that.
+        """
+        biased = Signal()
+        low = words_left[:3]
+        with m.If(moves):
+            m.d.sync += biased.eq((words_left >> 3 == 0) & (low > 1) & (low <= bias_words + 1))
+        return biased
 
     def _follow_rows(self, m: Module, take: Value, take_phase: Value, more_steps: Value) -> None:
         """Count the rows of the first phase; a step is starved while its row has not been written.
@@ -146,10 +160,13 @@ class BeatIssuer(wiring.Component):
         with m.Elif(take):
             m.d.sync += [row.eq(following), following.eq(following + 1), begun.eq(1)]
 
-    def _address_beats(self, m: Module, current: data.View, issue: Value, take: Value, more_steps: Value) -> None:
+    def _address_beats(
+        self, m: Module, current: data.View, issue: Value, take: Value, more_steps: Value, biased: Value
+    ) -> None:
         """Scratchpad and bank addresses count up within a step; the next row's address is kept ready."""
         job, payload, following = self.work.job, self.beat.payload, self.phases.payload
         next_row, address = Signal(ADDRESS_WIDTH), self.broadcast.payload
+        bias, element_bits = Signal(ADDRESS_WIDTH), (self._config.elements - 1).bit_length()
         # Rows of a phase are a stride apart; a gathering job reads the rows of its queue instead.
         listed = Mux(more_steps, next_row, following.row)
         with m.If(take):
@@ -161,10 +178,15 @@ class BeatIssuer(wiring.Component):
             ]
         with m.Elif(issue):
             m.d.sync += [
-                address.eq(address + 1),
+                address.eq(Mux(biased, bias, address + 1)),
                 payload.stationary_address.eq(payload.stationary_address + 1),
                 payload.first.eq(0),
             ]
+        # The table begins with the factors of P elements, which the row loader reads.
+        with m.If(take & ~more_steps & following.bias_again):
+            m.d.sync += bias.eq(job.bias_base + (job.bias_words << element_bits))
+        with m.Elif(issue):
+            m.d.sync += bias.eq(bias + biased)
         m.d.comb += [
             self.beat.valid.eq(issue),
             self.broadcast.valid.eq(issue),

@@ -53,6 +53,8 @@ class RowLoader(wiring.Component):
     Tile i goes to the start of attention buffer i % 2, row by row: row e of the tile to element e. Rows beyond the
     last one become zeros; the tile's first row is read in their place. A tile is loaded as soon as its buffer is free.
 
+    Behind the words of a query lie the factors of its element, which are the first words of the table of bias.
+
     Members
     -------
     work: In(Work(engine_job))
@@ -91,11 +93,12 @@ class RowLoader(wiring.Component):
         rows, words = held.rows, held.words
         tile, free = TileCounter("tile", config.elements), Signal(range(3))
         head, row = HeadAddress("rows", tile, words, held.window), Signal(ADDRESS_WIDTH)
+        factor = Signal(ADDRESS_WIDTH)
         element, valid_rows = Signal(range(config.elements)), Signal(COUNT_WIDTH)
         loading, beyond = Signal(), Signal()
         last_element = element == config.elements - 1
         start, accepted = self._start(m), Signal()
-        word, last_word = self._count_words(m, words, start, accepted)
+        word, is_factor, last_word = self._count_words(m, words, start, accepted)
         bank_address = Mux(tile.buffer, config.attention_buffer(1), config.attention_buffer(0)) + word
         tile_done = accepted & last_word & last_element
         m.submodules.wanted = wanted = RegisterSlice(_request_layout(config))
@@ -103,7 +106,7 @@ class RowLoader(wiring.Component):
             wanted.source.valid.eq(loading),
             *assign(
                 wanted.source.payload,
-                source=Mux(beyond, head.word, row) + word,
+                source=Mux(is_factor, factor, Mux(beyond, head.word, row) + word),
                 element=element,
                 address=bank_address,
                 zero=beyond,
@@ -128,8 +131,10 @@ class RowLoader(wiring.Component):
                     loading.eq(tile.more & (free != 0)),
                     valid_rows.eq(tile.rows_left),
                     beyond.eq(0),
+                    factor.eq(self.work.job.bias_base),
                 ]
             with m.Elif(accepted):
+                m.d.sync += factor.eq(factor + is_factor)
                 with m.If(last_word):
                     m.d.sync += [
                         element.eq(element + 1),
@@ -151,20 +156,29 @@ class RowLoader(wiring.Component):
         m.d.sync += start.eq(self.work.start & (job.attention | job.swapped))
         return start
 
-    def _count_words(self, m: Module, words: Value, start: Signal, accepted: Signal) -> tuple[Signal, Signal]:
-        """Number of the next word of a row, and whether it is the last: known before the word is asked for."""
-        word, words_left = Signal(ADDRESS_WIDTH), Signal(COUNT_WIDTH)
-        one_word, last_word = Signal(), Signal()
-        m.d.sync += one_word.eq(words == 1)
+    def _count_words(self, m: Module, words: Value, start: Signal, accepted: Signal) -> tuple[Signal, Signal, Signal]:
+        """Number of the next word of a row, whether it is a factor, and whether it is the row's last.
+
+        All are known before the word is asked for.
+        """
+        job = self.work.job
+        word, words_left, length, last_own = (Signal(COUNT_WIDTH, name=n) for n in ("word", "left", "length", "own"))
+        one_word, last_word, is_factor = Signal(), Signal(), Signal()
+        m.d.sync += [
+            length.eq(words + Mux(job.attention, job.bias_words, 0)),
+            last_own.eq(words - 1),
+            one_word.eq(length == 1),
+        ]
         with m.If(start):
-            m.d.sync += [words_left.eq(words), last_word.eq(one_word)]
+            m.d.sync += [words_left.eq(length), last_word.eq(one_word)]
         with m.Elif(accepted):
             m.d.sync += [
                 word.eq(Mux(last_word, 0, word + 1)),
-                words_left.eq(Mux(last_word, words, words_left - 1)),
+                words_left.eq(Mux(last_word, length, words_left - 1)),
                 last_word.eq(Mux(last_word, one_word, words_left == 2)),
+                is_factor.eq(~last_word & (is_factor | (word == last_own))),
             ]
-        return word, last_word
+        return word, is_factor, last_word
 
     def _held_rows(self) -> _HeldRows:
         """Queries of an attention job, or tokens of a swapped linear one, which has one head."""

@@ -71,6 +71,8 @@ class LinearPhases(wiring.Component):
                 column=Mux(score, 0, column),
                 buffer=0,
                 rows=0,
+                bias_words=0,
+                bias_again=0,
                 last=window_ends & last_window,
             ),
         ]
@@ -222,22 +224,27 @@ class AttentionPhases(wiring.Component):
         config, job, out = self._config, self.work.job, self.phases.payload
         # All tiles of a head use the same keys, so that the row moves only from head to head.
         keys = HeadAddress("keys", tile, job.head_words, job.key_window)
+        # The table of bias is laid out in the order of use, so that the issuer counts through it.
+        again = Signal()
         with m.If(chosen):
             m.d.comb += [
                 out.wait.eq(Wait.ROWS),
                 out.row.eq(keys.word),
                 out.row_stride.eq(job.key_stride),
                 out.steps.eq(job.keys),
-                out.words.eq(job.head_words),
+                out.words.eq(job.head_words + job.bias_words),
+                out.bias_words.eq(job.bias_words),
+                out.bias_again.eq(again),
                 out.stationary.eq(Mux(tile.buffer, config.attention_buffer(1), config.attention_buffer(0))),
                 out.kind.eq(StepKind.SCORE),
                 out.mode.eq(ParameterMode.SCORE),
                 out.address.eq(Mux(tile.buffer, config.max_tokens, 0)),
             ]
         with m.If(self.work.start & job.attention):
-            m.d.sync += [*tile.start(job.queries, job.heads, job.windows), *keys.start(job.key_base)]
+            m.d.sync += [*tile.start(job.queries, job.heads, job.windows), *keys.start(job.key_base), again.eq(1)]
         with m.Elif(taken):
             m.d.sync += [*tile.advance(job.queries, job.heads), *keys.advance()]
+            m.d.sync += again.eq(Mux(job.bias_shared, tile.head_ends, tile.window_ends))
 
     def _value_phase(self, m: Module, tile: TileCounter, taken: Value, chosen: Value) -> Value:
         """AV: held exponentials against every channel of the head; returns whether the heads' distance is known."""
@@ -259,6 +266,8 @@ class AttentionPhases(wiring.Component):
                 out.stationary.eq(Mux(tile.buffer, exponentials[1], exponentials[0])),
                 out.kind.eq(StepKind.ATTENTION),
                 out.mode.eq(ParameterMode.QUERY),
+                out.bias_words.eq(0),
+                out.bias_again.eq(0),
                 out.address.eq(tile_destination),
                 out.rows.eq(Mux(tile.head_ends, tile.rows_left, config.elements)),
             ]

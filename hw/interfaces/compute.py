@@ -209,7 +209,9 @@ def phase_layout(config: AcceleratorConfig) -> data.StructLayout:
             "row": ADDRESS_WIDTH,  # scratchpad word of the first broadcast row
             "row_stride": ADDRESS_WIDTH,  # words from one broadcast row to the next
             "steps": COUNT_WIDTH,  # broadcast rows, at least 1
-            "words": COUNT_WIDTH,  # words of a row, at least 1
+            "words": COUNT_WIDTH,  # words of a row, with bias, at least 1
+            "bias_words": 3,  # the last words of each row, which come from the table of bias
+            "bias_again": 1,  # the phase begins the table anew; else it goes on where the last one was
             "stationary": range(config.bank_words),  # first bank word of the tile
             "kind": StepKind,
             "mode": ParameterMode,

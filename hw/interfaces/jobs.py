@@ -117,6 +117,9 @@ def engine_job_layout(config: AcceleratorConfig) -> data.StructLayout:
             "heads": 8,  # heads
             "head_words": 6,  # words of one head's channels of a query and of a key
             "value_words": 7,  # words of one head's channels of V, and of the result
+            "bias_words": 3,  # words of bias behind those of a key, and of factors behind those of a query
+            "bias_base": ADDRESS_WIDTH,  # scratchpad word of the factors of element 0; bias lies behind all factors
+            "bias_shared": 1,  # all heads have the same bias
             "score_multiplier": multiplier,  # scales an accumulator to octaves
             "score_shift": shift,  # right shift after that multiplication
             "output_multiplier": multiplier,  # factor of every query's reciprocal sum
@@ -124,6 +127,13 @@ def engine_job_layout(config: AcceleratorConfig) -> data.StructLayout:
         }
     )
 
+
+ATTENTION_FIELDS = tuple(
+    field.name
+    for field in FIELDS[Opcode.ATTENTION]
+    if field.name not in (*SEQUENCER_FIELDS, *(common.name for common in FIELDS[Opcode.LINEAR]))
+)
+"""Fields of an engine job that only attention uses; in other jobs they hold anything."""
 
 EXPERT_FIELDS = (
     "broadcast_base",

@@ -9,8 +9,9 @@ from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from tessera.hw.blocks.fields import assign
+from tessera.hw.blocks.fields import assign, same_fields
 from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.jobs import ATTENTION_FIELDS
 from tessera.hw.interfaces.sequencer import ProgramProgress, RunOrder, UnitPorts, in_unit_order
 from tessera.hw.isa import ErrorCode, Follow, Opcode
 from tessera.hw.sequencer.command import DECODED_BITS, copy_common, view
@@ -187,22 +188,22 @@ class Dispatcher(wiring.Component):
     def _fill_jobs(self, m: Module, parts: _Parts) -> None:
         """Fields of the jobs: those of the command, addresses of the run, or those that the expert loop makes."""
         units, command = self.units, self.command.payload
-        jobs = {
-            Opcode.LINEAR: units.engine.job,
-            Opcode.ATTENTION: units.engine.job,
-            Opcode.GATE: units.gate.job,
-            Opcode.LOAD_IMAGE: units.image.job,
-            Opcode.STORE: units.store.job,
-        }
+        # Where a unit takes jobs of one opcode only, nothing has to be chosen.
+        for opcode, job in (
+            (Opcode.LAYERNORM, units.layernorm.job),
+            (Opcode.GATE, units.gate.job),
+            (Opcode.LOAD_IMAGE, units.image.job),
+            (Opcode.STORE, units.store.job),
+        ):
+            copy_common(m, job.payload, view(command, opcode))
+            copy_common(m, job.payload, self.run.settings)
+        engine_job = units.engine.job.payload
+        m.d.comb += same_fields(engine_job, view(command, Opcode.ATTENTION), *ATTENTION_FIELDS)
         # The opcode is known a cycle before the offer, so that the fields have settled when the job is valid.
-        for opcode, job in jobs.items():
+        for opcode in (Opcode.LINEAR, Opcode.ATTENTION):
             with m.If(parts.examiner.accepted[opcode]):
-                copy_common(m, job.payload, view(command, opcode))
-                copy_common(m, job.payload, self.run.settings)
-                if opcode == Opcode.ATTENTION:
-                    m.d.comb += job.payload.attention.eq(1)
-        # LayerNorm takes jobs of one opcode only, so nothing has to be chosen.
-        copy_common(m, units.layernorm.job.payload, view(command, Opcode.LAYERNORM))
+                copy_common(m, engine_job, view(command, opcode))
+                m.d.comb += engine_job.attention.eq(opcode == Opcode.ATTENTION)
         with m.If(parts.experts.job.valid):
             copy_common(m, units.engine.job.payload, parts.experts.job.payload)
 

@@ -7,7 +7,7 @@ from amaranth.lib import data
 from amaranth.utils import exact_log2
 
 from tessera.hw.config import MAX_CHANNELS, AcceleratorConfig
-from tessera.hw.isa import Destination, Follow, Function, NormMode, Opcode, fields
+from tessera.hw.isa import MAX_BIAS_WORDS, Destination, Follow, Function, NormMode, Opcode, fields
 
 
 def _outside(value: Value, largest: int) -> Value:
@@ -83,8 +83,9 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
                 c.queries == 0,
                 c.heads == 0,
                 c.windows == 0,
-                _outside(c.head_words, config.query_words),
+                (c.head_words == 0) | (c.head_words + c.bias_words > config.query_words),
                 c.value_words == 0,
+                c.bias_words > MAX_BIAS_WORDS,
             ]
         case Opcode.LAYERNORM:
             row_channels = c.words << exact_log2(config.lanes)

@@ -39,15 +39,16 @@ def attention(
     head_dim: int,
     value_dim: int,
     windows: int = 1,
+    bias_words: int = 0,
 ) -> Workload:
     """Scores and their use: for each head and tile of P queries all keys, then all channels of V transposed.
 
     ``head_dim`` is the number of channels that a head has of Q and K, ``value_dim`` that of V. Queries and keys are
-    those of each window.
+    those of each window. Words of bias take beats, but do no useful work.
     """
     heads *= windows
     head_words, value_words = _ceil(head_dim, config.lanes), _ceil(value_dim, config.lanes)
-    beats = keys * head_words + value_words * config.lanes * _ceil(keys, config.lanes)
+    beats = keys * (head_words + bias_words) + value_words * config.lanes * _ceil(keys, config.lanes)
     macs = heads * queries * keys * (head_dim + value_dim)
     return Workload(macs, heads * _ceil(queries, config.elements) * beats)
 

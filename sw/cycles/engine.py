@@ -92,6 +92,8 @@ class AttentionShape:
         Their numbers; queries and keys of each window.
     head_words, value_words:
         Words of one head's channels: of Q and K, and of V.
+    bias_words:
+        Words of bias behind those of a key.
     """
 
     windows: int
@@ -100,6 +102,7 @@ class AttentionShape:
     heads: int
     head_words: int
     value_words: int
+    bias_words: int
 
 
 class EngineModel:
@@ -208,12 +211,13 @@ class EngineModel:
         start = job.taken + START
         keys, per_head = shape.keys, -(-shape.queries // config.elements)
         tiles = per_head * shape.heads * shape.windows
-        score = keys * max(shape.head_words, self.groups)
+        key_words = shape.head_words + shape.bias_words
+        score = keys * max(key_words, self.groups)
         value = shape.value_words * config.lanes * max(-(-keys // config.lanes), self.groups)
         lanes = config.elements // config.exponential_lanes
         drain = keys * lanes + config.elements + self._overhead
         freed = [start + LOAD_BEGINS, start + LOAD_BEGINS]
-        held = config.elements * shape.head_words
+        held = config.elements * key_words
         loads, end, raised, drained = 0.0, start + LISTED, 0.0, 0.0
         for tile in range(tiles + 1):
             ready = raised

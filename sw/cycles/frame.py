@@ -219,7 +219,7 @@ class FrameModel:
 
     def _attention(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
         self._consume(max(time, self._engine.ready), scheduled)
-        names = ("windows", "queries", "keys", "heads", "head_words", "value_words")
+        names = ("windows", "queries", "keys", "heads", "head_words", "value_words", "bias_words")
         job = self._engine.attention(time, AttentionShape(**{name: fields[name] for name in names}))
         self._idle[Unit.ENGINE] = job.written + BUSY_FALLS
         return job.taken, job.written

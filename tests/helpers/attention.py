@@ -29,6 +29,13 @@ class AttentionCase:
     head_dim: int
     value_dim: int
     windows: int = 1
+    bias_words: int = 0
+    bias_shared: bool = False
+
+    @property
+    def bias_heads(self) -> int:
+        """Heads that have a bias of their own."""
+        return 1 if self.bias_shared else self.heads
 
 
 def golden(case: AttentionCase, config: AcceleratorConfig, random: np.random.Generator) -> dict[str, np.ndarray]:
@@ -43,7 +50,10 @@ def golden(case: AttentionCase, config: AcceleratorConfig, random: np.random.Gen
             (case.keys, case.value_dim),
         )
     )
-    accumulators = q @ k.swapaxes(-1, -2)
+    parts = case.bias_words * config.lanes // config.elements
+    factors = random.choice([0, 1, HIGHEST, -HIGHEST - 1, 10], parts)
+    bias = random.integers(-HIGHEST - 1, HIGHEST + 1, (parts, 1, case.bias_heads, case.queries, case.keys))
+    accumulators = functions.biased_scores(q @ k.swapaxes(-1, -2), bias, factors)
     scores = functions.requantise(accumulators, 0, SCORE["score_multiplier"], SCORE["score_shift"], n.score)
     exponentials = functions.attention_exponentials(scores, n)
     scale = functions.query_scale(exponentials, *OUTPUT.values(), n)
@@ -53,6 +63,8 @@ def golden(case: AttentionCase, config: AcceleratorConfig, random: np.random.Gen
         "q": q,
         "k": k,
         "v": v,
+        "factors": factors,
+        "bias": bias,
         "scores": scores,
         "exponentials": exponentials,
         "query_multiplier": scale.multiplier,
@@ -86,13 +98,18 @@ def attention_program(case: AttentionCase, config: AcceleratorConfig, tensors: d
     bare.stage(columns, end)
     fields |= {"value_base": end, "value_stride": case.windows * window, "value_window": window}
     end += len(columns)
+    if case.bias_words:
+        table = _bias_table(case, config, tensors)
+        bare.stage(table, end)
+        fields |= {"bias_base": end}
+        end += len(table)
     stride = case.heads * values + 1
     result = Rows(shape=tensors["attention"].shape, lanes=t, stride=stride, base=end, block=case.value_dim)
     bare.emit(
         Opcode.ATTENTION,
         *_tiles(case, config),
         _tensor("attention", "scratchpad", result),
-        work=bound.attention(config, **vars(case)),
+        work=bound.attention(config, **{name: size for name, size in vars(case).items() if name != "bias_shared"}),
         destination_base=result.base,
         destination_stride=stride,
         destination_window=case.queries * stride,
@@ -102,11 +119,24 @@ def attention_program(case: AttentionCase, config: AcceleratorConfig, tensors: d
         heads=case.heads,
         head_words=words,
         value_words=values,
+        bias_words=case.bias_words,
+        bias_shared=int(case.bias_shared),
         **SCORE,
         **OUTPUT,
-        **fields,
+        **{"bias_base": 0, **fields},
     )
     return bare.program()
+
+
+def _bias_table(case: AttentionCase, config: AcceleratorConfig, tensors: dict[str, np.ndarray]) -> np.ndarray:
+    """Factors of each element, then words of bias. Part i of element e is lane i * P + e of the words of a key."""
+    p, lanes = config.elements, case.bias_words * config.lanes
+    factors, bias = tensors["factors"], tensors["bias"][:, 0]
+    diagonal = np.zeros((p, lanes // p, p), np.int64)
+    diagonal[np.arange(p), :, np.arange(p)] = factors
+    bias = np.pad(bias, ((0, 0), (0, 0), (0, -case.queries % p), (0, 0)))
+    tiles = bias.reshape(lanes // p, case.bias_heads, -1, p, case.keys).transpose(1, 2, 4, 0, 3)
+    return np.concatenate([diagonal.reshape(-1, config.lanes), tiles.reshape(-1, config.lanes)])
 
 
 def _tiles(case: AttentionCase, config: AcceleratorConfig) -> tuple[Tensor, ...]:

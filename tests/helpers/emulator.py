@@ -245,6 +245,10 @@ class Emulator:
                 bases["query"] + head * words + first * f["query_stride"], f["query_stride"], count, words
             )
             keys = self._rows(bases["key"] + head * words, f["key_stride"], keys_count, words)
+            if f["bias_words"]:
+                row = (0 if f["bias_shared"] else head * tiles) + tile
+                factors, bias = self._bias(f, row, count)
+                queries, keys = np.hstack([queries, factors]), np.hstack([keys, bias])
             products = np.pad(_product(keys, queries), ((0, 0), (0, p - count)))
             scores = functions.requantise(products, 0, f["score_multiplier"], f["score_shift"], self.numerics.score)
             self._write_scores(job % 2 * self.config.max_tokens + np.arange(keys_count), scores)
@@ -261,6 +265,12 @@ class Emulator:
             )
             row = bases["destination"] + (first + np.arange(count)) * f["destination_stride"] + head * values
             self._write_words("scratchpad", np.arange(values)[:, None] + row, np.stack(np.split(y, values, axis=1)))
+
+    def _bias(self, f: Fields, tile: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Factors of the first ``count`` elements, and a tile's words of bias for each key."""
+        words, keys = f["bias_words"], f["keys"]
+        first = f["bias_base"] + (self.config.elements + tile * keys) * words
+        return self._rows(f["bias_base"], words, count, words), self._rows(first, words, keys, words)
 
     def _record_exponentials(self, buffer: int, data: np.ndarray) -> None:
         """``data`` (keys, P) into attention buffer ``buffer`` of the banks, exponential lanes at a time."""

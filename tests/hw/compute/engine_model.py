@@ -69,10 +69,18 @@ def _step(**fields: int) -> dict[str, int]:
 
 
 def _one_step(
-    words: int, *, broadcast: int, stationary: int, step: dict, rows: Any = None, **flags: Any
+    words: int,
+    *,
+    broadcast: int,
+    stationary: int,
+    step: dict,
+    rows: Any = None,
+    bias: tuple[int, ...] = (),
+    **flags: Any,
 ) -> Iterator[Beat]:
-    """The beats of one step."""
-    tile = flags.pop("tile", None)
+    """The beats of one step; those of ``bias`` read these words, and factors in place of held rows."""
+    tile, factors, own = flags.pop("tile", None), flags.pop("factors", ()), words
+    words += len(bias)
     for word in range(words):
         fields = {
             "first": int(word == 0),
@@ -80,9 +88,13 @@ def _one_step(
             "stationary_address": stationary + word,
             **flags,
         }
-        held = None if rows is None else tuple(None if row is None else (row + word) & WRAP for row in rows)
+        address, first, offset = broadcast + word, rows, word
+        if word >= own:
+            address, offset = bias[word - own], word - own
+            first = [None if row is None else factor for row, factor in zip(rows, factors, strict=True)]
+        held = None if first is None else tuple(None if row is None else (row + offset) & WRAP for row in first)
         last = step if word == words - 1 else None
-        yield Beat(fields=fields, broadcast=(broadcast + word) & WRAP, step=last, rows=held, tile=tile)
+        yield Beat(fields=fields, broadcast=address & WRAP, step=last, rows=held, tile=tile)
 
 
 def _linear(
@@ -144,6 +156,10 @@ def _scores(
     words = job["head_words"]
     base, stride = job["query_base"] + window * job["query_window"] + head * words, job["query_stride"]
     keys = job["key_base"] + window * job["key_window"] + head * words
+    factors = [job["bias_base"] + element * job["bias_words"] for element in range(config.elements)]
+    tiles, shared = -(-job["queries"] // config.elements), job["bias_shared"]
+    first_bias = factors[-1] + ((0 if shared else head * tiles) + tile) * job["keys"] * job["bias_words"]
+    first_bias += job["bias_words"]
     held = _held(config, tile * config.elements, job["queries"], base, stride)
     for key in range(job["keys"]):
         yield from _one_step(
@@ -160,6 +176,8 @@ def _scores(
                 row_stride=job["destination_stride"],
             ),
             rows=held,
+            bias=tuple(first_bias + key * job["bias_words"] + word for word in range(job["bias_words"])),
+            factors=factors,
             wide=0,
             broadcast_unsigned=0,
             stationary_unsigned=0,

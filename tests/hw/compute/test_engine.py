@@ -52,6 +52,7 @@ def make_job(config: AcceleratorConfig, kind: str, random: np.random.Generator, 
         "value_words": 3,
     }
     job |= {name: int(random.integers(1, top + 1)) for name, top in lengths.items()}
+    job |= {"bias_words": int(random.integers(0, 5)), "bias_shared": int(random.integers(0, 2))}
     job["expert"] = int(random.integers(0, config.max_experts))
     # Fields of the other kind of job may hold anything.
     flags = ("function", "broadcast_unsigned", "swapped", "wide", "gather", "scatter")
@@ -94,6 +95,9 @@ def test_tails(size, stall):
     for queries, keys in product((1, p - 1, p, p + 1, 2 * p), (1, t - 1, t, t + 1, 2 * t + 1)):
         sizes = {"queries": queries, "keys": keys, "head_words": 1, "value_words": 1}
         jobs.append(make_job(config, "attention", random, windows=1 + queries % 2, heads=1 + keys % 2, **sizes))
+    for words, bias_words, keys in product((1, 2, 3), (1, 2, 3, 4), (1, 3)):
+        sizes = {"queries": p + 1, "keys": keys, "head_words": words, "bias_words": bias_words, "value_words": 1}
+        jobs.append(make_job(config, "attention", random, windows=2, heads=2, **sizes))
     run(config, jobs, stall=stall, seed=7)
 
 

@@ -9,7 +9,18 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-from tessera.hw.isa import COMMAND_BYTES, FIELDS, Destination, ErrorCode, Follow, NormMode, Opcode, decode, encode
+from tessera.hw.isa import (
+    COMMAND_BYTES,
+    FIELDS,
+    MAX_BIAS_WORDS,
+    Destination,
+    ErrorCode,
+    Follow,
+    NormMode,
+    Opcode,
+    decode,
+    encode,
+)
 from tessera.hw.presets import preset
 from tessera.hw.sequencer.ledger import ENGINE, FOLLOWERS, GATE, IMAGE, NORM, STORE, STREAM
 from tessera.sim.bench.streams import StreamMonitor, clock_and_reset, parameters, read, rng, wait_cycles
@@ -29,7 +40,8 @@ COUNTING_ROWS = ("layernorm", "image")
 def random_command(random: np.random.Generator, opcode: Opcode) -> bytes:
     """A legal command with random fields; small where the rules want it."""
     small = {
-        "words": 8, "tokens": 16, "rows": 16, "channels": 64, "steps": 16, "keys": 16, "heads": 4, "head_words": 4,
+        "words": 8, "tokens": 16, "rows": 16, "channels": 64, "steps": 16, "keys": 16, "heads": 4, "head_words": 3,
+        "bias_words": 1,
         "stationary_rows": CONFIG.elements, "source_words": 8, "hidden_words": 8, "hidden_channels": 64,
         "experts": CONFIG.max_experts, "destination": int(max(Destination)), "mode": int(max(NormMode)),
         "stream_address": 1 << 16, "row_bytes": 1 << 16, "plane_bytes": 1 << 20,
@@ -315,6 +327,7 @@ async def malformed_commands_are_refused(dut):
         (Opcode.ATTENTION, "heads", 0),
         (Opcode.ATTENTION, "head_words", CONFIG.query_words + 1),
         (Opcode.ATTENTION, "value_words", 0),
+        (Opcode.ATTENTION, "bias_words", MAX_BIAS_WORDS + 1),
         (Opcode.LAYERNORM, "rows", CONFIG.max_tokens + 1),
         (Opcode.LAYERNORM, "words", 1024 // CONFIG.lanes + 1),
         (Opcode.LAYERNORM, "channels", 8 * CONFIG.lanes + 1),

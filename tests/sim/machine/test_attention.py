@@ -24,14 +24,20 @@ SHAPES = {
     "windows": AttentionCase(windows=5, queries=9, keys=9, heads=3, head_dim=6, value_dim=6),
     "windows-of-one": AttentionCase(windows=7, queries=1, keys=1, heads=1, head_dim=4, value_dim=5),
     "windows-of-a-tile": AttentionCase(windows=3, queries=4, keys=16, heads=2, head_dim=16, value_dim=32),
+    "bias": AttentionCase(queries=9, keys=7, heads=2, head_dim=6, value_dim=6, bias_words=2),
+    "bias-of-windows": AttentionCase(windows=3, queries=9, keys=9, heads=3, head_dim=4, value_dim=4, bias_words=1),
+    "shared-bias": AttentionCase(
+        windows=2, queries=5, keys=1, heads=3, head_dim=9, value_dim=4, bias_words=4, bias_shared=True
+    ),
     "more-queries-than-max-tokens": AttentionCase(queries=300, keys=5, heads=1, head_dim=3, value_dim=2),
 }
 
 
 def random_case(random: np.random.Generator) -> AttentionCase:
     """Any sizes, small."""
-    sizes = {"windows": 4, "queries": 40, "keys": 40, "heads": 4, "head_dim": 20, "value_dim": 20}
-    return AttentionCase(**{name: int(random.integers(1, most + 1)) for name, most in sizes.items()})
+    sizes = {"windows": 4, "queries": 30, "keys": 30, "heads": 4, "head_dim": 20, "value_dim": 20}
+    bias = {"bias_words": int(random.integers(0, 5)), "bias_shared": bool(random.integers(0, 2))}
+    return AttentionCase(**{name: int(random.integers(1, most + 1)) for name, most in sizes.items()}, **bias)
 
 
 @pytest.mark.parametrize("name", ["tiny", "ecp5-85f", "ecp5-wide", "edge"])
