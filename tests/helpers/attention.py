@@ -8,11 +8,12 @@ import numpy as np
 
 from tessera.golden.integer import functions
 from tessera.hw.config import AcceleratorConfig
-from tessera.hw.isa import Opcode
-from tessera.program.layouts.rows import Rows
+from tessera.hw.isa import Destination, Opcode
+from tessera.program.layouts.rows import Rows, Transposed
 from tessera.program.layouts.tiles import ExponentialTiles, QueryScaleTiles, ScoreTiles
 from tessera.program.program import Program
 from tessera.program.tensors import Space, Tensor
+from tessera.sw.compiler.weights import parameter_bytes
 from tessera.sw.cycles import bound
 from tests.helpers.bare_program import BareProgram
 
@@ -167,3 +168,51 @@ def _words(values: np.ndarray, lanes: int) -> np.ndarray:
     """The last axis in words of ``lanes``: (..., words, lanes)."""
     values = _padded(values, lanes)
     return values.reshape(*values.shape[:-1], -1, lanes)
+
+
+def value_program(case: AttentionCase, config: AcceleratorConfig, random: np.random.Generator) -> tuple[Program, dict]:
+    """V of every window written transposed: a LINEAR of swapped roles, and the tensor that it must write."""
+    bare, t, tokens = BareProgram(config), config.lanes, case.windows * case.keys
+    words, channels = -(-case.head_dim // t), -(-case.value_dim // t) * t
+    rows = random.integers(-HIGHEST - 1, HIGHEST + 1, (tokens, case.head_dim))
+    weights = random.integers(-HIGHEST - 1, HIGHEST + 1, (case.value_dim, case.head_dim))
+    multiplier, shift = random.integers(1, 1 << 16, case.value_dim), random.integers(18, 26, case.value_dim)
+    result = functions.requantise(rows @ weights.T, 0, multiplier, shift, config.numerics.activation)
+    padding = [(0, channels - case.value_dim)]
+    bare.stage(_words(rows, t).reshape(-1, t), 1)
+    staged = np.pad(_words(weights, t), [*padding, (0, 0), (0, 0)]).reshape(-1, t)
+    bare.stage(staged, 1 + tokens * words)
+    window = -(-case.keys // t)
+    layout = Transposed(
+        shape=result.shape,
+        lanes=t,
+        stride=case.windows * window + 1,
+        block=case.value_dim,
+        base=1 + (tokens + channels) * words,
+        window=case.keys,
+        window_stride=window,
+    )
+    sets = parameter_bytes(np.zeros(channels, np.int64), np.pad(multiplier, padding), np.pad(shift, padding))
+    bare.emit(
+        Opcode.LINEAR,
+        Tensor(part="v", layer=None, space="scratchpad", layout=layout),
+        work=bound.linear(config, macs=0, steps=channels, stationary_rows=case.keys, words=words, windows=case.windows),
+        **bare.block(sets),
+        **dict.fromkeys(("gelu", "wide", "broadcast_unsigned", "gelu_multiplier", "gelu_shift"), 0),
+        broadcast_base=1 + tokens * words,
+        broadcast_stride=words,
+        steps=channels,
+        words=words,
+        swapped=1,
+        windows=case.windows,
+        stationary_base=1,
+        stationary_stride=words,
+        stationary_rows=case.keys,
+        stationary_window=case.keys * words,
+        channels=channels,
+        destination=Destination.ACTIVATION,
+        destination_base=layout.base,
+        destination_stride=layout.stride,
+        destination_window=window,
+    )
+    return bare.program(), {"v": result}

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
+from tessera.hw.config import AcceleratorConfig
 from tessera.hw.isa import CycleCause, ErrorCode
 from tessera.hw.presets import preset
+from tessera.program.program import Program
 from tessera.sim.machine.frames import Frame
 from tessera.sim.machine.run import run_machine
 from tessera.sim.machine.settings import MemorySettings
 from tessera.sw.verifier.verify import verify
 from tests.helpers import emulator
-from tests.helpers.attention import AttentionCase, attention_program, golden
+from tests.helpers.attention import AttentionCase, attention_program, golden, value_program
 from tests.helpers.random_model import random_image
 
 SHAPES = {
@@ -40,28 +44,30 @@ def random_case(random: np.random.Generator) -> AttentionCase:
     return AttentionCase(**{name: int(random.integers(1, most + 1)) for name, most in sizes.items()}, **bias)
 
 
+def programs(config: AcceleratorConfig, random: np.random.Generator, more: int) -> Iterator[tuple[Program, dict]]:
+    """Attention of every shape and of ``more`` random ones, and V of their windows, with the tensors to be written."""
+    for case in (*SHAPES.values(), *(random_case(random) for _ in range(more))):
+        tensors = golden(case, config, random)
+        yield attention_program(case, config, tensors), tensors
+        yield value_program(case, config, random)
+
+
 @pytest.mark.parametrize("name", ["tiny", "ecp5-85f", "ecp5-wide", "edge"])
 def test_the_emulator_does_any_shape(name: str) -> None:
-    config, random = preset(name), np.random.default_rng(1)
-    for case in (*SHAPES.values(), *(random_case(random) for _ in range(5))):
-        tensors = golden(case, config, random)
-        program = attention_program(case, config, tensors)
+    for program, tensors in programs(preset(name), np.random.default_rng(1), 5):
         result = emulator.run(program, random_image(program.model, 1), 0)
         verdict = verify(program, tensors, result.traces, 0)
-        assert verdict.passed, f"{case}: {verdict}"
+        assert verdict.passed and verdict.elements_compared, verdict
 
 
 @pytest.mark.parametrize("stall", [0, 90])
 @pytest.mark.parametrize("name", ["tiny", "ecp5-wide"])
 def test_the_machine_does_any_shape(name: str, stall: int) -> None:
-    config, random = preset(name), np.random.default_rng(2 + stall)
-    for case in (*SHAPES.values(), random_case(random)):
-        tensors = golden(case, config, random)
-        program = attention_program(case, config, tensors)
+    for program, tensors in programs(preset(name), np.random.default_rng(2 + stall), 1):
         frame = Frame(task=0, image=random_image(program.model, 1))
         (result,) = run_machine(program, [frame], memory_settings=MemorySettings(stall=stall, seed=3))
-        assert result.error == ErrorCode.NONE, f"{case}: {result.error.name}"
+        assert result.error == ErrorCode.NONE, result.error.name
         verdict = verify(program, tensors, result.traces, 0)
-        assert verdict.passed and verdict.elements_compared, f"{case}: {verdict}"
-        attention = next(command for command in program.commands if command.op == "ATTENTION")
-        assert result.causes[attention.index, CycleCause.BUSY] == attention.ideal_cycles, case
+        assert verdict.passed and verdict.elements_compared, verdict
+        product = program.commands[-2]
+        assert result.causes[product.index, CycleCause.BUSY] == product.ideal_cycles
