@@ -14,6 +14,13 @@ from tessera.sw.compiler.emission import NOTHING, Emitter, Order, Product, span_
 from tessera.sw.compiler.weights import pad_axis, parameter_bytes, spread
 from tessera.sw.cycles import bound
 
+PLAIN = {
+    "windows": 1,
+    **dict.fromkeys(("query_window", "key_window", "value_window", "destination_window"), 0),
+    **dict.fromkeys(("bias_words", "bias_base", "bias_shared"), 0),
+}
+"""Fields of an ATTENTION of all tokens at once without a bias."""
+
 
 class AttentionLowering:
     """Emits the attention of each layer; its tensors take turns in the scratchpad as the plan says.
@@ -103,25 +110,18 @@ class AttentionLowering:
             order=Order(after=Unit.ENGINE),
             query_base=q.layout.base,
             query_stride=q.layout.stride,
-            query_window=0,
             key_base=k.layout.base,
             key_stride=k.layout.stride,
-            key_window=0,
             value_base=value.base,
             value_stride=value.stride,
-            value_window=0,
             destination_base=mixed.layout.base,
             destination_stride=mixed.layout.stride,
-            destination_window=0,
-            windows=1,
             queries=model.tokens,
             keys=model.tokens,
             heads=len(heads),
             head_words=g.head_words,
             value_words=g.head_words,
-            bias_words=0,
-            bias_base=0,
-            bias_shared=0,
+            **PLAIN,
             score_multiplier=attention.score_multiplier,
             score_shift=attention.score_shift,
             output_multiplier=attention.output_multiplier,
