@@ -8,7 +8,7 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from tessera.hw.blocks.fields import assign
+from tessera.hw.blocks.fields import assign, same_fields
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.interfaces.compute import ParameterMode, StepKind, Wait, phase_layout
 from tessera.hw.interfaces.jobs import engine_job_layout
@@ -261,7 +261,7 @@ class AttentionPhases(wiring.Component):
                 out.row_stride.eq(job.key_stride),
                 out.steps.eq(job.keys),
                 out.words.eq(job.head_words + job.bias_words),
-                out.bias_words.eq(job.bias_words),
+                *same_fields(out, job, "bias_words"),
                 out.bias_again.eq(again),
                 out.stationary.eq(Mux(tile.buffer, config.attention_buffer(1), config.attention_buffer(0))),
                 out.kind.eq(StepKind.SCORE),
@@ -269,7 +269,7 @@ class AttentionPhases(wiring.Component):
                 out.address.eq(Mux(tile.buffer, config.max_tokens, 0)),
             ]
 
-    def _value_phase(self, m: Module, buffer: Value, rows: Value, move: TileMove, chosen: Value) -> Value:
+    def _value_phase(self, m: Module, buffer: Value, valid_rows: Value, move: TileMove, chosen: Value) -> Value:
         """AV: held exponentials against every channel of the head; returns whether the heads' distance is known."""
         config, job, out = self._config, self.work.job, self.phases.payload
         lane_bits, element_bits = (config.lanes - 1).bit_length(), (config.elements - 1).bit_length()
@@ -288,10 +288,10 @@ class AttentionPhases(wiring.Component):
         steps = {"head_step": job.value_words, "window_step": job.destination_window}
         outputs = HeadAddress(m, "outputs", move, base=job.destination_base, **steps)
         # Within a head the next tile's outputs lie P rows further on.
-        address = Signal(ADDRESS_WIDTH)
-        next_rows = address + (job.destination_stride << element_bits)
+        first_row = Signal(ADDRESS_WIDTH)
+        next_tile = first_row + (job.destination_stride << element_bits)
         with m.If(move.start | move.taken):
-            m.d.sync += address.eq(Mux(move.start | move.head_ends, outputs.following, next_rows))
+            m.d.sync += first_row.eq(Mux(move.start | move.head_ends, outputs.following, next_tile))
         exponentials = [config.attention_buffer(b) + config.query_words for b in range(2)]
         with m.If(chosen):
             m.d.comb += [
@@ -305,7 +305,7 @@ class AttentionPhases(wiring.Component):
                 out.mode.eq(ParameterMode.QUERY),
                 out.bias_words.eq(0),
                 out.bias_again.eq(0),
-                out.address.eq(address),
-                out.rows.eq(rows),
+                out.address.eq(first_row),
+                out.rows.eq(valid_rows),
             ]
         return counted
