@@ -75,18 +75,7 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
             ]
         case Opcode.ATTENTION:
             # The exponentials of a query lie behind each other in one attention buffer of the bank.
-            # Queries may be any number, because only a tile of them is on chip.
-            exponential_words = (c.keys + (config.lanes - 1)) >> exact_log2(config.lanes)
-            return [
-                _outside(c.keys, config.max_tokens),
-                exponential_words > config.exponential_words,
-                c.queries == 0,
-                c.heads == 0,
-                c.windows == 0,
-                (c.head_words == 0) | (c.head_words + c.bias_words > config.query_words),
-                c.value_words == 0,
-                c.bias_words > MAX_BIAS_WORDS,
-            ]
+            return _attention(config, c)
         case Opcode.LAYERNORM:
             row_channels = c.words << exact_log2(config.lanes)
             return [
@@ -122,3 +111,19 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
             return [c.words == 0]
         case _:
             return []
+
+
+def _attention(config: AcceleratorConfig, c: data.View) -> list[Value]:
+    """Rules of ATTENTION: what is held must fit the stationary banks, and a tile of scores its buffer."""
+    # Queries may be any number, because only a tile of them is on chip.
+    exponential_words = (c.keys + (config.lanes - 1)) >> exact_log2(config.lanes)
+    return [
+        _outside(c.keys, config.max_tokens),
+        exponential_words > config.exponential_words,
+        c.queries == 0,
+        c.heads == 0,
+        c.windows == 0,
+        (c.head_words == 0) | (c.head_words + c.bias_words > config.query_words),
+        c.value_words == 0,
+        c.bias_words > MAX_BIAS_WORDS,
+    ]

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from tessera.golden.integer.steps import AttentionStep
 from tessera.hw.isa import CycleCause, Opcode, decode
 from tessera.program.commands import Command
 from tessera.program.program import Program
@@ -151,25 +150,22 @@ def _experts(outcome: FrameOutcome, activity: Activity) -> Iterator[Event]:
 
 
 def _softmax(program: Program, activity: Activity) -> Iterator[Event]:
-    """Tiles of scores turned into exponentials, in the order of (head, queries)."""
+    """Tiles of scores turned into exponentials, in the order of (window, head, queries)."""
     tile = program.config.elements
-    spans = {command.index: command.span for command in program.commands}
-    queries = {
-        command.index: step.rows
-        for step in program.plan.of_kind(AttentionStep)
-        for command in program.commands
-        if command.whole == step.name
-    }
+    heads = {command.index: command.span for command in program.commands}
     number, last_command = 0, None
     for span in activity.softmax:
         command = int(span["command"])
         number = 0 if command != last_command else number + 1
         last_command = command
-        part, rows = spans[command], queries[command]
-        tiles = -(-rows // tile)
-        head, first = (part.first if part else 0) + number // tiles, number % tiles * tile
+        part, (_, fields) = heads[command], decode(program.command_bytes(command))
+        tiles = -(-fields["queries"] // tile)
+        window, head = divmod(number // tiles, fields["heads"])
+        head, first = (part.first if part else 0) + head, number % tiles * tile
         args = {"head": head, "first_query": first, "command": command}
-        name = f"head {head}, queries {first} to {min(first + tile, rows) - 1}"
+        name = f"head {head}, queries {first} to {min(first + tile, fields['queries']) - 1}"
+        if fields["windows"] > 1:
+            args, name = {"window": window, **args}, f"window {window}, {name}"
         yield Event(track=SOFTMAX, name=name, start=int(span["first"]), end=int(span["last"]) + 1, args=args)
 
 

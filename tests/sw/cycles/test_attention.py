@@ -18,7 +18,7 @@ CLOSE = 0.02
 """Largest relative error of a command's cycles."""
 
 SHAPES = {
-    "windows": AttentionCase(windows=4, queries=49, keys=49, heads=3, head_dim=32, value_dim=32, bias_words=2),
+    "windows": AttentionCase(windows=2, queries=49, keys=49, heads=3, head_dim=32, value_dim=32, bias_words=2),
     "fewer-queries": AttentionCase(queries=16, keys=49, heads=4, head_dim=16, value_dim=32, bias_words=1),
     "fewer-keys": AttentionCase(queries=120, keys=16, heads=2, head_dim=32, value_dim=32),
     "one-query": AttentionCase(queries=1, keys=150, heads=4, head_dim=32, value_dim=32),
