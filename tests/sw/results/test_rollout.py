@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
-from types import SimpleNamespace
-from typing import cast
 
 import numpy as np
 import pytest
 
 from tessera.golden import checkpoint
-from tessera.golden.config import NANO, ModelConfig, TaskConfig
+from tessera.golden.config import NANO, TaskConfig
 from tessera.golden.integer.model import IntegerModel
-from tessera.golden.integer.plan import plan
 from tessera.program.layouts.routed import QueuePositions
 from tessera.program.program import Program
 from tessera.program.traces import Traces
@@ -24,20 +21,13 @@ from tessera.sw.results import rollout
 from tessera.sw.run.target import machine
 from tessera.sw.verifier.readback import exponentials, written
 from tests.helpers import emulator
-from tests.helpers.networks import network_of
+from tests.helpers.networks import outline_of
 from tests.helpers.small_checkpoints import SMALL, save_small
 
 SIX = replace(NANO, image_height=16, image_width=24)  # 2 x 3 patches, a class token
 TOKENS = SIX.tokens
-
-
-def program_of(model: ModelConfig) -> Program:
-    """As much of a program as rollouts look at."""
-    return cast(Program, SimpleNamespace(plan=plan(network_of(model))))
-
-
-GRID = program_of(SIX)
-CLASSES = program_of(replace(SIX, tasks=(TaskConfig(name="classes", kind="classification", channels=5, cells=1),)))
+GRID = outline_of(SIX)
+CLASSES = outline_of(replace(SIX, tasks=(TaskConfig(name="classes", kind="classification", channels=5, cells=1),)))
 
 
 @pytest.fixture(scope="module")
