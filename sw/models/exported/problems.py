@@ -51,6 +51,5 @@ class UnsupportedNetwork(ValueError):
         for found in alike.values():
             more = f" (and {len(found) - 1} more like it)" if len(found) > 1 else ""
             lines.append(f"  {found[0]}{more}")
-        kinds = len({problem.operator for problem in problems})
-        head = f"'{name}' has {len(problems)} operators of {kinds} kinds that the machine does not run:"
+        head = f"'{name}' has parts that the machine does not run ({len(problems)} operators):"
         super().__init__("\n".join([head, *lines]))
