@@ -143,7 +143,7 @@ class Accelerator(wiring.Component):
         connect(m, engine.tiles, stream.tiles)
         m.d.comb += [
             array.broadcast.eq(scratchpad.broadcast_data),
-            writeback.constants.eq(engine.constants),
+            *(unit.constants.eq(engine.constants) for unit in (array, writeback)),
         ]
 
     def _wire_nonlinear(self, m: Module, units: Units) -> None:

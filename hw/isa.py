@@ -28,6 +28,8 @@ COUNT_WIDTH = 16
 """Bits of a number of rows, words, tokens or channels."""
 MAX_BIAS_WORDS = 4
 """Words of bias of a key: enough for two precisions when a word has lanes for a quarter of a tile."""
+POSITION_WIDTH = 9
+"""Bits of the height or width of a convolution's input or output, in positions."""
 BYTE_ADDRESS_WIDTH = 32
 """Bits of an address, a distance or a size in external memory, in bytes."""
 
@@ -45,6 +47,7 @@ class Opcode(IntEnum):
     GATE = 8
     EXPERTS = 9
     STORE = 10
+    CONVOLUTION = 11
     TABLE = 12
 
 
@@ -213,6 +216,53 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         (
             ("stationary_window", 16, "swapped: words from a window's first token to the next one's"),
             ("destination_window", 16, "swapped: words from a window's outputs to the next one's"),
+        ),
+    ),
+    Opcode.CONVOLUTION: _layout(
+        *_STREAM,
+        (
+            ("broadcast_base", 16, "scratchpad word of input position (0, 0)"),
+            ("broadcast_stride", 8, "words per position"),
+            ("tap_words", 8, "words that a tap reads of its position: input channels of the group"),
+        ),
+        (
+            ("steps", 16, "output positions, row by row"),
+            ("words", 16, "reduction length in words: taps_y x taps_x x tap_words"),
+        ),
+        (
+            ("line_stride", 16, "words from one line of the input to the next"),
+            ("destination_jump", 16, "words from the last output of a row to the first of the next, modulo 2**16"),
+        ),
+        (
+            ("stationary_rows", 16, "output channels (padded); as many parameter sets in the stream block"),
+            ("padding", 16, "what every lane of a tap outside the input reads; its low bits count"),
+        ),
+        (
+            ("destination_base", 16, "word of the first output"),
+            ("destination_stride", 16, "words from one output to the next in its row"),
+        ),
+        (
+            ("destination", 4, "a Destination, but not SCORE"),
+            ("function", 2, "a Function (ACTIVATION and RESIDUAL_MULTIPLY only)"),
+            ("clamp", 1, "a tap outside the input reads the nearest position inside instead of `padding`"),
+            ("broadcast_unsigned", 1, "broadcast lanes are unsigned (pixels, values behind a Function)"),
+            ("taps_y", 4, "lines of the kernel"),
+            ("taps_x", 4, "taps of a line"),
+            ("stride_y", 4, "lines from one output row to the next"),
+            ("stride_x", 4, "positions from one output to the next"),
+            ("pad_top", 3, "lines of the first output's kernel above the input"),
+            ("pad_left", 3, "taps of the first output's kernel before the input"),
+        ),
+        (
+            ("function_multiplier", 17, "requantises the Function's output to an activation"),
+            ("function_shift", 6, "its right shift; RESIDUAL_MULTIPLY: that of the product"),
+            ("group_words", 8, "words from the input of one group to that of the next; 0 without groups"),
+        ),
+        (
+            ("input_rows", 9, "lines of the input"),
+            ("input_columns", 9, "positions of a line"),
+            ("output_columns", 9, "outputs of a row"),
+            ("group_tiles", 5, "tiles of P output channels of a group; 0 stands for 32"),
         ),
     ),
     Opcode.ATTENTION: _layout(

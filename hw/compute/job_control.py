@@ -14,7 +14,7 @@ from tessera.hw.interfaces.jobs import engine_job_layout
 from tessera.hw.interfaces.strobe import Work
 from tessera.hw.isa import COUNT_WIDTH, Destination, Function
 
-LINEAR_FLAGS = ("function", "swapped", "wide", "broadcast_unsigned", "gather", "scatter")
+LINEAR_FLAGS = ("function", "swapped", "wide", "broadcast_unsigned", "gather", "scatter", "convolution")
 """Fields of linear jobs that must be 0 in attention jobs, whose commands have other contents in their place."""
 _FUNCTION_CONSTANTS = ("function", "function_multiplier", "function_shift")
 
@@ -145,6 +145,8 @@ class JobControl(wiring.Component):
                 *same_fields(self.constants, job, *_FUNCTION_CONSTANTS),
                 self.constants.multiplies.eq(self._multiplies()),
             ]
+        with m.If(start & job.convolution):
+            m.d.sync += same_fields(self.constants, job, "padding")
         with m.If(start & job.attention):
             m.d.sync += same_fields(self.constants, job, "score_multiplier", "score_shift")
 

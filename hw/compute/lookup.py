@@ -10,7 +10,6 @@ from tessera.hw.blocks.checks import check
 from tessera.hw.blocks.fields import assign
 from tessera.hw.blocks.pipeline import delay
 from tessera.hw.blocks.queue import Queue
-from tessera.hw.blocks.register_slice import RegisterSlice
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.interfaces.compute import looked_up_layout
 from tessera.hw.interfaces.gate import queue_read
@@ -29,8 +28,7 @@ class QueueLookup(wiring.Component):
     Members
     -------
     run: In(1)
-        1 while a job with ``gather`` or ``scatter`` is in progress. The parent holds the unit in reset between jobs, to
-        discard what is left over.
+        1 while a job with ``gather`` or ``scatter`` is in progress. The parent holds the unit in reset between jobs.
     work: In(Work(engine_job))
         The job, stable while ``run``.
     queue_read: Out(TableRead)
@@ -44,7 +42,7 @@ class QueueLookup(wiring.Component):
     DEPTH = 16
     """Rows that are looked up ahead: more than the cycles from a request to its row."""
 
-    LATENCY = MEMORY_LATENCY + 5
+    LATENCY = MEMORY_LATENCY + 4
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
@@ -62,9 +60,7 @@ class QueueLookup(wiring.Component):
         m = Module()
         job, entry, layout = self.work.job, self.queue_read.data, looked_up_layout(self._config)
         m.submodules.buffer = buffer = Queue(layout, self.DEPTH, buffered=True)
-        m.submodules.following = following = RegisterSlice(layout)
-        connect(m, buffer.target, following.source)
-        connect(m, following.target, flipped(self.rows))
+        connect(m, buffer.target, flipped(self.rows))
         position, credits = Signal(COUNT_WIDTH), Signal(range(self.DEPTH + 1), init=self.DEPTH)
         request, taken = Signal(), Signal()
         m.d.comb += [
@@ -86,7 +82,13 @@ class QueueLookup(wiring.Component):
         ]
         m.d.comb += [
             buffer.source.valid.eq(arriving[-1]),
-            *assign(buffer.source.payload, offset=offset, weight=delay(m, entry.weight, 2, name="weight")),
+            *assign(
+                buffer.source.payload,
+                offset=offset,
+                weight=delay(m, entry.weight, 2, name="weight"),
+                padded=0,
+                new_row=0,
+            ),
         ]
         check(m, self.run, ~(job.gather & job.scatter), "a job cannot both gather and scatter")
         return m

@@ -10,7 +10,10 @@ from tessera.hw.config import AcceleratorConfig
 from tessera.hw.formats import Numerics
 from tessera.hw.interfaces.memory import TableRead
 from tessera.hw.interfaces.strobe import Strobe
-from tessera.hw.isa import ADDRESS_WIDTH, COUNT_WIDTH, Destination
+from tessera.hw.isa import ADDRESS_WIDTH, COUNT_WIDTH, POSITION_WIDTH, Destination
+
+COORDINATE_WIDTH = POSITION_WIDTH + 1
+"""Bits of a tap's line or position, which may lie outside the input on both sides."""
 
 
 class Wait(enum.IntEnum, shape=2):
@@ -120,7 +123,7 @@ def parameter_read(config: AcceleratorConfig) -> TableRead:
 
 
 def job_constants_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Requantiser constants of a job: of attention, and of the latest job with a Function or RESIDUAL_MULTIPLY."""
+    """Constants of a job: of attention, of the latest job with a Function or RESIDUAL_MULTIPLY, of a convolution."""
     return data.StructLayout(
         {
             "score_multiplier": config.numerics.multiplier_width,  # factor of attention scores
@@ -129,6 +132,7 @@ def job_constants_layout(config: AcceleratorConfig) -> data.StructLayout:
             "multiplies": 1,  # its results, or values without one, are multiplied by the residual
             "function_multiplier": config.numerics.multiplier_width,  # factor of the Function's results
             "function_shift": config.numerics.shift_width,  # rounding right shift of their products
+            "padding": config.numerics.activation_width,  # lanes of a tap outside the input
         }
     )
 
@@ -192,11 +196,25 @@ def query_scales_layout(config: AcceleratorConfig) -> data.ArrayLayout:
 
 
 def looked_up_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """A token of an expert's queue, turned into a row."""
+    """A token of an expert's queue, turned into a row; or a tap of a convolution."""
     return data.StructLayout(
         {
-            "offset": ADDRESS_WIDTH,  # address of its row (gather), or words from the tensor's base to it (scatter)
+            "offset": ADDRESS_WIDTH,  # address of row (gather) or tap, or words from the tensor's base to it (scatter)
             "weight": config.numerics.gate_weight.width,  # gate weight, unsigned, all bits fraction bits
+            "padded": 1,  # the tap lies outside the input: its words are padding
+            "new_row": 1,  # first tap of a step: the step begins a row of outputs, but not the first
+        }
+    )
+
+
+def kernel_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Where the first tap of a step of a convolution lies."""
+    return data.StructLayout(
+        {
+            "address": ADDRESS_WIDTH,  # scratchpad word of the nearest position inside the input
+            "y": COORDINATE_WIDTH,  # its line, modulo 2**COORDINATE_WIDTH: negative ones lie above the input
+            "x": COORDINATE_WIDTH,  # its position in the line
+            "new_row": 1,  # the step begins a row of outputs, but not the first
         }
     )
 
@@ -234,6 +252,7 @@ def beat_layout(config: AcceleratorConfig) -> data.StructLayout:
             "last": 1,  # last beat of its step: accumulators are handed over
             "wide": 1,  # operands are 16-bit values, two lanes each
             "broadcast_unsigned": 1,  # lanes of the broadcast word are unsigned
+            "padded": 1,  # padding takes the place of the broadcast word
             "stationary_unsigned": 1,  # lanes of the stationary words are unsigned
             "stationary_address": range(config.bank_words),  # bank word
         }

@@ -15,6 +15,7 @@ from tessera.hw.isa import (
     COMMAND_INDEX_WIDTH,
     COUNT_WIDTH,
     FIELDS,
+    POSITION_WIDTH,
     Opcode,
 )
 
@@ -69,12 +70,36 @@ def store_job_layout(config: AcceleratorConfig) -> data.StructLayout:
     )
 
 
+def _convolution_members() -> dict[str, int]:
+    """Fields of an engine job that make a convolution of it."""
+    return {
+        "convolution": 1,  # the broadcast row of a step is made of taps, ``broadcast_stride`` words per position
+        "tap_words": 8,  # words of a tap
+        "taps_y": 4,  # lines of the kernel
+        "taps_x": 4,  # taps of a line
+        "stride_y": 4,  # lines from one output row to the next
+        "stride_x": 4,  # positions from one output to the next
+        "pad_top": 3,  # lines of the first output's kernel above the input
+        "pad_left": 3,  # taps of the first output's kernel before the input
+        "padding": ADDRESS_WIDTH,  # lanes of a tap outside the input, in the low bits
+        "clamp": 1,  # such a tap reads the nearest position inside instead
+        "line_stride": ADDRESS_WIDTH,  # words from one line of the input to the next
+        "destination_jump": ADDRESS_WIDTH,  # words from the last output of a row to the first of the next
+        "input_rows": POSITION_WIDTH,  # lines of the input
+        "input_columns": POSITION_WIDTH,  # positions of a line
+        "output_columns": POSITION_WIDTH,  # outputs of a row
+        "group_words": 8,  # words from the input of one group to that of the next
+        "group_tiles": 5,  # tiles of a group; 0 stands for 32
+    }
+
+
 def engine_job_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Job of the compute engine: one LINEAR command, one matrix of one expert, or one ATTENTION command.
+    """Job of the compute engine: one LINEAR or CONVOLUTION command, one matrix of one expert, or one ATTENTION command.
 
     A linear job multiplies ``steps`` broadcast rows by a matrix of ``stationary_rows`` output channels. When roles are
-    swapped, tokens are stationary and the rows of the matrix are broadcast. An attention job uses the fields from
-    ``query_base`` on, and ``destination_base`` and ``destination_stride``.
+    swapped, tokens are stationary and the rows of the matrix are broadcast. A convolution is a linear job whose
+    broadcast rows are made of taps; it uses the fields from ``convolution`` to ``group_tiles`` as well. An attention
+    job uses the fields from ``query_base`` on, and ``destination_base`` and ``destination_stride``.
     """
     multiplier, shift = config.numerics.multiplier_width, config.numerics.shift_width
     return data.StructLayout(
@@ -103,6 +128,7 @@ def engine_job_layout(config: AcceleratorConfig) -> data.StructLayout:
             "gather": 1,  # the broadcast row of step s is that of the token at position s of the expert's queue
             "scatter": 1,  # output row s belongs to that token, and is weighted by its gate weight
             "expert": range(config.max_experts),  # expert whose queue gather and scatter use
+            **_convolution_members(),
             "query_base": ADDRESS_WIDTH,  # scratchpad word of query 0
             "query_stride": ADDRESS_WIDTH,  # words from one query to the next
             "query_window": ADDRESS_WIDTH,  # words from a window's queries to the next one's
@@ -134,6 +160,13 @@ ATTENTION_FIELDS = tuple(
     if field.name not in (*SEQUENCER_FIELDS, *(common.name for common in FIELDS[Opcode.LINEAR]))
 )
 """Fields of an engine job that only attention uses; in other jobs they hold anything."""
+
+CONVOLUTION_FIELDS = tuple(
+    field.name
+    for field in FIELDS[Opcode.CONVOLUTION]
+    if field.name not in (*SEQUENCER_FIELDS, *(common.name for common in FIELDS[Opcode.LINEAR]))
+)
+"""Fields of an engine job that only a convolution uses; in other jobs they hold anything."""
 
 EXPERT_FIELDS = (
     "broadcast_base",

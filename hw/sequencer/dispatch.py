@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from tessera.hw.blocks.fields import assign, same_fields
 from tessera.hw.config import AcceleratorConfig
-from tessera.hw.interfaces.jobs import ATTENTION_FIELDS
+from tessera.hw.interfaces.jobs import ATTENTION_FIELDS, CONVOLUTION_FIELDS
 from tessera.hw.interfaces.sequencer import ProgramProgress, RunOrder, UnitPorts, in_unit_order
 from tessera.hw.isa import ErrorCode, Follow, Opcode
 from tessera.hw.sequencer.command import DECODED_BITS, copy_common, view
@@ -25,6 +25,7 @@ JOB_UNITS = (ENGINE, NORM, GATE, IMAGE, STORE)
 
 UNIT_OF = {
     Opcode.LINEAR: ENGINE,
+    Opcode.CONVOLUTION: ENGINE,
     Opcode.ATTENTION: ENGINE,
     Opcode.GATE: GATE,
     Opcode.LOAD_IMAGE: IMAGE,
@@ -199,11 +200,15 @@ class Dispatcher(wiring.Component):
             copy_common(m, job.payload, self.run.settings)
         engine_job = units.engine.job.payload
         m.d.comb += same_fields(engine_job, view(command, Opcode.ATTENTION), *ATTENTION_FIELDS)
+        m.d.comb += same_fields(engine_job, view(command, Opcode.CONVOLUTION), *CONVOLUTION_FIELDS)
         # The opcode is known a cycle before the offer, so that the fields have settled when the job is valid.
-        for opcode in (Opcode.LINEAR, Opcode.ATTENTION):
+        for opcode in (Opcode.LINEAR, Opcode.CONVOLUTION, Opcode.ATTENTION):
             with m.If(parts.examiner.accepted[opcode]):
                 copy_common(m, engine_job, view(command, opcode))
                 m.d.comb += engine_job.attention.eq(opcode == Opcode.ATTENTION)
+                m.d.comb += engine_job.convolution.eq(opcode == Opcode.CONVOLUTION)
+                if opcode == Opcode.CONVOLUTION:
+                    m.d.comb += engine_job.channels.eq(view(command, opcode).stationary_rows)
         with m.If(parts.experts.job.valid):
             copy_common(m, units.engine.job.payload, parts.experts.job.payload)
 

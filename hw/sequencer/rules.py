@@ -57,6 +57,18 @@ def _followed(opcode: Opcode, c: data.View) -> list[Value]:
     return [c.follow != Follow.NOTHING]
 
 
+def _convolution(config: AcceleratorConfig, c: data.View) -> list[Value]:
+    """Rules of CONVOLUTION: counters that count down to 1 must not begin at 0."""
+    counts = (c.steps, c.tap_words, c.taps_y, c.taps_x, c.stride_y, c.stride_x)
+    sizes = (c.input_rows, c.input_columns, c.output_columns)
+    return [
+        *(count == 0 for count in (*counts, *sizes)),
+        _outside(c.words, config.weight_tile_words),
+        _outside(c.stationary_rows, config.parameter_entries),
+        (c.destination > max(Destination)) | (c.destination == Destination.SCORE),
+    ]
+
+
 def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]:
     """Rules of one opcode's own fields."""
     match opcode:
@@ -73,6 +85,8 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
                 (c.destination == Destination.SCORE)
                 & ((c.steps > config.max_tokens) | (c.stationary_rows > gate_rows) | (c.windows != 1)),
             ]
+        case Opcode.CONVOLUTION:
+            return _convolution(config, c)
         case Opcode.ATTENTION:
             # The exponentials of a query lie behind each other in one attention buffer of the bank.
             return _attention(config, c)

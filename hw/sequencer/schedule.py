@@ -18,7 +18,7 @@ from tessera.hw.sequencer.command import DECODED_BITS, copy_common, selected, vi
 from tessera.hw.sequencer.experts import occupied_experts
 from tessera.hw.tables import TABLE_ENTRIES
 
-_BLOCKS = (Opcode.LINEAR, Opcode.STAGE, Opcode.LOAD_RESIDUAL, Opcode.LAYERNORM, Opcode.TABLE)
+_BLOCKS = (Opcode.LINEAR, Opcode.CONVOLUTION, Opcode.STAGE, Opcode.LOAD_RESIDUAL, Opcode.LAYERNORM, Opcode.TABLE)
 """Commands with one block of the stream; EXPERTS has two for each expert."""
 
 
@@ -147,6 +147,13 @@ class StreamScheduler(wiring.Component):
             # Swapped roles broadcast the weights from the scratchpad, so only parameter sets are streamed.
             with m.If(~fields.swapped):
                 m.d.comb += job.tiles.eq(self._tiles(fields.stationary_rows))
+        elif opcode == Opcode.CONVOLUTION:
+            m.d.comb += [
+                job.kind.eq(StreamKind.WEIGHTS),
+                job.channels.eq(fields.stationary_rows),
+                job.tiles.eq(self._tiles(fields.stationary_rows)),
+            ]
+            copy_common(m, job, fields)
         elif opcode == Opcode.LAYERNORM:
             m.d.comb += [
                 job.kind.eq(StreamKind.SHIFTS),

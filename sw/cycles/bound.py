@@ -25,7 +25,8 @@ def linear(
 ) -> Workload:
     """A matrix product: every tile of P stationary rows meets every broadcast row, a word a cycle.
 
-    With swapped roles the ``stationary_rows`` are those of each window.
+    For a convolution ``steps`` are output positions, and ``words`` those of all taps of a group. With swapped roles
+    the ``stationary_rows`` are those of each window.
     """
     return Workload(macs, windows * _ceil(stationary_rows, config.elements) * steps * words)
 

@@ -11,7 +11,7 @@ from tessera.hw.blocks.exp2 import Exp2
 from tessera.hw.blocks.multiplier import Multiplier
 from tessera.hw.compute.bank import StationaryBanks
 from tessera.hw.compute.engine import ComputeEngine
-from tessera.hw.compute.lookup import QueueLookup
+from tessera.hw.compute.finder import RowFinder
 from tessera.hw.compute.writeback import Writeback
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.interfaces.memory import MEMORY_LATENCY
@@ -22,8 +22,10 @@ START = 2
 """From a job's being taken to its start."""
 LISTED = 3
 """From a job's start to the first cycle in which its first phase can be taken."""
-LOOKED_UP = 1 + QueueLookup.LATENCY
+LOOKED_UP = 1 + RowFinder.QUEUE_LATENCY
 """The same when that phase's rows are looked up."""
+TAPS_FOUND = 1 + RowFinder.TAP_LATENCY
+"""The same when they are made of a convolution's taps."""
 SEEN = 1
 """From a row's being readable to the step that is begun with it."""
 COUNTED = 2
@@ -62,8 +64,10 @@ class LinearShape:
         Tiles of weights, or of held rows of all windows if ``swapped``.
     swapped:
         Whether the scratchpad holds the tiles, and not the weight stream.
-    looked_up:
-        Whether an expert's queue says which rows are read.
+    listed:
+        Cycles from the job's start to the first in which its first phase can be taken.
+    pace:
+        Cycles that a step takes at least, whatever its words: a convolution's kernel moves meanwhile.
     residual:
         Whether results go to the residual memory.
     function:
@@ -76,7 +80,8 @@ class LinearShape:
     words: int
     tiles: int
     swapped: bool = False
-    looked_up: bool = False
+    listed: int = LISTED
+    pace: int = 1
     residual: bool = False
     function: tuple[int, int, int] | None = None
     multiplies: bool = False
@@ -166,8 +171,8 @@ class EngineModel:
             if shape.multiplies or function != self._function:
                 start = max(start, before + 1)
             self._function = function
-        first = start + (LOOKED_UP if shape.looked_up else LISTED)
-        job.period = period = max(words, self.groups)
+        first = start + shape.listed
+        job.period = period = max(words, self.groups, shape.pace)
         end, begin, first_begin, infinite = first, first, first, float("inf")
         freed = [start + LOAD_BEGINS, start + LOAD_BEGINS]
         loads = 0.0

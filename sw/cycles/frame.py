@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,15 @@ from tessera.hw.sequencer.fetch import RING_COMMANDS
 from tessera.program.commands import Command
 from tessera.program.program import Program
 from tessera.sw.cycles.bus import Bus
-from tessera.sw.cycles.engine import AttentionShape, EngineJob, EngineModel, LinearShape, shared
+from tessera.sw.cycles.engine import (
+    LOOKED_UP,
+    TAPS_FOUND,
+    AttentionShape,
+    EngineJob,
+    EngineModel,
+    LinearShape,
+    shared,
+)
 from tessera.sw.cycles.image import ImageModel
 from tessera.sw.cycles.stream import WeightStreamModel
 from tessera.sw.cycles.units import GateModel, NormModel, StoreModel
@@ -135,38 +144,63 @@ class FrameModel:
         self.stamps[self._image_stamp] = (index, start, round(end))
 
     def _load_residual(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
-        return self._block(fields, time, scheduled, None)
+        return self._block(fields, time, scheduled, 1)
 
     def _stage(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
-        return self._block(fields, time, scheduled, self._engine.jobs[-1] if self._engine.jobs else None)
+        return self._block(fields, time, scheduled, self._config.words_per_chunk, self._engine.jobs[-1:])
 
     def _table(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
-        return self._block(fields, time, scheduled, None)
+        return self._block(fields, time, scheduled, 1)
 
-    def _block(self, fields: dict[str, int], time: float, scheduled: float, job: EngineJob | None) -> Stamps:
+    def _block(
+        self, fields: dict[str, int], time: float, scheduled: float, words: int, jobs: Sequence[EngineJob] = ()
+    ) -> Stamps:
         """STAGE, LOAD_RESIDUAL or TABLE: a block that is delivered when its command was handed out.
 
-        STAGE writes a word a cycle beside the writes of the engine's ``job``.
+        A chunk has so many ``words`` that are written one per cycle, beside the writes of the engine's last job.
         """
         time = max(time, self._idle[Unit.STREAM])
         self._consume(time, self._stream.accept(scheduled))
         begin = self._stream.begin(time + 1)
         chunks = fields["stream_bytes"] // self._config.chunk_bytes
-        cycles = 1.0
-        if job is not None:
-            words = chunks * self._config.words_per_chunk
-            cycles = (shared(begin, words, job.period, 0.0, job.written) - begin) / chunks
+        cycles = float(words)
+        for job in jobs:
+            cycles = (shared(begin, chunks * words, job.period, 0.0, job.written) - begin) / chunks
+        # A chunk of several beats waits in half a slice, which is empty for a cycle then.
+        cycles += self._config.chunk_bytes > self._config.memory_bytes
         self._stream.chunks(chunks, cycles=cycles)
         end = self._stream.end(reports=True) + (cycles - 1)
         self._idle[Unit.STREAM] = end + BUSY_FALLS
         return time, end
 
     def _linear(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
+        return self._matrix(command, fields, time, scheduled, self._shape(fields, swapped=bool(fields["swapped"])))
+
+    def _convolution(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
+        # The kernel moves by a position per cycle, and rests for one.
+        shape = self._shape(fields, listed=TAPS_FOUND, pace=fields["stride_x"] + 1)
+        return self._matrix(command, fields | {"channels": fields["stationary_rows"]}, time, scheduled, shape)
+
+    def _shape(self, fields: dict[str, int], **how: Any) -> LinearShape:
+        """What a LINEAR or CONVOLUTION command computes."""
+        return LinearShape(
+            steps=fields["steps"],
+            words=fields["words"],
+            tiles=-(-fields["stationary_rows"] // self._config.elements) * fields.get("windows", 1),
+            residual=fields["destination"] not in (Destination.ACTIVATION, Destination.SCORE),
+            function=_function(fields),
+            multiplies=fields["destination"] == Destination.RESIDUAL_MULTIPLY,
+            **how,
+        )
+
+    def _matrix(
+        self, command: Command, fields: dict[str, int], time: float, scheduled: float, shape: LinearShape
+    ) -> Stamps:
         taken = max(time, self._engine.ready)
         self._consume(taken, self._stream.accept(scheduled))
         self._stream.begin()
         parameters = self._stream.parameters(fields["channels"])
-        tiles = -(-fields["stationary_rows"] // self._config.elements) * fields["windows"]
+        tiles = shape.tiles
         delivered: list[float] = []
         if fields["follow"] == Follow.IMAGE and self._bus.pixels is not None:
             delivered = [self._engine.tile(fields["words"]) for _ in range(min(tiles, 2))]
@@ -174,15 +208,7 @@ class FrameModel:
         source = self._followed(Follow(fields["follow"]), taken)
         job = self._engine.linear(
             taken,
-            LinearShape(
-                steps=fields["steps"],
-                words=fields["words"],
-                tiles=tiles,
-                swapped=bool(fields["swapped"]),
-                residual=fields["destination"] not in (Destination.ACTIVATION, Destination.SCORE),
-                function=_function(fields),
-                multiplies=fields["destination"] == Destination.RESIDUAL_MULTIPLY,
-            ),
+            shape,
             parameters=parameters,
             delivered=delivered,
             ready=source,
@@ -282,7 +308,7 @@ class FrameModel:
                         steps=count,
                         words=fields["hidden_words" if second else "source_words"],
                         tiles=-(-channels // config.elements),
-                        looked_up=True,
+                        listed=LOOKED_UP,
                         residual=second,
                         function=None if second else _function(fields),
                     ),

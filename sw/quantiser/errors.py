@@ -15,6 +15,7 @@ from tessera.golden.integer.parameters import QuantisedModel
 from tessera.golden.integer.steps import ExpertsStep, Step
 from tessera.golden.network.compute import FloatNetwork
 from tessera.hw.formats import Numerics
+from tessera.sw.quantiser.capture import Capture
 
 
 def layer_errors(
@@ -81,7 +82,7 @@ class _Comparison:
     def _compare(
         self, deviation: metrics.Deviation, capture: dict[str, Any], tensors: dict[str, Any], step: Step
     ) -> None:
-        expected = capture[step.name][0].flatten(0, -2).double().numpy()
+        expected = Capture(capture, self._integer.plan).of(step)[0].double().numpy()
         deviation.add(self._integer.dequantise(step.name, tensors[step.name]), expected)
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -157,9 +158,11 @@ def from_torch(
 
 
 def _colours(name: str, values: Sequence[float]) -> tuple[float, float, float]:
-    found = tuple(float(value) for value in values)
-    if len(found) != 3:
-        raise ValueError(f"{name} has {len(found)} values; expected one for each of three colours")
+    found = tuple(values)
+    if len(found) != 3 or not all(isinstance(value, int | float) and math.isfinite(value) for value in found):
+        raise ValueError(f"{name} is {values!r}; expected three finite numbers, one for each colour")
+    if name == "std" and min(found) <= 0:
+        raise ValueError(f"std is {values!r}; a deviation is larger than 0")
     return found[0], found[1], found[2]
 
 

@@ -79,6 +79,7 @@ class Emulator:
             Opcode.LOAD_RESIDUAL: self._load_residual,
             Opcode.STAGE: self._stage,
             Opcode.LINEAR: self._linear,
+            Opcode.CONVOLUTION: self._convolution,
             Opcode.ATTENTION: self._attention,
             Opcode.LAYERNORM: self._layernorm,
             Opcode.GATE: self._gate,
@@ -192,14 +193,43 @@ class Emulator:
             parameters, matrix = self._weights(*block)
             self._finish(f, _product(rows, matrix), parameters)
 
-    def _finish(self, f: Fields, accumulators: np.ndarray, parameters: Parameters) -> None:
-        """Requantise (steps, outputs) and write tile by tile, step by step."""
+    def _convolution(self, f: Fields) -> None:
+        """A product whose broadcast rows are gathered tap by tap, for each group of tiles."""
+        p, step, taps = self.config.elements, np.arange(f["steps"]), f["taps_y"] * f["taps_x"]
+        row, column = np.divmod(step, f["output_columns"])
+        line, tap = np.divmod(np.arange(taps), f["taps_x"])
+        y = (row * f["stride_y"] - f["pad_top"])[:, None] + line
+        x = (column * f["stride_x"] - f["pad_left"])[:, None] + tap
+        inside_y, inside_x = np.clip(y, 0, f["input_rows"] - 1), np.clip(x, 0, f["input_columns"] - 1)
+        word = f["broadcast_base"] + inside_y * f["line_stride"] + inside_x * f["broadcast_stride"]
+        padded = ((inside_y != y) | (inside_x != x)) & (not f["clamp"])
+        block = (f["stream_address"], f["stationary_rows"], f["stationary_rows"], f["words"], False)
+        parameters, matrix = self._weights(*block)
+        width, accumulators = self.numerics.activation_width, []
+        for tile in range(len(matrix) // p):
+            group = tile // (f["group_tiles"] or 32) * f["group_words"]
+            values = self.scratchpad[(word + group)[:, :, None] + np.arange(f["tap_words"])]
+            values = np.where(padded[:, :, None, None], f["padding"] & ((1 << width) - 1), values).reshape(
+                len(step), -1
+            )
+            if not f["broadcast_unsigned"]:
+                values = values - ((values >> (width - 1) & 1) << width)
+            accumulators.append(_product(values, matrix[tile * p : (tile + 1) * p]))
+        target = f["destination_base"] + (step - row) * f["destination_stride"] + row * f["destination_jump"]
+        self._finish(f, np.concatenate(accumulators, axis=1), parameters, target & 0xFFFF)
+
+    def _finish(
+        self, f: Fields, accumulators: np.ndarray, parameters: Parameters, rows: np.ndarray | None = None
+    ) -> None:
+        """Requantise (steps, outputs) and write tile by tile, step by step; ``rows``: words of the output rows."""
         p, n = self.config.elements, self.numerics
         y = functions.requantise(accumulators, *parameters)
         steps, tiles = y.shape[0], y.shape[1] // p
         y = y.reshape(steps, tiles, p).transpose(1, 0, 2).reshape(-1, p)
         tile, step = (axis.reshape(-1) for axis in np.mgrid[:tiles, :steps])
-        address = f["destination_base"] + step * f["destination_stride"] + tile * p // self.config.lanes
+        if rows is None:
+            rows = f["destination_base"] + np.arange(steps) * f["destination_stride"]
+        address = rows[step] + tile * p // self.config.lanes
         columns = tile * p % self.config.lanes // p
         match f["destination"]:
             case Destination.SCORE:

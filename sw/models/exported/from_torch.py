@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ def network_of(
     ValueError
         If what was read computes something else than the module.
     """
+    _check_given(module, example)
     program = _exported(module, example, name)
     builder = Builder()
     reader = Reader(builder, HANDLERS)
@@ -99,6 +101,8 @@ def network_of(
     names = _named(program, results)
     if reader.problems:
         raise UnsupportedNetwork(name, reader.problems)
+    if tasks and len(tasks) != len(results):
+        raise ValueError(f"{len(tasks)} tasks are named, but '{name}' has {len(results)} results")
     found = []
     for index, result in enumerate(results):
         spec = tasks[index] if tasks else TaskSpec(name=names[index])
@@ -119,14 +123,34 @@ def network_of(
     return made
 
 
+def _check_given(module: nn.Module, example: Tensor) -> None:
+    """ValueError for an example that is no picture, or weights that are no numbers."""
+    if example.ndim != 4 or example.shape[:2] != (1, 3) or example.dtype != torch.float32:
+        raise ValueError(
+            f"the example is {str(example.dtype).removeprefix('torch.')} {tuple(example.shape)}; expected one picture, "
+            "float32 (1, 3, height, width)"
+        )
+    for name, values in module.state_dict().items():
+        if values.is_floating_point() and values.dtype != torch.float32:
+            kind = str(values.dtype).removeprefix("torch.")
+            raise ValueError(f"'{name}' is {kind}; the module is read in float32: call float() on it")
+        if values.is_floating_point() and not values.isfinite().all():
+            raise ValueError(f"'{name}' has values that are not finite; the module cannot be quantised")
+
+
 def _exported(module: nn.Module, example: Tensor, name: str) -> ExportedProgram:
     if module.training:
         raise ValueError(f"'{name}' is in training mode; put it into evaluation mode with eval()")
+    logs = logging.getLogger("torch")
+    level = logs.level
+    logs.setLevel(logging.CRITICAL)  # what it logs of a failure, its error says again
     try:
         return torch.export.export(module, (example,), strict=False)
     except Exception as error:
         reason = str(error).strip().splitlines()
         raise ExportError(f"'{name}' cannot be exported: {reason[0] if reason else type(error).__name__}") from error
+    finally:
+        logs.setLevel(level)
 
 
 def _named(program: ExportedProgram, results: Sequence[Any]) -> list[str]:
@@ -145,6 +169,7 @@ def _task(builder: Builder, spec: TaskSpec, result: Any) -> Task:
         result = scaled_channels(builder, result.view, factors, None)
     if not isinstance(result, View):
         raise ValueError(f"the result of task '{spec.name}' does not depend on the picture")
+    _check_kind(spec, len(result.shape))
     shape, places = result.shape, result.places
     if len(shape) == 2:
         made = builder.matrix(places)
@@ -159,6 +184,22 @@ def _task(builder: Builder, spec: TaskSpec, result: Any) -> Task:
         made = builder.matrix(places[0].permute(1, 2, 0).reshape(-1, shape[1]))
         return _made_task(spec, kind, made.name, shape[1], 1, (shape[2], shape[3]))
     raise ValueError(f"the result of task '{spec.name}' has the shape {shape}; expected 2 to 4 axes")
+
+
+_AXES: dict[HeadKind, int] = {"classification": 2, "features": 3, "segmentation": 4, "depth": 4}
+"""Axes of a result of each kind."""
+
+
+def _check_kind(spec: TaskSpec, axes: int) -> None:
+    """ValueError for a kind that there is not, or that a result of so many axes is not."""
+    if spec.kind is None:
+        return
+    if spec.kind not in _AXES:
+        raise ValueError(f"task '{spec.name}' is '{spec.kind}'; choose one of: {', '.join(_AXES)}")
+    if _AXES[spec.kind] != axes:
+        raise ValueError(
+            f"task '{spec.name}' is '{spec.kind}', whose results have {_AXES[spec.kind]} axes; this one has {axes}"
+        )
 
 
 def _made_task(spec: TaskSpec, usual: HeadKind, result: str, channels: int, cells: int, grid: tuple[int, int]) -> Task:

@@ -164,6 +164,8 @@ def check_beat(dut: Any, beat: Beat, job: dict[str, int]) -> None:
     if multiplies or (job["function"] and not job["attention"]):
         wanted |= {name: job[name] for name in ("function", "function_multiplier", "function_shift")}
         wanted["multiplies"] = int(multiplies)
+    if job["convolution"] and not job["attention"]:
+        wanted["padding"] = job["padding"] & scalar_fields("constants", -1)["padding"]
     constants = scalar_fields("constants", int(dut.constants.value))
     assert constants | wanted == constants, f"constants are {constants}, not {wanted}"
 

@@ -102,7 +102,7 @@ def _linear(
 ) -> Iterator[Beat]:
     p, score, swapped = config.elements, job["destination"] == Destination.SCORE, job["swapped"]
     windows, tiles = job["windows"] if swapped else 1, -(-job["stationary_rows"] // p)
-    flags = {"wide": job["wide"], "broadcast_unsigned": job["broadcast_unsigned"], "stationary_unsigned": 0}
+    flags = {name: job[name] for name in ("wide", "broadcast_unsigned")} | {"padded": 0, "stationary_unsigned": 0}
     for number, (window, tile) in enumerate(product(range(windows), range(tiles))):
         last = number == windows * tiles - 1
         stationary = (
@@ -111,6 +111,10 @@ def _linear(
         base = job["stationary_base"] + window * job["stationary_window"]
         held = _held(config, tile * p, job["stationary_rows"], base, job["stationary_stride"])
         for s in range(job["steps"]):
+            if job["convolution"]:
+                first = first_tile, first_set
+                yield from _convolution(config, job, stationary, flags, tile=tile, step=s, first=first)
+                continue
             token, weight = queues[job["expert"]][s] if job["gather"] or job["scatter"] else (0, None)
             source, target = token if job["gather"] else s, token if job["scatter"] else s
             address = job["destination_base"] + target * job["destination_stride"] + tile * p // config.lanes
@@ -137,6 +141,57 @@ def _linear(
                 tile=None if swapped else first_tile + tile,
                 **flags,
             )
+
+
+def taps(job: Mapping[str, int], tile: int, step: int) -> Iterator[tuple[int, bool]]:
+    """Scratchpad word of each tap of a step in the order of the reduction, and whether padding takes its place."""
+    row, column = divmod(step, job["output_columns"])
+    group = tile // (job["group_tiles"] or 32)
+    for line in range(job["taps_y"]):
+        for tap in range(job["taps_x"]):
+            y = row * job["stride_y"] - job["pad_top"] + line
+            x = column * job["stride_x"] - job["pad_left"] + tap
+            nearest = min(max(y, 0), job["input_rows"] - 1), min(max(x, 0), job["input_columns"] - 1)
+            word = nearest[0] * job["line_stride"] + nearest[1] * job["broadcast_stride"] + group * job["group_words"]
+            yield job["broadcast_base"] + word, (y, x) != nearest and not job["clamp"]
+
+
+def _convolution(
+    config: AcceleratorConfig,
+    job: Mapping[str, int],
+    stationary: int,
+    flags: Mapping[str, int],
+    *,
+    tile: int,
+    step: int,
+    first: tuple[int, int],
+) -> Iterator[Beat]:
+    """One step: tap by tap, and an address that jumps from row to row of the outputs."""
+    last_tile = (tile + 1) * config.elements >= job["stationary_rows"]
+    row = step // job["output_columns"]
+    moved = (step - row) * job["destination_stride"] + row * job["destination_jump"]
+    target = _step(
+        kind=job["destination"],
+        mode=ParameterMode.ELEMENT,
+        parameter_index=first[1] + tile * config.elements,
+        address=job["destination_base"] + moved + tile * config.elements // config.lanes,
+        column=tile * config.elements % config.lanes // config.elements,
+        activated=int(job["function"] != 0 or job["destination"] == Destination.RESIDUAL_MULTIPLY),
+        first=step == 0,
+        row_stride=job["destination_stride"],
+        row_last=last_tile,
+        job_last=last_tile and step == job["steps"] - 1,
+    )
+    words = [(base + word, padded) for base, padded in taps(job, tile, step) for word in range(job["tap_words"])]
+    for word, (address, padded) in enumerate(words):
+        last = word == len(words) - 1
+        fields = {"first": word == 0, "last": last, "padded": padded, "stationary_address": stationary + word}
+        yield Beat(
+            fields=flags | fields,
+            broadcast=address & WRAP,
+            step=target if last else None,
+            tile=first[0] + tile,
+        )
 
 
 def _attention(config: AcceleratorConfig, job: Mapping[str, int]) -> Iterator[Beat]:
@@ -178,6 +233,7 @@ def _scores(
             rows=held,
             bias=tuple(first_bias + key * job["bias_words"] + word for word in range(job["bias_words"])),
             factors=factors,
+            padded=0,
             wide=0,
             broadcast_unsigned=0,
             stationary_unsigned=0,
@@ -210,6 +266,7 @@ def _values(
                 row_stride=job["destination_stride"],
             ),
             tile=j,
+            padded=0,
             wide=0,
             broadcast_unsigned=0,
             stationary_unsigned=1,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tessera.hw.compute.engine import ComputeEngine
-from tessera.hw.compute.lookup import QueueLookup
+from tessera.hw.compute.finder import RowFinder
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.isa import Destination
 from tessera.sim.bench.run import run_testbench
@@ -23,7 +23,7 @@ CONFIGS = {
     "16x16": AcceleratorConfig(name="16x16", elements=16, lanes=16, memory_bytes=4, bank_words=128, requantise_lanes=4),
 }
 TAILS = [("2x4", 0.5), ("4x4", 0.0), ("8x16", 0.0), ("16x16", 0.5)]
-KINDS = ("normal", "swapped", "gather", "scatter", "wide", "attention")
+KINDS = ("normal", "swapped", "gather", "scatter", "wide", "convolution", "attention")
 
 
 def random_queues(config: AcceleratorConfig, random: np.random.Generator) -> list[list[tuple[int, int]]]:
@@ -55,13 +55,34 @@ def make_job(config: AcceleratorConfig, kind: str, random: np.random.Generator, 
     job |= {"bias_words": int(random.integers(0, 5)), "bias_shared": int(random.integers(0, 2))}
     job["expert"] = int(random.integers(0, config.max_experts))
     # Fields of the other kind of job may hold anything.
-    flags = ("function", "broadcast_unsigned", "swapped", "wide", "gather", "scatter")
+    flags = ("function", "broadcast_unsigned", "swapped", "wide", "gather", "scatter", "convolution")
     job |= {name: int(random.integers(0, 2)) for name in flags if kind == "attention" or name in flags[:2]}
     destinations = list(Destination)
     job["destination"] = int(Destination.RESIDUAL_ADD if kind == "scatter" else random.choice(destinations))
     if kind == "swapped" and job["destination"] == Destination.SCORE:
         job["windows"] = 1
+    if kind == "convolution":
+        return job | {kind: 1} | make_kernel(random, fields.get("words")) | fields
     return job | ({kind: 1} if kind != "normal" else {}) | fields
+
+
+def make_kernel(random: np.random.Generator, words: int | None = None) -> dict[str, int]:
+    """Fields of a convolution, small but for its addresses: a kernel may lie beyond the input on every side.
+
+    A given length of the reduction is so many taps side by side.
+    """
+    largest = {
+        "tap_words": 3, "taps_y": 4, "taps_x": 4, "stride_y": 4, "stride_x": 4, "input_rows": 6, "input_columns": 6,
+        "output_columns": 5, "group_words": 9, "group_tiles": 3, "destination": 2,
+    }  # fmt: skip
+    kernel = {name: int(random.integers(1, top + 1)) for name, top in largest.items()}
+    kernel |= {"pad_top": int(random.integers(0, 4)), "pad_left": int(random.integers(0, 4))}
+    kernel |= {"clamp": int(random.integers(0, 2)), "padding": int(random.integers(0, 1 << 16))}
+    kernel |= {"broadcast_stride": int(random.integers(0, 1 << 8)), "line_stride": int(random.integers(0, 1 << 16))}
+    kernel |= {"destination_jump": int(random.integers(0, 1 << 16))}
+    if words is not None:
+        kernel |= {"taps_y": 1, "taps_x": words, "tap_words": 1}
+    return kernel | {"words": kernel["taps_y"] * kernel["taps_x"] * kernel["tap_words"]}
 
 
 def run(config: AcceleratorConfig, jobs: list[dict[str, int]], *, stall: float, seed: int) -> list[dict[str, Any]]:
@@ -120,14 +141,16 @@ def test_one_beat_a_cycle(size):
     # Long enough to hide loading of queries, score latency and softmax behind the neighbouring tiles.
     tokens, words = max(41, config.lanes * interval - 3), max(2, interval)
     attention = {"queries": tokens, "keys": tokens, "heads": 2, "head_words": words, "value_words": words}
-    jobs = [make_job(config, kind, random, **(attention if kind == "attention" else lengths)) for kind in KINDS]
+    # A kernel rests for a cycle between its moves: it must not move further in a step than the step has words.
+    own = {"attention": attention, "convolution": lengths | {"stride_x": 1, "stride_y": 1}}
+    jobs = [make_job(config, kind, random, **own.get(kind, lengths)) for kind in KINDS]
     timing = dict(zip(KINDS, run(config, jobs, stall=0.0, seed=9), strict=True))
     for kind, seen in timing.items():
         gaps = seen["at"][-1] - seen["at"][0] + 1 - seen["beats"]
         assert gaps == 0, f"{kind}: {gaps} cycles without a beat among {seen['beats']}"
     for kind in ("normal", "gather", "scatter", "wide"):
         first = timing[kind]["at"][0] - timing[kind]["taken"]
-        assert first == ComputeEngine.FIRST_BEAT + (QueueLookup.LATENCY - 2 if kind in ("gather", "scatter") else 0)
+        assert first == ComputeEngine.FIRST_BEAT + (RowFinder.QUEUE_LATENCY - 2 if kind in ("gather", "scatter") else 0)
 
 
 @pytest.mark.parametrize("size", ["2x4", "4x4", "16x16"])

@@ -11,6 +11,7 @@ from tessera.hw.tables import TABLE_ENTRIES
 
 UNITS = {
     Opcode.LINEAR: "engine",
+    Opcode.CONVOLUTION: "engine",
     Opcode.ATTENTION: "engine",
     Opcode.LAYERNORM: "layernorm",
     Opcode.GATE: "gate",
@@ -75,6 +76,11 @@ class ExpectedJobs:
             tiles = 0 if c["swapped"] else -(-c["stationary_rows"] // self._config.elements)
             block |= {"kind": StreamKind.WEIGHTS, "tiles": tiles}
             self.blocks.append(block | {name: c[name] for name in ("channels", "words", "wide")})
+        elif opcode == Opcode.CONVOLUTION:
+            c = c | {"channels": c["stationary_rows"], "convolution": 1}
+            tiles = -(-c["stationary_rows"] // self._config.elements)
+            self.blocks.append(block | {"kind": StreamKind.WEIGHTS, "tiles": tiles, "words": c["words"], "wide": 0})
+            self.blocks[-1] |= {"channels": c["stationary_rows"]}
         elif opcode == Opcode.LAYERNORM:
             self.blocks.append(block | {"kind": StreamKind.SHIFTS, "channels": c["words"] * self._config.lanes})
         elif opcode in DELIVERIES:

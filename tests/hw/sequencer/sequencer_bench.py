@@ -33,6 +33,11 @@ WEIGHT_ADDRESS = 0x8000
 IMAGE_BASE = 0x12340
 OUTPUT_BASE = 0x56780
 UNIT_NUMBERS = {"engine": ENGINE, "layernorm": NORM, "gate": GATE, "image": IMAGE, "store": STORE, "stream": STREAM}
+CONVOLUTION_COUNTS = (
+    "steps", "stationary_rows", "tap_words", "taps_y", "taps_x", "stride_y", "stride_x", "input_rows", "input_columns",
+    "output_columns",
+)  # fmt: skip
+"""Fields of a convolution that must not be 0."""
 COUNTING_ROWS = ("layernorm", "image")
 """Units that report the rows that they have written."""
 
@@ -59,6 +64,8 @@ def random_command(random: np.random.Generator, opcode: Opcode) -> bytes:
         values["stream_bytes"] = CONFIG.chunk_bytes * chunks
         if "first_bytes" in values:
             values["first_bytes"] = CONFIG.chunk_bytes * int(random.integers(1, chunks))
+    if opcode == Opcode.CONVOLUTION:
+        values["destination"] = int(random.integers(0, Destination.SCORE))
     if opcode == Opcode.LAYERNORM:
         values["channels"] = int(random.integers(1, values["words"] * CONFIG.lanes + 1))
     if values.get("swapped"):
@@ -318,6 +325,11 @@ async def malformed_commands_are_refused(dut):
         (Opcode.LINEAR, "words", CONFIG.weight_tile_words + 1),
         (Opcode.LINEAR, "destination", 9),
         (Opcode.LINEAR, "channels", CONFIG.parameter_entries + 1),
+        (Opcode.CONVOLUTION, "words", CONFIG.weight_tile_words + 1),
+        (Opcode.CONVOLUTION, "stationary_rows", CONFIG.parameter_entries + 1),
+        (Opcode.CONVOLUTION, "destination", Destination.SCORE),
+        (Opcode.CONVOLUTION, "follow", Follow.ENGINE),
+        *((Opcode.CONVOLUTION, name, 0) for name in CONVOLUTION_COUNTS),
         (Opcode.LINEAR, "windows", 0),
         (Opcode.LINEAR, "windows", 2),
         (Opcode.ATTENTION, "queries", 0),
