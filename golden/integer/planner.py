@@ -321,12 +321,17 @@ class Planner:
         if not isinstance(source, PictureInput) or not square or operator.groups != 1:
             raise _Unsupported("the only convolution cuts the picture into patches that do not overlap")
         grid, patch = self.network.shapes[operator.name][:2], kernel[0]
+        cuts = {step.patch: step.name for step in self.steps if isinstance(step, PatchStep)}
+        if patch in cuts:
+            return self._activations[cuts[patch]]
         step = PatchStep(
-            part="pixels", rows=prod(grid), channels=3 * patch * patch, patch=patch, grid=(grid[0], grid[1])
+            part=f"pixels{patch}" if cuts else "pixels",
+            rows=prod(grid),
+            channels=3 * patch * patch,
+            patch=patch,
+            grid=(grid[0], grid[1]),
         )
-        if step.name not in self._activations:
-            self._emit(step, self._activations)
-        return self._activations[step.name]
+        return self._emit(step, self._activations)
 
     def _activate(self, operator: Activate) -> None:
         found = self._sums.get(operator.source)

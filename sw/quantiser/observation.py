@@ -89,6 +89,7 @@ class Observation:
         for start in range(0, len(images), _BATCH):
             self._observe(torch.from_numpy(images[start : start + _BATCH]), generator)
             on_progress("observe", min(start + _BATCH, len(images)) / len(images), "")
+        self.pixel_moments: dict[str, Moments] = {}
         self._pixels(images)
 
     @property
@@ -169,7 +170,7 @@ class Observation:
             pixels = cut.transpose(0, 2, 4, 1, 3, 5).reshape(-1, step.channels).astype(np.float64) * PIXEL_SCALE
             mean = pixels.mean(axis=0)
             centred = pixels - mean
-            self.pixel_moments = Moments(mean, centred.T @ centred / len(pixels))
+            self.pixel_moments[step.name] = Moments(mean, centred.T @ centred / len(pixels))
 
     def _moments(self, name: str, values: Tensor) -> None:
         rows = values.flatten(0, -2).double()

@@ -47,7 +47,7 @@ class Sources:
         self._inputs: dict[str, LinearInput] = {}
         self._constants: dict[str, Floats] = {}
         for step in seen.plan.of_kind(PatchStep):
-            source = LinearInput(form=numerics.pixel, scale=PIXEL_SCALE, moments=seen.pixel_moments)
+            source = LinearInput(form=numerics.pixel, scale=PIXEL_SCALE, moments=seen.pixel_moments[step.name])
             self.give(step.name, source)
 
     def give(self, name: str, source: LinearInput) -> None:

@@ -77,6 +77,18 @@ class Mixer(nn.Module):
         return self.head(self.norms[2](x).mean(1))
 
 
+class TwoPatchings(nn.Module):
+    """Two convolutions of one picture; a result that is a mean, without a head; a task whose result is another's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 16, 8, 8), nn.Conv2d(3, 24, 16, 16)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mean = self.first(pixels).flatten(2).mean(2)
+        return mean, self.second(pixels), mean
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "bias": lambda: Transformer(bias=True),
     "pool": lambda: Transformer(pool=True),
@@ -87,6 +99,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: Transformer(function=nn.ReLU, pool=True),
     "gelu_tanh": lambda: Transformer(function=lambda: nn.GELU(approximate="tanh")),
     "mixer": Mixer,
+    "two_patchings": TwoPatchings,
 }
 """By what is special about each."""
 

@@ -244,10 +244,12 @@ def _check(made: FloatNetwork, module: nn.Module, pixels: Pixels) -> None:
     images = torch.randint(0, 256, size, generator=generator, dtype=torch.uint8)
     tasks = range(len(made.network.tasks))
     with torch.no_grad():
-        expected = [one.float() for one in pytree.tree_leaves(module(pixels.of(images)))]
+        expected = [one.double() for one in pytree.tree_leaves(module(pixels.of(images)))]
         got = made.run(images, tasks)
+    if not all(one.isfinite().all() for one in expected):
+        raise ValueError("the module's own results of a random picture are not finite")
     for task, theirs, ours in zip(made.network.tasks, expected, got, strict=True):
-        shaped = as_map(ours, task).reshape(theirs.shape)
+        shaped = as_map(ours, task).double().reshape(theirs.shape)
         error = float((shaped - theirs).norm() / theirs.norm().clamp(min=1e-30))
         if not error <= TOLERANCE:
             raise ValueError(

@@ -17,6 +17,5 @@ def test_the_machine_computes_it_bit_by_bit(name: str, tmp_path: Path):
     path = tmp_path / f"{name}.safetensors"
     tessera.from_torch(own_network(name), torch.zeros(1, 3, 32, 64), out=path)
     result = tessera.run(tessera.Target(model=path, preset="tiny"), out=tmp_path / "out", progress=False)
-    (frame,) = result.frames
     assert result.bit_exact
-    assert frame.prediction.relative_l2 < CLOSE
+    assert all(frame.prediction.relative_l2 < CLOSE for frame in result.frames)

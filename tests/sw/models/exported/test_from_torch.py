@@ -174,3 +174,54 @@ class Nothing(nn.Module):
 def test_a_result_without_a_picture_is_refused():
     with pytest.raises(ValueError, match="does not depend on the picture"):
         read(Nothing())
+
+
+@pytest.mark.parametrize(
+    ("example", "found"),
+    [
+        (torch.zeros(3, 32, 64), "float32 \\(3, 32, 64\\)"),
+        (torch.zeros(2, 3, 32, 64), "float32 \\(2, 3, 32, 64\\)"),
+        (torch.zeros(1, 1, 32, 64), "float32 \\(1, 1, 32, 64\\)"),
+        (torch.zeros(1, 3, 32, 64, dtype=torch.uint8), "uint8 \\(1, 3, 32, 64\\)"),
+    ],
+    ids=["no_batch", "two", "grey", "bytes"],
+)
+def test_an_example_that_is_no_picture_is_refused(example: Tensor, found: str):
+    with pytest.raises(ValueError, match=f"the example is {found}; expected one picture"):
+        network_of(own_network("pool"), example, pixels=Pixels())
+
+
+def test_weights_that_are_no_numbers_are_refused():
+    module = own_network("pool")
+    module.head.weight.data[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="'head.weight' has values that are not finite"):
+        read(module)
+
+
+class Divided(Transformer):
+    def forward(self, pixels: Tensor) -> Tensor:
+        return super().forward(pixels) * torch.tensor(float("inf"))
+
+
+def test_results_that_are_no_numbers_are_refused():
+    with pytest.raises(ValueError, match="not finite"):
+        read(Divided())
+
+
+def test_half_precision_is_refused():
+    with pytest.raises(ValueError, match="'positions' is float16; .*call float"):
+        read(own_network("pool").half())
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ([TaskSpec(name="a"), TaskSpec(name="b")], "2 tasks are named, but 'network' has 1 results"),
+        ([TaskSpec(name="a", kind="guess")], "task 'a' is 'guess'; choose one of: classification"),
+        ([TaskSpec(name="a", kind="depth")], "task 'a' is 'depth', whose results have 4 axes; this one has 2"),
+    ],
+    ids=["too_many", "no_kind", "another_kind"],
+)
+def test_tasks_that_the_results_are_not(tasks: list[TaskSpec], message: str):
+    with pytest.raises(ValueError, match=message):
+        read(own_network("pool"), tasks=tasks)
