@@ -82,7 +82,7 @@ class TwoPatchings(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.second = nn.Conv2d(3, 16, 8, 8), nn.Conv2d(3, 24, 16, 16)
+        self.first, self.second = nn.Conv2d(3, 16, 8, 8), nn.Conv2d(3, 24, 4, 4)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mean = self.first(pixels).flatten(2).mean(2)
