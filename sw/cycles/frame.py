@@ -148,6 +148,9 @@ class FrameModel:
     def _stage(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
         return self._block(fields, time, scheduled, self._config.words_per_chunk, self._engine.jobs[-1:])
 
+    def _table(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
+        return self._block(fields, time, scheduled, 1)
+
     def _block(
         self, fields: dict[str, int], time: float, scheduled: float, words: int, jobs: Sequence[EngineJob] = ()
     ) -> Stamps:
