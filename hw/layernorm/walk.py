@@ -38,7 +38,7 @@ class RowWalk(wiring.Component):
     rows_ready: In(COUNT_WIDTH)
         Rows that may be read for their statistics; takes effect a cycle later. From the start on it never falls below
         what it allowed.
-    scaled: In(range(max_tokens + 1))
+    scaled: In(COUNT_WIDTH)
         Rows whose statistics can be looked up.
     copies: In(1)
         The job's rows need no statistics. Stable like the job.
@@ -46,7 +46,7 @@ class RowWalk(wiring.Component):
         The output has room for another word.
     wanted: Out(stream(ADDRESS_WIDTH))
         Residual words to read. One is read in cycles with both ``valid`` and ``ready``.
-    row: Out(range(max_tokens))
+    row: Out(COUNT_WIDTH)
         Row of the output pass in progress, or of the last one; 0 before.
     beat: Out(Strobe(layernorm_beat))
         What to do with the word, when it is read.
@@ -58,11 +58,11 @@ class RowWalk(wiring.Component):
             {
                 "work": In(Work(layernorm_job_layout())),
                 "rows_ready": In(COUNT_WIDTH),
-                "scaled": In(range(config.max_tokens + 1)),
+                "scaled": In(COUNT_WIDTH),
                 "copies": In(1),
                 "room": In(1),
                 "wanted": Out(stream.Signature(ADDRESS_WIDTH)),
-                "row": Out(range(config.max_tokens)),
+                "row": Out(COUNT_WIDTH),
                 "beat": Out(Strobe(layernorm_beat_layout(config))),
             }
         )

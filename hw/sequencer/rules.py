@@ -93,7 +93,7 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
         case Opcode.LAYERNORM:
             row_channels = c.words << exact_log2(config.lanes)
             return [
-                _outside(c.rows, config.max_tokens),
+                c.rows == 0,
                 _outside(row_channels, MAX_CHANNELS),
                 (c.channels == 0) | (c.channels > row_channels),
                 c.mode > max(NormMode),

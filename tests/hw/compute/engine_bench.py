@@ -216,6 +216,8 @@ async def follow(dut: Any, around: Surroundings, jobs: list[dict[str, int]], mod
             around.check_operands(expected)
             ready = all(number != current.number or around.now > at for number, _, at in around.jobs)
             assert ready or current.job["attention"], "a beat before the job's parameters have come"
+            waits = not current.job["attention"] and current.job["destination"] == Destination.RESIDUAL_MULTIPLY
+            assert current is under_way[0] or not waits, "the residual is multiplied before earlier jobs are written"
             assert row is None or row < around.rows_before, f"row {row} of {around.rows_before} is read too early"
             current.seen["at"].append(around.now)
             if expected.step is not None:

@@ -34,7 +34,7 @@ USUAL += [
     for stalls in (STALLS[1], STALLS[(0, 2, 3)[index % 3]])
 ]
 CASES = or_soak(product(CONFIGS, STALLS), lambda case: case in USUAL)
-SHAPES = [(1, 1), (3, 2), (1, 64), (20, 17), (9, 192), (5, 1024)]
+SHAPES = [(1, 1), (3, 2), (1, 64), (20, 17), (9, 192), (5, 1024), (300, 3)]
 
 
 @pytest.mark.parametrize(("name", "stalls"), CASES)

@@ -14,6 +14,7 @@ from tessera.program.program import Program
 from tessera.sim.machine.frames import Frame
 from tessera.sim.machine.run import run_machine
 from tessera.sim.machine.settings import MemorySettings
+from tessera.sw.cycles.predict import predict
 from tests.helpers import emulator
 from tests.helpers.bare_program import BareProgram
 from tests.helpers.random_model import random_image
@@ -53,6 +54,9 @@ def _product(bare: BareProgram, random: np.random.Generator, destination: Destin
         words=WORDS,
         stationary_base=0,
         stationary_stride=0,
+        stationary_window=0,
+        destination_window=0,
+        windows=1,
         stationary_rows=channels,
         channels=channels,
         destination_base=64 if destination == Destination.ACTIVATION else 0,
@@ -143,3 +147,6 @@ def test_the_machine_does_what_the_emulator_does(name: str, stall: int) -> None:
                 f"{space}: {len(wrong)} of {len(expected)} differ, first (command, address, column) {wrong[0]}"
             )
         assert np.array_equal(result.traces.output, want.traces.output)
+        if not stall:
+            cycles = result.counters["cycles"]
+            assert abs(predict(program, 0).cycles / cycles - 1) < 0.03, f"{cycles} cycles"
