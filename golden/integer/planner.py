@@ -126,6 +126,8 @@ class Planner:
         self._norms: dict[str, Normalise | Scale] = {}
         self._streams: dict[str, RowSelection] = {}
         self._activations: dict[str, RowSelection] = {}
+        self._tasks = _needed_by(network)
+        self._order = {operator.name: index for index, operator in enumerate(network.operators)}
         for operator in network.operators:
             try:
                 self._visit(operator)
@@ -411,6 +413,11 @@ class Planner:
             self._streams[name] = self._product_step(named, lone, residual=True)
             return self._streams[name]
         base, products = found.base, list(found.products)
+        if base is not None and products:
+            # What is added lands in the place of what it is added to.
+            self._finish_norms(base.tensor, operator)
+            if self._read_later(base.tensor, operator):
+                base = self._saved(base, operator)
         if base is None:
             base = self._begin(operator, found)
             products = [replace(product, matrix=_unbiased(product.matrix)) for product in products]
@@ -421,6 +428,35 @@ class Planner:
             base = self._added(operator, product, base, "" if last else f".{index}")
         self._streams[name] = base
         return base
+
+    def _read_later(self, tensor: str, operator: Operator) -> bool:
+        """Whether rows of a stream are read by operators behind this one, under a task that both have."""
+        names = [name for name, rows in self._streams.items() if rows.tensor == tensor]
+        here = self._order[operator.name]
+        readers = (reader for name in names for reader in self.network.readers.get(name, ()))
+        return any(
+            self._order[reader.name] > here and self._tasks[reader.name] & self._tasks[operator.name]
+            for reader in readers
+        )
+
+    def _finish_norms(self, tensor: str, operator: Operator) -> None:
+        """Emit the norms of a stream that are not read before this operator, but behind it."""
+        for name, norm in list(self._norms.items()):
+            rows = self._streams.get(norm.source)
+            pending = rows is not None and rows.tensor == tensor and name not in self._activations
+            if pending and any(
+                self._order[reader.name] > self._order[operator.name] for reader in self.network.readers.get(name, ())
+            ):
+                self._activation(name)
+
+    def _saved(self, base: RowSelection, operator: Operator) -> RowSelection:
+        """Another stream of the same rows."""
+        matrix = Matrix(kind=MatrixKind.UNCHANGED, stop=self._channels_of(operator.name))
+        source = replace(base, tensor=self._copy(base.tensor).tensor)
+        name = next(name for name, rows in self._streams.items() if rows == base)
+        product = _Product(name=name, matrix=matrix, source=source, rows=len(base))
+        named = replace(operator, part=f"{operator.part}.saved")
+        return self._product_step(named, product, residual=True)
 
     def _copied(self, operator: Operator) -> RowSelection:
         """Rows of the stream that do not follow each other, as a stream of their own."""
@@ -590,6 +626,17 @@ class Planner:
             replace(step, wide=True) if isinstance(step, NormStep) and step.name in wide else step
             for step in self.steps
         ]
+
+
+def _needed_by(network: Network) -> dict[str, set[int]]:
+    """Tasks that need each operator."""
+    found: dict[str, set[int]] = {operator.name: set() for operator in network.operators}
+    for index, task in enumerate(network.tasks):
+        found[task.result].add(index)
+    for operator in reversed(network.operators):
+        for source in operator.sources:
+            found[source] |= found[operator.name]
+    return found
 
 
 def _taken(rows: RowSelection, some: Sequence[int]) -> RowSelection:

@@ -89,6 +89,25 @@ class TwoPatchings(nn.Module):
         return mean, self.second(pixels), mean
 
 
+class Skips(nn.Module):
+    """A stream that is read again after something was added to it, and a gated MLP."""
+
+    def __init__(self, dim: int = 32, *, gated: bool) -> None:
+        super().__init__()
+        self.patch, self.head = nn.Conv2d(3, dim, 8, 8), nn.Linear(dim, 10)
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
+        self.gate, self.value, self.back = nn.Linear(dim, 48), nn.Linear(dim, 48), nn.Linear(48, dim)
+        self.more, self.gated = nn.Linear(dim, dim), gated
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.patch(pixels).flatten(2).transpose(1, 2)
+        normed, other = self.norms[0](x), self.norms[1](x)
+        hidden = nn.functional.silu(self.gate(normed))
+        y = x + self.back(hidden * self.value(normed) if self.gated else hidden)
+        z = y + self.more(other)
+        return self.head(self.norms[2](z if self.gated else z + x).mean(1))
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "bias": lambda: Transformer(bias=True),
     "pool": lambda: Transformer(pool=True),
@@ -100,6 +119,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "gelu_tanh": lambda: Transformer(function=lambda: nn.GELU(approximate="tanh")),
     "mixer": Mixer,
     "two_patchings": TwoPatchings,
+    "skip": lambda: Skips(gated=False),
+    "gated": lambda: Skips(gated=True),
 }
 """By what is special about each."""
 
