@@ -69,14 +69,20 @@ def test_what_it_proposes_for_small_pictures_works(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"patch": 32}, "edge cannot: patch reduction in words: needs 192, has 128 (bank_words / 4)"),
-        ({"grid": (16, 16)}, "edge cannot: tokens: needs 257, has 256 (max_tokens)"),
+        ({"grid": (16, 16)}, "edge cannot: tokens of norm1: needs 257, has 256 (max_tokens)"),
+        ({"grid": (17, 17), "patch": 4}, "edge cannot: tokens of norm1: needs 290, has 256 (max_tokens)"),
     ],
 )
 def test_what_no_preset_holds_is_said(tmp_path: Path, changes: dict, reason: str) -> None:
     out, said = imported(tmp_path, timm_state(**changes))
     assert "Presets that can hold it: none" in said and reason in said and "tessera run" not in said
     assert said.endswith(f"tessera evaluate --rtl-samples 0 --model {out}")
+
+
+def test_patches_of_more_pixels_than_a_product_reduces_at_once_are_held(tmp_path: Path) -> None:
+    said = imported(tmp_path, timm_state(patch=32))[1]
+    holding = said.partition("Presets that can hold it: ")[2].partition("Next: ")[0]
+    assert "edge" in holding and "edge cannot" not in said
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,8 @@ def test_a_model_too_large_is_refused_with_a_way_out():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"max_tokens": 64}, "tokens: needs 129, has 64"),
+        ({"max_tokens": 64}, "tokens of norm1: needs 129, has 64 (max_tokens)"),
+        ({"max_tokens": 64}, "keys: needs 129, has 64 (max_tokens)"),
         ({"max_experts": 4}, "experts: needs 8, has 4"),
         ({"max_top_k": 1}, "experts a token: needs 2, has 1"),
         ({"parameter_entries": 256}, "parameter sets of hidden: needs 384, has 256"),
