@@ -75,8 +75,8 @@ class IntegerModel:
             )
         self.model, self.numerics = model, numerics
         self.network, self.plan = model.network, model.plan
-        functional = [step for step in self.plan.of_kind(ProductStep) if step.function is not None]
-        self._positive = {step.name: step.function for step in functional if step.function is not None}
+        functional = [(step.name, step.function) for step in self.plan.of_kind(ProductStep) if step.positive]
+        self._positive = {name: function for name, function in functional if function is not None}
         self._positive |= {step.inner("expert_hidden"): step.function for step in self.plan.of_kind(ExpertsStep)}
 
     def run(self, image: NDArray[np.uint8], task: str | int) -> Tensors:
@@ -172,6 +172,13 @@ class IntegerModel:
         x = x if step.inputs is None else x[:, slice(*step.inputs)]
         y = self._linear(x, quantised.linear, step.name)
         y = y.T if step.swapped else y
+        if step.factor:
+            assert step.onto is not None
+            table = None if step.function is None else table_of(step.function)
+            stream = tensors[step.onto.tensor].copy()
+            made = functions.residual_multiply(stream[step.onto.rows], y, table, quantised.function_shift, numerics)
+            stream[step.onto.rows] = self._keep(made, tensors)
+            return stream
         if step.function is not None:
             return functions.activate(
                 y, table_of(step.function), quantised.function_multiplier, quantised.function_shift, numerics

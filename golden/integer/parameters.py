@@ -40,6 +40,10 @@ class QuantisedLinear:
     shift: Integers
 
 
+FACTOR_FRACTION = 13
+"""Fraction bits of what rows of a stream are multiplied by."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class QuantisedProduct:
     """A product of rows and a matrix.
@@ -51,6 +55,7 @@ class QuantisedProduct:
         of an activation function, that function's input.
     function_multiplier, function_shift:
         Requantise the function's output (with its zero point) to a positive activation; 0 without a function.
+        Of a factor, the shift is that of the product: ``FACTOR_FRACTION`` keeps the stream's scale.
     """
 
     linear: QuantisedLinear

@@ -30,6 +30,7 @@ from tessera.golden.integer.steps import (
 from tessera.golden.network.network import Network
 from tessera.golden.network.operators import (
     Activate,
+    ActivationFunction,
     Add,
     Attend,
     Constant,
@@ -39,6 +40,7 @@ from tessera.golden.network.operators import (
     Linear,
     Mean,
     MixExperts,
+    Multiply,
     Normalise,
     Operator,
     Part,
@@ -87,6 +89,7 @@ class _Product:
     first: int = 0
     swapped: bool = False
     experts: MixExperts | None = None
+    function: ActivationFunction | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +175,8 @@ class Planner:
                 self._mean(operator)
             case Activate():
                 self._activate(operator)
+            case Multiply():
+                self._multiply_rows(operator)
             case Attend():
                 self._attend(operator)
             case MixExperts():
@@ -266,7 +271,7 @@ class Planner:
     def _positive(self, rows: RowSelection) -> bool:
         """Whether a function or the picture made these rows."""
         made = next(step for step in self.steps if step.name == rows.tensor)
-        return isinstance(made, PatchStep) or (isinstance(made, ProductStep) and made.function is not None)
+        return isinstance(made, PatchStep) or (isinstance(made, ProductStep) and made.positive)
 
     def _unchanged(self, name: str) -> _Product:
         """A tensor as a product with the matrix that leaves rows as they are."""
@@ -340,7 +345,50 @@ class Planner:
         product = None if found is None else found.lone
         if product is None or product.matrix is None:
             product = self._unchanged(operator.source)
+        readers = self.network.readers[operator.name]
+        if not product.swapped and readers and all(isinstance(reader, Multiply) for reader in readers):
+            lone = replace(product, function=operator.function)
+            self._sums[operator.name] = _Sum(rows=product.rows, products=(lone,))
+            return
         self._product_step(operator, product, function=operator.function)
+
+    def _multiply_rows(self, operator: Multiply) -> None:
+        """Rows of a stream of their own, times what a product makes; a function is computed of that on the way."""
+        (left, right), names = (self._factor(name) for name in operator.sources), list(operator.sources)
+        if right is None or (left is not None and left.function is not None and right.function is None):
+            left, right, names = right, left, names[::-1]
+        factor = right or self._unchanged(names[1])
+        base = self._fresh(names[0], operator)
+        assert factor.matrix is not None
+        step = ProductStep(
+            place=operator.place,
+            part=operator.part,
+            rows=len(base),
+            channels=self._channels_of(operator.name),
+            source=factor.source,
+            matrix=factor.matrix,
+            onto=base,
+            factor=True,
+            function=factor.function,
+            residual=True,
+            product=factor.name,
+        )
+        self._emit(step, self._streams)
+
+    def _factor(self, name: str) -> _Product | None:
+        """A tensor as a product that can be multiplied by, with its function; None if it is none."""
+        found = self._sums.get(name)
+        lone = None if found is None or name in self._streams or name in self._activations else found.lone
+        return None if lone is None or lone.matrix is None or lone.swapped else lone
+
+    def _fresh(self, name: str, operator: Operator) -> RowSelection:
+        """Rows of a stream that nothing else reads behind ``operator``."""
+        known = name in self._streams or name in self._activations
+        base = self._stream(name)
+        if not base.plain:
+            base = self._copied(self._operator(name))
+        self._finish_norms(base.tensor, operator)
+        return self._saved(base, operator) if known and self._read_later(base.tensor, operator) else base
 
     def _product_step(self, operator: Operator, product: _Product, **fields: Any) -> RowSelection:
         """Emit a product that is a tensor of its own."""
@@ -376,7 +424,7 @@ class Planner:
             norm = self._norms[name]
             self._activations[name] = self._norm_step(norm, norm, self._stream(norm.source))
         elif found is not None and found.lone is not None and found.lone.matrix and name not in self._streams:
-            self._product_step(operator, found.lone)
+            self._product_step(operator, found.lone, function=found.lone.function)
         else:
             stream = self._stream(name)
             self._activations[name] = replace(stream, tensor=self._copy(stream.tensor).tensor)
@@ -406,6 +454,8 @@ class Planner:
         if name in self._streams:
             return self._streams[name]
         operator, found = self._operator(name), self._sum(name)
+        if found.lone is not None and found.lone.function is not None:
+            found = _Sum(rows=found.rows, products=(self._unchanged(name),))
         lone = found.lone
         if lone is not None and lone.matrix is not None and self._inputs_of(lone.source) <= LONGEST_REDUCTION:
             known = name in self._activations  # whose step has the name already

@@ -233,6 +233,8 @@ class ProductStep(Step):
     onto:
         Rows of a residual stream that the result is added to; None if it is a tensor of its own. ``rows`` and
         ``channels`` are then those of the whole stream.
+    factor:
+        Whether the rows of ``onto`` are multiplied by the result, behind its function, instead.
     function:
         Activation function of the result, which becomes positive; None for none.
     residual:
@@ -249,6 +251,7 @@ class ProductStep(Step):
     matrix: Matrix
     inputs: tuple[int, int] | None = None
     onto: RowSelection | None = None
+    factor: bool = False
     function: ActivationFunction | None = None
     residual: bool = False
     swapped: bool = False
@@ -258,6 +261,11 @@ class ProductStep(Step):
     def reads(self) -> tuple[RowSelection, ...]:
         """What it reads."""
         return (self.source,) if self.onto is None else (self.source, self.onto)
+
+    @property
+    def positive(self) -> bool:
+        """Whether it makes positive activations."""
+        return self.function is not None and not self.factor
 
 
 @dataclass(frozen=True, kw_only=True)

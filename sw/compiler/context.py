@@ -130,7 +130,7 @@ class Context:
             return CommandKind.EMBED
         if self.is_result(step):
             return CommandKind.HEAD
-        positive = isinstance(source, ProductStep) and source.function is not None
+        positive = isinstance(source, ProductStep) and source.positive
         return CommandKind.MLP if positive or step.function is not None else CommandKind.PRODUCT
 
     def is_result(self, step: Step) -> bool:

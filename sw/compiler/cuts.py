@@ -53,7 +53,7 @@ def mlps(plan: Plan) -> dict[str, ProductStep]:
     found = {}
     for step in plan.of_kind(ProductStep):
         readers = plan.readers[step.name]
-        if step.function is not None and len(readers) == 1 and isinstance(readers[0], ProductStep):
+        if step.positive and len(readers) == 1 and isinstance(readers[0], ProductStep):
             second = readers[0]
             if (
                 second.onto is not None

@@ -154,6 +154,8 @@ class ProductLowering:
     def _destination(self, step: ProductStep) -> Destination:
         if not step.residual:
             return Destination.ACTIVATION
+        if step.factor:
+            return Destination.RESIDUAL_MULTIPLY
         return Destination.RESIDUAL_SET if step.onto is None else Destination.RESIDUAL_ADD
 
     def _requantise(self, emitter: Emitter, step: ProductStep) -> tuple[int, int]:
@@ -162,7 +164,7 @@ class ProductLowering:
 
     def _unsigned(self, name: str) -> bool:
         source = self._plan.by_name[name]
-        return isinstance(source, PatchStep) or (isinstance(source, ProductStep) and source.function is not None)
+        return isinstance(source, PatchStep) or (isinstance(source, ProductStep) and source.positive)
 
     # Results ----------------------------------------------------------------------------------------------------------
 

@@ -135,7 +135,7 @@ class Observation:
                     self._moments(step.name, capture.of(step))
             case ProductStep(function=None, onto=None):
                 self._magnitudes(step.name, capture.of(step).double().numpy().reshape(-1, 1))
-            case ProductStep(function=function) if function is not None:
+            case ProductStep(positive=True):
                 self._hidden(step.name, step.name, capture.of(step))
             case ExpertsStep():
                 for expert, values in capture.inside(step, "expert_hidden").items():

@@ -48,6 +48,9 @@ class Peaks:
     def see_step(self, step: Step, capture: Capture) -> None:
         """Count what a step made."""
         match step:
+            case ProductStep(factor=True):
+                self._stream(step, capture, [])
+                self._function_input(step, [capture.product(step)])
             case ProductStep(onto=onto) if onto is not None:
                 self._stream(step, capture, [] if self._begins(onto) else [capture.product(step)])
             case ProductStep(function=function) if function is not None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from tessera.common.arrays import Floats, Integers
 from tessera.golden.integer.parameters import (
+    FACTOR_FRACTION,
     Parameters,
     QuantisedAttention,
     QuantisedLayerNorm,
@@ -93,6 +94,8 @@ class StepQuantiser:
     # Products ---------------------------------------------------------------------------------------------------------
 
     def _product(self, step: ProductStep) -> QuantisedProduct:
+        if step.factor:
+            return self._factor(step)
         if step.function is not None:
             return self._before_function(step)
         if step.onto is not None:
@@ -107,6 +110,14 @@ class StepQuantiser:
             linear = self.sources.folded(step).quantised(2.0**-form.fraction, self.numerics)
         self.sources.give(step.name, self.sources.positive(multiplier, shift, step.name, step.function))
         return QuantisedProduct(linear=linear, function_multiplier=multiplier, function_shift=shift)
+
+    def _factor(self, step: ProductStep) -> QuantisedProduct:
+        """What rows of a stream are multiplied by, in the format of a function's input whether there is one or not."""
+        self.sources.scale(step.name, self.sources.residual_scale)
+        form = self.numerics.gelu_input
+        with fitting(step.name, "a factor", form):
+            linear = self.sources.folded(step).quantised(2.0**-form.fraction, self.numerics)
+        return QuantisedProduct(linear=linear, function_shift=FACTOR_FRACTION)
 
     def _onto_stream(self, step: ProductStep) -> QuantisedProduct:
         self.sources.scale(step.name, self.sources.residual_scale)
@@ -125,7 +136,8 @@ class StepQuantiser:
         residual, folded = self.sources.residual_scale, self.sources.folded(step)
         limit = self.numerics.residual.maximum * residual
         needed = max(self.sources.largest(step.name) / limit, float(folded.finest(self.numerics).max()) / residual)
-        scale = residual * 2.0 ** math.ceil(math.log2(max(needed, 1.0)))
+        alone = not self.plan.readers[step.name]  # what others read has the residual's own scale
+        scale = residual * 2.0 ** math.ceil(math.log2(max(needed, 1.0))) if alone else residual
         self.sources.scale(step.name, scale)
         return QuantisedProduct(linear=folded.quantised(scale, self.numerics))
 
@@ -183,7 +195,7 @@ class StepQuantiser:
     def _part(self, step: AttentionStep, part: str) -> tuple[ProductStep, FoldedLinear]:
         """The product that makes queries, keys or values."""
         made = self.plan.by_name[getattr(step, part).tensor]
-        if not isinstance(made, ProductStep) or made.function is not None or made.residual:
+        if not isinstance(made, ProductStep) or made.positive or made.residual:
             raise ValueError(f"{step.name}: its {part} must be what a linear layer makes, not '{made.name}'")
         return made, self.sources.folded(made, constant=self.folding.cancelling(made.name) is None)
 

@@ -114,7 +114,7 @@ class RandomModel:
         step = self.plan.by_name[name]
         if isinstance(step, PatchStep):
             return 128.0
-        positive = isinstance(step, ProductStep) and step.function is not None
+        positive = isinstance(step, ProductStep) and step.positive
         return self.positive if positive else self.activation
 
     def product(self, step: ProductStep) -> QuantisedProduct:
