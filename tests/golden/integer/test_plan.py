@@ -21,9 +21,9 @@ from tessera.golden.network.operators import (
     Activate,
     ActivationFunction,
     Add,
+    AveragePool,
     Convolution,
     Linear,
-    Multiply,
     Normalise,
     Operator,
     Parameter,
@@ -157,11 +157,11 @@ def test_what_no_task_needs_has_no_step() -> None:
 
 
 def test_every_operator_without_a_step_is_named_at_once() -> None:
-    product = Multiply(part="gated", left="tokens", right="tokens")
+    pooled = AveragePool(part="pooled", source="map", kernel=(2, 2), stride=(2, 2))
     blur = Convolution(part="blur", source="map", weight=Parameter(tensor="k"), padding=(1, 1, 1, 1))
     flat = Reshape(part="flat", source="blur", to=(8, 6))
     with pytest.raises(UnsupportedOperators) as error:
-        plan(network(product, blur, flat, linear("b", "flat"), result="b"))
+        plan(network(pooled, blur, flat, linear("b", "flat"), result="b"))
     found = {name: tag for name, tag, _ in error.value.problems}
-    assert found["gated"] == "multiply" and found.get("blur", "convolution") == "convolution"
-    assert "gated (multiply)" in str(error.value)
+    assert found["pooled"] == "average_pool" and found.get("blur", "convolution") == "convolution"
+    assert "pooled (average_pool)" in str(error.value)
