@@ -33,7 +33,8 @@ class HandProgram:
     commands: list[Any] = field(default_factory=list)
     _code: bytearray = field(default_factory=bytearray)
     _weights: bytearray = field(default_factory=bytearray)
-    model: Any = field(default_factory=lambda: SimpleNamespace(tokens=0, tasks=(None,), experts=0, name="by hand"))
+    plan: Any = field(default_factory=lambda: SimpleNamespace(steps=(SimpleNamespace(rows=0),)))
+    model: Any = field(default_factory=lambda: SimpleNamespace(tasks=(None,), name="by hand"))
 
     def add(
         self, opcode: Opcode, stream: bytes = b"", *, beats: int = 0, after: int = EVERYTHING, **values: int

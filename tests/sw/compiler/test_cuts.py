@@ -184,11 +184,11 @@ def test_parts_cover_everything_once() -> None:
             assert max(map(len, parts)) == len(parts[0])
 
 
-def test_what_fits_with_no_cuts_is_refused_with_its_smallest_parts() -> None:
+def test_what_fits_with_no_cuts_is_refused_with_the_fewest_parts_that_need_the_least() -> None:
     config = replace(preset("edge"), scratchpad_words=300)
     with pytest.raises(CapacityError) as error:
         compile_model(random_model(EVERYTHING, config.numerics, 1), config)
     message = str(error.value)
     assert "scratchpad words: needs 684, has 300 (scratchpad_words)" in message, message
-    assert "buffers with heads in 3 and the dense MLP's tokens in 57 parts" in message
-    assert "layer00.hidden: 17 words" in message
+    assert "buffers with heads in 3 and the dense MLP's tokens in 6 parts" in message
+    assert "layer00.hidden: 170 words" in message
