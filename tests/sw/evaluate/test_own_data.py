@@ -60,7 +60,7 @@ def test_top_1_and_top_5_are_those_counted_by_hand(tmp_path: Path) -> None:
     for number in range(14):
         item = resized(data[number], 16, 32)
         with torch.no_grad():
-            logits = net(torch.from_numpy(item.image.transpose(2, 0, 1).copy()[None]), 0)[0].flatten().tolist()
+            logits = net.predict(torch.from_numpy(item.image.transpose(2, 0, 1).copy()[None]), 0).flatten().tolist()
         order = sorted(range(7), key=lambda c: -logits[c])
         first += order[0] == item.label
         five += item.label in order[:5]
