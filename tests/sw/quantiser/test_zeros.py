@@ -148,7 +148,7 @@ def scaled(name: str, factor: float) -> Change:
         ("pos_embed", 1e30, "cls_token, pos_embed reach .* the residual stream holds less than 64.*Scale"),
         ("blocks.1.attn.qkv.weight", 1e6, "layer01.attention.scores cannot be quantised.* octaves"),
         ("blocks.2.attn.proj.weight", 1e9, "layer02.projection cannot be quantised.* the residual stream"),
-        ("blocks.0.mlp.fc1.weight", 1e9, "layer00.hidden cannot be quantised.* GELU's input.* 16"),
+        ("blocks.0.mlp.fc1.weight", 1e9, "layer00.hidden cannot be quantised.* an activation function's input.* 16"),
         ("blocks.0.mlp.fc2.bias", 1e15, "layer00.mlp cannot be quantised.* the residual stream"),
         ("blocks.1.mlp.experts.h4toh.weight", 1e9, "layer01.experts, its second layer cannot be quantised"),
         (
