@@ -41,9 +41,9 @@ COLLISION_FREE = (
     ".on_chip_words",
     ".activation",
 )
-"""Modules (with a dot in front, ends of paths without the number of a copy) whose memories are never read where they are
-being written, or whose readers discard such a word: asserted in simulation, ensured by running the commands that write
-and read one after the other, by not reading at all in a cycle that writes, or because a queue is empty."""
+"""Modules (with a dot in front, ends of paths without the number of a copy) whose memories are never read where they
+are being written, or whose readers discard such a word: asserted in simulation, ensured by running the commands
+that write and read one after the other, by not reading at all in a cycle that writes, or because a queue is empty."""
 
 NARROW_OPERAND = 6
 """Products with an operand of fewer bits are made of look-up tables."""
