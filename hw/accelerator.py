@@ -132,6 +132,7 @@ class Accelerator(wiring.Component):
         connect(m, engine.hold, array.hold)
         connect(m, stream.delivery.fill, array.fill)
         connect(m, stream.delivery.parameters, parameters.write)
+        connect(m, stream.delivery.list_write, units.gate.list_write)
         connect(m, array.result, writeback.result)
         connect(m, engine.load, scratchpad.load)
         connect(m, scratchpad.load_data, engine.load_data)

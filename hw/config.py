@@ -187,6 +187,11 @@ class AcceleratorConfig:
         # Two tiles, because one is filled while softmax drains the other.
         return self.max_tokens * max(2, self.max_experts // self.elements)
 
+    @property
+    def list_entries(self) -> int:
+        """Entries of all token queues, which lists of rows share with them."""
+        return self.max_experts * self.max_tokens
+
     # Stationary bank regions -----------------------------------------------------------------------------------------
 
     @property

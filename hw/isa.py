@@ -49,11 +49,12 @@ class Opcode(IntEnum):
     STORE = 10
     CONVOLUTION = 11
     TABLE = 12
+    LIST = 13
 
 
 class Unit(IntFlag):
-    """Units that run commands, as bits of ``after``. STREAM: STAGE, LOAD_RESIDUAL and TABLE; ENGINE: all matrix
-    work.
+    """Units that run commands, as bits of ``after``. STREAM: STAGE, LIST, LOAD_RESIDUAL and TABLE; ENGINE: all
+    matrix work.
     """
 
     ENGINE = 1
@@ -185,6 +186,13 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
             ("words", 16, "words to load, one byte per lane, sign-extended"),
         ),
     ),
+    Opcode.LIST: _layout(
+        *_STREAM,
+        (
+            ("destination_base", 16, "first entry; entry p of expert e's queue is number e * max_tokens + p"),
+            ("words", 16, "entries to load, one per chunk: a row in the first two bytes"),
+        ),
+    ),
     Opcode.LINEAR: _layout(
         *_STREAM,
         (
@@ -207,6 +215,9 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
             ("swapped", 1, "tokens are stationary, weight rows are broadcast: the output is written transposed"),
             ("wide", 1, "16-bit weights and inputs, one in two lanes"),
             ("broadcast_unsigned", 1, "broadcast lanes are unsigned (pixels, values behind a Function)"),
+            ("gather", 1, "broadcast row s is the row that entry s of the list names"),
+            ("scatter", 1, "output row s goes to the row that entry s of the list names, and no row is named twice"),
+            ("list", 16, "first entry of the list, for gather and scatter"),
         ),
         (
             ("function_multiplier", 17, "requantises the Function's output to an activation"),

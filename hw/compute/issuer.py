@@ -242,7 +242,7 @@ class BeatIssuer(wiring.Component):
             *same_fields(payload, current, "kind", "mode", "column", "buffer", "rows"),
             payload.activated.eq((job.function != Function.NONE) | (current.kind == StepKind.RESIDUAL_MULTIPLY)),
             *same_fields(payload, job, "attention"),
-            payload.weighted.eq(job.scatter),
+            payload.weighted.eq(job.scatter & job.routed),
             payload.flush.eq(is_output & (lane == self._config.lanes - 1)),
             payload.row_stride.eq(job.destination_stride),
             payload.row_last.eq(current.last),

@@ -1,8 +1,8 @@
-"""QueueLookup: turns the positions of an expert's token queue into row addresses, ahead of the steps that use them."""
+"""QueueLookup: turns the entries of a token queue or list into row addresses, ahead of the steps that use them."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -20,9 +20,9 @@ from tessera.hw.isa import ADDRESS_WIDTH, COUNT_WIDTH
 
 
 class QueueLookup(wiring.Component):
-    """Read positions 0 to ``steps - 1`` of the job's queue once per tile, as far ahead as there is room.
+    """Read ``steps`` entries from the job's ``list`` on once per tile, as far ahead as there is room.
 
-    One multiplier makes ``token * stride``: of the broadcast rows when gathering, of the destination rows when
+    One multiplier makes ``row * stride``: of the broadcast rows when gathering, of the destination rows when
     scattering. A job does one of the two.
 
     Members
@@ -66,7 +66,7 @@ class QueueLookup(wiring.Component):
         m.d.comb += [
             request.eq(self.run & (credits != 0)),
             taken.eq(buffer.target.valid & buffer.target.ready),
-            *assign(self.queue_read.address, position=position, expert=job.expert),
+            Value.cast(self.queue_read.address).eq(job.list + position),
         ]
         # A request takes a place of the buffer at once: entries cannot be held up on their way.
         m.d.sync += credits.eq(credits - request + taken)
@@ -74,10 +74,12 @@ class QueueLookup(wiring.Component):
             m.d.sync += position.eq(Mux(position == job.steps - 1, 0, position + 1))
         arriving = Signal(MEMORY_LATENCY + 2)
         m.d.sync += arriving.eq((arriving << 1) | request)
+        # A token has gate weight behind it, which is a part of longer rows.
+        row = Mux(job.routed, entry.token, Value.cast(entry)[:ADDRESS_WIDTH])
         # Two stages: the multiplication, then the addition of the base.
         product, offset = Signal(ADDRESS_WIDTH), Signal(ADDRESS_WIDTH)
         m.d.sync += [
-            product.eq(entry.token * Mux(job.gather, job.broadcast_stride, job.destination_stride)),
+            product.eq(row * Mux(job.gather, job.broadcast_stride, job.destination_stride)),
             offset.eq(product + Mux(job.gather, job.broadcast_base, 0)),
         ]
         m.d.comb += [

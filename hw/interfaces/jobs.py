@@ -125,9 +125,10 @@ def engine_job_layout(config: AcceleratorConfig) -> data.StructLayout:
             "broadcast_unsigned": 1,  # broadcast lanes are unsigned: pixels, or values behind a Function
             "function_multiplier": multiplier,  # scales the output of the Function to an activation
             "function_shift": shift,  # right shift after that multiplication
-            "gather": 1,  # the broadcast row of step s is that of the token at position s of the expert's queue
-            "scatter": 1,  # output row s belongs to that token, and is weighted by its gate weight
-            "expert": range(config.max_experts),  # expert whose queue gather and scatter use
+            "gather": 1,  # the broadcast row of step s is the one that entry s of a list names
+            "scatter": 1,  # output row s is the one that this entry names
+            "list": range(config.list_entries),  # number of the list's first entry
+            "routed": 1,  # the list is an expert's queue: entries are tokens, and scattered rows are weighted
             **_convolution_members(),
             "query_base": ADDRESS_WIDTH,  # scratchpad word of query 0
             "query_stride": ADDRESS_WIDTH,  # words from one query to the next
@@ -184,7 +185,8 @@ EXPERT_FIELDS = (
     "function_shift",
     "gather",
     "scatter",
-    "expert",
+    "list",
+    "routed",
 )
 """Fields of an engine job that a matrix of an expert uses; the others are 0."""
 
@@ -231,6 +233,8 @@ class StreamKind(enum.IntEnum, shape=3):
     """LayerNorm's channel shifts."""
     TABLE = 4
     """Table of an activation function."""
+    LIST = 7
+    """Rows, one in a chunk, for the token queues."""
 
 
 def stream_job_layout(config: AcceleratorConfig) -> data.StructLayout:
@@ -246,8 +250,8 @@ def stream_job_layout(config: AcceleratorConfig) -> data.StructLayout:
             "bytes": BYTE_ADDRESS_WIDTH,  # bytes of the block, a multiple of the chunk size
             "channels": COUNT_WIDTH,  # WEIGHTS: parameter sets; SHIFTS, TABLE: bytes that count
             "tiles": COUNT_WIDTH,  # WEIGHTS: tiles of P output channels that follow the parameter sets
-            "words": COUNT_WIDTH,  # WEIGHTS: words per row of a tile; STAGE, RESIDUAL: words of the block
-            "base": ADDRESS_WIDTH,  # STAGE: scratchpad word of the first one; RESIDUAL: residual word of it
+            "words": COUNT_WIDTH,  # WEIGHTS: words per row of a tile; else words of the block, or entries
+            "base": ADDRESS_WIDTH,  # STAGE, RESIDUAL, LIST: address of the first word or entry
             "wide": 1,  # WEIGHTS: a weight has 16 bits
         }
     )

@@ -8,6 +8,7 @@ from amaranth.utils import exact_log2
 
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.interfaces.compute import parameter_set_layout, table_write_layout
+from tessera.hw.interfaces.gate import list_write_layout
 from tessera.hw.interfaces.jobs import StreamKind, stream_job_layout
 from tessera.hw.interfaces.layernorm import shift_write_layout
 from tessera.hw.interfaces.memory import bank_fill_layout, residual_write_layout, scratch_write_layout
@@ -32,6 +33,8 @@ class ChunkKind(enum.IntEnum, shape=3):
     """Parameter sets of the requantiser."""
     PADDING = 6
     """What is left of a block behind its contents; dropped."""
+    LIST = int(StreamKind.LIST)
+    """A row for the token queues."""
 
 
 class WeightTiles(wiring.Signature):
@@ -72,6 +75,8 @@ class ChunkDelivery(wiring.Signature):
         SHIFTS.
     table_write: Out(Strobe(table_write))
         TABLE.
+    list_write: Out(stream(list_write))
+        LIST entries.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -84,6 +89,7 @@ class ChunkDelivery(wiring.Signature):
                 "residual_write": Out(stream.Signature(residual_write_layout(config))),
                 "shift_write": Out(Strobe(shift_write_layout(config))),
                 "table_write": Out(Strobe(table_write_layout(config))),
+                "list_write": Out(stream.Signature(list_write_layout(config))),
             }
         )
 
@@ -102,8 +108,8 @@ def block_layout(config: AcceleratorConfig) -> data.StructLayout:
             "chunks": given["bytes"] - exact_log2(config.chunk_bytes),  # length in chunks, at least 1
             "channels": given["channels"],  # WEIGHTS: parameter sets; SHIFTS, TABLE: bytes
             "tiles": given["tiles"],  # WEIGHTS: tiles
-            "words": given["words"],  # WEIGHTS: words of a tile per element; STAGE, RESIDUAL: words
-            "base": given["base"],  # STAGE, RESIDUAL: address of the first word
+            "words": given["words"],  # WEIGHTS: words of a tile per element; STAGE, RESIDUAL, LIST: words
+            "base": given["base"],  # STAGE, RESIDUAL, LIST: address of the first word
             "wide": given["wide"],  # WEIGHTS: 16-bit weights
         }
     )

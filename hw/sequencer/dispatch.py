@@ -21,7 +21,7 @@ from tessera.hw.sequencer.ledger import ENGINE, GATE, IMAGE, NORM, STORE, STREAM
 from tessera.hw.sequencer.suspect import suspect
 
 JOB_UNITS = (ENGINE, NORM, GATE, IMAGE, STORE)
-"""Units that take jobs. STAGE, LOAD_RESIDUAL and TABLE are blocks that the stream may deliver."""
+"""Units that take jobs. STAGE, LIST, LOAD_RESIDUAL and TABLE are blocks that the stream may deliver."""
 
 UNIT_OF = {
     Opcode.LINEAR: ENGINE,
@@ -272,7 +272,7 @@ class Dispatcher(wiring.Component):
             with m.If(accepted[opcode] & ~parts.offered & (parts.waiting_for == 0)):
                 m.d.sync += [parts.offers[unit].eq(1), parts.offered.eq(1)]
         # The others act in the cycle in which they may start, so they wait for a register.
-        for opcode in (Opcode.STAGE, Opcode.LOAD_RESIDUAL, Opcode.TABLE):
+        for opcode in (Opcode.STAGE, Opcode.LIST, Opcode.LOAD_RESIDUAL, Opcode.TABLE):
             with m.If(accepted[opcode] & parts.clear):
                 self._start_block(m, parts.ledger)
         with m.If(accepted[Opcode.LAYERNORM] & parts.clear):
@@ -291,7 +291,7 @@ class Dispatcher(wiring.Component):
         m.next = "HALTED"
 
     def _start_block(self, m: Module, ledger: Ledger) -> None:
-        """STAGE, LOAD_RESIDUAL and TABLE: the block was asked for long ago; from now on the stream may deliver it."""
+        """STAGE, LIST, LOAD_RESIDUAL, TABLE: the block was asked for long ago; now the stream may deliver it."""
         with m.If(~ledger.busy[STREAM]):
             m.d.comb += [ledger.taken[STREAM].eq(1), self.progress.started.eq(1)]
             self._next(m)

@@ -122,7 +122,8 @@ class ExpertLoop(wiring.Component):
         job, c, second = self.job.payload, view(self.command, Opcode.EXPERTS), self.second_matrix
         m.d.comb += assign(
             job,
-            expert=self.expert,
+            list=self.expert << exact_log2(self._config.max_tokens),
+            routed=1,
             steps=tokens,
             broadcast_base=Mux(second, c.hidden_base, c.source_base),
             broadcast_stride=Mux(second, c.hidden_stride, c.source_stride),

@@ -50,8 +50,9 @@ def violations(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[
 def _followed(opcode: Opcode, c: data.View) -> list[Value]:
     """Only rows that the unit can follow may be named: it would read any others too early."""
     if opcode == Opcode.LINEAR:
-        # With swapped roles every token is held before the first step, so there is no row to wait for.
-        return [c.swapped & (c.follow != Follow.NOTHING)]
+        # With swapped roles every token is held before the first step, so there is no row to wait for. A list names
+        # rows in any order.
+        return [(c.swapped | c.gather) & (c.follow != Follow.NOTHING)]
     if opcode in (Opcode.LAYERNORM, Opcode.GATE):
         return [(c.follow != Follow.NOTHING) & (c.follow != Follow.ENGINE)]
     return [c.follow != Follow.NOTHING]
@@ -82,6 +83,8 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
                 _outside(c.words, config.weight_tile_words),
                 c.channels > config.parameter_entries,
                 c.destination > max(Destination),
+                c.gather & c.scatter,
+                (c.gather | c.scatter) & (c.swapped | (c.list + c.steps > config.list_entries)),
                 (c.destination == Destination.SCORE)
                 & ((c.steps > config.max_tokens) | (c.stationary_rows > gate_rows) | (c.windows != 1)),
             ]
@@ -123,6 +126,8 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
             return [c.rows == 0, c.words == 0]
         case Opcode.STAGE | Opcode.LOAD_RESIDUAL:
             return [c.words == 0]
+        case Opcode.LIST:
+            return [c.words == 0, c.destination_base + c.words > config.list_entries]
         case _:
             return []
 

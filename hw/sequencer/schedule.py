@@ -18,7 +18,9 @@ from tessera.hw.sequencer.command import DECODED_BITS, copy_common, selected, vi
 from tessera.hw.sequencer.experts import occupied_experts
 from tessera.hw.tables import TABLE_ENTRIES
 
-_BLOCKS = (Opcode.LINEAR, Opcode.CONVOLUTION, Opcode.STAGE, Opcode.LOAD_RESIDUAL, Opcode.LAYERNORM, Opcode.TABLE)
+_COPIES = {Opcode.STAGE: StreamKind.STAGE, Opcode.LIST: StreamKind.LIST, Opcode.LOAD_RESIDUAL: StreamKind.RESIDUAL}
+"""Commands that are nothing but a block of words or entries, and its kind."""
+_BLOCKS = (Opcode.LINEAR, Opcode.CONVOLUTION, Opcode.LAYERNORM, Opcode.TABLE, *_COPIES)
 """Commands with one block of the stream; EXPERTS has two for each expert."""
 
 
@@ -163,7 +165,7 @@ class StreamScheduler(wiring.Component):
             m.d.comb += [job.kind.eq(StreamKind.TABLE), job.channels.eq(4 * TABLE_ENTRIES)]
         else:
             m.d.comb += [
-                job.kind.eq(StreamKind.STAGE if opcode == Opcode.STAGE else StreamKind.RESIDUAL),
+                job.kind.eq(_COPIES[opcode]),
                 job.base.eq(fields.destination_base),
             ]
             copy_common(m, job, fields)

@@ -23,7 +23,7 @@ from tessera.program.layouts.rows import Rows, RowsOf, Transposed
 from tessera.program.layouts.tiles import ExponentialTiles, QueryScaleTiles, ScoreTiles
 from tessera.program.tensors import Tensor
 from tessera.sw.compiler.context import Context, span_of
-from tessera.sw.compiler.emission import Emitter, Product
+from tessera.sw.compiler.emission import UNLISTED, Emitter, Product
 from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.compiler.weights import pad_axis, parameter_bytes
 from tessera.sw.cycles import bound
@@ -249,6 +249,7 @@ class AttentionLowering:
                 destination=Destination.ACTIVATION,
                 function=Function.NONE,
                 swapped=1,
+                **UNLISTED,
                 wide=0,
                 broadcast_unsigned=0,
                 function_multiplier=0,

@@ -22,6 +22,8 @@ from tessera.sw.cycles.bound import Workload
 
 Placed = TypeVar("Placed", bound=Layout)
 ALL_TASKS = 0xFFFF
+UNLISTED = {"gather": 0, "scatter": 0, "list": 0}
+"""Fields of a LINEAR command whose rows follow each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +208,7 @@ class Emitter:
             destination_window=0,
             destination=product.destination,
             swapped=0,
+            **UNLISTED,
             wide=int(product.wide),
             function=product.function,
             function_multiplier=product.requantise[0],

@@ -13,7 +13,7 @@ from tessera.golden.integer.steps import ProductStep
 from tessera.hw.isa import Destination, Function, Opcode, Unit
 from tessera.program.layouts.rows import RowsOf, TiledRows
 from tessera.sw.compiler.context import Context
-from tessera.sw.compiler.emission import Emitter
+from tessera.sw.compiler.emission import UNLISTED, Emitter
 from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.compiler.weights import pad_axis, parameter_bytes
 from tessera.sw.cycles import bound
@@ -142,6 +142,7 @@ class SwappedLowering:
             destination=destination,
             function=Function.NONE,
             swapped=1,
+            **UNLISTED,
             wide=0,
             function_multiplier=0,
             function_shift=0,

@@ -146,6 +146,9 @@ class FrameModel:
     def _load_residual(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
         return self._block(fields, time, scheduled, 1)
 
+    def _list(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
+        return self._block(fields, time, scheduled, 1)
+
     def _stage(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
         return self._block(fields, time, scheduled, self._config.words_per_chunk, self._engine.jobs[-1:])
 
@@ -155,7 +158,7 @@ class FrameModel:
     def _block(
         self, fields: dict[str, int], time: float, scheduled: float, words: int, jobs: Sequence[EngineJob] = ()
     ) -> Stamps:
-        """STAGE, LOAD_RESIDUAL or TABLE: a block that is delivered when its command was handed out.
+        """STAGE, LIST, LOAD_RESIDUAL or TABLE: a block that is delivered when its command was handed out.
 
         A chunk has so many ``words`` that are written one per cycle, beside the writes of the engine's last job.
         """
@@ -174,7 +177,9 @@ class FrameModel:
         return time, end
 
     def _linear(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
-        return self._matrix(command, fields, time, scheduled, self._shape(fields, swapped=bool(fields["swapped"])))
+        how = {"listed": LOOKED_UP} if fields["gather"] or fields["scatter"] else {}
+        shape = self._shape(fields, swapped=bool(fields["swapped"]), **how)
+        return self._matrix(command, fields, time, scheduled, shape)
 
     def _convolution(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
         # The kernel moves by a position per cycle, and rests for one.

@@ -199,6 +199,7 @@ def value_program(case: AttentionCase, config: AcceleratorConfig, random: np.ran
         work=bound.linear(config, macs=0, steps=channels, stationary_rows=case.keys, words=words, windows=case.windows),
         **bare.block(sets),
         **dict.fromkeys(("function", "wide", "broadcast_unsigned", "function_multiplier", "function_shift"), 0),
+        **dict.fromkeys(("gather", "scatter", "list"), 0),
         broadcast_base=1 + tokens * words,
         broadcast_stride=words,
         steps=channels,

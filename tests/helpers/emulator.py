@@ -69,6 +69,7 @@ class Emulator:
         self.scores = np.zeros((config.score_words, config.elements), np.int64)
         self.queues: list[functions.ExpertQueue] = []
         self.table = relu_table()
+        self.entries = np.zeros(config.list_entries, np.int64)
         self.saturated = False
         self.recorder = Recorder(config)
 
@@ -78,6 +79,7 @@ class Emulator:
             Opcode.LOAD_IMAGE: self._load_image,
             Opcode.LOAD_RESIDUAL: self._load_residual,
             Opcode.STAGE: self._stage,
+            Opcode.LIST: self._list,
             Opcode.LINEAR: self._linear,
             Opcode.CONVOLUTION: self._convolution,
             Opcode.ATTENTION: self._attention,
@@ -121,9 +123,12 @@ class Emulator:
     def _rows(
         self, base: int, stride: int, rows: int, words: int, signed: bool = True, wide: bool = False
     ) -> np.ndarray:
-        """Scratchpad rows as (rows, values)."""
-        address = base + np.arange(rows)[:, None] * stride + np.arange(words)
-        raw = self.scratchpad[address].reshape(rows, -1)
+        """Scratchpad rows as (rows, values), at equal distances."""
+        return self._rows_at(base + np.arange(rows) * stride, words, signed, wide)
+
+    def _rows_at(self, starts: np.ndarray, words: int, signed: bool, wide: bool = False) -> np.ndarray:
+        """Scratchpad rows as (rows, values), wherever they start."""
+        raw = self.scratchpad[(starts[:, None] + np.arange(words)) & 0xFFFF].reshape(len(starts), -1)
         width = self.numerics.activation_width
         if wide:
             raw, width = (raw[:, 0::2] | raw[:, 1::2] << width) & 0xFFFF, 16
@@ -177,9 +182,16 @@ class Emulator:
         data = self._stream(f["stream_address"], f["words"] * self.config.lanes).view("i1")
         self._write_words("scratchpad", f["destination_base"] + np.arange(f["words"]), data.astype(np.int64))
 
+    def _list(self, f: Fields) -> None:
+        chunks = self._stream(f["stream_address"], f["words"] * self.config.chunk_bytes).reshape(f["words"], -1)
+        rows = chunks[:, :2].copy().view("<u2")[:, 0]
+        self.entries[f["destination_base"] + np.arange(f["words"])] = rows
+
     def _linear(self, f: Fields) -> None:
         signed, wide = not f["broadcast_unsigned"], bool(f["wide"])
-        rows = self._rows(f["broadcast_base"], f["broadcast_stride"], f["steps"], f["words"], signed, wide)
+        listed = self.entries[f["list"] : f["list"] + f["steps"]] & 0xFFFF
+        order = listed if f["gather"] else np.arange(f["steps"])
+        rows = self._rows_at(f["broadcast_base"] + order * f["broadcast_stride"], f["words"], signed, wide)
         if f["swapped"]:
             parameters = self._parameters(f["stream_address"], f["channels"]).columns()
             for window in range(f["windows"]):
@@ -191,7 +203,8 @@ class Emulator:
         else:
             block = (f["stream_address"], f["channels"], f["stationary_rows"], f["words"], wide)
             parameters, matrix = self._weights(*block)
-            self._finish(f, _product(rows, matrix), parameters)
+            target = (f["destination_base"] + listed * f["destination_stride"]) & 0xFFFF
+            self._finish(f, _product(rows, matrix), parameters, target if f["scatter"] else None)
 
     def _convolution(self, f: Fields) -> None:
         """A product whose broadcast rows are gathered tap by tap, for each group of tiles."""
@@ -344,6 +357,8 @@ class Emulator:
         before = expert[:, None] == np.arange(experts)
         position = (np.cumsum(before, axis=0) - 1)[np.arange(len(expert)), expert]
         token = np.repeat(np.arange(tokens), f["top_k"])
+        bits = token | routing.weights.reshape(-1) << (self.config.max_tokens - 1).bit_length()
+        self.entries[expert * self.config.max_tokens + position] = bits
         self.recorder.add(
             "queue", len(expert), expert=expert, position=position, token=token, weight=routing.weights.reshape(-1)
         )

@@ -115,7 +115,7 @@ def _linear(
                 first = first_tile, first_set
                 yield from _convolution(config, job, stationary, flags, tile=tile, step=s, first=first)
                 continue
-            token, weight = queues[job["expert"]][s] if job["gather"] or job["scatter"] else (0, None)
+            token, weight = entry(config, job, queues, s) if job["gather"] or job["scatter"] else (0, None)
             source, target = token if job["gather"] else s, token if job["scatter"] else s
             address = job["destination_base"] + target * job["destination_stride"] + tile * p // config.lanes
             address += window * job["destination_window"]
@@ -126,7 +126,7 @@ def _linear(
                 address=tile * job["steps"] + s if score else address,
                 column=0 if score else tile * p % config.lanes // p,
                 activated=int(job["function"] != 0 or job["destination"] == Destination.RESIDUAL_MULTIPLY),
-                weighted=job["scatter"],
+                weighted=job["scatter"] & job["routed"],
                 first=s == 0,
                 row_stride=job["destination_stride"],
                 row_last=last,
@@ -141,6 +141,14 @@ def _linear(
                 tile=None if swapped else first_tile + tile,
                 **flags,
             )
+
+
+def entry(config: AcceleratorConfig, job: Mapping[str, int], queues: Queues, step: int) -> tuple[int, int]:
+    """Row that an entry of the job's list names, and its gate weight; a list of rows uses the bits of both."""
+    expert, position = divmod(job["list"] + step, config.max_tokens)
+    token, weight = queues[expert][position]
+    row = token | weight << (config.max_tokens - 1).bit_length()
+    return token if job["routed"] else row & WRAP, weight
 
 
 def taps(job: Mapping[str, int], tile: int, step: int) -> Iterator[tuple[int, bool]]:

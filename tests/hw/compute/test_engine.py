@@ -53,7 +53,7 @@ def make_job(config: AcceleratorConfig, kind: str, random: np.random.Generator, 
     }
     job |= {name: int(random.integers(1, top + 1)) for name, top in lengths.items()}
     job |= {"bias_words": int(random.integers(0, 5)), "bias_shared": int(random.integers(0, 2))}
-    job["expert"] = int(random.integers(0, config.max_experts))
+    job["routed"] = int(random.integers(0, 2))
     # Fields of the other kind of job may hold anything.
     flags = ("function", "broadcast_unsigned", "swapped", "wide", "gather", "scatter", "convolution")
     job |= {name: int(random.integers(0, 2)) for name in flags if kind == "attention" or name in flags[:2]}
@@ -63,7 +63,8 @@ def make_job(config: AcceleratorConfig, kind: str, random: np.random.Generator, 
         job["windows"] = 1
     if kind == "convolution":
         return job | {kind: 1} | make_kernel(random, fields.get("words")) | fields
-    return job | ({kind: 1} if kind != "normal" else {}) | fields
+    job |= ({kind: 1} if kind != "normal" else {}) | fields
+    return job | {"list": int(random.integers(0, config.list_entries - job["steps"] + 1))}
 
 
 def make_kernel(random: np.random.Generator, words: int | None = None) -> dict[str, int]:

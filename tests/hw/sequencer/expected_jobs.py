@@ -21,6 +21,7 @@ UNITS = {
 DELIVERIES = {
     Opcode.STAGE: StreamKind.STAGE,
     Opcode.LOAD_RESIDUAL: StreamKind.RESIDUAL,
+    Opcode.LIST: StreamKind.LIST,
     Opcode.TABLE: StreamKind.TABLE,
 }
 """Commands that are only a stream block, with its kind."""
@@ -101,7 +102,7 @@ class ExpectedJobs:
         for expert, steps in enumerate(self._counts[: c["experts"]]):
             if not steps:
                 continue
-            common = {"expert": expert, "steps": steps, "attention": 0}
+            common = {"list": expert * self._config.max_tokens, "routed": 1, "steps": steps, "attention": 0}
             first = {
                 "gather": 1, "scatter": 0, "function": c["function"], "words": c["source_words"],
                 "broadcast_base": c["source_base"], "channels": c["hidden_channels"],

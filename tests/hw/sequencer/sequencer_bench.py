@@ -38,6 +38,16 @@ CONVOLUTION_COUNTS = (
     "output_columns",
 )  # fmt: skip
 """Fields of a convolution that must not be 0."""
+LISTED = {"gather": 0, "scatter": 0, "swapped": 0, "windows": 1, "follow": Follow.NOTHING, "list": 0, "task_mask": 1}
+LIST_MISUSES = (
+    {"gather": 1, "scatter": 1},
+    {"gather": 1, "swapped": 1},
+    {"scatter": 1, "swapped": 1},
+    {"gather": 1, "follow": Follow.ENGINE},
+    {"gather": 1, "list": CONFIG.list_entries},
+    {"scatter": 1, "list": CONFIG.list_entries - 1, "steps": 2},
+)
+"""Uses of lists by LINEAR that are refused."""
 COUNTING_ROWS = ("layernorm", "image")
 """Units that report the rows that they have written."""
 
@@ -68,10 +78,17 @@ def random_command(random: np.random.Generator, opcode: Opcode) -> bytes:
         values["destination"] = int(random.integers(0, Destination.SCORE))
     if opcode == Opcode.LAYERNORM:
         values["channels"] = int(random.integers(1, values["words"] * CONFIG.lanes + 1))
-    if values.get("swapped"):
-        values["follow"] = int(Follow.NOTHING)
-    if opcode == Opcode.LINEAR and (not values["swapped"] or values["destination"] == Destination.SCORE):
-        values["windows"] = 1
+    if opcode == Opcode.LINEAR:
+        values |= {"gather": 0, "scatter": 0} | (
+            {} if values["swapped"] else {str(random.choice(["gather", "scatter"])): 1}
+        )
+        values["list"] = int(random.integers(0, CONFIG.list_entries - values["steps"] + 1))
+        if values["swapped"] or values["gather"]:
+            values["follow"] = int(Follow.NOTHING)
+        if not values["swapped"] or values["destination"] == Destination.SCORE:
+            values["windows"] = 1
+    if opcode == Opcode.LIST:
+        values["destination_base"] = int(random.integers(0, CONFIG.list_entries - values["words"] + 1))
     if "patch" in values:
         values["patch"] = 1 << int(random.integers(0, 5))
     if "top_k" in values:
@@ -325,6 +342,8 @@ async def malformed_commands_are_refused(dut):
         (Opcode.LINEAR, "words", CONFIG.weight_tile_words + 1),
         (Opcode.LINEAR, "destination", 9),
         (Opcode.LINEAR, "channels", CONFIG.parameter_entries + 1),
+        (Opcode.LIST, "words", 0),
+        (Opcode.LIST, "destination_base", CONFIG.list_entries),
         (Opcode.CONVOLUTION, "words", CONFIG.weight_tile_words + 1),
         (Opcode.CONVOLUTION, "stationary_rows", CONFIG.parameter_entries + 1),
         (Opcode.CONVOLUTION, "destination", Destination.SCORE),
@@ -364,6 +383,10 @@ async def malformed_commands_are_refused(dut):
             fields["swapped"] = 0
         fields.pop("opcode")
         cases.append((encode(opcode, **fields), ErrorCode.BAD_FIELD))
+    for misuse in LIST_MISUSES:
+        fields = decode(random_command(random, Opcode.LINEAR))[1] | LISTED | misuse
+        fields.pop("opcode")
+        cases.append((encode(Opcode.LINEAR, **fields), ErrorCode.BAD_FIELD))
     await clock_and_reset(dut)
     harness = Harness(dut, [1] * CONFIG.max_experts, "refusals")
     for number, (bad, code) in enumerate(cases):

@@ -63,6 +63,7 @@ def _product(bare: BareProgram, random: np.random.Generator, destination: Destin
         destination_stride=WORDS,
         destination=destination,
         function=function,
+        **dict.fromkeys(("gather", "scatter", "list"), 0),
         swapped=0,
         wide=0,
         broadcast_unsigned=0,
