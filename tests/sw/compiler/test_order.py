@@ -28,7 +28,9 @@ def operation(unit: Unit, reads: Any = (), writes: Any = (), **fields: Any) -> M
     accesses = [tuple(rows(one) if isinstance(one, str) else one for one in some) for some in (reads, writes)]
     in_rows = unit in (Unit.ENGINE, Unit.NORM, Unit.IMAGE)
     fields = {"in_rows": in_rows, "row_by_row": bool(reads), **fields}
-    return MachineOperation(unit=unit, emit=lambda emitter, order: None, reads=accesses[0], writes=accesses[1], **fields)
+    return MachineOperation(
+        unit=unit, emit=lambda emitter, order: None, reads=accesses[0], writes=accesses[1], **fields
+    )
 
 
 def engine(reads: Any = (), writes: Any = (), **fields: Any) -> MachineOperation:
