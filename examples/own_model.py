@@ -28,7 +28,7 @@ CONFIG = ModelConfig(
 PATH = Path("build/examples/mine.safetensors")
 
 model = seeded(CONFIG, seed=0)
-checkpoint.save(PATH, tessera.Checkpoint(model=model, weights="imported", source="examples/own_model.py"))
+checkpoint.save(PATH, tessera.Checkpoint.of(model, weights="imported", source="examples/own_model.py"))
 
 print(tessera.load(PATH))
 result = tessera.run(tessera.Target(model=PATH, preset="tiny"), out="build/examples/mine", progress=False)

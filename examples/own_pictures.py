@@ -9,7 +9,7 @@ from PIL import Image
 
 import tessera
 from tessera.golden import checkpoint
-from tessera.golden.config import TaskConfig
+from tessera.golden.config import PICO, TaskConfig
 from tessera.golden.model import VisionTransformer
 
 # A folder for each class, as torchvision's ImageFolder has them. These stand for photographs of yours, of any size.
@@ -23,12 +23,12 @@ for number, name in enumerate(("cat", "dog", "owl")):
             Image.fromarray(pixels.astype(np.uint8)).save(FOLDER / split / name / f"{picture}.png")
 
 # A classifier of three classes, which stands for one of yours. Its weights are random.
-config = tessera.load("pico").config
+config = PICO
 task = TaskConfig(name="animal", kind="classification", channels=3, cells=1)
 torch.manual_seed(0)
 model = VisionTransformer(replace(config, name="animals", tasks=(task,), final_norm=True))
 PATH = FOLDER.parent / "animals.safetensors"
-checkpoint.save(PATH, checkpoint.Checkpoint(model=model, weights="imported"))
+checkpoint.save(PATH, checkpoint.Checkpoint.of(model, weights="imported"))
 
 # One picture through the machine, which is calibrated on the training pictures. It is resized, and a notice says so.
 own = tessera.Target(model=PATH, preset="tiny", calibration_images=FOLDER / "train")

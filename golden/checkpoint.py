@@ -19,9 +19,15 @@ from tessera.common.files import check_readable, file_aside
 from tessera.common.summary import Summarised, Summary
 from tessera.golden.config import ModelConfig
 from tessera.golden.model import VisionTransformer
+from tessera.golden.network.compute import FloatNetwork
+from tessera.golden.network.network import Network
+from tessera.golden.network.operators import MixExperts
+from tessera.golden.network.transformer import transformer
 from tessera.golden.tensor_files import ordered
 
-FORMAT = "tessera-checkpoint-1"
+FORMAT = "tessera-checkpoint-2"
+_BEFORE = "tessera-checkpoint-1"
+"""Files of before networks were graphs: they hold a geometry of this project's own transformer."""
 
 IMPORT_FIRST = "import it first, with `tessera import` or tessera.import_weights"
 
@@ -37,7 +43,9 @@ class Checkpoint(Summarised):
     Parameters
     ----------
     model:
-        The float model, in evaluation mode once loaded.
+        The float model.
+    geometry:
+        Of a model of :class:`tessera.golden.model.VisionTransformer`, which can be trained further; None for others.
     seed, data_version:
         What the weights were made from: the seed of weights and batches, and the version of the procedural scenes. 0
         for imported weights.
@@ -55,7 +63,8 @@ class Checkpoint(Summarised):
         Versions of the software that wrote it.
     """
 
-    model: VisionTransformer
+    model: FloatNetwork
+    geometry: ModelConfig | None = None
     seed: int = 0
     data_version: int = 0
     weights: str = "trained"
@@ -65,22 +74,27 @@ class Checkpoint(Summarised):
     metrics: Mapping[str, Any] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, transformer: VisionTransformer, **origin: Any) -> Checkpoint:
+        """The checkpoint of one of this project's own transformers; ``origin`` are the other members."""
+        return cls(model=transformer.as_network(), geometry=transformer.config, **origin)
+
     def summary(self) -> Summary:
         """Its geometry and origin."""
-        config = self.config
+        network = self.network
         rows = (
             ("weights", self.weights + (f" ({self.source})" if self.source else "")),
-            ("pictures", f"{config.image_height} x {config.image_width}"),
-            ("tokens", f"{config.tokens} of {config.dim}"),
-            ("layers", f"{config.layers}, {len(config.expert_layers)} with experts"),
-            ("tasks", ", ".join(f"{task.name} ({task.kind})" for task in config.tasks)),
+            ("pictures", f"{network.image_height} x {network.image_width}"),
+            ("operators", f"{len(network.operators)}"),
+            ("layers", f"{len(network.places)}, {len(network.of_kind(MixExperts))} with experts"),
+            ("tasks", ", ".join(f"{task.name} ({task.kind})" for task in network.tasks)),
         )
-        return Summary(title=config.name, rows=rows)
+        return Summary(title=network.name, rows=rows)
 
     @property
-    def config(self) -> ModelConfig:
-        """The model's geometry."""
-        return self.model.config
+    def network(self) -> Network:
+        """The model's graph."""
+        return self.model.network
 
 
 def training_tools() -> dict[str, str]:
@@ -96,7 +110,8 @@ def save(path: str | Path, checkpoint: Checkpoint, *, half: bool = False) -> Non
     """
     metadata = {
         "format": FORMAT,
-        "config": json.dumps(checkpoint.config.to_dict()),
+        "network": json.dumps(checkpoint.network.to_dict()),
+        "config": json.dumps(checkpoint.geometry.to_dict() if checkpoint.geometry else None),
         "seed": str(checkpoint.seed),
         "data_version": str(checkpoint.data_version),
         "weights": checkpoint.weights,
@@ -106,7 +121,7 @@ def save(path: str | Path, checkpoint: Checkpoint, *, half: bool = False) -> Non
         "metrics": json.dumps(dict(checkpoint.metrics)),
         "tools": json.dumps(dict(checkpoint.tools) or training_tools()),
     }
-    tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.model.state_dict().items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.model.weights.items()}
     if half:
         tensors = {name: value.half() for name, value in tensors.items()}
     with file_aside(path) as aside:
@@ -131,23 +146,27 @@ def build(config: ModelConfig, tensors: Mapping[str, Tensor], *, source: str) ->
         If any tensor is missing, unexpected, of the wrong shape or not finite.
     """
     model = VisionTransformer(config)
-    expected = model.state_dict()
-    problems = [f"missing: {name} {tuple(expected[name].shape)}" for name in expected if name not in tensors]
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    _check(config.name, expected, tensors, source)
+    model.load_state_dict({name: tensors[name].float() for name in expected})
+    return model.eval()
+
+
+def _check(model: str, expected: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor], source: str) -> None:
+    """Raise CheckpointError unless ``tensors`` are those that are ``expected``, and finite."""
+    problems = [f"missing: {name} {shape}" for name, shape in expected.items() if name not in tensors]
     problems += [f"unexpected: {name} {tuple(tensors[name].shape)}" for name in tensors if name not in expected]
-    for name in expected:
-        if name in tensors and tensors[name].shape != expected[name].shape:
-            got, want = tuple(tensors[name].shape), tuple(expected[name].shape)
-            problems.append(f"wrong shape: {name} is {got}, expected {want}")
+    for name, shape in expected.items():
+        if name in tensors and tuple(tensors[name].shape) != shape:
+            problems.append(f"wrong shape: {name} is {tuple(tensors[name].shape)}, expected {shape}")
         elif name in tensors and not torch.isfinite(tensors[name]).all():
             problems.append(f"not finite: {name}")
     if problems:
         raise CheckpointError(
-            f"{source} does not fit model '{config.name}' ({len(problems)} tensors):\n  "
+            f"{source} does not fit model '{model}' ({len(problems)} tensors):\n  "
             + "\n  ".join(problems)
             + "\nUse the configuration that the weights were trained with."
         )
-    model.load_state_dict({name: tensors[name].float() for name in expected})
-    return model.eval()
 
 
 def load(path: str | Path) -> Checkpoint:
@@ -177,12 +196,14 @@ def load(path: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"{path} has no metadata {', '.join(missing)}; it was not written by this project: {IMPORT_FIRST}"
         )
-    if metadata["format"] != FORMAT:
+    if metadata["format"] not in (FORMAT, _BEFORE):
         raise CheckpointError(
             f"{path} has format '{metadata['format']}', this version reads '{FORMAT}'; fetch or train it again"
         )
     try:
-        config = ModelConfig.from_dict(json.loads(metadata["config"]))
+        plain = json.loads(metadata["config"])
+        geometry = None if plain is None else ModelConfig.from_dict(plain)
+        network = _network(metadata, geometry, tensors)
         origin: dict[str, Any] = {
             "seed": int(metadata["seed"]),
             "data_version": int(metadata["data_version"]),
@@ -195,7 +216,20 @@ def load(path: str | Path) -> Checkpoint:
         }
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} has unreadable metadata ({error}); write the checkpoint again") from error
-    return Checkpoint(model=build(config, tensors, source=str(path)), **origin)
+    _check(network.name, network.weights, tensors, str(path))
+    weights = {name: tensors[name].float() for name in network.weights}
+    return Checkpoint(model=FloatNetwork(network, weights), geometry=geometry, **origin)
+
+
+def _network(metadata: Mapping[str, str], geometry: ModelConfig | None, tensors: Mapping[str, Tensor]) -> Network:
+    """The graph that a file holds, or that of its geometry; what is wrong with its tensors is told later."""
+    if "network" in metadata:
+        return Network.from_dict(json.loads(metadata["network"]))
+    if geometry is None:
+        raise ValueError("it has neither a network nor a geometry")
+    with torch.device("meta"):
+        model = VisionTransformer(geometry)
+    return transformer(geometry, {name: tuple(value.shape) for name, value in model.state_dict().items()})
 
 
 def _of_torch(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Model geometry: the one description of a network that float model, integer model and compiler share."""
+"""Geometry of this project's own vision transformers, which can be trained; any network is a graph of operators."""
 
 from __future__ import annotations
 

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from tessera.golden.config import ModelConfig, layer_name
 from tessera.golden.moe import ExpertMlp
-
-PIXEL_SCALE = 1 / 256
-"""A pixel byte counts as byte/256, in [0, 1): exact in binary, no mean removed."""
+from tessera.golden.network.compute import PIXEL_SCALE, FloatNetwork
+from tessera.golden.network.transformer import transformer
 
 Capture = dict[str, Any]
 
@@ -149,6 +148,12 @@ class VisionTransformer(nn.Module):
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         if self.task_embedding is not None:
             nn.init.normal_(self.task_embedding)
+
+    def as_network(self) -> FloatNetwork:
+        """The same as a graph, with the same weights."""
+        weights = dict(self.state_dict())
+        shapes = {name: tuple(value.shape) for name, value in weights.items()}
+        return FloatNetwork(transformer(self.config, shapes), weights)
 
     def embed(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W), uint8 or float bytes, to the first residual stream (B, tokens, D)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -112,33 +112,61 @@ class ExpertMlp(nn.Module):
         if self.training:
             shares = zip(indices.chunk(len(tasks)), probabilities.chunk(len(tasks)), strict=True)
             self.balance = torch.stack([balance_loss(*share) for share in shares]).mean()
-        if capture is not None:
-            capture[f"{prefix}.gate_logits"] = logits
-            capture[f"{prefix}.gate_probabilities"] = probabilities
-            capture[f"{prefix}.expert_indices"] = indices
-            capture[f"{prefix}.expert_weights"] = weights
-            for name in ("expert_rows", "expert_pre_gelu", "expert_hidden", "expert_output"):
-                capture[f"{prefix}.{name}"] = {}
-        return self._mix(x, indices, weights, capture, prefix)
-
-    def _mix(self, x: Tensor, indices: Tensor, weights: Tensor, capture: dict[str, Any] | None, prefix: str) -> Tensor:
-        # Expert by expert over its whole queue, as the accelerator does: each expert's weights are used once.
-        flat = x.reshape(-1, x.shape[-1])
-        choices, chosen = indices.flatten(), weights.flatten()
-        order = torch.argsort(choices, stable=True)
-        queues = order.split(torch.bincount(choices, minlength=self.config.experts).tolist())
-        total = torch.zeros_like(flat)
+        found: dict[str, Any] = {
+            "gate_logits": logits,
+            "gate_probabilities": probabilities,
+            "expert_indices": indices,
+            "expert_weights": weights,
+        }
         first, second = self.experts.htoh4, self.experts.h4toh
-        for expert, queue in enumerate(queues):
-            rows = torch.div(queue, self.config.top_k, rounding_mode="floor")
-            pre_gelu = functional.linear(flat.index_select(0, rows), first.weight[expert], first.bias[expert])
-            hidden = functional.gelu(pre_gelu)
-            output = functional.linear(hidden, second.weight[expert], second.bias[expert])
-            y = output * chosen.index_select(0, queue).unsqueeze(1)
-            total = total.index_add(0, rows, y.to(total.dtype))  # narrower in mixed precision
-            if capture is not None:
-                capture[f"{prefix}.expert_rows"][expert] = rows
-                capture[f"{prefix}.expert_pre_gelu"][expert] = pre_gelu
-                capture[f"{prefix}.expert_hidden"][expert] = hidden
-                capture[f"{prefix}.expert_output"][expert] = output
-        return total.view_as(x)
+        layers = [first.weight, first.bias, second.weight, second.bias]
+        total = mix(x, indices, weights, layers, functional.gelu, found)
+        if capture is not None:
+            capture |= {f"{prefix}.{name}": value for name, value in found.items()}
+        return total
+
+
+def mix(
+    x: Tensor,
+    indices: Tensor,
+    weights: Tensor,
+    layers: Sequence[Tensor],
+    function: Callable[[Tensor], Tensor],
+    found: dict[str, Any],
+) -> Tensor:
+    """The experts' outputs, weighted and summed: expert by expert over its whole queue, as the accelerator does.
+
+    Parameters
+    ----------
+    x:
+        (..., N, D) rows.
+    indices, weights:
+        (..., N, k) chosen experts and their weights.
+    layers:
+        Weight and bias of the experts' first and second layer, stacked by expert.
+    function:
+        Activation between the layers.
+    found:
+        Is filled, as dictionaries by expert, with ``expert_rows`` (flat row numbers), ``expert_pre_gelu``,
+        ``expert_hidden`` and ``expert_output`` (before its weight).
+    """
+    flat = x.reshape(-1, x.shape[-1])
+    choices, chosen = indices.flatten(), weights.flatten()
+    order = torch.argsort(choices, stable=True)
+    queues = order.split(torch.bincount(choices, minlength=len(layers[0])).tolist())
+    total = torch.zeros_like(flat)
+    for name in ("expert_rows", "expert_pre_gelu", "expert_hidden", "expert_output"):
+        found[name] = {}
+    for expert, queue in enumerate(queues):
+        first_weight, first_bias, second_weight, second_bias = (layer[expert] for layer in layers)
+        rows = torch.div(queue, indices.shape[-1], rounding_mode="floor")
+        pre_gelu = functional.linear(flat.index_select(0, rows), first_weight, first_bias)
+        hidden = function(pre_gelu)
+        output = functional.linear(hidden, second_weight, second_bias)
+        y = output * chosen.index_select(0, queue).unsqueeze(1)
+        total = total.index_add(0, rows, y.to(total.dtype))  # narrower in mixed precision
+        found["expert_rows"][expert] = rows
+        found["expert_pre_gelu"][expert] = pre_gelu
+        found["expert_hidden"][expert] = hidden
+        found["expert_output"][expert] = output
+    return total.view_as(x)

@@ -132,6 +132,7 @@ class Accelerator(wiring.Component):
         connect(m, engine.hold, array.hold)
         connect(m, stream.delivery.fill, array.fill)
         connect(m, stream.delivery.parameters, parameters.write)
+        connect(m, stream.delivery.list_write, units.gate.list_write)
         connect(m, array.result, writeback.result)
         connect(m, engine.load, scratchpad.load)
         connect(m, scratchpad.load_data, engine.load_data)
@@ -143,7 +144,7 @@ class Accelerator(wiring.Component):
         connect(m, engine.tiles, stream.tiles)
         m.d.comb += [
             array.broadcast.eq(scratchpad.broadcast_data),
-            writeback.constants.eq(engine.constants),
+            *(unit.constants.eq(engine.constants) for unit in (array, writeback)),
         ]
 
     def _wire_nonlinear(self, m: Module, units: Units) -> None:
@@ -158,6 +159,8 @@ class Accelerator(wiring.Component):
         ]
         # The shifts wake LayerNorm, and what wakes a unit comes from a register.
         connect_delayed(m, shifts, units.layernorm.shift_write, 1, name="shift_write")
+        table = units.stream.delivery.table_write
+        connect_delayed(m, table, units.writeback.table_write, 1, name="table_write")
 
     def _wire_writes(self, m: Module, units: Units) -> tuple[WriteArbiter, WriteArbiter]:
         """Writes into scratchpad and residual memory: write-back comes first, the others wait."""

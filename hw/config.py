@@ -47,7 +47,7 @@ class AcceleratorConfig:
         Whether LayerNorm keeps rows in block RAM until they are normalised. Each residual word is then read once, and
         both passes of different rows run at once. The statistics get multipliers of their own, as many again.
     max_tokens:
-        Tokens of a picture: room in score buffer and token queues.
+        Keys of an attention, and tokens of a gate: room in score buffer and token queues.
     max_experts:
         Experts of a layer: number of token queues. A power of two.
     max_top_k:
@@ -186,6 +186,11 @@ class AcceleratorConfig:
         """Score buffer words of P scores, for two tiles of max_tokens or for the gate logits of every token."""
         # Two tiles, because one is filled while softmax drains the other.
         return self.max_tokens * max(2, self.max_experts // self.elements)
+
+    @property
+    def list_entries(self) -> int:
+        """Entries of all token queues, which lists of rows share with them."""
+        return self.max_experts * self.max_tokens
 
     # Stationary bank regions -----------------------------------------------------------------------------------------
 

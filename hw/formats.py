@@ -90,11 +90,11 @@ class Numerics:
     gate_weight = Format("gate_weight", 16, 16, False)
     """Weight of an expert's output, in [0, 1)."""
     gelu_input = Format("gelu_input", 16, 11, True)
-    """Argument of GELU, in [-16, 16)."""
+    """Argument of an activation function, in [-16, 16)."""
     gelu_delta = Format("gelu_delta", 18, 18, False)
-    """``ReLU - GELU``, as its table holds it."""
+    """``ReLU - function``, as a table holds it."""
     gelu_output = Format("gelu_output", 18, 14, False)
-    """GELU plus the zero point, before its requantisation to an unsigned activation."""
+    """Activation function plus its zero point, before its requantisation to an unsigned activation."""
     bias = Format("bias", 32, 0, True)
     """Bias in units of the accumulator."""
     gelu_zero_point = 2786

@@ -26,6 +26,10 @@ ADDRESS_WIDTH = 16
 """Bits of an address or a stride in an on-chip memory, in words of T lanes."""
 COUNT_WIDTH = 16
 """Bits of a number of rows, words, tokens or channels."""
+MAX_BIAS_WORDS = 4
+"""Words of bias of a key: enough for two precisions when a word has lanes for a quarter of a tile."""
+POSITION_WIDTH = 9
+"""Bits of the height or width of a convolution's input or output, in positions."""
 BYTE_ADDRESS_WIDTH = 32
 """Bits of an address, a distance or a size in external memory, in bytes."""
 
@@ -43,10 +47,15 @@ class Opcode(IntEnum):
     GATE = 8
     EXPERTS = 9
     STORE = 10
+    CONVOLUTION = 11
+    TABLE = 12
+    LIST = 13
 
 
 class Unit(IntFlag):
-    """Units that run commands, as bits of ``after``. STREAM: STAGE and LOAD_RESIDUAL; ENGINE: all matrix work."""
+    """Units that run commands, as bits of ``after``. STREAM: STAGE, LIST, LOAD_RESIDUAL and TABLE; ENGINE: all
+    matrix work.
+    """
 
     ENGINE = 1
     NORM = 2
@@ -76,13 +85,38 @@ class Destination(IntEnum):
     """Where a LINEAR command's outputs go."""
 
     ACTIVATION = 0
-    """Scratchpad, saturated to a signed activation (or through GELU to an unsigned one)."""
+    """Scratchpad, saturated to a signed activation (or through a ``Function`` to an unsigned one)."""
     RESIDUAL_ADD = 1
     """Added to the residual memory, saturating."""
     RESIDUAL_SET = 2
     """Written to the residual memory (heads: logits in the residual's format)."""
     SCORE = 3
     """Score buffer, in octaves (gate logits): word ``tile * steps + step``."""
+    RESIDUAL_MULTIPLY = 4
+    """The residual memory's values are multiplied by outputs or by a ``Function`` of them, saturating. Waits until all
+    earlier results are written."""
+
+
+class Function(IntEnum):
+    """Activation function of a product's outputs."""
+
+    NONE = 0
+    GELU = 1
+    """Exact GELU, whose table is always there."""
+    TABLE = 2
+    """The function that the latest TABLE command loaded; undefined before the first."""
+    RELU = 3
+
+
+class NormMode(IntEnum):
+    """What a LAYERNORM command takes from a row before it scales it."""
+
+    LAYER = 0
+    """The mean is subtracted, and the reciprocal deviation is a factor."""
+    RMS = 1
+    """The mean counts as 0, so that the deviation is that of the squares alone."""
+    COPY = 2
+    """Nothing: ``scale_multiplier`` and the shifts alone make activations of the residual stream."""
 
 
 class ErrorCode(IntEnum):
@@ -152,6 +186,13 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
             ("words", 16, "words to load, one byte per lane, sign-extended"),
         ),
     ),
+    Opcode.LIST: _layout(
+        *_STREAM,
+        (
+            ("destination_base", 16, "first entry; entry p of expert e's queue is number e * max_tokens + p"),
+            ("words", 16, "entries to load, one per chunk: a row in the first two bytes"),
+        ),
+    ),
     Opcode.LINEAR: _layout(
         *_STREAM,
         (
@@ -170,24 +211,102 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         (("destination_base", 16, "word of the first output row"), ("destination_stride", 16, "words per row")),
         (
             ("destination", 4, "a Destination"),
-            ("gelu", 1, "apply GELU (ACTIVATION only)"),
+            ("function", 2, "a Function (ACTIVATION and RESIDUAL_MULTIPLY only)"),
             ("swapped", 1, "tokens are stationary, weight rows are broadcast: the output is written transposed"),
             ("wide", 1, "16-bit weights and inputs, one in two lanes"),
-            ("broadcast_unsigned", 1, "broadcast lanes are unsigned (pixels, post-GELU values)"),
+            ("broadcast_unsigned", 1, "broadcast lanes are unsigned (pixels, values behind a Function)"),
+            ("gather", 1, "broadcast row s is the row that entry s of the list names"),
+            ("scatter", 1, "output row s goes to the row that entry s of the list names, and no row is named twice"),
+            ("list", 16, "first entry of the list, for gather and scatter"),
         ),
-        (("gelu_multiplier", 17, "requantises gelu_output to an activation"), ("gelu_shift", 6, "its right shift")),
+        (
+            ("function_multiplier", 17, "requantises the Function's output to an activation"),
+            ("function_shift", 6, "its right shift; RESIDUAL_MULTIPLY: that of the product, 13 to keep the scale"),
+            ("windows", 8, "swapped: windows of stationary_rows tokens, one after the other; else 1"),
+        ),
+        (
+            ("stationary_window", 16, "swapped: words from a window's first token to the next one's"),
+            ("destination_window", 16, "swapped: words from a window's outputs to the next one's"),
+        ),
+    ),
+    Opcode.CONVOLUTION: _layout(
+        *_STREAM,
+        (
+            ("broadcast_base", 16, "scratchpad word of input position (0, 0)"),
+            ("broadcast_stride", 8, "words per position"),
+            ("tap_words", 8, "words that a tap reads of its position: input channels of the group"),
+        ),
+        (
+            ("steps", 16, "output positions, row by row"),
+            ("words", 16, "reduction length in words: taps_y x taps_x x tap_words"),
+        ),
+        (
+            ("line_stride", 16, "words from one line of the input to the next"),
+            ("destination_jump", 16, "words from the last output of a row to the first of the next, modulo 2**16"),
+        ),
+        (
+            ("stationary_rows", 16, "output channels (padded); as many parameter sets in the stream block"),
+            ("padding", 16, "what every lane of a tap outside the input reads; its low bits count"),
+        ),
+        (
+            ("destination_base", 16, "word of the first output"),
+            ("destination_stride", 16, "words from one output to the next in its row"),
+        ),
+        (
+            ("destination", 4, "a Destination, but not SCORE"),
+            ("function", 2, "a Function (ACTIVATION and RESIDUAL_MULTIPLY only)"),
+            ("clamp", 1, "a tap outside the input reads the nearest position inside instead of `padding`"),
+            ("broadcast_unsigned", 1, "broadcast lanes are unsigned (pixels, values behind a Function)"),
+            ("taps_y", 4, "lines of the kernel"),
+            ("taps_x", 4, "taps of a line"),
+            ("stride_y", 4, "lines from one output row to the next"),
+            ("stride_x", 4, "positions from one output to the next"),
+            ("pad_top", 3, "lines of the first output's kernel above the input"),
+            ("pad_left", 3, "taps of the first output's kernel before the input"),
+        ),
+        (
+            ("function_multiplier", 17, "requantises the Function's output to an activation"),
+            ("function_shift", 6, "its right shift; RESIDUAL_MULTIPLY: that of the product"),
+            ("group_words", 8, "words from the input of one group to that of the next; 0 without groups"),
+        ),
+        (
+            ("input_rows", 9, "lines of the input"),
+            ("input_columns", 9, "positions of a line"),
+            ("output_columns", 9, "outputs of a row"),
+            ("group_tiles", 5, "tiles of P output channels of a group; 0 stands for 32"),
+        ),
     ),
     Opcode.ATTENTION: _layout(
-        *_NO_STREAM,
-        (("query_base", 16, "scratchpad word of token 0"), ("query_stride", 16, "words per token")),
-        (("key_base", 16, "scratchpad word of token 0"), ("key_stride", 16, "words per token")),
+        (
+            ("query_window", 16, "words from a window's queries to the next one's"),
+            ("key_window", 16, "words from a window's keys to the next one's"),
+        ),
+        (
+            ("head_words", 6, "words of one head's channels of a query and of a key"),
+            ("value_words", 7, "words of one head's channels of V, and of the result"),
+            ("bias_words", 3, "words of bias, 0 to 4, behind each key's"),
+            ("bias_base", 16, "scratchpad word of the table of bias, which begins with each element's factors"),
+        ),
+        (("query_base", 16, "scratchpad word of query 0"), ("query_stride", 16, "words per query")),
+        (("key_base", 16, "scratchpad word of key 0"), ("key_stride", 16, "words per key")),
         (("value_base", 16, "scratchpad word of channel 0 of V transposed"), ("value_stride", 16, "words per channel")),
-        (("destination_base", 16, "scratchpad word of token 0"), ("destination_stride", 16, "words per token")),
-        (("tokens", 16, "queries and keys"), ("heads", 8, "heads"), ("head_words", 8, "words of one head's channels")),
-        (("score_multiplier", 17, "accumulator to octaves"), ("score_shift", 6, "its right shift")),
+        (("queries", 16, "queries of a window, any number"), ("keys", 16, "keys of a window")),
+        # What LINEAR has, too, lies where LINEAR has it: the dispatcher need not choose.
+        (("destination_base", 16, "scratchpad word of query 0"), ("destination_stride", 16, "words per query")),
+        (
+            ("score_multiplier", 17, "accumulator to octaves"),
+            ("score_shift", 6, "its right shift"),
+            ("heads", 8, "heads"),
+            ("bias_shared", 1, "all heads of a window have the same bias, which is in the table once"),
+        ),
         (
             ("output_multiplier", 17, "folded into each row's reciprocal"),
             ("output_shift", 6, "right shift, before the reciprocal's own"),
+            ("windows", 8, "windows that are attended to one after the other"),
+        ),
+        (
+            ("value_window", 16, "words from a window's columns of V transposed to the next one's"),
+            ("destination_window", 16, "words from a window's results to the next one's"),
         ),
     ),
     Opcode.LAYERNORM: _layout(
@@ -197,12 +316,16 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         (("destination_base", 16, "scratchpad word of the first row"), ("destination_stride", 16, "words per row")),
         (("wide_base", 16, "scratchpad word of the first wide row"), ("wide_stride", 16, "words per wide row")),
         (("rows", 16, "tokens"), ("words", 16, "words per token")),
-        (("channels", 16, "D, unpadded"), ("wide", 1, "also write the 16-bit gate input")),
+        (
+            ("channels", 16, "D, unpadded"),
+            ("wide", 1, "also write the 16-bit gate input"),
+            ("mode", 2, "a NormMode: layer norm, RMS norm or a copy"),
+        ),
         (("mean_multiplier", 17, "round(2**mean_shift / D)"), ("mean_shift", 6, "right shift of the mean")),
         (("epsilon", 32, "epsilon * D**2 in squared residual units"),),
         (
-            ("scale_multiplier", 17, "folded into each row's reciprocal deviation"),
-            ("shift", 6, "right shift, before the deviation's exponent"),
+            ("scale_multiplier", 17, "folded into each row's reciprocal deviation; COPY: the whole factor"),
+            ("shift", 6, "right shift, before the deviation's exponent, which is 0 for COPY"),
             ("wide_shift", 6, "the same for the wide output"),
         ),
     ),
@@ -225,7 +348,11 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         (("destination_base", 16, "residual word of token 0"), ("destination_stride", 16, "words per token")),
         (("source_words", 16, "words of an input row"), ("hidden_channels", 16, "hidden channels (padded)")),
         (("hidden_words", 16, "words of a hidden row"), ("channels", 16, "output channels (padded)")),
-        (("gelu_multiplier", 17, "requantises gelu_output to an activation"), ("gelu_shift", 6, "its right shift")),
+        (
+            ("function_multiplier", 17, "requantises the Function's output to an activation"),
+            ("function_shift", 6, "its right shift"),
+            ("function", 2, "a Function of the hidden channels; not NONE"),
+        ),
         (("first_bytes", 32, "bytes of the first matrix's block; the second's follows"),),
         (("experts", 8, "experts"),),
     ),
@@ -235,10 +362,20 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         (("rows", 16, "rows"), ("words", 16, "words per row; 4 bytes per lane in memory")),
         (("offset", 32, "bytes from the output base; a multiple of the bus width and of 4 T"),),
     ),
+    Opcode.TABLE: _layout(*_STREAM),
 }
-"""Fields of each command. Requantiser parameter sets precede the weights in a stream block: 8 bytes each (bias int32,
+"""Fields of each command.
+
+The table of bias holds ``bias_words`` words for each of P elements: the factors, which every query of the element has
+behind its own words. Then it holds as many words for each head, tile of P queries, and key, in this order. A score is
+the product of query and key plus the products of factors and bias. Every window begins the table anew.
+
+Requantiser parameter sets precede the weights in a stream block: 8 bytes each (bias int32,
 multiplier uint17 in bits 32 to 48, shift in bits 56 to 61), padded to whole chunks; then, for each tile of P output
-channels, for each word of the reduction, P words of T bytes, element by element."""
+channels, for each word of the reduction, P words of T bytes, element by element.
+
+A TABLE block has the entries of :meth:`tessera.hw.tables.ActivationTable.entries`, 4 bytes each, padded to whole
+chunks."""
 
 
 @cache

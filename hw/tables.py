@@ -7,7 +7,7 @@ and ``fraction_bits`` low bits ``f``. Slopes are signed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -32,6 +32,56 @@ class PiecewiseTable:
     def slope_width(self) -> int:
         """Bits of a signed slope."""
         return max(max(s, -s - 1).bit_length() for s in self.slope) + 1
+
+
+ACTIVATION_SEGMENTS = 512
+"""Segments of an activation's table: 1/32 wide, up to an argument of 16."""
+TABLE_ENTRIES = ACTIVATION_SEGMENTS + 1
+"""Entries of a table in memory; the last one has the constants."""
+_DELTA_SCALE = 2.0**18
+_OUTPUT_BITS = 4
+_BASE_BITS, _SLOPE_BITS = 18, 13
+
+
+@dataclass(frozen=True)
+class ActivationTable:
+    """An activation function ``f(x) = ReLU(x) - delta(|x|)``, or a step ``f(x) = delta(-x)`` with ``f(-x) = 1 - f(x)``.
+
+    Every ``x * s(x)`` with ``s(x) + s(-x) = 1`` is of the first form.
+
+    Parameters
+    ----------
+    delta:
+        ``delta`` scaled by 2**18; its argument has 11 fraction bits, 6 of them in the segment. It is 0 behind the last
+        segment.
+    zero_point:
+        Added to the function, scaled by 2**14, so that no result is negative.
+    step:
+        The function is a step such as the sigmoid.
+    """
+
+    delta: PiecewiseTable
+    zero_point: int = 0
+    step: bool = False
+
+    def entries(self) -> list[int]:
+        """The table as it lies in memory: 4 bytes for each of ``TABLE_ENTRIES``.
+
+        Bits 0 to 17 of an entry are the base, bits 18 to 30 the slope. The last entry has the zero point as base, and
+        bit 18 for a step.
+        """
+        rest = ACTIVATION_SEGMENTS - len(self.delta.base)
+        mask = (1 << _SLOPE_BITS) - 1
+        pairs = zip((*self.delta.base, *[0] * rest), (*self.delta.slope, *[0] * rest), strict=True)
+        return [b | (s & mask) << _BASE_BITS for b, s in pairs] + [self.zero_point | self.step << _BASE_BITS]
+
+    @classmethod
+    def from_entries(cls, entries: Sequence[int]) -> ActivationTable:
+        """The table that :meth:`entries` wrote."""
+        mask, sign = (1 << _BASE_BITS) - 1, 1 << (_SLOPE_BITS - 1)
+        base = tuple(entry & mask for entry in entries[:-1])
+        slope = tuple(((entry >> _BASE_BITS & (2 * sign - 1)) ^ sign) - sign for entry in entries[:-1])
+        return cls(PiecewiseTable(base, slope, 6), entries[-1] & mask, bool(entries[-1] >> _BASE_BITS & 1))
 
 
 @cache
@@ -59,6 +109,81 @@ def gelu_delta_table() -> PiecewiseTable:
     The function is even (Edge-MoE, section on GELU). It is 0 from index 177 on.
     """
     return _piecewise(lambda x: x * 0.5 * math.erfc(x / math.sqrt(2.0)) * 2.0**18, 0.0, 1 / 32, 177, 6)
+
+
+@cache
+def gelu_table() -> ActivationTable:
+    """Exact GELU, which is always in the machine."""
+    return ActivationTable(gelu_delta_table(), 2786)
+
+
+@cache
+def relu_table() -> ActivationTable:
+    """ReLU, which the machine knows without a table."""
+    return ActivationTable(PiecewiseTable((0,), (0,), 6))
+
+
+@cache
+def gelu_tanh_table() -> ActivationTable:
+    """``x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))``."""
+    return _gated(lambda x: _sigmoid(-math.sqrt(8.0 / math.pi) * (x + 0.044715 * x**3)))
+
+
+@cache
+def quick_gelu_table() -> ActivationTable:
+    """``x * sigmoid(1.702 * x)``."""
+    return _gated(lambda x: _sigmoid(-1.702 * x))
+
+
+@cache
+def silu_table() -> ActivationTable:
+    """``x * sigmoid(x)``."""
+    return _gated(lambda x: _sigmoid(-x))
+
+
+@cache
+def hardswish_table() -> ActivationTable:
+    """``x * clip(x / 6 + 1 / 2, 0, 1)``."""
+    return _gated(lambda x: max(0.0, 0.5 - x / 6.0))
+
+
+@cache
+def sigmoid_table() -> ActivationTable:
+    """``1 / (1 + exp(-x))``."""
+    return ActivationTable(_fitted(lambda x: _sigmoid(-x)), step=True)
+
+
+@cache
+def hard_sigmoid_table() -> ActivationTable:
+    """``clip(x / 6 + 1 / 2, 0, 1)``."""
+    return ActivationTable(_fitted(lambda x: max(0.0, 0.5 - x / 6.0)), step=True)
+
+
+def _sigmoid(x: float) -> float:
+    return 1.0 / (1.0 + math.exp(-x)) if x > -700.0 else 0.0
+
+
+def _gated(gate: Callable[[float], float]) -> ActivationTable:
+    """``x * s(x)`` from ``gate(x) = s(-x)`` for x of at least 0."""
+    delta = _fitted(lambda x: x * gate(x))
+    # The largest difference is that of a negative argument, whose ReLU is 0.
+    values = (
+        base + (slope * f + 32 >> 6) for base, slope in zip(delta.base, delta.slope, strict=True) for f in range(64)
+    )
+    return ActivationTable(delta, max(value + 8 >> _OUTPUT_BITS for value in values))
+
+
+def _fitted(function: Callable[[float], float]) -> PiecewiseTable:
+    """A chord in each segment of 1/32, moved so that it is as far above the function as below it."""
+    base, slope = [], []
+    for segment in range(ACTIVATION_SEGMENTS):
+        points = [_DELTA_SCALE * function((segment + part / 16) / 32) for part in range(17)]
+        rise = points[16] - points[0]
+        errors = [points[0] + rise * part / 16 - point for part, point in enumerate(points)]
+        start = max(0.0, points[0] - (max(errors) + min(errors)) / 2)
+        base.append(math.floor(start + 0.5))
+        slope.append(max(math.floor(rise + 0.5), -base[-1]))
+    return PiecewiseTable(tuple(base), tuple(slope), 6)
 
 
 def _piecewise(

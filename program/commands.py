@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
-from tessera.golden.config import layer_name
 from tessera.program.tensors import Tensor
 
 
@@ -22,28 +21,20 @@ class Phase(StrEnum):
 
 
 class CommandKind(StrEnum):
-    """What a command does; the value is its part of the command's name."""
+    """Kinds of work, in the order of a frame; the value is what people read."""
 
-    IMAGE = "image"
-    INITIAL_RESIDUAL = "residual.init"
     EMBED = "embed"
-    NORM1 = "norm1"
-    QUERY = "query"
-    KEY = "key"
-    VALUE_WEIGHTS = "v_weights"
-    VALUE = "value"
-    ATTENTION = "attention"
-    PROJECTION = "projection"
-    NORM2 = "norm2"
-    FC1 = "fc1"
-    FC2 = "fc2"
-    GATE = "gate"
-    ROUTE = "route"
-    EXPERTS = "experts"
     NORM = "norm"
+    QKV = "Q, K, V"
+    ATTENTION = "QK, AV"
+    PROJECTION = "projection"
+    MLP = "MLP"
+    GATE = "gate"
+    EXPERTS = "experts"
+    PRODUCT = "product"
     HEAD = "head"
     STORE = "store"
-    END = "end"
+    CONTROL = "control"
 
 
 @dataclass(frozen=True)
@@ -58,25 +49,6 @@ class Span:
         return f"{self.of}{self.first}" if self.first == self.last else f"{self.of}s{self.first}-{self.last}"
 
 
-@dataclass(frozen=True)
-class Label:
-    """What tells a command from the others of its layer.
-
-    Parameters
-    ----------
-    kind:
-        What it does.
-    span:
-        Heads or tokens that it does; None for all.
-    task:
-        Name of the only task that runs it; None if its kind is for all tasks.
-    """
-
-    kind: CommandKind
-    span: Span | None = None
-    task: str | None = None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Command:
     """What is known about one command beyond its bytes.
@@ -85,8 +57,11 @@ class Command:
     ----------
     index:
         Position in the program.
-    label, phase, layer:
-        What it does, the part of the frame that it belongs to, the number of its layer or None.
+    whole, span:
+        Name without the heads or tokens that it does, and these; None for all of them. Commands for other heads or
+        tokens have the same ``whole``.
+    kind, phase, place:
+        Kind of work, the part of the frame that it belongs to, and the layer; empty outside of all layers.
     op:
         Name of the opcode.
     task_mask:
@@ -99,51 +74,40 @@ class Command:
         Bytes of weight stream (EXPERTS: of all experts).
     tensors:
         Tensors it writes.
+    mixture:
+        Name of the mixture of experts that it routes to or runs; empty for none.
     """
 
     index: int
-    label: Label
+    whole: str
+    span: Span | None
+    kind: CommandKind
     phase: Phase
-    layer: int | None
+    place: str
     op: str
     task_mask: int
     macs: int
     ideal_cycles: int
     stream_bytes: int
     tensors: tuple[Tensor, ...]
-
-    @property
-    def kind(self) -> CommandKind:
-        """What it does."""
-        return self.label.kind
-
-    @property
-    def expert_layer(self) -> int:
-        """Number of the layer of a GATE or EXPERTS command: no others route."""
-        assert self.layer is not None, f"{self.name} belongs to no layer"
-        return self.layer
+    mixture: str = ""
 
     @property
     def name(self) -> str:
-        """Name for people, such as ``layer03.attention`` or ``layer00.fc1.tokens0-24``."""
-        return self.whole if self.label.span is None else f"{self.whole}.{self.label.span}"
-
-    @property
-    def whole(self) -> str:
-        """Name without the span: what the commands for other heads or tokens have in common with it."""
-        layer = None if self.layer is None else layer_name(self.layer)
-        return ".".join(part for part in (layer, self.kind, self.label.task) if part is not None)
+        """Name for people, such as ``layer03.attention`` or ``layer00.hidden.tokens0-24``."""
+        return self.whole if self.span is None else f"{self.whole}.{self.span}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-compatible form."""
-        return {**vars(self), "label": asdict(self.label), "tensors": [tensor.to_dict() for tensor in self.tensors]}
+        span = None if self.span is None else asdict(self.span)
+        return {**vars(self), "span": span, "tensors": [tensor.to_dict() for tensor in self.tensors]}
 
     @classmethod
     def from_dict(cls, entry: dict[str, Any]) -> Command:
         """The command that :meth:`to_dict` wrote."""
-        label, span = entry["label"], entry["label"]["span"]
         typed = {
-            "label": Label(CommandKind(label["kind"]), span=Span(**span) if span else None, task=label["task"]),
+            "span": Span(**entry["span"]) if entry["span"] else None,
+            "kind": CommandKind(entry["kind"]),
             "phase": Phase(entry["phase"]),
             "tensors": tuple(Tensor.from_dict(tensor) for tensor in entry["tensors"]),
         }

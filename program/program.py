@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,16 @@ from tessera.common.digest import content_digest
 from tessera.common.expected import PATH, expect
 from tessera.common.files import check_readable, file_aside
 from tessera.common.summary import Summarised, Summary
-from tessera.golden.config import ModelConfig
+from tessera.golden.integer.plan import Plan, plan
+from tessera.golden.integer.steps import AttentionStep, ExpertsStep
+from tessera.golden.network.network import Network
 from tessera.golden.tensor_files import ordered
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.isa import COMMAND_BYTES
 from tessera.program.commands import Command
 from tessera.program.memory_map import MemoryMap, Output
 
-FORMAT = 2
+FORMAT = 3
 """Version of the program file."""
 
 
@@ -36,7 +39,7 @@ class Program(Summarised):
     Parameters
     ----------
     model, config:
-        Geometry and the machine that the program was made for.
+        Network and machine that the program was made for.
     commands:
         One entry a command, in order.
     map:
@@ -47,7 +50,7 @@ class Program(Summarised):
         Result of each task, in task order.
     """
 
-    model: ModelConfig
+    model: Network
     config: AcceleratorConfig
     commands: tuple[Command, ...]
     map: MemoryMap
@@ -63,6 +66,31 @@ class Program(Summarised):
             ("digest", self.short_digest),
         )
         return Summary(title=f"{self.model.name} compiled for {self.config.name}", rows=rows)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The network's steps."""
+        return plan(self.model)
+
+    @cached_property
+    def mixtures(self) -> dict[str, ExpertsStep]:
+        """Mixtures of experts by name, in order."""
+        return {step.product: step for step in self.plan.of_kind(ExpertsStep)}
+
+    @property
+    def geometry(self) -> str:
+        """Tokens, layers and experts in words."""
+        attentions, mixtures = self.plan.of_kind(AttentionStep), list(self.mixtures.values())
+        sizes = sorted({(step.rows, step.channels, step.heads) for step in attentions}, reverse=True)
+        words = [f"{rows} tokens of {channels}, {heads} heads" for rows, channels, heads in sizes[:3]]
+        words += ["..."] if len(sizes) > 3 else []
+        words.append(f"{len(self.model.places)} layers")
+        if mixtures:
+            one = mixtures[0]
+            words.append(f"{one.experts} experts of {one.hidden} in {len(mixtures)}, top-{one.top_k}")
+        else:
+            words.append("no experts")
+        return ", ".join(words)
 
     @property
     def digest(self) -> str:
@@ -157,7 +185,7 @@ class Program(Summarised):
         if header.get("format") != FORMAT:
             raise ValueError(f"{path} is a program of another version; make it again with `tessera compile`")
         return cls(
-            model=ModelConfig.from_dict(header["model"]),
+            model=Network.from_dict(header["model"]),
             config=AcceleratorConfig.from_dict(header["config"]),
             commands=tuple(Command.from_dict(entry) for entry in header["commands"]),
             map=MemoryMap(**header["map"]),

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-from tessera.golden.config import layer_name
 from tessera.hw.config import AcceleratorConfig
 from tessera.program.layouts.base import Layout
 from tessera.program.layouts.routed import Accumulated, QueueEntries, QueuePositions
-from tessera.program.layouts.rows import LastRows, Rows, RowsOf, Transposed, WideRows
+from tessera.program.layouts.rows import LastRows, Rows, RowsOf, TiledRows, Transposed, WideRows
 from tessera.program.layouts.tiles import ExponentialTiles, GateLogits, QueryScaleTiles, ScoreTiles
 
 Space = Literal["scratchpad", "residual", "score", "exponential", "query", "queue", "memory"]
@@ -18,6 +17,7 @@ AnyLayout = TypeVar("AnyLayout", bound=Layout, covariant=True)
 LAYOUTS: tuple[type[Layout], ...] = (
     Rows,
     LastRows,
+    TiledRows,
     WideRows,
     Transposed,
     ScoreTiles,
@@ -44,11 +44,6 @@ def raw_width(space: Space, config: AcceleratorConfig) -> int:
     }[space]
 
 
-def tensor_name(part: str, layer: int | None) -> str:
-    """Name of a tensor, as golden tensors have it: ``layer03.attention``, or ``pixels`` outside of all layers."""
-    return part if layer is None else f"{layer_name(layer)}.{part}"
-
-
 def layout_from_dict(entry: dict[str, Any]) -> Layout:
     """The layout that :meth:`Layout.to_dict` wrote."""
     kind = next(layout for layout in LAYOUTS if layout.tag == entry["layout"])
@@ -65,29 +60,24 @@ class Tensor(Generic[AnyLayout]):
 
     Parameters
     ----------
-    part:
-        What it is, within its layer.
-    layer:
-        Number of its layer; None outside of all layers.
+    name:
+        Name of the golden tensor.
     space:
         Memory that is written.
     layout:
         Where its elements lie there.
+    routing:
+        Name of the mixture of experts whose queues decide the places; empty where none does.
     """
 
-    part: str
-    layer: int | None
+    name: str
     space: Space
     layout: AnyLayout
-
-    @property
-    def name(self) -> str:
-        """Name of the golden tensor."""
-        return tensor_name(self.part, self.layer)
+    routing: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-compatible form."""
-        return {"part": self.part, "layer": self.layer, "space": self.space, "layout": self.layout.to_dict()}
+        return {"name": self.name, "space": self.space, "layout": self.layout.to_dict(), "routing": self.routing}
 
     @classmethod
     def from_dict(cls, entry: dict[str, Any]) -> Tensor:

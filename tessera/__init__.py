@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from tessera.api.machine import run as run
     from tessera.api.machine import verify as verify
     from tessera.api.models import compile as compile
+    from tessera.api.models import from_torch as from_torch
     from tessera.api.models import import_weights as import_weights
     from tessera.api.models import load as load
     from tessera.api.models import quantise as quantise
     from tessera.api.scores import evaluate as evaluate
     from tessera.golden.checkpoint import Checkpoint as Checkpoint
+    from tessera.golden.mixture import MixtureOfExperts as MixtureOfExperts
     from tessera.hw.config import AcceleratorConfig as AcceleratorConfig
     from tessera.hw.presets import PRESETS as PRESETS
     from tessera.program.program import Program as Program
@@ -44,6 +46,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "load",
+    "from_torch",
     "import_weights",
     "quantise",
     "compile",
@@ -61,6 +64,7 @@ __all__ = [
     "AcceleratorConfig",
     "PRESETS",
     "Checkpoint",
+    "MixtureOfExperts",
     "Program",
     "RunResult",
     "Verification",
@@ -69,6 +73,7 @@ __all__ = [
 
 _PLACES = {
     "load": "api.models",
+    "from_torch": "api.models",
     "import_weights": "api.models",
     "quantise": "api.models",
     "compile": "api.models",
@@ -86,6 +91,7 @@ _PLACES = {
     "AcceleratorConfig": "hw.config",
     "PRESETS": "hw.presets",
     "Checkpoint": "golden.checkpoint",
+    "MixtureOfExperts": "golden.mixture",
     "Program": "program.program",
     "RunResult": "sw.results.outcome",
     "Verification": "api.machine",

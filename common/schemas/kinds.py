@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tessera.common.stamped import Schema
 
-BENCH = Schema(name="tessera-bench", version=1)
+BENCH = Schema(name="tessera-bench", version=2)
 BITSTREAM = Schema(name="tessera-bitstream", version=1)
 COMPARISON = Schema(name="tessera-comparison", version=1)
 DEPLOY = Schema(name="tessera-deploy", version=1)
@@ -15,7 +15,7 @@ EVALUATION = Schema(name="tessera-evaluation", version=2)
 EXPORT = Schema(name="tessera-export", version=1)
 PLACEMENT = Schema(name="tessera-placement", version=1)
 QUANTISATION = Schema(name="tessera-quantisation", version=1)
-RUN = Schema(name="tessera-run", version=1)
+RUN = Schema(name="tessera-run", version=2)
 SELFTEST = Schema(name="tessera-selftest", version=1)
 SYNTHESIS = Schema(name="tessera-synthesis", version=1)
 VERIFY = Schema(name="tessera-verify", version=1)

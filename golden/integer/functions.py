@@ -15,10 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 from tessera.common.arrays import Integers
 from tessera.golden.integer.parameters import QuantisedLayerNorm
 from tessera.hw.formats import Format, Numerics
+from tessera.hw.isa import NormMode
 from tessera.hw.tables import (
+    ACTIVATION_SEGMENTS,
+    ActivationTable,
     PiecewiseTable,
     exp2_table,
-    gelu_delta_table,
+    gelu_table,
     reciprocal_square_root_table,
     reciprocal_table,
 )
@@ -93,33 +96,77 @@ def _evaluate(table: PiecewiseTable, index: Integers, fraction: Integers) -> Int
     return base[index] + round_shift(slope[index] * fraction, table.fraction_bits)
 
 
-def gelu(z: ArrayLike, numerics: Numerics) -> Integers:
-    """GELU plus the zero point, as ReLU minus a tabulated even difference (Edge-MoE's scheme).
+def _curve(z: ArrayLike, table: ActivationTable, numerics: Numerics) -> Integers:
+    """The function of ``z`` (format ``gelu_input``), signed, with the fraction bits of ``gelu_output``."""
+    z = np.asarray(z, np.int64)
+    magnitude, bits, segments = np.abs(z), table.delta.fraction_bits, len(table.delta.base)
+    index = np.minimum(magnitude >> bits, ACTIVATION_SEGMENTS - 1)
+    delta = _evaluate(table.delta, np.minimum(index, segments - 1), magnitude & ((1 << bits) - 1))
+    delta = round_shift(np.where(index >= segments, 0, delta), numerics.gelu_delta.fraction - 14)
+    if table.step:
+        return np.where(z < 0, delta, (1 << 14) - delta)
+    return np.maximum(z, 0) * 8 - delta
+
+
+def activation(z: ArrayLike, table: ActivationTable, numerics: Numerics) -> Integers:
+    """An activation function plus its zero point, as ReLU minus a tabulated even difference (Edge-MoE's scheme).
 
     Parameters
     ----------
     z:
         Format ``gelu_input``: 16 bits, 11 fraction bits.
+    table:
+        The function.
+    numerics:
+        Number formats of the machine.
 
     Returns
     -------
     Integers
-        Format ``gelu_output``: unsigned 18 bits, 14 fraction bits; GELU(z) + gelu_zero_point / 2**14.
+        Format ``gelu_output``: unsigned 18 bits, 14 fraction bits; f(z) + zero_point / 2**14.
     """
-    z = np.asarray(z, np.int64)
-    table, magnitude = gelu_delta_table(), np.abs(z)
-    segments = len(table.base)
-    index = magnitude >> table.fraction_bits
-    delta = _evaluate(table, np.minimum(index, segments - 1), magnitude & ((1 << table.fraction_bits) - 1))
-    delta = round_shift(np.where(index >= segments, 0, delta), 4)
-    widened = np.maximum(z, 0) << (numerics.gelu_output.fraction - numerics.gelu_input.fraction)
-    return saturate(widened - delta + numerics.gelu_zero_point, numerics.gelu_output)
+    return saturate(_curve(z, table, numerics) + table.zero_point, numerics.gelu_output)
+
+
+def gelu(z: ArrayLike, numerics: Numerics) -> Integers:
+    """:func:`activation` for exact GELU."""
+    return activation(z, gelu_table(), numerics)
+
+
+def activate(
+    y: ArrayLike, table: ActivationTable, multiplier: ArrayLike, shift: ArrayLike, numerics: Numerics
+) -> Integers:
+    """Requantised ``y`` (11 fraction bits, not yet saturated) through a function to an unsigned activation."""
+    value = activation(saturate(y, numerics.gelu_input), table, numerics)
+    return requantise(value, 0, multiplier, shift, numerics.unsigned_activation)
 
 
 def gelu_activation(y: ArrayLike, multiplier: ArrayLike, shift: ArrayLike, numerics: Numerics) -> Integers:
-    """Requantised ``y`` (11 fraction bits, not yet saturated) through GELU to an unsigned activation plus zero."""
-    g = gelu(saturate(y, numerics.gelu_input), numerics)
-    return requantise(g, 0, multiplier, shift, numerics.unsigned_activation)
+    """:func:`activate` with exact GELU."""
+    return activate(y, gelu_table(), multiplier, shift, numerics)
+
+
+def residual_multiply(
+    old: ArrayLike, y: ArrayLike, table: ActivationTable | None, shift: int, numerics: Numerics
+) -> Residual:
+    """Residual values times requantised ``y``, or times a function of it: ``round_shift(factor * old, shift)``.
+
+    Parameters
+    ----------
+    old:
+        Format of the residual.
+    y:
+        11 fraction bits, not yet saturated to ``gelu_input``.
+    table:
+        The function; None for ``y`` itself.
+    shift:
+        0 to 63. The factor is signed, rounded to 13 fraction bits, without zero point, so that 13 keeps the scale.
+    numerics:
+        Number formats of the machine.
+    """
+    z = saturate(y, numerics.gelu_input)
+    factor = round_shift(z * 8 if table is None else _curve(z, table, numerics), 1)
+    return residual_set(round_shift(factor * np.asarray(old, np.int64), shift), numerics)
 
 
 def exp2(distance: ArrayLike, width: int, numerics: Numerics) -> Integers:
@@ -177,6 +224,22 @@ def _normalised(values: NDArray, table: PiecewiseTable, octaves: int) -> Scaled:
     return Scaled(mantissa, np.array(exponents, np.int64).reshape(values.shape))
 
 
+def biased_scores(accumulator: ArrayLike, bias: ArrayLike, factors: ArrayLike) -> Integers:
+    """Add a bias to attention scores that are not requantised yet: ``accumulator + sum(factors[i] * bias[i])``.
+
+    Parameters
+    ----------
+    accumulator:
+        Products of queries and keys, (..., queries, keys).
+    bias:
+        Signed activations (parts, ..., queries, keys): parts of one bias, such as a coarse and a fine one.
+    factors:
+        Weight of each part, a signed activation (parts,).
+    """
+    weights = np.asarray(factors, np.int64)
+    return np.asarray(accumulator, np.int64) + np.tensordot(weights, np.asarray(bias, np.int64), axes=(0, 0))
+
+
 def attention_exponentials(scores: ArrayLike, numerics: Numerics) -> Integers:
     """Unnormalised probabilities of each query: ``exp2(maximum - score)`` over the last axis (keys)."""
     scores = np.asarray(scores, np.int64)
@@ -205,7 +268,9 @@ class Normalised(NamedTuple):
 
 
 def layernorm(x: ArrayLike, norm: QuantisedLayerNorm, numerics: Numerics) -> Normalised:
-    """Normalise rows of the residual stream; gain and offset belong to the next weights.
+    """Normalise rows of the residual stream, or copy them; gain and offset belong to the next weights.
+
+    An RMS norm is a layer norm of rows whose sum counts as 0. A copy scales by ``scale_multiplier`` alone.
 
     Parameters
     ----------
@@ -217,14 +282,20 @@ def layernorm(x: ArrayLike, norm: QuantisedLayerNorm, numerics: Numerics) -> Nor
         Number formats of the machine.
     """
     x = np.asarray(x, np.int64)
-    channels, total = x.shape[-1], x.sum(axis=-1)
-    squares, totals = (x * x).sum(axis=-1).astype(object), total.astype(object)
-    variance = np.maximum(channels * squares - totals * totals + int(norm.epsilon), 1)
-    inverse = reciprocal_square_root(variance)
-    mean = round_shift(total * norm.mean_multiplier, norm.mean_shift)
-    scale = round_shift(inverse.mantissa * norm.scale_multiplier, _MANTISSA)[..., None]
-    product = saturate(x - mean[..., None], numerics.residual) * scale
-    exponent = inverse.exponent[..., None]
+    exponent: Integers
+    if norm.mode == NormMode.COPY:
+        product, exponent = x * norm.scale_multiplier, np.zeros(1, np.int64)
+    else:
+        channels, total = x.shape[-1], x.sum(axis=-1)
+        if norm.mode == NormMode.RMS:
+            total = np.zeros_like(total)
+        squares, totals = (x * x).sum(axis=-1).astype(object), total.astype(object)
+        variance = np.maximum(channels * squares - totals * totals + int(norm.epsilon), 1)
+        inverse = reciprocal_square_root(variance)
+        mean = round_shift(total * norm.mean_multiplier, norm.mean_shift)
+        scale = round_shift(inverse.mantissa * norm.scale_multiplier, _MANTISSA)[..., None]
+        product = saturate(x - mean[..., None], numerics.residual) * scale
+        exponent = inverse.exponent[..., None]
     narrow_shift = np.clip(norm.shift + exponent - np.asarray(norm.channel_shift, np.int64), 0, numerics.maximum_shift)
     return Normalised(
         saturate(round_shift(product, narrow_shift), numerics.activation),

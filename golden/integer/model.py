@@ -8,15 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tessera.common.arrays import Integers
-from tessera.golden.config import layer_name
 from tessera.golden.integer import functions
+from tessera.golden.integer.activations import table_of, zero_point
 from tessera.golden.integer.parameters import (
     QuantisedAttention,
     QuantisedExperts,
     QuantisedLayerNorm,
     QuantisedLinear,
-    QuantisedMlp,
     QuantisedModel,
+    QuantisedProduct,
+    QuantisedStream,
+)
+from tessera.golden.integer.steps import (
+    AttentionStep,
+    ExpertsStep,
+    NormStep,
+    PatchStep,
+    ProductStep,
+    RowSelection,
+    Step,
+    StreamStep,
 )
 from tessera.hw.formats import Format, Numerics
 
@@ -63,9 +74,10 @@ class IntegerModel:
                 f"{expected[0]} and {expected[1]}; quantise it again for this machine"
             )
         self.model, self.numerics = model, numerics
-        self.config = model.config
-        layers = map(layer_name, range(self.config.layers))
-        self._gelu_outputs = {f"{layer}.{part}" for layer in layers for part in ("hidden", "expert_hidden")}
+        self.network, self.plan = model.network, model.plan
+        functional = [(step.name, step.function) for step in self.plan.of_kind(ProductStep) if step.positive]
+        self._positive = {name: function for name, function in functional if function is not None}
+        self._positive |= {step.inner("expert_hidden"): step.function for step in self.plan.of_kind(ExpertsStep)}
 
     def run(self, image: NDArray[np.uint8], task: str | int) -> Tensors:
         """Compute one frame.
@@ -80,17 +92,14 @@ class IntegerModel:
         Returns
         -------
         dict
-            Unpadded tensors, N tokens (the class token first), D channels, E experts, k chosen:
-            ``pixels`` (patches, 3 p p), ``residual.init``, ``residual.embed`` (N, D); for each layer, prefixed
-            ``layerNN.``: ``norm1``, ``q``, ``k``, ``v`` (N, D), ``scores``, ``exponentials`` (heads, N, N: query, key),
-            ``query_multiplier``, ``query_shift`` (heads, N), ``attention``, ``residual_attention``, ``norm2`` (N, D);
-            dense: ``hidden`` (N, hidden); experts: ``norm2_wide`` (N, D), ``gate_scores`` (N, E), ``expert_indices``,
-            ``expert_weights`` (N, k), ``queues`` (one :class:`~tessera.golden.integer.functions.ExpertQueue` an
-            expert), ``expert_hidden`` (one (queue length, hidden) an expert), ``expert_residual`` (one (queue length,
-            D) an expert: the residual rows right after it); ``residual`` (N, D). With a head: ``norm``
-            (rows, D: of the tokens that the head reads, patches or the class token) and ``head`` (rows, outputs) in the
-            residual's format.
-            ``saturated``: whether the residual stream or the head clipped anywhere.
+            Unpadded tensors of the steps that the task needs, by name, (rows, channels) each. Behind an attention's
+            name come ``scores``, ``exponentials`` (heads, queries, keys), ``query_multiplier`` and ``query_shift``
+            (heads, queries), all with an axis for windows before if there are several; behind the name of a norm that a
+            gate reads ``wide``; behind a mixture of experts' ``gate_scores`` (rows, experts), ``expert_indices``,
+            ``expert_weights`` (rows, k), ``queues`` (one :class:`~tessera.golden.integer.functions.ExpertQueue` an
+            expert), ``expert_hidden`` (one (queue length, hidden) an expert) and ``expert_residual`` (one (queue
+            length, channels) an expert: the rows of the stream right after it).
+            ``saturated``: whether the residual stream or a result clipped anywhere.
 
         Raises
         ------
@@ -99,117 +108,138 @@ class IntegerModel:
         ValueError
             For an image of another size or type, or an unknown task.
         """
-        index = self.config.task_index(task) if isinstance(task, str) else task
+        index = self.network.task_index(task) if isinstance(task, str) else task
         tensors: Tensors = {"saturated": False}
-        x = self._embed(image, tensors)
-        for number, layer in enumerate(self.model.layers):
-            name = layer_name(number)
-            x = self._attend(x, layer.norm1, layer.attention, name, tensors)
-            if isinstance(layer.mlp, QuantisedExperts):
-                x = self._route(x, layer.norm2, layer.mlp, index, name, tensors)
-            else:
-                normed, _ = self._normalise(x, layer.norm2)
-                hidden = self._hidden(normed, layer.mlp, f"{name}.hidden")
-                y = self._linear(hidden, layer.mlp.second, f"{name}.residual")
-                x = self._keep(functions.residual_add(x, y, self.numerics), tensors)
-                tensors |= {f"{name}.norm2": normed, f"{name}.hidden": hidden}
-            tensors[f"{name}.residual"] = x
-        head = self.model.heads[index]
-        if head is not None and self.model.norm is not None:
-            tensors["norm"], _ = self._normalise(x[self.config.head_tokens(index)], self.model.norm)
-            y = self._linear(tensors["norm"], head, "head")
-            tensors["head"] = self._keep(functions.residual_set(y, self.numerics), tensors)
+        for step in self.plan.steps:
+            if step.runs(index):
+                tensors[step.name] = self._step(step, image, index, tensors)
         return tensors
 
     def dequantise(self, name: str, tensor: NDArray) -> NDArray[np.float64]:
-        """Real values of one of the tensors of :meth:`run`; the name of a head's output is ``head.{task}``."""
+        """Real values of one of the tensors of :meth:`run`."""
         offset = 0.0
-        if name in self._gelu_outputs:
-            offset = self.numerics.gelu_zero_point / (1 << self.numerics.gelu_output.fraction)
+        if name in self._positive:
+            offset = zero_point(self._positive[name])
         return tensor * self.model.scales[name] - offset
 
     def predict(self, image: NDArray[np.uint8], task: str | int) -> NDArray[np.float64]:
-        """Head outputs (patches, outputs) or the last residual stream (N, D) as real values."""
-        index = self.config.task_index(task) if isinstance(task, str) else task
+        """The task's result (rows, channels) as real values."""
+        index = self.network.task_index(task) if isinstance(task, str) else task
         return self.output(self.run(image, index), index)
+
+    def result(self, tensors: Tensors, index: int) -> Integers:
+        """The integers of the result of task ``index``, from the tensors of a run."""
+        return self._rows(tensors, self.plan.results[index])
 
     def output(self, tensors: Tensors, index: int) -> NDArray[np.float64]:
         """What :meth:`predict` gives, from the tensors of a run of task ``index``."""
-        if "head" in tensors:
-            return self.dequantise(f"head.{self.config.tasks[index].name}", tensors["head"])
-        name = f"{layer_name(self.config.layers - 1)}.residual"
-        return self.dequantise(name, tensors[name])
+        return self.dequantise(self.plan.results[index].tensor, self.result(tensors, index))
 
-    def _embed(self, image: NDArray[np.uint8], tensors: Tensors) -> Integers:
-        config, (rows, columns), patch = self.config, self.config.grid, self.config.patch
-        size = (3, config.image_height, config.image_width)
+    @staticmethod
+    def _rows(tensors: Tensors, rows: RowSelection) -> Integers:
+        return rows.of(tensors[rows.tensor])
+
+    def _step(self, step: Step, image: NDArray[np.uint8], task: int, tensors: Tensors) -> NDArray:
+        match step:
+            case PatchStep():
+                return self._patches(step, image)
+            case StreamStep():
+                return self.model.of(step.name, QuantisedStream).values
+            case ProductStep():
+                return self._product(step, tensors)
+            case NormStep():
+                return self._normalise(step, tensors)
+            case AttentionStep():
+                return self._attend(step, tensors)
+            case ExpertsStep():
+                return self._route(step, task, tensors)
+        raise NotImplementedError(step.tag)
+
+    def _patches(self, step: PatchStep, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        size = (3, self.network.image_height, self.network.image_width)
         if image.shape != size or image.dtype != np.uint8:
             raise ValueError(
-                f"image is {image.dtype} {image.shape}, model '{config.name}' takes uint8 {size}; "
+                f"image is {image.dtype} {image.shape}, model '{self.network.name}' takes uint8 {size}; "
                 "resize it or transpose channels first"
             )
-        parts = image.reshape(3, rows, patch, columns, patch).transpose(1, 3, 0, 2, 4)
-        pixels = parts.reshape(config.patches, config.patch_inputs)
-        x = self.model.initial_residual.copy()
-        y = self._linear(pixels, self.model.patch_embedding, "residual.embed")
-        x[1:] = self._keep(functions.residual_add(x[1:], y, self.numerics), tensors)
-        tensors |= {"pixels": pixels, "residual.init": self.model.initial_residual, "residual.embed": x}
-        return x
+        (rows, columns), patch = step.grid, step.patch
+        parts = image[:, : rows * patch, : columns * patch].reshape(3, rows, patch, columns, patch)
+        return parts.transpose(1, 3, 0, 2, 4).reshape(step.rows, step.channels)
 
-    def _attend(
-        self, x: Integers, norm: QuantisedLayerNorm, attention: QuantisedAttention, name: str, tensors: Tensors
-    ) -> Integers:
-        numerics, heads = self.numerics, self.config.heads
-        tokens, dim = x.shape
-        normed, _ = self._normalise(x, norm)
-        stacks: Tensors = {"norm1": normed}
-        for part in ("q", "k", "v"):
-            stacks[part] = self._linear(normed, getattr(attention, part), f"{name}.{part}", numerics.activation)
-        q, k, v = (stacks[part].reshape(tokens, heads, -1).transpose(1, 0, 2) for part in ("q", "k", "v"))
-        products = self._fits(matmul(q, k.transpose(0, 2, 1)), f"{name}.scores")
+    def _product(self, step: ProductStep, tensors: Tensors) -> Integers:
+        numerics, quantised = self.numerics, self.model.of(step.name, QuantisedProduct)
+        x = self._rows(tensors, step.source)
+        x = x if step.inputs is None else x[:, slice(*step.inputs)]
+        y = self._linear(x, quantised.linear, step.name)
+        y = y.T if step.swapped else y
+        if step.factor:
+            assert step.onto is not None
+            table = None if step.function is None else table_of(step.function)
+            stream = tensors[step.onto.tensor].copy()
+            made = functions.residual_multiply(stream[step.onto.rows], y, table, quantised.function_shift, numerics)
+            stream[step.onto.rows] = self._keep(made, tensors)
+            return stream
+        if step.function is not None:
+            return functions.activate(
+                y, table_of(step.function), quantised.function_multiplier, quantised.function_shift, numerics
+            )
+        if not step.residual:
+            return functions.saturate(y, numerics.activation)
+        if step.onto is None:
+            return self._keep(functions.residual_set(y, numerics), tensors)
+        stream = tensors[step.onto.tensor].copy()
+        added = functions.residual_add(stream[step.onto.rows], y, numerics)
+        stream[step.onto.rows] = self._keep(added, tensors)
+        return stream
+
+    def _normalise(self, step: NormStep, tensors: Tensors) -> Integers:
+        norm = self.model.of(step.name, QuantisedLayerNorm)
+        normed, wide = functions.layernorm(self._rows(tensors, step.source), norm, self.numerics)
+        if step.wide:
+            tensors[step.inner("wide")] = wide
+        return normed
+
+    def _attend(self, step: AttentionStep, tensors: Tensors) -> Integers:
+        numerics, attention, windows = self.numerics, self.model.of(step.name, QuantisedAttention), step.windows
+        parts = (self._rows(tensors, rows) for rows in step.reads)
+        q, k, v = (part.reshape(windows, len(part) // windows, step.heads, -1).transpose(0, 2, 1, 3) for part in parts)
+        products = matmul(q, k.transpose(0, 1, 3, 2))
+        if attention.bias is not None and attention.bias_factors is not None:
+            products = functions.biased_scores(products, attention.bias, attention.bias_factors)
+        products = self._fits(products, step.inner("scores"))
         scores = functions.requantise(products, 0, attention.score_multiplier, attention.score_shift, numerics.score)
         exponentials = functions.attention_exponentials(scores, numerics)
         multiplier, shift = functions.query_scale(
             exponentials, attention.output_multiplier, attention.output_shift, numerics
         )
-        sums = self._fits(matmul(exponentials, v), f"{name}.attention")
+        sums = self._fits(matmul(exponentials, v), step.name)
         mixed = functions.requantise(sums, 0, multiplier[..., None], shift[..., None], numerics.activation)
-        mixed = mixed.transpose(1, 0, 2).reshape(tokens, dim)
-        y = self._linear(mixed, attention.projection, f"{name}.residual_attention")
-        x = self._keep(functions.residual_add(x, y, numerics), tensors)
-        stacks |= {"scores": scores, "exponentials": exponentials, "attention": mixed, "residual_attention": x}
-        stacks |= {"query_multiplier": multiplier, "query_shift": shift}
-        tensors |= {f"{name}.{part}": value for part, value in stacks.items()}
-        return x
+        inside = {"scores": scores, "exponentials": exponentials}
+        inside |= {"query_multiplier": multiplier, "query_shift": shift}
+        # One window is none.
+        tensors |= {step.inner(part): value if windows > 1 else value[0] for part, value in inside.items()}
+        return mixed.transpose(0, 2, 1, 3).reshape(step.rows, step.channels)
 
-    def _route(
-        self, x: Integers, norm: QuantisedLayerNorm, mlp: QuantisedExperts, task: int, name: str, tensors: Tensors
-    ) -> Integers:
-        numerics = self.numerics
-        normed, wide = self._normalise(x, norm)
-        scores = self._linear(wide, mlp.gates[task], f"{name}.gate_scores", numerics.score)
-        routing = functions.gate(scores, self.config.top_k, numerics)
-        queues = functions.queues(routing, self.config.experts)
-        hidden, updated = [], []
+    def _route(self, step: ExpertsStep, task: int, tensors: Tensors) -> Integers:
+        numerics, mlp = self.numerics, self.model.of(step.name, QuantisedExperts)
+        normed, stream = self._rows(tensors, step.source), tensors[step.onto.tensor].copy()
+        wide = step.source.of(tensors[self.plan.by_name[step.source.tensor].inner("wide")])
+        scores = self._linear(wide, mlp.gates[task], step.inner("gate_scores"), numerics.score)
+        routing = functions.gate(scores, step.top_k, numerics)
+        queues = functions.queues(routing, step.experts)
+        hidden, updated, table = [], [], table_of(step.function)
         for expert, queue in zip(mlp.experts, queues, strict=True):
-            hidden.append(self._hidden(normed[queue.tokens], expert, f"{name}.expert_hidden"))
-            y = self._linear(hidden[-1], expert.second, f"{name}.residual")
-            added = functions.residual_add_weighted(x[queue.tokens], y, queue.weights[:, None], numerics)
-            x = x.copy()
-            x[queue.tokens] = self._keep(added, tensors)
+            y = self._linear(normed[queue.tokens], expert.first, step.inner("expert_hidden"))
+            hidden.append(functions.activate(y, table, mlp.function_multiplier, mlp.function_shift, numerics))
+            y = self._linear(hidden[-1], expert.second, step.name)
+            rows = step.onto.start + queue.tokens
+            added = functions.residual_add_weighted(stream[rows], y, queue.weights[:, None], numerics)
+            stream[rows] = self._keep(added, tensors)
             updated.append(added.values)
-        parts: Tensors = {"norm2": normed, "norm2_wide": wide, "gate_scores": scores, "queues": queues}
-        parts |= {"expert_indices": routing.indices, "expert_weights": routing.weights, "expert_hidden": hidden}
-        parts["expert_residual"] = updated
-        tensors |= {f"{name}.{part}": value for part, value in parts.items()}
-        return x
-
-    def _hidden(self, x: Integers, mlp: QuantisedMlp, name: str) -> Integers:
-        y = self._linear(x, mlp.first, name)
-        return functions.gelu_activation(y, mlp.gelu_multiplier, mlp.gelu_shift, self.numerics)
-
-    def _normalise(self, x: Integers, norm: QuantisedLayerNorm) -> functions.Normalised:
-        return functions.layernorm(x, norm, self.numerics)
+        inside: Tensors = {"gate_scores": scores, "queues": queues, "expert_hidden": hidden}
+        inside |= {"expert_indices": routing.indices, "expert_weights": routing.weights, "expert_residual": updated}
+        tensors |= {step.inner(part): value for part, value in inside.items()}
+        return stream
 
     def _linear(self, x: NDArray, linear: QuantisedLinear, name: str, format: Format | None = None) -> Integers:
         sums = self._fits(matmul(x, linear.weight.T), name)

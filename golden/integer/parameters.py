@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tessera.common.arrays import Integers
 from tessera.common.summary import Summarised, Summary
-from tessera.golden.config import ModelConfig
+from tessera.golden.integer.plan import Plan, plan
+from tessera.golden.network.network import Network
+from tessera.hw.isa import NormMode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,20 +40,53 @@ class QuantisedLinear:
     shift: Integers
 
 
+FACTOR_FRACTION = 13
+"""Fraction bits of what rows of a stream are multiplied by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantisedProduct:
+    """A product of rows and a matrix.
+
+    Parameters
+    ----------
+    linear:
+        The matrix. It requantises to what the product's step says: an activation, the residual's format, or, in front
+        of an activation function, that function's input.
+    function_multiplier, function_shift:
+        Requantise the function's output (with its zero point) to a positive activation; 0 without a function.
+        Of a factor, the shift is that of the product: ``FACTOR_FRACTION`` keeps the stream's scale.
+    """
+
+    linear: QuantisedLinear
+    function_multiplier: int = 0
+    function_shift: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantisedStream:
+    """The rows that a residual stream begins with, (rows, channels) in the residual's format."""
+
+    values: Integers
+
+
 @dataclass(frozen=True, kw_only=True)
 class QuantisedLayerNorm:
-    """Constants of one LayerNorm; its gain and offset live in the weights that follow.
+    """Constants of one LayerNorm, RMS norm or copy; gain and offset live in the weights that follow.
 
     Parameters
     ----------
     channel_shift:
         (D,) extra precision bits, 0 to 7: channel c of the output has scale ``scale / 2**channel_shift[c]``.
     scale_multiplier, shift, wide_shift:
-        D / scale as multiplier and right shift; ``wide_shift`` belongs to the 16-bit output.
+        D / scale as multiplier and right shift; ``wide_shift`` belongs to the 16-bit output. A copy's are 1 / scale in
+        units of the residual.
     epsilon:
         Epsilon times D**2 in squared units of the residual.
     mean_multiplier, mean_shift:
         1 / D.
+    mode:
+        What a row is divided by. RMS needs no mean; a copy needs neither epsilon nor mean.
     """
 
     channel_shift: Integers
@@ -59,38 +96,38 @@ class QuantisedLayerNorm:
     epsilon: int
     mean_multiplier: int
     mean_shift: int
+    mode: int = NormMode.LAYER
+
+
+BIAS_PARTS = 2
+"""Parts of a bias of scores at most. The machine has more, but their table takes as many words on chip."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantisedAttention:
-    """Q, K, V and output projection of one block.
+    """Constants of one attention.
 
-    Each is (D, D); heads are contiguous blocks of channels. Q keeps its bias, K has none (it cancels in softmax), V's
-    is folded into the projection's. ``score_*`` bring a query-key product to octaves, ``output_*`` is 1 / (output scale
-    in value scales), to be multiplied by each query's reciprocal sum.
+    ``score_*`` bring a query-key product to octaves. ``output_*`` is 1 / (output scale in value scales), to be
+    multiplied by each query's reciprocal sum.
+
+    ``bias`` (parts, heads, queries, keys), or (parts, windows, heads, queries, keys), are activations that are added to
+    the products of queries and keys, times ``bias_factors`` (parts,); None for no bias.
     """
 
-    q: QuantisedLinear
-    k: QuantisedLinear
-    v: QuantisedLinear
-    projection: QuantisedLinear
     score_multiplier: int
     score_shift: int
     output_multiplier: int
     output_shift: int
+    bias: Integers | None = None
+    bias_factors: Integers | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantisedMlp:
-    """Two linear layers; the first requantises to GELU's input format, the second to the residual's.
-
-    ``gelu_*`` requantise GELU's output (with its zero point) to an unsigned activation.
-    """
+    """One expert: two linear layers; the first requantises to GELU's input format, the second to the residual's."""
 
     first: QuantisedLinear
     second: QuantisedLinear
-    gelu_multiplier: int
-    gelu_shift: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,21 +140,42 @@ class QuantisedExperts:
         One for each task, (experts, D) of 16 bits on the wide LayerNorm output, giving octaves; a task embedding is
         part of the bias.
     experts:
-        The experts; ``gelu_multiplier`` and ``gelu_shift`` are the same for all.
+        The experts.
+    function_multiplier, function_shift:
+        As for :class:`QuantisedProduct`, the same for all experts.
     """
 
     gates: tuple[QuantisedLinear, ...]
     experts: tuple[QuantisedMlp, ...]
+    function_multiplier: int
+    function_shift: int
+
+
+Parameters = QuantisedProduct | QuantisedStream | QuantisedLayerNorm | QuantisedAttention | QuantisedExperts
+"""Integers of one step."""
+
+Kind = TypeVar("Kind", bound=Parameters)
+
+PeakKind = Literal["stream", "function_input", "scores", "gate_scores"]
+"""What has a fixed binary point: the residual stream, inputs of activation functions, attention scores, gate logits."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuantisedLayer:
-    """One transformer block; ``mlp`` is dense or a mixture of experts."""
+class Peak:
+    """The largest magnitude that a tensor with a fixed binary point had on the calibration images.
 
-    norm1: QuantisedLayerNorm
-    attention: QuantisedAttention
-    norm2: QuantisedLayerNorm
-    mlp: QuantisedMlp | QuantisedExperts
+    Parameters
+    ----------
+    kind, place, tensor:
+        What it is, where in the network it stands, and its name.
+    largest:
+        In real units; of scores and gate logits in octaves.
+    """
+
+    kind: PeakKind
+    place: str
+    tensor: str
+    largest: float
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -126,47 +184,43 @@ class QuantisedModel(Summarised):
 
     Parameters
     ----------
-    config:
-        Geometry.
+    network:
+        The graph.
     activation_width, residual_width:
         Widths it was quantised for; the machine must have the same.
-    patch_embedding:
-        (D, 3 p p) over flattened patches (channel, row, column); its bias is 0.
-    initial_residual:
-        (tokens, D) in the residual's format: class token plus position 0 in row 0; in the rows after it positions plus
-        the convolution's bias, to which the patch embedding is added.
-    layers:
-        The blocks.
-    norm:
-        The norm in front of the heads, or None without one.
-    heads:
-        (outputs, D) for each task, or None for a task whose result is the residual stream.
+    parameters:
+        Integers of every step of :attr:`plan` by name, if it has any.
     scales:
         Real value of one step for each named tensor of :class:`tessera.golden.integer.model.IntegerModel`, a scalar or
         one for each channel of its last axis.
     peaks:
-        Largest magnitude that each tensor with a fixed binary point had on the calibration images, in real units:
-        ``residual.embed``, and by layer ``residual_attention``, ``residual``, ``gelu_input``, ``scores`` and
-        ``gate_scores`` (the last two in octaves).
+        How far what has a fixed binary point went on the calibration images.
     """
 
-    config: ModelConfig
+    network: Network
     activation_width: int
     residual_width: int
-    patch_embedding: QuantisedLinear
-    initial_residual: Integers
-    layers: tuple[QuantisedLayer, ...]
-    norm: QuantisedLayerNorm | None
-    heads: tuple[QuantisedLinear | None, ...]
+    parameters: Mapping[str, Parameters]
     scales: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    peaks: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    peaks: tuple[Peak, ...] = ()
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The network's steps."""
+        return plan(self.network)
+
+    def of(self, name: str, kind: type[Kind]) -> Kind:
+        """Integers of the step ``name``, which must be of ``kind``."""
+        found = self.parameters[name]
+        assert isinstance(found, kind), f"{name} has {type(found).__name__}, not {kind.__name__}"
+        return found
 
     def summary(self) -> Summary:
-        """Its geometry and widths."""
+        """Its size and widths."""
         rows = (
             ("activations", f"{self.activation_width} bits"),
             ("residual stream", f"{self.residual_width} bits"),
-            ("tokens", f"{self.config.tokens} of {self.config.dim}"),
-            ("layers", f"{self.config.layers}"),
+            ("operators", f"{len(self.network.operators)}"),
+            ("layers", f"{len(self.network.places)}"),
         )
-        return Summary(title=f"{self.config.name}, quantised", rows=rows)
+        return Summary(title=f"{self.network.name}, quantised", rows=rows)

@@ -12,22 +12,24 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
 from tessera.common.files import check_readable, file_aside
-from tessera.golden.config import ModelConfig
 from tessera.golden.integer import parameters
 from tessera.golden.integer.parameters import QuantisedModel
+from tessera.golden.network.network import Network
 from tessera.golden.tensor_files import ordered
 
-FORMAT = "tessera-quantised-1"
+FORMAT = "tessera-quantised-2"
 
 _CLASSES = {
     kind.__name__: kind
     for kind in (
         parameters.QuantisedLinear,
+        parameters.QuantisedProduct,
+        parameters.QuantisedStream,
         parameters.QuantisedLayerNorm,
         parameters.QuantisedAttention,
         parameters.QuantisedMlp,
         parameters.QuantisedExperts,
-        parameters.QuantisedLayer,
+        parameters.Peak,
         parameters.QuantisedModel,
     )
 }
@@ -74,8 +76,8 @@ def _pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, np.ndarray):
         arrays[name] = np.ascontiguousarray(value)
         return {"array": name}
-    if isinstance(value, ModelConfig):
-        return {"config": value.to_dict()}
+    if isinstance(value, Network):
+        return {"network": value.to_dict()}
     if is_dataclass(value):
         parts = {f.name: _pack(getattr(value, f.name), f"{name}.{f.name}", arrays) for f in fields(value)}
         return {"class": type(value).__name__, "fields": parts}
@@ -93,8 +95,8 @@ def _unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         return value
     if "array" in value:
         return arrays[value["array"]]
-    if "config" in value:
-        return ModelConfig.from_dict(value["config"])
+    if "network" in value:
+        return Network.from_dict(value["network"])
     if "mapping" in value:
         return {key: _unpack(item, arrays) for key, item in value["mapping"].items()}
     parts = {name: _unpack(item, arrays) for name, item in value["fields"].items()}

@@ -9,15 +9,16 @@ import torch
 
 from tessera.common.progress import Progress, silent
 from tessera.golden import metrics
-from tessera.golden.config import ModelConfig, layer_name
-from tessera.golden.model import VisionTransformer
+from tessera.golden.network.compute import FloatNetwork, as_map
+from tessera.golden.network.network import Network
+from tessera.golden.network.operators import MixExperts
 from tessera.golden.scenes.scenes import HELD_OUT, generate_batch
 
 CONSTANT_SCENES = 1000
 """Training scenes from which the best constant predictor is made."""
 
 
-def score_held_out(model: VisionTransformer, *, scenes: int = 500, on_progress: Progress = silent) -> dict[str, Any]:
+def score_held_out(model: FloatNetwork, *, scenes: int = 500, on_progress: Progress = silent) -> dict[str, Any]:
     """Score ``model`` on the first ``scenes`` held-out scenes.
 
     Parameters
@@ -35,25 +36,26 @@ def score_held_out(model: VisionTransformer, *, scenes: int = 500, on_progress: 
         ``held_out`` (scores of the model), ``constant`` (scores of the best constant predictor on the same scenes)
         and ``routing``: for each expert layer and task, the share of token-expert choices that each expert receives.
     """
-    config, chunk = model.config, 50
-    size = {"height": config.image_height, "width": config.image_width}
+    network, chunk = model.network, 50
+    size = {"height": network.image_height, "width": network.image_width}
     classes, depth_map = metrics.constant_predictor(generate_batch(range(CONSTANT_SCENES), **size))
     ours, constant = metrics.Scores(), metrics.Scores()
-    counts = _no_choices(config)
-    model.eval()
+    counts = _no_choices(network)
     for start in range(0, scenes, chunk):
         batch = generate_batch(range(HELD_OUT + start, HELD_OUT + min(start + chunk, scenes)), **size)
         capture: dict[str, Any] = {}
         with torch.no_grad():
             images = torch.from_numpy(batch.image).permute(0, 3, 1, 2)
-            logits, output = model.forward_tasks(images, [0, 1], capture=capture)
+            results = model.run(images, [0, 1], capture=capture)
+        logits, output = (as_map(result, task) for result, task in zip(results, network.tasks, strict=False))
         ours.add_segmentation(logits.argmax(dim=1).numpy(), batch.label)
         ours.add_depth(metrics.output_to_depth(output[:, 0].numpy()), batch.depth)
         constant.add_segmentation(classes, batch.label)
         constant.add_depth(depth_map, batch.depth)
-        for layer, by_task in counts.items():
-            for indices, task in zip(capture[f"{layer}.expert_indices"].chunk(2), by_task, strict=True):
-                by_task[task] += np.bincount(indices.flatten().numpy(), minlength=config.experts)
+        for mixture in network.of_kind(MixExperts):
+            by_task = counts[mixture.place]
+            for indices, task in zip(capture[f"{mixture.name}.expert_indices"].chunk(2), by_task, strict=True):
+                by_task[task] += np.bincount(indices.flatten().numpy(), minlength=len(by_task[task]))
         on_progress("evaluation", min(start + chunk, scenes) / scenes, "")
     routing = {
         layer: {task: (count / count.sum()).round(5).tolist() for task, count in by_task.items()}
@@ -66,8 +68,8 @@ def score_held_out(model: VisionTransformer, *, scenes: int = 500, on_progress: 
     }
 
 
-def _no_choices(config: ModelConfig) -> dict[str, dict[str, np.ndarray]]:
+def _no_choices(network: Network) -> dict[str, dict[str, np.ndarray]]:
     return {
-        layer_name(layer): {task.name: np.zeros(config.experts, np.int64) for task in config.tasks[:2]}
-        for layer in config.expert_layers
+        mixture.place: {task.name: np.zeros(mixture.experts(network.weights), np.int64) for task in network.tasks[:2]}
+        for mixture in network.of_kind(MixExperts)
     }

@@ -105,7 +105,7 @@ def train(
     def save_now() -> None:
         state.minutes = (time.monotonic() - began) / 60
         partial = {"model": config.name, "steps": state.step, "unfinished": True}
-        checkpoint.save(out, checkpoint.Checkpoint(model=model, metrics=partial, **origin))
+        checkpoint.save(out, checkpoint.Checkpoint.of(model, metrics=partial, **origin))
         _write_curve(out.with_suffix(".csv"), state.curve)
         state.save(out.with_suffix(".resume"), purpose)
 
@@ -117,9 +117,9 @@ def train(
                 parameter.copy_(parameter.half())
     result: dict[str, Any] = {"model": config.name, **origin, "recipe": asdict(recipe)}
     result |= {"device": device if device == "cpu" else torch.cuda.get_device_name(device)}
-    result |= score_held_out(model, scenes=recipe.held_out, on_progress=on_progress)
+    result |= score_held_out(model.as_network(), scenes=recipe.held_out, on_progress=on_progress)
     result["minutes"] = round((time.monotonic() - began) / 60, 1)
-    checkpoint.save(out, checkpoint.Checkpoint(model=model, metrics=result, **origin), half=recipe.half)
+    checkpoint.save(out, checkpoint.Checkpoint.of(model, metrics=result, **origin), half=recipe.half)
     _write_curve(out.with_suffix(".csv"), state.curve)
     write_document(out.with_suffix(".json"), TRAINING, result)
     out.with_suffix(".resume").unlink(missing_ok=True)

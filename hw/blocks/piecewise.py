@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, unsigned
+from amaranth.hdl import Module, Value, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,6 +10,21 @@ from tessera.hw.blocks.arithmetic import round_shift
 from tessera.hw.blocks.multiplier import Multiplier
 from tessera.hw.blocks.pipeline import delay
 from tessera.hw.tables import PiecewiseTable
+
+
+def interpolate(m: Module, base: Value, slope: Value, fraction: Value) -> Value:
+    """``base + round_shift(slope * fraction, len(fraction))``, ``Multiplier.LATENCY`` cycles later and not registered.
+
+    Parameters
+    ----------
+    base, slope:
+        Unsigned value at the segment's start, and signed change to its end.
+    fraction:
+        Unsigned position in the segment.
+    """
+    m.submodules.multiplier = multiplier = Multiplier(max(len(slope), len(fraction) + 1), 1)
+    m.d.comb += [multiplier.broadcast.eq(slope), multiplier.stationary[0].eq(fraction)]
+    return delay(m, base, Multiplier.LATENCY, name="base") + round_shift(multiplier.product[0], len(fraction))
 
 
 class Piecewise(wiring.Component):
@@ -73,13 +88,7 @@ class Piecewise(wiring.Component):
         m.submodules.rom = rom = memory.Memory(shape=entry, depth=len(rows), init=rows)
         read = rom.read_port()
         segment = delay(m, read.data, 1, name="segment")
-        m.submodules.multiplier = multiplier = Multiplier(max(table.slope_width, table.fraction_bits + 1), 1)
-        product = multiplier.product[0]
-        m.d.comb += [
-            read.addr.eq(self.index),
-            multiplier.broadcast.eq(segment.slope.as_signed()),
-            multiplier.stationary[0].eq(delay(m, self.fraction, 2, name="fraction")),
-        ]
-        base = delay(m, segment.base, Multiplier.LATENCY, name="base")
-        m.d.sync += self.value.eq(base + round_shift(product, table.fraction_bits))
+        m.d.comb += read.addr.eq(self.index)
+        fraction = delay(m, self.fraction, 2, name="fraction")
+        m.d.sync += self.value.eq(interpolate(m, segment.base, segment.slope.as_signed(), fraction))
         return m

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from tessera.hw.blocks.arithmetic import registered_tree
@@ -11,7 +13,7 @@ from tessera.hw.blocks.multiplier import Multiplier
 from tessera.hw.blocks.pipeline import copy
 from tessera.hw.compute.bank import StationaryBanks
 from tessera.hw.config import AcceleratorConfig
-from tessera.hw.interfaces.compute import accumulators_layout, beat_layout
+from tessera.hw.interfaces.compute import accumulators_layout, beat_layout, job_constants_layout
 from tessera.hw.interfaces.memory import (
     MEMORY_LATENCY,
     bank_exponentials_layout,
@@ -48,6 +50,8 @@ class ComputeArray(wiring.Component):
         Stationary address and flags of one beat.
     broadcast: In(lanes)
         The beat's broadcast word, MEMORY_LATENCY cycles after the beat.
+    constants: In(job_constants)
+        Their ``padding`` is each lane of the word of a ``padded`` beat, in the same cycle.
     fill, hold, exponentials:
         The banks' writers, see :class:`StationaryBanks`.
     result: Out(Strobe(accumulators))
@@ -63,6 +67,7 @@ class ComputeArray(wiring.Component):
             {
                 "beat": In(Strobe(beat_layout(config))),
                 "broadcast": In(lanes_layout(config)),
+                "constants": In(job_constants_layout(config)),
                 "fill": In(stream.Signature(bank_fill_layout(config))),
                 "hold": In(Strobe(bank_hold_layout(config))),
                 "exponentials": In(stream.Signature(bank_exponentials_layout(config))),
@@ -88,6 +93,7 @@ class ComputeArray(wiring.Component):
         # Flags travel beside the words that they belong to.
         modes = {
             "wide": delayed(payload.wide, MEMORY_LATENCY, "wide"),
+            "padded": delayed(payload.padded, MEMORY_LATENCY, "padded"),
             "broadcast_unsigned": delayed(payload.broadcast_unsigned, MEMORY_LATENCY, "broadcast_unsigned"),
             "stationary_unsigned": delayed(payload.stationary_unsigned, banks.LATENCY - 1, "stationary_unsigned"),
         }
@@ -106,7 +112,14 @@ class ComputeArray(wiring.Component):
         return m
 
     def _products(
-        self, m: Module, banks: StationaryBanks, *, wide: Value, broadcast_unsigned: Value, stationary_unsigned: Value
+        self,
+        m: Module,
+        banks: StationaryBanks,
+        *,
+        wide: Value,
+        padded: Value,
+        broadcast_unsigned: Value,
+        stationary_unsigned: Value,
     ) -> list:
         """One multiplier component per lane; returns its products, element by element.
 
@@ -117,7 +130,7 @@ class ComputeArray(wiring.Component):
         def extended(lane: Value, is_unsigned: Value) -> Value:
             return Cat(lane, lane[-1] & ~is_unsigned).as_signed()
 
-        def joined(word: data.View, k: int, is_unsigned: Value, wide: Value) -> Value:
+        def joined(word: Sequence[Value], k: int, is_unsigned: Value, wide: Value) -> Value:
             return Mux(wide, Cat(word[k], word[k + 1])[:wide_width].as_signed(), extended(word[k], is_unsigned))
 
         # Each element has its own bits: they go to all of its operands.
@@ -129,6 +142,7 @@ class ComputeArray(wiring.Component):
             for i in range(self._config.elements)
         ]
         products = []
+        broadcast = [Mux(padded, self.constants.padding, lane) for lane in self.broadcast]
         for k in range(self._config.lanes):
             even = k % 2 == 0
             operand_width = max(width + 1, wide_width) if even else width + 1
@@ -136,9 +150,9 @@ class ComputeArray(wiring.Component):
             # A lane's multipliers lie apart: a register on their operand's way to them.
             shared = Signal.like(lane.broadcast, name=f"broadcast_{k}", reset_less=True)
             if even:
-                m.d.sync += shared.eq(joined(self.broadcast, k, broadcast_unsigned, wide))
+                m.d.sync += shared.eq(joined(broadcast, k, broadcast_unsigned, wide))
             else:
-                m.d.sync += shared.eq(Mux(wide, 0, extended(self.broadcast[k], broadcast_unsigned)))
+                m.d.sync += shared.eq(Mux(wide, 0, extended(broadcast[k], broadcast_unsigned)))
             m.d.comb += lane.broadcast.eq(shared)
             for i, operand in enumerate(lane.stationary):
                 word = banks.read.data[i]

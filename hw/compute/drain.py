@@ -1,23 +1,25 @@
-"""Drain: a step's P accumulators through the requantiser and GELU, R at a time."""
+"""Drain: a step's P accumulators through requantiser and activation function, R at a time."""
 
 from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from tessera.hw.blocks.arithmetic import pick
 from tessera.hw.blocks.checks import check
-from tessera.hw.blocks.fields import same_fields
+from tessera.hw.blocks.fields import assign, same_fields
 from tessera.hw.blocks.pipeline import delay, occupancy
 from tessera.hw.blocks.sleep import extend_pulse, sleeping
-from tessera.hw.compute.gelu import Gelu
+from tessera.hw.compute.activation import Activation
 from tessera.hw.compute.requantiser import Requantiser, ResultFormat
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.interfaces.compute import (
     ParameterMode,
     StepKind,
     accumulators_layout,
+    activation_settings_layout,
+    factors_layout,
     group_layout,
     job_constants_layout,
     parameter_read,
@@ -25,10 +27,12 @@ from tessera.hw.interfaces.compute import (
     query_scale_layout,
     query_scales_layout,
     recipe_layout,
+    table_write_layout,
 )
 from tessera.hw.interfaces.memory import MEMORY_LATENCY
 from tessera.hw.interfaces.strobe import Strobe
-from tessera.hw.isa import COUNT_WIDTH
+from tessera.hw.isa import COUNT_WIDTH, Function
+from tessera.hw.tables import ACTIVATION_SEGMENTS, gelu_table
 
 
 class Drain(wiring.Component):
@@ -36,8 +40,8 @@ class Drain(wiring.Component):
 
     ::
 
-        result ─► shift register ─► delay ─┬─► operands ─► Requantiser ─┬─► Gelu ──┬─► group
-             parameters ─► (ParameterStore)┘                            └─► delay ─┘
+        result ─► shift register ─► delay ─┬─► operands ─► Requantiser ─┬─► Activation ──┬─► group
+             parameters ─► (ParameterStore)┘                            └─► delay ───────┘
 
     Parameters
     ----------
@@ -54,6 +58,11 @@ class Drain(wiring.Component):
         Read port of the parameter store.
     query_scales: In(query_scales)
         Multiplier and shift of each held query, at index ``buffer * P + element``.
+    table_write: In(Strobe(table_write))
+        Table of ``Function.TABLE``, and behind it its constants; while no value goes through that function (asserted).
+    multiplied: Out(Strobe(1)), factors: In(factors)
+        A group's values are multiplied by the residual, 1 with the last group of its step; and those residual values,
+        ``Activation.FACTOR_LATENCY`` cycles later.
     group: Out(Strobe(group))
         R values of a step; the groups of a step leave in order.
     clipped: Out(1)
@@ -62,7 +71,7 @@ class Drain(wiring.Component):
     Timing: group 0 leaves LATENCY cycles after its result, the others in the cycles that follow.
     """
 
-    LATENCY = 2 + MEMORY_LATENCY + Requantiser.LATENCY + Gelu.LATENCY
+    LATENCY = 2 + MEMORY_LATENCY + Requantiser.LATENCY + Activation.LATENCY
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
@@ -71,7 +80,7 @@ class Drain(wiring.Component):
             {
                 "valid": 1,  # there is a group
                 "last": 1,  # the step's last group
-                "gelu": 1,  # values go through GELU
+                "activated": 1,  # values go through the activation function
                 "target": ResultFormat,  # format of the requantiser's results
                 "mode": ParameterMode,  # where the operands come from
                 "set": range(max(2, lanes)),  # mode STEP: the step's set among the R sets that are read
@@ -85,6 +94,9 @@ class Drain(wiring.Component):
                 "constants": In(job_constants_layout(config)),
                 "parameters": Out(parameter_read(config)),
                 "query_scales": In(query_scales_layout(config)),
+                "table_write": In(Strobe(table_write_layout(config))),
+                "multiplied": Out(Strobe(1)),
+                "factors": In(factors_layout(config)),
                 "group": Out(Strobe(group_layout(config))),
                 "clipped": Out(1),
             }
@@ -98,25 +110,62 @@ class Drain(wiring.Component):
         m.submodules.requantiser = requantiser
         tag = self._choose_operands(m, requantiser, accumulator, tag)
         tag = self._later(m, tag, Requantiser.LATENCY, "requantised")
-        m.d.sync += self.clipped.eq(tag.valid & (tag.target == ResultFormat.RESIDUAL) & requantiser.clipped.any())
-
-        end = self._later(m, tag, Gelu.LATENCY, "activated")
-        moves = occupancy(m, tag.valid, Gelu.LATENCY - 1, name="passing")
-        m.d.comb += [self.group.valid.eq(end.valid), self.group.payload.last.eq(end.last)]
-        # Values without GELU go beside it, because the drain's latency must not depend on the step.
-        curved = extend_pulse(m, tag.valid & tag.gelu, Gelu.LATENCY - 1, name="gelu")
+        end = self._later(m, tag, Activation.LATENCY, "activated")
+        moves = occupancy(m, tag.valid, Activation.LATENCY - 1, name="passing")
+        chosen, enters = self._settings(m), tag.valid & tag.activated
+        m.d.comb += [
+            self.group.valid.eq(end.valid),
+            self.group.payload.last.eq(end.last),
+            self.multiplied.valid.eq(enters & chosen.multiplies),
+            self.multiplied.payload.eq(tag.last),
+        ]
+        # Values without a function go beside it, because the drain's latency must not depend on the step.
+        active = extend_pulse(m, enters, Activation.LATENCY - 1, name="activation")
+        writes = self.table_write.valid
+        check(m, writes, ~(active & chosen.loaded), "an activation function's table is written while it is in use")
+        clips = Signal(lanes)
         for lane in range(lanes):
             value = requantiser.value[lane]
-            gelu = Gelu(self._config)
-            m.submodules[f"gelu_{lane}"] = sleeping(m, platform, f"gelu_{lane}", gelu, curved)
+            unit = Activation(self._config)
+            m.submodules[f"activation_{lane}"] = sleeping(m, platform, f"activation_{lane}", unit, active | writes)
+            connect(m, flipped(self.table_write), unit.table_write)
             m.d.comb += [
-                gelu.argument.eq(value),
-                gelu.multiplier.eq(self.constants.gelu_multiplier),
-                gelu.shift.eq(self.constants.gelu_shift),
+                unit.argument.eq(value),
+                unit.factor.eq(self.factors[lane]),
+                unit.settings.eq(chosen),
+                clips[lane].eq(unit.clipped),
             ]
-            passed = delay(m, value, Gelu.LATENCY, name=f"passed_{lane}", enables=moves)
-            m.d.comb += self.group.payload.value[lane].eq(Mux(end.gelu, gelu.value, passed))
+            passed = delay(m, value, Activation.LATENCY, name=f"passed_{lane}", enables=moves)
+            m.d.comb += self.group.payload.value[lane].eq(Mux(end.activated, unit.value, passed))
+        exceeds_residual = tag.valid & (tag.target == ResultFormat.RESIDUAL) & requantiser.clipped.any()
+        m.d.sync += self.clipped.eq(exceeds_residual | (end.valid & end.activated & clips.any()))
         return m
+
+    def _settings(self, m: Module) -> data.View:
+        """What the activation function is to do, from the job's constants and those of the loaded table."""
+        constants, write = self.constants, self.table_write
+        zero_point, step = Signal(16), Signal()
+        settings = Signal(activation_settings_layout(self._config))
+        # The entry behind the last segment has the table's constants.
+        lines = ACTIVATION_SEGMENTS // len(write.payload.entries)
+        with m.If(write.valid & (write.payload.address >= lines)):
+            m.d.sync += [zero_point.eq(write.payload.entries[0].base), step.eq(write.payload.entries[0].slope)]
+        multiplies, loaded = constants.multiplies, constants.function == Function.TABLE
+        without = Mux(constants.function == Function.GELU, gelu_table().zero_point, Mux(loaded, zero_point, 0))
+        # Registered, because every lane depends on it: constants are there long before the values.
+        m.d.sync += assign(
+            settings,
+            identity=constants.function == Function.NONE,
+            flat=(constants.function == Function.NONE) | (constants.function == Function.RELU),
+            loaded=loaded,
+            step=loaded & step,
+            multiplies=multiplies,
+            zero_point=Mux(multiplies, 1, without),
+            multiplier=constants.function_multiplier,
+            correction=Mux(multiplies, 0, constants.function_multiplier),
+            shift=constants.function_shift,
+        )
+        return settings
 
     def _later(self, m: Module, tag: data.View, cycles: int, name: str) -> data.View:
         """A tag some cycles later."""
@@ -137,7 +186,7 @@ class Drain(wiring.Component):
                 waiting.eq(self.result.payload.as_value()),
                 remaining.eq(groups),
                 index.eq(recipe.parameter_index),
-                *same_fields(divided, recipe, "gelu", "mode"),
+                *same_fields(divided, recipe, "activated", "mode"),
                 divided.scale.eq(Mux(recipe.buffer, groups, 0)),
                 divided.set.eq(recipe.parameter_index[: lanes.bit_length() - 1]),
             ]
@@ -147,7 +196,8 @@ class Drain(wiring.Component):
                 with m.Case(StepKind.SCORE):
                     m.d.sync += divided.target.eq(ResultFormat.SCORE)
                 with m.Default():
-                    m.d.sync += divided.target.eq(Mux(recipe.gelu, ResultFormat.GELU_INPUT, ResultFormat.ACTIVATION))
+                    curved = ResultFormat.GELU_INPUT
+                    m.d.sync += divided.target.eq(Mux(recipe.activated, curved, ResultFormat.ACTIVATION))
         with m.Elif(remaining != 0):
             m.d.sync += [
                 waiting.eq(waiting >> width),

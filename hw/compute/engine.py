@@ -9,10 +9,10 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from tessera.hw.blocks.checks import check
 from tessera.hw.blocks.fields import assign
 from tessera.hw.blocks.register_slice import HalfSlice
+from tessera.hw.compute.finder import RowFinder
 from tessera.hw.compute.issuer import BeatIssuer
 from tessera.hw.compute.job_control import JobControl
 from tessera.hw.compute.loader import RowLoader
-from tessera.hw.compute.lookup import QueueLookup
 from tessera.hw.compute.phase import AttentionPhases, LinearPhases
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.interfaces.compute import (
@@ -34,7 +34,8 @@ from tessera.hw.isa import ADDRESS_WIDTH, COUNT_WIDTH
 
 
 class ComputeEngine(wiring.Component):
-    """The unified compute unit's control: linear jobs (plain, swapped, gathering, scattering, wide) and attention jobs.
+    """The unified compute unit's control: linear jobs (plain, swapped, gathering, scattering, wide, convolution)
+    and attention jobs.
 
     Within a job one beat is issued in every cycle, except while one of the stall outputs says why not. The next job is
     taken with the last beat of a linear one, whose results are still on their way. One job may be behind like that.
@@ -60,7 +61,8 @@ class ComputeEngine(wiring.Component):
     progress: In(StepProgress)
         What write-back has written.
     constants: Out(job_constants)
-        Requantiser constants. A job with other GELU constants waits until those before it are done.
+        Requantiser constants; padding, which stays until a job's last word has come. A job with other GELU constants
+        waits until those before it are done.
     load: Out(stream(ADDRESS_WIDTH)), load_data: In(Strobe(lanes)), hold: Out(Strobe(bank_hold))
         Scratchpad rows on their way into the banks, see :class:`RowLoader`.
     tiles: Out(WeightTiles)
@@ -79,8 +81,8 @@ class ComputeEngine(wiring.Component):
         Why a cycle of a job has no beat.
 
     Timing: the first beat comes ``FIRST_BEAT`` cycles after the job was taken if its first tile is there (gathering or
-    scattering: ``FIRST_BEAT - 2 + QueueLookup.LATENCY``). Tile changes cost nothing. The next job is taken ``NEXT_JOB``
-    cycles after the last beat.
+    scattering: ``FIRST_BEAT - 2 + RowFinder.QUEUE_LATENCY``; convolution: as much with ``TAP_LATENCY``). Tile changes
+    cost nothing. The next job is taken ``NEXT_JOB`` cycles after the last beat.
     """
 
     FIRST_BEAT = 6
@@ -120,8 +122,8 @@ class ComputeEngine(wiring.Component):
         m.submodules.linear = linear = LinearPhases(config)
         m.submodules.attention = attention = AttentionPhases(config)
         m.submodules.loader = loader = RowLoader(config)
-        lookup = QueueLookup(config)
-        m.submodules.lookup = ResetInserter(~control.running)(lookup)
+        finder = RowFinder(config)
+        m.submodules.finder = ResetInserter(~control.running)(finder)
         m.submodules.issuer = issuer = BeatIssuer(config)
         m.submodules.next_phase = next_phase = HalfSlice(phase_layout(config))
         listed = next_phase.source
@@ -130,7 +132,7 @@ class ComputeEngine(wiring.Component):
             linear.parameter_base.eq(control.parameter_base),
             issuer.rows_ready.eq(self.rows_ready),
             loader.freed.eq(issuer.ended[Wait.ROWS]),
-            lookup.run.eq(control.running & (job.gather | job.scatter)),
+            finder.run.eq(control.running & (job.gather | job.scatter | job.convolution)),
             listed.valid.eq(linear.phases.valid | attention.phases.valid),
             listed.payload.eq(Mux(job.attention, attention.phases.payload, linear.phases.payload)),
             linear.phases.ready.eq(listed.ready & ~job.attention),
@@ -141,14 +143,14 @@ class ComputeEngine(wiring.Component):
             self.busy.eq(control.busy),
         ]
         connect(m, flipped(self.job), control.next)
-        connect(m, control.work, linear.work, attention.work, loader.work, lookup.work, issuer.work)
+        connect(m, control.work, linear.work, attention.work, loader.work, finder.work, issuer.work)
         connect(m, flipped(self.progress), control.progress)
         connect(m, control.parameters, flipped(self.parameters))
         connect(m, issuer.beat, flipped(self.beat))
         connect(m, issuer.broadcast, flipped(self.broadcast))
         connect(m, issuer.step, flipped(self.step))
-        connect(m, lookup.queue_read, flipped(self.queue_read))
-        connect(m, lookup.rows, issuer.rows)
+        connect(m, finder.queue_read, flipped(self.queue_read))
+        connect(m, finder.rows, issuer.rows)
         connect(m, loader.load, flipped(self.load))
         connect(m, loader.hold, flipped(self.hold))
         connect(m, flipped(self.load_data), loader.load_data)
@@ -174,7 +176,7 @@ class ComputeEngine(wiring.Component):
         """Count the scores as they are written; a complete tile makes a softmax job."""
         scores, complete, buffer = Signal(COUNT_WIDTH), Signal(range(3)), Signal()
         written = self.progress.score_written & job.attention
-        tile_written = written & (scores == job.tokens - 1)
+        tile_written = written & (scores == job.keys - 1)
         sent = self.softmax.valid & self.softmax.ready
         m.d.comb += [
             self.softmax.valid.eq(complete != 0),

@@ -12,10 +12,11 @@ from tessera.hw.config import AcceleratorConfig
 from tessera.hw.interfaces.compute import ParameterAccount, StepProgress, job_constants_layout
 from tessera.hw.interfaces.jobs import engine_job_layout
 from tessera.hw.interfaces.strobe import Work
-from tessera.hw.isa import COUNT_WIDTH
+from tessera.hw.isa import COUNT_WIDTH, Destination, Function
 
-LINEAR_FLAGS = ("gelu", "swapped", "wide", "broadcast_unsigned", "gather", "scatter")
+LINEAR_FLAGS = ("function", "swapped", "wide", "broadcast_unsigned", "gather", "scatter", "convolution")
 """Fields of linear jobs that must be 0 in attention jobs, whose commands have other contents in their place."""
+_FUNCTION_CONSTANTS = ("function", "function_multiplier", "function_shift")
 
 
 class JobControl(wiring.Component):
@@ -45,7 +46,8 @@ class JobControl(wiring.Component):
     done: Out(1)
         Pulse: everything of the oldest job has been written.
     constants: Out(job_constants)
-        Requantiser constants. A job with other GELU constants waits until those before it are done.
+        Requantiser constants. A job with a Function of other constants waits until those before it are done, and so
+        does one that multiplies the residual, because it reads what they write, at the port at which they read.
     parameters: Out(ParameterAccount), parameter_base: Out(COUNT_WIDTH)
         Sets that have come, and sets given back when their job is done; number of the current job's first set.
     busy: Out(1)
@@ -76,7 +78,8 @@ class JobControl(wiring.Component):
         """One state machine; a count of jobs whose results are on their way."""
         m = Module()
         job = self.work.job
-        lengths = [job.tokens, job.heads, job.head_words], [job.steps, job.words, job.stationary_rows]
+        attention = [job.windows, job.queries, job.keys, job.heads, job.head_words, job.value_words]
+        lengths = attention, [job.steps, job.words, job.stationary_rows]
         # What decides about the start is registered, because it is a comparison of long numbers. A job waits two cycles
         # before it may start, until these are about itself.
         works, may_start, missing = Signal(), Signal(), Signal()
@@ -124,21 +127,26 @@ class JobControl(wiring.Component):
         check(m, self.progress.job_written, behind != 0, "a job was written that had not been issued")
         return m
 
-    def _gelu(self) -> tuple[Value, Value]:
-        """GELU's constants, as they are kept and as the job in progress has them."""
-        kept, wanted = (Cat(source.gelu_multiplier, source.gelu_shift) for source in (self.constants, self.work.job))
-        return kept, wanted
+    def _multiplies(self) -> Value:
+        """The job in progress multiplies the residual."""
+        return (self.work.job.destination == Destination.RESIDUAL_MULTIPLY) & ~self.work.job.attention
 
     def _unsettled(self, behind: Signal) -> Value:
-        """Results on their way need other GELU constants than the job that would start."""
-        kept, wanted = self._gelu()
-        return self.work.job.gelu & (behind != 0) & (kept != wanted)
+        """Results on their way need other constants than the job that would start, or it needs them."""
+        job, kept = self.work.job, self.constants
+        differs = Cat(kept[name] != job[name] for name in _FUNCTION_CONSTANTS).any() | kept.multiplies
+        return (behind != 0) & (self._multiplies() | (job.function != Function.NONE) & differs)
 
     def _keep_constants(self, m: Module) -> None:
         """Take over what the starting job brings."""
         job, start = self.work.job, self.work.start
-        with m.If(start & job.gelu):
-            m.d.sync += same_fields(self.constants, job, "gelu_multiplier", "gelu_shift")
+        with m.If(start & (self._multiplies() | (job.function != Function.NONE))):
+            m.d.sync += [
+                *same_fields(self.constants, job, *_FUNCTION_CONSTANTS),
+                self.constants.multiplies.eq(self._multiplies()),
+            ]
+        with m.If(start & job.convolution):
+            m.d.sync += same_fields(self.constants, job, "padding")
         with m.If(start & job.attention):
             m.d.sync += same_fields(self.constants, job, "score_multiplier", "score_shift")
 

@@ -11,8 +11,10 @@ from tessera.hw.blocks.fields import assign, same_fields
 from tessera.hw.blocks.pipeline import delay
 from tessera.hw.blocks.queue import Queue
 from tessera.hw.blocks.sleep import extend_pulse, sleeping
+from tessera.hw.compute.activation import Activation
 from tessera.hw.compute.assembler import GroupAssembler
 from tessera.hw.compute.drain import Drain
+from tessera.hw.compute.factors import Factors
 from tessera.hw.compute.residual_update import ResidualUpdate
 from tessera.hw.compute.transposer import Transposer
 from tessera.hw.config import AcceleratorConfig
@@ -26,6 +28,7 @@ from tessera.hw.interfaces.compute import (
     query_scales_layout,
     recipe_layout,
     step_layout,
+    table_write_layout,
 )
 from tessera.hw.interfaces.memory import residual_read, residual_write_layout, score_write_layout, scratch_write_layout
 from tessera.hw.interfaces.strobe import Strobe
@@ -62,6 +65,8 @@ class Writeback(wiring.Component):
         Multiplier and shift of the held queries, at index ``buffer * P + element``.
     scratch_write, score_write, residual_write: Out(Strobe(struct of that name))
         The writes, each memory's in the order of the steps.
+    table_write: In(Strobe(table_write))
+        Table of ``Function.TABLE``, while no value goes through that function (asserted).
     residual_read: Out(MemoryRead)
         Read port of the residual memory, which must not be held up.
     progress: Out(StepProgress)
@@ -80,6 +85,7 @@ class Writeback(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
+        self._depth = max(4, WAIT_CYCLES * config.requantise_lanes // config.elements)
         super().__init__(
             {
                 "step": In(Strobe(step_layout(config))),
@@ -88,6 +94,7 @@ class Writeback(wiring.Component):
                 "parameters": Out(parameter_read(config)),
                 "query_scales": In(query_scales_layout(config)),
                 "scratch_write": Out(Strobe(scratch_write_layout(config))),
+                "table_write": In(Strobe(table_write_layout(config))),
                 "residual_read": Out(residual_read(config)),
                 "residual_write": Out(Strobe(residual_write_layout(config))),
                 "score_write": Out(Strobe(score_write_layout(config))),
@@ -115,6 +122,7 @@ class Writeback(wiring.Component):
         connect(m, flipped(self.result), drain.result)
         connect(m, drain.parameters, flipped(self.parameters))
         connect(m, drain.group, assembler.group)
+        connect(m, flipped(self.table_write), drain.table_write)
         m.d.comb += [
             drain.constants.eq(self.constants),
             drain.query_scales.eq(self.query_scales),
@@ -122,6 +130,7 @@ class Writeback(wiring.Component):
             assembler.gate_weight.eq(target.gate_weight),
         ]
         self._update_residual(m, residual, assembler, target, leaves)
+        self._read_residual(m, residual, drain)
         to_residual = residual.request.valid
         m.d.sync += self.saturated.eq(drain.clipped | residual.saturated)
 
@@ -142,15 +151,33 @@ class Writeback(wiring.Component):
     ) -> None:
         """Request an update with the oldest step's last group, if its values go to the residual memory."""
         request, adds = residual.request, target.kind == StepKind.RESIDUAL_ADD
-        to_residual = adds | (target.kind == StepKind.RESIDUAL_SET)
+        sets = (target.kind == StepKind.RESIDUAL_SET) | (target.kind == StepKind.RESIDUAL_MULTIPLY)
+        to_residual = adds | sets
         m.d.comb += [
             request.valid.eq(leaves & to_residual),
             request.payload.add.eq(adds),
             *same_fields(request.payload, target, "address", "column"),
             residual.values.eq(assembler.values),
         ]
-        connect(m, residual.read, flipped(self.residual_read))
         connect(m, residual.write, flipped(self.residual_write))
+
+    def _read_residual(self, m: Module, residual: ResidualUpdate, drain: Drain) -> None:
+        """One port for what is added to and for what is multiplied: the engine keeps jobs of both kinds apart."""
+        m.submodules.factors = factors = Factors(self._config, self._depth)
+        connect(m, drain.multiplied, factors.group)
+        m.d.comb += [
+            factors.step.valid.eq(self.step.valid & (self.step.payload.kind == StepKind.RESIDUAL_MULTIPLY)),
+            *assign(factors.step.payload, self.step.payload, add=0),
+            drain.factors.eq(delay(m, factors.values, Activation.FACTOR_LATENCY - Factors.LATENCY, name="factors")),
+            self.residual_read.enable.eq(residual.read.enable | factors.read.enable),
+            self.residual_read.address.eq(
+                Mux(factors.read.enable, factors.read.address, residual.read.address),
+            ),
+        ]
+        word = self.residual_read.data
+        m.d.comb += [read.data.eq(word) for read in (residual.read, factors.read)]
+        both = residual.read.enable & factors.read.enable
+        check(m, factors.read.enable, ~both, "the residual is added to while it is multiplied")
 
     def _report(self, m: Module, direct: Value, updated: Value, transposes: Value) -> None:
         """Count the steps that are not written yet."""
@@ -165,9 +192,7 @@ class Writeback(wiring.Component):
 
     def _queue(self, m: Module, name: str, layout: data.StructLayout, take: Value) -> data.View:
         """Keep fields of every step until ``take``; returns those of the oldest."""
-        config = self._config
-        depth = max(4, WAIT_CYCLES * config.requantise_lanes // config.elements)
-        m.submodules[name] = queue = Queue(layout, depth)
+        m.submodules[name] = queue = Queue(layout, self._depth)
         m.d.comb += [
             *same_fields(queue.source.payload, self.step.payload),
             queue.source.valid.eq(self.step.valid),

@@ -16,7 +16,7 @@ from tessera.hw.config import AcceleratorConfig
 from tessera.hw.gate.token_queues import TokenQueues
 from tessera.hw.gate.top_k import TopK
 from tessera.hw.gate.weights import GateWeights
-from tessera.hw.interfaces.gate import candidate_layout, queue_read, queue_write_layout
+from tessera.hw.interfaces.gate import candidate_layout, list_write_layout, queue_read, queue_write_layout
 from tessera.hw.interfaces.jobs import gate_job_layout
 from tessera.hw.interfaces.memory import MEMORY_LATENCY, score_read
 from tessera.hw.interfaces.sequencer import gate_report
@@ -51,6 +51,8 @@ class Gate(wiring.Component):
         Read port of the score buffer. Expert e of token t is element e % P of word e // P * tokens + t.
     queue_read: In(TableRead)
         Read port of the queues.
+    list_write: In(stream(list_write))
+        Entries of lists of rows, which lie where the queues do.
     queue_write: Out(Strobe(queue_write))
         Every entry as it is written: tokens in order, a token's experts best first.
 
@@ -66,6 +68,7 @@ class Gate(wiring.Component):
                 "report": Out(gate_report(config)),
                 "score_read": Out(score_read(config)),
                 "queue_read": In(queue_read(config)),
+                "list_write": In(stream.Signature(list_write_layout(config))),
                 "queue_write": Out(Strobe(queue_write_layout(config))),
             }
         )
@@ -79,6 +82,7 @@ class Gate(wiring.Component):
         m.submodules.queues = queues = TokenQueues(config)
         connect(m, weights.append, queues.append)
         connect(m, flipped(self.queue_read), queues.read)
+        connect(m, flipped(self.list_write), queues.list_write)
         connect(m, queues.written, flipped(self.queue_write))
         work = Work(gate_job_layout()).create(path=("work",))
         connect(m, work, weights.work)

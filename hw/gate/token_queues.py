@@ -1,9 +1,9 @@
-"""TokenQueues: which tokens each expert has to work on, and with what weight."""
+"""TokenQueues: which tokens each expert has to work on, and with what weight; and lists of rows."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
-from amaranth.lib import memory, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tessera.hw.blocks.arithmetic import pick
@@ -12,6 +12,7 @@ from tessera.hw.blocks.fields import assign
 from tessera.hw.blocks.pipeline import delay
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.interfaces.gate import (
+    list_write_layout,
     queue_append_layout,
     queue_counts_layout,
     queue_entry_layout,
@@ -36,6 +37,8 @@ class TokenQueues(wiring.Component):
         Pulse: all queues become empty.
     append: In(Strobe(queue_append))
         Entry to append to an expert's queue. One expert's appends are at least two cycles apart.
+    list_write: In(stream(list_write))
+        Entries of lists of rows. They wait while the gate writes. Lengths of queues do not change.
     read: In(TableRead)
         Read port. Entries come MEMORY_LATENCY cycles later.
     counts: Out(queue_counts)
@@ -52,6 +55,7 @@ class TokenQueues(wiring.Component):
             {
                 "clear": In(1),
                 "append": In(Strobe(queue_append_layout(config))),
+                "list_write": In(stream.Signature(list_write_layout(config))),
                 "read": In(queue_read(config)),
                 "counts": Out(queue_counts_layout(config)),
                 "written": Out(Strobe(queue_write_layout(config))),
@@ -60,9 +64,10 @@ class TokenQueues(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config, written = self._config, self.written.payload
-        depth = config.max_experts * config.max_tokens
-        m.submodules.entries = entries = memory.Memory(shape=queue_entry_layout(config), depth=depth, init=[])
+        config, written, listed = self._config, self.written.payload, self.list_write
+        m.submodules.entries = entries = memory.Memory(
+            shape=queue_entry_layout(config), depth=config.list_entries, init=[]
+        )
         write, read = entries.write_port(), entries.read_port()
         address = Cat(self.read.address.position, self.read.address.expert)
         # A cycle to find the count, one to write. The same expert does not come again in the next cycle, because a
@@ -76,9 +81,10 @@ class TokenQueues(wiring.Component):
         m.d.comb += [
             valid.eq(delay(m, self.append.valid, 1, name="valid")),
             *assign(written, new.entry, expert=new.expert, position=count),
-            write.en.eq(valid),
-            write.addr.eq(Cat(count[: len(written.position)], new.expert)),
-            write.data.eq(new.entry),
+            listed.ready.eq(~valid),
+            write.en.eq(valid | listed.valid),
+            write.addr.eq(Mux(valid, Cat(count[: len(written.position)], new.expert), listed.payload.address)),
+            Value.cast(write.data).eq(Mux(valid, Value.cast(new.entry), listed.payload.row)),
             read.addr.eq(delay(m, address, MEMORY_LATENCY - BLOCK_LATENCY, name="address")),
         ]
         m.d.sync += self.read.data.eq(read.data)

@@ -10,7 +10,10 @@ from tessera.hw.config import AcceleratorConfig
 from tessera.hw.formats import Numerics
 from tessera.hw.interfaces.memory import TableRead
 from tessera.hw.interfaces.strobe import Strobe
-from tessera.hw.isa import ADDRESS_WIDTH, COUNT_WIDTH, Destination
+from tessera.hw.isa import ADDRESS_WIDTH, COUNT_WIDTH, POSITION_WIDTH, Destination
+
+COORDINATE_WIDTH = POSITION_WIDTH + 1
+"""Bits of a tap's line or position, which may lie outside the input on both sides."""
 
 
 class Wait(enum.IntEnum, shape=2):
@@ -44,7 +47,8 @@ class StepKind(enum.IntEnum, shape=3):
     RESIDUAL_ADD = int(Destination.RESIDUAL_ADD)
     RESIDUAL_SET = int(Destination.RESIDUAL_SET)
     SCORE = int(Destination.SCORE)
-    ATTENTION = 4
+    RESIDUAL_MULTIPLY = int(Destination.RESIDUAL_MULTIPLY)
+    ATTENTION = 5
     """Scratchpad: one channel of P queries."""
 
 
@@ -119,15 +123,61 @@ def parameter_read(config: AcceleratorConfig) -> TableRead:
 
 
 def job_constants_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Requantiser constants of a job: of attention, and of the latest job with GELU."""
+    """Constants of a job: of attention, of the latest job with a Function or RESIDUAL_MULTIPLY, of a convolution."""
     return data.StructLayout(
         {
             "score_multiplier": config.numerics.multiplier_width,  # factor of attention scores
             "score_shift": config.numerics.shift_width,  # rounding right shift of their products
-            "gelu_multiplier": config.numerics.multiplier_width,  # factor of GELU's results
-            "gelu_shift": config.numerics.shift_width,  # rounding right shift of their products
+            "function": 2,  # the Function
+            "multiplies": 1,  # its results, or values without one, are multiplied by the residual
+            "function_multiplier": config.numerics.multiplier_width,  # factor of the Function's results
+            "function_shift": config.numerics.shift_width,  # rounding right shift of their products
+            "padding": config.numerics.activation_width,  # lanes of a tap outside the input
         }
     )
+
+
+def activation_settings_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """What an activation function is to do: the same for all lanes."""
+    numerics = config.numerics
+    return data.StructLayout(
+        {
+            "identity": 1,  # no function: the argument itself
+            "flat": 1,  # no function, or ReLU: the difference is 0
+            "loaded": 1,  # the difference is that of the table that was loaded, else GELU's
+            "step": 1,  # the table is that of a step
+            "multiplies": 1,  # results are multiplied by the residual, else by the multiplier
+            "zero_point": 16,  # added to results, 14 fraction bits; 1 if they are multiplied by the residual
+            "multiplier": numerics.multiplier_width,  # factor of results with their zero point
+            "correction": numerics.multiplier_width,  # the multiplier; 0 if results are multiplied by the residual
+            "shift": numerics.shift_width,  # rounding right shift of the products
+        }
+    )
+
+
+def table_entry_layout() -> data.StructLayout:
+    """A segment of an activation function's table (``tessera.hw.tables.ActivationTable.entries``)."""
+    return data.StructLayout(
+        {
+            "base": 18,  # difference at the segment's start, 18 fraction bits
+            "slope": 13,  # signed change to its end
+        }
+    )
+
+
+def table_write_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Entries of one chunk of a table."""
+    return data.StructLayout(
+        {
+            "address": ADDRESS_WIDTH,  # number of the chunk
+            "entries": data.ArrayLayout(table_entry_layout(), config.chunk_bytes // 4),  # in order
+        }
+    )
+
+
+def factors_layout(config: AcceleratorConfig) -> data.ArrayLayout:
+    """Residual values that R outputs are multiplied by."""
+    return data.ArrayLayout(signed(config.numerics.residual_width), config.requantise_lanes)
 
 
 def query_scale_layout(config: AcceleratorConfig) -> data.StructLayout:
@@ -146,11 +196,25 @@ def query_scales_layout(config: AcceleratorConfig) -> data.ArrayLayout:
 
 
 def looked_up_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """A token of an expert's queue, turned into a row."""
+    """A token of an expert's queue, turned into a row; or a tap of a convolution."""
     return data.StructLayout(
         {
-            "offset": ADDRESS_WIDTH,  # address of its row (gather), or words from the tensor's base to it (scatter)
+            "offset": ADDRESS_WIDTH,  # address of row (gather) or tap, or words from the tensor's base to it (scatter)
             "weight": config.numerics.gate_weight.width,  # gate weight, unsigned, all bits fraction bits
+            "padded": 1,  # the tap lies outside the input: its words are padding
+            "new_row": 1,  # first tap of a step: the step begins a row of outputs, but not the first
+        }
+    )
+
+
+def kernel_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Where the first tap of a step of a convolution lies."""
+    return data.StructLayout(
+        {
+            "address": ADDRESS_WIDTH,  # scratchpad word of the nearest position inside the input
+            "y": COORDINATE_WIDTH,  # its line, modulo 2**COORDINATE_WIDTH: negative ones lie above the input
+            "x": COORDINATE_WIDTH,  # its position in the line
+            "new_row": 1,  # the step begins a row of outputs, but not the first
         }
     )
 
@@ -163,7 +227,9 @@ def phase_layout(config: AcceleratorConfig) -> data.StructLayout:
             "row": ADDRESS_WIDTH,  # scratchpad word of the first broadcast row
             "row_stride": ADDRESS_WIDTH,  # words from one broadcast row to the next
             "steps": COUNT_WIDTH,  # broadcast rows, at least 1
-            "words": COUNT_WIDTH,  # words of a row, at least 1
+            "words": COUNT_WIDTH,  # words of a row, with bias, at least 1
+            "bias_words": 3,  # the last words of each row, which come from the table of bias
+            "bias_again": 1,  # the phase begins the table anew; else it goes on where the last one was
             "stationary": range(config.bank_words),  # first bank word of the tile
             "kind": StepKind,
             "mode": ParameterMode,
@@ -186,6 +252,7 @@ def beat_layout(config: AcceleratorConfig) -> data.StructLayout:
             "last": 1,  # last beat of its step: accumulators are handed over
             "wide": 1,  # operands are 16-bit values, two lanes each
             "broadcast_unsigned": 1,  # lanes of the broadcast word are unsigned
+            "padded": 1,  # padding takes the place of the broadcast word
             "stationary_unsigned": 1,  # lanes of the stationary words are unsigned
             "stationary_address": range(config.bank_words),  # bank word
         }
@@ -206,7 +273,7 @@ def step_layout(config: AcceleratorConfig) -> data.StructLayout:
             "parameter_index": COUNT_WIDTH,  # parameter set, if the mode needs one
             "address": ADDRESS_WIDTH,  # word in the destination memory; ATTENTION: that of query 0
             "column": range(max(2, config.columns)),  # column of the word
-            "gelu": 1,  # outputs go through GELU
+            "activated": 1,  # outputs go through the activation function, or are multiplied by the residual
             "weighted": 1,  # outputs are multiplied by the gate weight
             "gate_weight": config.numerics.gate_weight.width,  # unsigned, all bits fraction bits
             "attention": 1,  # the step belongs to an attention job
@@ -224,7 +291,9 @@ def step_layout(config: AcceleratorConfig) -> data.StructLayout:
 def recipe_layout(config: AcceleratorConfig) -> data.StructLayout:
     """What the drain needs to know of a step: fields of ``step_layout``."""
     members = step_layout(config).members
-    return data.StructLayout({name: members[name] for name in ("kind", "gelu", "mode", "parameter_index", "buffer")})
+    return data.StructLayout(
+        {name: members[name] for name in ("kind", "activated", "mode", "parameter_index", "buffer")}
+    )
 
 
 def destination_layout(config: AcceleratorConfig) -> data.StructLayout:
@@ -236,11 +305,11 @@ def destination_layout(config: AcceleratorConfig) -> data.StructLayout:
 
 
 def group_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """R values of a step behind requantiser and GELU."""
+    """R values of a step behind requantiser and activation function."""
     values = data.ArrayLayout(signed(config.numerics.residual_width), config.requantise_lanes)
     return data.StructLayout(
         {
-            "value": values,  # sign-extended to the residual's width; zero-extended after GELU
+            "value": values,  # sign-extended to the residual's width; zero-extended after a Function
             "last": 1,  # the step's last group
         }
     )

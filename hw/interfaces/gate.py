@@ -7,6 +7,7 @@ from amaranth.lib import data
 
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.interfaces.memory import TableRead
+from tessera.hw.isa import ADDRESS_WIDTH
 
 
 def candidate_layout(config: AcceleratorConfig) -> data.StructLayout:
@@ -52,8 +53,18 @@ def ranked_token_layout(config: AcceleratorConfig) -> data.StructLayout:
     )
 
 
+def list_write_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """An entry of a list of rows, which lies where token queues do."""
+    return data.StructLayout(
+        {
+            "address": range(config.list_entries),  # number of the entry
+            "row": ADDRESS_WIDTH,  # the row that it names
+        }
+    )
+
+
 def queue_address_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Place of an entry in the token queues."""
+    """Place of an entry in the token queues; as a number, that of the entry in all queues."""
     return data.StructLayout(
         {
             "position": range(config.max_tokens),  # number of the entry in its queue
@@ -63,7 +74,7 @@ def queue_address_layout(config: AcceleratorConfig) -> data.StructLayout:
 
 
 def queue_entry_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """One entry of an expert's token queue."""
+    """One entry of an expert's token queue; of a list, the row lies in the low ``ADDRESS_WIDTH`` bits."""
     return data.StructLayout(
         {
             "token": range(config.max_tokens),  # number of a token that chose the expert

@@ -15,6 +15,7 @@ from tessera.hw.isa import (
     COMMAND_INDEX_WIDTH,
     COUNT_WIDTH,
     FIELDS,
+    POSITION_WIDTH,
     Opcode,
 )
 
@@ -69,12 +70,36 @@ def store_job_layout(config: AcceleratorConfig) -> data.StructLayout:
     )
 
 
+def _convolution_members() -> dict[str, int]:
+    """Fields of an engine job that make a convolution of it."""
+    return {
+        "convolution": 1,  # the broadcast row of a step is made of taps, ``broadcast_stride`` words per position
+        "tap_words": 8,  # words of a tap
+        "taps_y": 4,  # lines of the kernel
+        "taps_x": 4,  # taps of a line
+        "stride_y": 4,  # lines from one output row to the next
+        "stride_x": 4,  # positions from one output to the next
+        "pad_top": 3,  # lines of the first output's kernel above the input
+        "pad_left": 3,  # taps of the first output's kernel before the input
+        "padding": ADDRESS_WIDTH,  # lanes of a tap outside the input, in the low bits
+        "clamp": 1,  # such a tap reads the nearest position inside instead
+        "line_stride": ADDRESS_WIDTH,  # words from one line of the input to the next
+        "destination_jump": ADDRESS_WIDTH,  # words from the last output of a row to the first of the next
+        "input_rows": POSITION_WIDTH,  # lines of the input
+        "input_columns": POSITION_WIDTH,  # positions of a line
+        "output_columns": POSITION_WIDTH,  # outputs of a row
+        "group_words": 8,  # words from the input of one group to that of the next
+        "group_tiles": 5,  # tiles of a group; 0 stands for 32
+    }
+
+
 def engine_job_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """Job of the compute engine: one LINEAR command, one matrix of one expert, or one ATTENTION command.
+    """Job of the compute engine: one LINEAR or CONVOLUTION command, one matrix of one expert, or one ATTENTION command.
 
     A linear job multiplies ``steps`` broadcast rows by a matrix of ``stationary_rows`` output channels. When roles are
-    swapped, tokens are stationary and the rows of the matrix are broadcast. An attention job uses the fields from
-    ``query_base`` on, and ``destination_base`` and ``destination_stride``.
+    swapped, tokens are stationary and the rows of the matrix are broadcast. A convolution is a linear job whose
+    broadcast rows are made of taps; it uses the fields from ``convolution`` to ``group_tiles`` as well. An attention
+    job uses the fields from ``query_base`` on, and ``destination_base`` and ``destination_stride``.
     """
     multiplier, shift = config.numerics.multiplier_width, config.numerics.shift_width
     return data.StructLayout(
@@ -86,29 +111,42 @@ def engine_job_layout(config: AcceleratorConfig) -> data.StructLayout:
             "words": COUNT_WIDTH,  # words of a row: the length of the reduction
             "stationary_base": ADDRESS_WIDTH,  # swapped: scratchpad word of the first token
             "stationary_stride": ADDRESS_WIDTH,  # swapped: words from one token to the next
-            "stationary_rows": COUNT_WIDTH,  # output channels (padded), or tokens when roles are swapped
+            "stationary_window": ADDRESS_WIDTH,  # swapped: words from a window's first token to the next one's
+            "stationary_rows": COUNT_WIDTH,  # output channels (padded), or tokens of a window when roles are swapped
             "channels": COUNT_WIDTH,  # parameter sets that are released when the job is done
             "destination_base": ADDRESS_WIDTH,  # word of the first output row, in the memory of ``destination``
             "destination_stride": ADDRESS_WIDTH,  # words from one output row to the next
+            "windows": 8,  # attention, swapped: windows of as many rows, one after the other
+            "destination_window": ADDRESS_WIDTH,  # attention, swapped: words from a window's outputs to the next one's
             "destination": 4,  # a Destination: the memory of the outputs
-            "gelu": 1,  # outputs pass through GELU
+            "function": 2,  # a Function: what outputs pass through
             "swapped": 1,  # roles are swapped
             "wide": 1,  # weights and inputs have 16 bits, one value in two lanes
-            "broadcast_unsigned": 1,  # broadcast lanes are unsigned: pixels, or values after GELU
-            "gelu_multiplier": multiplier,  # scales the output of GELU to an activation
-            "gelu_shift": shift,  # right shift after that multiplication
-            "gather": 1,  # the broadcast row of step s is that of the token at position s of the expert's queue
-            "scatter": 1,  # output row s belongs to that token, and is weighted by its gate weight
-            "expert": range(config.max_experts),  # expert whose queue gather and scatter use
-            "query_base": ADDRESS_WIDTH,  # scratchpad word of token 0's query
-            "query_stride": ADDRESS_WIDTH,  # words from one token's query to the next
-            "key_base": ADDRESS_WIDTH,  # scratchpad word of token 0's key
-            "key_stride": ADDRESS_WIDTH,  # words from one token's key to the next
+            "broadcast_unsigned": 1,  # broadcast lanes are unsigned: pixels, or values behind a Function
+            "function_multiplier": multiplier,  # scales the output of the Function to an activation
+            "function_shift": shift,  # right shift after that multiplication
+            "gather": 1,  # the broadcast row of step s is the one that entry s of a list names
+            "scatter": 1,  # output row s is the one that this entry names
+            "list": range(config.list_entries),  # number of the list's first entry
+            "routed": 1,  # the list is an expert's queue: entries are tokens, and scattered rows are weighted
+            **_convolution_members(),
+            "query_base": ADDRESS_WIDTH,  # scratchpad word of query 0
+            "query_stride": ADDRESS_WIDTH,  # words from one query to the next
+            "query_window": ADDRESS_WIDTH,  # words from a window's queries to the next one's
+            "key_base": ADDRESS_WIDTH,  # scratchpad word of key 0
+            "key_stride": ADDRESS_WIDTH,  # words from one key to the next
+            "key_window": ADDRESS_WIDTH,  # words from a window's keys to the next one's
             "value_base": ADDRESS_WIDTH,  # scratchpad word of channel 0 of V transposed
             "value_stride": ADDRESS_WIDTH,  # words from one channel of V to the next
-            "tokens": COUNT_WIDTH,  # queries, and as many keys
+            "value_window": ADDRESS_WIDTH,  # words from a window's columns of V transposed to the next one's
+            "queries": COUNT_WIDTH,  # queries of a window, any number
+            "keys": COUNT_WIDTH,  # keys of a window, at most max_tokens
             "heads": 8,  # heads
-            "head_words": 8,  # words of one head's channels
+            "head_words": 6,  # words of one head's channels of a query and of a key
+            "value_words": 7,  # words of one head's channels of V, and of the result
+            "bias_words": 3,  # words of bias behind those of a key, and of factors behind those of a query
+            "bias_base": ADDRESS_WIDTH,  # scratchpad word of the factors of element 0; bias lies behind all factors
+            "bias_shared": 1,  # all heads have the same bias
             "score_multiplier": multiplier,  # scales an accumulator to octaves
             "score_shift": shift,  # right shift after that multiplication
             "output_multiplier": multiplier,  # factor of every query's reciprocal sum
@@ -116,6 +154,20 @@ def engine_job_layout(config: AcceleratorConfig) -> data.StructLayout:
         }
     )
 
+
+ATTENTION_FIELDS = tuple(
+    field.name
+    for field in FIELDS[Opcode.ATTENTION]
+    if field.name not in (*SEQUENCER_FIELDS, *(common.name for common in FIELDS[Opcode.LINEAR]))
+)
+"""Fields of an engine job that only attention uses; in other jobs they hold anything."""
+
+CONVOLUTION_FIELDS = tuple(
+    field.name
+    for field in FIELDS[Opcode.CONVOLUTION]
+    if field.name not in (*SEQUENCER_FIELDS, *(common.name for common in FIELDS[Opcode.LINEAR]))
+)
+"""Fields of an engine job that only a convolution uses; in other jobs they hold anything."""
 
 EXPERT_FIELDS = (
     "broadcast_base",
@@ -127,13 +179,14 @@ EXPERT_FIELDS = (
     "destination_base",
     "destination_stride",
     "destination",
-    "gelu",
+    "function",
     "broadcast_unsigned",
-    "gelu_multiplier",
-    "gelu_shift",
+    "function_multiplier",
+    "function_shift",
     "gather",
     "scatter",
-    "expert",
+    "list",
+    "routed",
 )
 """Fields of an engine job that a matrix of an expert uses; the others are 0."""
 
@@ -149,7 +202,7 @@ def softmax_job_layout(config: AcceleratorConfig) -> data.StructLayout:
     return data.StructLayout(
         {
             "buffer": 1,  # score buffer that holds the tile, and attention buffer of the banks that is filled
-            "tokens": COUNT_WIDTH,  # keys: scores of each query
+            "keys": COUNT_WIDTH,  # scores of each query
             "output_multiplier": config.numerics.multiplier_width,  # factor of every query's reciprocal sum
             "output_shift": config.numerics.shift_width,  # right shift, without that of the reciprocal
         }
@@ -167,7 +220,7 @@ def place_layout(config: AcceleratorConfig) -> data.StructLayout:
     )
 
 
-class StreamKind(enum.IntEnum, shape=2):
+class StreamKind(enum.IntEnum, shape=3):
     """What a block of the weight stream is for."""
 
     WEIGHTS = 0
@@ -178,6 +231,10 @@ class StreamKind(enum.IntEnum, shape=2):
     """Lanes of 4 bytes, for the residual memory."""
     SHIFTS = 3
     """LayerNorm's channel shifts."""
+    TABLE = 4
+    """Table of an activation function."""
+    LIST = 7
+    """Rows, one in a chunk, for the token queues."""
 
 
 def stream_job_layout(config: AcceleratorConfig) -> data.StructLayout:
@@ -191,10 +248,10 @@ def stream_job_layout(config: AcceleratorConfig) -> data.StructLayout:
             "kind": StreamKind,  # what the block is for
             "address": BYTE_ADDRESS_WIDTH,  # byte address of the block in memory
             "bytes": BYTE_ADDRESS_WIDTH,  # bytes of the block, a multiple of the chunk size
-            "channels": COUNT_WIDTH,  # WEIGHTS: parameter sets; SHIFTS: bytes that count
+            "channels": COUNT_WIDTH,  # WEIGHTS: parameter sets; SHIFTS, TABLE: bytes that count
             "tiles": COUNT_WIDTH,  # WEIGHTS: tiles of P output channels that follow the parameter sets
-            "words": COUNT_WIDTH,  # WEIGHTS: words per row of a tile; STAGE, RESIDUAL: words of the block
-            "base": ADDRESS_WIDTH,  # STAGE: scratchpad word of the first one; RESIDUAL: residual word of it
+            "words": COUNT_WIDTH,  # WEIGHTS: words per row of a tile; else words of the block, or entries
+            "base": ADDRESS_WIDTH,  # STAGE, RESIDUAL, LIST: address of the first word or entry
             "wide": 1,  # WEIGHTS: a weight has 16 bits
         }
     )

@@ -81,6 +81,7 @@ def row_constants_layout() -> data.StructLayout:
     return data.StructLayout(
         {
             "channels": CHANNEL_BITS,  # number of channels D
+            "mode": 2,  # a NormMode; unless it is LAYER, the sum of the channels counts as 0
             "mean_multiplier": Numerics.multiplier_width,  # 1 / D, as a requantiser's multiplier
             "mean_shift": Numerics.shift_width,  # and its right shift
             "epsilon": 32,  # added to the variance times D squared

@@ -7,7 +7,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from tessera.hw.config import AcceleratorConfig
-from tessera.hw.interfaces.compute import parameter_set_layout
+from tessera.hw.interfaces.compute import parameter_set_layout, table_write_layout
+from tessera.hw.interfaces.gate import list_write_layout
 from tessera.hw.interfaces.jobs import StreamKind, stream_job_layout
 from tessera.hw.interfaces.layernorm import shift_write_layout
 from tessera.hw.interfaces.memory import bank_fill_layout, residual_write_layout, scratch_write_layout
@@ -26,10 +27,14 @@ class ChunkKind(enum.IntEnum, shape=3):
     """A part of a word for the residual memory."""
     SHIFTS = int(StreamKind.SHIFTS)
     """LayerNorm's channel shifts."""
-    PARAMETERS = 4
+    TABLE = int(StreamKind.TABLE)
+    """Entries of an activation function's table."""
+    PARAMETERS = 5
     """Parameter sets of the requantiser."""
-    PADDING = 5
+    PADDING = 6
     """What is left of a block behind its contents; dropped."""
+    LIST = int(StreamKind.LIST)
+    """A row for the token queues."""
 
 
 class WeightTiles(wiring.Signature):
@@ -68,6 +73,10 @@ class ChunkDelivery(wiring.Signature):
         RESIDUAL words: the low bits of 4-byte lanes.
     shift_write: Out(Strobe(shift_write))
         SHIFTS.
+    table_write: Out(Strobe(table_write))
+        TABLE.
+    list_write: Out(stream(list_write))
+        LIST entries.
     """
 
     def __init__(self, config: AcceleratorConfig) -> None:
@@ -79,6 +88,8 @@ class ChunkDelivery(wiring.Signature):
                 "scratch_write": Out(stream.Signature(scratch_write_layout(config))),
                 "residual_write": Out(stream.Signature(residual_write_layout(config))),
                 "shift_write": Out(Strobe(shift_write_layout(config))),
+                "table_write": Out(Strobe(table_write_layout(config))),
+                "list_write": Out(stream.Signature(list_write_layout(config))),
             }
         )
 
@@ -95,10 +106,10 @@ def block_layout(config: AcceleratorConfig) -> data.StructLayout:
         {
             "kind": given["kind"],  # what the block is for
             "chunks": given["bytes"] - exact_log2(config.chunk_bytes),  # length in chunks, at least 1
-            "channels": given["channels"],  # WEIGHTS: parameter sets; SHIFTS: channels
+            "channels": given["channels"],  # WEIGHTS: parameter sets; SHIFTS, TABLE: bytes
             "tiles": given["tiles"],  # WEIGHTS: tiles
-            "words": given["words"],  # WEIGHTS: words of a tile per element; STAGE, RESIDUAL: words
-            "base": given["base"],  # STAGE, RESIDUAL: address of the first word
+            "words": given["words"],  # WEIGHTS: words of a tile per element; STAGE, RESIDUAL, LIST: words
+            "base": given["base"],  # STAGE, RESIDUAL, LIST: address of the first word
             "wide": given["wide"],  # WEIGHTS: 16-bit weights
         }
     )
@@ -111,7 +122,7 @@ def chunk_tag_layout(config: AcceleratorConfig) -> data.StructLayout:
         {
             "kind": ChunkKind,  # what the chunk is
             "part": range(parts),  # FILL: group of elements; RESIDUAL: part of the word
-            "address": ADDRESS_WIDTH,  # word of a memory or bank; SHIFTS: number of the chunk
+            "address": ADDRESS_WIDTH,  # word of a memory or bank; SHIFTS, TABLE: number of the chunk
             "words": range(config.words_per_chunk + 1),  # STAGE: words of the chunk that count
             "wide": 1,  # FILL: 16-bit weights
             "tile_last": 1,  # last chunk of a tile

@@ -9,6 +9,7 @@ from amaranth.utils import exact_log2
 
 from tessera.hw.blocks.arithmetic import pick
 from tessera.hw.blocks.checks import check
+from tessera.hw.blocks.fields import assign
 from tessera.hw.blocks.jobs import take_job
 from tessera.hw.blocks.pipeline import delay
 from tessera.hw.config import MAX_CHANNELS, AcceleratorConfig
@@ -23,7 +24,7 @@ from tessera.hw.interfaces.memory import (
 )
 from tessera.hw.interfaces.sequencer import layernorm_report
 from tessera.hw.interfaces.strobe import Strobe
-from tessera.hw.isa import COUNT_WIDTH
+from tessera.hw.isa import COUNT_WIDTH, NormMode
 from tessera.hw.layernorm.lanes import LayerNormLanes
 from tessera.hw.layernorm.output import LayerNormOutput
 from tessera.hw.layernorm.row_statistics import RowStatistics
@@ -35,6 +36,8 @@ _AHEAD = RESIDUAL_LATENCY - BLOCK_LATENCY
 
 class LayerNorm(wiring.Component):
     """Layer normalisation without gain and offset, which belong to the next weights (integer golden: ``layernorm``).
+
+    It is also an RMS norm, or scales and copies rows without statistics (``tessera.hw.isa.NormMode``).
 
     A row is read once for its statistics, once to be normalised, and once more for the wide output if there is one.
     While statistics are on their way the rows that follow are read for theirs (``RowWalk``). Every pass takes
@@ -62,7 +65,7 @@ class LayerNorm(wiring.Component):
     Members
     -------
     job: In(stream(layernorm_job))
-        Rows 1 to max_tokens, words 1 to 1024 / T, channels at most words * T. Taken when idle.
+        Rows at least 1, words 1 to 1024 / T, channels at most words * T. Taken when idle.
     shift_write: In(Strobe(shift_write))
         Extra precision (0 to 7 bits) of one chunk of channels: channel = address * chunk_bytes + index. Before the job.
     report: Out(layernorm_report)
@@ -75,8 +78,9 @@ class LayerNorm(wiring.Component):
 
     Timing, when neither rows, reads nor writes are held up: a pass takes ``words * T / layernorm_lanes`` cycles per row
     (wide: at least two cycles per word; statistics: at least ``RowStatistics.interval`` from one row to the next). A
-    row takes the sum of its passes, or with a row buffer the larger of statistics and outputs. A job takes at most
-    ``OVERHEAD`` more, with a row buffer beside the first row's statistics.
+    row takes the sum of its passes, or with a row buffer the larger of statistics and outputs. A copy has no statistics
+    pass. With a row buffer it has one, because that pass reads the words: it takes as long as a norm. A job takes at
+    most ``OVERHEAD`` more, with a row buffer beside the first row's statistics.
     Resources: layernorm_lanes + 3 multipliers; a few rows' statistics and words in LUT RAM. A row buffer costs
     layernorm_lanes more multipliers, and ``ROWS_AHEAD`` rows of MAX_CHANNELS channels of block RAM.
 
@@ -125,7 +129,7 @@ class LayerNorm(wiring.Component):
             connect(m, work, summing_walk.work, walk.work, output.work)
         else:
             summing_walk, summing_lanes = walk, lanes
-            m.d.comb += walk.rows_ready.eq(self.report.rows_ready)
+            m.d.comb += [walk.rows_ready.eq(self.report.rows_ready), walk.copies.eq(work.job.mode == NormMode.COPY)]
             connect(m, work, walk.work, output.work)
         self._attach(m, walk, lanes, work.job, name="output")
         connect(m, summing_lanes.sums, statistics.sums)
@@ -140,7 +144,7 @@ class LayerNorm(wiring.Component):
         ]
         m.d.comb += [statistics.constants[name].eq(work.job[name]) for name, _ in statistics.constants.shape()]
         self._look_up_shifts(m, walk, lanes)
-        self._look_up_rows(m, statistics, walk, lanes, work.start)
+        self._look_up_rows(m, statistics, walk, lanes, work)
         self._sequence(m, work, output.row_written)
         self._check(m)
         return m
@@ -167,7 +171,7 @@ class LayerNorm(wiring.Component):
             m.d.sync += slot.eq(0)
         with m.Elif(summing_walk.beat.valid & beat.last):
             m.d.sync += slot.eq(slot + 1)
-        limit = Signal(COUNT_WIDTH)
+        limit = Signal(COUNT_WIDTH + 1)
         place = Cat(walk.beat.payload.channel[lane_bits:], walk.row[: len(slot)])
         written = Cat(beat.channel[lane_bits:], slot)
         m.d.comb += [
@@ -197,7 +201,7 @@ class LayerNorm(wiring.Component):
             m.d.sync += running.eq(0)
 
     def _look_up_rows(
-        self, m: Module, statistics: RowStatistics, walk: RowWalk, lanes: LayerNormLanes, start: Signal
+        self, m: Module, statistics: RowStatistics, walk: RowWalk, lanes: LayerNormLanes, work: wiring.PureInterface
     ) -> None:
         """The table of rows: filled by the statistics, read at the same time as the residual word."""
         m.submodules.rows = rows = memory.Memory(shape=row_scale_layout(self._config), depth=self.ROWS_AHEAD, init=[])
@@ -211,7 +215,9 @@ class LayerNorm(wiring.Component):
         # Rows finish their statistics in order, so that a count says which ones can be looked up.
         scaled = walk.scaled
         m.d.sync += lanes.row.eq(read.data)
-        with m.If(start):
+        with m.If(work.job.mode == NormMode.COPY):
+            m.d.sync += assign(lanes.row, scale=work.job.scale_multiplier, mean=0, exponent=0)
+        with m.If(work.start):
             m.d.sync += scaled.eq(0)
         with m.Elif(statistics.result.valid):
             m.d.sync += scaled.eq(scaled + 1)
@@ -246,8 +252,7 @@ class LayerNorm(wiring.Component):
         """What the command's checks guarantee."""
         given = self.job.payload
         channels = given.words << exact_log2(self._config.lanes)
-        rows = (given.rows != 0) & (given.rows <= self._config.max_tokens)
         fits = (channels != 0) & (channels <= MAX_CHANNELS) & (given.channels <= channels)
         message = "LayerNorm of rows of {} channels in {} words"
-        check(m, self.job.valid, rows, "LayerNorm of {} rows", given.rows)
+        check(m, self.job.valid, given.rows != 0, "LayerNorm of {} rows", given.rows)
         check(m, self.job.valid, fits, message, given.channels, given.words)

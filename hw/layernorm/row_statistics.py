@@ -24,6 +24,7 @@ from tessera.hw.interfaces.layernorm import (
     row_sums_layout,
 )
 from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.isa import NormMode
 
 _LIMB = 17
 """Unsigned bits that a signed 18-bit multiplier input holds."""
@@ -45,6 +46,7 @@ class RowStatistics(wiring.Component):
 
     Variance times D squared is ``D * squares - total**2 + epsilon``, exact, at least 1. The factors are cut into limbs
     of 17 bits and multiplied one pair per cycle; the reciprocal square root and its scaling run behind, in a pipeline.
+    An RMS norm is the same with a total of 0. A copy uses no result.
 
     Parameters
     ----------
@@ -104,6 +106,8 @@ class RowStatistics(wiring.Component):
         # The sums are kept, because the next row's are being added while this row's products are made.
         with m.If(self.sums.valid):
             m.d.sync += [held.eq(self.sums.payload), step.eq(0), running.eq(1)]
+            with m.If(self.constants.mode != NormMode.LAYER):
+                m.d.sync += held.total.eq(0)
         with m.Elif(running):
             m.d.sync += [step.eq(Mux(last, 0, step + 1)), running.eq(~last)]
 

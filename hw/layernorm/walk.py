@@ -21,7 +21,8 @@ class RowWalk(wiring.Component):
     A pass reads a row for its statistics or for an output. Output passes (narrow, then wide) and statistics passes of
     later rows take turns. If one kind has nothing to do the other goes on. So statistics get as far ahead as their
     latency needs, and the read port idles only when there is nothing to read. With ``scaled`` at 0 there are only
-    statistics passes, with ``rows_ready`` at 0 only output passes.
+    statistics passes, with ``rows_ready`` at 0 only output passes. With ``copies`` rows are output as they become
+    ready.
 
     Parameters
     ----------
@@ -37,13 +38,15 @@ class RowWalk(wiring.Component):
     rows_ready: In(COUNT_WIDTH)
         Rows that may be read for their statistics; takes effect a cycle later. From the start on it never falls below
         what it allowed.
-    scaled: In(range(max_tokens + 1))
+    scaled: In(COUNT_WIDTH)
         Rows whose statistics can be looked up.
+    copies: In(1)
+        The job's rows need no statistics. Stable like the job.
     room: In(1)
         The output has room for another word.
     wanted: Out(stream(ADDRESS_WIDTH))
         Residual words to read. One is read in cycles with both ``valid`` and ``ready``.
-    row: Out(range(max_tokens))
+    row: Out(COUNT_WIDTH)
         Row of the output pass in progress, or of the last one; 0 before.
     beat: Out(Strobe(layernorm_beat))
         What to do with the word, when it is read.
@@ -55,10 +58,11 @@ class RowWalk(wiring.Component):
             {
                 "work": In(Work(layernorm_job_layout())),
                 "rows_ready": In(COUNT_WIDTH),
-                "scaled": In(range(config.max_tokens + 1)),
+                "scaled": In(COUNT_WIDTH),
+                "copies": In(1),
                 "room": In(1),
                 "wanted": Out(stream.Signature(ADDRESS_WIDTH)),
-                "row": Out(range(config.max_tokens)),
+                "row": Out(COUNT_WIDTH),
                 "beat": Out(Strobe(layernorm_beat_layout(config))),
             }
         )
@@ -119,8 +123,8 @@ class RowWalk(wiring.Component):
         m.d.sync += limit.eq(Mux(self.rows_ready < job.rows, self.rows_ready, job.rows))
         m.d.comb += [
             output_ends.eq(running & ~statistics),
-            may_sum.eq(summed != limit),
-            may_normalise.eq(self.scaled != normalised),
+            may_sum.eq((summed != limit) & ~self.copies),
+            may_normalise.eq(Mux(self.copies, limit, self.scaled) != normalised),
         ]
         with m.If(self.work.start):
             m.d.sync += [

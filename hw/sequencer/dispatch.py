@@ -9,8 +9,9 @@ from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from tessera.hw.blocks.fields import assign
+from tessera.hw.blocks.fields import assign, same_fields
 from tessera.hw.config import AcceleratorConfig
+from tessera.hw.interfaces.jobs import ATTENTION_FIELDS, CONVOLUTION_FIELDS
 from tessera.hw.interfaces.sequencer import ProgramProgress, RunOrder, UnitPorts, in_unit_order
 from tessera.hw.isa import ErrorCode, Follow, Opcode
 from tessera.hw.sequencer.command import DECODED_BITS, copy_common, view
@@ -20,10 +21,11 @@ from tessera.hw.sequencer.ledger import ENGINE, GATE, IMAGE, NORM, STORE, STREAM
 from tessera.hw.sequencer.suspect import suspect
 
 JOB_UNITS = (ENGINE, NORM, GATE, IMAGE, STORE)
-"""Units that take jobs. STAGE and LOAD_RESIDUAL are blocks that the stream may deliver."""
+"""Units that take jobs. STAGE, LIST, LOAD_RESIDUAL and TABLE are blocks that the stream may deliver."""
 
 UNIT_OF = {
     Opcode.LINEAR: ENGINE,
+    Opcode.CONVOLUTION: ENGINE,
     Opcode.ATTENTION: ENGINE,
     Opcode.GATE: GATE,
     Opcode.LOAD_IMAGE: IMAGE,
@@ -187,22 +189,26 @@ class Dispatcher(wiring.Component):
     def _fill_jobs(self, m: Module, parts: _Parts) -> None:
         """Fields of the jobs: those of the command, addresses of the run, or those that the expert loop makes."""
         units, command = self.units, self.command.payload
-        jobs = {
-            Opcode.LINEAR: units.engine.job,
-            Opcode.ATTENTION: units.engine.job,
-            Opcode.GATE: units.gate.job,
-            Opcode.LOAD_IMAGE: units.image.job,
-            Opcode.STORE: units.store.job,
-        }
+        # Where a unit takes jobs of one opcode only, nothing has to be chosen.
+        for opcode, job in (
+            (Opcode.LAYERNORM, units.layernorm.job),
+            (Opcode.GATE, units.gate.job),
+            (Opcode.LOAD_IMAGE, units.image.job),
+            (Opcode.STORE, units.store.job),
+        ):
+            copy_common(m, job.payload, view(command, opcode))
+            copy_common(m, job.payload, self.run.settings)
+        engine_job = units.engine.job.payload
+        m.d.comb += same_fields(engine_job, view(command, Opcode.ATTENTION), *ATTENTION_FIELDS)
+        m.d.comb += same_fields(engine_job, view(command, Opcode.CONVOLUTION), *CONVOLUTION_FIELDS)
         # The opcode is known a cycle before the offer, so that the fields have settled when the job is valid.
-        for opcode, job in jobs.items():
+        for opcode in (Opcode.LINEAR, Opcode.CONVOLUTION, Opcode.ATTENTION):
             with m.If(parts.examiner.accepted[opcode]):
-                copy_common(m, job.payload, view(command, opcode))
-                copy_common(m, job.payload, self.run.settings)
-                if opcode == Opcode.ATTENTION:
-                    m.d.comb += job.payload.attention.eq(1)
-        # LayerNorm takes jobs of one opcode only, so nothing has to be chosen.
-        copy_common(m, units.layernorm.job.payload, view(command, Opcode.LAYERNORM))
+                copy_common(m, engine_job, view(command, opcode))
+                m.d.comb += engine_job.attention.eq(opcode == Opcode.ATTENTION)
+                m.d.comb += engine_job.convolution.eq(opcode == Opcode.CONVOLUTION)
+                if opcode == Opcode.CONVOLUTION:
+                    m.d.comb += engine_job.channels.eq(view(command, opcode).stationary_rows)
         with m.If(parts.experts.job.valid):
             copy_common(m, units.engine.job.payload, parts.experts.job.payload)
 
@@ -266,7 +272,7 @@ class Dispatcher(wiring.Component):
             with m.If(accepted[opcode] & ~parts.offered & (parts.waiting_for == 0)):
                 m.d.sync += [parts.offers[unit].eq(1), parts.offered.eq(1)]
         # The others act in the cycle in which they may start, so they wait for a register.
-        for opcode in (Opcode.STAGE, Opcode.LOAD_RESIDUAL):
+        for opcode in (Opcode.STAGE, Opcode.LIST, Opcode.LOAD_RESIDUAL, Opcode.TABLE):
             with m.If(accepted[opcode] & parts.clear):
                 self._start_block(m, parts.ledger)
         with m.If(accepted[Opcode.LAYERNORM] & parts.clear):
@@ -285,7 +291,7 @@ class Dispatcher(wiring.Component):
         m.next = "HALTED"
 
     def _start_block(self, m: Module, ledger: Ledger) -> None:
-        """STAGE and LOAD_RESIDUAL: the block was asked for long ago; from now on the stream may deliver it."""
+        """STAGE, LIST, LOAD_RESIDUAL, TABLE: the block was asked for long ago; now the stream may deliver it."""
         with m.If(~ledger.busy[STREAM]):
             m.d.comb += [ledger.taken[STREAM].eq(1), self.progress.started.eq(1)]
             self._next(m)

@@ -39,7 +39,7 @@ class CommandExaminer(wiring.Component):
         A field breaks a rule of its opcode (:func:`tessera.hw.sequencer.rules.violations`).
     unknown: Out(1)
         The opcode is none of ``Opcode``.
-    accepted: Out(11)
+    accepted: Out(max(Opcode) + 1)
         Bit i: the command has opcode i and keeps all rules. Bit 0 is never set.
     """
 

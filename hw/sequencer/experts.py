@@ -12,7 +12,7 @@ from tessera.hw.blocks.fields import assign
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.interfaces.gate import queue_counts_layout
 from tessera.hw.interfaces.jobs import expert_job_layout
-from tessera.hw.isa import Destination, Opcode
+from tessera.hw.isa import Destination, Function, Opcode
 from tessera.hw.sequencer.command import DECODED_BITS, view
 
 _COUNTS_PER_CYCLE = 4
@@ -122,7 +122,8 @@ class ExpertLoop(wiring.Component):
         job, c, second = self.job.payload, view(self.command, Opcode.EXPERTS), self.second_matrix
         m.d.comb += assign(
             job,
-            expert=self.expert,
+            list=self.expert << exact_log2(self._config.max_tokens),
+            routed=1,
             steps=tokens,
             broadcast_base=Mux(second, c.hidden_base, c.source_base),
             broadcast_stride=Mux(second, c.hidden_stride, c.source_stride),
@@ -132,10 +133,10 @@ class ExpertLoop(wiring.Component):
             destination_base=Mux(second, c.destination_base, c.hidden_base),
             destination_stride=Mux(second, c.destination_stride, c.hidden_stride),
             destination=Mux(second, Destination.RESIDUAL_ADD, Destination.ACTIVATION),
-            gelu=~second,
+            function=Mux(second, Function.NONE, c.function),
             gather=~second,
             scatter=second,
-            broadcast_unsigned=second,  # what GELU leaves is unsigned
-            gelu_multiplier=c.gelu_multiplier,
-            gelu_shift=c.gelu_shift,
+            broadcast_unsigned=second,  # what a Function leaves is unsigned
+            function_multiplier=c.function_multiplier,
+            function_shift=c.function_shift,
         )

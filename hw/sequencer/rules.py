@@ -7,7 +7,7 @@ from amaranth.lib import data
 from amaranth.utils import exact_log2
 
 from tessera.hw.config import MAX_CHANNELS, AcceleratorConfig
-from tessera.hw.isa import Destination, Follow, Opcode, fields
+from tessera.hw.isa import MAX_BIAS_WORDS, Destination, Follow, Function, NormMode, Opcode, fields
 
 
 def _outside(value: Value, largest: int) -> Value:
@@ -50,11 +50,24 @@ def violations(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[
 def _followed(opcode: Opcode, c: data.View) -> list[Value]:
     """Only rows that the unit can follow may be named: it would read any others too early."""
     if opcode == Opcode.LINEAR:
-        # With swapped roles every token is held before the first step, so there is no row to wait for.
-        return [c.swapped & (c.follow != Follow.NOTHING)]
+        # With swapped roles every token is held before the first step, so there is no row to wait for. A list names
+        # rows in any order.
+        return [(c.swapped | c.gather) & (c.follow != Follow.NOTHING)]
     if opcode in (Opcode.LAYERNORM, Opcode.GATE):
         return [(c.follow != Follow.NOTHING) & (c.follow != Follow.ENGINE)]
     return [c.follow != Follow.NOTHING]
+
+
+def _convolution(config: AcceleratorConfig, c: data.View) -> list[Value]:
+    """Rules of CONVOLUTION: counters that count down to 1 must not begin at 0."""
+    counts = (c.steps, c.tap_words, c.taps_y, c.taps_x, c.stride_y, c.stride_x)
+    sizes = (c.input_rows, c.input_columns, c.output_columns)
+    return [
+        *(count == 0 for count in (*counts, *sizes)),
+        _outside(c.words, config.weight_tile_words),
+        _outside(c.stationary_rows, config.parameter_entries),
+        (c.destination > max(Destination)) | (c.destination == Destination.SCORE),
+    ]
 
 
 def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]:
@@ -66,27 +79,27 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
             return [
                 c.steps == 0,
                 c.stationary_rows == 0,
+                (c.windows == 0) | (~c.swapped & (c.windows != 1)),
                 _outside(c.words, config.weight_tile_words),
                 c.channels > config.parameter_entries,
                 c.destination > max(Destination),
+                c.gather & c.scatter,
+                (c.gather | c.scatter) & (c.swapped | (c.list + c.steps > config.list_entries)),
                 (c.destination == Destination.SCORE)
-                & ((c.steps > config.max_tokens) | (c.stationary_rows > gate_rows)),
+                & ((c.steps > config.max_tokens) | (c.stationary_rows > gate_rows) | (c.windows != 1)),
             ]
+        case Opcode.CONVOLUTION:
+            return _convolution(config, c)
         case Opcode.ATTENTION:
             # The exponentials of a query lie behind each other in one attention buffer of the bank.
-            exponential_words = (c.tokens + (config.lanes - 1)) >> exact_log2(config.lanes)
-            return [
-                _outside(c.tokens, config.max_tokens),
-                exponential_words > config.exponential_words,
-                c.heads == 0,
-                _outside(c.head_words, config.query_words),
-            ]
+            return _attention(config, c)
         case Opcode.LAYERNORM:
             row_channels = c.words << exact_log2(config.lanes)
             return [
-                _outside(c.rows, config.max_tokens),
+                c.rows == 0,
                 _outside(row_channels, MAX_CHANNELS),
                 (c.channels == 0) | (c.channels > row_channels),
+                c.mode > max(NormMode),
             ]
         case Opcode.GATE:
             return [
@@ -102,6 +115,7 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
                 _outside(c.hidden_words, config.weight_tile_words),
                 # Neither of an expert's two blocks may be empty.
                 _ragged(config, c.first_bytes) | (c.first_bytes >= c.stream_bytes),
+                c.function == Function.NONE,
                 c.hidden_channels > config.parameter_entries,
                 c.channels > config.parameter_entries,
             ]
@@ -112,5 +126,23 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
             return [c.rows == 0, c.words == 0]
         case Opcode.STAGE | Opcode.LOAD_RESIDUAL:
             return [c.words == 0]
+        case Opcode.LIST:
+            return [c.words == 0, c.destination_base + c.words > config.list_entries]
         case _:
             return []
+
+
+def _attention(config: AcceleratorConfig, c: data.View) -> list[Value]:
+    """Rules of ATTENTION: what is held must fit the stationary banks, and a tile of scores its buffer."""
+    # Queries may be any number, because only a tile of them is on chip.
+    exponential_words = (c.keys + (config.lanes - 1)) >> exact_log2(config.lanes)
+    return [
+        _outside(c.keys, config.max_tokens),
+        exponential_words > config.exponential_words,
+        c.queries == 0,
+        c.heads == 0,
+        c.windows == 0,
+        (c.head_words == 0) | (c.head_words + c.bias_words > config.query_words),
+        c.value_words == 0,
+        c.bias_words > MAX_BIAS_WORDS,
+    ]

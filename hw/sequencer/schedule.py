@@ -16,8 +16,11 @@ from tessera.hw.interfaces.sequencer import RunOrder
 from tessera.hw.isa import COMMAND_INDEX_WIDTH, Opcode
 from tessera.hw.sequencer.command import DECODED_BITS, copy_common, selected, view
 from tessera.hw.sequencer.experts import occupied_experts
+from tessera.hw.tables import TABLE_ENTRIES
 
-_BLOCKS = (Opcode.LINEAR, Opcode.STAGE, Opcode.LOAD_RESIDUAL, Opcode.LAYERNORM)
+_COPIES = {Opcode.STAGE: StreamKind.STAGE, Opcode.LIST: StreamKind.LIST, Opcode.LOAD_RESIDUAL: StreamKind.RESIDUAL}
+"""Commands that are nothing but a block of words or entries, and its kind."""
+_BLOCKS = (Opcode.LINEAR, Opcode.CONVOLUTION, Opcode.LAYERNORM, Opcode.TABLE, *_COPIES)
 """Commands with one block of the stream; EXPERTS has two for each expert."""
 
 
@@ -146,14 +149,23 @@ class StreamScheduler(wiring.Component):
             # Swapped roles broadcast the weights from the scratchpad, so only parameter sets are streamed.
             with m.If(~fields.swapped):
                 m.d.comb += job.tiles.eq(self._tiles(fields.stationary_rows))
+        elif opcode == Opcode.CONVOLUTION:
+            m.d.comb += [
+                job.kind.eq(StreamKind.WEIGHTS),
+                job.channels.eq(fields.stationary_rows),
+                job.tiles.eq(self._tiles(fields.stationary_rows)),
+            ]
+            copy_common(m, job, fields)
         elif opcode == Opcode.LAYERNORM:
             m.d.comb += [
                 job.kind.eq(StreamKind.SHIFTS),
                 job.channels.eq(fields.words << exact_log2(self._config.lanes)),
             ]
+        elif opcode == Opcode.TABLE:
+            m.d.comb += [job.kind.eq(StreamKind.TABLE), job.channels.eq(4 * TABLE_ENTRIES)]
         else:
             m.d.comb += [
-                job.kind.eq(StreamKind.STAGE if opcode == Opcode.STAGE else StreamKind.RESIDUAL),
+                job.kind.eq(_COPIES[opcode]),
                 job.base.eq(fields.destination_base),
             ]
             copy_common(m, job, fields)

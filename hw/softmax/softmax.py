@@ -50,7 +50,7 @@ class Softmax(wiring.Component):
         Scores (signed, 10 fraction bits, octaves) of one key, or gate logits, which are only stored. Scores for one
         buffer may come while the other one drains.
     job: In(stream(softmax_job))
-        A buffer to drain, whose scores of ``tokens`` keys (1 to max_tokens) have all been written. Taken when idle.
+        A buffer to drain, whose scores of ``keys`` keys (1 to max_tokens) have all been written. Taken when idle.
     exponentials: Out(stream(bank_exponentials))
         Unsigned values, all bits fraction bits: key by key, group by group, into the words from
         ``attention_buffer(buffer) + query_words`` on. Key k is lane k % T. A word's first lane clears the others.
@@ -61,7 +61,7 @@ class Softmax(wiring.Component):
     score_read: In(MemoryRead)
         The gate's read port into the score buffer; only while no job runs (asserted). Data comes MEMORY_LATENCY later.
 
-    Timing: ``tokens * P / E`` cycles while the banks take a beat per cycle, plus ``P + overhead`` (attribute) until
+    Timing: ``keys * P / E`` cycles while the banks take a beat per cycle, plus ``P + overhead`` (attribute) until
     done.
     Resources: the score buffer in block RAM, E + 2 small multipliers.
 
@@ -139,7 +139,7 @@ class Softmax(wiring.Component):
         key, group = Signal(range(config.max_tokens + 1)), Signal(range(self._groups))
         room, issued = Signal(range(FIFO_DEPTH + 1), init=FIFO_DEPTH), Signal()
         m.d.comb += [
-            issued.eq(draining & (key != job.tokens) & (room != 0)),
+            issued.eq(draining & (key != job.keys) & (room != 0)),
             scores.read.enable.eq(issued | self.score_read.enable),
             scores.read.address.eq(
                 Mux(draining, Cat(key[: exact_log2(config.max_tokens)], job.buffer), self.score_read.address)
@@ -228,13 +228,13 @@ class Softmax(wiring.Component):
             m.d.sync += [key.eq(0), group.eq(0)]
         with m.Elif(taken):
             self._advance(m, key, group)
-        return taken & (key == job.tokens - 1) & (group == self._groups - 1)
+        return taken & (key == job.keys - 1) & (group == self._groups - 1)
 
     def _check(self, m: Module, job: data.View, draining: Signal) -> None:
         """What the engine must keep to."""
-        arriving, tokens = self.score_write, self.job.payload.tokens
-        some = (tokens != 0) & (tokens <= self._config.max_tokens)
+        arriving, keys = self.score_write, self.job.payload.keys
+        some = (keys != 0) & (keys <= self._config.max_tokens)
         overwrites = arriving.valid & arriving.payload.attention & (arriving.payload.buffer == job.buffer)
-        check(m, self.job.valid, some, "softmax of {} keys", tokens)
+        check(m, self.job.valid, some, "softmax of {} keys", keys)
         check(m, draining, ~overwrites, "scores arrive in buffer {} while it drains", job.buffer)
         check(m, draining, ~self.score_read.enable, "the gate reads scores while softmax does")

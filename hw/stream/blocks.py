@@ -95,7 +95,7 @@ class BlockWalker(wiring.Component):
             current.eq(given),
             current.channels.eq(_chunks_of(given.channels, config.entries_per_chunk)),
         ]
-        with m.If(given.kind == StreamKind.SHIFTS):
+        with m.If((given.kind == StreamKind.SHIFTS) | (given.kind == StreamKind.TABLE)):
             m.d.sync += current.words.eq(_chunks_of(given.channels, config.chunk_bytes))
 
     def _walk(self, m: Module, current: data.View, free: Signal, begun: Signal) -> None:

@@ -34,7 +34,7 @@ class ChunkWriter(wiring.Component):
     ::
 
         chunk ─┬─► slice ─┬─► slice of each destination ──► delivery
-          tag ─┘          └─► shift_write
+          tag ─┘          └─► shift_write, table_write
 
     Parameters
     ----------
@@ -50,10 +50,10 @@ class ChunkWriter(wiring.Component):
     tile_filled: Out(1)
         Pulse, one cycle after a tile's last chunk was taken by ``fill``.
     done: Out(1)
-        Pulse, one cycle after the last word of a STAGE, RESIDUAL or SHIFTS block was written.
+        Pulse, one cycle after the last word of a block other than WEIGHTS was written.
 
-    Timing: shifts leave one cycle after their chunk was taken, parameters and words for banks and memories two. One
-    chunk per cycle if a beat of memory is one, else every other cycle, like words for the residual memory.
+    Timing: shifts and tables leave one cycle after their chunk was taken, parameters and words for banks and memories
+    two. One chunk per cycle if a beat of memory is one, else every other cycle, like words for the residual memory.
     """
 
     LATENCY = 1
@@ -84,17 +84,24 @@ class ChunkWriter(wiring.Component):
         staged_kind = RegisterSlice if config.words_per_chunk > 1 else slice_kind
         staged = m.submodules.staged = staged_kind(_word_layout(delivery.scratch_write))
         restored = m.submodules.restored = HalfSlice(_word_layout(delivery.residual_write))
+        listed = m.submodules.listed = slice_kind(_word_layout(delivery.list_write))
         filled = m.submodules.filled = slice_kind(_word_layout(delivery.fill))
         scaled = m.submodules.scaled = slice_kind(delivery.parameters.payload.shape())
-        ports = ((filled, delivery.fill), (staged, delivery.scratch_write), (restored, delivery.residual_write))
+        ports = (
+            (filled, delivery.fill),
+            (staged, delivery.scratch_write),
+            (restored, delivery.residual_write),
+            (listed, delivery.list_write),
+        )
         for words, port in ports:
             hand_over(m, words.target, port)
             m.d.comb += port.payload.eq(words.target.payload.write)
         connect(m, scaled.target, flipped(delivery.parameters))
         last_taken = [words.target.valid & words.target.ready & words.target.payload.last for words, _ in ports]
         # A block may end with padding, which then waits until the block's last word is written.
-        padding_leaves = ~(tag.block_last & (staged.target.valid | restored.target.valid))
-        block_over = tag.block_last & (here[ChunkKind.SHIFTS] | here[ChunkKind.PADDING] & padding_leaves)
+        padding_leaves = ~(tag.block_last & (staged.target.valid | restored.target.valid | listed.target.valid))
+        always_taken = here[ChunkKind.SHIFTS] | here[ChunkKind.TABLE]
+        block_over = tag.block_last & (always_taken | here[ChunkKind.PADDING] & padding_leaves)
         m.d.sync += [
             self.tile_filled.eq(last_taken[0]),
             self.done.eq(Cat(*last_taken[1:], block_over).any()),
@@ -105,6 +112,8 @@ class ChunkWriter(wiring.Component):
             ChunkKind.STAGE: self._stage(m, held, staged.source),
             ChunkKind.RESIDUAL: self._restore(m, held, restored.source),
             ChunkKind.SHIFTS: self._shift(m, held),
+            ChunkKind.TABLE: self._tabulate(m, held),
+            ChunkKind.LIST: self._list(m, held, listed.source),
             ChunkKind.PADDING: padding_leaves,
         }
         m.d.comb += leaves.eq(Cat(here[kind] & ready for kind, ready in goes.items()).any())
@@ -178,6 +187,16 @@ class ChunkWriter(wiring.Component):
         ]
         return Const(1)
 
+    def _tabulate(self, m: Module, held: _Held) -> Value:
+        """Entries of an activation function's table, which are always taken."""
+        write = self.delivery.table_write
+        entries = [held.chunk.word_select(index, 32) for index in range(len(write.payload.entries))]
+        m.d.comb += [
+            write.valid.eq(held.here[ChunkKind.TABLE]),
+            *assign(write.payload, held.tag, entries=Cat(entry[:31] for entry in entries)),
+        ]
+        return Const(1)
+
     def _stage(self, m: Module, held: _Held, words: stream.Interface) -> Value:
         """Words for the scratchpad, one by one; returns whether the chunk's last is taken."""
         config, tag, here = self._config, held.tag, held.here[ChunkKind.STAGE]
@@ -197,6 +216,15 @@ class ChunkWriter(wiring.Component):
         with m.If(here & words.ready):
             m.d.sync += word.eq(Mux(last, 0, word + 1))
         return last & words.ready
+
+    def _list(self, m: Module, held: _Held, entries: stream.Interface) -> Value:
+        """A row for the token queues, the low bits of its chunk."""
+        m.d.comb += [
+            entries.valid.eq(held.here[ChunkKind.LIST]),
+            entries.payload.last.eq(held.tag.block_last),
+            *assign(entries.payload.write, address=held.tag.address, row=held.chunk),
+        ]
+        return entries.ready
 
     def _restore(self, m: Module, held: _Held, words: stream.Interface) -> Value:
         """Words for the residual memory, collected from several chunks; returns whether the chunk is taken."""

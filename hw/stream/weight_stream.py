@@ -47,7 +47,7 @@ class WeightStream(wiring.Component):
         Blocks in order of use. ``bytes`` is a multiple of the chunk size and covers the contents. More is padding,
         which is read and dropped. A block of no whole chunk is dropped.
     report: Out(stream_report)
-        ``permit`` says that a STAGE, RESIDUAL or SHIFTS block may be delivered, and ``done`` comes one cycle after its
+        ``permit`` says that a block other than WEIGHTS may be delivered, and ``done`` comes one cycle after its
         last word was written. ``permit`` must be 0 in the cycle after ``done`` unless the next such block may follow.
     request: Out(stream(read_request)), response: In(Strobe)
         Client port of the AXI read master. Bursts of up to ``BURST_BEATS``, room reserved before asking.

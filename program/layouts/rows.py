@@ -115,8 +115,8 @@ class Rows(FixedLayout):
         return Location(*np.broadcast_arrays(self.base + row * self.stride + offset, lane, np.int64(0)))
 
     def token(self, index: tuple[int, ...], queues: Queues = ()) -> int | None:
-        """Token that an index belongs to: the class token comes before the patches."""
-        return {RowsOf.TOKENS: index[0], RowsOf.PATCHES: index[0] + 1, RowsOf.OUTPUTS: None}[self.of]
+        """Token that an index belongs to; a patch is none yet."""
+        return index[0] if self.of is RowsOf.TOKENS else None
 
 
 class LastRows(Rows):
@@ -124,6 +124,26 @@ class LastRows(Rows):
 
     tag: ClassVar[str] = "last"
     rewrites: ClassVar[Rewrites] = Rewrites.LAST
+
+
+@dataclass(frozen=True, kw_only=True)
+class TiledRows(Rows):
+    """Rows whose channels are written P at a time, as with swapped roles: the last P's padding holds anything.
+
+    Parameters
+    ----------
+    elements:
+        Channels that are written at a time, P.
+    """
+
+    tag: ClassVar[str] = "tiled"
+
+    elements: int
+
+    @property
+    def tile(self) -> int | None:
+        """Elements of a tile whose padding lanes hold anything."""
+        return self.elements
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +197,8 @@ class WideRows(FixedLayout):
 class Transposed(FixedLayout):
     """A matrix (token, channel) with tokens along the lanes, a channel every ``stride`` words.
 
+    The tokens of each window begin at a word.
+
     Parameters
     ----------
     lanes:
@@ -189,6 +211,10 @@ class Transposed(FixedLayout):
         First word.
     first_channel:
         Golden index of channel 0.
+    window:
+        Tokens of a window; None if all tokens are one.
+    window_stride:
+        Words from one window to the next.
     """
 
     tag: ClassVar[str] = "transposed"
@@ -198,6 +224,8 @@ class Transposed(FixedLayout):
     block: int
     base: int = 0
     first_channel: int = 0
+    window: int | None = None
+    window_stride: int = 0
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -212,7 +240,12 @@ class Transposed(FixedLayout):
     @property
     def extent(self) -> int:
         """Words of all channels, with those that are padding."""
-        return row_words(self.shape[1], self.lanes, self.block) * self.lanes * self.stride
+        words = row_words(self.shape[1], self.lanes, self.block) * self.lanes * self.stride
+        return words + (self._windows - 1) * self.window_stride if self.window_stride > self.stride else words
+
+    @property
+    def _windows(self) -> int:
+        return self.shape[0] // self.window if self.window else 1
 
     @property
     def width(self) -> int:
@@ -223,8 +256,9 @@ class Transposed(FixedLayout):
         """Place of every element."""
         token, channel = np.indices(self.shape, sparse=True)
         offset, lane = channel_place(channel, self.lanes, self.block)
+        window, token = np.divmod(token, self.window or self.shape[0])
         word = self.base + (offset * self.lanes + lane) * self.stride + token // self.lanes
-        return Location(*np.broadcast_arrays(word, token % self.lanes, np.int64(0)))
+        return Location(*np.broadcast_arrays(word + window * self.window_stride, token % self.lanes, np.int64(0)))
 
     def token(self, index: tuple[int, ...], queues: Queues = ()) -> int | None:
         """Token that an index belongs to."""

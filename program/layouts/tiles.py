@@ -54,28 +54,39 @@ class GateLogits(FixedLayout):
 class _HeadTiles(FixedLayout):
     """Tiles of P queries of one head after another, in turn in the two halves of a double buffer.
 
+    A tensor of several windows has one axis more, in front of the others.
+
     Parameters
     ----------
     elements:
         Queries of a tile, P.
     first_head:
         Golden index of head 0.
+    first_window:
+        Golden index of window 0, if there are several.
     """
 
     rewrites: ClassVar[Rewrites] = Rewrites.NEXT
+    names: ClassVar[tuple[str, ...]] = ("window", "head", "query", "key")
+    """Names of the axes of several windows."""
 
     elements: int
     first_head: int = 0
+    first_window: int = 0
 
     @property
     def axes(self) -> tuple[str, ...]:
         """Names of the parts of an element's index."""
-        return ("head", "query", "key")[: len(self.shape)]
+        return self.names[-len(self.shape) :]
 
     @property
     def first(self) -> tuple[int, int]:
         """Golden indices of the first element."""
-        return self.first_head, 0
+        return (self.first_window, self.first_head) if self.axes[0] == "window" else (self.first_head, 0)
+
+    @property
+    def _queries(self) -> int:
+        return self.shape[self.axes.index("query")]
 
     @property
     def tile(self) -> int | None:
@@ -83,17 +94,21 @@ class _HeadTiles(FixedLayout):
         return self.elements
 
     def token(self, index: tuple[int, ...], queues: Queues = ()) -> int | None:
-        """Token of the query."""
-        return index[1]
+        """Token of the query: those of a window follow those of the window before."""
+        place = dict(zip(self.axes, index, strict=True))
+        return place.get("window", 0) * self._queries + place["query"]
 
-    def _job(self, head: np.ndarray, query: np.ndarray) -> np.ndarray:
-        """Number of the tile that a query of a head is in; even ones go to the first half of the buffer."""
-        return head * -(-self.shape[1] // self.elements) + query // self.elements
+    def _job(self, *place: np.ndarray) -> np.ndarray:
+        """Number of the tile that a query of a (window and) head is in; even ones go to the buffer's first half."""
+        *window, head, query = place
+        if window:
+            head = window[0] * self.shape[1] + head
+        return head * -(-self._queries // self.elements) + query // self.elements
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreTiles(_HeadTiles):
-    """Attention scores (head, query, key): a word of P queries for each key.
+    """Attention scores ((window,) head, query, key): a word of P queries for each key.
 
     Parameters
     ----------
@@ -108,7 +123,7 @@ class ScoreTiles(_HeadTiles):
     @property
     def extent(self) -> int:
         """Words from the first half's first to the second half's last."""
-        return self.room + self.shape[2]
+        return self.room + self.shape[-1]
 
     @property
     def width(self) -> int:
@@ -117,14 +132,14 @@ class ScoreTiles(_HeadTiles):
 
     def locate(self, queues: Queues = ()) -> Location:
         """Place of every element."""
-        head, query, key = np.indices(self.shape, sparse=True)
-        job = self._job(head, query)
+        *place, query, key = np.indices(self.shape, sparse=True)
+        job = self._job(*place, query)
         return Location(*np.broadcast_arrays(job % 2 * self.room + key, query % self.elements, job // 2))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExponentialTiles(_HeadTiles):
-    """Exponentials (head, query, key) in the banks: keys along the lanes of a word in each of P banks.
+    """Exponentials ((window,) head, query, key) in the banks: keys along the lanes of a word in each of P banks.
 
     Parameters
     ----------
@@ -150,7 +165,7 @@ class ExponentialTiles(_HeadTiles):
     @property
     def extent(self) -> int:
         """Words from the first half's first to the second half's last."""
-        return self.room + -(-self.shape[2] // self.lanes)
+        return self.room + -(-self.shape[-1] // self.lanes)
 
     @property
     def width(self) -> int:
@@ -159,15 +174,15 @@ class ExponentialTiles(_HeadTiles):
 
     def locate(self, queues: Queues = ()) -> Location:
         """Place of every element."""
-        head, query, key = np.indices(self.shape, sparse=True)
-        job = self._job(head, query)
+        *place, query, key = np.indices(self.shape, sparse=True)
+        job = self._job(*place, query)
         word = self.base + job % 2 * self.room + key // self.lanes
         return Location(*np.broadcast_arrays(word, key % self.lanes * self.elements + query % self.elements, job // 2))
 
 
 @dataclass(frozen=True, kw_only=True)
 class QueryScaleTiles(_HeadTiles):
-    """Multipliers or shifts (head, query) of the attention's result: one word for each half of the buffer.
+    """Multipliers or shifts ((window,) head, query) of the attention's result: one word for each half of the buffer.
 
     Parameters
     ----------
@@ -176,6 +191,7 @@ class QueryScaleTiles(_HeadTiles):
     """
 
     tag: ClassVar[str] = "queries"
+    names: ClassVar[tuple[str, ...]] = ("window", "head", "query")
 
     base: int = 0
 
@@ -196,6 +212,6 @@ class QueryScaleTiles(_HeadTiles):
 
     def locate(self, queues: Queues = ()) -> Location:
         """Place of every element."""
-        head, query = np.indices(self.shape, sparse=True)
-        job = self._job(head, query)
+        *place, query = np.indices(self.shape, sparse=True)
+        job = self._job(*place, query)
         return Location(*np.broadcast_arrays(self.base + job % 2, query % self.elements, job // 2))

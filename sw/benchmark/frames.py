@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from tessera.common.progress import Progress, silent
-from tessera.golden.config import by_layer_name
 from tessera.sim.machine.settings import MemorySettings
 from tessera.sw.cycles.breakdown import grouped, named
 from tessera.sw.data.pictures import scene_picture
@@ -69,7 +68,7 @@ class KindCycles:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredFrame:
-    """A frame's numbers; ``expert_load`` are the tokens of each expert by layer.
+    """A frame's numbers; ``expert_load`` are the tokens of each expert by mixture.
 
     All cycles are simulated but ``bound_cycles`` and ``ideal_cycles`` (computed) and ``predicted_cycles``.
     """
@@ -89,7 +88,7 @@ class MeasuredFrame:
     macs: int
     mac_utilisation: float
     dram_bytes: int
-    expert_load: dict[int, list[int]]
+    expert_load: dict[str, list[int]]
     bit_exact: bool
     elements_compared: int
     sim_cycles_per_s: float
@@ -98,7 +97,7 @@ class MeasuredFrame:
 
     def to_dict(self) -> dict[str, Any]:
         """An entry of ``frames`` in bench.json."""
-        return asdict(self) | {"expert_load": by_layer_name(self.expert_load)}
+        return asdict(self)
 
     @classmethod
     def of(cls, prepared: Prepared, outcome: FrameOutcome) -> MeasuredFrame:
@@ -143,6 +142,6 @@ def measure_frames(case: Case, *, on_progress: Progress = silent) -> list[Measur
     prepared = prepare(case.target, on_progress=on_progress)
     model = prepared.program.model
     # Without experts every task but its head is the same.
-    tasks = range(len(model.tasks)) if model.expert_layers else range(1)
+    tasks = range(len(model.tasks)) if prepared.program.mixtures else range(1)
     result = execute.execute(prepared, [scene_picture(model)], list(tasks), on_progress=on_progress)
     return [MeasuredFrame.of(prepared, outcome) for outcome in result.frames]

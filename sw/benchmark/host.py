@@ -32,7 +32,7 @@ def measure_host(prepared: Prepared) -> HostSpeed:
     with torch.no_grad():
         for _ in range(RUNS + 1):
             start = time.perf_counter()
-            model(image, 0)
+            model.run(image, [0])
             seconds.append(time.perf_counter() - start)
     return HostSpeed(
         model=prepared.program.model.name,

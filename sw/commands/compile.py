@@ -72,7 +72,7 @@ def command(
     names = ("program", "weights", "image", "output")
     places = [(name, getattr(program.map, name), getattr(program.map, f"{name}_bytes")) for name in names]
     table("Memory map", ["", "address", "bytes"], [(name, f"{at:#x}", f"{size:,}") for name, at, size in places])
-    balanced = " for balanced experts" if program.model.expert_layers else ""
+    balanced = " for balanced experts" if program.mixtures else ""
     for index, task in enumerate(program.model.tasks):
         work = bound.total(program, index)
         predicted = predict(program, index).cycles

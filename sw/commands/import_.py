@@ -17,6 +17,7 @@ from tessera.sw.commands import options
 from tessera.sw.commands.terminal import Display, console, reported, table
 
 if TYPE_CHECKING:
+    from tessera.golden.checkpoint import Checkpoint
     from tessera.sw.models.imported import Imported
     from tessera.sw.models.options import Options
     from tessera.sw.models.references import Agreement
@@ -135,7 +136,7 @@ def command(
     for notice in (*imported.notices, *_compared(imported, agreements)):
         console.print(f"[yellow]notice[/yellow] {escape(notice)}", soft_wrap=True)
     console.print(f"Checkpoint: {escape(str(out))}", soft_wrap=True)
-    _tell_presets(imported, out)
+    _tell_presets(imported, made, out)
 
 
 def _compared(imported: Imported, agreements: Sequence[Agreement]) -> list[str]:
@@ -154,13 +155,12 @@ def _compared(imported: Imported, agreements: Sequence[Agreement]) -> list[str]:
     return lines
 
 
-def _tell_presets(imported: Imported, out: Path) -> None:
+def _tell_presets(imported: Imported, made: Checkpoint, out: Path) -> None:
     """Say which presets hold the model and what to do next; or why none does."""
     from tessera.hw.presets import PRESETS
-    from tessera.sw.compiler.geometry import Geometry
-    from tessera.sw.compiler.layout import Plan
+    from tessera.sw.compiler.fit import fit
 
-    limits = {name: Plan(Geometry(imported.config, preset)).problems() for name, preset in PRESETS.items()}
+    limits = {name: fit(made.network, preset).problems() for name, preset in PRESETS.items()}
     holding = [name for name, lines in limits.items() if not lines]
     console.print(f"Presets that can hold it: {', '.join(holding) or 'none'}", soft_wrap=True)
     for name, lines in limits.items():

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from tessera.golden.config import layer_name
 from tessera.sw.commands import options
 from tessera.sw.commands.terminal import Display, console, number, reported, table, tell, tell_notices
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from tessera.golden.checkpoint import Checkpoint
     from tessera.golden.integer.parameters import QuantisedModel
-    from tessera.golden.model import VisionTransformer
+    from tessera.golden.network.compute import FloatNetwork
     from tessera.sw.data.pictures import Picture, PictureChoice
 
 REPORT_SCENES = 500_000
@@ -64,7 +63,7 @@ def command(
     from tessera.common.schemas.kinds import QUANTISATION
     from tessera.common.stamped import write_document
     from tessera.golden.integer import storage
-    from tessera.sw.quantiser.quantise import layer_errors
+    from tessera.sw.quantiser.errors import layer_errors
     from tessera.sw.quantiser.saturation import saturation_notices
     from tessera.sw.run import prepare
     from tessera.sw.run.calibrated import calibrated_on
@@ -74,7 +73,7 @@ def command(
     choices = _choices(image or (), errors)
     with Display() as display:
         path, loaded = prepare.load_model(given.model, given.routing, on_progress=display)
-        pictures = [picture for choice in choices for picture in choice.load(loaded.config)]
+        pictures = [picture for choice in choices for picture in choice.load(loaded.network)]
         tell_notices(pictures, 1)
         seen = calibrated_on(chosen.calibration_images, loaded)
         quantised = prepare.quantised_model(
@@ -128,7 +127,7 @@ def _facts(loaded: Checkpoint, quantised: QuantisedModel) -> dict[str, Any]:
     from tessera.sw.quantiser.saturation import excesses
 
     return {
-        "model": loaded.config.name,
+        "model": loaded.network.name,
         "weights": loaded.weights,
         "routing": loaded.routing,
         "activation_width": quantised.activation_width,
@@ -137,7 +136,7 @@ def _facts(loaded: Checkpoint, quantised: QuantisedModel) -> dict[str, Any]:
     }
 
 
-def _unseen(model: VisionTransformer, pictures: Sequence[Picture], scenes: int) -> NDArray[np.uint8]:
+def _unseen(model: FloatNetwork, pictures: Sequence[Picture], scenes: int) -> NDArray[np.uint8]:
     """Images (B, 3, H, W) for the error of each layer: the pictures that were given, or so many scenes."""
     import numpy as np
 
@@ -145,7 +144,7 @@ def _unseen(model: VisionTransformer, pictures: Sequence[Picture], scenes: int) 
 
     if pictures:
         return np.stack([picture.image for picture in pictures])
-    return calibration_images(model, range(REPORT_SCENES, REPORT_SCENES + scenes))
+    return calibration_images(model.network, range(REPORT_SCENES, REPORT_SCENES + scenes))
 
 
 def _show(report: dict[str, Any]) -> None:
@@ -156,7 +155,7 @@ def _show(report: dict[str, Any]) -> None:
     depth = len(next(iter(tasks.values()))["layers"])
     rows = []
     for layer in range(depth):
-        row = [layer_name(layer)]
+        row = [next(iter(tasks.values()))["layers"][layer]["layer"]]
         for task in tasks.values():
             entry = task["layers"][layer]
             changes = "-" if entry["routing_changes"] is None else f"{entry['routing_changes']:.2%}"

@@ -164,22 +164,18 @@ def _announce(prepared: Prepared, tasks: Sequence[int], pictures: Sequence[Pictu
     model, config = prepared.program.model, prepared.config
     macs = [bound.total(prepared.program, task).macs for task in tasks]
     expected = expected_duration(prepared.program, tasks, len(pictures), read_latency=memory.read_latency)
-    experts = "no experts"
-    if model.expert_layers:
-        experts = f"{model.experts} experts of {model.expert_hidden} in {len(model.expert_layers)}, top-{model.top_k}"
-    geometry = f"{model.tokens} tokens of {model.dim}, {model.heads} heads, {model.layers} layers, {experts}"
     array = f"{config.elements} x {config.lanes} multiply-accumulates a cycle"
     work = [f"{model.tasks[task].name} ({mac / 1e6:.1f} M MACs)" for task, mac in zip(tasks, macs, strict=True)]
     assumed = " and ".join(
         [
-            *(["balanced experts"] if model.expert_layers else []),
+            *(["balanced experts"] if prepared.program.mixtures else []),
             *(["no stalls"] if getattr(memory, "stall", 0) else []),
         ]
     )
     predicted = f"{expected.cycles:,} cycles predicted{f' for {assumed}' if assumed else ''}"
     predicted += f" ({expected.ideal_cycles:,} ideal)"
     lines = {
-        "model": f"{prepared.label}: image {model.image_height}x{model.image_width}, {geometry}",
+        "model": f"{prepared.label}: image {model.image_height}x{model.image_width}, {prepared.program.geometry}",
         "machine": f"{config.name}: {array}, {config.numerics.activation_width}-bit activations",
         "program": f"{len(prepared.program.commands)} commands, {prepared.program.map.weights_bytes:,} weight bytes",
         "tasks": ", ".join(work),

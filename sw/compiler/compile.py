@@ -9,9 +9,9 @@ from tessera.hw.config import AcceleratorConfig
 from tessera.hw.isa import COMMAND_BYTES
 from tessera.program.memory_map import MemoryMap
 from tessera.program.program import Program
-from tessera.sw.compiler.geometry import Geometry
-from tessera.sw.compiler.layout import CapacityError, Plan
-from tessera.sw.compiler.lowering import Lowering
+from tessera.sw.compiler.emission import Emitter
+from tessera.sw.compiler.fit import CapacityError, fit
+from tessera.sw.compiler.products import outputs
 from tessera.sw.compiler.weights import padded
 
 PAGE = 4096
@@ -45,27 +45,28 @@ def compile_model(quantised: QuantisedModel, config: AcceleratorConfig) -> Progr
             f"configuration '{config.name}' has {widths[0]}-bit activations and a {widths[1]}-bit residual, the model "
             f"was quantised for {quantised.activation_width} and {quantised.residual_width}; quantise it again"
         )
-    plan = Plan(Geometry(quantised.config, config))
-    plan.check()
-    lowering = Lowering(quantised, plan)
-    lowering.lower()
-    emitter = lowering.emitter
+    made = fit(quantised.network, config)
+    made.check()
+    emitter = Emitter(quantised, made.context.sizes, made.bases)
+    for operation, order in zip(made.operations, made.orders, strict=True):
+        operation.emit(emitter, order)
     if len(emitter.commands) > config.max_commands:
         raise CapacityError(
-            f"model '{quantised.config.name}' needs {len(emitter.commands)} commands, configuration '{config.name}' "
+            f"model '{quantised.network.name}' needs {len(emitter.commands)} commands, configuration '{config.name}' "
             f"stamps {config.max_commands}; enlarge max_commands"
         )
+    results = outputs(made.context)
     commands = np.frombuffer(b"".join(emitter.encoded), np.uint8)
     stream = emitter.stream.content()
     weights = padded(len(commands), PAGE)
     image = padded(weights + len(stream), PAGE)
-    output = padded(image + 3 * quantised.config.image_height * quantised.config.image_width, PAGE)
-    output_bytes = max(entry.shape[0] * entry.row_bytes for entry in lowering.outputs)
+    output = padded(image + 3 * quantised.network.image_height * quantised.network.image_width, PAGE)
+    output_bytes = max(entry.shape[0] * entry.row_bytes for entry in results)
     content = np.zeros(image, np.uint8)
     content[: len(commands)] = commands
     content[weights : weights + len(stream)] = stream
     return Program(
-        model=quantised.config,
+        model=quantised.network,
         config=config,
         commands=tuple(emitter.commands),
         map=MemoryMap(
@@ -74,11 +75,11 @@ def compile_model(quantised: QuantisedModel, config: AcceleratorConfig) -> Progr
             weights=weights,
             weights_bytes=len(stream),
             image=image,
-            image_bytes=3 * quantised.config.image_height * quantised.config.image_width,
+            image_bytes=3 * quantised.network.image_height * quantised.network.image_width,
             output=output,
             output_bytes=output_bytes,
             limit=padded(output + output_bytes, PAGE),
         ),
         content=content,
-        outputs=tuple(lowering.outputs),
+        outputs=tuple(results),
     )

@@ -2,56 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from tessera.golden.integer.parameters import QuantisedLayerNorm, QuantisedLinear
-from tessera.hw.config import AcceleratorConfig
-from tessera.hw.isa import EVERYTHING, Destination, Follow, Opcode, Unit, encode
-from tessera.program.commands import Command, CommandKind, Label, Phase, Span
+from tessera.golden.integer.parameters import QuantisedLinear, QuantisedModel
+from tessera.hw.isa import Destination, Function, Opcode, encode
+from tessera.program.commands import Command, CommandKind, Phase, Span
 from tessera.program.layouts.base import Layout
-from tessera.program.layouts.rows import Rows, WideRows
-from tessera.program.tensors import Space, Tensor, tensor_name
-from tessera.sw.compiler.geometry import Geometry
-from tessera.sw.compiler.layout import Plan
-from tessera.sw.compiler.weights import StreamBuilder, chunked, pad_axis, padded, parameter_bytes, spread, tile_bytes
+from tessera.program.layouts.rows import Rows
+from tessera.program.tensors import Space, Tensor
+from tessera.sw.compiler.operations import Order
+from tessera.sw.compiler.sizes import Sizes
+from tessera.sw.compiler.weights import StreamBuilder, chunked, pad_axis, parameter_bytes, spread, tile_bytes
 from tessera.sw.cycles import bound
 from tessera.sw.cycles.bound import Workload
 
 Placed = TypeVar("Placed", bound=Layout)
 ALL_TASKS = 0xFFFF
-NOTHING = Unit(0)
-"""A command after nothing starts as soon as its unit takes it."""
-
-
-def span_of(of: Literal["head", "token"], part: range, count: int) -> Span | None:
-    """The heads or tokens of ``part``; None if they are all ``count``."""
-    return None if len(part) == count else Span(of, part.start, part.stop - 1)
+UNLISTED = {"gather": 0, "scatter": 0, "list": 0}
+"""Fields of a LINEAR command whose rows follow each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
-    """When a command runs.
+class Label:
+    """What people want to know of a command; members as :class:`tessera.program.commands.Command` has them."""
 
-    Parameters
-    ----------
-    task_mask:
-        Tasks that run the command, bit t for task t.
-    after:
-        Units that must be idle before the command starts.
-    follow:
-        Unit whose rows the command reads while that unit writes them.
-    """
-
+    whole: str
+    kind: CommandKind
+    phase: Phase
+    place: str = ""
+    span: Span | None = None
     task_mask: int = ALL_TASKS
-    after: Unit = EVERYTHING
-    follow: Follow = Follow.NOTHING
-
-
-ALONE = Order()
-"""The command runs for every task, and nothing runs beside it."""
+    mixture: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,17 +52,19 @@ class Product:
     source:
         Word address of the input's first row.
     words:
-        Words per input row.
+        Words of an input row that are read.
+    stride:
+        Words from one input row to the next; None if rows are read whole.
     steps:
         Input rows.
     destination:
         Memory that takes the result.
     channels:
         Output channels with padding; by default as few as whole words hold.
-    heads:
-        Whether every head is padded to whole words, instead of the last channel.
-    gelu:
-        Multiplier and shift of the GELU behind the product; None for no GELU.
+    block:
+        Channels of a block of outputs that is padded to whole words; None if only the last channel is.
+    function, requantise:
+        The function behind the product, with the multiplier and shift of its results.
     wide:
         Whether inputs and weights have 16 bits.
     unsigned:
@@ -91,10 +78,12 @@ class Product:
     steps: int
     destination: Destination
     channels: int | None = None
-    heads: bool = False
-    gelu: tuple[int, int] | None = None
+    block: int | None = None
+    function: Function = Function.NONE
+    requantise: tuple[int, int] = (0, 0)
     wide: bool = False
     unsigned: bool = False
+    stride: int | None = None
 
 
 class Emitter:
@@ -102,41 +91,37 @@ class Emitter:
 
     Parameters
     ----------
-    plan:
-        Scratchpad addresses; must fit.
+    model:
+        The integers of every step.
+    sizes:
+        Padded sizes on the machine.
+    bases:
+        First word of every region, by its name.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.geometry: Geometry = plan.geometry
-        self.config: AcceleratorConfig = self.geometry.config
-        self.model = self.geometry.model
+    def __init__(self, model: QuantisedModel, sizes: Sizes, bases: Mapping[str, int]) -> None:
+        self.model, self.sizes, self.config, self.bases = model, sizes, sizes.config, bases
         self.stream = StreamBuilder()
         self.encoded: list[bytes] = []
         self.commands: list[Command] = []
-        self.phase = Phase.EMBED
-        self.layer: int | None = None
 
     def emit(
         self,
         opcode: Opcode,
         label: Label,
         *tensors: Tensor,
-        order: Order = ALONE,
+        order: Order,
         work: Workload | None = None,
         **fields: int,
     ) -> None:
         """Append one command; ``fields`` are those of the opcode."""
         work = work or Workload()
-        self.encoded.append(encode(opcode, **vars(order), **fields))
+        self.encoded.append(encode(opcode, task_mask=label.task_mask, **vars(order), **fields))
         self.commands.append(
             Command(
+                **vars(label),
                 index=len(self.commands),
-                label=label,
-                phase=self.phase,
-                layer=self.layer,
                 op=opcode.name,
-                task_mask=order.task_mask,
                 macs=work.macs,
                 ideal_cycles=work.ideal_cycles,
                 stream_bytes=fields.get("stream_bytes", 0) * fields.get("experts", 1),
@@ -149,55 +134,23 @@ class Emitter:
         block = chunked(block, self.config)
         return {"stream_address": self.stream.append(block), "stream_bytes": len(block)}
 
-    def base(self, part: str) -> int:
-        """First scratchpad word of a tensor of the current layer."""
-        return self.plan.bases[tensor_name(part, self.layer)]
-
-    def tensor(self, part: str, space: Space, layout: Placed) -> Tensor[Placed]:
-        """A tensor of the current layer."""
-        return Tensor(part=part, layer=self.layer, space=space, layout=layout)
-
-    def rows(self, part: str, rows: int, channels: int, **fields: Any) -> Tensor[Rows]:
-        """Rows one after another in the scratchpad, in the buffer of their name."""
-        stride, lanes = self.geometry.words(channels), self.config.lanes
-        layout = Rows(shape=(rows, channels), lanes=lanes, stride=stride, base=self.base(part), **fields)
-        return self.tensor(part, "scratchpad", layout)
-
-    def residual(self, part: str, rows: range | None = None, kind: type[Rows] = Rows) -> Tensor[Rows]:
-        """The residual stream, or some ``rows`` of it, in a ``kind`` of layout."""
-        words = self.geometry.dim_words
-        rows = range(self.model.tokens) if rows is None else rows
+    def rows(
+        self, name: str, region: str, space: Space, shape: tuple[int, int], kind: type[Rows] = Rows, **fields: Any
+    ) -> Tensor[Rows]:
+        """Rows one after another in a region, in a ``kind`` of layout."""
         layout = kind(
-            shape=(len(rows), self.model.dim),
+            shape=shape,
             lanes=self.config.lanes,
-            stride=words,
-            base=rows.start * words,
-            first_row=rows.start,
+            **{"stride": self.sizes.words(shape[1]), "base": self.bases[region], **fields},
         )
-        return self.tensor(part, "residual", layout)
+        return Tensor(name=name, space=space, layout=layout)
 
-    def heads(self, part: str, heads: range, *, beside: bool = False) -> Tensor[Rows]:
-        """Q, K or the attention output of some ``heads``: every head starts at a word.
-
-        With ``beside`` their rows hold the other heads, too; without, rows of these heads follow each other.
-        """
-        words = self.geometry.head_words
-        layout = Rows(
-            shape=(self.model.tokens, len(heads) * self.model.head_dim),
-            lanes=self.config.lanes,
-            stride=self.geometry.heads_words if beside else len(heads) * words,
-            base=self.base(part) + (heads.start * words if beside else 0),
-            block=self.model.head_dim,
-            first_channel=heads.start * self.model.head_dim,
-        )
-        return self.tensor(part, "scratchpad", layout)
-
-    def pad_outputs(self, linear: QuantisedLinear, channels: int, heads: bool = False) -> QuantisedLinear:
-        """Zero output channels appended, at the end or to every head."""
+    def pad_outputs(self, linear: QuantisedLinear, channels: int, block: int | None = None) -> QuantisedLinear:
+        """Zero output channels appended, at the end or to every ``block`` of them."""
         arrays = {name: np.asarray(values) for name, values in vars(linear).items()}
-        if heads:
-            size = self.geometry.head_words * self.config.lanes
-            arrays = {name: spread(values, 0, self.model.head_dim, size) for name, values in arrays.items()}
+        if block is not None:
+            size = self.sizes.channels(block)
+            arrays = {name: spread(values, 0, block, size) for name, values in arrays.items()}
         return QuantisedLinear(**{name: pad_axis(values, 0, channels) for name, values in arrays.items()})
 
     def linear_block(self, linear: QuantisedLinear, words: int, wide: bool = False) -> np.ndarray:
@@ -216,21 +169,20 @@ class Emitter:
         return narrow
 
     def linear(
-        self, label: Label, product: Product, order: Order = ALONE, *, block: dict[str, Any] | None = None
+        self, label: Label, product: Product, order: Order, *, block: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         """Append one LINEAR with streamed weights.
 
         Returns where its block of the weight stream lies, for a later LINEAR to read it again as its ``block``.
         """
         linear, words, steps = product.linear, product.words, product.steps
-        channels = padded(len(linear.weight), self.config.lanes) if product.channels is None else product.channels
+        channels = self.sizes.channels(len(linear.weight)) if product.channels is None else product.channels
         if block is None:
-            outputs = self.pad_outputs(linear, channels, product.heads)
+            outputs = self.pad_outputs(linear, channels, product.block)
             block = self.block(self.linear_block(outputs, words, product.wide))
         # Scores have a memory of their own, which their tile addresses.
         layout = product.tensor.layout
         base, stride = (layout.base, layout.stride) if isinstance(layout, Rows) else (0, 0)
-        gelu_multiplier, gelu_shift = product.gelu or (0, 0)
         self.emit(
             Opcode.LINEAR,
             label,
@@ -241,58 +193,25 @@ class Emitter:
             ),
             **block,
             broadcast_base=product.source,
-            broadcast_stride=words,
+            broadcast_stride=words if product.stride is None else product.stride,
             broadcast_unsigned=int(product.unsigned),
             steps=steps,
             words=words,
             stationary_base=0,
             stationary_stride=0,
             stationary_rows=channels,
+            stationary_window=0,
+            windows=1,
             channels=channels,
             destination_base=base,
             destination_stride=stride,
+            destination_window=0,
             destination=product.destination,
             swapped=0,
+            **UNLISTED,
             wide=int(product.wide),
-            gelu=int(product.gelu is not None),
-            gelu_multiplier=gelu_multiplier,
-            gelu_shift=gelu_shift,
+            function=product.function,
+            function_multiplier=product.requantise[0],
+            function_shift=product.requantise[1],
         )
         return block
-
-    def norm(
-        self,
-        kind: CommandKind,
-        norm: QuantisedLayerNorm,
-        tensor: Tensor[Rows],
-        wide: Tensor[WideRows] | None = None,
-        *,
-        order: Order = ALONE,
-        skip: int = 0,
-    ) -> None:
-        """Append one LAYERNORM of the residual rows from ``skip`` on, with its channel shifts."""
-        words = self.geometry.dim_words
-        shifts = pad_axis(np.asarray(norm.channel_shift, np.uint8), 0, words * self.config.lanes)
-        self.emit(
-            Opcode.LAYERNORM,
-            Label(kind),
-            *([tensor] if wide is None else [tensor, wide]),
-            order=order,
-            **self.block(shifts),
-            source_base=skip * words,
-            source_stride=words,
-            destination_base=tensor.layout.base,
-            destination_stride=tensor.layout.stride,
-            wide_base=wide.layout.base if wide else 0,
-            wide_stride=wide.layout.stride if wide else 0,
-            rows=tensor.layout.shape[0],
-            words=words,
-            channels=self.model.dim,
-            wide=int(wide is not None),
-            mean_multiplier=norm.mean_multiplier,
-            mean_shift=norm.mean_shift,
-            epsilon=norm.epsilon,
-            scale_multiplier=norm.scale_multiplier,
-            shift=norm.shift,
-            wide_shift=norm.wide_shift,
-        )

@@ -15,31 +15,8 @@ from tessera.program.program import Program
 CAUSES = tuple(cause.name.lower() for cause in CycleCause)
 """Names of the causes, in their order."""
 
-KINDS = ("embed", "norm", "Q, K, V", "QK, AV", "projection", "MLP", "gate", "experts", "head", "store", "control")
+KINDS = tuple(CommandKind)
 """Kinds of work, in the order of a frame. ``control`` is END and passing over other tasks' commands."""
-
-_KINDS = {
-    CommandKind.IMAGE: "embed",
-    CommandKind.INITIAL_RESIDUAL: "embed",
-    CommandKind.EMBED: "embed",
-    CommandKind.NORM1: "norm",
-    CommandKind.QUERY: "Q, K, V",
-    CommandKind.KEY: "Q, K, V",
-    CommandKind.VALUE_WEIGHTS: "Q, K, V",
-    CommandKind.VALUE: "Q, K, V",
-    CommandKind.ATTENTION: "QK, AV",
-    CommandKind.PROJECTION: "projection",
-    CommandKind.NORM2: "norm",
-    CommandKind.FC1: "MLP",
-    CommandKind.FC2: "MLP",
-    CommandKind.GATE: "gate",
-    CommandKind.ROUTE: "gate",
-    CommandKind.EXPERTS: "experts",
-    CommandKind.NORM: "norm",
-    CommandKind.HEAD: "head",
-    CommandKind.STORE: "store",
-    CommandKind.END: "control",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +27,7 @@ class Share:
     weight stream. ``causes`` are the owned cycles in the order of CycleCause.
     """
 
-    layer: int | None
+    layer: str
     phase: str
     kind: str
     macs: int
@@ -66,12 +43,12 @@ class Share:
     @property
     def place(self) -> str:
         """Layer and phase in words."""
-        return self.phase if self.layer is None else f"layer {self.layer} {self.phase}"
+        return f"{self.layer} {self.phase}" if self.layer else self.phase
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-compatible form."""
         numbers = {"macs": self.macs, "ideal_cycles": self.ideal_cycles, "weight_bytes": self.weight_bytes}
-        where = {"layer": self.layer, "phase": self.phase, "kind": self.kind}
+        where = {"layer": self.layer, "phase": str(self.phase), "kind": str(self.kind)}
         return where | {"cycles": self.cycles} | numbers | {"causes": named(self.causes)}
 
 
@@ -80,20 +57,20 @@ def named(causes: np.ndarray) -> dict[str, int]:
     return dict(zip(CAUSES, map(int, causes), strict=True))
 
 
-def shares(program: Program, task: int, causes: np.ndarray, load: Mapping[int, Iterable[int]]) -> list[Share]:
-    """One share for each command, in order; ``load`` is the tokens of each expert by layer."""
+def shares(program: Program, task: int, causes: np.ndarray, load: Mapping[str, Iterable[int]]) -> list[Share]:
+    """One share for each command, in order; ``load`` is the tokens of each expert by mixture."""
     found = []
     for command in program.commands:
         owned = causes[command.index]
         if not command.runs(task):
-            phase, kind, macs, ideal, weights = Phase.CONTROL, _KINDS[CommandKind.END], 0, 0, 0
+            phase, kind, macs, ideal, weights = Phase.CONTROL, CommandKind.CONTROL, 0, 0, 0
         else:
-            phase, kind = command.phase, _KINDS[command.kind]
+            phase, kind = command.phase, command.kind
             macs, ideal, weights = command.macs, command.ideal_cycles, command.stream_bytes
             if command.op == "EXPERTS":
-                used = sum(1 for tokens in load.get(command.expert_layer, ()) if tokens)
-                weights = weights * used // program.model.experts
-        layer = None if phase == Phase.CONTROL else command.layer
+                used = sum(1 for tokens in load.get(command.mixture, ()) if tokens)
+                weights = weights * used // program.mixtures[command.mixture].experts
+        layer = "" if phase == Phase.CONTROL else command.place
         found.append(
             Share(
                 layer=layer, phase=phase, kind=kind, macs=macs, ideal_cycles=ideal, weight_bytes=weights, causes=owned
@@ -105,14 +82,14 @@ def shares(program: Program, task: int, causes: np.ndarray, load: Mapping[int, I
 def grouped(found: Iterable[Share], *keys: str) -> list[Share]:
     """Add shares up whose ``keys`` (of "layer", "phase", "kind") agree, in order of first appearance.
 
-    What is not among the keys is None or empty in the sums. Sums without cycles and work are left out.
+    What is not among the keys is empty in the sums. Sums without cycles and work are left out.
     """
     sums: dict[tuple, list[Share]] = {}
     for share in found:
         sums.setdefault(tuple(getattr(share, key) for key in keys), []).append(share)
     result = []
     for values, members in sums.items():
-        where = {"layer": None, "phase": "", "kind": ""} | dict(zip(keys, values, strict=True))
+        where = {"layer": "", "phase": "", "kind": ""} | dict(zip(keys, values, strict=True))
         total = Share(
             **where,
             macs=sum(share.macs for share in members),

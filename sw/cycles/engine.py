@@ -11,7 +11,7 @@ from tessera.hw.blocks.exp2 import Exp2
 from tessera.hw.blocks.multiplier import Multiplier
 from tessera.hw.compute.bank import StationaryBanks
 from tessera.hw.compute.engine import ComputeEngine
-from tessera.hw.compute.lookup import QueueLookup
+from tessera.hw.compute.finder import RowFinder
 from tessera.hw.compute.writeback import Writeback
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.interfaces.memory import MEMORY_LATENCY
@@ -22,8 +22,10 @@ START = 2
 """From a job's being taken to its start."""
 LISTED = 3
 """From a job's start to the first cycle in which its first phase can be taken."""
-LOOKED_UP = 1 + QueueLookup.LATENCY
+LOOKED_UP = 1 + RowFinder.QUEUE_LATENCY
 """The same when that phase's rows are looked up."""
+TAPS_FOUND = 1 + RowFinder.TAP_LATENCY
+"""The same when they are made of a convolution's taps."""
 SEEN = 1
 """From a row's being readable to the step that is begun with it."""
 COUNTED = 2
@@ -59,24 +61,53 @@ class LinearShape:
     words:
         Words per input row.
     tiles:
-        Tiles of weights, or of held rows if ``swapped``.
+        Tiles of weights, or of held rows of all windows if ``swapped``.
     swapped:
         Whether the scratchpad holds the tiles, and not the weight stream.
-    looked_up:
-        Whether an expert's queue says which rows are read.
+    listed:
+        Cycles from the job's start to the first in which its first phase can be taken.
+    pace:
+        Cycles that a step takes at least, whatever its words: a convolution's kernel moves meanwhile.
     residual:
         Whether results go to the residual memory.
-    gelu:
-        Multiplier and shift of the GELU behind the product; None for no GELU.
+    function:
+        Function behind the product, its multiplier and its shift; None for none.
+    multiplies:
+        Whether the results are multiplied with the residual memory.
     """
 
     steps: int
     words: int
     tiles: int
     swapped: bool = False
-    looked_up: bool = False
+    listed: int = LISTED
+    pace: int = 1
     residual: bool = False
-    gelu: tuple[int, int] | None = None
+    function: tuple[int, int, int] | None = None
+    multiplies: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionShape:
+    """What an attention job computes.
+
+    Parameters
+    ----------
+    windows, queries, keys, heads:
+        Their numbers; queries and keys of each window.
+    head_words, value_words:
+        Words of one head's channels: of Q and K, and of V.
+    bias_words:
+        Words of bias behind those of a key.
+    """
+
+    windows: int
+    queries: int
+    keys: int
+    heads: int
+    head_words: int
+    value_words: int
+    bias_words: int
 
 
 class EngineModel:
@@ -90,7 +121,7 @@ class EngineModel:
         self._overhead = unit_latencies(config).softmax_overhead
         self._scaling = self._overhead - MEMORY_LATENCY - Exp2.LATENCY - 4
         self._freed = [0.0, 0.0]
-        self._gelu: tuple[int, int] | None = None
+        self._function: tuple[int, ...] | None = None
         self.jobs: list[EngineJob] = []
         self.ready = 0.0
 
@@ -131,16 +162,17 @@ class EngineModel:
         delivered:
             Cycles in which the chunks of the first tiles were taken; the others are taken from the stream.
         """
-        steps, words, gelu, swapped = shape.steps, shape.words, shape.gelu, shape.swapped
+        steps, words, swapped = shape.steps, shape.words, shape.swapped
         job = self._take(offered)
         before = self.jobs[-2].written if len(self.jobs) > 1 else 0.0
         start = max(job.taken + START, parameters)
-        if gelu is not None:
-            if gelu != self._gelu:
+        if shape.function is not None or shape.multiplies:
+            function = (*(shape.function or (0, 0, 0)), shape.multiplies)
+            if shape.multiplies or function != self._function:
                 start = max(start, before + 1)
-            self._gelu = gelu
-        first = start + (LOOKED_UP if shape.looked_up else LISTED)
-        job.period = period = max(words, self.groups)
+            self._function = function
+        first = start + shape.listed
+        job.period = period = max(words, self.groups, shape.pace)
         end, begin, first_begin, infinite = first, first, first, float("inf")
         freed = [start + LOAD_BEGINS, start + LOAD_BEGINS]
         loads = 0.0
@@ -177,19 +209,20 @@ class EngineModel:
         self.ready = max(end + ComputeEngine.NEXT_JOB, before + 1)
         return job
 
-    def attention(self, offered: float, *, tokens: int, heads: int, head_words: int) -> EngineJob:
+    def attention(self, offered: float, shape: AttentionShape) -> EngineJob:
         """QK and AV in turns, softmax behind them, queries held ahead."""
         config = self._config
         job = self._take(offered)
         start = job.taken + START
-        per_head = -(-tokens // config.elements)
-        tiles = per_head * heads
-        score = tokens * max(head_words, self.groups)
-        value = head_words * config.lanes * max(-(-tokens // config.lanes), self.groups)
+        keys, per_head = shape.keys, -(-shape.queries // config.elements)
+        tiles = per_head * shape.heads * shape.windows
+        key_words = shape.head_words + shape.bias_words
+        score = keys * max(key_words, self.groups)
+        value = shape.value_words * config.lanes * max(-(-keys // config.lanes), self.groups)
         lanes = config.elements // config.exponential_lanes
-        drain = tokens * lanes + config.elements + self._overhead
+        drain = keys * lanes + config.elements + self._overhead
         freed = [start + LOAD_BEGINS, start + LOAD_BEGINS]
-        held = config.elements * head_words
+        held = config.elements * key_words
         loads, end, raised, drained = 0.0, start + LISTED, 0.0, 0.0
         for tile in range(tiles + 1):
             ready = raised
@@ -202,7 +235,7 @@ class EngineModel:
                 if tile + 2 < tiles:
                     # Held rows come first at the banks: exponentials of the tile before wait for the tile after next.
                     begins = max(loads, freed[tile % 2]) + MEMORY_LATENCY
-                    raised += max(0.0, min(begins + held, drained) - max(begins, drained - tokens * lanes))
+                    raised += max(0.0, min(begins + held, drained) - max(begins, drained - keys * lanes))
                 ready = raised
                 taken = max(end + self.write + 1, raised + 1) + 1  # softmax wakes up
                 raised = taken + drain
@@ -210,7 +243,7 @@ class EngineModel:
             if tile:
                 end = max(end, ready + COUNTED) + value
         job.last_beat = end
-        queries = tokens - (per_head - 1) * config.elements
+        queries = shape.queries - (per_head - 1) * config.elements
         job.written = end + self.write + 2 + queries
         self.ready = job.written + 1
         return job

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from tessera.hw.blocks.register_slice import RegisterSlice
 from tessera.hw.config import AcceleratorConfig
-from tessera.hw.isa import Destination, Follow, Opcode, Unit, decode
+from tessera.hw.isa import Destination, Follow, Function, NormMode, Opcode, Unit, decode
 from tessera.hw.sequencer.command import DECODED_BITS
 from tessera.hw.sequencer.dispatch import UNIT_OF
 from tessera.hw.sequencer.fetch import RING_COMMANDS
 from tessera.program.commands import Command
 from tessera.program.program import Program
 from tessera.sw.cycles.bus import Bus
-from tessera.sw.cycles.engine import EngineJob, EngineModel, LinearShape, shared
+from tessera.sw.cycles.engine import (
+    LOOKED_UP,
+    TAPS_FOUND,
+    AttentionShape,
+    EngineJob,
+    EngineModel,
+    LinearShape,
+    shared,
+)
 from tessera.sw.cycles.image import ImageModel
 from tessera.sw.cycles.stream import WeightStreamModel
 from tessera.sw.cycles.units import GateModel, NormModel, StoreModel
@@ -64,7 +73,7 @@ class _Reader:
 class FrameModel:
     """Walks the program once, in order; every unit keeps its own time."""
 
-    def __init__(self, program: Program, task: int, loads: Mapping[int, Sequence[int]], read_latency: int) -> None:
+    def __init__(self, program: Program, task: int, loads: Mapping[str, Sequence[int]], read_latency: int) -> None:
         self._program, self._task, self._loads = program, task, loads
         config = program.config
         self._config = config
@@ -75,6 +84,7 @@ class FrameModel:
         self._storing = StoreModel(config, WRITE_LATENCY)
         self._image: ImageModel | None = None
         self._idle = dict.fromkeys(Unit, 0.0)
+        self._most_rows = max(step.rows for step in program.plan.steps)
         self._norm_rows = np.zeros(0)
         self._norm_ends = 0.0
         self._execute, self._schedule = _Reader(config), _Reader(config)
@@ -134,35 +144,68 @@ class FrameModel:
         self.stamps[self._image_stamp] = (index, start, round(end))
 
     def _load_residual(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
-        return self._block(fields, time, scheduled, None)
+        return self._block(fields, time, scheduled, 1)
+
+    def _list(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
+        return self._block(fields, time, scheduled, 1)
 
     def _stage(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
-        return self._block(fields, time, scheduled, self._engine.jobs[-1] if self._engine.jobs else None)
+        return self._block(fields, time, scheduled, self._config.words_per_chunk, self._engine.jobs[-1:])
 
-    def _block(self, fields: dict[str, int], time: float, scheduled: float, job: EngineJob | None) -> Stamps:
-        """STAGE or LOAD_RESIDUAL: a block that is delivered when its command was handed out.
+    def _table(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
+        return self._block(fields, time, scheduled, 1)
 
-        STAGE writes a word a cycle beside the writes of the engine's ``job``.
+    def _block(
+        self, fields: dict[str, int], time: float, scheduled: float, words: int, jobs: Sequence[EngineJob] = ()
+    ) -> Stamps:
+        """STAGE, LIST, LOAD_RESIDUAL or TABLE: a block that is delivered when its command was handed out.
+
+        A chunk has so many ``words`` that are written one per cycle, beside the writes of the engine's last job.
         """
         time = max(time, self._idle[Unit.STREAM])
         self._consume(time, self._stream.accept(scheduled))
         begin = self._stream.begin(time + 1)
         chunks = fields["stream_bytes"] // self._config.chunk_bytes
-        cycles = 1.0
-        if job is not None:
-            words = chunks * self._config.words_per_chunk
-            cycles = (shared(begin, words, job.period, 0.0, job.written) - begin) / chunks
+        cycles = float(words)
+        for job in jobs:
+            cycles = (shared(begin, chunks * words, job.period, 0.0, job.written) - begin) / chunks
+        # A chunk of several beats waits in half a slice, which is empty for a cycle then.
+        cycles += self._config.chunk_bytes > self._config.memory_bytes
         self._stream.chunks(chunks, cycles=cycles)
         end = self._stream.end(reports=True) + (cycles - 1)
         self._idle[Unit.STREAM] = end + BUSY_FALLS
         return time, end
 
     def _linear(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
+        how = {"listed": LOOKED_UP} if fields["gather"] or fields["scatter"] else {}
+        shape = self._shape(fields, swapped=bool(fields["swapped"]), **how)
+        return self._matrix(command, fields, time, scheduled, shape)
+
+    def _convolution(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
+        # The kernel moves by a position per cycle, and rests for one.
+        shape = self._shape(fields, listed=TAPS_FOUND, pace=fields["stride_x"] + 1)
+        return self._matrix(command, fields | {"channels": fields["stationary_rows"]}, time, scheduled, shape)
+
+    def _shape(self, fields: dict[str, int], **how: Any) -> LinearShape:
+        """What a LINEAR or CONVOLUTION command computes."""
+        return LinearShape(
+            steps=fields["steps"],
+            words=fields["words"],
+            tiles=-(-fields["stationary_rows"] // self._config.elements) * fields.get("windows", 1),
+            residual=fields["destination"] not in (Destination.ACTIVATION, Destination.SCORE),
+            function=_function(fields),
+            multiplies=fields["destination"] == Destination.RESIDUAL_MULTIPLY,
+            **how,
+        )
+
+    def _matrix(
+        self, command: Command, fields: dict[str, int], time: float, scheduled: float, shape: LinearShape
+    ) -> Stamps:
         taken = max(time, self._engine.ready)
         self._consume(taken, self._stream.accept(scheduled))
         self._stream.begin()
         parameters = self._stream.parameters(fields["channels"])
-        tiles = -(-fields["stationary_rows"] // self._config.elements)
+        tiles = shape.tiles
         delivered: list[float] = []
         if fields["follow"] == Follow.IMAGE and self._bus.pixels is not None:
             delivered = [self._engine.tile(fields["words"]) for _ in range(min(tiles, 2))]
@@ -170,14 +213,7 @@ class FrameModel:
         source = self._followed(Follow(fields["follow"]), taken)
         job = self._engine.linear(
             taken,
-            LinearShape(
-                steps=fields["steps"],
-                words=fields["words"],
-                tiles=tiles,
-                swapped=bool(fields["swapped"]),
-                residual=fields["destination"] in (Destination.RESIDUAL_ADD, Destination.RESIDUAL_SET),
-                gelu=(fields["gelu_multiplier"], fields["gelu_shift"]) if fields["gelu"] else None,
-            ),
+            shape,
             parameters=parameters,
             delivered=delivered,
             ready=source,
@@ -206,7 +242,7 @@ class FrameModel:
             job = self._engine.jobs[-1]
             # What follows may have more rows: the class token, which has no patch, or other blocks' tokens. They are
             # there with the last.
-            rows = np.full(self._program.model.tokens, job.written)
+            rows = np.full(max(len(job.rows), self._most_rows), job.written)
             rows[: len(job.rows)] = job.rows
             return rows + VISIBLE
         if follow == Follow.NORM and self._norm_ends > taken:
@@ -218,8 +254,8 @@ class FrameModel:
 
     def _attention(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
         self._consume(max(time, self._engine.ready), scheduled)
-        names = ("tokens", "heads", "head_words")
-        job = self._engine.attention(time, **{name: fields[name] for name in names})
+        names = ("windows", "queries", "keys", "heads", "head_words", "value_words", "bias_words")
+        job = self._engine.attention(time, AttentionShape(**{name: fields[name] for name in names}))
         self._idle[Unit.ENGINE] = job.written + BUSY_FALLS
         return job.taken, job.written
 
@@ -238,6 +274,7 @@ class FrameModel:
             rows=rows,
             words=fields["words"],
             wide=bool(fields["wide"]),
+            copies=fields["mode"] == NormMode.COPY,
             ready=[0.0] * rows if ready is None else ready[:rows].tolist(),
             reads=reads.tolist(),
         )
@@ -255,11 +292,11 @@ class FrameModel:
         return taken, end
 
     def _experts(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
-        model, config = self._program.model, self._config
-        counts = self._loads.get(command.expert_layer) or balanced(model.tokens * model.top_k, model.experts)
+        config, mixture = self._config, self._program.mixtures[command.mixture]
+        balance = balanced(len(mixture.source) * mixture.top_k, mixture.experts)
+        counts = self._loads.get(command.mixture) or balance
         offered = time + 1
         accepted = max(scheduled, time + 2)
-        gelu = (fields["gelu_multiplier"], fields["gelu_shift"])
         for count in counts:
             if not count:
                 offered, accepted = offered + 1, accepted + 1
@@ -276,9 +313,9 @@ class FrameModel:
                         steps=count,
                         words=fields["hidden_words" if second else "source_words"],
                         tiles=-(-channels // config.elements),
-                        looked_up=True,
+                        listed=LOOKED_UP,
                         residual=second,
-                        gelu=None if second else gelu,
+                        function=None if second else _function(fields),
                     ),
                     parameters=parameters,
                     ready=self._followed(Follow.ENGINE, taken) if second else None,
@@ -295,3 +332,10 @@ class FrameModel:
         end = self._storing.run(taken, rows=fields["rows"], words=fields["words"])
         self._idle[Unit.STORE] = end + BUSY_FALLS
         return taken, end
+
+
+def _function(fields: dict[str, int]) -> tuple[int, int, int] | None:
+    """A product's activation function with its constants, which a product with others waits for."""
+    if fields["function"] == Function.NONE:
+        return None
+    return fields["function"], fields["function_multiplier"], fields["function_shift"]

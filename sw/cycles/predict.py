@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tessera.golden.config import ModelConfig, layer_name
 from tessera.program.program import Program
-from tessera.program.tensors import tensor_name
 from tessera.sw.cycles.frame import FrameModel
 
 
@@ -21,7 +19,7 @@ class CycleForecast:
 
 
 def predict(
-    program: Program, task: int, *, loads: Mapping[int, Sequence[int]] | None = None, read_latency: int = 60
+    program: Program, task: int, *, loads: Mapping[str, Sequence[int]] | None = None, read_latency: int = 60
 ) -> CycleForecast:
     """Expected cycles of one frame.
 
@@ -32,8 +30,8 @@ def predict(
     task:
         Number of the task.
     loads:
-        Tokens of each expert by number of the layer, as ``FrameOutcome.load`` has them. Layers that are not there get
-        balanced queues: routing depends on the picture.
+        Tokens of each expert by name of the mixture, as ``FrameOutcome.load`` has them. Mixtures that are not there
+        get balanced queues: routing depends on the picture.
     read_latency:
         Cycles from a read request to its first beat. Memory that pauses at random is not modelled.
 
@@ -44,17 +42,18 @@ def predict(
     """
     if not 0 <= task < len(program.model.tasks):
         raise ValueError(f"task is {task}, model '{program.model.name}' has tasks 0 to {len(program.model.tasks) - 1}")
-    for layer, counts in (loads or {}).items():
-        if len(counts) != program.model.experts:
-            raise ValueError(
-                f"{layer_name(layer)}: loads of {len(counts)} experts, the model has {program.model.experts}"
-            )
+    for name, counts in (loads or {}).items():
+        experts = program.mixtures[name].experts if name in program.mixtures else 0
+        if len(counts) != experts:
+            raise ValueError(f"{name}: loads of {len(counts)} experts, the model has {experts}")
     frame = FrameModel(program, task, loads or {}, read_latency)
     return CycleForecast(cycles=frame.run(), commands=frame.stamps)
 
 
-def queue_lengths(model: ModelConfig, golden: Mapping[str, Any]) -> dict[int, list[int]]:
+def queue_lengths(program: Program, golden: Mapping[str, Any]) -> dict[str, list[int]]:
     """Loads as the integer golden model routes: from its tensors, without a simulation."""
     return {
-        layer: [len(queue.tokens) for queue in golden[tensor_name("queues", layer)]] for layer in model.expert_layers
+        name: [len(queue.tokens) for queue in golden[step.inner("queues")]]
+        for name, step in program.mixtures.items()
+        if step.inner("queues") in golden
     }

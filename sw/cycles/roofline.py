@@ -18,7 +18,7 @@ class Point:
     ``roof``: what array and memory allow at that intensity.
     """
 
-    layer: int | None
+    layer: str
     phase: str
     intensity: float
     achieved: float

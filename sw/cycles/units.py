@@ -41,9 +41,9 @@ class NormModel:
         self._wide_parts = config.lanes // wide_channels(config)
 
     def run(
-        self, taken: float, *, rows: int, words: int, wide: bool, ready: list[float], reads: list[float]
+        self, taken: float, *, rows: int, words: int, wide: bool, copies: bool, ready: list[float], reads: list[float]
     ) -> np.ndarray:
-        """When each row is completely written.
+        """When each row is completely written; one that ``copies`` has no statistics.
 
         ``ready[r]`` is when row r may be read; ``reads`` are write-back's of the residual memory, which come first.
         """
@@ -51,6 +51,8 @@ class NormModel:
         narrow, wide_beats = words * self._parts, words * self._wide_parts if wide else 0
         if self._buffered:
             return self._run_buffered(taken + self.START, rows, narrow, narrow + wide_beats, ready, reads)
+        if copies:
+            return self._copy(taken + self.START, narrow + wide_beats, ready, reads)
         time, spaced = taken + self.START, 0.0
         scaled: list[float] = []
         written = np.zeros(rows)
@@ -82,6 +84,14 @@ class NormModel:
                 )
                 output_ended = False
         return written
+
+    def _copy(self, time: float, beats: int, ready: list[float], reads: list[float]) -> np.ndarray:
+        """Outputs only, each row as it becomes ready."""
+        written = []
+        for row_ready in ready:
+            time = self._pass(max(time, row_ready), beats, reads)
+            written.append(time + self._written)
+        return np.array(written)
 
     def _run_buffered(
         self, begin: float, rows: int, narrow: int, outputs: int, ready: list[float], reads: list[float]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tessera.golden.config import ModelConfig
+from tessera.golden.network.network import TakesPictures
 from tessera.sw.data.dataset import listed
 from tessera.sw.data.picture_files import looks_like_picture
 from tessera.sw.data.pictures import RAW_SUFFIX, Picture, load_picture
@@ -75,7 +75,7 @@ def calibration_folder(folder: Path) -> FolderFiles:
     return found
 
 
-def load_pictures(paths: Sequence[Path], model: ModelConfig) -> list[Picture]:
+def load_pictures(paths: Sequence[Path], model: TakesPictures) -> list[Picture]:
     """Read pictures at the model's size; ValueError names all that cannot be read."""
     pictures: list[Picture] = []
     problems = unreadable(paths, lambda path: pictures.append(load_picture(path, model)))

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tessera.common.expected import MAYBE, PATH, expect, whole
-from tessera.golden.config import ModelConfig
-from tessera.golden.model import PIXEL_SCALE
+from tessera.golden.network.compute import PIXEL_SCALE
+from tessera.golden.network.network import TakesPictures
 from tessera.golden.scenes.scenes import HELD_OUT, Scene, generate
 from tessera.sw.data.picture_files import open_rgb
 
@@ -67,7 +67,7 @@ class PictureChoice:
         for name in ("scene", "frames"):
             object.__setattr__(self, name, whole(name, getattr(self, name)))
 
-    def check(self, model: ModelConfig | None = None) -> None:
+    def check(self, model: TakesPictures | None = None) -> None:
         """ValueError for what :meth:`load` refuses, without generating anything; what takes ``model``, where given."""
         if self.frames < 1:
             raise ValueError(f"frames is {self.frames}; choose at least 1")
@@ -81,7 +81,7 @@ class PictureChoice:
         elif model is not None:
             read_raw(path, model)
 
-    def load(self, model: ModelConfig) -> list[Picture]:
+    def load(self, model: TakesPictures) -> list[Picture]:
         """The pictures at the model's size; ValueError for less than one, or one that cannot be read."""
         if self.frames < 1:
             raise ValueError(f"frames is {self.frames}; choose at least 1")
@@ -96,7 +96,7 @@ FIRST_SCENE = PictureChoice()
 """The first held-out scene."""
 
 
-def scene_picture(model: ModelConfig, number: int = 0) -> Picture:
+def scene_picture(model: TakesPictures, number: int = 0) -> Picture:
     """Held-out scene ``number`` at the model's size: never trained on, nor calibrated with."""
     if number < 0:
         raise ValueError(f"scene is {number}; held-out scenes are numbered from 0")
@@ -105,7 +105,7 @@ def scene_picture(model: ModelConfig, number: int = 0) -> Picture:
     return Picture(image=image, source=f"held-out procedural scene {number}", scene=scene)
 
 
-def load_picture(path: Path | str, model: ModelConfig) -> Picture:
+def load_picture(path: Path | str, model: TakesPictures) -> Picture:
     """Read a picture file, convert it to three bytes a pixel and resize it to what the model takes.
 
     A file called ``*.float32.bin`` is read by :func:`read_raw`.
@@ -131,7 +131,7 @@ def _there(path: Path | str) -> Path:
     return path
 
 
-def array_picture(values: NDArray[np.uint8], model: ModelConfig) -> Picture:
+def array_picture(values: NDArray[np.uint8], model: TakesPictures) -> Picture:
     """Bytes in memory, (H, W, 3), (3, H, W) or grey (H, W), resized to what the model takes.
 
     Raises
@@ -158,7 +158,7 @@ def _check_array(values: NDArray[Any]) -> None:
         raise ValueError(f"the picture is an array of the shape {shape}; expected {_ARRAY}")
 
 
-def _fitted(picture: Image.Image, model: ModelConfig, source: str, notices: list[str]) -> Picture:
+def _fitted(picture: Image.Image, model: TakesPictures, source: str, notices: list[str]) -> Picture:
     """Three bytes a pixel in the model's size; ``notices`` gets what was changed for that."""
     wanted = (model.image_width, model.image_height)
     if picture.size != wanted:
@@ -170,7 +170,7 @@ def _fitted(picture: Image.Image, model: ModelConfig, source: str, notices: list
     return Picture(image=image, source=source, notices=tuple(notices))
 
 
-def read_raw(path: Path, model: ModelConfig) -> Picture:
+def read_raw(path: Path, model: TakesPictures) -> Picture:
     """Read raw pixels: float32 (3, H, W) in the model's size, bytes / 256, thus in [0, 1).
 
     Values between two bytes are rounded to the nearer one, and a notice says so.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tessera.golden.config import TaskConfig
+from tessera.golden.network.network import Task
 from tessera.golden.scenes.common import CLASS_COLOURS, CLASS_NAMES
 from tessera.golden.scenes.scenes import HELD_OUT, generate
 from tessera.sw.data.dataset import DEPTH, SEGMENTATION, ClassSet, Item
@@ -11,7 +11,7 @@ CLASS_SET = ClassSet(names=CLASS_NAMES, colours=CLASS_COLOURS)
 """Classes of the scenes."""
 
 
-def scenes_tell(task: TaskConfig, weights: str) -> bool:
+def scenes_tell(task: Task, weights: str) -> bool:
     """Whether scenes have truth for a task: its classes are theirs, or it predicts depth as models trained here do.
 
     ``weights`` say where the model's come from. Imported ones learnt other classes, however many they are.

@@ -18,7 +18,6 @@ from tessera.common.schemas.kinds import DEPLOY
 from tessera.common.stamped import write_document
 from tessera.hw.presets import PRESETS
 from tessera.hw.protocol import Identity
-from tessera.program.tensors import tensor_name
 from tessera.sim.board.board import SimulatedBoard
 from tessera.sw.data.pictures import Picture
 from tessera.sw.driver.device import RUN_SECONDS, Device
@@ -227,19 +226,16 @@ def _frame(
     began = time.perf_counter()
     result = device.run(program, task, picture.image, seconds=SIMULATED_RUN_SECONDS if simulated else RUN_SECONDS)
     seconds = time.perf_counter() - began
-    features = described.kind == "features"
-    last = tensor_name("residual", program.model.layers - 1)
-    golden = integer.run(picture.image, task)[last if features else "head"]
+    golden = integer.result(integer.run(picture.image, task), task)
     wrong = np.argwhere(result.output != golden)
     first = None
     if len(wrong):
         row, channel = (int(index) for index in wrong[0])
         first = (row, channel, int(golden[row, channel]), int(result.output[row, channel]))
-    capture: dict[str, Any] = {}
     with torch.no_grad():
-        output = prepared.checkpoint.model(torch.from_numpy(picture.image[None]), task, capture=capture)
-    reference = capture.get("head", output)[0].double().numpy()
-    values = integer.dequantise(last if features else f"head.{described.name}", result.output)
+        (output,) = prepared.checkpoint.model.run(torch.from_numpy(picture.image[None]), [task])
+    reference = output[0].double().numpy()
+    values = integer.dequantise(program.plan.results[task].tensor, result.output)
     truth = truth_of(described, prepared.checkpoint.weights, picture.scene)
     return DeployedFrame(
         picture=number,
@@ -248,7 +244,7 @@ def _frame(
         different=len(wrong),
         first=first,
         counters=result.counters,
-        prediction=compare(program.model, task, reference, values, truth),
+        prediction=compare(described, reference, values, truth),
         seconds=seconds,
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tessera.golden.checkpoint import Checkpoint
-from tessera.golden.config import ModelConfig, TaskConfig
+from tessera.golden.network.network import Network, Task
 from tessera.golden.scenes.common import CLASS_NAMES
 from tessera.sw.data.dataset import CLASSIFICATION, DEPTH, SEGMENTATION, listed
 from tessera.sw.data.datasets import (
@@ -86,20 +86,20 @@ def choose_data(
     ValueError
         For an unknown dataset, one that is not whole (DatasetProblems), or one that the model's heads don't fit.
     """
-    config = model.config
+    network = model.network
     if name == PROCEDURAL:
-        procedural = ProceduralScenes(scenes or SCENES, config.image_height, config.image_width)
+        procedural = ProceduralScenes(scenes or SCENES, network.image_height, network.image_width)
         offer = Offer(name=name, tasks=procedural.tasks, classes=(len(CLASS_NAMES),))
         tasks, notices = _scored(model, offer)
         seen = calibrated_on(calibration_images, model)
         return EvaluationData(dataset=procedural, tasks=tasks, calibration=seen, notices=tuple(notices))
     source = find_source(name, root)
     tasks, notices = _scored(model, source)
-    _check_scored(config, source, tasks, notices)
-    classes = config.tasks[tasks[SEGMENTATION]].channels if SEGMENTATION in tasks else None
+    _check_scored(network, source, tasks, notices)
+    classes = network.tasks[tasks[SEGMENTATION]].channels if SEGMENTATION in tasks else None
     wanted = {**request, "split": source.split(request.get("split"))}
     dataset = source.open(DatasetRequest(tasks=tuple(tasks), classes=classes, count=scenes, **wanted))
-    training = None if calibration_images is not None else _training_pictures(config, source, wanted)
+    training = None if calibration_images is not None else _training_pictures(network, source, wanted)
     if calibration_images is None and training is None:
         notices.append(f"{name} has no training pictures: calibrated with procedural scenes")
     return EvaluationData(
@@ -114,10 +114,10 @@ def _scored(model: Checkpoint, source: Offer) -> tuple[dict[str, int], list[str]
     """Indices of the tasks that are scored, by kind, and why the others are not."""
     tasks: dict[str, int] = {}
     notices: list[str] = []
-    for index, task in enumerate(model.config.tasks):
+    for index, task in enumerate(model.network.tasks):
         why = _not_scored(task, source, model.weights)
         if why is None and task.kind in tasks:
-            why = f"is not scored: '{model.config.tasks[tasks[task.kind]].name}' is of its kind too"
+            why = f"is not scored: '{model.network.tasks[tasks[task.kind]].name}' is of its kind too"
         if why is None:
             tasks[task.kind] = index
         else:
@@ -125,7 +125,7 @@ def _scored(model: Checkpoint, source: Offer) -> tuple[dict[str, int], list[str]
     return tasks, notices
 
 
-def _not_scored(task: TaskConfig, source: Offer, weights: str) -> str | None:
+def _not_scored(task: Task, source: Offer, weights: str) -> str | None:
     """Why a task cannot be scored on a dataset; None if it can."""
     name = source.name
     if task.kind == "features":
@@ -143,17 +143,17 @@ def _not_scored(task: TaskConfig, source: Offer, weights: str) -> str | None:
     return None
 
 
-def _check_scored(config: ModelConfig, source: Offer, tasks: Mapping[str, int], notices: list[str]) -> None:
+def _check_scored(network: Network, source: Offer, tasks: Mapping[str, int], notices: list[str]) -> None:
     """ValueError if nothing is scored, and nothing could be compared with float alone either."""
     silent = {"features"} | ({CLASSIFICATION} - set(source.tasks))
-    if not tasks and all(task.kind not in silent for task in config.tasks):
+    if not tasks and all(task.kind not in silent for task in network.tasks):
         raise ValueError(
-            f"nothing that '{config.name}' predicts can be scored on {source.name}: {'; '.join(notices)}; "
+            f"nothing that '{network.name}' predicts can be scored on {source.name}: {'; '.join(notices)}; "
             "train heads for this dataset, or choose another with --data"
         )
 
 
-def _training_pictures(config: ModelConfig, source: DataSource, request: Mapping[str, Any]) -> CalibratedOn | None:
+def _training_pictures(network: Network, source: DataSource, request: Mapping[str, Any]) -> CalibratedOn | None:
     """Training pictures of a dataset at the model's size, selected evenly, if there are any."""
     if source.splits is not None and "train" not in source.splits:
         return None
@@ -165,7 +165,7 @@ def _training_pictures(config: ModelConfig, source: DataSource, request: Mapping
     numbers = evenly(len(training), MOST)
     if not numbers:
         return None
-    items = [resized(training[number], config.image_height, config.image_width) for number in numbers]
+    items = [resized(training[number], network.image_height, network.image_width) for number in numbers]
     return CalibratedOn(
         source="its training pictures",
         images=np.stack([item.image.transpose(2, 0, 1) for item in items]),

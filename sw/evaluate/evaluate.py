@@ -21,13 +21,13 @@ from tessera.golden.integer.parameters import QuantisedModel
 from tessera.hw.config import AcceleratorConfig
 from tessera.program.program import Program
 from tessera.sw.compiler.compile import compile_model
-from tessera.sw.compiler.layout import CapacityError
+from tessera.sw.compiler.fit import CapacityError
 from tessera.sw.data.dataset import SEGMENTATION, resized
 from tessera.sw.data.pictures import Picture
 from tessera.sw.evaluate.data import EvaluationData
 from tessera.sw.evaluate.results import Evaluation, MachineScores, Scored
 from tessera.sw.quantiser.calibration import Calibration
-from tessera.sw.results.scoring import FLOAT, Scorer, Tally, as_map, float_outputs, score
+from tessera.sw.results.scoring import FLOAT, Scorer, Tally, float_outputs, result_map, score
 from tessera.sw.run import prepare
 from tessera.sw.run.calibrated import CalibratedOn
 from tessera.sw.run.prepare import Prepared
@@ -216,20 +216,20 @@ def _on_machine(
     """
     from tessera.sw.run import execute
 
-    config = prepared.program.model
-    items = [resized(data.dataset[number], config.image_height, config.image_width) for number in range(sample)]
+    network = prepared.program.model
+    items = [resized(data.dataset[number], network.image_height, network.image_width) for number in range(sample)]
     images = [np.ascontiguousarray(item.image.transpose(2, 0, 1)) for item in items]
     pictures = [Picture(image=image, source=item.name) for image, item in zip(images, items, strict=True)]
-    run: RunResult = execute.execute(prepared, pictures, range(len(config.tasks)), on_progress=on_progress)
+    run: RunResult = execute.execute(prepared, pictures, range(len(network.tasks)), on_progress=on_progress)
     tally = scorer.tally()
     references = [float_outputs(prepared.checkpoint.model, image) for image in images]
     for frame in run.frames:
-        index, item = config.task_index(frame.task), items[frame.picture]
+        index, item = network.task_index(frame.task), items[frame.picture]
         reference, choices = references[frame.picture]
-        output = as_map(frame.prediction.values, config, index)
+        output = result_map(frame.prediction.values, network.tasks[index])
         if index in scorer.tasks:
-            tally.add_prediction(config.tasks[index].kind, output, item)
-        tally.add_outputs(config.tasks[index], output, reference[index])
+            tally.add_prediction(network.tasks[index].kind, output, item)
+        tally.add_outputs(network.tasks[index], output, reference[index])
         tally.add_choices(frame.task, frame.routing, choices[index])
     tally.pictures = sample
     ran = MachineScores(

@@ -25,7 +25,8 @@ from tessera.golden.seeded.gates import ROUTINGS
 from tessera.hw.formats import ACTIVATION_WIDTHS, Format, Numerics
 from tessera.hw.presets import preset
 from tessera.sw.models.find import DEFAULT_ROUTING, SEEDED, find_model
-from tessera.sw.quantiser.quantise import calibration_images, layer_errors, quantise
+from tessera.sw.quantiser.errors import layer_errors
+from tessera.sw.quantiser.quantise import CALIBRATION_SCENES, calibration_images, quantise
 from tessera.sw.quantiser.scales import scalar_multiplier
 from tessera.sw.results.truth import told_tasks
 from tessera.sw.run.prepare import float_and_integer
@@ -164,18 +165,18 @@ def functions_table() -> str:
 def quantisation_table(path: Path, scenes: int, on_progress: Progress) -> str:
     """Errors and scores of a checkpoint quantised for every activation width, as a Markdown table."""
     model = checkpoint.load(path).model
-    calibration = calibration_images(model)
-    images = calibration_images(model, _REPORT_SCENES)
+    calibration = calibration_images(model.network)
+    images = calibration_images(model.network, _REPORT_SCENES)
     rows = [
         "| model | residual error after the last layer | head error | routing changes | mIoU | depth RMSE |",
         "|---|---|---|---|---|---|",
     ]
     for number, width in enumerate(ACTIVATION_WIDTHS):
-        on_progress(model.config.name, number / len(ACTIVATION_WIDTHS), f"{width} bits, {scenes} scenes")
+        on_progress(model.network.name, number / len(ACTIVATION_WIDTHS), f"{width} bits, {scenes} scenes")
         numerics = numerics_of(width)
         quantised = quantise(model, calibration, numerics)
         errors = layer_errors(model, quantised, images)
-        scores = float_and_integer(model, quantised, scenes, told_tasks(model.config, "trained"))
+        scores = float_and_integer(model, quantised, scenes, told_tasks(model.network, "trained"))
         if width == ACTIVATION_WIDTHS[0]:
             rows.append(f"| float | | | | {_scores(scores['float'])}")
         last = " / ".join(f"{task['layers'][-1]['relative_l2']:.2%}" for task in errors.values())
@@ -194,7 +195,7 @@ def seeded_table(name: str, on_progress: Progress) -> str:
     ]
     for routing in ROUTINGS:
         model = checkpoint.load(find_model(name, routing)).model
-        calibration, images = calibration_images(model), calibration_images(model, _SEEDED_SCENES)
+        calibration, images = (calibration_images(model.network, of) for of in (CALIBRATION_SCENES, _SEEDED_SCENES))
         widths = ACTIVATION_WIDTHS if routing == DEFAULT_ROUTING else ACTIVATION_WIDTHS[:1]
         for number, width in enumerate(widths):
             on_progress(f"{name}, {routing}", number / len(widths), f"{width} bits")

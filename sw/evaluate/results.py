@@ -9,6 +9,7 @@ from typing import Any
 from tessera.common.summary import Summarised, Summary
 from tessera.golden.checkpoint import Checkpoint
 from tessera.golden.integer.parameters import QuantisedModel
+from tessera.golden.network.operators import MixExperts
 from tessera.hw.formats import Numerics
 from tessera.sw.data.dataset import CLASSIFICATION, DEPTH, SEGMENTATION
 from tessera.sw.data.datasets import DATASETS
@@ -166,22 +167,22 @@ class Evaluation(Summarised):
             )
             for found in results
         )
-        title = f"{self.checkpoint.config.name} on {self.data.dataset.name}, {self.data.dataset.split}"
+        title = f"{self.checkpoint.network.name} on {self.data.dataset.name}, {self.data.dataset.split}"
         return Summary(title=title, columns=("pictures", *(name for name, _, _ in shown)), rows=rows)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-compatible form, as docs/models.md has it."""
-        config, dataset = self.checkpoint.config, self.data.dataset
+        network, dataset = self.checkpoint.network, self.data.dataset
         return {
-            "model": config.name,
+            "model": network.name,
             "weights": self.checkpoint.weights,
-            "routing": self.checkpoint.routing if config.expert_layers else "none",
+            "routing": self.checkpoint.routing if network.of_kind(MixExperts) else "none",
             "data": {
                 "name": dataset.name,
                 "split": dataset.split,
                 "pictures": len(dataset),
-                "height": config.image_height,
-                "width": config.image_width,
+                "height": network.image_height,
+                "width": network.image_width,
                 "classes": list(self.data.class_names),
                 "scored": list(self.data.scored),
                 "calibration": self.data.calibration.source,

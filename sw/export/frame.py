@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tessera.program.tensors import tensor_name
 from tessera.sw.cycles.predict import predict, queue_lengths
 from tessera.sw.data.pictures import Picture
 from tessera.sw.run.prepare import Prepared
@@ -95,23 +94,19 @@ def exported_frame(prepared: Prepared, picture: Picture) -> ExportedFrame:
 
 
 def _expected(prepared: Prepared, picture: Picture, task: int, first: int) -> ExpectedOutput:
-    program, model = prepared.program, prepared.program.model
-    features = model.tasks[task].kind == "features"
-    golden = prepared.integer.run(picture.image, task)
-    last = tensor_name("residual", model.layers - 1)
-    values = golden[last if features else "head"]
+    program, golden = prepared.program, prepared.integer.run(picture.image, task)
     output = program.outputs[task]
     rows, channels = output.shape
     region = np.zeros((rows, output.row_bytes // 4), "<i4")
-    region[:, :channels] = values
+    region[:, :channels] = prepared.integer.result(golden, task)
     return ExpectedOutput(
         task=output.task,
         registers=program.registers(task),
         rows=rows,
         channels=channels,
         row_bytes=output.row_bytes,
-        scale=np.asarray(prepared.quantised.scales[last if features else f"head.{output.task}"]).tolist(),
-        predicted_cycles=predict(program, task, loads=queue_lengths(model, golden), read_latency=READ_LATENCY).cycles,
+        scale=np.asarray(prepared.quantised.scales[program.plan.results[task].tensor]).tolist(),
+        predicted_cycles=predict(program, task, loads=queue_lengths(program, golden), read_latency=READ_LATENCY).cycles,
         content=region.tobytes(),
         first=first,
     )

@@ -83,7 +83,7 @@ def check_routing(found: Checkpoint, routing: str | None) -> None:
     if routing is not None and routing != found.routing:
         gates = "its own gates" if found.routing == "model" else f"gates for {found.routing} routing"
         raise ValueError(
-            f"routing '{routing}' is for seeded models ({', '.join(SEEDED)}); model '{found.config.name}' is "
+            f"routing '{routing}' is for seeded models ({', '.join(SEEDED)}); model '{found.network.name}' is "
             f"{found.weights} and has {gates}: leave --routing out, or choose a seeded model by its name"
         )
 
@@ -94,7 +94,7 @@ def _make(name: str, routing: str, on_progress: Progress) -> Path:
     def make(file: Path) -> None:
         told = within(on_progress, "load", detail=f"making {name}, seeded")
         model = seeded_model(MODELS[name], SEED, routing, on_progress=told)
-        origin = Checkpoint(model=model, seed=SEED, data_version=DATA_VERSION, weights="seeded", routing=routing)
+        origin = Checkpoint.of(model, seed=SEED, data_version=DATA_VERSION, weights="seeded", routing=routing)
         checkpoint.save(file, origin)
 
     return Cache().get(_MADE, f"{name}-{routing}-{key}", make)

@@ -10,7 +10,7 @@ import re
 import torch
 from torch import Tensor
 
-from tessera.golden.model import PIXEL_SCALE
+from tessera.golden.network.compute import PIXEL_SCALE
 from tessera.sw.models.networks import Tensors
 from tessera.sw.models.options import NORMALISATIONS, Options
 from tessera.sw.models.state_dict import Finding

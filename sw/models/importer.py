@@ -59,4 +59,4 @@ def check_name(out: Path) -> None:
 def to_checkpoint(imported: Imported) -> Checkpoint:
     """The imported weights as a model of ours, labelled with where they come from."""
     model = checkpoint.build(imported.config, imported.tensors, source=imported.source)
-    return Checkpoint(model=model, weights="imported", source=imported.source, assumed=imported.notices)
+    return Checkpoint.of(model, weights="imported", source=imported.source, assumed=imported.notices)

@@ -39,7 +39,7 @@ _FIRST_BLOCK = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network:
+class NetworkTensors:
     """Tensors that look like a network.
 
     Parameters
@@ -71,7 +71,7 @@ class Network:
         return ", ".join([*places, *([f"behind the prefix '{self.prefix}'"] if self.prefix else [])])
 
 
-def find_network(content: Any, part: str | None, path: Path) -> tuple[Network, list[str]]:
+def find_network(content: Any, part: str | None, path: Path) -> tuple[NetworkTensors, list[str]]:
     """The network among all that a file holds, and a notice that says which if there was a choice.
 
     Parameters
@@ -136,7 +136,7 @@ def _containers(content: Any, key: tuple[str, ...], depth: int) -> Iterator[tupl
             yield from _containers(value, (*key, str(name)), depth - 1)
 
 
-def _networks(key: tuple[str, ...], tensors: Tensors) -> list[Network]:
+def _networks(key: tuple[str, ...], tensors: Tensors) -> list[NetworkTensors]:
     """Every network in one dictionary: one for each prefix before a patch embedding, or else before a first block."""
     tensors = without_prefixes(tensors)
     for sign in (_PATCHES, _FIRST_BLOCK):
@@ -147,7 +147,7 @@ def _networks(key: tuple[str, ...], tensors: Tensors) -> list[Network]:
     return []
 
 
-def _behind(key: tuple[str, ...], prefix: str, tensors: Tensors) -> Network:
+def _behind(key: tuple[str, ...], prefix: str, tensors: Tensors) -> NetworkTensors:
     inside = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
     words = prefix.split(".")[:-1]
     outside = {}
@@ -156,21 +156,21 @@ def _behind(key: tuple[str, ...], prefix: str, tensors: Tensors) -> Network:
             theirs = name.split(".")
             shared = next((i for i, word in enumerate(words) if i >= len(theirs) or theirs[i] != word), len(words))
             outside[".".join(theirs[shared:])] = tensor
-    return Network(key=key, prefix=prefix, tensors=inside, outside=outside)
+    return NetworkTensors(key=key, prefix=prefix, tensors=inside, outside=outside)
 
 
-def _whole(key: tuple[str, ...], tensors: Tensors) -> Network:
-    return Network(key=key, prefix="", tensors=without_prefixes(tensors), outside={})
+def _whole(key: tuple[str, ...], tensors: Tensors) -> NetworkTensors:
+    return NetworkTensors(key=key, prefix="", tensors=without_prefixes(tensors), outside={})
 
 
-def _named(found: Sequence[Network], part: str, path: Path) -> list[Network]:
+def _named(found: Sequence[NetworkTensors], part: str, path: Path) -> list[NetworkTensors]:
     chosen = [network for network in found if part in network.parts or part == network.prefix.rstrip(".")]
     if not chosen:
         raise ValueError(f"{path} holds no network called '{part}'; it has: {_listed(found)}")
     return chosen
 
 
-def _preferred(found: Sequence[Network]) -> Network | None:
+def _preferred(found: Sequence[NetworkTensors]) -> NetworkTensors | None:
     """The network that is trained, without its copies; None if several could be meant."""
     own = [network for network in found if not any(map(_ASIDE.search, network.parts))] or list(found)
     if len(own) == 1:
@@ -182,11 +182,11 @@ def _preferred(found: Sequence[Network]) -> Network | None:
     return None
 
 
-def _telling(network: Network, among: Sequence[Network]) -> str:
+def _telling(network: NetworkTensors, among: Sequence[NetworkTensors]) -> str:
     """The first of its words that no other of them has."""
     shared = [set(other.parts) for other in among if other is not network]
     return next((word for word in network.parts if not any(word in words for words in shared)), network.prefix)
 
 
-def _listed(networks: Sequence[Network]) -> str:
+def _listed(networks: Sequence[NetworkTensors]) -> str:
     return "; ".join(f"{len(network.tensors):,} tensors {network.place or 'at the top'}" for network in networks)

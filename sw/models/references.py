@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from tessera.golden.config import layer_name
-from tessera.golden.model import VisionTransformer
+from tessera.golden.network.compute import FloatNetwork
 from tessera.sw.data.pictures import load_picture
 from tessera.sw.models.imported import Imported, Reference
 
@@ -32,7 +32,7 @@ class Agreement:
         return self.error <= TOLERANCE
 
 
-def compare_references(imported: Imported, model: VisionTransformer) -> list[Agreement]:
+def compare_references(imported: Imported, model: FloatNetwork) -> list[Agreement]:
     """Run ``model`` on the picture that came with the weights and compare it with each reference; empty without one."""
     if imported.picture is None:
         return []
@@ -41,7 +41,7 @@ def compare_references(imported: Imported, model: VisionTransformer) -> list[Agr
     for task in sorted({reference.task for reference in imported.references}):
         capture: dict = {}
         with torch.no_grad():
-            model(pixels, task, capture=capture)
+            model.run(pixels, [task], capture=capture)
         for reference in imported.references:
             if reference.task == task:
                 got = capture[f"{layer_name(reference.layer)}.residual"][0].double()

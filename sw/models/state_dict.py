@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tessera.common.progress import Progress
-from tessera.sw.models.networks import Network, Tensors, find_network
+from tessera.sw.models.networks import NetworkTensors, Tensors, find_network
 from tessera.sw.models.weight_files import read_content
 
 _EXPERTS = re.compile(r"\.mlp\.experts\.(htoh4|h4toh)\.")
@@ -67,7 +67,7 @@ def _single(tensors: Tensors) -> Tensors:
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
-def _folder(folder: Path, part: str | None, on_progress: Progress) -> tuple[Network, list[str]]:
+def _folder(folder: Path, part: str | None, on_progress: Progress) -> tuple[NetworkTensors, list[str]]:
     """The network of a folder: in one file, in several that an index lists, or in one for each rank of a training."""
     for name in WHOLE_FILES:
         index = folder / f"{name}.index.json"

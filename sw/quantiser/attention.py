@@ -19,55 +19,58 @@ _VALUES_COUNT = 0.1  # share of the values' rounding errors that averaging over 
 class AttentionScales:
     """Real values of one step in each channel, and the machine's constants that follow from them.
 
-    Members: ``q``, ``k``, ``v``, ``attention`` (D,); multiplier and shift from products of queries and keys to scores,
-    and from sums of values to attention outputs.
+    Members: ``query``, ``key``, ``value``, ``attention`` (channels,); ``score_unit``, one unit of the products
+    in natural logarithms; multiplier and shift from products of queries and keys
+    to scores, and from sums of values to attention outputs.
     """
 
-    q: Floats
-    k: Floats
-    v: Floats
+    query: Floats
+    key: Floats
+    value: Floats
     attention: Floats
     score_multiplier: int
     score_shift: int
     output_multiplier: int
     output_shift: int
+    score_unit: float
 
 
 def attention_scales(
-    name: str, wanted: Mapping[str, Floats], columns: Floats, head_dim: int, numerics: Numerics
+    name: str, wanted: Mapping[str, Floats], columns: Floats, factor: float, numerics: Numerics
 ) -> AttentionScales:
     """Choose the scales of a layer.
 
     Parameters
     ----------
     name:
-        The layer, for messages.
+        The attention, for messages.
     wanted:
-        Finest scales (D,) of ``q``, ``k``, ``v`` and ``attention`` that hold their ranges.
+        Finest scales (D,) of ``query``, ``key``, ``value`` and ``attention`` that hold their ranges.
     columns:
         (D,) sums of squares of the weights that follow each channel of the output.
-    head_dim:
-        Channels of a head.
+    factor:
+        Of the products of queries and keys.
     numerics:
         Number formats of the machine.
     """
-    q, k = wanted["q"], wanted["k"]
+    query, key = wanted["query"], wanted["key"]
     # Scores see only the product of a query's and a key's scale: it is common, its split is balanced by channel.
-    product = float((q * k).max())
-    octaves = math.log2(math.e) / math.sqrt(head_dim) * 2.0**numerics.score.fraction
+    product = float((query * key).max())
+    octaves = math.log2(math.e) * factor * 2.0**numerics.score.fraction
     with fitting(f"{name}.scores", "scores", numerics.score, "octaves"):
         score_multiplier, score_shift = scalar_multiplier(product * octaves)
-    v, ratio = value_scales(wanted["v"], wanted["attention"], columns)
+    value, ratio = value_scales(wanted["value"], wanted["attention"], columns)
     output_multiplier, output_shift = scalar_multiplier(1 / ratio)
     return AttentionScales(
-        q=np.sqrt(product * q / k),
-        k=np.sqrt(product * k / q),
-        v=v,
-        attention=v * 2.0**output_shift / output_multiplier,
+        query=np.sqrt(product * query / key),
+        key=np.sqrt(product * key / query),
+        value=value,
+        attention=value * 2.0**output_shift / output_multiplier,
         score_multiplier=score_multiplier,
         score_shift=score_shift,
         output_multiplier=output_multiplier,
         output_shift=output_shift,
+        score_unit=product * factor,
     )
 
 

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from tessera.common.arrays import Floats
 from tessera.golden.config import LAYER_NORM_EPSILON
 from tessera.golden.integer.parameters import QuantisedLayerNorm
+from tessera.golden.network.operators import NormKind
 from tessera.hw.formats import Numerics
+from tessera.hw.isa import NormMode
 from tessera.sw.quantiser.scales import TOP_MULTIPLIER, scalar_multiplier
 
 _BALANCES = (1.0, 0.75, 0.5, 0.25)  # how much a channel's range counts against its weights' size, all tried
@@ -36,8 +38,9 @@ def quantise_norm(
     *,
     numerics: Numerics,
     epsilon: float = LAYER_NORM_EPSILON,
+    kind: NormKind | None = NormKind.LAYER,
 ) -> Norm:
-    """Choose the scales of a LayerNorm's normalised output.
+    """Choose the scales of a norm's normalised output, or of a copy of the residual stream.
 
     Channel shifts trade the range of a channel against the size of its column in the next weights; the balance with the
     smallest error of the next layer's output wins.
@@ -54,6 +57,8 @@ def quantise_norm(
         Number formats.
     epsilon:
         What the norm adds to the variance.
+    kind:
+        What is normalised; None for a copy, whose ``ranges`` and ``samples`` are of the stream itself.
 
     Raises
     ------
@@ -67,7 +72,7 @@ def quantise_norm(
     columns = np.abs(next_weight).max(axis=0)
     candidates = [np.zeros(len(ranges), np.int64)]
     candidates += [_balanced(ranges, columns, part, room) for part in _BALANCES for room in _ROOMS]
-    fitted = [_fit(ranges, shifts, epsilon, numerics) for shifts in candidates]
+    fitted = [_fit(ranges, shifts, epsilon, numerics, kind) for shifts in candidates]
     return fitted[int(np.argmin([error(norm.scale) for norm in fitted]))]
 
 
@@ -77,17 +82,23 @@ def _balanced(ranges: Floats, columns: Floats, part: float, room: float) -> NDAr
     return np.clip(np.floor(target.max() - target + room + 1e-9), 0, 7).astype(np.int64)
 
 
-def _fit(ranges: Floats, shifts: NDArray[np.int64], epsilon: float, numerics: Numerics) -> Norm:
-    channels, finest = len(ranges), len(ranges) / TOP_MULTIPLIER  # a smaller scale would need a left shift
+_MODES = {NormKind.LAYER: NormMode.LAYER, NormKind.RMS: NormMode.RMS, None: NormMode.COPY}
+
+
+def _fit(ranges: Floats, shifts: NDArray[np.int64], epsilon: float, numerics: Numerics, kind: NormKind | None) -> Norm:
+    channels = len(ranges)
+    # A norm's rows come with a deviation of 1 / channels, a copy's in steps of the residual stream.
+    unit = 2.0**-numerics.residual.fraction if kind is None else channels
+    finest = unit / TOP_MULTIPLIER  # a smaller scale would need a left shift
     top = numerics.activation.maximum
     scale = float((ranges * np.exp2(shifts)).max()) / top
     if scale < finest:  # the shifts of all channels together give what the common scale cannot
         shifts = np.minimum(shifts + int(np.ceil(np.log2(finest / scale))), 7)
         scale = max(finest, float((ranges * np.exp2(shifts)).max()) / top)
-    multiplier, shift = scalar_multiplier(channels / scale)
+    multiplier, shift = scalar_multiplier(unit / scale)
     # The wide output never clips, whatever the ranges: below sqrt(channels), it has steps of at least channels / 65536.
     wide_target = float(ranges.max()) / numerics.wide.maximum
-    wide_shift = max(0, int(np.ceil(np.log2(multiplier * wide_target / channels))))
+    wide_shift = max(0, int(np.ceil(np.log2(multiplier * wide_target / unit))))
     mean_multiplier, mean_shift = scalar_multiplier(1 / channels)
     added = round(epsilon * channels**2 * 4.0**numerics.residual.fraction)
     if added >> 32:
@@ -103,9 +114,10 @@ def _fit(ranges: Floats, shifts: NDArray[np.int64], epsilon: float, numerics: Nu
         epsilon=added,
         mean_multiplier=mean_multiplier,
         mean_shift=mean_shift,
+        mode=_MODES[kind],
     )
-    exact = channels * 2.0**shift / multiplier
-    return Norm(parameters, exact / np.exp2(shifts), channels * 2.0**wide_shift / multiplier)
+    exact = unit * 2.0**shift / multiplier
+    return Norm(parameters, exact / np.exp2(shifts), unit * 2.0**wide_shift / multiplier)
 
 
 class _RoundingError:

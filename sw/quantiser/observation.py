@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -14,10 +13,20 @@ from torch import Tensor
 
 from tessera.common.arrays import Floats
 from tessera.common.progress import Progress, silent
-from tessera.golden.config import ModelConfig, layer_name
-from tessera.golden.model import VisionTransformer
-from tessera.golden.moe import ExpertMlp
+from tessera.golden.integer.plan import Plan, plan
+from tessera.golden.integer.steps import (
+    AttentionStep,
+    ExpertsStep,
+    NormStep,
+    PatchStep,
+    ProductStep,
+    Step,
+)
+from tessera.golden.network.compute import PIXEL_SCALE, FloatNetwork
+from tessera.golden.network.operators import NormKind
 from tessera.sw.quantiser.calibration import Magnitudes
+from tessera.sw.quantiser.capture import Capture
+from tessera.sw.quantiser.folding import Folding
 from tessera.sw.quantiser.peaks import Peaks
 from tessera.sw.quantiser.rounding import Moments
 
@@ -45,37 +54,43 @@ class Observation:
 
     Attributes
     ----------
+    plan:
+        The network's steps.
+    folding:
+        What of the float model moves into weights and biases.
     magnitudes:
-        Of each channel: ``layerNN.norm1``, ``layerNN.norm2`` and ``norm`` before gain and offset;
-        ``layerNN.q``; ``layerNN.k``, ``layerNN.v`` and ``layerNN.attention`` without what their biases contribute;
-        of the whole tensor: ``layerNN.hidden`` and ``head.{task}``.
+        Of each channel: norms before gain and offset; activations without what :attr:`folding` moves; of the whole
+        tensor: what activation functions leave, and results.
     samples:
         Some normalised tokens (n, D) for each norm.
     peaks:
         Largest values of what has a fixed binary point.
 
-    Tensors with moments: the norms, ``layerNN.attention``, ``layerNN.hidden`` and ``layerNN.expert_hidden.E``.
+    Tensors with moments: what products read, ``NAME.expert_hidden.E`` for each expert of a mixture.
     """
 
     def __init__(
         self,
-        model: VisionTransformer,
+        model: FloatNetwork,
         images: NDArray[np.uint8],
         on_progress: Progress = silent,
         *,
         histograms: bool = False,
     ) -> None:
-        self.model = copy.deepcopy(model).double()
+        self.model = model.double()
+        self.plan: Plan = plan(model.network)
+        self.folding = Folding(self.model, self.plan)
         self.magnitudes: dict[str, Magnitudes] = {}
         self._histograms = histograms
         self._sums: dict[str, tuple[Any, ...]] = {}  # number of rows, their sum, the sum of their products
         self._samples: defaultdict[str, list[Floats]] = defaultdict(list)
-        self._offsets = bias_offsets(model)
-        self.peaks = Peaks(self._offsets, model.config)
+        self.peaks = Peaks(self.folding, self.plan)
         generator = np.random.default_rng(len(images))
         for start in range(0, len(images), _BATCH):
             self._observe(torch.from_numpy(images[start : start + _BATCH]), generator)
             on_progress("observe", min(start + _BATCH, len(images)) / len(images), "")
+        self.pixel_moments: dict[str, Moments] = {}
+        self._pixels(images)
 
     @property
     def samples(self) -> Mapping[str, Floats]:
@@ -96,47 +111,66 @@ class Observation:
         # What few tokens say of how inputs vary together is not to be believed entirely.
         belief = count / (count + _DISBELIEF * len(mean))
         covariance = belief * covariance + (1 - belief) * np.diag(np.diag(covariance))
-        return Moments(mean - self._offsets.get(name, 0.0), covariance)
+        return Moments(mean - self.folding.offset(name), covariance)
 
     def _observe(self, images: Tensor, generator: np.random.Generator) -> None:
-        config, capture = self.model.config, dict[str, Any]()
+        captured: dict[str, Any] = {}
         with torch.no_grad():
-            results = self.model.forward_tasks(images, range(len(config.tasks)), capture=capture)
-        x = capture["residual.embed"]
-        self.peaks.see("residual.embed", x)
-        for layer in range(config.layers):
-            name = layer_name(layer)
-            self._norm(f"{name}.norm1", x, generator)
-            self._norm(f"{name}.norm2", capture[f"{name}.residual_attention"], generator)
-            for part in ("q", "k", "v", "attention"):
-                values = capture[f"{name}.{part}"].double().numpy() - self._offsets.get(f"{name}.{part}", 0.0)
-                self._magnitudes(f"{name}.{part}", values)
-            self._moments(f"{name}.attention", capture[f"{name}.attention"])
-            if f"{name}.hidden" in capture:
-                self._hidden(f"{name}.hidden", f"{name}.hidden", capture[f"{name}.hidden"])
-            else:
-                for expert, values in capture[f"{name}.expert_hidden"].items():
-                    self._hidden(f"{name}.hidden", f"{name}.expert_hidden.{expert}", values)
-            self.peaks.see_layer(name, x, capture)
-            x = capture[f"{name}.residual"]
-        if config.final_norm:
-            self._norm("norm", x[:, _read_by_heads(config)], generator)
-        for task, result in zip(config.tasks, results, strict=True):
-            if task.kind != "features":
-                self._magnitudes(f"head.{task.name}", result.double().numpy().reshape(-1, 1))
+            self.model.run(images, range(len(self.model.network.tasks)), capture=captured)
+        capture = Capture(captured, self.plan)
+        for step in self.plan.steps:
+            self._see(step, capture, generator)
+            self.peaks.see_step(step, capture)
 
-    def _norm(self, name: str, x: Tensor, generator: np.random.Generator) -> None:
-        rows = x.double().numpy().reshape(-1, x.shape[-1])
-        centred = rows - rows.mean(axis=-1, keepdims=True)
-        normal = centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + self.model.config.norm_epsilon)
-        self._magnitudes(name, normal)
-        self._moments(name, torch.from_numpy(normal))
-        self._samples[name].append(normal[generator.choice(len(normal), min(_SAMPLES, len(normal)), replace=False)])
+    def _see(self, step: Step, capture: Capture, generator: np.random.Generator) -> None:
+        match step:
+            case NormStep():
+                self._norm(step, capture.rows(step.source), generator)
+            case AttentionStep():
+                self._channels(step, capture)
+                self._moments(step.name, capture.of(step))
+            case ProductStep(function=None, residual=False):
+                self._channels(step, capture)
+                if self.folding.reads_product(step.name):
+                    self._moments(step.name, capture.of(step))
+            case ProductStep(function=None, onto=None):
+                self._magnitudes(step.name, capture.of(step).double().numpy().reshape(-1, 1))
+            case ProductStep(positive=True):
+                self._hidden(step.name, step.name, capture.of(step))
+            case ExpertsStep():
+                for expert, values in capture.inside(step, "expert_hidden").items():
+                    self._hidden(step.inner("expert_hidden"), f"{step.inner('expert_hidden')}.{expert}", values)
+
+    def _channels(self, step: Step, capture: Capture) -> None:
+        values = capture.of(step).double().numpy() - self.folding.offset(step.name)
+        if isinstance(step, ProductStep) and step.swapped:
+            values = values.swapaxes(1, 2)
+        self._magnitudes(step.name, values)
+
+    def _norm(self, step: NormStep, x: Tensor, generator: np.random.Generator) -> None:
+        normal = rows = x.double().numpy().reshape(-1, x.shape[-1])
+        if step.kind is not None:
+            centred = rows - rows.mean(axis=-1, keepdims=True) if step.kind is NormKind.LAYER else rows
+            normal = centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + step.epsilon)
+        self._magnitudes(step.name, normal)
+        self._moments(step.name, torch.from_numpy(normal))
+        chosen = generator.choice(len(normal), min(_SAMPLES, len(normal)), replace=False)
+        self._samples[step.name].append(normal[chosen])
 
     def _hidden(self, name: str, source: str, values: Tensor) -> None:
         if values.numel():
             self._magnitudes(name, values.double().numpy().reshape(-1, 1))
             self._moments(source, values)
+
+    def _pixels(self, images: NDArray[np.uint8]) -> None:
+        """Moments of the patches' pixels, which are known as they are."""
+        for step in self.plan.of_kind(PatchStep):
+            (rows, columns), patch = step.grid, step.patch
+            cut = images[:, :, : rows * patch, : columns * patch].reshape(len(images), 3, rows, patch, columns, patch)
+            pixels = cut.transpose(0, 2, 4, 1, 3, 5).reshape(-1, step.channels).astype(np.float64) * PIXEL_SCALE
+            mean = pixels.mean(axis=0)
+            centred = pixels - mean
+            self.pixel_moments[step.name] = Moments(mean, centred.T @ centred / len(pixels))
 
     def _moments(self, name: str, values: Tensor) -> None:
         rows = values.flatten(0, -2).double()
@@ -148,35 +182,3 @@ class Observation:
         if name not in self.magnitudes:
             self.magnitudes[name] = Magnitudes(values.shape[-1], histogram=self._histograms)
         self.magnitudes[name].add(values)
-
-
-def bias_offsets(model: VisionTransformer) -> dict[str, Floats]:
-    """What biases and the norm's offset add to keys, values and attention outputs of each layer: (D,) each.
-
-    On keys it is the same for every key of a query, so softmax cancels it; on values, weights that sum to 1 pass it
-    through unchanged, so that it can be moved behind attention.
-    """
-    offsets: dict[str, Floats] = {}
-    block: Any
-    for layer, block in enumerate(model.blocks):
-        weight, bias = array(block.attn.qkv.weight), array(block.attn.qkv.bias)
-        _, k, v = np.split(weight @ array(block.norm1.bias) + bias, 3)
-        name = layer_name(layer)
-        offsets |= {f"{name}.k": k, f"{name}.v": v, f"{name}.attention": v}
-    return offsets
-
-
-def array(tensor: Any) -> Floats:
-    """A tensor as float64 (a module's attributes have no narrower static type)."""
-    return tensor.detach().double().numpy()
-
-
-def is_routed(mlp: torch.nn.Module) -> bool:
-    """Whether a block's MLP is a mixture of experts."""
-    return isinstance(mlp, ExpertMlp)
-
-
-def _read_by_heads(config: ModelConfig) -> slice:
-    """Tokens that any head reads, patches if there is none."""
-    reads = [config.head_tokens(index) for index, task in enumerate(config.tasks) if task.kind != "features"]
-    return slice(min((r.start for r in reads), default=1), max((r.stop for r in reads), default=config.tokens))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from tessera.common.arrays import Floats
-from tessera.golden.config import ModelConfig
+from tessera.golden.integer.parameters import Peak, PeakKind
+from tessera.golden.integer.plan import Plan
+from tessera.golden.integer.steps import AttentionStep, ExpertsStep, ProductStep, RowSelection, Step, StreamStep
+from tessera.golden.network.compute import attention_scores
+from tessera.sw.quantiser.capture import Capture
+from tessera.sw.quantiser.folding import Folding
 
 
 class Peaks:
@@ -20,52 +22,80 @@ class Peaks:
 
     Parameters
     ----------
-    offsets:
-        What the quantiser moves out of keys, by tensor name: :func:`tessera.sw.quantiser.observation.bias_offsets`.
-    config:
-        Geometry of the model.
-
-    Attributes
-    ----------
-    largest:
-        By name, as :class:`tessera.golden.integer.parameters.QuantisedModel` has them.
+    folding:
+        What the quantiser moves out of keys.
+    plan:
+        The network's steps.
     """
 
-    def __init__(self, offsets: Mapping[str, Floats], config: ModelConfig) -> None:
-        self._offsets, self._config = offsets, config
-        self.largest: dict[str, NDArray[np.float64]] = {}
+    def __init__(self, folding: Folding, plan: Plan) -> None:
+        self._folding, self._plan = folding, plan
+        self._largest: dict[tuple[PeakKind, str, str], float] = {}
+        self._reach: dict[str, float] = {}
 
-    def see(self, name: str, *values: Tensor) -> None:
-        """Count the magnitudes of ``values``."""
-        self._keep(name, max((float(value.abs().max()) for value in values if value.numel()), default=0.0))
+    @property
+    def found(self) -> tuple[Peak, ...]:
+        """What was seen, in the order of computation."""
+        return tuple(
+            Peak(kind=kind, place=place, tensor=tensor, largest=largest)
+            for (kind, place, tensor), largest in self._largest.items()
+        )
 
-    def see_layer(self, name: str, x: Tensor, capture: Mapping[str, Any]) -> None:
-        """Count what a layer captured; ``x`` is the residual stream in front of it."""
-        between, after = capture[f"{name}.residual_attention"], capture[f"{name}.residual"]
-        self.see(f"{name}.residual_attention", between, between - x)
-        self._scores(name, capture)
-        if f"{name}.pre_gelu" in capture:
-            # What is added saturates by itself before the sum does.
-            self.see(f"{name}.residual", after, after - between)
-            inputs = [capture[f"{name}.pre_gelu"]]
-        else:
-            self.see(f"{name}.residual", after, *capture[f"{name}.expert_output"].values())
-            inputs = list(capture[f"{name}.expert_pre_gelu"].values())
-            self._rows(f"{name}.gate_scores", capture[f"{name}.gate_logits"])
-        # GELU of what lies below the format is 0 in any case.
-        self._keep(f"{name}.gelu_input", max((float(part.max()) for part in inputs if part.numel()), default=0.0))
+    def reach(self, step: AttentionStep) -> float:
+        """Largest magnitude of an attention's scores without their bias, in natural logarithms."""
+        return self._reach[step.name]
 
-    def _scores(self, name: str, capture: Mapping[str, Any]) -> None:
+    def see_step(self, step: Step, capture: Capture) -> None:
+        """Count what a step made."""
+        match step:
+            case ProductStep(factor=True):
+                self._stream(step, capture, [])
+                self._function_input(step, [capture.product(step)])
+            case ProductStep(onto=onto) if onto is not None:
+                self._stream(step, capture, [] if self._begins(onto) else [capture.product(step)])
+            case ProductStep(function=function) if function is not None:
+                self._function_input(step, [capture.product(step)])
+            case AttentionStep():
+                self._scores(step, capture)
+            case ExpertsStep():
+                self._stream(step, capture, capture.inside(step, "expert_output").values())
+                self._rows("gate_scores", step, capture.inside(step, "gate_logits"))
+                self._function_input(step, capture.inside(step, "expert_pre_gelu").values())
+
+    def _begins(self, rows: RowSelection) -> bool:
+        """Whether these are the constants that a stream begins with, which take over the product's bias."""
+        return isinstance(self._plan.by_name[rows.tensor], StreamStep)
+
+    def _stream(self, step: Step, capture: Capture, added: Iterable[Tensor]) -> None:
+        """What is added saturates by itself before the sum does; sums on the way have no float tensor."""
+        values = [*added, *([capture.tensor(step.name)] if step.name in capture else [])]
+        self._keep("stream", step, max((float(one.abs().max()) for one in values if one.numel()), default=0.0))
+
+    def _function_input(self, step: Step, values: Iterable[Tensor]) -> None:
+        # An activation function of what lies below the format is 0 in any case.
+        self._keep("function_input", step, max((float(one.max()) for one in values if one.numel()), default=0.0))
+
+    def _scores(self, step: AttentionStep, capture: Capture) -> None:
         """Attention scores without what the keys' biases add: it is the same for all keys of a query."""
-        config, query = self._config, capture[f"{name}.q"]
-        heads = query.view(*query.shape[:2], config.heads, config.head_dim)
-        offset = torch.from_numpy(self._offsets[f"{name}.k"]).view(config.heads, config.head_dim)
-        common = torch.einsum("bnhd,hd->bhn", heads, offset) / math.sqrt(config.head_dim)
-        self._rows(f"{name}.scores", capture[f"{name}.scores"] - common[..., None])
+        query, key = (self._rows_of(rows, capture) for rows in (step.query, step.key))
+        key = key - torch.from_numpy(np.zeros(key.shape[-1]) + self._folding.offset(step.key.tensor))
+        batch = len(query) * step.windows
+        query, key = (one.reshape(batch, -1, one.shape[-1]) for one in (query, key))
+        scores = attention_scores(query, key, step.heads, step.scale)
+        self._reach[step.name] = max(float(scores.abs().max()), self._reach.get(step.name, 0.0))
+        if step.bias is not None:
+            bias = torch.from_numpy(self._folding.value(step.bias))
+            scores = scores + (bias if bias.ndim == 3 else bias.repeat(batch // step.windows, 1, 1, 1))
+        self._rows("scores", step, scores)
 
-    def _rows(self, name: str, values: Tensor) -> None:
+    def _rows_of(self, rows: RowSelection, capture: Capture) -> Tensor:
+        """Queries or keys."""
+        return capture.of(self._plan.by_name[rows.tensor])[:, rows.rows]
+
+    def _rows(self, kind: PeakKind, step: Step, values: Tensor) -> None:
         """Count the largest of each row, in octaves: softmax makes nothing of what is far below it."""
-        self._keep(name, float(values.max(dim=-1).values.abs().max()) * math.log2(math.e))
+        self._keep(kind, step, float(values.max(dim=-1).values.abs().max()) * math.log2(math.e))
 
-    def _keep(self, name: str, value: float) -> None:
-        self.largest[name] = np.asarray(max(value, float(self.largest.get(name, 0.0))))
+    def _keep(self, kind: PeakKind, step: Step, value: float) -> None:
+        key = (kind, step.place, step.name)
+        self._largest[key] = max(value, self._largest.get(key, 0.0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tessera.golden.integer.parameters import QuantisedModel
+from tessera.golden.integer.parameters import PeakKind, QuantisedModel
 from tessera.hw.formats import Format, Numerics
 from tessera.sw.quantiser.scales import reach
 
@@ -20,7 +20,7 @@ class Excess:
     Parameters
     ----------
     layer:
-        Where: ``layer03``, or ``embedding``.
+        Where: ``layer03``, or the tensor's name.
     tensor:
         What: ``residual stream``, ``GELU inputs``, ``attention scores`` or ``gate logits``.
     largest:
@@ -45,15 +45,10 @@ class Excess:
 def excesses(quantised: QuantisedModel) -> list[Excess]:
     """What leaves its format on the calibration pictures: by tensor, each with the layer where it is worst."""
     worst: dict[str, Excess] = {}
-    for name, peak in quantised.peaks.items():
-        place, _, tensor = name.partition(".")
-        words, form, unit = _format_of(tensor, _numerics(quantised))
+    for peak in quantised.peaks:
+        words, form, unit = _format_of(peak.kind, _numerics(quantised))
         found = Excess(
-            layer="embedding" if place == "residual" else place,
-            tensor=words,
-            largest=peak.item(),
-            limit=reach(form),
-            unit=unit,
+            layer=peak.place or peak.tensor, tensor=words, largest=peak.largest, limit=reach(form), unit=unit
         )
         if found.largest >= found.limit and (words not in worst or worst[words].largest < found.largest):
             worst[words] = found
@@ -68,7 +63,7 @@ def saturation_notices(quantised: QuantisedModel) -> tuple[str, ...]:
         for one in excesses(quantised)
     ]
     form = _numerics(quantised).residual
-    streams = [peak.item() for name, peak in quantised.peaks.items() if "residual" in name]
+    streams = [peak.largest for peak in quantised.peaks if peak.kind == "stream"]
     largest, steps = max(streams, default=0.0), 2.0**form.fraction
     if 0 < largest * steps < _FEWEST_STEPS:
         notices.append(
@@ -78,13 +73,14 @@ def saturation_notices(quantised: QuantisedModel) -> tuple[str, ...]:
     return tuple(notices)
 
 
-def _format_of(tensor: str, numerics: Numerics) -> tuple[str, Format, str]:
-    """Words for a tensor with a peak, its format, and its unit."""
+def _format_of(kind: PeakKind, numerics: Numerics) -> tuple[str, Format, str]:
+    """Words for what has a peak, its format, and its unit."""
     return {
-        "gelu_input": ("GELU inputs", numerics.gelu_input, ""),
+        "stream": ("values of the residual stream", numerics.residual, ""),
+        "function_input": ("GELU inputs", numerics.gelu_input, ""),
         "scores": ("attention scores", numerics.score, "octaves"),
         "gate_scores": ("gate logits", numerics.score, "octaves"),
-    }.get(tensor, ("values of the residual stream", numerics.residual, ""))
+    }[kind]
 
 
 def _numerics(quantised: QuantisedModel) -> Numerics:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -104,6 +104,14 @@ class LinearInput:
     scale: float | Floats
     zero_point: float = 0.0
     moments: Moments | None = None
+
+    def part(self, inputs: slice) -> LinearInput:
+        """Some of the inputs."""
+        scale = self.scale[inputs] if isinstance(self.scale, np.ndarray) and self.scale.ndim else self.scale
+        moments = self.moments
+        if moments is not None:
+            moments = Moments(moments.mean[inputs], moments.covariance[inputs, inputs])
+        return replace(self, scale=scale, moments=moments)
 
 
 def quantise_linear(

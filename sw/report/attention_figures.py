@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from tessera.golden import metrics
-from tessera.golden.config import ModelConfig
+from tessera.golden.integer.token_grid import read_tokens, token_grid
+from tessera.program.program import Program
 from tessera.sw.data.pictures import Picture
 from tessera.sw.report.panels import PANEL_WIDTH, aspect, blend, grid, rgb
 from tessera.sw.results.rollout import of_head, of_patch
@@ -26,26 +27,28 @@ def shown_patches(grid: tuple[int, int]) -> list[tuple[int, int]]:
     return [(rows * (4 - n) // 4 if n != 2 else rows // 2, columns * n // 4) for n in (1, 2, 3)]
 
 
-def rollout_figure(rollouts: Mapping[str, np.ndarray], model: ModelConfig, picture: Picture) -> Figure | None:
+def rollout_figure(rollouts: Mapping[str, np.ndarray], program: Program, picture: Picture) -> Figure | None:
     """A row for each task of ``rollouts`` (token out, token in): what its head's tokens are made of, and three patches.
 
     Shares are given in terms of a uniform one. Where only the class token is read, it alone is shown beside the input.
     """
-    if not rollouts:
+    tokens = token_grid(program.plan)
+    if not rollouts or tokens is None:
         return None
-    tasks = {name: model.task_index(name) for name in rollouts}
-    patches = any(model.head_tokens(index).start for index in tasks.values())
+    tasks = {name: program.model.task_index(name) for name in rollouts}
+    reads = {name: read_tokens(program.plan, index).stop > tokens.prefix for name, index in tasks.items()}
+    patches = any(reads.values())
     panels: dict[str, list[tuple[str, np.ndarray | None, tuple[int, int] | None]]] = {}
     for name, index in tasks.items():
-        read = "all patches" if model.head_tokens(index).start else "class token"
-        panels[name] = [(f"{name}: {read}", of_head(rollouts[name], model, index) * model.tokens, None)]
+        read = "all patches" if reads[name] else "class token"
+        panels[name] = [(f"{name}: {read}", of_head(rollouts[name], program, index) * tokens.tokens, None)]
         if patches:
-            for patch in shown_patches(model.grid):
-                found = of_patch(rollouts[name], model, *patch) * model.tokens
+            for patch in shown_patches(tokens.shape):
+                found = of_patch(rollouts[name], program, *patch) * tokens.tokens
                 panels[name].append((f"patch in row {patch[0]}, column {patch[1]}", found, patch))
         else:
             panels[name].insert(0, ("input", None, None))
-    top = max(float((of_head(rollouts[name], model, index) * model.tokens).max()) for name, index in tasks.items())
+    top = max(float((of_head(rollouts[name], program, index) * tokens.tokens).max()) for name, index in tasks.items())
     scale, colours = Normalize(0, top, clip=True), colormaps["inferno"]
     across = max(map(len, panels.values()))
     panel = (PANEL_WIDTH - 0.1, (PANEL_WIDTH - 0.1) * aspect(picture))
@@ -60,9 +63,9 @@ def rollout_figure(rollouts: Mapping[str, np.ndarray], model: ModelConfig, pictu
             axis.set_title(title, fontsize=9)
             axis.set_axis_off()
             if place:
-                corner = (place[1] * model.patch - 0.5, place[0] * model.patch - 0.5)
+                corner = (place[1] * tokens.patch - 0.5, place[0] * tokens.patch - 0.5)
                 axis.add_patch(
-                    Rectangle(corner, model.patch, model.patch, fill=False, edgecolor="#56b4e9", linewidth=1.8)
+                    Rectangle(corner, tokens.patch, tokens.patch, fill=False, edgecolor="#56b4e9", linewidth=1.8)
                 )
     below = figure.add_axes((0.2, 0.5 / figure.get_figheight(), 0.6, 0.14 / figure.get_figheight()))
     bar = figure.colorbar(ScalarMappable(scale, colours), cax=below, orientation="horizontal", extend="max")

@@ -88,7 +88,7 @@ def roofline_figure(outcome: FrameOutcome) -> Figure | None:
         if of_phase:
             x, y = ([getattr(point, name) for point in of_phase] for name in ("intensity", "achieved"))
             axis.plot(x, y, mark, color=colour, markersize=6, markeredgecolor="white", markeredgewidth=0.6, label=phase)
-    _label(axis, found)
+    _label(axis, found, outcome.program.model.places)
     axis.annotate(f"array: {peak} a cycle", (high, peak), (-6, 4), textcoords="offset points", ha="right", fontsize=8)
     axis.annotate(
         f"memory: {config.memory_bytes} bytes a cycle",
@@ -113,7 +113,7 @@ def roofline_figure(outcome: FrameOutcome) -> Figure | None:
     return figure
 
 
-def _label(axis: Axes, found: Sequence[Point]) -> None:
+def _label(axis: Axes, found: Sequence[Point], places: Sequence[str]) -> None:
     """Name every point below the lowest: neighbours of a phase share a label, and labels go round each other."""
     (left, right), (bottom, top) = np.log(axis.get_xlim()), np.log(axis.get_ylim())
     clusters: list[tuple[float, float, list[Point]]] = []
@@ -128,7 +128,7 @@ def _label(axis: Axes, found: Sequence[Point]) -> None:
             clusters.append((x, y, [point]))
     taken = [(x, y + 0.02, 0.01) for x, y, _ in clusters]
     for x, y, members in sorted(clusters, key=lambda cluster: cluster[0]):
-        text = _cluster_name(members)
+        text = _cluster_name(members, places)
         half = 0.0052 * len(text) + 0.01
         middle = min(max(x, half), 1 - half)
         height = y - 0.07
@@ -148,11 +148,13 @@ def _label(axis: Axes, found: Sequence[Point]) -> None:
         )
 
 
-def _cluster_name(members: Sequence[Point]) -> str:
-    """``attention, layers 0 to 11`` or ``experts, layer 5``: a phase and its layers."""
-    phase, layers = members[0].phase, sorted(point.layer for point in members if point.layer is not None)
-    if not layers:
-        return phase
-    if len(layers) > 2 and layers == list(range(layers[0], layers[-1] + 1)):
-        return f"{phase}, layers {layers[0]} to {layers[-1]}"
-    return f"{phase}, layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"
+def _cluster_name(members: Sequence[Point], places: Sequence[str]) -> str:
+    """``attention, layer00 to layer11`` or ``experts, layer05``: a phase and its layers, some of ``places``."""
+    runs: list[list[int]] = []
+    for index in sorted(places.index(point.layer) for point in members if point.layer):
+        if runs and runs[-1][-1] + 1 == index:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    named = [f"{places[run[0]]} to {places[run[-1]]}" if len(run) > 1 else places[run[0]] for run in runs]
+    return ", ".join([members[0].phase, *named])

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from scipy import ndimage
 
+from tessera.golden.integer.token_grid import token_grid
+from tessera.program.program import Program
 from tessera.sw.data.pictures import Picture
 from tessera.sw.report.panels import aspect, expert_colours, grid, readable_on, rgb
 from tessera.sw.results.outcome import FrameOutcome, same_first_choice
@@ -26,12 +28,13 @@ def expert_maps(outcomes: Sequence[FrameOutcome], picture: Picture) -> Figure | 
     Neighbouring patches of one expert are a region with the expert's number in it.
     """
     outcomes = [outcome for outcome in outcomes if outcome.routing]
-    if not outcomes:
+    tokens = token_grid(outcomes[0].program.plan) if outcomes else None
+    if tokens is None:
         return None
-    model, layers = outcomes[0].program.model, list(outcomes[0].routing)
-    colours, alike = expert_colours(model.experts), same_first_choice(outcomes)
+    experts, layers = most_experts(outcomes[0].program), list(outcomes[0].routing)
+    colours, alike = expert_colours(experts), same_first_choice(outcomes)
     panel = (_WIDTH, _WIDTH * aspect(picture))
-    legend = 0.25 * -(-model.experts // 8) + 0.1
+    legend = 0.25 * -(-experts // 8) + 0.1
     figure, axes = grid(len(layers) + 1, len(outcomes), panel, margins=(0.45, 0.05, legend, 0.3), gaps=(0.1, 0.1))
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
@@ -39,14 +42,19 @@ def expert_maps(outcomes: Sequence[FrameOutcome], picture: Picture) -> Figure | 
         column[0].imshow(rgb(picture), interpolation="nearest")
         column[0].set_title(outcome.task, fontsize=10)
         for layer, axis in zip(layers, column[1:], strict=True):
-            _map(axis, outcome.routing[layer][1:, 0].reshape(model.grid), colours)
+            _map(axis, tokens.arranged(outcome.routing[layer][:, 0]), colours)
     axes[0, 0].set_ylabel("input", fontsize=9)
     for layer, line in zip(layers, axes[1:], strict=True):
         same = f"\nthe same: {alike[layer]:.0%}" if layer in alike else ""
-        line[0].set_ylabel(f"layer {layer}{same}", fontsize=9)
-    handles = [Patch(color=colours(expert), label=f"expert {expert}") for expert in range(model.experts)]
-    figure.legend(handles=handles, loc="lower center", ncols=min(8, model.experts), fontsize=8, frameon=False)
+        line[0].set_ylabel(f"{layer}{same}", fontsize=9)
+    handles = [Patch(color=colours(expert), label=f"expert {expert}") for expert in range(experts)]
+    figure.legend(handles=handles, loc="lower center", ncols=min(8, experts), fontsize=8, frameon=False)
     return figure
+
+
+def most_experts(program: Program) -> int:
+    """Experts of the largest mixture; 0 without any."""
+    return max((mixture.experts for mixture in program.mixtures.values()), default=0)
 
 
 def _map(axis: Axes, chosen: np.ndarray, colours: Colormap) -> None:
@@ -80,15 +88,16 @@ def expert_loads(outcomes: Sequence[FrameOutcome]) -> Figure | None:
     outcomes = [outcome for outcome in outcomes if outcome.routing]
     if not outcomes:
         return None
-    model, layers = outcomes[0].program.model, list(outcomes[0].routing)
-    colours, experts = expert_colours(model.experts), np.arange(model.experts)
+    program, layers = outcomes[0].program, list(outcomes[0].routing)
+    most = most_experts(program)
+    colours, experts = expert_colours(most), np.arange(most)
     margins, gaps = (0.6, 0.05, 0.75, 0.25), (0.35, 0.35)
     figure, axes = grid(len(layers), len(outcomes), (_WIDTH - 0.15, 1.1), margins=margins, gaps=gaps)
     top = max(1, *(max(load) for outcome in outcomes for load in outcome.load().values()))
     for outcome, column in zip(outcomes, axes.T, strict=True):
         loads, firsts = outcome.load(), outcome.load(first=True)
         for layer, axis in zip(layers, column, strict=True):
-            load, first = np.array(loads[layer]), np.array(firsts[layer])
+            load, first = (np.pad(counts[layer], (0, most - len(counts[layer]))) for counts in (loads, firsts))
             axis.bar(experts, first, color=colours(experts), width=0.8)
             axis.bar(experts, load - first, bottom=first, color=colours(experts), alpha=0.4, width=0.8)
             axis.axhline(load.mean(), color="#1c2733", linewidth=0.8, linestyle="--", label="balanced")
@@ -105,9 +114,9 @@ def expert_loads(outcomes: Sequence[FrameOutcome]) -> Figure | None:
                 axis.spines[side].set_visible(False)
         column[-1].set_xlabel("expert", fontsize=8)
     for layer, line in zip(layers, axes, strict=True):
-        line[0].set_ylabel(f"layer {layer}\ntokens", fontsize=8)
+        line[0].set_ylabel(f"{layer}\ntokens", fontsize=8)
     handles: list[Artist] = [Patch(color="#5a5a5a", label="first choice"), axes[0, 0].lines[0]]
-    if model.top_k > 1:
+    if any(mixture.top_k > 1 for mixture in program.mixtures.values()):
         handles.insert(1, Patch(color="#5a5a5a", alpha=0.4, label="further choices"))
     figure.legend(handles=handles, loc="lower center", ncols=3, fontsize=8, frameon=False)
     return figure

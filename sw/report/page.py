@@ -26,7 +26,7 @@ def by_layer_and_kind(shares: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     kinds = [kind for kind in KINDS if any(share["kind"] == kind for share in shares)]
     rows: dict[str, dict[str, int]] = {}
     for share in sorted(shares, key=lambda share: share["phase"] == "control"):
-        name = share["phase"] if share["layer"] is None else f"layer {share['layer']}"
+        name = share["layer"] or share["phase"]
         row = rows.setdefault(name, {})
         row[share["kind"]] = row.get(share["kind"], 0) + share["cycles"]
     sums = {kind: sum(row.get(kind, 0) for row in rows.values()) for kind in kinds}

@@ -136,7 +136,7 @@ def _experts(outcome: FrameOutcome, activity: Activity) -> Iterator[Event]:
         # An EXPERTS command's first results come late: its engine has worked since the command's own first cycle.
         if command.index != last_command:
             free, last_command = int(outcome.result.causes[: command.index].sum()), command.index
-        tokens = load.get(command.expert_layer, [])
+        tokens = load.get(command.mixture, [])
         args = {
             "expert": expert,
             "queue": tokens[expert] if expert < len(tokens) else None,
@@ -150,19 +150,22 @@ def _experts(outcome: FrameOutcome, activity: Activity) -> Iterator[Event]:
 
 
 def _softmax(program: Program, activity: Activity) -> Iterator[Event]:
-    """Tiles of scores turned into exponentials, in the order of (head, queries)."""
-    model, tile = program.model, program.config.elements
-    tiles = -(-model.tokens // tile)
-    heads = {command.index: command.label.span for command in program.commands}
+    """Tiles of scores turned into exponentials, in the order of (window, head, queries)."""
+    tile = program.config.elements
+    heads = {command.index: command.span for command in program.commands}
     number, last_command = 0, None
     for span in activity.softmax:
         command = int(span["command"])
         number = 0 if command != last_command else number + 1
         last_command = command
-        part = heads[command]
-        head, first = (part.first if part else 0) + number // tiles, number % tiles * tile
+        part, (_, fields) = heads[command], decode(program.command_bytes(command))
+        tiles = -(-fields["queries"] // tile)
+        window, head = divmod(number // tiles, fields["heads"])
+        head, first = (part.first if part else 0) + head, number % tiles * tile
         args = {"head": head, "first_query": first, "command": command}
-        name = f"head {head}, queries {first} to {min(first + tile, model.tokens) - 1}"
+        name = f"head {head}, queries {first} to {min(first + tile, fields['queries']) - 1}"
+        if fields["windows"] > 1:
+            args, name = {"window": window, **args}, f"window {window}, {name}"
         yield Event(track=SOFTMAX, name=name, start=int(span["first"]), end=int(span["last"]) + 1, args=args)
 
 

@@ -1,6 +1,6 @@
 // The viewer of a report: a frame's cycles, the units that work in each, and the patches of its picture.
 // It reads the JSON in #viewer-data (sw/report/viewer.py) and fills #viewer. The address may choose what it shows:
-// #task=depth&cycle=1000&layer=1&patch=2,3. What it shows is also in the data attributes of #viewer.
+// #task=depth&cycle=1000&layer=layer01&patch=2,3. What it shows is also in the data attributes of #viewer.
 "use strict";
 (() => {
   const root = document.getElementById("viewer");
@@ -62,12 +62,12 @@
 
   // The layer whose experts are shown: the chosen one, or the latest with experts that the machine has come to.
   function expertLayer(task) {
-    const known = Object.keys(task.experts).map(Number);
+    const known = Object.keys(task.experts);
     if (state.layer !== null) return known.includes(state.layer) ? state.layer : null;
     const at = lastUpTo(task.layerStarts, state.cycle);
-    const reached = task.layers.slice(0, at + 1).reduce((top, entry) => Math.max(top, entry[1]), -1);
-    const passed = known.filter((layer) => layer <= reached);
-    return passed.length ? Math.max(...passed) : null;
+    const reached = task.layers.slice(0, at + 1).map((entry) => entry[1]);
+    const passed = known.filter((layer) => reached.includes(layer));
+    return passed.length ? passed[passed.length - 1] : null;
   }
 
   function make(name, attributes, ...children) {
@@ -261,7 +261,7 @@
     } else if (state.patch !== null) {
       about.textContent = "Attention of this frame is not in the report.";
     } else if (layer !== null) {
-      about.textContent = `Each patch has the colour of the expert that it chose first in layer ${layer}.`;
+      about.textContent = `Each patch has the colour of the expert that it chose first in ${layer}.`;
     } else {
       const later = Object.keys(task.experts).length;
       about.textContent = later ? "No layer with experts has begun." : "This model has no experts.";
@@ -302,7 +302,7 @@
     const task = tasks.findIndex((each) => each.name === parts.get("task"));
     if (task >= 0) state.task = task;
     const known = Object.keys(tasks[state.task].experts);
-    if (parts.has("layer")) state.layer = known.includes(parts.get("layer")) ? Number(parts.get("layer")) : null;
+    if (parts.has("layer")) state.layer = known.includes(parts.get("layer")) ? parts.get("layer") : null;
     const [row, column] = (parts.get("patch") || "").split(",").map(Number);
     if (row >= 0 && row < rows && column >= 0 && column < columns) state.patch = row * columns + column;
     const cycle = Number(parts.get("cycle"));
@@ -318,7 +318,7 @@
       remember();
     });
     layerChoice.addEventListener("change", () => {
-      state.layer = layerChoice.value === "" ? null : Number(layerChoice.value);
+      state.layer = layerChoice.value === "" ? null : layerChoice.value;
       show();
       remember();
     });
@@ -348,7 +348,7 @@
     buildDiagram();
     buildPatches();
     const layers = [...new Set(tasks.flatMap((task) => Object.keys(task.experts)))];
-    layerChoice.append(option("", "the layer at work"), ...layers.map((layer) => option(layer, `layer ${layer}`)));
+    layerChoice.append(option("", "the layer at work"), ...layers.map((layer) => option(layer, layer)));
     const picture = make("img", { src: data.picture, alt: "" });
     const controls = make("div", { class: "controls" }, make("label", {}, "Task ", taskChoice));
     if (layers.length) controls.append(make("label", {}, "Experts of ", layerChoice));

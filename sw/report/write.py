@@ -12,7 +12,7 @@ from tessera.common.expected import PATH, expect
 from tessera.common.files import check_folder, folder_aside
 from tessera.common.schemas.kinds import RUN
 from tessera.common.stamped import write_document
-from tessera.golden.config import ModelConfig
+from tessera.golden.network.network import Network
 from tessera.sw.report import attention_figures, cycle_figures, error_figures, expert_figures, figures
 from tessera.sw.report.page import render
 from tessera.sw.report.timeline import chrome_trace
@@ -23,7 +23,7 @@ FILES = ("report.html", "run.json", "timeline.json")
 """The files of a report that are not pictures."""
 
 
-def report_files(model: ModelConfig) -> list[str]:
+def report_files(model: Network) -> list[str]:
     """Names of all files that the report of a model may have."""
     stems = ["input", "routing", "loads", "rollout"]
     for task in model.tasks:
@@ -43,7 +43,7 @@ def make_figures(result: RunResult) -> dict[str, Figure]:
     found["routing"] = expert_figures.expert_maps(list(tasks.values()), picture)
     found["loads"] = expert_figures.expert_loads(list(tasks.values()))
     rollouts = {name: rollout for name, outcome in tasks.items() if (rollout := outcome.rollout()) is not None}
-    found["rollout"] = attention_figures.rollout_figure(rollouts, result.program.model, picture)
+    found["rollout"] = attention_figures.rollout_figure(rollouts, result.program, picture)
     for name, outcome in tasks.items():
         found[f"cycles-{name}"] = cycle_figures.causes_figure(outcome)
         found[f"roofline-{name}"] = cycle_figures.roofline_figure(outcome)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from tessera.golden import metrics
-from tessera.golden.config import ModelConfig
-from tessera.golden.model import cells_to_map
+from tessera.golden.network.compute import as_map
+from tessera.golden.network.network import Task
 from tessera.sw.data.dataset import ClassSet
 from tessera.sw.results.truth import TaskTruth
 
@@ -19,7 +19,7 @@ from tessera.sw.results.truth import TaskTruth
 class OutputMaps:
     """One task's result from the float model and from the machine.
 
-    Members: ``kind`` as in ``TaskConfig``; ``values``, the machine's real outputs (rows, channels); ``reference`` and
+    Members: ``kind`` as in ``Task``; ``values``, the machine's real outputs (rows, channels); ``reference`` and
     ``machine`` at cell resolution: classes (or one of the whole picture), metres, or for features three colours in
     [0, 1] a patch. ``relative_l2`` and ``cosine`` compare the raw outputs. ``scores`` are this picture's numbers;
     ``token_errors`` (grid) the relative L2 of each patch's features; ``classes`` and ``exact`` as in
@@ -38,43 +38,39 @@ class OutputMaps:
     exact: np.ndarray | None = None
 
 
-def interpret(values: np.ndarray, model: ModelConfig, task: int) -> np.ndarray:
+def interpret(values: np.ndarray, task: Task) -> np.ndarray:
     """Classes (cells down, cells across), or metres, from a head's real values (rows, outputs)."""
-    kind = model.tasks[task].kind
-    cells = cells_to_map(torch.from_numpy(np.ascontiguousarray(values))[None], model, task)[0].numpy()
-    return metrics.output_to_depth(cells[0]) if kind == "depth" else cells.argmax(axis=0)
+    cells = as_map(torch.from_numpy(np.ascontiguousarray(values))[None], task)[0].numpy()
+    return metrics.output_to_depth(cells[0]) if task.kind == "depth" else cells.argmax(axis=0)
 
 
 def feature_colours(reference: np.ndarray, machine: np.ndarray, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Features (tokens, D) of both as colours (rows, columns, 3): the reference's three main directions, in its range.
-
-    The class token is left out.
-    """
-    mean = reference[1:].mean(axis=0)
-    directions = np.linalg.svd(reference[1:] - mean, full_matrices=False)[2][:3].T
+    """Features (rows, D) of both as colours on a grid: the reference's three main directions, in its range."""
+    mean = reference.mean(axis=0)
+    directions = np.linalg.svd(reference - mean, full_matrices=False)[2][:3].T
     directions = np.pad(directions, ((0, 0), (0, 3 - directions.shape[1])))  # few patches have fewer directions
-    places = [(values[1:] - mean) @ directions for values in (reference, machine)]
+    places = [(values - mean) @ directions for values in (reference, machine)]
     low, high = np.quantile(places[0], [0.02, 0.98], axis=0)
     first, second = (np.clip((place - low) / np.maximum(high - low, 1e-12), 0, 1) for place in places)
     return first.reshape(*grid, -1), second.reshape(*grid, -1)
 
 
-def compare(model: ModelConfig, task: int, reference: np.ndarray, machine: np.ndarray, truth: TaskTruth) -> OutputMaps:
+def compare(task: Task, reference: np.ndarray, machine: np.ndarray, truth: TaskTruth) -> OutputMaps:
     """Put the float model's and the machine's real outputs (rows, channels) side by side.
 
     Where the exact labels or depth are known, both are also scored against them.
     """
-    kind = model.tasks[task].kind
+    kind = task.kind
     deviation = metrics.Deviation()
     deviation.add(machine, reference)
     scores: dict[str, float | None] = {}
     token_errors = None
     if kind == "features":
-        maps = feature_colours(reference, machine, model.grid)
-        token_errors = metrics.row_relative_l2(machine, reference)[1:].reshape(model.grid)
+        maps = feature_colours(reference[task.prefix :], machine[task.prefix :], task.grid)
+        token_errors = metrics.row_relative_l2(machine, reference)[task.prefix :].reshape(task.grid)
         scores["worst_token_relative_l2"] = float(token_errors.max())
     else:
-        maps = interpret(reference, model, task), interpret(machine, model, task)
+        maps = interpret(reference, task), interpret(machine, task)
     if kind in ("segmentation", "classification"):
         scores["class_agreement"] = float(np.equal(maps[0], maps[1]).mean())
     elif kind == "depth":

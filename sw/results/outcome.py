@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tessera.common.summary import Summarised, Summary
-from tessera.golden.config import by_layer_name
+from tessera.golden.integer.token_grid import token_grid
 from tessera.program.program import Program
 from tessera.sw.cycles import bound, breakdown
 from tessera.sw.data.pictures import Picture
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class FrameOutcome(Summarised):
-    """One frame: picture number, task, verdict, what the machine left, prediction, expert choices by layer.
+    """One frame: picture number, task, verdict, what the machine left, prediction, expert choices by mixture.
 
     ``routing`` holds (tokens, top_k) experts as the machine chose them, best first, -1 where it chose none;
     ``routing_changes`` the share of tokens whose set of experts differs from the float model's; ``layer_errors`` are
-    those of :func:`tessera.sw.quantiser.quantise.frame_errors`. Of the cycle model (:mod:`tessera.sw.cycles.predict`):
+    those of :func:`tessera.sw.quantiser.errors.frame_errors`. Of the cycle model (:mod:`tessera.sw.cycles.predict`):
     ``announced_cycles`` before the run, with balanced experts; ``predicted_cycles`` with the integer model's routing.
     """
 
@@ -38,7 +38,7 @@ class FrameOutcome(Summarised):
     verdict: Verdict
     result: SimulatedFrame
     prediction: OutputMaps
-    routing: dict[int, np.ndarray]
+    routing: dict[str, np.ndarray]
     routing_changes: float | None
     layer_errors: list[dict[str, Any]]
     announced_cycles: int
@@ -106,7 +106,7 @@ class FrameOutcome(Summarised):
                     {
                         "name": command.name,
                         "op": command.op,
-                        "layer": command.layer,
+                        "layer": command.place,
                         "start": start,
                         "cycles": end - start,
                         "ideal_cycles": command.ideal_cycles,
@@ -116,12 +116,13 @@ class FrameOutcome(Summarised):
                 )
         return entries
 
-    def load(self, *, first: bool = False) -> dict[int, list[int]]:
-        """Tokens of each expert, by layer; with ``first`` only those whose first choice it was."""
-        experts, load = self.program.model.experts, {}
-        for layer, chosen in self.routing.items():
+    def load(self, *, first: bool = False) -> dict[str, list[int]]:
+        """Tokens of each expert, by mixture; with ``first`` only those whose first choice it was."""
+        load = {}
+        for name, chosen in self.routing.items():
             counted = chosen[:, :1] if first else chosen
-            load[layer] = np.bincount(counted[counted >= 0], minlength=experts).tolist()
+            experts = self.program.mixtures[name].experts
+            load[name] = np.bincount(counted[counted >= 0], minlength=experts).tolist()
         return load
 
     def rollout(self) -> np.ndarray | None:
@@ -132,8 +133,7 @@ class FrameOutcome(Summarised):
     def attention(self) -> dict[str, Any]:
         """What run.json says about attention: :func:`tessera.sw.results.rollout.rollout_summary`, or None."""
         found, task = self.rollout(), self.result.task
-        model = self.program.model
-        return {"attention_rollout": None if found is None else rollout.rollout_summary(found, model, task)}
+        return {"attention_rollout": None if found is None else rollout.rollout_summary(found, self.program, task)}
 
     def summary(self) -> Summary:
         """Verdict, cycles and accuracy."""
@@ -174,8 +174,8 @@ class FrameOutcome(Summarised):
             },
             "prediction": {"kind": self.prediction.kind, **self.prediction.scores},
             "counters": counters,
-            "expert_load": by_layer_name(self.load()),
-            "expert_first_choices": by_layer_name(self.load(first=True)),
+            "expert_load": self.load(),
+            "expert_first_choices": self.load(first=True),
             "trouble": self.trouble,
             "saturated": self.saturated,
             "first_mismatch": self.verdict.to_dict()["first"],
@@ -234,39 +234,41 @@ class RunResult(Summarised):
             "bit_exact": self.bit_exact,
             "pictures": [{"source": p.source, "notices": list(p.notices)} for p in self.pictures],
             "tasks": {name: frame.to_dict() | frame.attention() for name, frame in self.tasks().items()},
-            "same_first_choice": by_layer_name(same_first_choice(list(self.tasks().values()))),
+            "same_first_choice": same_first_choice(list(self.tasks().values())),
             "frames": lines,
             "accuracy": self.accuracy,
             "waves": self.waves,
         }
 
 
-def same_first_choice(outcomes: Sequence[FrameOutcome]) -> dict[int, float]:
-    """Share of patches whose first choice is the same expert in all of several tasks, by layer; empty for one."""
+def same_first_choice(outcomes: Sequence[FrameOutcome]) -> dict[str, float]:
+    """Share of patches whose first choice is the same expert in all of several tasks, by mixture; empty for one."""
     if len(outcomes) < 2:
         return {}
-    shares = {}
-    for layer in outcomes[0].routing:
-        firsts = np.stack([outcome.routing[layer][1:, 0] for outcome in outcomes])
-        shares[layer] = float((firsts == firsts[0]).all(axis=0).mean())
+    grid, shares = token_grid(outcomes[0].program.plan), {}
+    for name in outcomes[0].routing:
+        firsts = np.stack([outcome.routing[name][grid.prefix if grid else 0 :, 0] for outcome in outcomes])
+        shares[name] = float((firsts == firsts[0]).all(axis=0).mean())
     return shares
 
 
-def machine_routing(program: Program, result: SimulatedFrame) -> dict[int, np.ndarray]:
-    """Experts of every token, from the machine's writes into its queues: (tokens, top_k) by layer, -1 for none."""
-    model, found = program.model, {}
+def machine_routing(program: Program, result: SimulatedFrame) -> dict[str, np.ndarray]:
+    """Experts of every token, from the machine's writes into its queues: (tokens, top_k) by mixture, -1 for none."""
+    found = {}
     records = result.traces.records.get("queue")
     if records is None:
         return {}
     for command in program.commands:
         if command.op != "GATE" or not command.runs(result.task):
             continue
-        chosen = np.full((model.tokens, model.top_k), -1, np.int64)
-        rank = np.zeros(model.tokens, np.int64)
+        mixture = program.mixtures[command.mixture]
+        tokens, top_k = len(mixture.source), mixture.top_k
+        chosen = np.full((tokens, top_k), -1, np.int64)
+        rank = np.zeros(tokens, np.int64)
         for record in records[records["command"] == command.index]:
             token = int(record["token"])
-            if token < model.tokens and rank[token] < model.top_k:
+            if token < tokens and rank[token] < top_k:
                 chosen[token, rank[token]] = record["expert"]
                 rank[token] += 1
-        found[command.expert_layer] = chosen
+        found[command.mixture] = chosen
     return found

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tessera.golden.config import ModelConfig
+from tessera.golden.integer.token_grid import TokenGrid, read_tokens, token_grid
 from tessera.program.program import Program
 from tessera.program.traces import Traces
 from tessera.sw.verifier.readback import exponentials
@@ -32,7 +32,7 @@ def machine_attention(program: Program, traces: Traces, task: int) -> list[np.nd
         if not (sums > 0).all():  # NaN, too
             return None
         layers.append(values / sums)
-    return layers if len(layers) == program.model.layers else None
+    return layers if layers and token_grid(program.plan) is not None else None
 
 
 def rollout(layers: Sequence[np.ndarray]) -> np.ndarray:
@@ -43,38 +43,48 @@ def rollout(layers: Sequence[np.ndarray]) -> np.ndarray:
     return result
 
 
-def of_head(result: np.ndarray, model: ModelConfig, task: int) -> np.ndarray:
+def of_head(result: np.ndarray, program: Program, task: int) -> np.ndarray:
     """How much of each patch the tokens that a task's head reads are made of, on average: (rows, columns) of patches.
 
-    The sum lacks the class token's share.
+    The sum lacks the share of tokens that are no patch.
     """
-    return result[model.head_tokens(task)].mean(axis=0)[1:].reshape(model.grid)
+    return _grid(program).arranged(result[read_tokens(program.plan, task)].mean(axis=0))
 
 
-def of_patch(result: np.ndarray, model: ModelConfig, row: int, column: int) -> np.ndarray:
+def of_patch(result: np.ndarray, program: Program, row: int, column: int) -> np.ndarray:
     """The same of the output token of one patch."""
-    return result[1 + row * model.grid[1] + column, 1:].reshape(model.grid)
+    grid = _grid(program)
+    return grid.arranged(result[grid.prefix + row * grid.columns + column])
 
 
-def rollout_summary(result: np.ndarray, model: ModelConfig, task: int) -> dict[str, Any]:
+def _grid(program: Program) -> TokenGrid:
+    found = token_grid(program.plan)
+    assert found is not None, "a rollout is of tokens that are patches"
+    return found
+
+
+def rollout_summary(result: np.ndarray, program: Program, task: int) -> dict[str, Any]:
     """Numbers for run.json.
 
     ``patches``: how many patches the head's tokens are effectively made of (the exponential of the entropy of
-    :func:`of_head`; all of them at most); ``class_token``: the class token's share in them; ``own``: their own share;
-    ``distance``: from an output patch to where it comes from, on average, in patches; None if the head reads none.
+    :func:`of_head`; all of them at most); ``class_token``: the share in them of tokens that are no patch; ``own``:
+    their own share; ``distance``: from an output patch to where it comes from, on average, in patches; None if the head
+    reads none.
     """
-    tokens = np.arange(model.tokens)[model.head_tokens(task)]
-    share = of_head(result, model, task).reshape(-1)
+    grid = _grid(program)
+    tokens = np.arange(grid.tokens)[read_tokens(program.plan, task)]
+    share = of_head(result, program, task).reshape(-1)
     share = share[share > 0] / share.sum()
     distance = None
-    if tokens[0]:
-        place = np.stack(np.unravel_index(np.arange(model.patches), model.grid), axis=1)
+    if tokens[-1] >= grid.prefix:
+        place = np.stack(np.unravel_index(np.arange(grid.patches), grid.shape), axis=1)
         apart = np.linalg.norm(place[:, None] - place[None], axis=2)
-        among = result[1:, 1:] / result[1:, 1:].sum(axis=1, keepdims=True)
+        among = result[grid.prefix :, grid.prefix :]
+        among = among / among.sum(axis=1, keepdims=True)
         distance = float((among * apart).sum(axis=1).mean())
     return {
         "patches": float(np.exp(-(share * np.log(share)).sum())),
-        "class_token": float(result[tokens, 0].mean()),
+        "class_token": float(result[tokens, : grid.prefix].sum(axis=1).mean()),
         "own": float(result[tokens, tokens].mean()),
         "distance": distance,
     }

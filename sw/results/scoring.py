@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from tessera.common.progress import Progress, silent
 from tessera.golden import metrics
-from tessera.golden.config import ModelConfig, TaskConfig, layer_name
 from tessera.golden.integer.model import IntegerModel
-from tessera.golden.model import VisionTransformer, cells_to_map
-from tessera.program.tensors import tensor_name
+from tessera.golden.network.compute import FloatNetwork, as_map
+from tessera.golden.network.network import Task
+from tessera.golden.network.operators import MixExperts
 from tessera.sw.data.dataset import CLASSIFICATION, DEPTH, SEGMENTATION, Dataset, Item, resized
 from tessera.sw.results.hits import Hits
 
@@ -32,8 +32,8 @@ FLOAT = "float"
 CHUNK = 4
 """Pictures that a process takes at a time."""
 
-Choices = dict[int, NDArray[np.int64]]
-"""Experts chosen, (tokens, top_k), by layer."""
+Choices = dict[str, NDArray[np.int64]]
+"""Experts chosen, (tokens, top_k), by mixture."""
 
 
 @dataclass(kw_only=True)
@@ -41,7 +41,7 @@ class Tally:
     """What one arithmetic made of some pictures.
 
     ``scores`` and ``hits`` are against the truth; ``far_pixels`` have a depth beyond what is scored. The rest is
-    against the float model: ``choices``, for each task and expert layer the expert choices that differ and all of them;
+    against the float model: ``choices``, for each task and mixture the expert choices that differ and all of them;
     ``outputs``, the deviation of each task's outputs; ``agreed``, by task that classifies whole pictures, of how many
     it gave the same class. ``saturated`` counts frames whose residual stream clipped.
     """
@@ -51,7 +51,7 @@ class Tally:
     pictures: int = 0
     far_pixels: int = 0
     saturated: int = 0
-    choices: dict[str, dict[int, NDArray[np.int64]]] = field(default_factory=dict)
+    choices: dict[str, dict[str, NDArray[np.int64]]] = field(default_factory=dict)
     outputs: dict[str, metrics.Deviation] = field(default_factory=dict)
     agreed: Counter[str] = field(default_factory=Counter)
 
@@ -87,7 +87,7 @@ class Tally:
             changed = metrics.changed_choices(chosen, reference[layer])
             layers[layer] = layers.get(layer, 0) + np.array([changed.sum(), changed.size])
 
-    def add_outputs(self, task: TaskConfig, ours: NDArray, reference: NDArray) -> None:
+    def add_outputs(self, task: Task, ours: NDArray, reference: NDArray) -> None:
         """Compare a task's real outputs with the float model's."""
         self.outputs.setdefault(task.name, metrics.Deviation()).add(ours, reference)
         if task.kind == CLASSIFICATION:
@@ -115,7 +115,7 @@ class Tally:
             "top5": self.hits.top5 if CLASSIFICATION in scored else None,
             "routing_changes": self.routing_changes,
             "routing_changes_by_layer": {
-                task: {layer_name(layer): float(counts[0] / counts[1]) for layer, counts in layers.items()}
+                task: {layer: float(counts[0] / counts[1]) for layer, counts in layers.items()}
                 for task, layers in self.choices.items()
             },
             "outputs": self.outputs_to_dict(),
@@ -153,12 +153,12 @@ class Scorer:
 
     def __init__(
         self,
-        model: VisionTransformer,
+        model: FloatNetwork,
         integers: Mapping[str, IntegerModel],
         class_names: Sequence[str],
         tasks: Sequence[int],
     ) -> None:
-        self.model, self.integers = model.eval(), dict(integers)
+        self.model, self.integers = model, dict(integers)
         self.class_names, self.tasks = tuple(class_names), tuple(tasks)
 
     def tally(self) -> Tally:
@@ -167,21 +167,21 @@ class Scorer:
 
     def picture(self, item: Item) -> dict[str, Tally]:
         """Tallies of one picture, by arithmetic."""
-        config = self.model.config
-        item = resized(item, config.image_height, config.image_width)
+        network = self.model.network
+        item = resized(item, network.image_height, network.image_width)
         image = np.ascontiguousarray(item.image.transpose(2, 0, 1))
         tallies = {name: self.tally() for name in (FLOAT, *self.integers)}
         reference, choices = float_outputs(self.model, image)
         for name, tally in tallies.items():
             tally.pictures = 1
             saturated = False
-            for index, task in enumerate(config.tasks):
+            for index, task in enumerate(network.tasks):
                 output = reference[index]
                 if name != FLOAT:
                     tensors = self.integers[name].run(image, index)
-                    output = as_map(self.integers[name].output(tensors, index), config, index)
+                    output = result_map(self.integers[name].output(tensors, index), task)
                     tally.add_outputs(task, output, reference[index])
-                    chosen = {layer: tensors[tensor_name("expert_indices", layer)] for layer in choices[index]}
+                    chosen = {mixture: tensors[f"{mixture}.expert_indices"] for mixture in choices[index]}
                     tally.add_choices(task.name, chosen, choices[index])
                     saturated = saturated or tensors["saturated"]
                 if index in self.tasks:
@@ -190,22 +190,21 @@ class Scorer:
         return tallies
 
 
-def float_outputs(model: VisionTransformer, image: NDArray[np.uint8]) -> tuple[list[NDArray], list[Choices]]:
-    """Every task's output map (or features) and its chosen experts by layer, of one picture (3, H, W)."""
-    config, tasks = model.config, range(len(model.config.tasks))
+def float_outputs(model: FloatNetwork, image: NDArray[np.uint8]) -> tuple[list[NDArray], list[Choices]]:
+    """Every task's output map (or features) and its chosen experts by mixture, of one picture (3, H, W)."""
+    network, tasks = model.network, range(len(model.network.tasks))
     capture: dict[str, Any] = {}
     with torch.no_grad():
-        outputs = model.forward_tasks(torch.from_numpy(image[None]), tasks, capture=capture)
-    experts = {layer: capture[tensor_name("expert_indices", layer)] for layer in config.expert_layers}
-    choices = [{layer: chosen[task].numpy() for layer, chosen in experts.items()} for task in tasks]
-    return [output[0].double().numpy() for output in outputs], choices
+        outputs = model.run(torch.from_numpy(image[None]), tasks, capture=capture)
+    experts = {step.name: capture[f"{step.name}.expert_indices"] for step in network.of_kind(MixExperts)}
+    choices = [{name: chosen[task].numpy() for name, chosen in experts.items()} for task in tasks]
+    maps = [as_map(output, task)[0] for output, task in zip(outputs, network.tasks, strict=True)]
+    return [values.double().numpy() for values in maps], choices
 
 
-def as_map(values: NDArray, model: ModelConfig, task: int) -> NDArray[np.float64]:
-    """A head's real values (patches, outputs) as a map (channels, rows, columns); features stay as they are."""
-    if model.tasks[task].kind == "features":
-        return values
-    return cells_to_map(torch.from_numpy(np.ascontiguousarray(values))[None], model, task)[0].numpy()
+def result_map(values: NDArray, task: Task) -> NDArray[np.float64]:
+    """A result's real values (rows, outputs) as a map (channels, rows, columns); features stay as they are."""
+    return as_map(torch.from_numpy(np.ascontiguousarray(values))[None], task)[0].numpy()
 
 
 def score(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tessera.golden.config import ModelConfig, TaskConfig
+from tessera.golden.network.network import Network, Task
 from tessera.golden.scenes.scenes import Scene
 from tessera.sw.data.dataset import DEPTH, SEGMENTATION, ClassSet, numbered_classes
 from tessera.sw.data.procedural import CLASS_SET, scenes_tell
@@ -24,7 +24,7 @@ class TaskTruth:
     exact: np.ndarray | None = None
 
 
-def told_tasks(model: ModelConfig, weights: str) -> dict[str, int]:
+def told_tasks(model: Network, weights: str) -> dict[str, int]:
     """Indices of the tasks that scenes have truth for, by kind; of several of one kind, the first."""
     told: dict[str, int] = {}
     for index, task in enumerate(model.tasks):
@@ -33,7 +33,7 @@ def told_tasks(model: ModelConfig, weights: str) -> dict[str, int]:
     return told
 
 
-def truth_of(task: TaskConfig, weights: str, scene: Scene | None) -> TaskTruth:
+def truth_of(task: Task, weights: str, scene: Scene | None) -> TaskTruth:
     """What is known of ``task`` on a picture that may be a scene; ``weights`` say where the model's come from."""
     told = scenes_tell(task, weights)
     if task.kind not in (SEGMENTATION, "classification"):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tessera.common.digest import content_digest
 from tessera.common.expected import PATH, expect
 from tessera.golden.checkpoint import Checkpoint
-from tessera.golden.config import ModelConfig
+from tessera.golden.network.network import TakesPictures
 from tessera.sw.data.dataset import listed
 from tessera.sw.data.picture_folder import calibration_folder, evenly, load_pictures
 from tessera.sw.quantiser.quantise import CALIBRATION_SCENES
@@ -94,8 +94,8 @@ def calibrated_on(given: CalibrationImages | None, model: Checkpoint) -> Calibra
         return scenes_for(model)
     check_calibration_images(given)
     if isinstance(given, np.ndarray):
-        return _of_array(given, model.config)
-    return _of_folder(Path(given), model.config)
+        return _of_array(given, model.network)
+    return _of_folder(Path(given), model.network)
 
 
 def scenes_for(model: Checkpoint) -> CalibratedOn:
@@ -109,7 +109,7 @@ def scenes_for(model: Checkpoint) -> CalibratedOn:
     return CalibratedOn(notices=(notice,))
 
 
-def _of_array(images: NDArray[np.uint8], model: ModelConfig) -> CalibratedOn:
+def _of_array(images: NDArray[np.uint8], model: TakesPictures) -> CalibratedOn:
     wanted = (3, model.image_height, model.image_width)
     if images.shape[1:] != wanted:
         raise ValueError(
@@ -119,7 +119,7 @@ def _of_array(images: NDArray[np.uint8], model: ModelConfig) -> CalibratedOn:
     return CalibratedOn(source=f"array {images.shape}", images=np.ascontiguousarray(images), found=len(images))
 
 
-def _of_folder(folder: Path, model: ModelConfig) -> CalibratedOn:
+def _of_folder(folder: Path, model: TakesPictures) -> CalibratedOn:
     there = calibration_folder(folder)
     taken = [there.pictures[number] for number in evenly(len(there.pictures), MOST)]
     pictures = load_pictures(taken, model)

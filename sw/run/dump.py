@@ -17,7 +17,7 @@ from tessera.sw.verifier.readback import residual_streams
 def dump_tensors(prepared: Prepared, result: RunResult, path: Path) -> None:
     """Write the tensors of the first picture's frames to one .npz file.
 
-    ``float/<task>/layerNN``, ``integer/<task>/layerNN`` and ``rtl/<task>/layerNN`` are the residual stream after each
+    ``float/<task>/<layer>``, ``integer/<task>/<layer>`` and ``rtl/<task>/<layer>`` are the residual stream after each
     layer as real values, float32 (tokens, D). ``<task>/<tensor>`` are the integers of every golden tensor;
     ``<task>/machine`` is what the machine put out.
     """
@@ -27,10 +27,10 @@ def dump_tensors(prepared: Prepared, result: RunResult, path: Path) -> None:
         golden, traces = integer.run(image, task), outcome.result.traces
         capture: dict[str, Any] = {}
         with torch.no_grad():
-            model(torch.from_numpy(image[None]), task, capture=capture)
+            model.run(torch.from_numpy(image[None]), [outcome.result.task], capture=capture)
         for layer, machine in residual_streams(prepared.program, traces, outcome.result.task):
-            name = f"{layer}.residual"
-            arrays[f"float/{task}/{layer}"] = capture[name][0].numpy().astype(np.float32)
+            name = prepared.program.plan.last_streams[layer].name
+            arrays[f"float/{task}/{layer}"] = capture[name][0].flatten(0, -2).numpy().astype(np.float32)
             for kind, values in (("integer", golden[name]), ("rtl", machine)):
                 arrays[f"{kind}/{task}/{layer}"] = integer.dequantise(name, values).astype(np.float32)
         for key, value in golden.items():

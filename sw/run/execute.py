@@ -19,14 +19,13 @@ from tessera.common.files import check_folder
 from tessera.common.progress import Progress, silent
 from tessera.golden import metrics
 from tessera.program.program import Program
-from tessera.program.tensors import tensor_name
 from tessera.sim.machine.frames import Frame, SimulatedFrame
 from tessera.sim.machine.run import run_machine
 from tessera.sim.machine.sdram import SdramSettings
 from tessera.sim.machine.settings import MemorySettings, SimulationOptions, WaveWindow
 from tessera.sw.cycles.predict import predict, queue_lengths
 from tessera.sw.data.pictures import FIRST_SCENE, Picture, PictureChoice
-from tessera.sw.quantiser.quantise import frame_errors
+from tessera.sw.quantiser.errors import frame_errors
 from tessera.sw.quantiser.saturation import excesses
 from tessera.sw.results.comparison import compare
 from tessera.sw.results.outcome import FrameOutcome, RunResult, machine_routing
@@ -198,13 +197,13 @@ def run(
 class _Expected(NamedTuple):
     """What the models say about a frame.
 
-    Integer tensors, their errors; float outputs, chosen experts by layer; cycles with balanced experts, and routed.
+    Integer tensors, their errors; float outputs, chosen experts by mixture; cycles with balanced experts, and routed.
     """
 
     golden: dict[str, Any]
     layer_errors: list[dict[str, Any]]
     outputs: np.ndarray
-    experts: dict[int, np.ndarray]
+    experts: dict[str, np.ndarray]
     announced_cycles: int
     predicted_cycles: int
 
@@ -212,13 +211,12 @@ class _Expected(NamedTuple):
 def _expect(prepared: Prepared, frame: Frame, memory: Memory) -> _Expected:
     capture: dict[str, Any] = {}
     with torch.no_grad():
-        output = prepared.checkpoint.model(torch.from_numpy(frame.image[None]), frame.task, capture=capture)
-    output = capture.get("head", output)
+        (output,) = prepared.checkpoint.model.run(torch.from_numpy(frame.image[None]), [frame.task], capture=capture)
     program, latency = prepared.program, memory.read_latency
-    experts = {layer: capture[tensor_name("expert_indices", layer)][0].numpy() for layer in program.model.expert_layers}
+    experts = {name: capture[f"{name}.expert_indices"][0].numpy() for name in program.mixtures}
     golden = prepared.integer.run(frame.image, frame.task)
-    errors = frame_errors(capture, prepared.integer, golden, program.model.tasks[frame.task].name)
-    loads = queue_lengths(program.model, golden)
+    errors = frame_errors(capture, prepared.integer, golden, frame.task)
+    loads = queue_lengths(program, golden)
     return _Expected(
         golden,
         errors,
@@ -233,23 +231,21 @@ def _outcome(
     prepared: Prepared, picture: Picture, number: int, frame: Frame, result: SimulatedFrame, expected: _Expected
 ) -> FrameOutcome:
     program, task = prepared.program, frame.task
-    model, name = program.model, program.model.tasks[task].name
+    described = program.model.tasks[task]
     values = program.outputs[task].read(result.traces.output)
-    tensor = f"head.{name}" if model.tasks[task].kind != "features" else tensor_name("residual", model.layers - 1)
     chosen = machine_routing(program, result)
     changes = [metrics.changed_sets(experts, expected.experts[layer]).mean() for layer, experts in chosen.items()]
     return FrameOutcome(
         program=program,
         picture=number,
-        task=name,
+        task=described.name,
         verdict=verify(program, expected.golden, result.traces, task),
         result=result,
         prediction=compare(
-            model,
-            task,
+            described,
             expected.outputs,
-            prepared.integer.dequantise(tensor, values),
-            truth_of(model.tasks[task], prepared.checkpoint.weights, picture.scene),
+            prepared.integer.dequantise(program.plan.results[task].tensor, values),
+            truth_of(described, prepared.checkpoint.weights, picture.scene),
         ),
         routing=chosen,
         routing_changes=float(np.mean(changes)) if changes else None,
@@ -303,7 +299,7 @@ def _facts(prepared: Prepared, memory: Memory) -> dict[str, Any]:
         "calibration_pictures": prepared.calibrated_on.to_dict(),
         "saturation": [excess.to_dict() for excess in excesses(prepared.quantised)],
         "notices": list(prepared.notices),
-        "geometry": prepared.program.model.to_dict(),
+        "network": prepared.program.model.facts(),
         "machine": config.to_dict(),
         "checkpoint": {
             "seed": origin.seed,

@@ -17,11 +17,11 @@ from tessera.common.expected import expect
 from tessera.common.progress import Progress, silent, within
 from tessera.golden import checkpoint
 from tessera.golden.checkpoint import Checkpoint
-from tessera.golden.config import ModelConfig
 from tessera.golden.integer import storage
 from tessera.golden.integer.model import IntegerModel
 from tessera.golden.integer.parameters import QuantisedModel
-from tessera.golden.model import VisionTransformer
+from tessera.golden.network.compute import FloatNetwork
+from tessera.golden.network.network import Network
 from tessera.golden.scenes.common import CLASS_NAMES
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.formats import Numerics
@@ -72,7 +72,7 @@ class Prepared:
     @property
     def routing(self) -> str:
         """Where the experts' loads come from: ``model``, a mode of seeded gates, or ``none`` without experts."""
-        return self.checkpoint.routing if self.program.model.expert_layers else "none"
+        return self.checkpoint.routing if self.program.mixtures else "none"
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -92,7 +92,7 @@ class Prepared:
         return _task_indices(self.program.model, task)
 
 
-def _task_indices(model: ModelConfig, task: str) -> list[int]:
+def _task_indices(model: Network, task: str) -> list[int]:
     expect("task", task, str, "'all', the name of a task, or several names with commas")
     if task == "all":
         return list(range(len(model.tasks)))
@@ -116,9 +116,9 @@ def prepare(
     began = time.perf_counter()
     config = target.config
     path, loaded = load_model(target.model, target.routing, on_progress=on_progress)
-    _task_indices(loaded.config, task)
+    _task_indices(loaded.network, task)
     if pictures is not None:
-        pictures.check(loaded.config)
+        pictures.check(loaded.network)
     seen = calibrated_on(target.calibration_images, loaded)
     quantised = quantised_model(
         path,
@@ -165,7 +165,7 @@ def load_model(
 
 def quantised_model(
     path: Path,
-    model: VisionTransformer,
+    model: FloatNetwork,
     numerics: Numerics,
     *,
     images: NDArray[np.uint8] | None = None,
@@ -187,7 +187,7 @@ def quantised_model(
         return storage.load_quantised(kept)
 
     def make(file: Path) -> None:
-        chosen = calibration_images(model) if images is None else images
+        chosen = calibration_images(model.network) if images is None else images
         quantised = quantise(model, chosen, numerics, calibration=calibration, on_progress=on_progress)
         storage.save_quantised(file, quantised)
 
@@ -235,7 +235,7 @@ def accuracy(
 
     None if no task predicts the scenes' classes or depth.
     """
-    tasks = told_tasks(loaded.config, loaded.weights)
+    tasks = told_tasks(loaded.network, loaded.weights)
     if not tasks:
         return None
     on_progress("accuracy", 0.0, f"{scenes} held-out scenes, float and integer model")
@@ -250,7 +250,7 @@ def accuracy(
 
 
 def float_and_integer(
-    model: VisionTransformer,
+    model: FloatNetwork,
     quantised: QuantisedModel,
     scenes: int,
     tasks: Mapping[str, int],
@@ -265,10 +265,10 @@ def float_and_integer(
         ``outputs``, the integer model's error against float over all scenes, by task.
     """
     widths = {"activation_width": quantised.activation_width, "residual_width": quantised.residual_width}
-    data = ProceduralScenes(scenes, model.config.image_height, model.config.image_width)
+    data = ProceduralScenes(scenes, model.network.image_height, model.network.image_width)
     integers = {"integer": IntegerModel(quantised, Numerics(**widths))}
     scorer = Scorer(model, integers, CLASS_NAMES, tuple(tasks.values()))
     tallies = score(scorer, data, range(scenes), on_progress=on_progress)
     scores = {name: tallies[name].scores.to_dict() for name in (FLOAT, "integer")}
-    scored = {kind: model.config.tasks[index].name for kind, index in tasks.items()}
+    scored = {kind: model.network.tasks[index].name for kind, index in tasks.items()}
     return {"scenes": scenes, "scored": scored, **scores, "outputs": tallies["integer"].outputs_to_dict()}

@@ -42,8 +42,8 @@ def machine_simulator(config: AcceleratorConfig, **options: Any) -> Simulator:
 
 def run_profile(config: AcceleratorConfig, simulator: Simulator) -> None:
     """Run one frame. A design that does not get through it is for whoever runs it next to find out."""
-    model = seeded_model(GEOMETRY)
-    images = calibration_images(model, range(1))
+    model = seeded_model(GEOMETRY).as_network()
+    images = calibration_images(model.network, range(1))
     program = compile_model(quantise(model, images, config.numerics), config)
     with contextlib.suppress(BenchFailure):
         run_machine(program, [Frame(task=0, image=images[0])], simulator=simulator)

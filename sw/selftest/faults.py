@@ -154,7 +154,7 @@ class Subject:
         generator = np.random.default_rng(SEED)
         images = generator.integers(0, 256, (4, 3, MODEL.image_height, MODEL.image_width), dtype=np.uint8)
         self.image = images[0]
-        self.quantised = quantise(seeded_model(MODEL, SEED), images, config.numerics)
+        self.quantised = quantise(seeded_model(MODEL, SEED).as_network(), images, config.numerics)
         self.program = compile_model(self.quantised, config)
         self._clean: SimulatedFrame | None = None
 
@@ -182,7 +182,7 @@ class Subject:
     @property
     def busy_expert(self) -> int:
         """The expert with the longest queue."""
-        return int(np.argmax([len(queue.tokens) for queue in self.reference["layer01.queues"]]))
+        return int(np.argmax([len(queue.tokens) for queue in self.reference["layer01.experts.queues"]]))
 
     def command(self, name: str) -> Command:
         """A command by name."""
@@ -286,11 +286,10 @@ class Subject:
         return f"{space}.column_{column}", int(location.word), lane * raw_width(space, self.config)
 
 
-def with_layer(model: QuantisedModel, number: int, **changes: Any) -> QuantisedModel:
-    """The model with parts of one layer exchanged."""
-    layers = list(model.layers)
-    layers[number] = replace(layers[number], **changes)
-    return replace(model, layers=tuple(layers))
+def with_parameters(model: QuantisedModel, name: str, **changes: Any) -> QuantisedModel:
+    """The model with some integers of one step exchanged."""
+    changed: Any = replace(model.parameters[name], **changes)
+    return replace(model, parameters={**model.parameters, name: changed})
 
 
 def element(values: np.ndarray, index: int | tuple[int, ...], value: int) -> np.ndarray:

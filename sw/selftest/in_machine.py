@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tessera.golden.integer.parameters import QuantisedMlp
+from tessera.golden.integer.parameters import QuantisedProduct
 from tessera.hw.isa import COMMAND_BYTES, StallSource
 from tessera.sim.machine.settings import Upset
-from tessera.sw.selftest.faults import ASSERTION, MODEL, Fault, Place, Subject, with_layer
+from tessera.sw.selftest.faults import ASSERTION, MODEL, Fault, Place, Subject, with_parameters
 
 WATCHDOG = 4000
 
@@ -15,18 +15,17 @@ WATCHDOG = 4000
 # In the program -------------------------------------------------------------------------------------------------------
 
 
-def gelu_shift(s: Subject) -> Fault:
+def function_shift(s: Subject) -> Fault:
     """The shift behind GELU in a LINEAR command."""
-    mlp = s.quantised.layers[0].mlp
-    assert isinstance(mlp, QuantisedMlp)
-    broken = with_layer(s.quantised, 0, mlp=replace(mlp, gelu_shift=mlp.gelu_shift + 1))
-    place = s.first_difference(s.golden(s.task, broken), "layer00.fc1", "layer00.hidden")
+    shift = s.quantised.of("layer00.hidden", QuantisedProduct).function_shift + 1
+    broken = with_parameters(s.quantised, "layer00.hidden", function_shift=shift)
+    place = s.first_difference(s.golden(s.task, broken), "layer00.hidden", "layer00.hidden")
     assert place is not None
     return Fault(
-        kind="command: GELU shift",
-        injected=f"gelu_shift of layer00.fc1 is {mlp.gelu_shift + 1}",
+        kind="command: shift behind a function",
+        injected=f"function_shift of layer00.hidden is {shift}",
         expected=replace(place, index=(0, None), got=None),
-        patches=s.field_patch("layer00.fc1", gelu_shift=mlp.gelu_shift + 1),
+        patches=s.field_patch("layer00.hidden", function_shift=shift),
     )
 
 
@@ -35,9 +34,9 @@ def destination(s: Subject) -> Fault:
     _, _, rows = s.written("layer00.k")
     return Fault(
         kind="command: destination",
-        injected=f"destination_base of layer00.key is {rows.base + rows.stride}",
-        expected=Place(command="layer00.key", tensor="layer00.k", index=(1, None), error="NONE"),
-        patches=s.field_patch("layer00.key", destination_base=rows.base + rows.stride),
+        injected=f"destination_base of layer00.k is {rows.base + rows.stride}",
+        expected=Place(command="layer00.k", tensor="layer00.k", index=(1, None), error="NONE"),
+        patches=s.field_patch("layer00.k", destination_base=rows.base + rows.stride),
     )
 
 
@@ -45,9 +44,9 @@ def skipped(s: Subject) -> Fault:
     """A command that no task runs."""
     return Fault(
         kind="command: skipped",
-        injected="task_mask of layer00.fc2 is 0",
-        expected=Place(command="layer00.fc2", tensor="layer00.residual", index=(0, 0), error="NONE"),
-        patches=s.field_patch("layer00.fc2", task_mask=0),
+        injected="task_mask of layer00.residual is 0",
+        expected=Place(command="layer00.residual", tensor="layer00.residual", index=(0, 0), error="NONE"),
+        patches=s.field_patch("layer00.residual", task_mask=0),
     )
 
 
@@ -68,7 +67,7 @@ def norm_ahead(s: Subject) -> Fault:
 
 def linear_ahead(s: Subject) -> Fault:
     """A matrix product reads rows before LayerNorm has written them."""
-    return _alone(s, "layer00.fc1", "layer00.hidden")
+    return _alone(s, "layer00.hidden", "layer00.hidden")
 
 
 # In memories on chip --------------------------------------------------------------------------------------------------
@@ -77,20 +76,20 @@ def linear_ahead(s: Subject) -> Fault:
 def _queue_upset(s: Subject, expert: int, mask: int) -> Upset:
     """Bits of the first entry of an expert's queue, when GATE has written it and EXPERTS has not read it."""
     word = expert * s.config.max_tokens
-    return Upset(cycle=s.after("layer01.route", "queue"), memory="gate.queues.entries", word=word, mask=mask)
+    return Upset(cycle=s.after("layer01.experts.route", "queue"), memory="gate.queues.entries", word=word, mask=mask)
 
 
 def routing(s: Subject) -> Fault:
     """Another token in an expert's queue, between GATE and EXPERTS."""
-    queues = [set(queue.tokens.tolist()) for queue in s.reference["layer01.queues"]]
+    queues = [set(queue.tokens.tolist()) for queue in s.reference["layer01.experts.queues"]]
     others = [set(range(MODEL.tokens)) - queue if queue else set() for queue in queues]
     expert = next(number for number, tokens in enumerate(others) if tokens)
-    token, other = int(s.reference["layer01.queues"][expert].tokens[0]), max(others[expert])
+    token, other = int(s.reference["layer01.experts.queues"][expert].tokens[0]), max(others[expert])
     return Fault(
         kind="routing entry",
         injected=f"token {token} at the head of the queue of expert {expert} becomes {other}",
         expected=Place(
-            command="layer01.experts", tensor="layer01.expert_hidden", index=(expert, 0, None), error="NONE"
+            command="layer01.experts", tensor="layer01.experts.expert_hidden", index=(expert, 0, None), error="NONE"
         ),
         upsets=[_queue_upset(s, expert, token ^ other)],
     )
@@ -104,7 +103,7 @@ def expert_share(s: Subject) -> Fault:
         kind="routing weight",
         injected=f"bit 14 of the gate weight at the head of the queue of expert {expert}",
         expected=Place(
-            command="layer01.experts", tensor="layer01.expert_residual", index=(expert, 0, None), error="NONE"
+            command="layer01.experts", tensor="layer01.experts.expert_residual", index=(expert, 0, None), error="NONE"
         ),
         upsets=[_queue_upset(s, expert, 1 << token_bits + 14)],
     )
@@ -124,13 +123,13 @@ def _upset(s: Subject, kind: str, source: str, bit: int, at: tuple[int, int], sh
 
 def scratchpad(s: Subject) -> Fault:
     """A bit of the scratchpad turns over between two commands."""
-    return _upset(s, "scratchpad upset", "layer00.norm1", 6, (4, 9), ("layer00.query", "layer00.q"))
+    return _upset(s, "scratchpad upset", "layer00.norm1", 6, (4, 9), ("layer00.q", "layer00.q"))
 
 
 def residual(s: Subject) -> Fault:
     """A bit of the residual memory turns over between two commands, in the last row: LayerNorm follows the others."""
     at = (MODEL.tokens - 1, 17)
-    return _upset(s, "residual memory upset", "residual.embed", 14, at, ("layer00.norm1", "layer00.norm1"))
+    return _upset(s, "residual memory upset", "embed", 14, at, ("layer00.norm1", "layer00.norm1"))
 
 
 # On the bus, and what the machine refuses -----------------------------------------------------------------------------
@@ -174,9 +173,9 @@ def command_field(s: Subject) -> Fault:
     """A field with an impossible value."""
     return Fault(
         kind="malformed field",
-        injected="top_k of layer01.route is 0",
-        expected=Place(error="BAD_FIELD", command="layer01.route"),
-        patches=s.field_patch("layer01.route", top_k=0),
+        injected="top_k of layer01.experts.route is 0",
+        expected=Place(error="BAD_FIELD", command="layer01.experts.route"),
+        patches=s.field_patch("layer01.experts.route", top_k=0),
     )
 
 

@@ -7,8 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from tessera.golden.integer.parameters import QuantisedExperts, QuantisedLinear, QuantisedMlp
-from tessera.sw.selftest.faults import Fault, Place, Subject, element, with_layer
+from tessera.golden.integer.parameters import (
+    QuantisedExperts,
+    QuantisedLayerNorm,
+    QuantisedLinear,
+    QuantisedProduct,
+    QuantisedStream,
+)
+from tessera.sw.selftest.faults import MODEL, Fault, Place, Subject, element, with_parameters
 
 
 def _first(candidates: Iterator[Fault | None]) -> Fault:
@@ -24,32 +30,28 @@ def _flipped(value: int, bit: int) -> int:
     return ((int(value) & 0xFF ^ 1 << bit) ^ 0x80) - 0x80
 
 
-def _mlp(subject: Subject) -> QuantisedMlp:
-    mlp = subject.quantised.layers[0].mlp
-    assert isinstance(mlp, QuantisedMlp)
-    return mlp
+def _linear(subject: Subject, name: str) -> QuantisedLinear:
+    return subject.quantised.of(name, QuantisedProduct).linear
 
 
 def _experts(subject: Subject) -> QuantisedExperts:
-    mlp = subject.quantised.layers[1].mlp
-    assert isinstance(mlp, QuantisedExperts)
-    return mlp
+    return subject.quantised.of("layer01.residual", QuantisedExperts)
 
 
 def weight_bit(s: Subject) -> Fault:
     """A weight that reads with one bit inverted."""
 
     def candidate(output: int) -> Fault | None:
-        mlp, at = _mlp(s), (output, 7)
-        weight = element(mlp.first.weight, at, _flipped(mlp.first.weight[at], 6))
-        broken = with_layer(s.quantised, 0, mlp=replace(mlp, first=replace(mlp.first, weight=weight)))
-        fault = s.broken_model("weight bit", "", broken, "layer00.fc1", "layer00.hidden")
+        linear, at = _linear(s, "layer00.hidden"), (output, 7)
+        weight = element(linear.weight, at, _flipped(linear.weight[at], 6))
+        broken = with_parameters(s.quantised, "layer00.hidden", linear=replace(linear, weight=weight))
+        fault = s.broken_model("weight bit", "", broken, "layer00.hidden", "layer00.hidden")
         if fault is None:
             return None
         ((address, _),) = fault.patches
         return replace(
             fault,
-            injected=f"bit 6 of layer00.fc1 weight {at} reads inverted, byte {address:#x}",
+            injected=f"bit 6 of layer00.hidden weight {at} reads inverted, byte {address:#x}",
             patches=(),
             memory={"flip_address": address, "flip_bit": 6},
         )
@@ -60,24 +62,20 @@ def weight_bit(s: Subject) -> Fault:
 def staged_weight(s: Subject) -> Fault:
     """A weight of V, which the machine stages on chip, reads with one bit inverted."""
     at = (9, 5)
-    attention = s.quantised.layers[0].attention
-    value = _flipped(attention.v.weight[at], 2)
-    broken = with_layer(
-        s.quantised,
-        0,
-        attention=replace(attention, v=replace(attention.v, weight=element(attention.v.weight, at, value))),
-    )
-    ((address, _),) = s.difference(broken)
+    linear = _linear(s, "layer00.v")
+    value = _flipped(linear.weight[at], 2)
+    changed = replace(linear, weight=element(linear.weight, at, value))
+    ((address, _),) = s.difference(with_parameters(s.quantised, "layer00.v", linear=changed))
     # Heads start at words of their own, so staged rows are padded per head.
-    head, channel = divmod(at[0], s.program.model.head_dim)
-    _, _, layout = s.written("layer00.v_weights")
-    rows = layout.shape[0] // s.program.model.heads
+    head, channel = divmod(at[0], MODEL.head_dim)
+    _, _, layout = s.written("layer00.v.weights")
+    rows = layout.shape[0] // MODEL.heads
     return Fault(
         kind="staged weight bit",
-        injected=f"bit 2 of layer00.value weight {at} reads inverted, byte {address:#x}",
+        injected=f"bit 2 of layer00.v weight {at} reads inverted, byte {address:#x}",
         expected=Place(
-            command="layer00.v_weights",
-            tensor="layer00.v_weights",
+            command="layer00.v.weights",
+            tensor="layer00.v.weights",
             index=(head * rows + channel, at[1]),
             got=value,
             error="NONE",
@@ -88,13 +86,13 @@ def staged_weight(s: Subject) -> Fault:
 
 def _query(s: Subject, kind: str, text: str, change: Callable[[QuantisedLinear, int], QuantisedLinear]) -> Fault:
     """A changed parameter set of one channel of Q."""
-    attention = s.quantised.layers[1].attention
+    linear = _linear(s, "layer01.q")
     return _first(
         s.broken_model(
             kind,
-            f"{text} of layer01.query channel {channel}",
-            with_layer(s.quantised, 1, attention=replace(attention, q=change(attention.q, channel))),
-            "layer01.query",
+            f"{text} of layer01.q channel {channel}",
+            with_parameters(s.quantised, "layer01.q", linear=change(linear, channel)),
+            "layer01.q",
             "layer01.q",
         )
         for channel in range(11, 24)
@@ -134,9 +132,9 @@ def expert_weight(s: Subject) -> Fault:
         return s.broken_model(
             "expert weight bit",
             f"bit 6 of layer01 expert {expert} first weight {at}",
-            with_layer(s.quantised, 1, mlp=replace(mlp, experts=tuple(experts))),
+            with_parameters(s.quantised, "layer01.residual", experts=tuple(experts)),
             "layer01.experts",
-            "layer01.expert_hidden",
+            "layer01.experts.expert_hidden",
         )
 
     return _first(candidate(output) for output in range(16))
@@ -154,10 +152,10 @@ def gate_weight(s: Subject) -> Fault:
             [
                 s.broken_model(
                     "gate weight bit",
-                    f"bit 12 of layer01.gate.segmentation weight {at}",
-                    with_layer(s.quantised, 1, mlp=replace(mlp, gates=tuple(gates))),
-                    "layer01.gate.segmentation",
-                    "layer01.gate_scores",
+                    f"bit 12 of layer01.experts.gate.segmentation weight {at}",
+                    with_parameters(s.quantised, "layer01.residual", gates=tuple(gates)),
+                    "layer01.experts.gate.segmentation",
+                    "layer01.experts.gate_scores",
                 )
             ]
         )
@@ -167,16 +165,17 @@ def gate_weight(s: Subject) -> Fault:
 def position(s: Subject) -> Fault:
     """A word of the position embedding."""
     at = (3, 10)
-    initial = element(s.quantised.initial_residual, at, int(s.quantised.initial_residual[at]) ^ 1 << 9)
+    values = s.quantised.of("embed.init", QuantisedStream).values
+    values = element(values, at, int(values[at]) ^ 1 << 9)
     return _first(
         iter(
             [
                 s.broken_model(
                     "position embedding",
                     f"bit 9 of the word of token {at[0]}, channel {at[1]}",
-                    replace(s.quantised, initial_residual=initial),
-                    "residual.init",
-                    "residual.init",
+                    with_parameters(s.quantised, "embed.init", values=values),
+                    "embed.init",
+                    "embed.init",
                 )
             ]
         )
@@ -185,11 +184,11 @@ def position(s: Subject) -> Fault:
 
 def channel_shift(s: Subject) -> Fault:
     """A LayerNorm channel shift."""
-    norm = s.quantised.layers[1].norm2
+    norm = s.quantised.of("layer01.norm2", QuantisedLayerNorm)
 
     def candidate(channel: int) -> Fault | None:
         shift = element(norm.channel_shift, channel, int(norm.channel_shift[channel]) ^ 1)
-        broken = with_layer(s.quantised, 1, norm2=replace(norm, channel_shift=shift))
+        broken = with_parameters(s.quantised, "layer01.norm2", channel_shift=shift)
         text = f"bit 0 of the shift of layer01.norm2 channel {channel}"
         return s.broken_model("LayerNorm channel shift", text, broken, "layer01.norm2", "layer01.norm2")
 
@@ -202,7 +201,7 @@ def pixel(s: Subject) -> Fault:
     offset = int(np.ravel_multi_index((channel, row, column), s.image.shape))
     image = s.image.copy()
     image[channel, row, column] ^= 0x20
-    place = s.first_difference(s.golden(s.task, image=image), "image", "pixels")
+    place = s.first_difference(s.golden(s.task, image=image), "pixels", "pixels")
     assert place is not None
     return Fault(
         kind="pixel",

@@ -17,7 +17,7 @@ KINDS: tuple[Callable[[Subject], Fault], ...] = (
     in_memory.position,
     in_memory.channel_shift,
     in_memory.pixel,
-    in_machine.gelu_shift,
+    in_machine.function_shift,
     in_machine.destination,
     in_machine.skipped,
     in_machine.norm_ahead,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 import numpy as np
 
-from tessera.golden.config import layer_name
+from tessera.golden.integer.steps import AttentionStep
 from tessera.hw.config import AcceleratorConfig
 from tessera.program.layouts.base import FixedLayout, Rewrites
 from tessera.program.program import Program
@@ -46,30 +46,32 @@ def written(tensor: Tensor, records: np.ndarray, config: AcceleratorConfig) -> n
 
 
 def residual_streams(program: Program, traces: Traces, task: int) -> Iterator[tuple[str, np.ndarray]]:
-    """The machine's residual stream after every layer: its name, ``layerNN``, and float64 (tokens, D) integers.
+    """The machine's residual stream after every layer: the layer's name, and float64 (rows, channels) integers.
 
     NaN stands where the command that completes a row wrote nothing.
     """
-    yield from _of_layers(program, traces, task, "residual", "residual")
+    last = program.plan.last_streams
+    found = _written(program, traces, task, "residual", {step.name for step in last.values()})
+    yield from ((place, found[step.name]) for place, step in last.items() if step.name in found)
 
 
 def exponentials(program: Program, traces: Traces, task: int) -> Iterator[tuple[str, np.ndarray]]:
-    """What the machine's softmax gave the array in every layer: its name and float64 (heads, query, key) integers.
+    """What the machine's softmax gave the array: each attention's name and float64 (heads, query, key) integers.
 
     Over its sum, a query's row is the attention that the machine paid. NaN stands where nothing was written.
     """
-    yield from _of_layers(program, traces, task, "exponential", "exponentials")
+    names = {step.inner("exponentials"): step.name for step in program.plan.of_kind(AttentionStep)}
+    found = _written(program, traces, task, "exponential", set(names))
+    yield from ((name, found[tensor]) for tensor, name in names.items() if tensor in found)
 
 
-def _of_layers(
-    program: Program, traces: Traces, task: int, space: Space, part: str
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Tensor ``part`` of every layer; where several commands each write some of its rows, these one after another."""
+def _written(program: Program, traces: Traces, task: int, space: Space, names: Set[str]) -> dict[str, np.ndarray]:
+    """Tensors by name; where several commands each write some rows of one, these one after another."""
     records = traces.records[space]
-    parts: dict[int, list[np.ndarray]] = {}
+    parts: dict[str, list[np.ndarray]] = {}
     for command in program.commands:
         for tensor in command.tensors if command.runs(task) else ():
-            if tensor.layer is not None and (tensor.space, tensor.part) == (space, part):
+            if tensor.space == space and tensor.name in names:
                 found = written(tensor, records[records["command"] == command.index], program.config)
-                parts.setdefault(tensor.layer, []).append(found)
-    yield from ((layer_name(layer), np.concatenate(found)) for layer, found in parts.items())
+                parts.setdefault(tensor.name, []).append(found)
+    return {name: np.concatenate(found) for name, found in parts.items()}

@@ -19,7 +19,7 @@ class Mismatch:
     command: int
     command_name: str
     op: str
-    layer: int | None
+    place: str
     task: str
     space: str
     tensor: str | None = None
@@ -32,8 +32,7 @@ class Mismatch:
     address: int | None = None
 
     def __str__(self) -> str:
-        layer = "" if self.layer is None else f", layer {self.layer}"
-        parts = [f"command {self.command} {self.command_name} ({self.op}{layer}, task {self.task}): {self.reason}"]
+        parts = [f"command {self.command} {self.command_name} ({self.op}, task {self.task}): {self.reason}"]
         if self.tensor is not None:
             place = ", ".join(f"{axis} {value}" for axis, value in zip(self.axes, self.index or (), strict=False))
             token = "" if self.token is None or "token" in self.axes else f" (token {self.token})"

@@ -17,7 +17,7 @@ from tessera.program.commands import Command
 from tessera.program.layouts.base import FixedLayout, Queues, Rewrites, WordLayout
 from tessera.program.layouts.routed import QueueEntries, RoutedRows
 from tessera.program.program import Program
-from tessera.program.tensors import Space, Tensor, raw_width, tensor_name
+from tessera.program.tensors import Space, Tensor, raw_width
 from tessera.program.traces import SPACES, Traces
 from tessera.sw.verifier.differences import differences
 from tessera.sw.verifier.verdict import Mismatch, TensorVerdict, Verdict
@@ -108,7 +108,7 @@ class _CommandCheck:
                 command=c.index,
                 command_name=c.name,
                 op=c.op,
-                layer=c.layer,
+                place=c.place,
                 task=self.verdict.task,
                 space=space,
                 cycle=None if cycle is None or cycle < 0 else int(cycle),
@@ -232,8 +232,12 @@ class _CommandCheck:
         return values
 
     def _queues(self, tensor: Tensor) -> list[np.ndarray]:
-        """Tokens of each expert in the tensor's layer."""
-        return [queue.tokens for queue in self.golden[tensor_name("queues", tensor.layer)]]
+        """Tokens of each expert of the mixture that decides the tensor's places."""
+        return [queue.tokens for queue in self.golden[self._inner(tensor, "queues")]]
+
+    def _inner(self, tensor: Tensor, part: str) -> str:
+        """Name of a golden tensor of that mixture."""
+        return self.program.mixtures[tensor.routing].inner(part)
 
     def queue(self, records: np.ndarray) -> None:
         """Entries must come in token order, best expert first, each at the end of its expert's queue."""
@@ -248,7 +252,7 @@ class _CommandCheck:
     def _entries(self, tensor: Tensor, layout: QueueEntries, records: np.ndarray) -> None:
         """Compare the fields of queue entries that are ``tensor``'s."""
         experts, weights = (
-            np.asarray(self.golden[tensor_name(part, tensor.layer)], np.int64)
+            np.asarray(self.golden[self._inner(tensor, part)], np.int64)
             for part in ("expert_indices", "expert_weights")
         )
         values = layout.expected_entries(experts, weights, self._queues(tensor))

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor, nn
 
 from tessera.api.progress import Shown, shown
 from tessera.common.expected import PATH, expect
 from tessera.golden import checkpoint
 from tessera.golden.checkpoint import Checkpoint
+from tessera.golden.config import HeadKind
 from tessera.golden.integer.parameters import QuantisedModel
 from tessera.program.program import Program
 from tessera.sw.commands.options import check_output
 from tessera.sw.models import importer
+from tessera.sw.models.exported.from_torch import Pixels, TaskSpec, network_of
 from tessera.sw.models.options import Options
 from tessera.sw.run import prepare
 from tessera.sw.run.target import Target
@@ -34,7 +40,7 @@ def load(model: str | Path = "nano", *, routing: str | None = None, progress: Sh
     Returns
     -------
     Checkpoint
-        ``model`` is the float model, a PyTorch module; ``config`` its geometry.
+        ``model`` is the float model, ``network`` its graph.
 
     Raises
     ------
@@ -44,8 +50,8 @@ def load(model: str | Path = "nano", *, routing: str | None = None, progress: Sh
     Examples
     --------
     >>> import tessera
-    >>> tessera.load("pico").config.tokens
-    33
+    >>> tessera.load("pico").network.places
+    ('layer00', 'layer01')
     """
     with shown(progress) as report:
         return prepare.load_model(model, routing, on_progress=report)[1]
@@ -93,6 +99,71 @@ def import_weights(
         made = importer.to_checkpoint(importer.import_weights(format, path, report, Options(**options)))
         checkpoint.save(out, made)
     return made
+
+
+def from_torch(
+    module: nn.Module,
+    example: Tensor,
+    *,
+    out: str | Path,
+    name: str | None = None,
+    tasks: Mapping[str, HeadKind] | None = None,
+    mean: Sequence[float] = (0.0, 0.0, 0.0),
+    std: Sequence[float] = (1.0, 1.0, 1.0),
+) -> Checkpoint:
+    """Read a PyTorch module of your own, and write it as a checkpoint that the other functions take.
+
+    The module is exported with torch.export and matched operator by operator; what it computes is compared with the
+    module itself.
+
+    Parameters
+    ----------
+    module:
+        In evaluation mode. It takes pictures (B, 3, H, W) and gives a tensor, several, or a dictionary of them.
+    example:
+        A picture (1, 3, H, W) as the module takes it; its values do not count.
+    out:
+        Checkpoint to write; its name ends in ``.safetensors``.
+    name:
+        Name of the network; by default that of the file.
+    tasks:
+        Names of the results in order, each with its kind: ``segmentation``, ``depth``, ``classification`` or
+        ``features``. By default the dictionary's keys, and kinds by the shapes.
+    mean, std:
+        The module's input is ``(byte / 255 - mean) / std`` for each colour.
+
+    Returns
+    -------
+    Checkpoint
+        The network and its weights.
+
+    Raises
+    ------
+    ValueError
+        A module that cannot be exported, or that has operators which the machine has not: all of them are listed.
+        Nothing is written.
+    """
+    expect("module", module, nn.Module, "a PyTorch module")
+    expect("example", example, Tensor, "a tensor (1, 3, H, W)")
+    expect("out", out, PATH, "the file to write, which ends in .safetensors")
+    out = Path(out)
+    importer.check_name(out)
+    check_output(out, "")
+    specs = [TaskSpec(name=task, kind=kind) for task, kind in (tasks or {}).items()]
+    pixels = Pixels(mean=_colours("mean", mean), deviation=_colours("std", std))
+    made = network_of(module, example, specs, name=name or out.stem, pixels=pixels)
+    found = Checkpoint(model=made, weights="imported", source="torch.export")
+    checkpoint.save(out, found)
+    return found
+
+
+def _colours(name: str, values: Sequence[float]) -> tuple[float, float, float]:
+    found = tuple(values)
+    if len(found) != 3 or not all(isinstance(value, int | float) and math.isfinite(value) for value in found):
+        raise ValueError(f"{name} is {values!r}; expected three finite numbers, one for each colour")
+    if name == "std" and min(found) <= 0:
+        raise ValueError(f"std is {values!r}; a deviation is larger than 0")
+    return found[0], found[1], found[2]
 
 
 def quantise(target: Target | str = "nano", *, progress: Shown = True) -> QuantisedModel:

@@ -76,7 +76,7 @@ def test_imported_logits_are_timm_s(tmp_path):
     pictures = torch.stack([torch.from_numpy(pixels(path)) for path in PICTURES])
     with torch.no_grad():
         expected = theirs(pictures[:, None].float() / 127.5 - 1)
-        got = ours(pictures[:, None].expand(-1, 3, -1, -1), 0).flatten(1)
+        got = ours.predict(pictures[:, None].expand(-1, 3, -1, -1), 0).flatten(1)
     # float32 on both sides, the normalisation folded into the weights on one: 2.5e-6 apart where logits reach 5.
     assert torch.allclose(got, expected, rtol=0, atol=1e-5)
 

@@ -21,7 +21,7 @@ SMALL = replace(NANO, name="small", dim=24, layers=2, mlp_hidden=16, expert_laye
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "small.safetensors"
-    checkpoint.save(path, Checkpoint(model=seeded(SMALL, 1), seed=1, data_version=9, metrics={"mean_iou": 0.5}))
+    checkpoint.save(path, Checkpoint.of(seeded(SMALL, 1), seed=1, data_version=9, metrics={"mean_iou": 0.5}))
     return path
 
 
@@ -38,28 +38,29 @@ def metadata(config: dict[str, object] | None = None) -> dict[str, str]:
 
 def test_round_trip(path: Path) -> None:
     loaded = checkpoint.load(path)
-    assert loaded.config == SMALL and (loaded.seed, loaded.data_version) == (1, 9)
+    assert loaded.geometry == SMALL and loaded.network.name == "small" and (loaded.seed, loaded.data_version) == (1, 9)
     assert loaded.metrics == {"mean_iou": 0.5} and loaded.tools == checkpoint.training_tools()
-    assert not loaded.model.training
     for name, value in seeded(SMALL, 1).state_dict().items():
-        assert torch.equal(value, loaded.model.state_dict()[name]), name
+        assert torch.equal(value, loaded.model.weights[name]), name
     assert [entry.name for entry in path.parent.iterdir()] == [path.name], "a temporary file was left behind"
 
 
 def test_the_origin_is_kept_and_older_files_are_of_trained_models(path: Path, tmp_path: Path) -> None:
     assert (checkpoint.load(path).weights, checkpoint.load(path).routing) == ("trained", "model")
-    made = Checkpoint(model=seeded(SMALL, 1), seed=1, data_version=9, weights="seeded", routing="skewed")
+    made = Checkpoint.of(seeded(SMALL, 1), seed=1, data_version=9, weights="seeded", routing="skewed")
     checkpoint.save(tmp_path / "made.safetensors", made)
     loaded = checkpoint.load(tmp_path / "made.safetensors")
     assert (loaded.weights, loaded.routing) == ("seeded", "skewed")
     checkpoint.save(tmp_path / "foreign.safetensors", Checkpoint(model=made.model, weights="imported", source="else"))
     loaded = checkpoint.load(tmp_path / "foreign.safetensors")
     assert (loaded.weights, loaded.source, loaded.routing) == ("imported", "else", "model")
+    assert loaded.geometry is None and loaded.network == made.network
     older = tmp_path / "older.safetensors"
-    save_file(seeded(SMALL, 1).state_dict(), older, metadata=metadata())
-    assert "weights" not in metadata() and "routing" not in metadata()
+    save_file(seeded(SMALL, 1).state_dict(), older, metadata=metadata() | {"format": "tessera-checkpoint-1"})
+    assert not {"weights", "routing", "network"} & set(metadata())
     loaded = checkpoint.load(older)
     assert (loaded.weights, loaded.source, loaded.routing) == ("trained", "", "model")
+    assert loaded.geometry == SMALL and loaded.network == made.network
 
 
 def test_failed_save_keeps_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +71,7 @@ def test_failed_save_keeps_the_old_file(path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("os.replace", full_disk)
     with pytest.raises(OSError, match="no space"):
-        checkpoint.save(path, Checkpoint(model=seeded(SMALL, 2), seed=2, data_version=9))
+        checkpoint.save(path, Checkpoint.of(seeded(SMALL, 2), seed=2, data_version=9))
     assert path.read_bytes() == before and [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
@@ -106,6 +107,8 @@ def test_bad_metadata(path: Path) -> None:
         ("config", "{", "unreadable metadata"),
         ("config", "{}", "unreadable metadata"),
         ("config", json.dumps(SMALL.to_dict() | {"heads": 5}), "unreadable metadata .*dim 24 is not a multiple"),
+        ("config", "null", "unreadable metadata .*neither a network nor a geometry"),
+        ("network", json.dumps({"format": 0}), "unreadable metadata .*network has format 0, this version reads 1"),
         ("seed", "one", "unreadable metadata"),
     ):
         save_file(tensors, path, metadata=metadata() | {key: value})

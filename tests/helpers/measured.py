@@ -10,11 +10,21 @@ from tessera.common.stamped import write_document
 from tessera.sw.cycles.breakdown import CAUSES
 from tessera.sw.run.calibrated import SCENES
 
+NETWORK = {
+    "image_height": 64,
+    "image_width": 128,
+    "layers": ["layer00"],
+    "operators": 9,
+    "mixtures": [],
+    "parameters": 1,
+    "digest": "0" * 64,
+}
+
 
 def task(cycles: int, *, error: float = 0.02) -> dict[str, Any]:
     """A task's part of a run.json, half of it attention."""
     half = {"cycles": cycles // 2, "macs": 5, "ideal_cycles": 5, "causes": {cause: 0 for cause in CAUSES}}
-    parts = [{"layer": 0, "phase": "attention", "kind": kind, **half} for kind in ("QK, AV", "projection")]
+    parts = [{"layer": "layer00", "phase": "attention", "kind": kind, **half} for kind in ("QK, AV", "projection")]
     numbers = dict.fromkeys(("ideal_cycles", "bound_cycles", "announced_cycles", "predicted_cycles", "macs"), 10)
     return {
         "bit_exact": True,
@@ -52,7 +62,15 @@ def write_run(path: Path, tasks: dict[str, dict[str, Any]], **changes: Any) -> P
         "activation_width": 8,
         "residual_width": 16,
         "calibration": "max",
-        "geometry": {"dim": 96, "expert_layers": [1, 3]},
+        "network": {
+            "image_height": 64,
+            "image_width": 128,
+            "layers": ["layer00"],
+            "operators": 9,
+            "mixtures": [],
+            "parameters": 1,
+            "digest": "0" * 64,
+        },
         "machine": {"elements": 4},
         "checkpoint": {},
         "memory": {"read_latency": 60},

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tessera.golden.config import ModelConfig, TaskConfig
 from tessera.golden.integer.parameters import QuantisedModel
 from tessera.golden.model import VisionTransformer, seeded
+from tessera.golden.network.compute import FloatNetwork
 from tessera.golden.scenes.scenes import generate_batch
 from tessera.sw.quantiser.quantise import quantise
 from tests.helpers.models import NUMERICS, two_tasks
@@ -57,6 +58,12 @@ def float_model(name: str, seed: int = 0) -> VisionTransformer:
 
 
 @cache
+def float_network(name: str, seed: int = 0) -> FloatNetwork:
+    """The same as a graph."""
+    return float_model(name, seed).as_network()
+
+
+@cache
 def quantised_model(name: str, width: int = 8, seed: int = 0) -> QuantisedModel:
     """Its quantised form."""
-    return quantise(float_model(name, seed), images(8), NUMERICS[width])
+    return quantise(float_network(name, seed), images(8), NUMERICS[width])

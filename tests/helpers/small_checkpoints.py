@@ -17,5 +17,5 @@ SMALL = replace(MODEL, name="small", tasks=two_tasks(8))
 def save_small(path: Path, **changes: object) -> Path:
     """Write the model, with some of its geometry changed."""
     config = replace(SMALL, **changes)  # type: ignore[arg-type]
-    checkpoint.save(path, checkpoint.Checkpoint(model=seeded(config, 1), seed=1, data_version=1))
+    checkpoint.save(path, checkpoint.Checkpoint.of(seeded(config, 1), seed=1, data_version=1))
     return path

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tessera.golden.config import NANO
+from tessera.golden.config import NANO, layer_name
 from tessera.golden.integer.model import IntegerModel
+from tessera.golden.integer.parameters import QuantisedExperts
 from tessera.hw.presets import PRESETS, preset
 from tessera.sw.compiler.compile import compile_model
 from tessera.sw.verifier.verify import verify
@@ -26,12 +27,12 @@ def check(model, config, seed: int, task: int) -> None:
     quantised = random_model(model, config.numerics, seed)
     program = compile_model(quantised, config)
     image = random_image(model, seed + 1)
-    golden = IntegerModel(quantised, config.numerics).run(image, task)
+    reference = IntegerModel(quantised, config.numerics)
+    golden = reference.run(image, task)
     result = emulator.run(program, image, task)
     verdict = verify(program, golden, result.traces, task)
     assert verdict.passed, f"seed {seed}, {model}: {verdict}"
-    last = golden.get("head", golden[f"layer{model.layers - 1:02d}.residual"])
-    assert np.array_equal(program.output(result.memory, task), last), f"seed {seed}"
+    assert np.array_equal(program.output(result.memory, task), reference.result(golden, task)), f"seed {seed}"
     assert result.saturated == golden["saturated"]
     assert np.std(golden["layer00.attention"]) > 0.5, "the random model is degenerate"
 
@@ -55,12 +56,12 @@ def test_every_token_on_one_expert():
     model = random_geometry(3, config)
     quantised = random_model(model, config.numerics, 3)
     for layer in model.expert_layers:
-        gate = quantised.layers[layer].mlp.gates[0]
+        gate = quantised.of(f"{layer_name(layer)}.residual", QuantisedExperts).gates[0]
         gate.bias[:] = -(2**20)
         gate.bias[-1] = 2**30
     program, image = compile_model(quantised, config), random_image(model, 4)
     golden = IntegerModel(quantised, config.numerics).run(image, 0)
-    assert len(golden[f"layer{model.expert_layers[0]:02d}.queues"][-1].tokens) == model.tokens
+    assert len(golden[f"{layer_name(model.expert_layers[0])}.experts.queues"][-1].tokens) == model.tokens
     assert verify(program, golden, emulator.run(program, image, 0).traces, 0).passed
 
 

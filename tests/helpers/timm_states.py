@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from tessera.golden.model import VisionTransformer
+from tessera.golden.network.compute import FloatNetwork
 from tessera.sw.models.importer import Options, import_weights, to_checkpoint
 
 DIM, HEADS, LAYERS, PATCH, GRID, CLASSES = 48, 3, 2, 8, (4, 4), 10
@@ -84,7 +84,7 @@ def half_normalised(pixels: Tensor) -> Tensor:
     return pixels.double() / 127.5 - 1
 
 
-def imported_model(path: Path, content: object, format: str = "timm-vit", **options: object) -> VisionTransformer:
+def imported_model(path: Path, content: object, format: str = "timm-vit", **options: object) -> FloatNetwork:
     """Save ``content``, import it and give the float model."""
     torch.save(content, path)
     chosen = Options(**({"heads": HEADS} | options))  # type: ignore[arg-type]
@@ -95,4 +95,4 @@ def imported_logits(path: Path, content: object, pixels: Tensor, format: str = "
     """Logits in float64 of what is imported."""
     model = imported_model(path, content, format, **options).double()
     with torch.no_grad():
-        return model(pixels, 0).flatten(1)
+        return model.predict(pixels, 0).flatten(1)

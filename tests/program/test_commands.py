@@ -1,4 +1,4 @@
-"""A command's name follows from what it does, and nothing else."""
+"""A command's name follows from what it makes and of which heads or tokens, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from tessera.program.commands import Command, CommandKind, Label, Phase, Span
+from tessera.program.commands import Command, CommandKind, Phase, Span
 
 COMMAND = Command(
     index=3,
-    label=Label(CommandKind.ATTENTION),
+    whole="layer03.attention",
+    span=None,
+    kind=CommandKind.ATTENTION,
     phase=Phase.ATTENTION,
-    layer=3,
+    place="layer03",
     op="ATTENTION",
     task_mask=0b10,
     macs=1,
@@ -23,24 +25,19 @@ COMMAND = Command(
 
 
 @pytest.mark.parametrize(
-    ("label", "layer", "name", "whole"),
+    ("whole", "span", "name"),
     [
-        (Label(CommandKind.ATTENTION), 3, "layer03.attention", "layer03.attention"),
-        (Label(CommandKind.QUERY, Span("head", 1, 1)), 11, "layer11.query.head1", "layer11.query"),
-        (Label(CommandKind.FC1, Span("token", 0, 24)), 0, "layer00.fc1.tokens0-24", "layer00.fc1"),
-        (Label(CommandKind.GATE, task="depth"), 1, "layer01.gate.depth", "layer01.gate.depth"),
-        (Label(CommandKind.HEAD, task="depth"), None, "head.depth", "head.depth"),
-        (Label(CommandKind.INITIAL_RESIDUAL), None, "residual.init", "residual.init"),
-        (Label(CommandKind.END), None, "end", "end"),
+        ("layer03.attention", None, "layer03.attention"),
+        ("layer11.q", Span("head", 1, 1), "layer11.q.head1"),
+        ("layer00.hidden", Span("token", 0, 24), "layer00.hidden.tokens0-24"),
+        ("end", None, "end"),
     ],
 )
-def test_names(label: Label, layer: int | None, name: str, whole: str) -> None:
-    command = replace(COMMAND, label=label, layer=layer)
-    assert (command.name, command.whole, command.kind) == (name, whole, label.kind)
+def test_names(whole: str, span: Span | None, name: str) -> None:
+    command = replace(COMMAND, whole=whole, span=span, mixture="layer01.experts")
+    assert command.name == name
     assert Command.from_dict(command.to_dict()) == command
 
 
-def test_layer_of_experts_and_tasks() -> None:
-    assert COMMAND.expert_layer == 3 and COMMAND.runs(1) and not COMMAND.runs(0)
-    with pytest.raises(AssertionError, match="attention belongs to no layer"):
-        _ = replace(COMMAND, layer=None).expert_layer
+def test_tasks() -> None:
+    assert COMMAND.runs(1) and not COMMAND.runs(0)

@@ -39,10 +39,11 @@ COLLISION_FREE = (
     "registers.stamps",
     ".beats",
     ".on_chip_words",
+    ".activation",
 )
-"""Modules (with a dot in front, ends of paths) whose memories are never read where they are being written, or whose
-readers discard such a word: asserted in simulation, ensured by running the commands that write and read one after the
-other, by not reading at all in a cycle that writes, or because a queue is empty."""
+"""Modules (with a dot in front, ends of paths without the number of a copy) whose memories are never read where they
+are being written, or whose readers discard such a word: asserted in simulation, ensured by running the commands
+that write and read one after the other, by not reading at all in a cycle that writes, or because a queue is empty."""
 
 NARROW_OPERAND = 6
 """Products with an operand of fewer bits are made of look-up tables."""
@@ -72,6 +73,11 @@ class MappedMemory:
     words: int
     width: int
     kind: str
+
+
+def _unnumbered(path: str) -> str:
+    """The path of a module without the number that tells it from its copies."""
+    return re.sub(r"_\d+$", "", path)
 
 
 def _run(work: Path, name: str, script: Sequence[str], on_progress: Progress) -> None:
@@ -142,7 +148,7 @@ def _mapping(flow: Flow, modules: Sequence[str], core: str, apart: Sequence[str]
     units = [name for name in modules if (below.fullmatch(name) and plain[name] not in parts) or plain[name] in apart]
     anywhere = tuple(unit for unit in COLLISION_FREE if unit.startswith("."))
     paths = {name: name.partition("$")[0].removeprefix(f"{core}.") for name in modules}
-    readers = [name for name, path in paths.items() if path in COLLISION_FREE or path.endswith(anywhere)]
+    readers = [name for name, path in paths.items() if path in COLLISION_FREE or _unnumbered(path).endswith(anywhere)]
     narrow = " ".join(f"t:$mul r:{side}_WIDTH<{NARROW_OPERAND} %i" for side in "AB")
     script = [
         "read_rtlil checked.il",

@@ -31,7 +31,7 @@ def run_values(data: Mapping[str, Any]) -> Values:
         found[ERRORS] |= {(place, name): value for name, value in (errors | prediction).items()}
     found[SCORES] = _flat(data["accuracy"] or {})
     kept = ("model", "weights", "routing", "preset", "program_digest", "activation_width", "residual_width")
-    found[CONFIGURATION] = _flat({name: data[name] for name in (*kept, "calibration", "machine", "geometry", "memory")})
+    found[CONFIGURATION] = _flat({name: data[name] for name in (*kept, "calibration", "machine", "network", "memory")})
     found[CONFIGURATION] |= _flat({"pictures": [picture["source"] for picture in data["pictures"]]})
     return found
 

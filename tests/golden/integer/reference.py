@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from tessera.hw import tables
 from tessera.hw.formats import Format, Numerics
+from tessera.hw.isa import NormMode
 
 
 def rs(x: int, s: int) -> int:
@@ -22,6 +23,17 @@ def gelu(z: int, numerics: Numerics) -> int:
     segment, fraction = divmod(abs(z), 64)
     delta = 0 if segment >= 177 else table.base[segment] + rs(table.slope[segment] * fraction, 6)
     return clip(max(z, 0) * 8 - rs(delta, 4) + 2786, numerics.gelu_output)
+
+
+def curve(z: int, entries: list[int]) -> int:
+    """An activation function of one argument, without its zero point, from its table as it lies in memory."""
+    segment, fraction = divmod(abs(z), 64)
+    entry = entries[min(segment, 511)]
+    slope = entry >> 18 if entry < 1 << 30 else (entry >> 18) - 2**13
+    delta = rs((entry & (2**18 - 1)) + rs(slope * fraction, 6), 4)
+    if entries[512] >> 18:
+        return delta if z < 0 else 2**14 - delta
+    return max(z, 0) * 8 - delta
 
 
 def exp2(distance: int, width: int, numerics: Numerics) -> int:
@@ -52,11 +64,13 @@ def reciprocal_square_root(variance: int) -> tuple[int, int]:
 
 
 def layernorm(row: list[int], norm, numerics: Numerics) -> tuple[list[int], list[int]]:
-    total, squares, channels = sum(row), sum(x * x for x in row), len(row)
-    variance = channels * squares - total**2 + norm.epsilon
+    total = sum(row) if norm.mode == NormMode.LAYER else 0
+    variance = sum(len(row) * x * x for x in row) - total**2 + norm.epsilon
     r, e = reciprocal_square_root(variance or 1)
     scale = rs(r * norm.scale_multiplier, 16)
     mean = rs(total * norm.mean_multiplier, norm.mean_shift)
+    if norm.mode == NormMode.COPY:
+        scale, e = norm.scale_multiplier, 0
     narrow, wide = [], []
     for x, extra in zip(row, norm.channel_shift.tolist(), strict=True):
         d = clip(x - mean, numerics.residual)
@@ -94,10 +108,18 @@ def linear(row: list[int], layer) -> list[int]:
     return [rs((acc + b) * m, s) for acc, b, m, s in zip(sums, bias, multiplier, shift, strict=True)]
 
 
-def expert(row: list[int], mlp, numerics: Numerics) -> list[int]:
-    """One token through one expert, to requantised but not yet saturated residual steps."""
+def mlp(row: list[int], first, second, requantised, numerics: Numerics) -> list[int]:
+    """One token through two layers around GELU, to requantised but not yet saturated residual steps."""
     hidden = []
-    for y in linear(row, mlp.first):
+    for y in linear(row, first):
         g = gelu(clip(y, numerics.gelu_input), numerics)
-        hidden.append(clip(rs(g * mlp.gelu_multiplier, mlp.gelu_shift), numerics.unsigned_activation))
-    return linear(hidden, mlp.second)
+        hidden.append(
+            clip(rs(g * requantised.function_multiplier, requantised.function_shift), numerics.unsigned_activation)
+        )
+    return linear(hidden, second)
+
+
+def expert(row: list[int], experts, index: int, numerics: Numerics) -> list[int]:
+    """One token through one of the experts."""
+    chosen = experts.experts[index]
+    return mlp(row, chosen.first, chosen.second, experts, numerics)

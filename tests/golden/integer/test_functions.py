@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from tessera.golden.integer import functions
 from tessera.golden.integer.parameters import QuantisedLayerNorm
+from tessera.hw import tables
 from tessera.hw.formats import ACTIVATION_WIDTHS, Numerics
+from tessera.hw.isa import NormMode
 from tests.golden.integer import reference
 from tests.helpers.models import NUMERICS
 
@@ -75,6 +77,70 @@ def test_gelu_of_every_input():
     unclipped = got < N.gelu_output.maximum
     error = np.abs((got - N.gelu_zero_point) / 2**14 - exact)[unclipped]
     assert error.max() < 1.3e-4 and unclipped[z < 31000].all()
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+TANH_SCALE = math.sqrt(2 / math.pi)
+CURVES = {
+    "gelu": (lambda x: x * np.vectorize(math.erfc)(-x / math.sqrt(2)) / 2, 2.04),
+    "gelu_tanh": (lambda x: x / 2 * (1 + np.tanh(TANH_SCALE * (x + 0.044715 * x**3))), 1.29),
+    "quick_gelu": (lambda x: x * _sigmoid(1.702 * x), 1.26),
+    "silu": (lambda x: x * _sigmoid(x), 1.0),
+    "hardswish": (lambda x: x * np.clip(x / 6 + 0.5, 0, 1), 0.84),
+    "relu": (lambda x: np.maximum(x, 0), 0.0),
+    "sigmoid": (_sigmoid, 0.66),
+    "hard_sigmoid": (lambda x: np.clip(x / 6 + 0.5, 0, 1), 0.34),
+}
+"""The functions in float64, and the largest error in steps of the output format: half a step is its own rounding."""
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_activation_of_every_input(name: str):
+    table = getattr(tables, f"{name}_table")()
+    z = np.arange(-32768, 32768)
+    got = functions.activation(z, table, N)
+    entries, zero = table.entries(), table.zero_point
+    expected = [reference.clip(reference.curve(v, entries) + zero, N.gelu_output) for v in z.tolist()]
+    assert got.tolist() == expected
+    assert got.min() in (0, 1), "the zero point is no larger than it must be"
+    exact, bound = CURVES[name]
+    unclipped = got < N.gelu_output.maximum
+    error = np.abs(got - table.zero_point - exact(z / 2048) * 2**14)[unclipped]
+    assert error.max() <= bound and unclipped[z < 32768 - (table.zero_point + 7) // 8].all()
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_tables_in_memory_are_the_tables(name: str):
+    table, z = getattr(tables, f"{name}_table")(), np.arange(-32768, 32768)
+    entries = table.entries()
+    assert len(entries) == tables.TABLE_ENTRIES and max(entries) < 2**32
+    again = tables.ActivationTable.from_entries(entries)
+    assert again.entries() == entries
+    assert np.array_equal(functions.activation(z, again, N), functions.activation(z, table, N))
+
+
+@pytest.mark.parametrize("name", ["", "silu", "sigmoid", "gelu"])
+@pytest.mark.parametrize("width", ACTIVATION_WIDTHS)
+def test_residual_multiply_is_the_rounded_product(width: int, name: str):
+    numerics, generator = NUMERICS[width], np.random.default_rng(width)
+    table, residual = getattr(tables, f"{name}_table")() if name else None, NUMERICS[width].residual
+    y = np.concatenate([generator.integers(-40000, 40000, 300), [-32769, -32768, 32767, 2**30, -3, -1, 0, 1]])
+    old = generator.integers(residual.minimum, residual.maximum + 1, len(y))
+    old[:40] = np.resize([residual.minimum, residual.maximum, -1, 1], 40)
+    entries = table.entries() if table else []
+    for shift in (0, 12, 13, 20, 63):
+        got = functions.residual_multiply(old, y, table, shift, numerics)
+        products = []
+        for value, a in zip(old.tolist(), y.tolist(), strict=True):
+            z = reference.clip(a, numerics.gelu_input)
+            factor = reference.rs(reference.curve(z, entries) if table else z * 8, 1)
+            products.append(reference.rs(factor * value, shift))
+        assert got.values.tolist() == [reference.clip(product, residual) for product in products]
+        assert got.saturated == (got.values.tolist() != products)
+    assert functions.residual_multiply([3, -3], [1024, 1024], None, 13, numerics).values.tolist() == [2, -1]
 
 
 @pytest.mark.parametrize("width", ACTIVATION_WIDTHS)
@@ -154,16 +220,17 @@ def _norm_parameters(channels: int, numerics: Numerics) -> QuantisedLayerNorm:
     )
 
 
+@pytest.mark.parametrize("mode", NormMode)
 @pytest.mark.parametrize("width", ACTIVATION_WIDTHS)
 @pytest.mark.parametrize("channels", [1, 5, 96, 192])
-def test_layernorm_equals_its_definition(width: int, channels: int):
+def test_layernorm_equals_its_definition(width: int, channels: int, mode: NormMode):
     numerics = NUMERICS[width]
     generator = np.random.default_rng([width, channels])
     bounds = (numerics.residual.minimum, numerics.residual.maximum)
     rows = [np.zeros(channels), np.full(channels, bounds[0]), np.full(channels, bounds[1])]
     rows += [generator.integers(-(2**b), 2**b, channels) for b in (1, 4, 10, numerics.residual_width - 1)]
     rows += [np.where(generator.random(channels) < 0.5, *bounds)]
-    x, parameters = np.array(rows, np.int64), _norm_parameters(channels, numerics)
+    x, parameters = np.array(rows, np.int64), replace(_norm_parameters(channels, numerics), mode=mode)
     got = functions.layernorm(x, parameters, numerics)
     for row, narrow, wide in zip(x.tolist(), got.activation.tolist(), got.wide.tolist(), strict=True):
         assert (narrow, wide) == reference.layernorm(row, parameters, numerics)
@@ -172,6 +239,23 @@ def test_layernorm_equals_its_definition(width: int, channels: int):
 def test_layernorm_survives_a_constant_row_without_epsilon():
     parameters = replace(_norm_parameters(8, N), epsilon=0)
     assert not functions.layernorm(np.full((1, 8), -777), parameters, N).activation.any()
+
+
+def test_rms_norm_is_close_to_float_and_keeps_the_mean():
+    x = np.random.default_rng(6).integers(-4000, 9000, (20, 96))
+    parameters = replace(_norm_parameters(96, N), mode=NormMode.RMS, channel_shift=np.zeros(96, np.int64))
+    exact = x / np.sqrt(np.square(x).mean(axis=1, keepdims=True) + 1e-6 * 4**N.residual.fraction)
+    got = functions.layernorm(x, parameters, N).wide * 96 / (49152 / 2**parameters.wide_shift)
+    assert np.abs(got - exact).max() < 96 / 49152 * 2 + 1e-3
+
+
+def test_a_copy_rounds_half_up_and_saturates_by_channel():
+    zeros = {"epsilon": 0, "mean_multiplier": 0, "mean_shift": 0, "wide_shift": 0}
+    shift = np.array([0, 0, 0, 0, 0, 1])
+    copy = QuantisedLayerNorm(**zeros, scale_multiplier=1, shift=1, channel_shift=shift, mode=NormMode.COPY)
+    got = functions.layernorm(np.array([[3, -3, -1, 400, -400, -3]]), copy, N)
+    assert got.activation.tolist() == [[2, -1, 0, 127, -128, -3]]
+    assert got.wide.tolist() == [[3, -3, -1, 400, -400, -3]]
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -58,7 +58,7 @@ def test_losses_fall(run: tuple[Path, dict[str, Any], list[tuple[str, float, str
 def test_writes_checkpoint_and_metrics(run: tuple[Path, dict[str, Any], list[tuple[str, float, str]]]) -> None:
     out, result, _ = run
     loaded = checkpoint.load(out)
-    assert loaded.config == SMALL and loaded.seed == 2 and loaded.data_version == scenes.DATA_VERSION
+    assert loaded.geometry == SMALL and loaded.seed == 2 and loaded.data_version == scenes.DATA_VERSION
     assert loaded.metrics == result == content(out.with_suffix(".json"))
     assert score_held_out(loaded.model, scenes=10)["held_out"] == result["held_out"]
     for by_task in result["routing"].values():
@@ -95,8 +95,8 @@ def test_training_repeats_exactly_even_resumed(
             train(SMALL, out=out, resume=True, **{"seed": 2, "recipe": QUICK, **changed})
     train(SMALL, out=out, seed=2, recipe=QUICK, resume=True)
     assert curve(out) == curve(run[0]) and not out.with_suffix(".resume").exists()
-    resumed = checkpoint.load(out).model.state_dict()
-    for name, value in checkpoint.load(run[0]).model.state_dict().items():
+    resumed = checkpoint.load(out).model.weights
+    for name, value in checkpoint.load(run[0]).model.weights.items():
         assert torch.equal(value, resumed[name]), name
 
 
@@ -136,7 +136,7 @@ def test_segmentation_loss_counts_every_pixel_of_a_cell() -> None:
 def test_shipped_model_meets_its_requirement(model: ModelConfig) -> None:
     shipped = MODELS / f"{model.name}.safetensors"
     loaded, claimed = checkpoint.load(shipped), json.loads(shipped.with_suffix(".json").read_text())
-    assert loaded.config == model and loaded.metrics == claimed
+    assert loaded.geometry == model and loaded.metrics == claimed
     assert loaded.data_version == scenes.DATA_VERSION, "the scenes changed: train the shipped model again"
     assert Recipe(**claimed["recipe"]) == RECIPES[model.name], "the recipe is not what the model was trained with"
     assert shipped.stat().st_size < 40_000_000

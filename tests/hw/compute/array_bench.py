@@ -7,7 +7,7 @@ from cocotb.triggers import RisingEdge
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.interfaces.memory import MEMORY_LATENCY
 from tessera.sim.bench.streams import clock_and_reset, parameters, record, rng
-from tests.helpers.port_bits import port_bits, port_values
+from tests.helpers.port_bits import port_bits, port_values, scalar_fields
 
 
 def edge_lanes(random: np.random.Generator, width: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -50,17 +50,22 @@ async def dot_products_are_exact(dut):
     fields = {
         "first": np.isin(np.arange(beats), ends - lengths).astype(int),
         "last": np.isin(np.arange(beats), ends - 1).astype(int),
+        "padded": (random.random(beats) < 0.2).astype(int),
         "wide": np.repeat(random.integers(0, 2, len(lengths)), lengths),
         "broadcast_unsigned": random.integers(0, 2, beats),
         "stationary_unsigned": random.integers(0, 2, beats),
         "stationary_address": random.integers(0, config.bank_words, beats),
     }
     broadcast = edge_lanes(random, width, (beats, t))
+    padding = int(random.integers(0, 1 << width))
+    constants = dict.fromkeys(scalar_fields("constants", 0), np.array([0])) | {"padding": np.array([padding])}
+    dut.constants.value = port_bits("constants", constants)[0]
+    seen = np.where(fields["padded"][:, None], padding, broadcast)
     products = np.zeros((beats, p), dtype=np.int64)
     for k in range(beats):
         wide, unsigned = bool(fields["wide"][k]), (fields["stationary_unsigned"][k], fields["broadcast_unsigned"][k])
         rows = operands(words[:, fields["stationary_address"][k]], width, wide, bool(unsigned[0]))
-        products[k] = rows @ operands(broadcast[k], width, wide, bool(unsigned[1]))
+        products[k] = rows @ operands(seen[k], width, wide, bool(unsigned[1]))
     expected = np.add.reduceat(products, ends - lengths, axis=0)
     half = 1 << (config.numerics.accumulator_width - 1)
     wrapped = (expected + half) % (2 * half) - half

@@ -10,13 +10,16 @@ from tessera.hw.compute.writeback import Writeback
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.interfaces.compute import StepKind
 from tessera.hw.interfaces.memory import MEMORY_LATENCY, RESIDUAL_LATENCY
+from tessera.hw.tables import ActivationTable, hardswish_table, sigmoid_table, silu_table
 from tessera.sim.bench.streams import clock_and_reset, parameters, record, rng
 from tests.helpers.port_bits import port_bits, port_values
+from tests.hw.compute.table_lines import table_lines
 from tests.hw.compute.writeback_jobs import KINDS, Job, JobMaker
 
 ARRAY_LATENCY = 9
 PULSES = {"row_written": "row_last", "progress__job_written": "job_last"}
 """Ports, and the steps that they report."""
+TABLES = (sigmoid_table, silu_table, hardswish_table)
 MEMORIES = ("scratch_write", "residual_write", "score_write")
 
 
@@ -45,6 +48,14 @@ class Neighbours:
         sets = {name: values.reshape(-1, group) for name, values in job.parameters.items()}
         sets |= {name: np.zeros_like(sets["shift"]) for name in ("reserved", "unused")}
         self._sets = port_bits("parameters__data", sets)
+
+    async def load(self, table: ActivationTable) -> None:
+        """Write an activation function's table, a chunk every cycle."""
+        for line in table_lines(table, self.config):
+            self.dut.table_write__valid.value = 1
+            self.dut.table_write__payload.value = line
+            await self.step()
+        self.dut.table_write__valid.value = 0
 
     async def step(self, bits: int | None = None) -> bool:
         """One clock cycle, in which a step may be issued; returns ``idle`` of that cycle."""
@@ -134,6 +145,9 @@ async def every_write_is_exact(dut):
     spacing = config.elements // config.requantise_lanes
     order = list(KINDS) + list(random.choice(KINDS, settings["jobs"]))
     for number, kind in enumerate(order):
+        if number % 20 == 0:
+            maker.table = TABLES[number // 20 % len(TABLES)]()
+            await around.load(maker.table)
         job, context = maker.job(kind), f"job {number} ({kind})"
         around.begin(job)
         around.saturated = False

@@ -10,8 +10,19 @@ import numpy as np
 from tessera.golden.integer import functions as golden
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.interfaces.compute import ParameterMode, StepKind
+from tessera.hw.isa import Function
+from tessera.hw.tables import gelu_table, relu_table, sigmoid_table
 
-LINEAR = ("activation", "swapped", "gelu", "residual_add", "weighted", "residual_set", "gate")
+FUNCTIONS = {
+    "gelu": Function.GELU,
+    "relu": Function.RELU,
+    "table": Function.TABLE,
+    "multiply": Function.NONE,
+    "multiply_gelu": Function.GELU,
+    "multiply_table": Function.TABLE,
+}
+"""Jobs of the activation function, those called multiply with the residual."""
+LINEAR = ("activation", "swapped", *FUNCTIONS, "residual_add", "weighted", "residual_set", "gate")
 KINDS = (*LINEAR, "attention")
 
 
@@ -40,6 +51,7 @@ class JobMaker:
         half = 1 << (config.numerics.residual_width - 1)
         self.residual = random.integers(-half, half, (config.residual_words, config.lanes))
         self.seen: dict[str, int] = {"clipped jobs": 0, "clear residual jobs": 0}
+        self.table = sigmoid_table()
 
     def _constants(self, shape: Any) -> dict[str, np.ndarray]:
         """Multipliers and shifts that divide by 4 to 32768 on the whole."""
@@ -53,10 +65,13 @@ class JobMaker:
         scalars = self._constants(2)
         job = Job(
             constants={
+                "padding": 0,  # taps are the array's matter
                 "score_multiplier": int(scalars["multiplier"][0]),
                 "score_shift": int(scalars["shift"][0]),
-                "gelu_multiplier": int(scalars["multiplier"][1]),
-                "gelu_shift": int(scalars["shift"][1]) - 8,
+                "function": FUNCTIONS.get(kind, int(random.integers(0, 4))),
+                "multiplies": int(kind.startswith("multiply")),
+                "function_multiplier": int(scalars["multiplier"][1]),
+                "function_shift": int(scalars["shift"][1]) - 8 - 6 * kind.startswith("multiply"),
             },
             parameters=self._constants(max(tiles * config.elements, 64)),
             scales=self._constants(2 * config.elements),
@@ -70,7 +85,7 @@ class JobMaker:
             self._attention(job)
         else:
             self._linear(job, kind, tiles, rows)
-        if any(step["kind"] in (StepKind.RESIDUAL_ADD, StepKind.RESIDUAL_SET) for step in job.steps):
+        if job.writes["residual_write"]:
             self.seen["clipped jobs" if job.saturated else "clear residual jobs"] += 1
         return job
 
@@ -81,8 +96,10 @@ class JobMaker:
         return self.random.integers(-(1 << (width - 1)), 1 << (width - 1), self.config.elements) >> (width - bits)
 
     def _step(self, job: Job, **fields: int) -> tuple[dict[str, int], np.ndarray]:
-        names = "kind mode parameter_index address column gelu weighted gate_weight attention first buffer flush rows"
-        step = dict.fromkeys([*names.split(), "row_stride", "row_last", "job_last"], 0) | fields
+        names = (
+            "kind mode parameter_index address column activated weighted gate_weight attention first buffer flush rows"
+        )
+        step = dict.fromkeys([*names.split(), "flush", "rows", "row_stride", "row_last", "job_last"], 0) | fields
         job.steps.append(step)
         job.results.append(self._sums(job))
         return step, self._requantised(job, step)
@@ -119,12 +136,29 @@ class JobMaker:
                 elif kind in ("activation", "swapped"):
                     step, y = self._step(job, **common, kind=StepKind.ACTIVATION)
                     self._scratch(job, step, golden.saturate(y, numerics.activation))
-                elif kind == "gelu":
-                    step, y = self._step(job, **common, kind=StepKind.ACTIVATION, gelu=1)
-                    scale = job.constants["gelu_multiplier"], job.constants["gelu_shift"]
-                    self._scratch(job, step, golden.gelu_activation(y, *scale, numerics))
+                elif kind in FUNCTIONS:
+                    self._function(job, kind, common)
                 else:
                     self._residual(job, kind, common)
+
+    def _function(self, job: Job, kind: str, common: dict[str, int]) -> None:
+        tables = {Function.GELU: gelu_table(), Function.RELU: relu_table(), Function.TABLE: self.table}
+        table, shift = tables.get(FUNCTIONS[kind]), job.constants["function_shift"]
+        numerics, multiplies = self.config.numerics, job.constants["multiplies"]
+        step, y = self._step(
+            job, **common, kind=StepKind.RESIDUAL_MULTIPLY if multiplies else StepKind.ACTIVATION, activated=1
+        )
+        if multiplies:
+            old = self.residual[step["address"], self._lanes(step["column"])]
+            self._update(job, step, golden.residual_multiply(old, y, table, shift, numerics))
+        else:
+            scale = job.constants["function_multiplier"], shift
+            self._scratch(job, step, golden.activate(y, table, *scale, numerics))
+
+    def _update(self, job: Job, step: dict[str, int], new: golden.Residual) -> None:
+        self.residual[step["address"], self._lanes(step["column"])] = new.values
+        job.saturated |= new.saturated
+        job.writes["residual_write"].append(self._column(step, new.values))
 
     def _residual(self, job: Job, kind: str, common: dict[str, int]) -> None:
         numerics, weight = self.config.numerics, int(self.random.integers(0, 1 << 16))
@@ -136,15 +170,12 @@ class JobMaker:
             weighted=int(kind == "weighted"),
             gate_weight=weight,
         )
-        lanes = self._lanes(step["column"])
-        old = self.residual[step["address"], lanes]
+        old = self.residual[step["address"], self._lanes(step["column"])]
         if kind == "weighted":
             new = golden.residual_add_weighted(old, y, weight, numerics)
         else:
             new = golden.residual_add(old, y, numerics) if add else golden.residual_set(y, numerics)
-        self.residual[step["address"], lanes] = new.values
-        job.saturated |= new.saturated
-        job.writes["residual_write"].append(self._column(step, new.values))
+        self._update(job, step, new)
 
     def _lanes(self, column: int) -> slice:
         return slice(column * self.config.elements, (column + 1) * self.config.elements)

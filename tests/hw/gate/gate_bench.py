@@ -105,16 +105,29 @@ async def check_queues(dut, config, expected) -> None:
     lengths = [len(queue.tokens) for queue in expected] + [0] * (config.max_experts - len(expected))
     assert counts.tolist() == lengths
     places = [(expert, position) for expert, length in enumerate(lengths) for position in range(length)]
-    addresses = port_bits("queue_read__address", {"expert": np.array(places)[:, 0], "position": np.array(places)[:, 1]})
+    entries = await read_entries(dut, [expert * config.max_tokens + position for expert, position in places])
+    got = port_values("queue_read__data", entries)
+    assert np.array_equal(got["token"], np.concatenate([queue.tokens for queue in expected]))
+    assert np.array_equal(got["weight"], np.concatenate([queue.weights for queue in expected]))
+
+
+async def read_entries(dut, addresses: list[int]) -> list[int]:
+    """Bits of the entries of these numbers."""
     entries = []
     for index in range(len(addresses) + MEMORY_LATENCY):
         dut.queue_read__address.value = addresses[min(index, len(addresses) - 1)]
         await RisingEdge(dut.clk)
         if index >= MEMORY_LATENCY:
             entries.append(int(dut.queue_read__data.value))
-    got = port_values("queue_read__data", entries)
-    assert np.array_equal(got["token"], np.concatenate([queue.tokens for queue in expected]))
-    assert np.array_equal(got["weight"], np.concatenate([queue.weights for queue in expected]))
+    return entries
+
+
+def list_entries(config, expected, random: np.random.Generator) -> dict[int, int]:
+    """Rows for a list in places that no queue uses, by the entries' numbers."""
+    lengths = [len(queue.tokens) for queue in expected] + [0] * (config.max_experts - len(expected))
+    free = [e * config.max_tokens + p for e, length in enumerate(lengths) for p in range(length, config.max_tokens)]
+    chosen = random.choice(free, min(len(free), 200), replace=False)
+    return {int(address): int(random.integers(0, 1 << 16)) for address in chosen}
 
 
 @cocotb.test()
@@ -125,25 +138,31 @@ async def queues_are_exact(dut):
     config = AcceleratorConfig.from_dict(settings["config"])
     random, scores = rng(), ScoreModel(dut, config, settings.get("interval", 0), regular=settings.get("regular", False))
     jobs, monitor = StreamDriver(dut, "job"), StreamMonitor(dut, "queue_write")
+    lists = StreamDriver(dut, "list_write", stall=0.2)
     for kind, tokens, experts, top_k in settings["jobs"]:
         logits = logits_of(kind, tokens, experts, random)
         scores.hold(logits, random)
         jobs.send({"tokens": np.array([tokens]), "experts": np.array([experts]), "top_k": np.array([top_k])})
         await jobs.drained()
         started = cycle()
+        routing = gate(logits, top_k, config.numerics)
+        listed = list_entries(config, queues(routing, experts), random)
+        lists.send({"address": np.array(list(listed)), "row": np.array(list(listed.values()))})
         for _ in range(100_000):
             await RisingEdge(dut.clk)
             if dut.report__done.value == 1:
                 break
         spent = cycle() - started
 
-        routing = gate(logits, top_k, config.numerics)
         written = await monitor.receive(tokens * top_k, timeout_cycles=100)
         case = f"{kind}, {tokens} tokens, {experts} experts, top {top_k}"
         assert np.array_equal(written["token"], np.repeat(np.arange(tokens), top_k)), case
         assert np.array_equal(written["expert"], routing.indices.ravel()), case
         assert np.array_equal(written["weight"], routing.weights.ravel()), case
         monitor.assert_empty()
+        await lists.drained()
         await check_queues(dut, config, queues(routing, experts))
+        rows = [bits & 0xFFFF for bits in await read_entries(dut, list(listed))]
+        assert rows == list(listed.values()), f"{case}: the list"
         await wait_cycles(dut, int(random.integers(1, 5)))
     record(spent=spent)

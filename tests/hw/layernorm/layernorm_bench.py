@@ -2,6 +2,8 @@
 
 from bisect import bisect_left
 from collections import deque
+from itertools import cycle as cycling
+from itertools import product
 
 import cocotb
 import numpy as np
@@ -11,6 +13,7 @@ from tessera.golden.integer.functions import layernorm
 from tessera.golden.integer.parameters import QuantisedLayerNorm
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.interfaces.memory import RESIDUAL_LATENCY
+from tessera.hw.isa import NormMode
 from tessera.sim.bench.streams import StreamDriver, StreamMonitor, clock_and_reset, cycle, parameters, record, rng
 from tests.helpers.port_bits import port_bits
 
@@ -117,7 +120,7 @@ def padded(values: np.ndarray, words: int, config: AcceleratorConfig) -> np.ndar
 
 def expected_writes(x, job, shifts, config) -> tuple[np.ndarray, np.ndarray]:
     """Addresses and data (lanes) of all words of a job, in order; a row's narrow words come first."""
-    constants = ("mean_multiplier", "mean_shift", "epsilon", "scale_multiplier", "shift", "wide_shift")
+    constants = ("mean_multiplier", "mean_shift", "epsilon", "scale_multiplier", "shift", "wide_shift", "mode")
     norm = QuantisedLayerNorm(**{name: job[name] for name in constants}, channel_shift=shifts)
     outputs = layernorm(x, norm, config.numerics)
     mask = (1 << config.numerics.activation_width) - 1
@@ -143,7 +146,7 @@ async def until_done(dut, writes: StreamMonitor, words_a_row: int) -> None:
     raise AssertionError("LayerNorm does not end")
 
 
-async def run_job(dut, config, ports, random, shape, wide):
+async def run_job(dut, config, ports, random, shape, wide, mode):
     """One job; returns how many cycles it took."""
     rows, channels = shape
     words = -(-channels // config.lanes)
@@ -172,6 +175,7 @@ async def run_job(dut, config, ports, random, shape, wide):
         "words": words,
         "channels": channels,
         "wide": int(wide),
+        "mode": int(mode),
         **job_constants,
     }
     ports["job"].send({name: np.array([value]) for name, value in job.items()})
@@ -202,7 +206,7 @@ async def payloads_without_valid(dut, random) -> None:
 
 @cocotb.test()
 async def rows_are_exact(dut):
-    """Many shapes, one after the other, with everything that saturates."""
+    """Many shapes, one after the other, with everything that saturates; modes take turns."""
     await clock_and_reset(dut)
     settings = parameters()
     config = AcceleratorConfig.from_dict(settings["config"])
@@ -213,9 +217,7 @@ async def rows_are_exact(dut):
         "shifts": StreamDriver(dut, "shift_write", stall=0.3),
         "writes": StreamMonitor(dut, "scratch_write", stall=write_stall),
     }
-    spent = {}
-    for shape in settings["shapes"]:
-        for wide in (False, True):
-            cycles = await run_job(dut, config, ports, random, shape, wide)
-            spent["wide" if wide else "narrow"] = cycles
+    spent, modes = {}, cycling(settings.get("modes", list(NormMode)))
+    for shape, wide in product(settings["shapes"], (False, True)):
+        spent["wide" if wide else "narrow"] = await run_job(dut, config, ports, random, shape, wide, next(modes))
     record(**spent)

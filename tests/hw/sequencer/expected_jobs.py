@@ -7,16 +7,23 @@ from typing import Any
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.interfaces.jobs import StreamKind
 from tessera.hw.isa import COMMAND_BYTES, Opcode, decode
+from tessera.hw.tables import TABLE_ENTRIES
 
 UNITS = {
     Opcode.LINEAR: "engine",
+    Opcode.CONVOLUTION: "engine",
     Opcode.ATTENTION: "engine",
     Opcode.LAYERNORM: "layernorm",
     Opcode.GATE: "gate",
     Opcode.LOAD_IMAGE: "image",
     Opcode.STORE: "store",
 }
-DELIVERIES = {Opcode.STAGE: StreamKind.STAGE, Opcode.LOAD_RESIDUAL: StreamKind.RESIDUAL}
+DELIVERIES = {
+    Opcode.STAGE: StreamKind.STAGE,
+    Opcode.LOAD_RESIDUAL: StreamKind.RESIDUAL,
+    Opcode.LIST: StreamKind.LIST,
+    Opcode.TABLE: StreamKind.TABLE,
+}
 """Commands that are only a stream block, with its kind."""
 
 
@@ -70,10 +77,20 @@ class ExpectedJobs:
             tiles = 0 if c["swapped"] else -(-c["stationary_rows"] // self._config.elements)
             block |= {"kind": StreamKind.WEIGHTS, "tiles": tiles}
             self.blocks.append(block | {name: c[name] for name in ("channels", "words", "wide")})
+        elif opcode == Opcode.CONVOLUTION:
+            c = c | {"channels": c["stationary_rows"], "convolution": 1}
+            tiles = -(-c["stationary_rows"] // self._config.elements)
+            self.blocks.append(block | {"kind": StreamKind.WEIGHTS, "tiles": tiles, "words": c["words"], "wide": 0})
+            self.blocks[-1] |= {"channels": c["stationary_rows"]}
         elif opcode == Opcode.LAYERNORM:
             self.blocks.append(block | {"kind": StreamKind.SHIFTS, "channels": c["words"] * self._config.lanes})
         elif opcode in DELIVERIES:
-            self.blocks.append(block | {"kind": DELIVERIES[opcode], "words": c["words"], "base": c["destination_base"]})
+            block |= {"kind": DELIVERIES[opcode]}
+            if opcode == Opcode.TABLE:
+                block |= {"channels": 4 * TABLE_ENTRIES}
+            else:
+                block |= {"words": c["words"], "base": c["destination_base"]}
+            self.blocks.append(block)
             self.log.append(("block", index))
         elif opcode == Opcode.EXPERTS:
             self._experts(c, block["address"])
@@ -85,13 +102,13 @@ class ExpectedJobs:
         for expert, steps in enumerate(self._counts[: c["experts"]]):
             if not steps:
                 continue
-            common = {"expert": expert, "steps": steps, "attention": 0}
+            common = {"list": expert * self._config.max_tokens, "routed": 1, "steps": steps, "attention": 0}
             first = {
-                "gather": 1, "scatter": 0, "gelu": 1, "words": c["source_words"],
+                "gather": 1, "scatter": 0, "function": c["function"], "words": c["source_words"],
                 "broadcast_base": c["source_base"], "channels": c["hidden_channels"],
             }  # fmt: skip
             second = {
-                "gather": 0, "scatter": 1, "gelu": 0, "words": c["hidden_words"],
+                "gather": 0, "scatter": 1, "function": 0, "words": c["hidden_words"],
                 "destination": 1, "broadcast_unsigned": 1, "channels": c["channels"],
             }  # fmt: skip
             self.log += [("engine", common | first), ("engine", common | second)]

@@ -9,7 +9,18 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-from tessera.hw.isa import COMMAND_BYTES, FIELDS, Destination, ErrorCode, Follow, Opcode, decode, encode
+from tessera.hw.isa import (
+    COMMAND_BYTES,
+    FIELDS,
+    MAX_BIAS_WORDS,
+    Destination,
+    ErrorCode,
+    Follow,
+    NormMode,
+    Opcode,
+    decode,
+    encode,
+)
 from tessera.hw.presets import preset
 from tessera.hw.sequencer.ledger import ENGINE, FOLLOWERS, GATE, IMAGE, NORM, STORE, STREAM
 from tessera.sim.bench.streams import StreamMonitor, clock_and_reset, parameters, read, rng, wait_cycles
@@ -22,6 +33,21 @@ WEIGHT_ADDRESS = 0x8000
 IMAGE_BASE = 0x12340
 OUTPUT_BASE = 0x56780
 UNIT_NUMBERS = {"engine": ENGINE, "layernorm": NORM, "gate": GATE, "image": IMAGE, "store": STORE, "stream": STREAM}
+CONVOLUTION_COUNTS = (
+    "steps", "stationary_rows", "tap_words", "taps_y", "taps_x", "stride_y", "stride_x", "input_rows", "input_columns",
+    "output_columns",
+)  # fmt: skip
+"""Fields of a convolution that must not be 0."""
+LISTED = {"gather": 0, "scatter": 0, "swapped": 0, "windows": 1, "follow": Follow.NOTHING, "list": 0, "task_mask": 1}
+LIST_MISUSES = (
+    {"gather": 1, "scatter": 1},
+    {"gather": 1, "swapped": 1},
+    {"scatter": 1, "swapped": 1},
+    {"gather": 1, "follow": Follow.ENGINE},
+    {"gather": 1, "list": CONFIG.list_entries},
+    {"scatter": 1, "list": CONFIG.list_entries - 1, "steps": 2},
+)
+"""Uses of lists by LINEAR that are refused."""
 COUNTING_ROWS = ("layernorm", "image")
 """Units that report the rows that they have written."""
 
@@ -29,9 +55,10 @@ COUNTING_ROWS = ("layernorm", "image")
 def random_command(random: np.random.Generator, opcode: Opcode) -> bytes:
     """A legal command with random fields; small where the rules want it."""
     small = {
-        "words": 8, "tokens": 16, "heads": 4, "head_words": 4, "rows": 16, "channels": 64, "steps": 16,
+        "words": 8, "tokens": 16, "rows": 16, "channels": 64, "steps": 16, "keys": 16, "heads": 4, "head_words": 3,
+        "bias_words": 1,
         "stationary_rows": CONFIG.elements, "source_words": 8, "hidden_words": 8, "hidden_channels": 64,
-        "experts": CONFIG.max_experts, "destination": int(max(Destination)),
+        "experts": CONFIG.max_experts, "destination": int(max(Destination)), "mode": int(max(NormMode)),
         "stream_address": 1 << 16, "row_bytes": 1 << 16, "plane_bytes": 1 << 20,
     }  # fmt: skip
     values = {}
@@ -47,10 +74,21 @@ def random_command(random: np.random.Generator, opcode: Opcode) -> bytes:
         values["stream_bytes"] = CONFIG.chunk_bytes * chunks
         if "first_bytes" in values:
             values["first_bytes"] = CONFIG.chunk_bytes * int(random.integers(1, chunks))
+    if opcode == Opcode.CONVOLUTION:
+        values["destination"] = int(random.integers(0, Destination.SCORE))
     if opcode == Opcode.LAYERNORM:
         values["channels"] = int(random.integers(1, values["words"] * CONFIG.lanes + 1))
-    if values.get("swapped"):
-        values["follow"] = int(Follow.NOTHING)
+    if opcode == Opcode.LINEAR:
+        values |= {"gather": 0, "scatter": 0} | (
+            {} if values["swapped"] else {str(random.choice(["gather", "scatter"])): 1}
+        )
+        values["list"] = int(random.integers(0, CONFIG.list_entries - values["steps"] + 1))
+        if values["swapped"] or values["gather"]:
+            values["follow"] = int(Follow.NOTHING)
+        if not values["swapped"] or values["destination"] == Destination.SCORE:
+            values["windows"] = 1
+    if opcode == Opcode.LIST:
+        values["destination_base"] = int(random.integers(0, CONFIG.list_entries - values["words"] + 1))
     if "patch" in values:
         values["patch"] = 1 << int(random.integers(0, 5))
     if "top_k" in values:
@@ -304,28 +342,51 @@ async def malformed_commands_are_refused(dut):
         (Opcode.LINEAR, "words", CONFIG.weight_tile_words + 1),
         (Opcode.LINEAR, "destination", 9),
         (Opcode.LINEAR, "channels", CONFIG.parameter_entries + 1),
-        (Opcode.ATTENTION, "tokens", CONFIG.max_tokens + 1),
+        (Opcode.LIST, "words", 0),
+        (Opcode.LIST, "destination_base", CONFIG.list_entries),
+        (Opcode.CONVOLUTION, "words", CONFIG.weight_tile_words + 1),
+        (Opcode.CONVOLUTION, "stationary_rows", CONFIG.parameter_entries + 1),
+        (Opcode.CONVOLUTION, "destination", Destination.SCORE),
+        (Opcode.CONVOLUTION, "follow", Follow.ENGINE),
+        *((Opcode.CONVOLUTION, name, 0) for name in CONVOLUTION_COUNTS),
+        (Opcode.LINEAR, "windows", 0),
+        (Opcode.LINEAR, "windows", 2),
+        (Opcode.ATTENTION, "queries", 0),
+        (Opcode.ATTENTION, "windows", 0),
+        (Opcode.ATTENTION, "keys", 0),
+        (Opcode.ATTENTION, "keys", CONFIG.max_tokens + 1),
         (Opcode.ATTENTION, "heads", 0),
         (Opcode.ATTENTION, "head_words", CONFIG.query_words + 1),
-        (Opcode.LAYERNORM, "rows", CONFIG.max_tokens + 1),
+        (Opcode.ATTENTION, "value_words", 0),
+        (Opcode.ATTENTION, "bias_words", MAX_BIAS_WORDS + 1),
+        (Opcode.LAYERNORM, "rows", 0),
         (Opcode.LAYERNORM, "words", 1024 // CONFIG.lanes + 1),
         (Opcode.LAYERNORM, "channels", 8 * CONFIG.lanes + 1),
+        (Opcode.LAYERNORM, "mode", 3),
         (Opcode.GATE, "experts", CONFIG.max_experts + 1),
         (Opcode.GATE, "top_k", CONFIG.max_top_k + 1),
         (Opcode.EXPERTS, "experts", 0),
+        (Opcode.EXPERTS, "function", 0),
         (Opcode.EXPERTS, "hidden_words", CONFIG.weight_tile_words + 1),
         (Opcode.EXPERTS, "first_bytes", 64 * CONFIG.chunk_bytes),
         (Opcode.LOAD_IMAGE, "patch", 6),
         (Opcode.STORE, "words", 0),
         (Opcode.STAGE, "stream_bytes", 0),
+        (Opcode.TABLE, "stream_bytes", 0),
         (Opcode.LINEAR, "stream_bytes", 3 * CONFIG.chunk_bytes // 2),
         (Opcode.STAGE, "words", 0),
         (Opcode.LOAD_RESIDUAL, "words", 0),
     ):
         fields = decode(random_command(random, opcode))[1]
         fields |= {name: value, "task_mask": 1}
+        if (opcode, name, value) == (Opcode.LINEAR, "windows", 2):
+            fields["swapped"] = 0
         fields.pop("opcode")
         cases.append((encode(opcode, **fields), ErrorCode.BAD_FIELD))
+    for misuse in LIST_MISUSES:
+        fields = decode(random_command(random, Opcode.LINEAR))[1] | LISTED | misuse
+        fields.pop("opcode")
+        cases.append((encode(Opcode.LINEAR, **fields), ErrorCode.BAD_FIELD))
     await clock_and_reset(dut)
     harness = Harness(dut, [1] * CONFIG.max_experts, "refusals")
     for number, (bad, code) in enumerate(cases):

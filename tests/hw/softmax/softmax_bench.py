@@ -99,7 +99,7 @@ async def tiles_are_exact(dut):
         await scores.drained()
         job = {
             "buffer": index % 2,
-            "tokens": len(tile),
+            "keys": len(tile),
             "output_multiplier": multipliers[index],
             "output_shift": shifts[index],
         }
@@ -142,7 +142,7 @@ async def a_beat_leaves_every_cycle(dut):
     tile = rng().integers(-2000, 2000, (100, config.elements))
     scores.send(writes(config, tile, 1))
     await scores.drained()
-    fields = {"buffer": 1, "tokens": len(tile), "output_multiplier": 40000, "output_shift": 20}
+    fields = {"buffer": 1, "keys": len(tile), "output_multiplier": 40000, "output_shift": 20}
     jobs.send({name: np.array([value]) for name, value in fields.items()})
     await done.wait_for(1)
     assert_interval(monitor, 1)

@@ -19,6 +19,8 @@ class Expected:
     scratch_write: list = field(default_factory=list)
     residual_write: list = field(default_factory=list)
     shift_write: list = field(default_factory=list)
+    table_write: list = field(default_factory=list)
+    list_write: list = field(default_factory=list)
     tiles: int = 0
 
 
@@ -27,7 +29,7 @@ def random_jobs(config: AcceleratorConfig, random: np.random.Generator, count: i
     jobs, address = [], start
     unit = config.chunk_bytes
     for _ in range(count):
-        kind = int(random.choice(4, p=(0.6, 0.15, 0.15, 0.1)))
+        kind = int(random.choice(list(StreamKind), p=(0.55, 0.12, 0.12, 0.07, 0.07, 0.07)))
         job = {"kind": kind, "address": address, "channels": 0, "tiles": 0, "words": 0, "base": 0, "wide": 0}
         if kind == StreamKind.WEIGHTS:
             tiles = int(random.integers(0, 4))
@@ -36,12 +38,13 @@ def random_jobs(config: AcceleratorConfig, random: np.random.Generator, count: i
             job["wide"] = int(random.integers(2))
             size = -(-8 * job["channels"] // unit) * unit
             size += tiles * job["words"] * config.elements * config.lanes
-        elif kind == StreamKind.SHIFTS:
+        elif kind in (StreamKind.SHIFTS, StreamKind.TABLE):
             job["channels"] = config.lanes * int(random.integers(1, 9))
             size = job["channels"]
         else:
             job["words"], job["base"] = int(random.integers(1, 30)), int(random.integers(0, 4000))
-            size = job["words"] * config.lanes * (1 if kind == StreamKind.STAGE else 4)
+            per_word = {StreamKind.STAGE: config.lanes, StreamKind.RESIDUAL: 4 * config.lanes, StreamKind.LIST: unit}
+            size = job["words"] * per_word[StreamKind(kind)]
         job["bytes"] = (-(-size // unit) + int(random.integers(0, 3) == 0) * int(random.integers(1, 4))) * unit
         jobs.append(job)
         address += -(-job["bytes"] // 64) * 64
@@ -90,6 +93,14 @@ def deliver(config: AcceleratorConfig, memory: bytes, job: dict, expected: Expec
         expected.residual_write += [
             {"address": base + index, "columns": columns, "data": word} for index, word in enumerate(words)
         ]
+    elif job["kind"] == StreamKind.TABLE:
+        words = block[: -(-job["channels"] // config.chunk_bytes) * config.chunk_bytes].view("<u4").astype(np.int64)
+        for index, entries in enumerate(words.reshape(-1, config.chunk_bytes // 4)):
+            bits = {"entries.base": entries & 0x3FFFF, "entries.slope": entries >> 18 & 0x1FFF}
+            expected.table_write.append({"address": index} | bits)
+    elif job["kind"] == StreamKind.LIST:
+        rows = block[: job["words"] * config.chunk_bytes].reshape(job["words"], -1)[:, :2].copy().view("<u2")[:, 0]
+        expected.list_write += [{"address": base + index, "row": int(row)} for index, row in enumerate(rows)]
     else:
         chunks = -(-job["channels"] // config.chunk_bytes)
         shifts = block[: chunks * config.chunk_bytes].reshape(chunks, -1) & 7

@@ -13,7 +13,7 @@ from tests.helpers.axi_models import ReadMemory, until
 from tests.hw.stream.stream_model import Expected, deliver, random_jobs
 
 START = 0x1000
-OUTPUTS = ("fill", "parameters", "scratch_write", "residual_write", "shift_write")
+OUTPUTS = ("fill", "parameters", "scratch_write", "residual_write", "shift_write", "table_write", "list_write")
 
 
 class Machine:
@@ -61,7 +61,8 @@ class Machine:
                 continue
             await wait_cycles(self.dut, int(self.random.integers(1, 60)))
             self.dut.report__permit.value = 1
-            name = {1: "scratch_write", 2: "residual_write", 3: "shift_write"}[job["kind"]]
+            names = {StreamKind.STAGE: "scratch_write", StreamKind.RESIDUAL: "residual_write"}
+            name = names.get(job["kind"], f"{StreamKind(job['kind']).name.lower().removesuffix('s')}_write")
             await until(self.dut, "report__done")
             self.dut.report__permit.value = 0
             assert len(self.monitors[name].raw) == len(getattr(expected, name)), f"{name}: done at the wrong time"

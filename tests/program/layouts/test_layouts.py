@@ -10,9 +10,9 @@ import pytest
 
 from tessera.program.layouts.base import Layout, WordLayout, occurrences
 from tessera.program.layouts.routed import Accumulated, QueueEntries, QueuePositions
-from tessera.program.layouts.rows import LastRows, Rows, RowsOf, Transposed, WideRows
+from tessera.program.layouts.rows import LastRows, Rows, RowsOf, TiledRows, Transposed, WideRows
 from tessera.program.layouts.tiles import ExponentialTiles, GateLogits, QueryScaleTiles, ScoreTiles
-from tessera.program.tensors import LAYOUTS, Tensor, layout_from_dict, tensor_name
+from tessera.program.tensors import LAYOUTS, Tensor, layout_from_dict
 
 QUEUES = [np.array([1, 3]), np.array([], np.int64), np.array([0, 1, 4])]
 """Tokens of three experts; the second has none, and token 1 goes to two."""
@@ -28,15 +28,33 @@ CASES: list[Case] = [
         (8, 7),
         8,
     ),
-    (Rows(shape=(2, 3), lanes=4, stride=1, of=RowsOf.PATCHES, signed=False), (1, 2), (1, 2, 0), (1, 2), 2),
+    (Rows(shape=(2, 3), lanes=4, stride=1, of=RowsOf.PATCHES, signed=False), (1, 2), (1, 2, 0), (1, 2), None),
     (Rows(shape=(4, 4), lanes=4, stride=1, of=RowsOf.OUTPUTS, padding=9), (3, 3), (3, 3, 0), (3, 3), None),
     (LastRows(shape=(2, 5), lanes=4, stride=2, base=3, first_row=1), (1, 4), (6, 0, 0), (2, 4), 2),
+    (TiledRows(shape=(2, 5), lanes=4, stride=2, base=3, elements=2), (1, 4), (6, 0, 0), (1, 4), 1),
     (WideRows(shape=(2, 5), lanes=4, stride=4, base=8), (1, 3), (13, 2, 0), (1, 3), 1),
     (Transposed(shape=(5, 6), lanes=4, stride=2, base=10, block=3, first_channel=6), (4, 5), (23, 0, 0), (4, 11), 4),
+    (
+        Transposed(shape=(10, 6), lanes=4, stride=6, base=10, block=3, window=5, window_stride=3),
+        (9, 5),
+        (50, 0, 0),
+        (9, 5),
+        9,
+    ),
+    (Transposed(shape=(6, 2), lanes=4, stride=1, block=2, window=3, window_stride=9), (5, 1), (10, 2, 0), (5, 1), 5),
     (GateLogits(shape=(3, 5), elements=2), (1, 4), (7, 0, 0), (1, 4), 1),
     (ScoreTiles(shape=(2, 5, 5), elements=2, room=8, first_head=3), (1, 2, 3), (3, 0, 2), (4, 2, 3), 2),
     (ExponentialTiles(shape=(2, 5, 5), elements=2, lanes=4, base=6, room=9), (0, 3, 4), (16, 1, 0), (0, 3, 4), 3),
     (QueryScaleTiles(shape=(2, 5), elements=2, base=2, first_head=1), (1, 4), (3, 0, 2), (2, 4), 4),
+    (ScoreTiles(shape=(3, 2, 5, 7), elements=2, room=8, first_head=3), (2, 1, 4, 6), (14, 0, 8), (2, 4, 4, 6), 14),
+    (
+        ExponentialTiles(shape=(3, 1, 3, 5), elements=2, lanes=4, base=6, room=9),
+        (1, 0, 2, 4),
+        (16, 0, 1),
+        (1, 0, 2, 4),
+        5,
+    ),
+    (QueryScaleTiles(shape=(3, 2, 5), elements=2, base=2, first_head=1), (2, 0, 1), (2, 1, 6), (2, 1, 1), 11),
     (QueuePositions(shape=(5, 6), lanes=4, stride=2, base=4, padding=7), (3, 5), (7, 1, 1), (2, 1, 5), 1),
     (Accumulated(shape=(5, 6), lanes=4, stride=2), (3, 5), (3, 1, 1), (2, 1, 5), 1),
     (Accumulated(shape=(5, 6), lanes=4, stride=2, signed=False), (2, 0), (0, 0, 0), (2, 0, 0), 0),
@@ -150,12 +168,11 @@ def test_occurrences_count_what_came_before() -> None:
     ids=[*ids, QueueEntries.tag],
 )
 def test_a_layout_survives_json(layout: Layout) -> None:
-    tensor = Tensor(part="x", layer=3, space="scratchpad", layout=layout)
+    tensor = Tensor(name="layer03.x", space="scratchpad", layout=layout, routing="layer03.experts")
     loaded = Tensor.from_dict(json.loads(json.dumps(tensor.to_dict())))
     assert loaded == tensor and type(loaded.layout) is type(layout) and loaded.name == "layer03.x"
     assert type(layout_from_dict(layout.to_dict())) in LAYOUTS
 
 
-def test_tags_and_names() -> None:
+def test_tags() -> None:
     assert len({layout.tag for layout in LAYOUTS}) == len(LAYOUTS) == len({*ids, QueueEntries.tag})
-    assert tensor_name("pixels", None) == "pixels" and tensor_name("q", 11) == "layer11.q"

@@ -46,13 +46,13 @@ def run(
     """Run frames of different images back to back, without a reset: each bit-exact. Returns their cycles."""
     program = compile_model(quantised, config)
     golden = IntegerModel(quantised, config.numerics)
-    frames = [Frame(task=task, image=random_image(quantised.config, seed + i)) for i, task in enumerate(tasks)]
+    frames = [Frame(task=task, image=random_image(quantised.network, seed + i)) for i, task in enumerate(tasks)]
     settings = memory or MemorySettings(stall=stall, seed=seed + 1, read_latency=2 + seed * 37 % 150)
     results = run_machine(program, frames, memory_settings=settings)
     for number, (frame, result) in enumerate(zip(frames, results, strict=True)):
         assert result.error == ErrorCode.NONE, f"seed {seed}, frame {number}: {result.error.name}, {result.counters}"
         verdict = verify(program, golden.run(frame.image, frame.task), result.traces, frame.task)
-        assert verdict.passed, f"seed {seed}, frame {number}, {quantised.config}: {verdict}"
+        assert verdict.passed, f"seed {seed}, frame {number}, {quantised.network.name}: {verdict}"
         assert verdict.elements_compared > 0
         check_causes(program, result)
         stamps = result.stamps[[command.index for command in program.commands if command.runs(frame.task)]][:-1]
@@ -108,17 +108,15 @@ def test_experts_of_all_and_of_none(chosen: tuple[int, int]) -> None:
     """Two experts take every token, the others none: full queues and empty ones."""
     config = machine("tiny", 8)
     quantised = random_model(UNEVEN, config.numerics, 5)
-    layer = quantised.layers[1]
-    experts = layer.mlp
-    assert isinstance(experts, QuantisedExperts)
+    experts = quantised.of("layer01.residual", QuantisedExperts)
     gates = []
     for gate in experts.gates:
         bias = np.full(UNEVEN.experts, -(2**30), np.int64)
         bias[list(chosen)] = 2**30
         gates.append(replace(gate, bias=bias))
-    layers = (quantised.layers[0], replace(layer, mlp=replace(experts, gates=tuple(gates))))
-    quantised = replace(quantised, layers=layers)
-    queues = IntegerModel(quantised, config.numerics).run(random_image(UNEVEN, 5), 0)["layer01.queues"]
+    changed = replace(experts, gates=tuple(gates))
+    quantised = replace(quantised, parameters={**quantised.parameters, "layer01.residual": changed})
+    queues = IntegerModel(quantised, config.numerics).run(random_image(UNEVEN, 5), 0)["layer01.experts.queues"]
     lengths = [len(queue.tokens) for queue in queues]
     assert sorted(lengths) == [0, 0, 0, UNEVEN.tokens, UNEVEN.tokens], lengths
     run(quantised, config, [0, 1], seed=5, stall=40)
@@ -154,7 +152,7 @@ def test_causes_have_the_right_names(small: tuple[Program, IntegerModel]) -> Non
     assert quick.causes[:, CycleCause.ACTIVATIONS].any() and quick.causes[:, CycleCause.DRAIN].any()
     waits = {command.name for command in program.commands if quick.causes[command.index, CycleCause.SOFTMAX]}
     assert waits <= {command.name for command in program.commands if command.op == "ATTENTION"}
-    follows = {"layer00.query", "layer00.fc1", "layer01.query", "embed"}
+    follows = {"layer00.q", "layer00.hidden", "layer01.q", "embed"}
     starved = {command.name for command in program.commands if quick.causes[command.index, CycleCause.ACTIVATIONS]}
     assert starved & follows, starved
 

@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 
-from tessera.golden.config import layer_name
 from tessera.golden.integer.model import IntegerModel
 from tessera.hw.presets import preset
 from tessera.sw.benchmark import attention, run, simulators
@@ -52,7 +51,8 @@ def test_a_wrong_frame_is_not_bit_exact(case, monkeypatch):
 
     def wrong(self, *args, **more):
         tensors = run(self, *args, **more)
-        tensors["head"] = tensors["head"] + 1
+        name = f"head.{self.network.tasks[args[1]].name}"
+        tensors[name] = tensors[name] + 1
         return tensors
 
     monkeypatch.setattr(IntegerModel, "run", wrong)
@@ -67,7 +67,7 @@ def evenly(load):
 def test_the_bound_is_that_of_the_loads_that_were_measured(case):
     program = prepare(case.target).program
     for task, frame in enumerate(measure_frames(case)):
-        assert list(frame.to_dict()["expert_load"]) == [layer_name(layer) for layer in program.model.expert_layers]
+        assert list(frame.to_dict()["expert_load"]) == list(program.mixtures)
         assert frame.bound_cycles == bound.bound(program, task, frame.expert_load)
         assert frame.bound_cycles != bound.bound(program, task, evenly(frame.expert_load))
 
@@ -75,9 +75,8 @@ def test_the_bound_is_that_of_the_loads_that_were_measured(case):
 def test_the_bound_counts_bytes_where_they_are_more(case):
     program = prepare(case.target).program
     load = {
-        command.layer: [program.model.tokens * program.model.top_k] + [0] * (program.model.experts - 1)
-        for command in program.commands
-        if command.op == "EXPERTS"
+        name: [len(mixture.source) * mixture.top_k] + [0] * (mixture.experts - 1)
+        for name, mixture in program.mixtures.items()
     }
     one_expert = bound.bound(program, 0, load)
     assert one_expert >= bound.total(program, 0).ideal_cycles

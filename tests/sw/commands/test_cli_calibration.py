@@ -35,7 +35,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture
 def imported(tmp_path: Path) -> Path:
     path = tmp_path / "model.safetensors"
-    checkpoint.save(path, Checkpoint(model=seeded(SMALL, 1), weights="imported", source="timm-vit"))
+    checkpoint.save(path, Checkpoint.of(seeded(SMALL, 1), weights="imported", source="timm-vit"))
     return path
 
 

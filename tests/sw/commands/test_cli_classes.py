@@ -59,7 +59,7 @@ def test_each_task_has_its_own_score_or_none(tmp_path: Path) -> None:
 def test_imported_classes_are_not_the_scenes_however_many_they_are(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     config = replace(SMALL, name="organs")
-    checkpoint.save(path, checkpoint.Checkpoint(model=seeded(config, 1), weights="imported", source="own"))
+    checkpoint.save(path, checkpoint.Checkpoint.of(seeded(config, 1), weights="imported", source="own"))
     report = run(path, tmp_path / "out")
     assert report["accuracy"] is None
     assert report["tasks"]["depth"]["prediction"]["machine_depth_rmse_m"] is None

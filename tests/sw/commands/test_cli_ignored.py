@@ -24,7 +24,7 @@ IGNORED = {
     "verify --scene 1 --image PICTURE": "--scene chooses a generated scene",
     "export --scene 1 --image PICTURE": "--scene chooses a generated scene",
     "waves --unit softmax --scene 1 --image PICTURE": "--scene chooses a generated scene",
-    "waves --unit softmax --command layer00.query --window 0:9": "both a command and a window are given",
+    "waves --unit softmax --command layer00.q --window 0:9": "both a command and a window are given",
     "deploy --port simulated --scene 1 --image PICTURE": "--scene chooses a generated scene",
     "deploy --port simulated --baud 9600": "--baud is for a board",
     "run --seed 1": "--seed chooses the pattern of pauses: say how many with --stalls",

@@ -69,8 +69,8 @@ def test_what_it_proposes_for_small_pictures_works(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"patch": 32}, "edge cannot: patch reduction in words: needs 192, has 128 (bank_words / 4)"),
-        ({"grid": (16, 16)}, "edge cannot: tokens: needs 257, has 256 (max_tokens)"),
+        ({"grid": (16, 16)}, "edge cannot: tokens of norm1: needs 257, has 256 (max_tokens)"),
+        ({"grid": (17, 17), "patch": 4}, "edge cannot: tokens of norm1: needs 290, has 256 (max_tokens)"),
     ],
 )
 def test_what_no_preset_holds_is_said(tmp_path: Path, changes: dict, reason: str) -> None:
@@ -79,13 +79,19 @@ def test_what_no_preset_holds_is_said(tmp_path: Path, changes: dict, reason: str
     assert said.endswith(f"tessera evaluate --rtl-samples 0 --model {out}")
 
 
+def test_patches_of_more_pixels_than_a_product_reduces_at_once_are_held(tmp_path: Path) -> None:
+    said = imported(tmp_path, timm_state(patch=32))[1]
+    holding = said.partition("Presets that can hold it: ")[2].partition("Next: ")[0]
+    assert "edge" in holding and "edge cannot" not in said
+
+
 @pytest.mark.parametrize(
     ("make", "format", "epsilon"),
     [(deit_iii, "timm-deit", "1e-5"), (TorchvisionVit, "torchvision-vit", "1e-6"), (HuggingFaceVit, "hf-vit", "1e-12")],
 )
 def test_the_machine_computes_it_bit_by_bit(tmp_path: Path, make, format: str, epsilon: str) -> None:
     out, _ = imported(tmp_path, randomised(make()).state_dict(), "--epsilon", epsilon, format=format)
-    assert checkpoint.load(out).config.norm_epsilon == float(epsilon)
+    assert checkpoint.load(out).geometry.norm_epsilon == float(epsilon)
     folder = tmp_path / "run"
     result = CliRunner().invoke(app, ["run", "--model", str(out), "--preset", "tiny", "--out", str(folder)])
     assert result.exit_code == 0, result.output + result.stderr

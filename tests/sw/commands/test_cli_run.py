@@ -66,10 +66,11 @@ def test_run_json_has_what_is_promised(finished: tuple[Path, str]) -> None:
         assert all(sum(layer["causes"].values()) == layer["owned_cycles"] for layer in layers)
         control = sum(part["cycles"] for part in task["breakdown"] if part["kind"] == "control")
         assert sum(layer["owned_cycles"] for layer in layers) + control == task["cycles"]
-        assert sum(task["expert_load"]["layer01"]) == 9 * 2 and sum(task["expert_first_choices"]["layer01"]) == 9
+        assert sum(task["expert_load"]["layer01.experts"]) == 9 * 2
+        assert sum(task["expert_first_choices"]["layer01.experts"]) == 9
         attention = task["attention_rollout"]
         assert 1 <= attention["patches"] <= 8 and 0 < attention["own"] < 1 and 0 < attention["distance"] < 4
-    assert 0 <= run["same_first_choice"]["layer01"] <= 1
+    assert 0 <= run["same_first_choice"]["layer01.experts"] <= 1
     assert run["accuracy"]["scenes"] == 100
     assert all(0 < run["accuracy"]["outputs"][task]["relative_l2"] < 0.5 for task in run["tasks"])
     assert f"Program: digest {run['program_digest'][:12]}" in finished[1]
@@ -130,17 +131,17 @@ def test_pictures_are_written_and_not_blank(finished: tuple[Path, str]) -> None:
 def test_predictions_come_from_the_machines_output(finished: tuple[Path, str], small: Path) -> None:
     with np.load(finished[0].parent / "tensors.npz") as tensors:
         for task in ("segmentation", "depth"):
-            assert np.array_equal(tensors[f"{task}/machine"], tensors[f"{task}/head"])
+            assert np.array_equal(tensors[f"{task}/machine"], tensors[f"{task}/head.{task}"])
             for layer in ("layer00", "layer01"):
                 rtl = tensors[f"rtl/{task}/{layer}"]
                 assert np.isfinite(rtl).all() and np.array_equal(rtl, tensors[f"integer/{task}/{layer}"])
-        assert tensors["segmentation/layer01.expert_indices"].shape == (9, 2)
+        assert tensors["segmentation/layer01.experts.expert_indices"].shape == (9, 2)
 
 
 def _weight_byte(small: Path) -> str:
     """Address and bit of a weight that decides much: in the first layer's second MLP matrix."""
     program = compile_file(Target(model=small, preset="tiny"))
-    command = next(command for command in program.commands if command.name == "layer00.fc2")
+    command = next(command for command in program.commands if command.name == "layer00.residual")
     from tessera.hw.isa import decode
 
     fields = decode(program.command_bytes(command.index))[1]
@@ -153,13 +154,13 @@ def test_a_flipped_weight_bit_is_caught_and_placed(small: Path, tmp_path: Path) 
     result = CliRunner().invoke(app, ["run", "--task", "depth", "--dump", str(dump), *arguments])
     assert result.exit_code == 1, result.output
     with np.load(dump) as tensors:
-        assert not np.array_equal(tensors["depth/machine"], tensors["depth/head"])
+        assert not np.array_equal(tensors["depth/machine"], tensors["depth/head.depth"])
         assert not np.array_equal(tensors["rtl/depth/layer00"], tensors["integer/depth/layer00"])
     flat = " ".join(result.output.split())
-    assert "NOT bit-exact" in flat and "layer00.fc2" in flat and "cycle" in flat and "expected" in flat
+    assert "NOT bit-exact" in flat and "layer00.residual" in flat and "cycle" in flat and "expected" in flat
     run = document(tmp_path / "o" / "run.json")
     assert run["tasks"]["depth"]["bit_exact"] is False
-    assert run["tasks"]["depth"]["first_mismatch"]["command_name"] == "layer00.fc2"
+    assert run["tasks"]["depth"]["first_mismatch"]["command_name"] == "layer00.residual"
     assert "NOT bit-exact" in (tmp_path / "o" / "report.html").read_text()
 
 
@@ -221,7 +222,7 @@ def test_quantize_measures_the_error_on_given_pictures(small: Path, tmp_path: Pa
         golden = prepared.integer.run(pixels.astype(np.uint8), "depth")["layer00.residual"]
         capture: dict = {}
         with torch.no_grad():
-            prepared.checkpoint.model(torch.from_numpy(pixels.astype(np.uint8)[None]), "depth", capture=capture)
+            prepared.checkpoint.model.predict(torch.from_numpy(pixels.astype(np.uint8)[None]), "depth", capture=capture)
         expected = capture["layer00.residual"][0].double().numpy()
         error = prepared.integer.dequantise("layer00.residual", golden) - expected
         assert errors[seed] == pytest.approx(np.linalg.norm(error) / np.linalg.norm(expected))

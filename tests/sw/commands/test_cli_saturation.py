@@ -28,7 +28,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for gate in model.blocks[1].mlp.gate:
             gate.w_gate.mul_(300.0)
     path = tmp_path_factory.mktemp("models") / "large.safetensors"
-    checkpoint.save(path, Checkpoint(model=model))
+    checkpoint.save(path, Checkpoint.of(model))
     return path
 
 
@@ -123,6 +123,6 @@ def test_a_stream_below_its_steps_is_said_too(tmp_path: Path) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1e-6)
-    checkpoint.save(tmp_path / "tiny.safetensors", Checkpoint(model=model))
+    checkpoint.save(tmp_path / "tiny.safetensors", Checkpoint.of(model))
     said = invoke("compile", "--model", str(tmp_path / "tiny.safetensors"), "-o", str(tmp_path / "p.safetensors"))
     assert "the residual stream is lost in rounding: it reaches" in said and "one step is 0.000488" in said

@@ -64,7 +64,7 @@ def test_every_uneven_dimension_is_padded(kind: str, preset: str) -> None:
     config, model = machine(preset), seeded(replace(EVEN, **UNEVEN[kind]), 3)  # type: ignore[arg-type]
     shape = (2, 3, model.config.image_height, model.config.image_width)
     images = np.random.default_rng(8).integers(0, 256, shape, np.uint8)
-    quantised = quantise(model, images, config.numerics)
+    quantised = quantise(model.as_network(), images, config.numerics)
     program, integer = compile_model(quantised, config), IntegerModel(quantised, config.numerics)
     for task, image in enumerate(images):
         golden, result = integer.run(image, task), emulator.run(program, image, task)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from tessera.golden.config import M3VIT_BACKBONE, NANO
+from tessera.golden.config import M3VIT_BACKBONE, NANO, ModelConfig
 from tessera.hw.isa import CycleCause
 from tessera.hw.presets import preset
 from tessera.program.commands import CommandKind, Phase
@@ -24,16 +23,21 @@ CONFIG = preset("edge")
 
 
 @pytest.fixture(scope="module", params=[NANO, M3VIT_BACKBONE], ids=lambda model: model.name)
-def program(request: pytest.FixtureRequest) -> Program:
-    return compile_model(random_model(request.param, CONFIG.numerics, 0), CONFIG)
+def model(request: pytest.FixtureRequest) -> ModelConfig:
+    return request.param
 
 
-def invent(program: Program, task: int) -> tuple[np.ndarray, dict[int, list[int]]]:
+@pytest.fixture(scope="module")
+def program(model: ModelConfig) -> Program:
+    return compile_model(random_model(model, CONFIG.numerics, 0), CONFIG)
+
+
+def invent(program: Program, task: int) -> tuple[np.ndarray, dict[str, list[int]]]:
     """Causes of each command, and a load in which layer 3 leaves half of its experts idle."""
     causes = np.random.default_rng(1).integers(1, 500, (len(program.commands), len(CycleCause)))
-    experts = program.model.experts
-    load = {layer: [9] * experts for layer in program.model.expert_layers}
-    load[3] = [18] * (experts // 2) + [0] * (experts - experts // 2)
+    load = {name: [9] * mixture.experts for name, mixture in program.mixtures.items()}
+    experts = len(load["layer03.experts"])
+    load["layer03.experts"] = [18] * (experts // 2) + [0] * (experts - experts // 2)
     return causes, load
 
 
@@ -55,10 +59,9 @@ def test_sums_are_kept_in_every_grouping(program: Program, task: int) -> None:
     assert sum(sum(row["causes"].values()) for row in by_kind(entries).values()) == causes.sum()
 
 
-def test_kinds_are_what_their_names_say(program: Program) -> None:
+def test_kinds_are_what_their_names_say(program: Program, model: ModelConfig) -> None:
     causes, load = invent(program, 0)
     found = breakdown.shares(program, 0, causes, load)
-    model = program.model
     macs = {share.kind: share.macs for share in breakdown.grouped(found, "kind")}
     tokens, dim = model.tokens, model.dim
     assert macs["Q, K, V"] == 3 * macs["projection"] == 3 * model.layers * tokens * dim * dim
@@ -66,7 +69,7 @@ def test_kinds_are_what_their_names_say(program: Program) -> None:
     assert macs["experts"] == 2 * len(model.expert_layers) * tokens * model.top_k * dim * model.expert_hidden
     assert macs["norm"] == macs["control"] == 0
     others = [share for share, command in zip(found, program.commands, strict=True) if not command.runs(0)]
-    assert others and all(share.kind == "control" and share.layer is None for share in others)
+    assert others and all(share.kind == "control" and share.layer == "" for share in others)
 
 
 def test_every_kind_of_command_has_a_kind_of_work(program: Program) -> None:
@@ -76,9 +79,10 @@ def test_every_kind_of_command_has_a_kind_of_work(program: Program) -> None:
         if command.runs(0):
             work.setdefault(command.kind, set()).add((share.phase, share.kind))
     headless = program.model.tasks[0].kind == "features"
-    assert work.keys() == set(CommandKind) - ({CommandKind.NORM, CommandKind.HEAD} if headless else set())
-    assert work[CommandKind.NORM2] == {("MLP", "norm"), ("experts", "norm")}
-    assert work[CommandKind.GATE] == {("experts", "gate")} and work[CommandKind.VALUE] == {("attention", "Q, K, V")}
+    assert work.keys() == set(CommandKind) - {CommandKind.PRODUCT} - ({CommandKind.HEAD} if headless else set())
+    phases = {"attention", "MLP", "experts"} | (set() if headless else {"output"})
+    assert work[CommandKind.NORM] == {(phase, "norm") for phase in phases}
+    assert work[CommandKind.GATE] == {("experts", "gate")} and work[CommandKind.QKV] == {("attention", "Q, K, V")}
 
 
 def test_roofline_by_hand() -> None:
@@ -96,17 +100,18 @@ def test_roofline_by_hand() -> None:
         layer: sum(
             causes[c.index].sum()
             for c in program.commands
-            if c.layer == layer and c.phase == Phase.EXPERTS and c.runs(0)
+            if c.place == layer and c.phase == Phase.EXPERTS and c.runs(0)
         )
-        for layer in (1, 3)
+        for layer in ("layer01", "layer03")
     }
-    for layer, used in ((1, 16), (3, 8)):
+    for layer, used in (("layer01", 16), ("layer03", 8)):
         point = points[layer, "experts"]
         assert point.intensity == pytest.approx((macs + gate[0]) / (used * each + gate[1] + norm), rel=1e-3)
         assert point.achieved == pytest.approx((macs + gate[0]) / owned[layer])
-    assert points[1, "experts"].intensity < points[3, "experts"].intensity < points[0, "attention"].intensity
+    experts = [points[layer, "experts"].intensity for layer in ("layer01", "layer03")]
+    assert experts[0] < experts[1] < points["layer00", "attention"].intensity
     assert roofline.roof(CONFIG, 2.0) == 64 and roofline.roof(CONFIG, 8.0) == roofline.roof(CONFIG, 900.0) == 256
-    assert {layer for layer, phase in points if phase == "attention"} == set(range(12))
+    assert {layer for layer, phase in points if phase == "attention"} == set(program.model.places)
 
 
 def test_every_layer_is_named_in_both_figures(program: Program) -> None:
@@ -117,14 +122,15 @@ def test_every_layer_is_named_in_both_figures(program: Program) -> None:
     figure = roofline_figure(outcome)
     assert figure is not None
     axis = figure.axes[0]
-    named: set[tuple[str, int]] = set()
+    named: set[tuple[str, str]] = set()
+    places = program.model.places
     for text in (annotation.get_text() for annotation in axis.texts):
-        if match := re.fullmatch(r"(\w+), layers? (.*)", text):
-            first, _, last = match[2].partition(" to ")
-            layers = range(int(first), int(last) + 1) if last else map(int, first.split(", "))
-            named |= {(match[1], layer) for layer in layers}
+        phase, *layers = text.split(", ")
+        for run in layers:
+            first, _, last = run.partition(" to ")
+            named |= {(phase, layer) for layer in places[places.index(first) : places.index(last or first) + 1]}
     found = roofline.points(CONFIG, shares)
-    assert named == {(point.phase, point.layer) for point in found if point.layer is not None}
+    assert named == {(point.phase, point.layer) for point in found if point.layer}
     rows = [label.get_text() for label in causes_figure(outcome).axes[0].get_yticklabels()]
-    assert {f"layer {layer} attention" for layer in range(program.model.layers)} <= set(rows)
+    assert {f"{layer} attention" for layer in places} <= set(rows)
     assert len(rows) == len(set(rows)) and rows[0] == "embed" and rows[-1] == "control"

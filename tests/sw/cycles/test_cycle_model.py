@@ -75,7 +75,7 @@ def test_every_frame_and_every_command(name: str, model: ModelConfig, latency: i
     settings = MemorySettings(read_latency=latency)
     results = run_machine(program, frames, memory_settings=settings, options=SimulationOptions(trace=False))
     for task, result in zip(tasks, results, strict=True):
-        loads = queue_lengths(program.model, golden.run(image, task))
+        loads = queue_lengths(program, golden.run(image, task))
         expected = predict(program, task, loads=loads, read_latency=latency)
         assert expected.cycles == pytest.approx(result.cycles, rel=FRAME)
         ran = [command.index for command in program.commands if command.runs(task) and command.op != "END"]
@@ -92,7 +92,7 @@ def mixed() -> Program:
 
 def predicted(program: Program, counts: list[int], **settings: int) -> CycleForecast:
     """The prediction for one set of loads in the only layer with experts."""
-    return predict(program, 0, loads={1: counts}, **settings)
+    return predict(program, 0, loads={"layer01.experts": counts}, **settings)
 
 
 def test_loads_and_latency_count(mixed: Program) -> None:
@@ -108,7 +108,7 @@ def test_loads_and_latency_count(mixed: Program) -> None:
 def test_what_does_not_fit_the_program_is_refused(mixed: Program) -> None:
     with pytest.raises(ValueError, match="task is 2, model 'mixed' has tasks 0 to 1"):
         predict(mixed, 2)
-    with pytest.raises(ValueError, match="layer01: loads of 3 experts, the model has 8"):
+    with pytest.raises(ValueError, match="layer01.experts: loads of 3 experts, the model has 8"):
         predicted(mixed, [1, 2, 3])
 
 

@@ -23,7 +23,7 @@ from tessera.sw.run import prepare
 from tests.helpers.dataset_folders import save_png, write_cityscapes, write_nyud_folder, write_pascal_mt
 from tests.helpers.evaluations import evaluated
 from tests.helpers.models import NUMERICS
-from tests.helpers.quantised_models import float_model, quantised_model
+from tests.helpers.quantised_models import float_network, quantised_model
 from tests.helpers.small_checkpoints import SMALL, save_small
 
 FEATURES = TaskConfig(name="features", kind="features", channels=0, cells=0)
@@ -41,7 +41,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 def net(*tasks: TaskConfig) -> Checkpoint:
-    return Checkpoint(model=seeded(replace(SMALL, tasks=tasks), 1))
+    return Checkpoint.of(seeded(replace(SMALL, tasks=tasks), 1))
 
 
 # Tallies --------------------------------------------------------------------------------------------------------------
@@ -49,9 +49,9 @@ def net(*tasks: TaskConfig) -> Checkpoint:
 
 def test_choices_that_differ_are_counted_whatever_their_order() -> None:
     tally = Tally(scores=metrics.Scores())
-    float_choices = {1: np.array([[0, 1], [2, 3], [4, 5]])}
-    tally.add_choices("t", {1: np.array([[1, 0], [2, 7], [8, 9]])}, float_choices)
-    assert tally.choices["t"][1].tolist() == [3, 6] and tally.routing_changes == 0.5
+    float_choices = {"layer01": np.array([[0, 1], [2, 3], [4, 5]])}
+    tally.add_choices("t", {"layer01": np.array([[1, 0], [2, 7], [8, 9]])}, float_choices)
+    assert tally.choices["t"]["layer01"].tolist() == [3, 6] and tally.routing_changes == 0.5
     other = Tally(scores=metrics.Scores())
     other.add_choices("t", float_choices, float_choices)
     other.add(tally)
@@ -69,9 +69,9 @@ def test_outputs_are_compared_with_the_float_model() -> None:
 
 
 def test_both_models_are_scored_and_progress_is_reported() -> None:
-    model, seen = float_model("mixed"), []
+    model, seen = float_network("mixed"), []
     integer = IntegerModel(quantised_model("mixed", 12), NUMERICS[12])
-    data = ProceduralScenes(6, model.config.image_height, model.config.image_width)
+    data = ProceduralScenes(6, model.network.image_height, model.network.image_width)
     scorer = Scorer(model, {"integer": integer}, data.classes.names, (0, 1))  # type: ignore[union-attr]
     found = score(scorer, data, range(6), on_progress=lambda *step: seen.append(step))
     assert [fraction for _, fraction, _ in seen] == [pytest.approx(4 / 6), 1.0] and found["integer"].pictures == 6
@@ -111,7 +111,7 @@ def test_cityscapes_in_float_and_integers(tmp_path: Path) -> None:
         item = resized(data[number], 16, 32)
         image = torch.from_numpy(item.image.transpose(2, 0, 1).copy()[None])
         with torch.no_grad():
-            classes, depth = (floats(image, task)[0].numpy().repeat(4, 1).repeat(4, 2) for task in range(2))
+            classes, depth = (floats.predict(image, task)[0].numpy().repeat(4, 1).repeat(4, 2) for task in range(2))
         guess, truth, known = classes.argmax(axis=0), item.segmentation, item.depth
         assert truth is not None and known is not None
         for c in range(19):

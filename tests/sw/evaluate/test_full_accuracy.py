@@ -9,10 +9,12 @@ import torch
 
 from tessera.golden.config import M3VIT_BACKBONE
 from tessera.golden.model import VisionTransformer
+from tessera.golden.network.compute import FloatNetwork
 from tessera.golden.scenes.scenes import HELD_OUT
 from tessera.golden.seeded.seeded import Statistics, seeded_model
 from tessera.hw.presets import preset
-from tessera.sw.quantiser.quantise import calibration_images, layer_errors, quantise
+from tessera.sw.quantiser.errors import layer_errors
+from tessera.sw.quantiser.quantise import calibration_images, quantise
 
 OUTLIERS = Statistics(heavy_energy=0.8, gain_outliers=0.05, tail=3.5, rows=0.6, columns=0.5)
 
@@ -44,8 +46,8 @@ MODELS = {
 
 
 @cache
-def model(name: str) -> VisionTransformer:
-    return MODELS[name]()
+def model(name: str) -> FloatNetwork:
+    return MODELS[name]().as_network()
 
 
 @pytest.mark.slow
@@ -62,8 +64,10 @@ def model(name: str) -> VisionTransformer:
 )
 def test_error_after_the_last_layer_and_routing_changes_of_each(name: str, width: int, error: float, changes: float):
     machine = preset("edge") if width == 8 else preset("edge").with_activation_width(width)
-    quantised = quantise(model(name), calibration_images(model(name)), machine.numerics)
-    report = layer_errors(model(name), quantised, calibration_images(model(name), range(HELD_OUT, HELD_OUT + 2)))
+    quantised = quantise(model(name), calibration_images(model(name).network), machine.numerics)
+    report = layer_errors(
+        model(name), quantised, calibration_images(model(name).network, range(HELD_OUT, HELD_OUT + 2))
+    )
     for task in report.values():
         assert not task["saturated"]
         assert task["layers"][-1]["relative_l2"] <= error

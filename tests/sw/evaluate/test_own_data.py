@@ -29,7 +29,7 @@ SEVEN = {name: 2 for name in "abcdefg"}
 def classifier(path: Path, classes: int, weights: str = "trained") -> Path:
     tasks = (TaskConfig(name="kind", kind="classification", channels=classes, cells=1),)
     model = seeded(replace(SMALL, tasks=tasks), 1)
-    checkpoint.save(path, Checkpoint(model=model, weights=weights))
+    checkpoint.save(path, Checkpoint.of(model, weights=weights))
     return path
 
 
@@ -60,7 +60,7 @@ def test_top_1_and_top_5_are_those_counted_by_hand(tmp_path: Path) -> None:
     for number in range(14):
         item = resized(data[number], 16, 32)
         with torch.no_grad():
-            logits = net(torch.from_numpy(item.image.transpose(2, 0, 1).copy()[None]), 0)[0].flatten().tolist()
+            logits = net.predict(torch.from_numpy(item.image.transpose(2, 0, 1).copy()[None]), 0).flatten().tolist()
         order = sorted(range(7), key=lambda c: -logits[c])
         first += order[0] == item.label
         five += item.label in order[:5]

@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 
 from tessera.golden import checkpoint
 from tessera.golden.integer.model import IntegerModel
+from tessera.golden.integer.parameters import QuantisedLayerNorm
+from tessera.golden.network.operators import Normalise
 from tessera.hw.presets import preset
 from tessera.sw.cli import app
 from tessera.sw.models.importer import ImportProblems, Options, import_weights
@@ -41,7 +43,7 @@ def test_layer_scale_is_folded_exactly(tmp_path: Path, name: str) -> None:
     assert (got - expected).abs().max() < 1e-5 and (
         expected - timm_logits(timm_state(), half_normalised(some_pixels()))
     ).abs().max() > 0.1
-    weights = imported_model(tmp_path / "m.pth", timm_state() | scaled(name)).state_dict()
+    weights = imported_model(tmp_path / "m.pth", timm_state() | scaled(name)).weights
     gamma = scaled()["blocks.1.ls2.gamma"].double()
     for part, factors in (("weight", gamma[:, None]), ("bias", gamma)):
         exact = timm_state()[f"blocks.1.mlp.fc2.{part}"].double() * factors
@@ -193,10 +195,11 @@ def test_another_epsilon_is_kept_everywhere(tmp_path: Path, epsilon: float) -> N
     model = imported_model(tmp_path / "m.pth", state, epsilon=epsilon)
     out = tmp_path / "out.safetensors"
     checkpoint.save(out, checkpoint.Checkpoint(model=model, weights="imported"))
-    assert checkpoint.load(out).config.norm_epsilon == epsilon
+    norms = checkpoint.load(out).network.of_kind(Normalise)
+    assert norms and {norm.epsilon for norm in norms} == {epsilon}
     numerics = preset("tiny").numerics
     quantised = quantise(model, pixels.numpy(), numerics)
-    norm = quantised.layers[0].norm1
+    norm = quantised.of("layer00.norm1", QuantisedLayerNorm)
     assert norm.epsilon == round(epsilon * 48**2 * 4.0**numerics.residual.fraction)
     got = torch.from_numpy(IntegerModel(quantised, numerics).predict(pixels[0].numpy(), 0)).flatten()
     assert (got - expected[0]).norm() < 0.1 * expected.norm()

@@ -39,7 +39,7 @@ def test_a_folder_needs_no_options(tmp_path: Path, file: str) -> None:
     mean, deviation = (torch.tensor(PIXELS[name]).view(-1, 1, 1) for name in ("image_mean", "image_std"))
     with torch.no_grad():
         expected = randomised(HuggingFaceVit())((some_pixels().float() / 255 - mean) / deviation)
-        got = to_checkpoint(found).model(some_pixels(), 0).flatten(1)
+        got = to_checkpoint(found).model.predict(some_pixels(), 0).flatten(1)
     assert (got - expected).abs().max() < 1e-5 and found.config.norm_epsilon == 1e-12
     assert found.notices[1] == (
         "heads, size of the pictures, epsilon, mean, deviation: as the files beside the weights say"

@@ -44,7 +44,7 @@ def test_says_what_was_imported(imported: tuple[Path, str], weights: Path) -> No
     assert f"{len(SHAPES) + 1}" in output and f"{total:,}" in output and "m3vit-backbone: 129 tokens of 192" in output
     assert f"tessera run --model {imported[0]} --image {path_of(weights, 'image')}" in output
     loaded = checkpoint.load(imported[0])
-    assert loaded.config == M3VIT_BACKBONE and (loaded.weights, loaded.source) == ("imported", "edge-moe")
+    assert loaded.geometry == M3VIT_BACKBONE and (loaded.weights, loaded.source) == ("imported", "edge-moe")
 
 
 def test_the_original_s_own_output_is_compared(weights: Path, tmp_path: Path) -> None:
@@ -91,15 +91,17 @@ def test_float_model_computes_what_the_original_does(imported: tuple[Path, str],
     image = np.fromfile(path_of(weights, "image"), "<f4").reshape(3, 128, 256).astype(np.float64)
     pixels = torch.from_numpy(load_picture(path_of(weights, "image"), M3VIT_BACKBONE).image[None])
     streams, choices = forward(weights, image, task)
-    for dtype, tolerance in ((torch.float32, 2e-5), (torch.float64, 1e-12)):
+    for precise, tolerance in ((model, 2e-5), (model.double(), 1e-12)):
         capture: dict = {}
         with torch.no_grad():
-            result = model.to(dtype)(pixels, task, capture=capture)[0].double().numpy()
+            result = precise.predict(pixels, task, capture=capture)[0].double().numpy()
         for layer, expected in enumerate(streams):
             got = capture[f"layer{layer:02d}.residual"][0].double().numpy()
-            assert np.linalg.norm(got - expected) <= tolerance * np.linalg.norm(expected), f"layer {layer}, {dtype}"
+            assert np.linalg.norm(got - expected) <= tolerance * np.linalg.norm(expected), f"layer {layer}, {tolerance}"
         for layer, chosen in zip(M3VIT_BACKBONE.expert_layers, choices, strict=True):
-            assert np.array_equal(capture[f"layer{layer:02d}.expert_indices"][0].numpy(), chosen), f"layer {layer}"
+            assert np.array_equal(capture[f"layer{layer:02d}.experts.expert_indices"][0].numpy(), chosen), (
+                f"layer {layer}"
+            )
         assert np.array_equal(result, got)
 
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from tessera.golden import checkpoint
 from tessera.golden.integer.model import IntegerModel
 from tessera.golden.model import seeded
+from tessera.golden.network.operators import MixExperts
 from tessera.hw.formats import Numerics
 from tessera.sw.cli import app
 from tessera.sw.models.importer import ImportProblems, Options, import_weights, to_checkpoint
@@ -48,7 +49,8 @@ def test_computes_what_the_original_does(tmp_path: Path, router: str, pixels: st
     tasks = ("semseg", "depth")
     options = Options(heads=HEADS, top_k=TOP_K, pixels=pixels, tasks=tasks)
     model = imported(saved(tmp_path / "model.pth", state), options).double()
-    assert [task.name for task in model.config.tasks] == list(tasks) and model.config.expert_layers == (1, 3)
+    assert [task.name for task in model.network.tasks] == list(tasks)
+    assert [mixture.place for mixture in model.network.of_kind(MixExperts)] == ["layer01", "layer03"]
     images = pictures()
     inputs = images.double() / 256
     if pixels == "imagenet":
@@ -60,7 +62,7 @@ def test_computes_what_the_original_does(tmp_path: Path, router: str, pixels: st
     for task in range(TASKS):
         expected = forward(state, inputs, task, TOP_K)
         with torch.no_grad():
-            results.append(model(images, task))
+            results.append(model.predict(images, task))
         # Both sides compute in float64; but what the importer folds (pixels, task embedding) is stored as float32.
         exact = pixels == "raw" and router != "conditioned"
         assert torch.allclose(results[-1], expected, rtol=0, atol=1e-12 if exact else 1e-5)
@@ -74,12 +76,12 @@ def test_a_checkpoint_of_our_float_model_comes_back_exactly(tmp_path: Path) -> N
         tmp_path / "model.pth.tar", {"epoch": 3, "model": {f"module.backbone.{n}": t for n, t in state.items()}}
     )
     again = imported(path, Options(heads=3, top_k=2, pixels="raw", trained_size=(32, 48)))
-    for name, tensor in again.state_dict().items():
+    for name, tensor in again.weights.items():
         assert torch.equal(tensor, state[name]), name
     captured: list[dict] = [{}, {}]
     with torch.no_grad():
-        for net, capture in zip((model, again), captured, strict=True):
-            net(pictures(32, 48), 1, capture=capture)
+        model(pictures(32, 48), 1, capture=captured[0])
+        again.predict(pictures(32, 48), 1, capture=captured[1])
     assert torch.equal(captured[0]["layer02.residual"], captured[1]["layer02.residual"])
 
 
@@ -91,14 +93,14 @@ def test_prefixes_and_nests(tmp_path: Path, prefix: str, nest: str | None) -> No
     if nest is not None:
         extra = {"best": np.float64(0.5), "args": argparse.Namespace(lr=0.1), "optimizer": {"state": {}}}
         content = {"epoch": 7, nest: content, **extra}
-    ours = imported(saved(tmp_path / "model.pth", content)).state_dict()
+    ours = imported(saved(tmp_path / "model.pth", content)).weights
     assert all(torch.equal(ours[name], tensor) for name, tensor in state.items())
 
 
 def test_half_precision_and_safetensors(tmp_path: Path) -> None:
     state = {name: tensor.half() for name, tensor in state_dict().items()}
     save_file(state, tmp_path / "model.safetensors")
-    ours = imported(tmp_path / "model.safetensors").state_dict()
+    ours = imported(tmp_path / "model.safetensors").weights
     assert all(torch.equal(ours[name], tensor.float()) for name, tensor in state.items())
 
 
@@ -107,7 +109,7 @@ def test_experts_of_several_ranks_are_joined(tmp_path: Path) -> None:
     for rank, share in enumerate((slice(0, 2), slice(2, 5))):
         part = {n: t[share].clone() if ".experts." in n else t for n, t in state.items()}
         saved(tmp_path / f"{rank}.pth", {"state_dict": {n: t for n, t in part.items() if not rank or ".experts." in n}})
-    ours = imported(tmp_path).state_dict()
+    ours = imported(tmp_path).weights
     assert all(torch.equal(ours[name], tensor) for name, tensor in state.items())
 
 
@@ -119,14 +121,14 @@ def test_positions_of_another_image_size_are_timm_s(tmp_path: Path, size: tuple[
     grid = (size[0] // 8, size[1] // 8)
     expected = resample_abs_pos_embed(state["pos_embed"], list(grid))
     # Two float32 interpolations of values of about 1, which may add in another order.
-    assert torch.allclose(model.pos_embed, expected, atol=1e-6) and model.config.grid == grid
+    assert torch.allclose(model.weights["pos_embed"], expected, atol=1e-6) and model.network.tasks[0].grid == grid
     with torch.no_grad():
-        assert model(pictures(*size), 0).shape == (2, 1 + grid[0] * grid[1], DIM)
+        assert model.predict(pictures(*size), 0).shape == (2, 1 + grid[0] * grid[1], DIM)
 
 
 def test_models_without_biases_of_q_k_v(tmp_path: Path) -> None:
     state = {name: tensor for name, tensor in state_dict().items() if not name.endswith("qkv.bias")}
-    ours = imported(saved(tmp_path / "model.pth", state)).state_dict()
+    ours = imported(saved(tmp_path / "model.pth", state)).weights
     assert not ours["blocks.0.attn.qkv.bias"].any()
 
 
@@ -150,12 +152,13 @@ def test_the_command_says_what_it_assumed_and_the_model_quantises(tmp_path: Path
     ):
         assert words in output
     loaded = checkpoint.load(out)
-    assert (loaded.weights, loaded.source, loaded.config.top_k) == ("imported", "m3vit", 4)
+    assert (loaded.weights, loaded.source) == ("imported", "m3vit")
+    assert {mixture.top_k for mixture in loaded.network.of_kind(MixExperts)} == {4}
     assert "3 tensors of heads and of training were left out" in loaded.assumed
     images = pictures(16, 32)
     quantised = quantise(loaded.model, images.numpy(), Numerics())
     with torch.no_grad():
-        expected = loaded.model(images[:1], 1)[0].double().numpy()
+        expected = loaded.model.predict(images[:1], 1)[0].double().numpy()
     got = IntegerModel(quantised, Numerics()).predict(images[0].numpy(), 1)
     assert np.linalg.norm(got - expected) < 0.08 * np.linalg.norm(expected)
 
@@ -233,7 +236,7 @@ def test_images_that_were_not_square_must_be_told(tmp_path: Path) -> None:
         ImportProblems, match="12 without the class token, which is no square: say the size of the train"
     ):
         imported(path)
-    assert imported(path, Options(heads=3, top_k=2, trained_size=(16, 48))).config.grid == (2, 6)
+    assert imported(path, Options(heads=3, top_k=2, trained_size=(16, 48))).network.tasks[0].grid == (2, 6)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_logits_are_the_original_s(tmp_path: Path, library: type, format: str, n
     pixels = some_pixels()
     with torch.no_grad():
         expected = theirs(normalised(pixels).float())
-        got = checkpoint.load(out).model(pixels, "classes").flatten(1)
+        got = checkpoint.load(out).model.predict(pixels, "classes").flatten(1)
     assert expected.std() > 0.2 and (got - expected).abs().max() < 1e-5
 
 
@@ -72,7 +72,7 @@ def test_variants_of_hugging_face(tmp_path: Path, changes: dict) -> None:
 def test_old_names_of_torchvision(tmp_path: Path) -> None:
     theirs = randomised(TorchvisionVit()).state_dict()
     old = {n.replace(".mlp.0.", ".mlp.linear_1.").replace(".mlp.3.", ".mlp.linear_2."): t for n, t in theirs.items()}
-    ours = [imported_model(tmp_path / "m.pth", state).state_dict() for state in (theirs, old)]
+    ours = [imported_model(tmp_path / "m.pth", state).weights for state in (theirs, old)]
     assert old.keys() != theirs.keys() and all(torch.equal(ours[0][name], ours[1][name]) for name in ours[0])
 
 
@@ -81,7 +81,7 @@ def test_a_wrapped_model_keeps_its_head(tmp_path: Path, wrap: str) -> None:
     theirs = randomised(HuggingFaceVit()).state_dict()
     content = {"state_dict": {wrap + name: tensor for name, tensor in theirs.items()}}
     model = imported_model(tmp_path / "m.pth", content)
-    assert torch.equal(model.state_dict()["heads.classes.weight"], theirs["classifier.weight"])
+    assert torch.equal(model.weights["heads.classes.weight"], theirs["classifier.weight"])
 
 
 @pytest.mark.parametrize("head", ["head", "fc", "classifier", "model.fc"])
@@ -112,25 +112,25 @@ def test_leftovers_of_pre_training_stay_behind(tmp_path: Path) -> None:
     assert any("7 tensors of pre-training left out, such as mask_token" in line for line in found.notices)
     expected = timm_logits(state, half_normalised(some_pixels()))
     with torch.no_grad():
-        got = to_checkpoint(found).model.double()(some_pixels(), 0).flatten(1)
+        got = to_checkpoint(found).model.double().predict(some_pixels(), 0).flatten(1)
     assert (got - expected).abs().max() < 1e-5
 
 
 def test_blocks_in_chunks(tmp_path: Path) -> None:
-    plain = imported_model(tmp_path / "m.pth", timm_state()).state_dict()
+    plain = imported_model(tmp_path / "m.pth", timm_state()).weights
     chunked = {
         n.replace("blocks.0.", "blocks.0.0.").replace("blocks.1.", "blocks.1.1."): t for n, t in timm_state().items()
     }
-    again = imported_model(tmp_path / "c.pth", chunked | {"n_averaged": torch.tensor(3)}).state_dict()
+    again = imported_model(tmp_path / "c.pth", chunked | {"n_averaged": torch.tensor(3)}).weights
     assert all(torch.equal(plain[name], again[name]) for name in plain)
 
 
 def test_tokens_and_positions_of_other_shapes(tmp_path: Path) -> None:
     state = timm_state()
-    plain = imported_model(tmp_path / "m.pth", state).state_dict()
+    plain = imported_model(tmp_path / "m.pth", state).weights
     flat = imported_model(
         tmp_path / "f.pth", state | {"cls_token": state["cls_token"].flatten(), "pos_embed": state["pos_embed"][0]}
-    ).state_dict()
+    ).weights
     assert all(torch.equal(plain[name], flat[name]) for name in plain)
 
 

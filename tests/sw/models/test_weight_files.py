@@ -207,7 +207,7 @@ def test_a_flipped_bit_is_noticed_or_harmless(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_this_project_is_named(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
-    checkpoint.save(path, checkpoint.Checkpoint(model=seeded(SMALL, 1)))
+    checkpoint.save(path, checkpoint.Checkpoint.of(seeded(SMALL, 1)))
     with pytest.raises(ValueError, match="is of this project already .*: give it to --model as it is"):
         import_weights("timm-vit", path)
 

@@ -21,7 +21,7 @@ from tessera.sw.quantiser.quantise import quantise
 from tessera.sw.run import execute, prepare
 from tessera.sw.run.target import Target
 from tests.helpers.models import NUMERICS
-from tests.helpers.quantised_models import float_model, images
+from tests.helpers.quantised_models import float_network, images
 from tests.helpers.schemas import document
 from tests.helpers.small_checkpoints import save_small
 
@@ -155,17 +155,17 @@ def test_without_a_histogram_only_the_maximum_is_known() -> None:
 
 @cache
 def quantised(rule: Calibration, width: int = 8) -> QuantisedModel:
-    return quantise(float_model("mixed"), images(8), NUMERICS[width], calibration=rule)
+    return quantise(float_network("mixed"), images(8), NUMERICS[width], calibration=rule)
 
 
 @cache
 def observed() -> Observation:
-    return Observation(float_model("mixed"), images(8), histograms=True)
+    return Observation(float_network("mixed"), images(8), histograms=True)
 
 
 def test_scales_of_the_model_have_no_larger_error_than_max_gives() -> None:
     best, largest = quantised(Calibration.LEAST_ERROR), quantised(Calibration.MAX)
-    for name in ("layer00.norm1", "layer01.norm1", "layer02.norm2", "norm", "layer00.v", "layer02.v"):
+    for name in ("layer00.norm1", "layer01.norm1", "layer02.norm2", "norm_patches", "layer00.v", "layer02.v"):
         seen = observed().magnitudes[name]
         errors = [seen.squared_errors(model.scales[name][None] * 127, 127).sum() for model in (best, largest)]
         assert errors[0] < errors[1], name
@@ -174,15 +174,15 @@ def test_scales_of_the_model_have_no_larger_error_than_max_gives() -> None:
 def test_what_must_not_clip_keeps_its_range(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "PERCENTILE", 20.0)
     largest = quantised(Calibration.MAX).scales
-    clipped = quantise(float_model("mixed"), images(8), N, calibration=Calibration.PERCENTILE).scales
+    clipped = quantise(float_network("mixed"), images(8), N, calibration=Calibration.PERCENTILE).scales
     same = {name for name, scale in largest.items() if np.array_equal(scale, clipped[name])}
     kept = {"residual", "residual_attention", "scores", "exponentials", "gate_scores", "expert_weights"}
     assert same == {
-        name for name in largest if name.split(".")[-1] in kept or name.startswith(("head", "residual", "pix"))
+        name for name in largest if name.split(".")[-1] in kept or name.startswith(("head", "embed", "pix"))
     }
     for layer in (1, 2):  # a step of a gate's input is a power of two times the norm's, so it may differ a little
         reached = observed().magnitudes[f"layer{layer:02d}.norm2"].maximum.max()
-        assert clipped[f"layer{layer:02d}.norm2_wide"] * 32767 > reached
+        assert clipped[f"layer{layer:02d}.norm2.wide"] * 32767 > reached
         assert (clipped[f"layer{layer:02d}.norm2"] * 127).max() < reached / 2
 
 
@@ -217,7 +217,7 @@ def test_clipped_activations_are_bit_exact_on_the_machine_and_raise_no_flag(
     kinds = ("norm1", "q", "k", "v", "attention", "norm2")
     shares = {kind: max(np.isin(golden[f"layer0{n}.{kind}"], ends).mean() for n in range(2)) for kind in kinds}
     assert min(shares.values()) > 0.002, shares
-    hidden = [golden["layer00.hidden"], np.concatenate(golden["layer01.expert_hidden"])]
+    hidden = [golden["layer00.hidden"], np.concatenate(golden["layer01.experts.expert_hidden"])]
     assert all((part == formats.unsigned_activation.maximum).mean() > 0.01 for part in hidden)
     result = execute.execute(prepared, [Picture(image=noise, source="noise")], range(2))
     assert result.bit_exact and [frame.result.counters["status"] & SATURATED for frame in result.frames] == [0, 0]

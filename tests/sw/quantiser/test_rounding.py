@@ -5,12 +5,14 @@ import pytest
 import torch
 
 from tessera.golden.integer.model import IntegerModel
+from tessera.golden.integer.parameters import QuantisedExperts
+from tessera.sw.quantiser.errors import layer_errors
 from tessera.sw.quantiser.observation import Observation
-from tessera.sw.quantiser.quantise import layer_errors, quantise
+from tessera.sw.quantiser.quantise import quantise
 from tessera.sw.quantiser.rounding import Moments, round_with_feedback
 from tessera.sw.quantiser.scales import LinearInput, quantise_linear
 from tests.helpers.models import NUMERICS
-from tests.helpers.quantised_models import float_model, images, quantised_model
+from tests.helpers.quantised_models import float_model, float_network, images, quantised_model
 
 N = NUMERICS[12]
 
@@ -84,10 +86,10 @@ def test_a_zero_point_does_not_count_as_the_inputs_mean():
 
 
 def test_observation_measures_what_it_says():
-    model, pictures = float_model("mixed"), images(12)
+    model, pictures = float_network("mixed"), images(12)
     seen, capture = Observation(model, pictures), {}
     with torch.no_grad():
-        model.forward_tasks(torch.from_numpy(pictures), range(2), capture=capture)
+        model.run(torch.from_numpy(pictures), range(2), capture=capture)
     hidden = capture["layer00.hidden"].flatten(0, 1).double().numpy()
     got = seen.moments("layer00.hidden")
     assert got is not None
@@ -95,9 +97,9 @@ def test_observation_measures_what_it_says():
     assert np.diag(got.covariance) == pytest.approx(hidden.var(axis=0), rel=1e-3, abs=1e-6)
     exact = np.cov(hidden.T, bias=True)
     assert np.abs(got.covariance - exact).max() <= 0.2 * np.abs(exact).max()
-    queues = capture["layer01.expert_hidden"]
+    queues = capture["layer01.experts.expert_hidden"]
     for expert, values in queues.items():
-        found = seen.moments(f"layer01.expert_hidden.{expert}")
+        found = seen.moments(f"layer01.experts.expert_hidden.{expert}")
         assert (found is None) == (not len(values))
         if found is not None:
             assert found.mean == pytest.approx(values.double().mean(dim=0).numpy(), abs=1e-4)
@@ -106,7 +108,7 @@ def test_observation_measures_what_it_says():
 def test_experts_without_tokens_are_quantised_all_the_same(monkeypatch: pytest.MonkeyPatch):
     known = Observation.moments
     monkeypatch.setattr(Observation, "moments", lambda self, name: None if name.endswith(".3") else known(self, name))
-    experts = quantise(float_model("mixed"), images(4), N).layers[1].mlp.experts  # type: ignore[union-attr]
+    experts = quantise(float_network("mixed"), images(4), N).of("layer01.residual", QuantisedExperts).experts
     weight = float_model("mixed").blocks[1].mlp.experts.h4toh.weight[3].detach().double().numpy()  # type: ignore
     steps = np.abs(weight).max(axis=1, keepdims=True) / 127
     assert (experts[3].second.weight == np.rint(weight / steps)).all()
@@ -114,21 +116,21 @@ def test_experts_without_tokens_are_quantised_all_the_same(monkeypatch: pytest.M
 
 def test_a_model_comes_closer_with_feedback(monkeypatch: pytest.MonkeyPatch):
     unseen = images(3, first=70)
-    with_feedback = layer_errors(float_model("mixed"), quantised_model("mixed", 12), unseen)
+    with_feedback = layer_errors(float_network("mixed"), quantised_model("mixed", 12), unseen)
     monkeypatch.setattr(
         "tessera.sw.quantiser.scales.round_with_feedback", lambda values, covariance, limit: np.rint(values)
     )
-    plain = layer_errors(float_model("mixed"), quantise(float_model("mixed"), images(8), N), unseen)
+    plain = layer_errors(float_network("mixed"), quantise(float_network("mixed"), images(8), N), unseen)
     for task, report in with_feedback.items():
         assert report["layers"][-1]["relative_l2"] < 0.8 * plain[task]["layers"][-1]["relative_l2"]
 
 
-@pytest.mark.parametrize(("tensor", "share"), [("residual.embed", 0.15), ("layer00.residual_attention", 0.8)])
+@pytest.mark.parametrize(("tensor", "share"), [("embed", 0.15), ("layer00.residual_attention", 0.8)])
 def test_pictures_and_values_lose_next_to_nothing_on_average(tensor: str, share: float):
-    model, pictures = float_model("mixed"), images(8)
+    model, pictures = float_network("mixed"), images(8)
     integer, capture = IntegerModel(quantised_model("mixed", 12), N), dict[str, torch.Tensor]()
     with torch.no_grad():
-        model(torch.from_numpy(pictures), 0, capture=capture)
+        model.predict(torch.from_numpy(pictures), 0, capture=capture)
     got = np.stack([integer.dequantise(tensor, integer.run(picture, 0)[tensor]) for picture in pictures])
     error = (got - capture[tensor].double().numpy())[:, 1:]
     assert np.abs(error.mean(axis=(0, 1))).max() < share * error.std()

@@ -13,7 +13,8 @@ import torch
 
 from tessera.golden.integer.model import IntegerModel
 from tessera.sw.quantiser.calibration import Calibration
-from tessera.sw.quantiser.quantise import layer_errors, quantise
+from tessera.sw.quantiser.errors import layer_errors
+from tessera.sw.quantiser.quantise import quantise
 from tessera.sw.quantiser.rounding import round_with_feedback
 from tests.helpers.models import NUMERICS
 from tests.helpers.quantised_models import MIXED, float_model, images
@@ -93,7 +94,7 @@ def changed(change: Change, name: str = "mixed") -> Any:
     model = copy.deepcopy(float_model(name))
     with torch.no_grad():
         change(model)
-    return model
+    return model.as_network()
 
 
 def worst(change: Change, width: int) -> float:
@@ -141,16 +142,20 @@ def scaled(name: str, factor: float) -> Change:
         (
             "patch_embed.proj.weight",
             1e9,
-            "patch_embed cannot be quantised.* the residual stream, which hold less than 64",
+            "patch_map cannot be quantised.* the residual stream, which hold less than 64",
         ),
-        ("pos_embed", 1e6, "pos_embed and cls_token reach .* the residual stream holds less than 64.*Scale"),
-        ("pos_embed", 1e30, "pos_embed and cls_token reach .* the residual stream holds less than 64.*Scale"),
-        ("blocks.1.attn.qkv.weight", 1e6, "layer01.scores cannot be quantised.* octaves"),
+        ("pos_embed", 1e6, "cls_token, pos_embed reach .* the residual stream holds less than 64.*Scale"),
+        ("pos_embed", 1e30, "cls_token, pos_embed reach .* the residual stream holds less than 64.*Scale"),
+        ("blocks.1.attn.qkv.weight", 1e6, "layer01.attention.scores cannot be quantised.* octaves"),
         ("blocks.2.attn.proj.weight", 1e9, "layer02.projection cannot be quantised.* the residual stream"),
-        ("blocks.0.mlp.fc1.weight", 1e9, "layer00.mlp, its first layer cannot be quantised.* GELU's input.* 16"),
-        ("blocks.0.mlp.fc2.bias", 1e15, "layer00.mlp, its second layer cannot be quantised"),
-        ("blocks.1.mlp.experts.h4toh.weight", 1e9, "layer01.mlp, its second layer cannot be quantised"),
-        ("blocks.1.mlp.gate.0.w_gate", 1e12, "layer01.gate of task 0 cannot be quantised.* gate logits.* octaves"),
+        ("blocks.0.mlp.fc1.weight", 1e9, "layer00.hidden cannot be quantised.* an activation function's input.* 16"),
+        ("blocks.0.mlp.fc2.bias", 1e15, "layer00.mlp cannot be quantised.* the residual stream"),
+        ("blocks.1.mlp.experts.h4toh.weight", 1e9, "layer01.experts, its second layer cannot be quantised"),
+        (
+            "blocks.1.mlp.gate.0.w_gate",
+            1e12,
+            "layer01.experts, its gate of task 0 cannot be.* gate logits.* octaves",
+        ),
     ],
 )
 def test_what_is_too_large_is_refused_with_the_layer_and_the_way_out(name: str, factor: float, words: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from tessera.sw.report.panels import expert_colours, readable_on
 from tessera.sw.results.comparison import OutputMaps
 from tessera.sw.results.outcome import FrameOutcome, same_first_choice
 from tessera.sw.results.truth import TaskTruth, told_tasks, truth_of
+from tests.helpers.networks import outline_of
 
 CLASSES = replace(NANO, tasks=(TaskConfig(name="classes", kind="classification", channels=5, cells=1),))
 
@@ -34,11 +34,11 @@ class Outcome:
 
     def __init__(self, model: ModelConfig, task: str, seed: int) -> None:
         rng = np.random.default_rng(seed)
-        self.program: Any = SimpleNamespace(model=model)
+        self.program = outline_of(model)
         self.task = task
         self.routing = {
-            layer: np.stack([rng.permutation(model.experts)[: model.top_k] for _ in range(model.tokens)])
-            for layer in model.expert_layers
+            name: np.stack([rng.permutation(model.experts)[: model.top_k] for _ in range(model.tokens)])
+            for name in self.program.mixtures
         }
 
 
@@ -74,7 +74,7 @@ def test_regions_have_one_number_each_and_it_lies_inside() -> None:
 @pytest.mark.parametrize("model", [NANO, M3VIT_TINY], ids=lambda model: model.name)
 def test_maps_and_loads_of_every_layer_and_task(model: ModelConfig) -> None:
     found, picture = outcomes(model), scene_picture(model)
-    found[1].routing[3][1:, 0] = found[0].routing[3][1:, 0]
+    found[1].routing["layer03.experts"][1:, 0] = found[0].routing["layer03.experts"][1:, 0]
     maps, loads = drawn(expert_maps(found, picture)), drawn(expert_loads(found))
     layers = len(model.expert_layers)
     axes = np.array(maps.axes).reshape(layers + 1, 2)
@@ -83,7 +83,7 @@ def test_maps_and_loads_of_every_layer_and_task(model: ModelConfig) -> None:
         for line, chosen in zip(axes[1:, column], outcome.routing.values(), strict=True):
             assert np.array_equal(line.images[0].get_array(), chosen[1:, 0].reshape(model.grid))
             assert {int(text.get_text()) for text in line.texts} == set(chosen[1:, 0])
-    assert axes[2, 0].get_ylabel() == "layer 3\nthe same: 100%" and "100%" not in axes[1, 0].get_ylabel()
+    assert axes[2, 0].get_ylabel() == "layer03.experts\nthe same: 100%" and "100%" not in axes[1, 0].get_ylabel()
     assert len(maps.legends[0].get_texts()) == model.experts
     for axis, (layer, load) in zip(np.array(loads.axes).reshape(layers, 2)[:, 1], found[1].load().items(), strict=True):
         first = found[1].load(first=True)[layer]
@@ -95,7 +95,7 @@ def test_maps_and_loads_of_every_layer_and_task(model: ModelConfig) -> None:
 
 def test_experts_that_were_never_chosen_and_patches_without_one() -> None:
     found = outcomes(NANO)[:1]
-    found[0].routing = {1: np.full((NANO.tokens, 2), -1)}
+    found[0].routing = {"layer01.experts": np.full((NANO.tokens, 2), -1)}
     drawn(expert_maps(found, scene_picture(NANO)))
     assert "8 without any" in drawn(expert_loads(found)).axes[0].get_title()
     assert same_first_choice(found) == {}
@@ -108,11 +108,11 @@ def test_dense_models_have_no_figures_of_experts() -> None:
 
 def test_same_first_choice_counts_patches_alone() -> None:
     found = outcomes(NANO)
-    found[0].routing = {1: np.zeros((NANO.tokens, 2), int)}
-    found[1].routing = {1: np.zeros((NANO.tokens, 2), int)}
-    found[1].routing[1][0] = 5
-    found[1].routing[1][1:33, 0] = 5
-    assert same_first_choice(found) == {1: 0.75}
+    found[0].routing = {"layer01.experts": np.zeros((NANO.tokens, 2), int)}
+    found[1].routing = {"layer01.experts": np.zeros((NANO.tokens, 2), int)}
+    found[1].routing["layer01.experts"][0] = 5
+    found[1].routing["layer01.experts"][1:33, 0] = 5
+    assert same_first_choice(found) == {"layer01.experts": 0.75}
 
 
 def test_numbers_can_be_read_on_every_expert_and_neighbours_differ() -> None:
@@ -201,7 +201,7 @@ def test_truth_is_for_tasks_that_learnt_what_scenes_show() -> None:
 
 def test_rollout_shows_patches_of_every_task() -> None:
     uniform = np.full((NANO.tokens, NANO.tokens), 1 / NANO.tokens)
-    figure = drawn(rollout_figure({"segmentation": uniform, "depth": uniform}, NANO, scene_picture(NANO)))
+    figure = drawn(rollout_figure({"segmentation": uniform, "depth": uniform}, outline_of(NANO), scene_picture(NANO)))
     titles = [axis.get_title() for axis in figure.axes if axis.images]
     places = [f"patch in row {row}, column {column}" for row, column in ((6, 4), (4, 8), (2, 12))]
     assert titles == ["segmentation: all patches", *places, "depth: all patches", *places]
@@ -210,12 +210,12 @@ def test_rollout_shows_patches_of_every_task() -> None:
 
 
 def test_rollout_of_a_class_is_the_class_tokens() -> None:
-    figure = drawn(rollout_figure({"classes": np.eye(CLASSES.tokens)}, CLASSES, scene_picture(CLASSES)))
+    figure = drawn(rollout_figure({"classes": np.eye(CLASSES.tokens)}, outline_of(CLASSES), scene_picture(CLASSES)))
     assert [axis.get_title() for axis in figure.axes if axis.images] == ["input", "classes: class token"]
 
 
 def test_no_rollout_without_attention() -> None:
-    assert rollout_figure({}, NANO, scene_picture(NANO)) is None
+    assert rollout_figure({}, outline_of(NANO), scene_picture(NANO)) is None
 
 
 def test_the_input_does_not_depend_on_the_name_of_its_file() -> None:

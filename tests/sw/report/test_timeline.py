@@ -11,7 +11,7 @@ from tessera.sw.report import timeline, write_report
 from tessera.sw.results.outcome import FrameOutcome
 from tessera.sw.run import execute
 from tessera.sw.run.target import Target
-from tests.helpers.small_checkpoints import save_small
+from tests.helpers.small_checkpoints import SMALL, save_small
 
 SCRATCH_WRITE_LATENCY = 1
 """Cycles from a unit's write to the scratchpad, after which it may be done, to the write in the trace."""
@@ -65,7 +65,7 @@ def test_it_agrees_with_counters_routing_and_geometry(finished: tuple[dict, list
     trace, outcomes = finished
     tracks = _tracks(trace)
     for pid, outcome in enumerate(outcomes, start=1):
-        model, config = outcome.program.model, outcome.program.config
+        model, config = SMALL, outcome.program.config
         cycles = {track: sum(event["dur"] for event in tracks[pid, track]) for track in timeline.TRACKS}
         assert cycles["compute unit"] == outcome.result.cycles
         busy = sum(event["args"]["cycles"]["busy"] for event in tracks[pid, "compute unit"])
@@ -80,7 +80,7 @@ def test_it_agrees_with_counters_routing_and_geometry(finished: tuple[dict, list
             for expert, length in enumerate(load)
             if length
         }
-        commands = {command.index: command.layer for command in outcome.program.commands if command.op == "EXPERTS"}
+        commands = {command.index: command.mixture for command in outcome.program.commands if command.op == "EXPERTS"}
         for matrix in ("first", "second"):
             shown = {
                 (commands[event["args"]["command"]], event["args"]["expert"]): event["args"]["queue"]

@@ -37,13 +37,14 @@ def test_data_are_the_timeline_the_routing_and_the_rollout(finished: tuple[RunRe
             starts = np.cumsum(numbers[:, 0])
             told = [(int(s), int(s + n), task["names"][k]) for s, (_, n, k) in zip(starts, numbers, strict=True)]
             assert told == [(event.start, event.end, event.name) for event in found if event.track == track]
-        assert task["experts"]["1"] == outcome.routing[1][1:, 0].tolist()
-        assert {layer for _, layer in task["layers"]} == {-1, 0, 1}
+        (chosen,) = outcome.routing.values()
+        assert task["experts"] == {"layer01": chosen[1:, 0].tolist()}
+        assert {layer for _, layer in task["layers"]} == {"", "layer00", "layer01"}
         shares = np.frombuffer(base64.b64decode(task["attention"]["shares"]), np.uint8).reshape(8, 8)
         rollout = outcome.rollout()
         assert rollout is not None
         among = rollout[1:, 1:]
-        largest = np.array(task["attention"]["largest"])[:, None] / result.program.model.tokens
+        largest = np.array(task["attention"]["largest"])[:, None] / len(rollout)
         assert np.abs(shares / 255 * largest - among).max() < 0.01 * among.max()
 
 
@@ -72,12 +73,13 @@ def test_units_at_work_are_lit(finished: tuple[RunResult, Path]) -> None:
 def test_patches_show_their_expert_and_what_they_are_made_of(finished: tuple[RunResult, Path]) -> None:
     result, page = finished
     outcome = result.tasks()["depth"]
-    elements = seen(page, "task=depth&layer=1")
+    elements = seen(page, "task=depth&layer=layer01")
     labels = [attributes["aria-label"] for tag, attributes in elements.found if "aria-pressed" in attributes]
-    experts = outcome.routing[1][1:, 0].reshape(2, 4)
+    (chosen,) = outcome.routing.values()
+    experts = chosen[1:, 0].reshape(2, 4)
     assert labels == [f"row {row}, column {column}: expert {experts[row, column]}" for row, column in np.ndindex(2, 4)]
-    assert elements.by_id("viewer")["data-layer"] == "1" and elements.by_id("viewer")["data-attended"] == ""
-    shown = seen(page, "task=depth&layer=1&patch=1,2").by_id("viewer")
+    assert elements.by_id("viewer")["data-layer"] == "layer01" and elements.by_id("viewer")["data-attended"] == ""
+    shown = seen(page, "task=depth&layer=layer01&patch=1,2").by_id("viewer")
     rollout = outcome.rollout()
     assert rollout is not None
     top = np.unravel_index(rollout[1 + 4 + 2, 1:].argmax(), (2, 4))

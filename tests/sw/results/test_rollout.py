@@ -21,10 +21,13 @@ from tessera.sw.results import rollout
 from tessera.sw.run.target import machine
 from tessera.sw.verifier.readback import exponentials, written
 from tests.helpers import emulator
+from tests.helpers.networks import outline_of
 from tests.helpers.small_checkpoints import SMALL, save_small
 
-GRID = replace(NANO, image_height=16, image_width=24)  # 2 x 3 patches, a class token
-CLASSES = replace(GRID, tasks=(TaskConfig(name="classes", kind="classification", channels=5, cells=1),))
+SIX = replace(NANO, image_height=16, image_width=24)  # 2 x 3 patches, a class token
+TOKENS = SIX.tokens
+GRID = outline_of(SIX)
+CLASSES = outline_of(replace(SIX, tasks=(TaskConfig(name="classes", kind="classification", channels=5, cells=1),)))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Program, dict, Traces
         checkpoint.load(save_small(tmp_path_factory.mktemp("models") / "small.safetensors")),
         machine("tiny"),
     )
-    quantised = quantise(loaded.model, calibration_images(loaded.model, range(2)), config.numerics)
+    quantised = quantise(loaded.model, calibration_images(loaded.network, range(2)), config.numerics)
     program, image = compile_model(quantised, config), scene_picture(SMALL).image
     golden = IntegerModel(quantised, config.numerics).run(image, 1)
     return program, golden, emulator.run(program, image, 1).traces
@@ -59,11 +62,11 @@ def test_attention_follows_the_machines_writes_and_no_model(ran: tuple[Program, 
     last = np.flatnonzero((records["command"] == command.index) & (records["group"] == 0))[-1]
     records["data"][last, 0] ^= 1
     after = dict(exponentials(program, changed, 1))
-    differences = after["layer01"] - golden["layer01.exponentials"]
-    assert np.array_equal(after["layer00"], golden["layer00.exponentials"])
+    differences = after["layer01.attention"] - golden["layer01.attention.exponentials"]
+    assert np.array_equal(after["layer00.attention"], golden["layer00.attention.exponentials"])
     assert np.count_nonzero(differences) == abs(differences[2, 8, 8]) == 1
     records["command"][last] += 1
-    assert np.isnan(dict(exponentials(program, changed, 1))["layer01"]).sum() == 1
+    assert np.isnan(dict(exponentials(program, changed, 1))["layer01.attention"]).sum() == 1
     assert rollout.machine_attention(program, changed, 1) is None
     assert rollout.machine_attention(program, Traces({}, traces.output), 1) is None
 
@@ -91,15 +94,14 @@ def test_rollout_is_the_sum_over_all_paths() -> None:
 
 
 def test_summary_of_uniform_attention() -> None:
-    tokens = GRID.tokens
-    found = rollout.rollout_summary(np.full((tokens, tokens), 1 / tokens), GRID, 0)
+    found = rollout.rollout_summary(np.full((TOKENS, TOKENS), 1 / TOKENS), GRID, 0)
     places = [(row, column) for row in range(2) for column in range(3)]
     apart = np.mean([np.hypot(a[0] - b[0], a[1] - b[1]) for a in places for b in places])
     assert found == pytest.approx({"patches": 6, "class_token": 1 / 7, "own": 1 / 7, "distance": apart})
 
 
 def test_summary_of_no_attention_at_all() -> None:
-    found = rollout.rollout_summary(np.eye(GRID.tokens), GRID, 0)
+    found = rollout.rollout_summary(np.eye(TOKENS), GRID, 0)
     assert found == pytest.approx({"patches": 6, "class_token": 0, "own": 1, "distance": 0})
 
 

@@ -15,7 +15,7 @@ from tests.helpers.schemas import document
 
 def nothing(subject):
     """A fault that changes nothing."""
-    return Fault(kind="nothing", injected="nothing", expected=Place(command="layer00.query"))
+    return Fault(kind="nothing", injected="nothing", expected=Place(command="layer00.q"))
 
 
 def misplaced(subject):
@@ -42,7 +42,7 @@ def test_every_fault_is_caught_and_placed(tmp_path):
     assert result["caught"] == result["total"] == len(KINDS) >= 8
     assert len({fault["kind"] for fault in result["faults"]}) == result["total"]
     assert stages[-1] == ("faults", 1.0)
-    assert document(tmp_path / "selftest.json")["faults"][0]["reported"]["command"] == "layer00.fc1"
+    assert document(tmp_path / "selftest.json")["faults"][0]["reported"]["command"] == "layer00.hidden"
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def run() -> Run:
-    quantised = random_model(MODEL, CONFIG.numerics, 11)
+    quantised = random_model(MODEL, CONFIG.numerics, 13)
     program, image = compile_model(quantised, CONFIG), random_image(MODEL, 12)
     golden = IntegerModel(quantised, CONFIG.numerics).run(image, 0)
     return Run(program, golden, emulator.run(program, image, 0).traces)
@@ -78,33 +78,33 @@ def test_a_clean_run_passes(run):
     expected = {name for name in run.golden if "query_" not in name and name != "saturated"}
     assert expected <= names
     sizes = {tensor.name: tensor.elements for tensor in verdict.tensors}
-    assert sizes["layer00.scores"] == 3 * 7 * 7 and sizes["layer01.expert_hidden"] == 7 * 2 * 10
+    assert sizes["layer00.attention.scores"] == 3 * 7 * 7 and sizes["layer01.experts.expert_hidden"] == 7 * 2 * 10
     assert verdict.elements_compared == sum(tensor.elements for tensor in verdict.tensors)
 
 
 @pytest.mark.parametrize(
     "space, command, tensor",
     [
-        ("scratchpad", "image", "pixels"),
-        ("residual", "residual.init", "residual.init"),
-        ("residual", "embed", "residual.embed"),
+        ("scratchpad", "pixels", "pixels"),
+        ("residual", "embed.init", "embed.init"),
+        ("residual", "embed", "embed"),
         ("scratchpad", "layer00.norm1", "layer00.norm1"),
-        ("scratchpad", "layer00.query", "layer00.q"),
-        ("scratchpad", "layer00.key", "layer00.k"),
-        ("scratchpad", "layer00.v_weights", "layer00.v_weights"),
-        ("scratchpad", "layer00.value", "layer00.v"),
-        ("score", "layer00.attention", "layer00.scores"),
-        ("exponential", "layer00.attention", "layer00.exponentials"),
-        ("query", "layer00.attention", "layer00.query_multiplier"),
+        ("scratchpad", "layer00.q", "layer00.q"),
+        ("scratchpad", "layer00.k", "layer00.k"),
+        ("scratchpad", "layer00.v.weights", "layer00.v.weights"),
+        ("scratchpad", "layer00.v", "layer00.v"),
+        ("score", "layer00.attention", "layer00.attention.scores"),
+        ("exponential", "layer00.attention", "layer00.attention.exponentials"),
+        ("query", "layer00.attention", "layer00.attention.query_multiplier"),
         ("scratchpad", "layer00.attention", "layer00.attention"),
-        ("residual", "layer00.projection", "layer00.residual_attention"),
-        ("scratchpad", "layer00.fc1", "layer00.hidden"),
-        ("residual", "layer00.fc2", "layer00.residual"),
-        ("score", "layer01.gate.segmentation", "layer01.gate_scores"),
-        ("scratchpad", "layer01.experts", "layer01.expert_hidden"),
-        ("residual", "layer01.experts", "layer01.expert_residual"),
-        ("scratchpad", "norm", "norm"),
-        ("residual", "head.segmentation", "head"),
+        ("residual", "layer00.residual_attention", "layer00.residual_attention"),
+        ("scratchpad", "layer00.hidden", "layer00.hidden"),
+        ("residual", "layer00.residual", "layer00.residual"),
+        ("score", "layer01.experts.gate.segmentation", "layer01.experts.gate_scores"),
+        ("scratchpad", "layer01.experts", "layer01.experts.expert_hidden"),
+        ("residual", "layer01.experts", "layer01.experts.expert_residual"),
+        ("scratchpad", "norm_patches", "norm_patches"),
+        ("residual", "head.segmentation", "head.segmentation"),
     ],
 )
 def test_a_wrong_element_is_placed(run, space, command, tensor):
@@ -137,13 +137,13 @@ def test_both_halves_of_a_wide_value_count(run):
     at = next(i for i in mine if records[i]["address"] == wide.base and records[i]["columns"] == 1)
     records[at]["data"][3] ^= 0x80
     first = run.verify("scratchpad", records).first
-    assert first is not None and first.tensor == "layer01.norm2_wide" and first.index == (0, 1)
+    assert first is not None and first.tensor == "layer01.norm2.wide" and first.index == (0, 1)
     assert abs(first.got - first.expected) == 0x8000
 
 
 def test_the_earliest_difference_is_the_first(run):
-    records, mine = run.records("scratchpad", "layer00.query")
-    _, later = run.records("scratchpad", "layer00.fc1")
+    records, mine = run.records("scratchpad", "layer00.q")
+    _, later = run.records("scratchpad", "layer00.hidden")
     for at in (mine[9], mine[4], later[0]):
         records[at]["data"] ^= 2
     first = run.verify("scratchpad", records).first
@@ -163,18 +163,18 @@ def test_a_missing_write_is_found(run, space):
 
 
 def test_a_stray_write_is_found(run):
-    records, mine = run.records("scratchpad", "layer00.query")
+    records, mine = run.records("scratchpad", "layer00.q")
     records[mine[5]]["address"] = CONFIG.scratchpad_words - 1
     first = run.verify("scratchpad", records).first
     assert first is not None and "outside" in first.reason and first.address == CONFIG.scratchpad_words - 1
 
 
 def test_a_write_of_a_command_that_writes_nothing_there_is_found(run):
-    records, mine = run.records("scratchpad", "layer00.query")
+    records, mine = run.records("scratchpad", "layer00.q")
     extra = records[mine[-1:]]
-    extra["command"] = run.command("layer00.projection")
+    extra["command"] = run.command("layer00.residual_attention")
     verdict = run.verify("scratchpad", np.concatenate([run.traces.records["scratchpad"], extra]))
-    assert verdict.first is not None and verdict.first.command_name == "layer00.projection"
+    assert verdict.first is not None and verdict.first.command_name == "layer00.residual_attention"
     assert "does not belong" in str(verdict)
     extra["command"] = 1000
     verdict = run.verify("scratchpad", np.concatenate([run.traces.records["scratchpad"], extra]))
@@ -182,7 +182,7 @@ def test_a_write_of_a_command_that_writes_nothing_there_is_found(run):
 
 
 def test_a_write_of_another_tasks_command_is_found(run):
-    records, mine = run.records("residual", "layer00.fc2")
+    records, mine = run.records("residual", "layer00.residual")
     extra = records[mine[:1]]
     extra["command"] = run.command("store.features")
     verdict = run.verify("residual", np.concatenate([records, extra]))
@@ -217,10 +217,10 @@ def test_a_missing_clear_is_found(run):
     "field, tensor", [("expert", "expert_indices"), ("weight", "expert_weights"), ("position", "queues")]
 )
 def test_a_wrong_queue_entry_is_found(run, field, tensor):
-    records, mine = run.records("queue", "layer01.route")
+    records, mine = run.records("queue", "layer01.experts.route")
     records[mine[5]][field] ^= 1
     first = run.verify("queue", records).first
-    assert first is not None and first.tensor == f"layer01.{tensor}" and first.index == (2, 1)
+    assert first is not None and first.tensor == f"layer01.experts.{tensor}" and first.index == (2, 1)
     assert abs(first.got - first.expected) == 1
     missing = run.verify("queue", np.delete(run.traces.records["queue"], mine[-1])).first
     assert missing is not None and "missing" in missing.reason
@@ -232,8 +232,8 @@ def test_a_wrong_result_in_memory_is_found(run):
     output = run.traces.output.copy()
     output[4 * CONFIG.lanes + 4] ^= 1
     first = run.verify(output=output).first
-    assert first is not None and first.tensor == "head" and first.space == "memory" and first.cycle is None
-    assert first.index == (1, 1) and first.token == 2
+    assert first is not None and first.tensor == "head.segmentation" and first.space == "memory" and first.cycle is None
+    assert first.index == (1, 1) and first.token == 1
 
 
 def test_a_golden_tensor_of_another_shape_is_an_error(run):

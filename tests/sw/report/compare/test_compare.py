@@ -122,7 +122,7 @@ def test_damaged_content_is_refused(tmp_path: Path, change: dict) -> None:
         compared(first, second, tmp_path / "o")  # a value of another kind is a change like any other
         return
     said = compared(first, second, tmp_path / "o", code=2)
-    assert "b.json calls itself tessera-run, version 1, but its content is not as that schema says" in said
+    assert "b.json calls itself tessera-run, version 2, but its content is not as that schema says" in said
     assert "`tessera run`" in said
 
 

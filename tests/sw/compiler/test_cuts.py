@@ -9,6 +9,8 @@ import pytest
 
 from tessera.golden.config import DEIT_SMALL, ModelConfig, TaskConfig
 from tessera.golden.integer.model import IntegerModel
+from tessera.golden.integer.plan import plan
+from tessera.golden.integer.steps import AttentionStep
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.isa import COMMAND_BYTES, decode, encode
 from tessera.hw.presets import preset
@@ -16,14 +18,20 @@ from tessera.program.program import Program
 from tessera.sim.machine.frames import Frame
 from tessera.sim.machine.run import run_machine
 from tessera.sim.machine.settings import MemorySettings
+from tessera.sw.compiler.allocation import Allocation, buffers
 from tessera.sw.compiler.compile import CapacityError, compile_model
-from tessera.sw.compiler.geometry import Geometry, Tiling, tilings
-from tessera.sw.compiler.layout import Allocation, Plan, buffers
+from tessera.sw.compiler.context import Context
+from tessera.sw.compiler.cuts import Cuts, all_cuts
+from tessera.sw.compiler.fit import fit
+from tessera.sw.compiler.lowering import lower
+from tessera.sw.compiler.order import schedule
+from tessera.sw.compiler.sizes import Sizes
 from tessera.sw.cycles import bound
 from tessera.sw.cycles.predict import predict, queue_lengths
 from tessera.sw.verifier.readback import residual_streams
 from tessera.sw.verifier.verify import verify
 from tests.helpers import emulator
+from tests.helpers.networks import network_of
 from tests.helpers.random_model import random_image, random_model
 
 BASE = ModelConfig(
@@ -51,19 +59,23 @@ PIXELS = replace(BASE, name="pixels", patch=8, image_height=56, image_width=64, 
 EVERYTHING = replace(PIXELS, name="everything", dim=45, mlp_hidden=260, expert_layers=(1,))
 
 CASES = [
-    (HIDDEN, Tiling(token_blocks=2)),
-    (HIDDEN, Tiling(token_blocks=4)),
-    (HEADS, Tiling(head_groups=2)),
-    (HEADS, Tiling(head_groups=5)),
-    (PIXELS, Tiling(pixels_apart=True)),
-    (EVERYTHING, Tiling(head_groups=3, token_blocks=3, pixels_apart=True)),
+    (HIDDEN, Cuts(token_blocks=2)),
+    (HIDDEN, Cuts(token_blocks=4)),
+    (HEADS, Cuts(head_groups=2)),
+    (HEADS, Cuts(head_groups=5)),
+    (PIXELS, Cuts(pixels_apart=True)),
+    (EVERYTHING, Cuts(head_groups=3, token_blocks=2, pixels_apart=True)),
 ]
 
 
-def narrowed(model: ModelConfig, config: AcceleratorConfig, tiling: Tiling) -> AcceleratorConfig:
+def narrowed(model: ModelConfig, config: AcceleratorConfig, cuts: Cuts) -> AcceleratorConfig:
     """The configuration with no more scratchpad than the model, cut so, takes."""
-    geometry = Geometry(model, config)
-    return replace(config, scratchpad_words=Allocation.of(buffers(geometry, tiling), tiling).peak)
+    network = network_of(model)
+    context = Context(network=network, sizes=Sizes(plan(network), config), cuts=cuts)
+    lower(context)
+    _, lives = schedule(context.operations, len(network.tasks))
+    table = [buffer for buffer in buffers(context.regions, lives) if buffer.region.space == "scratchpad"]
+    return replace(config, scratchpad_words=Allocation.of(table).peak)
 
 
 def checked(program: Program, model: IntegerModel, image: np.ndarray) -> None:
@@ -71,24 +83,24 @@ def checked(program: Program, model: IntegerModel, image: np.ndarray) -> None:
         result, golden = emulator.run(program, image, task), model.run(image, task)
         verdict = verify(program, golden, result.traces, task)
         assert verdict.passed, str(verdict)
-        assert np.array_equal(program.output(result.memory, task), golden["head"])
+        assert np.array_equal(program.output(result.memory, task), model.result(golden, task))
         for layer, rows in residual_streams(program, result.traces, task):
             assert np.array_equal(rows, golden[f"{layer}.residual"])
 
 
 @pytest.mark.parametrize("name", ["tiny", "ecp5-wide", "edge"])
-@pytest.mark.parametrize(("model", "tiling"), CASES, ids=lambda value: getattr(value, "name", ""))
-def test_every_cut_is_bit_exact(model: ModelConfig, tiling: Tiling, name: str) -> None:
-    config = narrowed(model, preset(name), tiling)
-    assert Plan(Geometry(model, config)).tiling == tiling
+@pytest.mark.parametrize(("model", "cuts"), CASES, ids=lambda value: getattr(value, "name", ""))
+def test_every_cut_is_bit_exact(model: ModelConfig, cuts: Cuts, name: str) -> None:
+    config = narrowed(model, preset(name), cuts)
+    assert fit(network_of(model), config).context.cuts == cuts
     quantised = random_model(model, config.numerics, 1)
     checked(compile_model(quantised, config), IntegerModel(quantised, config.numerics), random_image(model, 2))
 
 
 def test_a_heads_result_in_anothers_place_is_found() -> None:
     """Heads lie side by side in the rows of one buffer: what is between a group's words is not its own."""
-    model, tiling = CASES[-1]
-    config = narrowed(model, preset("tiny"), tiling)
+    model, cuts = CASES[-1]
+    config = narrowed(model, preset("tiny"), cuts)
     quantised, image = random_model(model, config.numerics, 1), random_image(model, 2)
     program = compile_model(quantised, config)
     command = next(command for command in program.commands if command.name == "layer00.attention.head1")
@@ -104,8 +116,8 @@ def test_a_heads_result_in_anothers_place_is_found() -> None:
 
 
 def test_blocks_of_tokens_read_the_same_weights() -> None:
-    model, tiling = CASES[0]
-    config = narrowed(model, preset("tiny"), tiling)
+    model, cuts = CASES[0]
+    config = narrowed(model, preset("tiny"), cuts)
     quantised = random_model(model, config.numerics, 1)
     program, whole = compile_model(quantised, config), compile_model(quantised, preset("tiny"))
     assert program.map.weights_bytes == whole.map.weights_bytes
@@ -116,9 +128,9 @@ def test_blocks_of_tokens_read_the_same_weights() -> None:
 @pytest.mark.parametrize("stall", [0, 30])
 def test_the_machine_does_so_in_the_cycles_predicted(stall: int) -> None:
     """Compiled for less scratchpad than the machine has, on whose simulator other tests run too."""
-    model, tiling = CASES[-1]
+    model, cuts = CASES[-1]
     machine = preset("tiny")
-    config = narrowed(model, machine, tiling)
+    config = narrowed(model, machine, cuts)
     quantised = random_model(model, config.numerics, 1)
     program = replace(compile_model(quantised, config), config=machine)
     image, integer = random_image(model, 2), IntegerModel(quantised, config.numerics)
@@ -129,25 +141,25 @@ def test_the_machine_does_so_in_the_cycles_predicted(stall: int) -> None:
         verdict = verify(program, golden, result.traces, task)
         assert verdict.passed, str(verdict)
         if not stall:
-            expected = predict(program, task, loads=queue_lengths(model, golden))
+            expected = predict(program, task, loads=queue_lengths(program, golden))
             assert expected.cycles == pytest.approx(result.cycles, rel=0.03)
 
 
 @pytest.mark.parametrize(
-    ("name", "dim", "tiling"),
+    ("name", "dim", "cuts"),
     [
-        ("edge", 192, Tiling()),
-        ("ecp5-wide", 192, Tiling(head_groups=3, token_blocks=2, pixels_apart=True)),
-        ("ecp5-85f", 192, Tiling(head_groups=3, token_blocks=2, pixels_apart=True)),
-        ("edge", 384, Tiling(head_groups=6, token_blocks=2)),
+        ("edge", 192, Cuts()),
+        ("ecp5-wide", 192, Cuts(head_groups=3, token_blocks=2, pixels_apart=True)),
+        ("ecp5-85f", 192, Cuts(head_groups=3, token_blocks=2, pixels_apart=True)),
+        ("edge", 384, Cuts(head_groups=6, token_blocks=2)),
     ],
 )
-def test_deit_keeps_the_array_busy(name: str, dim: int, tiling: Tiling) -> None:
+def test_deit_keeps_the_array_busy(name: str, dim: int, cuts: Cuts) -> None:
     """DeiT-Tiny and DeiT-Small with their heads, by the cycle model."""
     classes = TaskConfig(name="classes", kind="classification", channels=1000, cells=1)
     sizes = {"dim": dim, "heads": dim // 64, "mlp_hidden": 4 * dim}
     model, config = replace(DEIT_SMALL, name="deit", tasks=(classes,), final_norm=True, **sizes), preset(name)
-    assert Plan(Geometry(model, config)).tiling == tiling
+    assert fit(network_of(model), config).context.cuts == cuts
     program = compile_model(random_model(model, config.numerics, 1), config)
     macs = bound.total(program, 0).macs
     assert macs > 0.9 * predict(program, 0).cycles * config.elements * config.lanes
@@ -155,25 +167,28 @@ def test_deit_keeps_the_array_busy(name: str, dim: int, tiling: Tiling) -> None:
 
 def test_what_fits_is_not_cut() -> None:
     for model in (BASE, HIDDEN, HEADS, PIXELS, EVERYTHING):
-        assert Plan(Geometry(model, preset("tiny"))).tiling == Tiling()
+        assert fit(network_of(model), preset("tiny")).context.cuts == Cuts()
 
 
 def test_parts_cover_everything_once() -> None:
-    geometry = Geometry(replace(HEADS, mlp_hidden=40), preset("tiny"))
-    for tiling in tilings(geometry):
+    steps = plan(network_of(replace(HEADS, mlp_hidden=40)))
+    attention, first = steps.of_kind(AttentionStep)[0], steps.by_name["layer00.hidden"]
+    found = list(all_cuts(steps))
+    assert found[0] == Cuts() and len(set(found)) == len(found)
+    for cuts in found:
         for parts, count, number in (
-            (tiling.heads(geometry), 5, tiling.head_groups),
-            (tiling.tokens(geometry), 49, tiling.token_blocks),
+            (cuts.heads(attention), 5, cuts.head_groups),
+            (cuts.tokens(first.rows), 49, cuts.token_blocks),
         ):
             assert [item for part in parts for item in part] == list(range(count)) and len(parts) == number
             assert max(map(len, parts)) == len(parts[0])
 
 
-def test_what_fits_in_no_tiling_is_refused_with_its_smallest_parts() -> None:
+def test_what_fits_with_no_cuts_is_refused_with_the_fewest_parts_that_need_the_least() -> None:
     config = replace(preset("edge"), scratchpad_words=300)
     with pytest.raises(CapacityError) as error:
         compile_model(random_model(EVERYTHING, config.numerics, 1), config)
     message = str(error.value)
     assert "scratchpad words: needs 684, has 300 (scratchpad_words)" in message, message
-    assert "buffers with heads in 3 and the dense MLP's tokens in 57 parts" in message
-    assert "hidden: 17 words" in message
+    assert "buffers with heads in 3 and the dense MLP's tokens in 6 parts" in message
+    assert "layer00.hidden: 170 words" in message

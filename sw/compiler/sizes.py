@@ -1,0 +1,51 @@
+"""Padded sizes on a configuration: rows in words of T lanes, outputs in tiles of P elements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tessera.golden.integer.plan import Plan
+from tessera.golden.integer.steps import AttentionStep, Step
+from tessera.hw.config import AcceleratorConfig
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How rows of a network's tensors are padded on a configuration.
+
+    A row of queries, keys or attention results has every head at a word of its own; other rows are padded at their end.
+    """
+
+    plan: Plan
+    config: AcceleratorConfig
+
+    def words(self, channels: int) -> int:
+        """Words of ``channels`` without heads."""
+        return -(-channels // self.config.lanes)
+
+    def channels(self, channels: int) -> int:
+        """``channels`` padded to whole words."""
+        return self.words(channels) * self.config.lanes
+
+    def tiles(self, rows: int) -> int:
+        """``rows`` padded to whole tiles of P."""
+        return -(-rows // self.config.elements) * self.config.elements
+
+    def block(self, name: str) -> int | None:
+        """Channels of a head of a tensor whose heads start at a word of their own; None for others."""
+        step = self.plan.by_name[name]
+        if isinstance(step, AttentionStep):
+            return step.channels // step.heads
+        for reader in self.plan.readers[name]:
+            if isinstance(reader, AttentionStep):
+                return step.channels // reader.heads
+        return None
+
+    def row_words(self, name: str) -> int:
+        """Words of a row of a tensor."""
+        channels, block = self.plan.by_name[name].channels, self.block(name)
+        return self.words(channels) if block is None else channels // block * self.words(block)
+
+    def output_words(self, step: Step) -> int:
+        """Words of a row of a result."""
+        return self.words(step.channels)

@@ -1,0 +1,1 @@
+"""Networks from PyTorch modules: what torch.export sees of them becomes a graph of our operators."""

@@ -1,0 +1,258 @@
+"""A PyTorch module as a network: exported, read, checked against the module itself."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.utils._pytree as pytree
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from tessera.golden.config import HeadKind
+from tessera.golden.integer.plan import UnsupportedOperators, plan
+from tessera.golden.network.compute import PIXEL_SCALE, FloatNetwork, as_map
+from tessera.golden.network.network import Network, Task
+from tessera.golden.network.operators import Convolution
+from tessera.sw.models.exported.builder import Builder
+from tessera.sw.models.exported.handlers import HANDLERS, scaled_channels
+from tessera.sw.models.exported.merge import merged
+from tessera.sw.models.exported.problems import Problem, UnsupportedNetwork
+from tessera.sw.models.exported.reader import Reader
+from tessera.sw.models.exported.values import ScaledView, View
+
+TOLERANCE = 1e-5
+"""Relative error beyond which our float network is not the module: float32 gives 1e-6."""
+
+
+class ExportError(ValueError):
+    """torch.export cannot trace a module; the message has its reason and the line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSpec:
+    """What one of a module's results is.
+
+    Parameters
+    ----------
+    name:
+        Task name as the command line knows it.
+    kind:
+        As in :class:`tessera.golden.network.network.Task`; None to tell by the result's shape: (1, K) are classes of
+        the whole picture, (1, K, H, W) a map of classes, of depth for K = 1, and (1, N, D) features.
+    """
+
+    name: str
+    kind: HeadKind | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pixels:
+    """How a module's input comes from a picture: ``(byte / 255 - mean) / deviation`` for each colour."""
+
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    deviation: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def of(self, images: Tensor) -> Tensor:
+        """The module's input from bytes (B, 3, H, W)."""
+        mean, deviation = (torch.tensor(one)[:, None, None] for one in (self.mean, self.deviation))
+        return (images.float() / 255 - mean) / deviation
+
+
+def network_of(
+    module: nn.Module, example: Tensor, tasks: Sequence[TaskSpec] = (), *, name: str = "network", pixels: Pixels
+) -> FloatNetwork:
+    """Read a module.
+
+    Parameters
+    ----------
+    module:
+        In evaluation mode. It takes pictures (B, 3, H, W) and gives a tensor, several, or a dictionary of them.
+    example:
+        A picture (1, 3, H, W) as the module takes it.
+    tasks:
+        One for each result, in order; by default they are called after the dictionary's keys, or ``task0`` on.
+    name:
+        Name of the network.
+    pixels:
+        How the input comes from bytes.
+
+    Raises
+    ------
+    ExportError
+        If torch.export cannot trace it.
+    UnsupportedNetwork
+        If the machine has no operator for a part of it; all such parts are listed.
+    ValueError
+        If what was read computes something else than the module.
+    """
+    _check_given(module, example)
+    program = _exported(module, example, name)
+    builder = Builder()
+    reader = Reader(builder, HANDLERS)
+    height, width = example.shape[-2:]
+    picture = builder.picture(height, width)
+    pixels_view = View(builder.view(picture, height, width, 3).places.permute(2, 0, 1)[None])
+    results = reader.read(program, [pixels_view])
+    names = _named(program, results)
+    if reader.problems:
+        raise UnsupportedNetwork(name, reader.problems)
+    if tasks and len(tasks) != len(results):
+        raise ValueError(f"{len(tasks)} tasks are named, but '{name}' has {len(results)} results")
+    found = []
+    for index, result in enumerate(results):
+        spec = tasks[index] if tasks else TaskSpec(name=names[index])
+        found.append(_task(builder, spec, result))
+    _fold_pixels(builder, pixels)
+    operators, found = merged(_needed(builder, found), found, builder.weights)
+    used = {parameter.tensor for operator in operators for parameter in operator.parameters}
+    weights = {key: value for key, value in builder.weights.items() if key in used}
+    shapes = {key: tuple(value.shape) for key, value in weights.items()}
+    network = Network(name=name, operators=tuple(operators), tasks=tuple(found), weights=shapes)
+    try:
+        plan(network)
+    except UnsupportedOperators as error:
+        problems = [Problem(where, tag, network.shapes[where], why) for where, tag, why in error.problems]
+        raise UnsupportedNetwork(name, problems) from None
+    made = FloatNetwork(network, {key: weights[key] for key in shapes})
+    _check(made, module, pixels)
+    return made
+
+
+def _check_given(module: nn.Module, example: Tensor) -> None:
+    """ValueError for an example that is no picture, or weights that are no numbers."""
+    if example.ndim != 4 or example.shape[:2] != (1, 3) or example.dtype != torch.float32:
+        raise ValueError(
+            f"the example is {str(example.dtype).removeprefix('torch.')} {tuple(example.shape)}; expected one picture, "
+            "float32 (1, 3, height, width)"
+        )
+    for name, values in module.state_dict().items():
+        if values.is_floating_point() and values.dtype != torch.float32:
+            kind = str(values.dtype).removeprefix("torch.")
+            raise ValueError(f"'{name}' is {kind}; the module is read in float32: call float() on it")
+        if values.is_floating_point() and not values.isfinite().all():
+            raise ValueError(f"'{name}' has values that are not finite; the module cannot be quantised")
+
+
+def _exported(module: nn.Module, example: Tensor, name: str) -> ExportedProgram:
+    if module.training:
+        raise ValueError(f"'{name}' is in training mode; put it into evaluation mode with eval()")
+    logs = logging.getLogger("torch")
+    level = logs.level
+    logs.setLevel(logging.CRITICAL)  # what it logs of a failure, its error says again
+    try:
+        return torch.export.export(module, (example,), strict=False)
+    except Exception as error:
+        reason = str(error).strip().splitlines()
+        raise ExportError(f"'{name}' cannot be exported: {reason[0] if reason else type(error).__name__}") from error
+    finally:
+        logs.setLevel(level)
+
+
+def _named(program: ExportedProgram, results: Sequence[Any]) -> list[str]:
+    """Names of the results: a dictionary's keys, or ``task0`` on."""
+    spec = program.call_spec.out_spec
+    shaped = pytree.tree_unflatten(list(range(len(results))), spec)
+    if isinstance(shaped, Mapping) and all(isinstance(one, int) for one in shaped.values()):
+        return [str(key) for key, _ in sorted(shaped.items(), key=lambda item: item[1])]
+    return [f"task{index}" for index in range(len(results))]
+
+
+def _task(builder: Builder, spec: TaskSpec, result: Any) -> Task:
+    """A task from its result's values."""
+    if isinstance(result, ScaledView):
+        factors = torch.full((result.view.places.numel(),), result.factor)
+        result = scaled_channels(builder, result.view, factors, None)
+    if not isinstance(result, View):
+        raise ValueError(f"the result of task '{spec.name}' does not depend on the picture")
+    _check_kind(spec, len(result.shape))
+    shape, places = result.shape, result.places
+    if len(shape) == 2:
+        made = builder.matrix(places)
+        return _made_task(spec, "classification", made.name, shape[1], 1, (1, 1))
+    if len(shape) == 3:
+        made = builder.matrix(places[0])
+        edge = math.isqrt(made.rows)
+        grid = (edge, edge) if edge * edge == made.rows else (1, made.rows)
+        return _made_task(spec, "features", made.name, 0, 0, grid)
+    if len(shape) == 4:
+        kind: HeadKind = "segmentation" if shape[1] > 1 else "depth"
+        made = builder.matrix(places[0].permute(1, 2, 0).reshape(-1, shape[1]))
+        return _made_task(spec, kind, made.name, shape[1], 1, (shape[2], shape[3]))
+    raise ValueError(f"the result of task '{spec.name}' has the shape {shape}; expected 2 to 4 axes")
+
+
+_AXES: dict[HeadKind, int] = {"classification": 2, "features": 3, "segmentation": 4, "depth": 4}
+"""Axes of a result of each kind."""
+
+
+def _check_kind(spec: TaskSpec, axes: int) -> None:
+    """ValueError for a kind that there is not, or that a result of so many axes is not."""
+    if spec.kind is None:
+        return
+    if spec.kind not in _AXES:
+        raise ValueError(f"task '{spec.name}' is '{spec.kind}'; choose one of: {', '.join(_AXES)}")
+    if _AXES[spec.kind] != axes:
+        raise ValueError(
+            f"task '{spec.name}' is '{spec.kind}', whose results have {_AXES[spec.kind]} axes; this one has {axes}"
+        )
+
+
+def _made_task(spec: TaskSpec, usual: HeadKind, result: str, channels: int, cells: int, grid: tuple[int, int]) -> Task:
+    kind = spec.kind or usual
+    return Task(name=spec.name, kind=kind, channels=channels, cells=cells, result=result, grid=grid)
+
+
+def _needed(builder: Builder, tasks: Sequence[Task]) -> list[Any]:
+    """Operators that a result depends on, in order."""
+    needed = {task.result for task in tasks}
+    for operator in reversed(builder.operators):
+        if operator.name in needed:
+            needed |= set(operator.sources)
+    return [operator for operator in builder.operators if operator.name in needed]
+
+
+def _fold_pixels(builder: Builder, pixels: Pixels) -> None:
+    """Let the first convolution take bytes / 256 instead of the module's input."""
+    for index, operator in enumerate(builder.operators):
+        if "picture" not in operator.sources:
+            continue
+        if not isinstance(operator, Convolution) or operator.groups != 1:
+            raise UnsupportedNetwork("network", [Problem("", operator.tag, (), "the picture goes into a convolution")])
+        if any(operator.padding) and any(pixels.mean):
+            raise UnsupportedNetwork(
+                "network", [Problem("", operator.tag, (), "a padded picture, whose mean is taken off, has no zeros")]
+            )
+        mean, deviation = (torch.tensor(one, dtype=torch.float64) for one in (pixels.mean, pixels.deviation))
+        weight = builder.weights[operator.weight.tensor].double() / deviation[None, :, None, None]
+        bias = -(weight * mean[None, :, None, None]).sum(dim=(1, 2, 3))
+        if operator.bias is not None:
+            bias = bias + builder.weights[operator.bias.tensor].double()
+        folded = builder.weight(f"{operator.name}.weight", (weight / (255 * PIXEL_SCALE)).float())
+        offset = builder.weight(f"{operator.name}.bias", bias.float())
+        builder.replace(index, weight=folded, bias=offset)
+
+
+def _check(made: FloatNetwork, module: nn.Module, pixels: Pixels) -> None:
+    """Compare with the module itself on a random picture."""
+    generator = torch.Generator().manual_seed(0)
+    size = (2, 3, made.network.image_height, made.network.image_width)
+    images = torch.randint(0, 256, size, generator=generator, dtype=torch.uint8)
+    tasks = range(len(made.network.tasks))
+    with torch.no_grad():
+        expected = [one.double() for one in pytree.tree_leaves(module(pixels.of(images)))]
+        got = made.run(images, tasks)
+    if not all(one.isfinite().all() for one in expected):
+        raise ValueError("the module's own results of a random picture are not finite")
+    for task, theirs, ours in zip(made.network.tasks, expected, got, strict=True):
+        shaped = as_map(ours, task).double().reshape(theirs.shape)
+        error = float((shaped - theirs).norm() / theirs.norm().clamp(min=1e-30))
+        if not error <= TOLERANCE:
+            raise ValueError(
+                f"task '{task.name}' of the network differs from the module by {error:.2g} (relative L2), at most "
+                f"{TOLERANCE:g} is expected: a part of it depends on the picture's values in a way that export lost"
+            )

@@ -1,0 +1,132 @@
+"""Small networks as users write them: plain modules, each with something that the fixed transformer has not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+TOKENS = 32
+"""Patches of 8 x 8 of a picture of 32 x 64."""
+
+
+class Attention(nn.Module):
+    """Attention with a bias for each head, or without."""
+
+    def __init__(self, dim: int, heads: int, *, bias: bool) -> None:
+        super().__init__()
+        self.heads, self.qkv, self.proj = heads, nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.bias = nn.Parameter(2 * torch.randn(1, heads, TOKENS, TOKENS)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        y = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=self.bias)
+        return self.proj(y.transpose(1, 2).flatten(2))
+
+
+class Transformer(nn.Module):
+    """Blocks of attention and MLP: norms before or after them, a mean of tokens or the first, any function."""
+
+    def __init__(
+        self,
+        dim: int = 32,
+        *,
+        bias: bool = False,
+        pool: bool = False,
+        post: bool = False,
+        function: Callable[[], nn.Module] = nn.GELU,
+        norm: Callable[[int], nn.Module] = nn.LayerNorm,
+    ) -> None:
+        super().__init__()
+        self.patch, self.pool, self.post = nn.Conv2d(3, dim, 8, 8), pool, post
+        self.positions = nn.Parameter(torch.randn(1, TOKENS, dim))
+        self.norms = nn.ModuleList(norm(dim) for _ in range(3))
+        self.attention = Attention(dim, 2, bias=bias)
+        self.mlp = nn.Sequential(nn.Linear(dim, 3 * dim), function(), nn.Linear(3 * dim, dim))
+        self.head = nn.Linear(dim, 10)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.patch(pixels).flatten(2).transpose(1, 2) + self.positions
+        first, second, last = self.norms
+        if self.post:
+            x = first(x + self.attention(x))
+            x = second(x + self.mlp(x))
+        else:
+            x = x + self.attention(first(x))
+            x = x + self.mlp(second(x))
+        x = last(x)
+        return self.head(x.mean(1) if self.pool else x[:, 0])
+
+
+class Mixer(nn.Module):
+    """MLPs over tokens and over channels, in turn."""
+
+    def __init__(self, dim: int = 40) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, dim, 8, 8)
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
+        self.tokens = nn.Sequential(nn.Linear(TOKENS, 24), nn.GELU(), nn.Linear(24, TOKENS))
+        self.channels = nn.Sequential(nn.Linear(dim, 3 * dim), nn.GELU(), nn.Linear(3 * dim, dim))
+        self.head = nn.Linear(dim, 10)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.patch(pixels).flatten(2).transpose(1, 2)
+        x = x + self.tokens(self.norms[0](x).transpose(1, 2)).transpose(1, 2)
+        x = x + self.channels(self.norms[1](x))
+        return self.head(self.norms[2](x).mean(1))
+
+
+class TwoPatchings(nn.Module):
+    """Two convolutions of one picture; a result that is a mean, without a head; a task whose result is another's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 16, 8, 8), nn.Conv2d(3, 24, 4, 4)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mean = self.first(pixels).flatten(2).mean(2)
+        return mean, self.second(pixels), mean
+
+
+class Skips(nn.Module):
+    """A stream that is read again after something was added to it, and a gated MLP."""
+
+    def __init__(self, dim: int = 32, *, gated: bool) -> None:
+        super().__init__()
+        self.patch, self.head = nn.Conv2d(3, dim, 8, 8), nn.Linear(dim, 10)
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
+        self.gate, self.value, self.back = nn.Linear(dim, 48), nn.Linear(dim, 48), nn.Linear(48, dim)
+        self.more, self.gated = nn.Linear(dim, dim), gated
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.patch(pixels).flatten(2).transpose(1, 2)
+        normed, other = self.norms[0](x), self.norms[1](x)
+        hidden = nn.functional.silu(self.gate(normed))
+        y = x + self.back(hidden * self.value(normed) if self.gated else hidden)
+        z = y + self.more(other)
+        return self.head(self.norms[2](z if self.gated else z + x).mean(1))
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "bias": lambda: Transformer(bias=True),
+    "pool": lambda: Transformer(pool=True),
+    "post_norm": lambda: Transformer(post=True),
+    "rms_norm": lambda: Transformer(norm=lambda dim: nn.RMSNorm(dim, eps=1e-6)),
+    "silu": lambda: Transformer(function=nn.SiLU),
+    "hardswish": lambda: Transformer(function=nn.Hardswish),
+    "relu": lambda: Transformer(function=nn.ReLU, pool=True),
+    "gelu_tanh": lambda: Transformer(function=lambda: nn.GELU(approximate="tanh")),
+    "mixer": Mixer,
+    "two_patchings": TwoPatchings,
+    "skip": lambda: Skips(gated=False),
+    "gated": lambda: Skips(gated=True),
+}
+"""By what is special about each."""
+
+
+def own_network(name: str, seed: int = 0) -> nn.Module:
+    """One of them with random weights, in evaluation mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return NETWORKS[name]().eval()
