@@ -168,10 +168,10 @@ class IntegerModel:
 
     def _product(self, step: ProductStep, tensors: Tensors) -> Integers:
         numerics, quantised = self.numerics, self.model.of(step.name, QuantisedProduct)
-        x = self._rows(tensors, step.source)
+        x = self._rows(tensors, step.operand)
         x = x if step.inputs is None else x[:, slice(*step.inputs)]
         y = self._linear(x, quantised.linear, step.name)
-        y = y.T if step.swapped else y
+        y = y.T if step.swapped else y.reshape(len(step.source), -1)
         if step.factor:
             assert step.onto is not None
             table = None if step.function is None else table_of(step.function)

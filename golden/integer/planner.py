@@ -394,15 +394,17 @@ class Planner:
         """Emit a product that is a tensor of its own."""
         if product.matrix is None:
             raise _Unsupported("what experts make is only added to the residual stream")
-        outputs = product.matrix.stop - product.matrix.start
+        matrix, outputs = product.matrix, product.matrix.stop - product.matrix.start
+        apart = fields.get("residual", False) and self._apart(product)
         step = ProductStep(
             place=operator.place,
             part=operator.part,
             rows=product.rows,
             channels=len(product.source) if product.swapped else outputs,
             source=product.source,
-            matrix=product.matrix,
+            matrix=replace(matrix, stop=outputs // product.source.fold) if apart else matrix,
             swapped=product.swapped,
+            apart=apart,
             product=product.name,
             **fields,
         )
@@ -457,7 +459,8 @@ class Planner:
         if found.lone is not None and found.lone.function is not None:
             found = _Sum(rows=found.rows, products=(self._unchanged(name),))
         lone = found.lone
-        if lone is not None and lone.matrix is not None and self._inputs_of(lone.source) <= LONGEST_REDUCTION:
+        whole = lone is not None and (self._apart(lone) or self._inputs_of(lone.source) <= LONGEST_REDUCTION)
+        if lone is not None and lone.matrix is not None and whole:
             known = name in self._activations  # whose step has the name already
             named = replace(operator, part=f"{operator.part}.stream") if known else operator
             self._streams[name] = self._product_step(named, lone, residual=True)
@@ -478,6 +481,13 @@ class Planner:
             base = self._added(operator, product, base, "" if last else f".{index}")
         self._streams[name] = base
         return base
+
+    def _apart(self, product: _Product) -> bool:
+        """Whether a product leaves whole folded rows as they are, so that it can leave each of their parts."""
+        matrix, fold = product.matrix, product.source.fold
+        if matrix is None or matrix.kind is not MatrixKind.UNCHANGED or product.swapped or fold == 1:
+            return False
+        return matrix.stop - matrix.start == self._channels_of(product.name)
 
     def _read_later(self, tensor: str, operator: Operator) -> bool:
         """Whether rows of a stream are read by operators behind this one, under a task that both have."""

@@ -241,6 +241,8 @@ class ProductStep(Step):
         Whether the result has the residual stream's format.
     swapped:
         Whether outputs become rows, and the source's rows channels.
+    apart:
+        Whether the parts of a folded row go through the matrix one by one, each to outputs of its own.
     product:
         Name of the operator whose tensor the product alone is; ``name`` unless it is added.
     """
@@ -255,12 +257,18 @@ class ProductStep(Step):
     function: ActivationFunction | None = None
     residual: bool = False
     swapped: bool = False
+    apart: bool = False
     product: str
 
     @property
     def reads(self) -> tuple[RowSelection, ...]:
         """What it reads."""
         return (self.source,) if self.onto is None else (self.source, self.onto)
+
+    @property
+    def operand(self) -> RowSelection:
+        """Rows as the matrix takes them: those of the source, or the parts of each."""
+        return replace(self.source, fold=1) if self.apart else self.source
 
     @property
     def positive(self) -> bool:

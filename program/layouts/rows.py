@@ -127,6 +127,30 @@ class LastRows(Rows):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ListedRows(Rows):
+    """Rows of a golden tensor in the order of a list.
+
+    Parameters
+    ----------
+    listed:
+        Golden index of each row; ``first_row`` does not count.
+    """
+
+    tag: ClassVar[str] = "listed"
+
+    listed: tuple[int, ...]
+
+    def part(self, golden: np.ndarray) -> np.ndarray:
+        """Elements of a whole golden tensor that lie here."""
+        return golden[list(self.listed), self.first_channel : self.first_channel + self.shape[1]]
+
+    def index(self, element: int, queues: Queues = ()) -> tuple[int, ...]:
+        """Index of an element in the golden tensor, by ``axes``."""
+        row, channel = divmod(element, self.shape[1])
+        return self.listed[row], channel + self.first_channel
+
+
+@dataclass(frozen=True, kw_only=True)
 class TiledRows(Rows):
     """Rows whose channels are written P at a time, as with swapped roles: the last P's padding holds anything.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tessera.golden.integer.parameters import BIAS_PARTS, QuantisedAttention, QuantisedLinear, QuantisedProduct
+from tessera.golden.integer.parameters import BIAS_PARTS, QuantisedAttention, QuantisedLinear
 from tessera.golden.integer.steps import AttentionStep, ProductStep, RowSelection
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.isa import Destination, Function, Opcode, Unit
@@ -24,6 +24,7 @@ from tessera.program.layouts.tiles import ExponentialTiles, QueryScaleTiles, Sco
 from tessera.program.tensors import Tensor
 from tessera.sw.compiler.context import Context, span_of
 from tessera.sw.compiler.emission import UNLISTED, Emitter, Product
+from tessera.sw.compiler.operands import Operand, layer, load_list, operand, unsigned
 from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.compiler.weights import pad_axis, parameter_bytes
 from tessera.sw.cycles import bound
@@ -71,7 +72,7 @@ class AttentionLowering:
         context.region(self._value.name, width * step.windows * self._key_words)
         chunks = [self._chunks(group) for group in groups]
         staged = len(chunks[0][0].heads) * sizes.channels(groups[0].size(self._value))
-        context.region(self._weights, staged * sizes.row_words(self._value.source.tensor))
+        context.region(self._weights, staged * self._value_words)
         context.region(step.name, step.rows * sizes.row_words(step.name))
         for index, group in enumerate(groups):
             first, *others = chunks[index]
@@ -91,9 +92,14 @@ class AttentionLowering:
     def _chunks(self, group: _Group) -> list[_Group]:
         """A group's heads in parts whose weights of V leave room on chip for the rest."""
         sizes, heads = self._sizes, group.heads
-        each = sizes.channels(group.size(self._value)) * sizes.row_words(self._value.source.tensor)
+        each = sizes.channels(group.size(self._value)) * self._value_words
         most = max(1, sizes.config.scratchpad_words // _STAGED_SHARE // each)
         return [_Group(self._step, heads[first : first + most]) for first in range(0, len(heads), most)]
+
+    @property
+    def _value_words(self) -> int:
+        """Words of a row that values are made of."""
+        return self._sizes.row_words(self._value.source.tensor) * self._value.source.fold
 
     @property
     def _keys(self) -> int:
@@ -118,7 +124,7 @@ class AttentionLowering:
 
     def _linear(self, emitter: Emitter, step: ProductStep, group: _Group) -> QuantisedLinear:
         """The output channels of some heads."""
-        linear, size = emitter.model.of(step.name, QuantisedProduct).linear, group.size(step)
+        linear, size = layer(self._context, emitter, step), group.size(step)
         channels = slice(group.heads.start * size, group.heads.stop * size)
         return QuantisedLinear(**{name: np.asarray(values)[channels] for name, values in vars(linear).items()})
 
@@ -146,21 +152,28 @@ class AttentionLowering:
 
     def _rows(self, step: ProductStep, group: _Group) -> None:
         """Queries or keys of some heads."""
-        context, sizes = self._context, self._sizes
+        source = operand(self._context, step)
+        for part in source.parts(range(step.rows)):
+            self._some_rows(step, group, source.some(part), part)
+
+    def _some_rows(self, step: ProductStep, group: _Group, source: Operand, rows: range) -> None:
+        """Some rows of them in one command."""
+        context, sizes, entries = self._context, self._sizes, load_list(self._context, step, source)
 
         def emit(emitter: Emitter, order: Order) -> None:
-            words = sizes.row_words(step.source.tensor)
             emitter.linear(
                 context.label(step, span=group.span),
                 Product(
                     linear=self._linear(emitter, step, group),
-                    tensor=self._heads(emitter, step, group),
-                    source=emitter.bases[context.where(step.source.tensor)] + step.source.start * words,
-                    words=words,
-                    steps=step.rows,
+                    tensor=self._heads(emitter, step, group, rows=rows),
+                    source=emitter.bases[source.region] + source.skipped,
+                    words=source.words,
+                    steps=len(rows),
                     destination=Destination.ACTIVATION,
                     channels=len(group.heads) * sizes.channels(group.size(step)),
                     block=group.size(step),
+                    unsigned=unsigned(sizes.plan, step.source.tensor),
+                    listed=entries[0].first if entries else None,
                 ),
                 order,
             )
@@ -169,9 +182,9 @@ class AttentionLowering:
             MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
-                reads=(context.access(step.source),),
-                writes=(RegionAccess(region=step.name, rows=step.rows),),
-                row_by_row=True,
+                reads=(source.access, *entries),
+                writes=(RegionAccess(region=step.name, first=rows.start, rows=len(rows)),),
+                row_by_row=source.rows.plain,
                 in_rows=True,
                 tasks=step.tasks,
             )
@@ -210,14 +223,14 @@ class AttentionLowering:
         transposed.
         """
         step, sizes, context = self._value, self._sizes, self._context
+        source = operand(context, step)
         before = (group.heads.start - whole.heads.start) * sizes.channels(group.size(step))
         channels = len(group.heads) * sizes.channels(group.size(step))
 
         def emit(emitter: Emitter, order: Order) -> None:
             linear = self._linear(emitter, step, group)
             padded = emitter.pad_outputs(linear, channels, group.size(step))
-            words = sizes.row_words(step.source.tensor)
-            windows = self._step.windows
+            words, windows = source.words, self._step.windows
             value = self._value_layout(emitter, group, before)
             emitter.emit(
                 Opcode.LINEAR,
@@ -237,7 +250,7 @@ class AttentionLowering:
                 broadcast_stride=words,
                 steps=channels,
                 words=words,
-                stationary_base=emitter.bases[context.where(step.source.tensor)] + step.source.start * words,
+                stationary_base=emitter.bases[source.region] + source.skipped,
                 stationary_stride=words,
                 stationary_rows=self._keys,
                 stationary_window=self._keys * words if windows > 1 else 0,
@@ -260,7 +273,7 @@ class AttentionLowering:
             MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
-                reads=(RegionAccess(region=self._weights), context.access(step.source)),
+                reads=(RegionAccess(region=self._weights), source.access),
                 writes=(RegionAccess(region=step.name, rows=step.rows),),
                 tasks=step.tasks,
             )

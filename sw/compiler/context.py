@@ -20,6 +20,7 @@ from tessera.golden.network.operators import ActivationFunction
 from tessera.program.commands import CommandKind, Phase, Span
 from tessera.sw.compiler.cuts import Cuts
 from tessera.sw.compiler.emission import ALL_TASKS, Label
+from tessera.sw.compiler.lists import Lists
 from tessera.sw.compiler.operations import MachineOperation, OnChip, Region, RegionAccess
 from tessera.sw.compiler.sizes import Sizes
 
@@ -50,6 +51,13 @@ class Context:
         Its sizes on the machine.
     cuts:
         What is on chip at once.
+
+    Attributes
+    ----------
+    lists:
+        Lists of rows in the memory of the experts' queues.
+    copies:
+        Regions of rows that were copied in the order of a list.
     """
 
     network: Network
@@ -58,7 +66,11 @@ class Context:
     regions: dict[str, Region] = field(default_factory=dict)
     operations: list[MachineOperation] = field(default_factory=list)
     tables: dict[int, ActivationFunction] = field(default_factory=dict)
+    copies: dict[RowSelection, str] = field(default_factory=dict)
     _streams: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.lists = Lists(self.sizes.config.list_entries)
 
     def region(self, name: str, words: int = 0, space: OnChip = "scratchpad") -> str:
         """Make a region, or make it larger; returns its name."""
@@ -80,7 +92,7 @@ class Context:
         return self._streams.get(name, name)
 
     def access(self, rows: RowSelection) -> RegionAccess:
-        """Rows of a tensor as an access of its region."""
+        """Rows of a tensor that follow each other, as an access of its region."""
         return RegionAccess(region=self.where(rows.tensor), first=rows.start, rows=len(rows))
 
     def add(self, operation: MachineOperation) -> None:

@@ -55,6 +55,10 @@ class Product:
         Words of an input row that are read.
     stride:
         Words from one input row to the next; None if rows are read whole.
+    listed:
+        First entry of the list that names the input rows; None if they follow each other.
+    parts:
+        Results, one after another, that make a row of the tensor.
     steps:
         Input rows.
     destination:
@@ -84,6 +88,8 @@ class Product:
     wide: bool = False
     unsigned: bool = False
     stride: int | None = None
+    listed: int | None = None
+    parts: int = 1
 
 
 class Emitter:
@@ -182,7 +188,7 @@ class Emitter:
             block = self.block(self.linear_block(outputs, words, product.wide))
         # Scores have a memory of their own, which their tile addresses.
         layout = product.tensor.layout
-        base, stride = (layout.base, layout.stride) if isinstance(layout, Rows) else (0, 0)
+        base, stride = (layout.base, layout.stride // product.parts) if isinstance(layout, Rows) else (0, 0)
         self.emit(
             Opcode.LINEAR,
             label,
@@ -208,7 +214,9 @@ class Emitter:
             destination_window=0,
             destination=product.destination,
             swapped=0,
-            **UNLISTED,
+            gather=int(product.listed is not None),
+            scatter=0,
+            list=product.listed or 0,
             wide=int(product.wide),
             function=product.function,
             function_multiplier=product.requantise[0],

@@ -15,6 +15,7 @@ from tessera.program.tensors import Tensor
 from tessera.sw.compiler.context import Context
 from tessera.sw.compiler.emission import Emitter, Product
 from tessera.sw.compiler.functions import code_of, load_function, zero_activation
+from tessera.sw.compiler.lists import QUEUES
 from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.cycles import bound
 
@@ -27,7 +28,8 @@ class ExpertsLowering:
         norm = context.sizes.plan.by_name[step.source.tensor]
         assert isinstance(norm, NormStep) and norm.wide, f"{step.name} needs a norm with a wide output"
         self._wide = norm.inner("wide")
-        self._hidden, self._scores, self._queues = (step.inner(part) for part in ("expert_hidden", "scores", "queues"))
+        self._hidden, self._scores = (step.inner(part) for part in ("expert_hidden", "scores"))
+        self._queues = RegionAccess(region=QUEUES, rows=step.experts * context.sizes.config.max_tokens)
 
     def lower(self) -> None:
         """Append them."""
@@ -35,7 +37,8 @@ class ExpertsLowering:
         context.stream(step, step.onto)
         context.region(self._hidden, len(step.source) * self._sizes.words(step.hidden))
         context.region(self._scores, space="score")
-        context.region(self._queues, space="queue")
+        context.region(QUEUES, space="queue")
+        context.lists.overwrite(self._queues)
         tasks = range(len(step.gates)) if step.tasks is None else step.tasks
         for task in tasks:
             self._gate(task)
@@ -112,7 +115,7 @@ class ExpertsLowering:
                 unit=Unit.GATE,
                 emit=emit,
                 reads=(RegionAccess(region=self._scores, rows=rows),),
-                writes=(RegionAccess(region=self._queues),),
+                writes=(self._queues,),
                 row_by_row=True,
                 tasks=step.tasks,
             )
@@ -129,7 +132,7 @@ class ExpertsLowering:
             MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
-                reads=(context.access(step.source), RegionAccess(region=self._queues), *table),
+                reads=(context.access(step.source), self._queues, *table),
                 writes=(stream, RegionAccess(region=self._hidden)),
                 tasks=step.tasks,
             )

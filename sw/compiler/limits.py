@@ -9,6 +9,7 @@ from tessera.golden.integer.steps import AttentionStep, ExpertsStep, NormStep, P
 from tessera.golden.network.network import Network
 from tessera.hw.config import MAX_CHANNELS
 from tessera.hw.isa import TASK_INDEX_WIDTH
+from tessera.sw.compiler.operands import unsigned
 from tessera.sw.compiler.sizes import Sizes
 
 
@@ -52,8 +53,14 @@ def others(network: Network, sizes: Sizes) -> list[str]:
         if step.patch & (step.patch - 1):
             lines.append(f"patch is {step.patch}; the image loader needs a power of two")
     for one in sizes.plan.steps:
-        if any(not rows.plain for rows in one.reads):
-            lines.append(f"{one.name} reads rows in an order of its own; the machine reads rows that follow each other")
+        if not isinstance(one, ProductStep) and any(not rows.plain for rows in one.reads):
+            lines.append(f"{one.name} reads rows in an order of its own; only products do")
+    for name in sorted({rows.tensor for rows in sizes.copied if unsigned(sizes.plan, rows.tensor)}):
+        lines.append(f"rows of {name} are needed one after another in another order; only signed ones can be copied")
+    for product in sizes.plan.of_kind(ProductStep):
+        padded = product.source.fold > 1 and not sizes.whole_words(product.source.tensor)
+        if product.inputs is not None and (product.inputs[0] % sizes.config.lanes or padded):
+            lines.append(f"{product.name} goes in parts of its inputs, which begin within a word of T lanes")
     if network.image_width % sizes.config.memory_bytes:
         lines.append(
             f"an image row has {network.image_width} bytes; it must be a multiple of the bus width "
@@ -92,7 +99,7 @@ def _kind(step: Step) -> str:
 
 
 def _product(step: ProductStep, sizes: Sizes) -> Iterator[Need]:
-    whole = sizes.row_words(step.source.tensor)
+    whole = sizes.row_words(step.source.tensor) * (1 if sizes.parts_are_rows(step) else step.source.fold)
     yield _reduction(sizes, _kind(step), whole if step.inputs is None else sizes.words(step.inputs[1] - step.inputs[0]))
     yield _parameters(sizes, _kind(step), sizes.row_words(step.name) * sizes.config.lanes)
 
@@ -114,7 +121,7 @@ def _attention(step: AttentionStep, sizes: Sizes) -> Iterator[Need]:
     yield Need(
         field="bank_words / 16",
         what="held token in words (V)",
-        need=sizes.row_words(source.source.tensor),
+        need=sizes.row_words(source.source.tensor) * source.source.fold,
         has=config.query_words,
     )
     yield Need(

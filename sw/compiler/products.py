@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tessera.golden.integer.parameters import QuantisedLinear, QuantisedProduct
-from tessera.golden.integer.steps import AttentionStep, PatchStep, ProductStep, Step
+from tessera.golden.integer.parameters import QuantisedProduct
+from tessera.golden.integer.steps import AttentionStep, ProductStep, Step
 from tessera.hw.isa import Destination, Opcode, Unit
 from tessera.program.commands import CommandKind, Phase
 from tessera.program.memory_map import Output
@@ -13,9 +13,9 @@ from tessera.sw.compiler.context import Context, span_of
 from tessera.sw.compiler.cuts import mlps
 from tessera.sw.compiler.emission import Emitter, Label, Product
 from tessera.sw.compiler.functions import code_of, load_function, zero_activation
+from tessera.sw.compiler.operands import Operand, layer, load_list, operand, unsigned
 from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.compiler.swapped import SwappedLowering
-from tessera.sw.compiler.weights import spread
 
 
 class ProductLowering:
@@ -75,53 +75,65 @@ class ProductLowering:
         shared: dict[str, dict[str, Any]] | None = None,
     ) -> None:
         """Some rows of a product; all of them but in blocks, of which ``shared`` keeps the weights' places."""
-        context, source = self._context, step.source
+        source, shared = operand(self._context, step), {} if shared is None else shared
         hidden = in_block and not step.residual  # in the place of the block before
         blocked = in_block and step.residual  # what it reads is of the block alone
-        first = 0 if blocked else source.start + rows.start
-        written = 0 if hidden else rows.start if step.onto is None else step.onto.start + rows.start
+        before = 0 if step.onto is None else step.onto.start
+        for part in source.parts(rows):
+            inside = range(part.start - rows.start, part.stop - rows.start)
+            span = span_of("token", part, step.rows) if in_block or len(part) < len(rows) else None
+            written = inside.start if hidden else before + part.start
+            label = self._context.label(step, span=span)
+            self._command(step, source.some(inside if blocked else part), part, written, label, shared)
+
+    def _command(
+        self,
+        step: ProductStep,
+        source: Operand,
+        rows: range,
+        written: int,
+        label: Label,
+        shared: dict[str, dict[str, Any]],
+    ) -> None:
+        """Rows of a product in one command: which of the step they are, and the first of the region."""
+        context = self._context
+        entries, table = load_list(context, step, source), load_function(context, step)
 
         def emit(emitter: Emitter, order: Order) -> None:
-            stride = self._sizes.row_words(source.tensor)
-            skipped, words = self._inputs(step)
+            skipped, words = self._inputs(step, source)
             product = Product(
-                linear=self._linear(emitter, step),
+                linear=layer(context, emitter, step),
                 tensor=self._tensor(emitter, step, rows, written),
-                source=emitter.bases[context.where(source.tensor)] + first * stride + skipped,
+                source=emitter.bases[source.region] + source.skipped + skipped,
                 words=words,
-                stride=stride,
-                steps=len(rows),
+                stride=source.words,
+                steps=len(source.rows),
                 destination=self._destination(step),
                 function=code_of(step.function),
                 requantise=self._requantise(emitter, step),
-                unsigned=self._unsigned(source.tensor),
+                unsigned=unsigned(self._plan, step.source.tensor),
+                listed=entries[0].first if entries else None,
+                parts=source.parts_of_row,
             )
-            known = None if shared is None else shared.get(step.name)
-            label = context.label(step, span=span_of("token", rows, step.rows) if in_block else None)
-            block = emitter.linear(label, product, order, block=known)
-            if shared is not None:
-                shared[step.name] = block
+            shared[step.name] = emitter.linear(label, product, order, block=shared.get(step.name))
 
-        region = context.where(source.tensor)
-        table = load_function(context, step)
         context.add(
             MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
-                reads=(RegionAccess(region=region, first=first, rows=len(rows)), *table),
+                reads=(source.access, *entries, *table),
                 writes=(RegionAccess(region=context.where(step.name), first=written, rows=len(rows)),),
-                row_by_row=True,
-                in_rows=True,
+                row_by_row=source.rows.plain,
+                in_rows=source.parts_of_row == 1,
                 tasks=step.tasks,
             )
         )
 
-    def _inputs(self, step: ProductStep) -> tuple[int, int]:
+    def _inputs(self, step: ProductStep, source: Operand) -> tuple[int, int]:
         """Words of a row of the source that are skipped, and those that are read."""
         if step.inputs is None:
-            return 0, self._sizes.row_words(step.source.tensor)
+            return 0, source.words
         start, stop = step.inputs
-        assert start % self._sizes.config.lanes == 0, f"{step.name}: its inputs begin within a word"
         return start // self._sizes.config.lanes, self._sizes.words(stop - start)
 
     def _tensor(self, emitter: Emitter, step: ProductStep, rows: range, written: int) -> Any:
@@ -142,15 +154,6 @@ class ProductLowering:
             }
         return emitter.rows(step.name, region, "scratchpad", shape, **fields)
 
-    def _linear(self, emitter: Emitter, step: ProductStep) -> QuantisedLinear:
-        """A product's integers, with the columns where the source's rows have its channels."""
-        linear = emitter.model.of(step.name, QuantisedProduct).linear
-        block = self._sizes.block(step.source.tensor)
-        if block is None:
-            return linear
-        columns = spread(linear.weight, 1, block, self._sizes.channels(block))
-        return QuantisedLinear(**{**vars(linear), "weight": columns})
-
     def _destination(self, step: ProductStep) -> Destination:
         if not step.residual:
             return Destination.ACTIVATION
@@ -162,10 +165,6 @@ class ProductLowering:
         quantised = emitter.model.of(step.name, QuantisedProduct)
         return quantised.function_multiplier, quantised.function_shift
 
-    def _unsigned(self, name: str) -> bool:
-        source = self._plan.by_name[name]
-        return isinstance(source, PatchStep) or (isinstance(source, ProductStep) and source.positive)
-
     # Results ----------------------------------------------------------------------------------------------------------
 
     def _result(self, step: ProductStep) -> None:
@@ -174,36 +173,38 @@ class ProductLowering:
         room = max(1, min(step.rows, self._sizes.config.residual_words // words))
         region = context.region(step.name, room * words, "residual")
         tasks = [task for task, rows in enumerate(self._plan.results) if rows.tensor == step.name]
+        source = operand(context, step)
         for first in range(0, step.rows, room):
             rows = range(first, min(first + room, step.rows))
-            self._part(step, rows, region)
+            for part in source.parts(rows):
+                self._part(step, source.some(part), part, part.start - first)
             for task in tasks:
                 self._store(task, step, region, rows, first)
 
-    def _part(self, step: ProductStep, rows: range, region: str) -> None:
-        context, source = self._context, step.source
-        block: dict[str, Any] = {}
+    def _part(self, step: ProductStep, source: Operand, rows: range, written: int) -> None:
+        """Rows of a result, from row ``written`` of its region on."""
+        context = self._context
+        entries = load_list(context, step, source)
 
         def emit(emitter: Emitter, order: Order) -> None:
-            words = self._sizes.row_words(source.tensor)
-            tensor = emitter.rows(step.name, region, "residual", (len(rows), step.channels), first_row=rows.start)
             product = Product(
-                linear=self._linear(emitter, step),
-                tensor=tensor,
-                source=emitter.bases[context.where(source.tensor)] + (source.start + rows.start) * words,
-                words=words,
+                linear=layer(context, emitter, step),
+                tensor=self._tensor(emitter, step, rows, written),
+                source=emitter.bases[source.region] + source.skipped,
+                words=source.words,
                 steps=len(rows),
                 destination=Destination.RESIDUAL_SET,
-                unsigned=self._unsigned(source.tensor),
+                unsigned=unsigned(self._plan, step.source.tensor),
+                listed=entries[0].first if entries else None,
             )
-            emitter.linear(context.label(step), product, order, block=block or None)
+            emitter.linear(context.label(step), product, order)
 
         context.add(
             MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
-                reads=(context.access(source),),
-                writes=(RegionAccess(region=region, rows=len(rows)),),
+                reads=(source.access, *entries),
+                writes=(RegionAccess(region=step.name, first=written, rows=len(rows)),),
                 alone=True,
                 tasks=step.tasks,
             )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from tessera.golden.integer.plan import Plan
-from tessera.golden.integer.steps import AttentionStep, Step
+from tessera.golden.integer.steps import AttentionStep, ProductStep, RowSelection, Step
 from tessera.hw.config import AcceleratorConfig
 
 
@@ -45,6 +46,29 @@ class Sizes:
         """Words of a row of a tensor."""
         channels, block = self.plan.by_name[name].channels, self.block(name)
         return self.words(channels) if block is None else channels // block * self.words(block)
+
+    def whole_words(self, name: str) -> bool:
+        """Whether rows of a tensor have no padding."""
+        return self.row_words(name) * self.config.lanes == self.plan.by_name[name].channels
+
+    def parts_are_rows(self, step: ProductStep) -> bool:
+        """Whether the machine takes the parts of folded rows as rows: each goes through the matrix, in whole words."""
+        result = step.name in {rows.tensor for rows in self.plan.results}
+        return step.apart and not result and self.whole_words(step.source.tensor)
+
+    @cached_property
+    def copied(self) -> frozenset[RowSelection]:
+        """Listed rows that are copied in their order, because some product needs them one after another.
+
+        Such are values, which are held, and several rows as one. All products then read the copy.
+        """
+        held = {step.value.tensor for step in self.plan.of_kind(AttentionStep)}
+        return frozenset(
+            replace(step.source, fold=1)
+            for step in self.plan.of_kind(ProductStep)
+            if step.source.listed is not None
+            and (step.swapped or step.name in held or (step.source.fold > 1 and not self.parts_are_rows(step)))
+        )
 
     def output_words(self, step: Step) -> int:
         """Words of a row of a result."""

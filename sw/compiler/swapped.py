@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from tessera.golden.integer.parameters import QuantisedLinear, QuantisedProduct
+from tessera.golden.integer.parameters import QuantisedLinear
 from tessera.golden.integer.steps import ProductStep
 from tessera.hw.isa import Destination, Function, Opcode, Unit
 from tessera.program.layouts.rows import RowsOf, TiledRows
 from tessera.sw.compiler.context import Context
 from tessera.sw.compiler.emission import UNLISTED, Emitter
+from tessera.sw.compiler.operands import layer, operand
 from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.compiler.weights import pad_axis, parameter_bytes
 from tessera.sw.cycles import bound
@@ -27,7 +28,8 @@ class SwappedLowering:
 
     def __init__(self, context: Context, step: ProductStep) -> None:
         self._context, self._step, self._sizes = context, step, context.sizes
-        self._words = context.sizes.row_words(step.source.tensor) * step.source.fold
+        self._source = operand(context, step)
+        self._words = self._source.words
 
     def lower(self) -> None:
         """Append them, some outputs at a time."""
@@ -50,7 +52,7 @@ class SwappedLowering:
         return f"{self._step.name}.weights"
 
     def _linear(self, emitter: Emitter, some: range) -> QuantisedLinear:
-        linear = emitter.model.of(self._step.name, QuantisedProduct).linear
+        linear = layer(self._context, emitter, self._step)
         picked = slice(some.start, some.stop)
         return QuantisedLinear(**{name: np.asarray(values)[picked] for name, values in vars(linear).items()})
 
@@ -89,7 +91,7 @@ class SwappedLowering:
             MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
-                reads=(RegionAccess(region=self._weights), context.access(step.source)),
+                reads=(RegionAccess(region=self._weights), self._source.access),
                 writes=(RegionAccess(region=context.where(step.name), first=first, rows=len(some)),),
                 tasks=step.tasks,
             )
@@ -130,7 +132,7 @@ class SwappedLowering:
             broadcast_unsigned=0,
             steps=len(some),
             words=self._words,
-            stationary_base=emitter.bases[context.where(step.source.tensor)] + step.source.start * self._words,
+            stationary_base=emitter.bases[self._source.region] + self._source.skipped,
             stationary_stride=self._words,
             stationary_rows=rows,
             stationary_window=0,

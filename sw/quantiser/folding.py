@@ -67,7 +67,7 @@ class Folding:
 
     def weights(self, step: ProductStep) -> Floats:
         """The matrix of a product, (outputs, all inputs)."""
-        matrix, inputs = step.matrix, self._plan.by_name[step.source.tensor].channels * step.source.fold
+        matrix, inputs = step.matrix, self._plan.by_name[step.source.tensor].channels * step.operand.fold
         match matrix.kind:
             case MatrixKind.FULL:
                 return self.weight(matrix)
@@ -106,7 +106,7 @@ class Folding:
 
     def constant(self, product: ProductStep) -> Floats:
         """What a product makes of nothing but what is constant: (outputs,)."""
-        bias, left_out = self.bias(product.matrix), self.left_out_of(product.source)
+        bias, left_out = self.bias(product.matrix), self.left_out_of(product.operand)
         return bias if left_out is None else bias + self.weights(product) @ left_out
 
     def reads_product(self, name: str) -> bool:
@@ -119,7 +119,7 @@ class Folding:
         for step in self._plan.readers[name]:
             if isinstance(step, ProductStep) and step.source.tensor == name:
                 weight = self.weights(step)
-                found.append(np.concatenate(np.split(weight, step.source.fold, axis=1)))
+                found.append(np.concatenate(np.split(weight, step.operand.fold, axis=1)))
             elif not isinstance(step, (ProductStep, AttentionStep, NormStep)):
                 first = self.value(step.first_weight)  # type: ignore[attr-defined]
                 found.append(first.reshape(-1, first.shape[-1]))

@@ -68,10 +68,10 @@ class Sources:
 
         Without ``constant`` it makes nothing of what is constant, and the bias takes up nothing.
         """
-        name, weight, fold = step.source.tensor, self.folding.weights(step), step.source.fold
+        name, weight, fold = step.source.tensor, self.folding.weights(step), step.operand.fold
         bias, left_out = np.zeros(len(weight)), None
         if constant:
-            left_out = self.folding.left_out_of(step.source)
+            left_out = self.folding.left_out_of(step.operand)
             if name in self._constants:
                 more = np.tile(self._constants[name], fold)
                 left_out = more if left_out is None else left_out + more
@@ -81,7 +81,7 @@ class Sources:
         if fold > 1:  # of several rows as one nothing is known but their scales
             scale = np.tile(np.broadcast_to(source.scale, weight.shape[1] // fold), fold)
             source = replace(source, scale=scale, moments=None)
-        weight = weight * self.folding.gain_of(step.source)
+        weight = weight * self.folding.gain_of(step.operand)
         if step.inputs is not None:
             some = slice(*step.inputs)
             if constant:  # of these inputs alone

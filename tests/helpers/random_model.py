@@ -142,7 +142,7 @@ class RandomModel:
         """Channels of its source that a product reduces."""
         if step.inputs is not None:
             return step.inputs[1] - step.inputs[0]
-        return self.plan.by_name[step.source.tensor].channels * step.source.fold
+        return self.plan.by_name[step.source.tensor].channels * step.operand.fold
 
     def norm(self, channels: int, kind: NormKind | None) -> QuantisedLayerNorm:
         """A norm, or a copy of the stream."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -225,7 +226,7 @@ class Builder:
     def _across(self, source: Made, flat: Places, place: str, part: str) -> Made:
         """Several rows as one, or rows as channels."""
         rows, channels = flat.shape
-        run = int(np.argmax(np.diff(flat[0]) != 1)) + 1
+        run = math.gcd(int(np.argmax(np.diff(flat[0]) != 1)) + 1, source.channels)
         if 1 < run < channels and channels % run == 0 and (np.diff(flat.reshape(-1, run)) == 1).all():
             made = self.matrix(torch.from_numpy(flat.reshape(-1, run)), place, part)
             return self.arranged(made, (rows, channels), place, part)

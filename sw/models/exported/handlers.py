@@ -497,6 +497,14 @@ def _join(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
     return View(joined)
 
 
+@_handles(aten.index.Tensor)
+def _index(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
+    value, indices = arguments[:2]
+    if not isinstance(value, View) or not all(one is None or isinstance(one, Fixed) for one in indices):
+        raise UnsupportedNode("an index that depends on the picture; the nearest is one that is always the same")
+    return View(aten.index.Tensor(value.places, [None if one is None else one.tensor for one in indices]))
+
+
 @_handles(aten.mean.dim)
 def _mean(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
     view, axes, keep = arguments[:3]
