@@ -105,6 +105,8 @@ class FrameModel:
             opcode, fields = decode(self._program.command_bytes(command.index))
             after = [unit for unit in Unit if fields["after"] & unit or opcode == Opcode.END]
             if opcode == Opcode.END or Unit.IMAGE in after:
+                if self._bus.pixels is not None:
+                    self._read_ahead(command.index - 1, 0)
                 self._end_image()
             examined = shown + EXAMINED + (OFFERED if opcode in UNIT_OF else 0)
             time = max(examined, *(self._idle[unit] for unit in after), 0.0)
