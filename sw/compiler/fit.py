@@ -113,22 +113,30 @@ _LISTED = 12
 def fit(network: Network, config: AcceleratorConfig) -> Fit:
     """A network on a machine: with the fewest cuts that fit, or, if none do, with those that need the least."""
     sizes = Sizes(plan(network), config)
-    best: Fit | None = None
-    for cuts in all_cuts(sizes.plan):
-        context = Context(network=network, sizes=sizes, cuts=cuts)
-        lower(context)
-        orders, lives = schedule(context.operations, len(network.tasks))
-        table = buffers(context.regions, lives)
-        tables = {
-            space: [buffer for buffer in table if buffer.region.space == space] for space in ("scratchpad", "residual")
-        }
-        least = alive(tables["scratchpad"])
-        if least > config.scratchpad_words and best is not None and least >= best.peak:
-            continue
-        allocations = {space: Allocation.of(some) for space, some in tables.items()}
-        made = Fit(context=context, orders=tuple(orders), tables=tables, allocations=allocations)
-        if made.peak <= config.scratchpad_words:
-            return made
-        best = made if best is None or made.peak < best.peak else best
+    cuts = list(all_cuts(sizes.plan))
+    best = _cut(network, sizes, cuts[0], None)
     assert best is not None
+    if best.problems()[1:]:  # none fits, and many tokens can be cut in thousands of ways: how little it can need
+        cuts = cuts[-1:]
+    for one in cuts:
+        if best.peak <= config.scratchpad_words:
+            break
+        made = _cut(network, sizes, one, best)
+        best = made if made is not None and made.peak < best.peak else best
     return best
+
+
+def _cut(network: Network, sizes: Sizes, cuts: Cuts, best: Fit | None) -> Fit | None:
+    """A network with some cuts; None where it needs too much, and no less than the ``best`` so far."""
+    context = Context(network=network, sizes=sizes, cuts=cuts)
+    lower(context)
+    orders, lives = schedule(context.operations, len(network.tasks))
+    table = buffers(context.regions, lives)
+    tables = {
+        space: [buffer for buffer in table if buffer.region.space == space] for space in ("scratchpad", "residual")
+    }
+    least = alive(tables["scratchpad"])
+    if best is not None and least > sizes.config.scratchpad_words and least >= best.peak:
+        return None
+    allocations = {space: Allocation.of(some) for space, some in tables.items()}
+    return Fit(context=context, orders=tuple(orders), tables=tables, allocations=allocations)

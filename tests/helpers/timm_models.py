@@ -65,9 +65,11 @@ def _without_torchvision() -> Iterator[None]:
 
 with _without_torchvision():
     from timm.layers import resample_abs_pos_embed
+    from timm.models import create_model
+    from timm.models.swin_transformer import SwinTransformer
     from timm.models.vision_transformer import VisionTransformer
 
-__all__ = ["VisionTransformer", "randomised", "resample_abs_pos_embed"]
+__all__ = ["SwinTransformer", "VisionTransformer", "create_model", "randomised", "resample_abs_pos_embed"]
 
 
 def randomised(model: nn.Module, seed: int = 0) -> nn.Module:

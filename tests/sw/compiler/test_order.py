@@ -12,42 +12,44 @@ from tessera.hw.presets import preset
 from tessera.program.commands import Command
 from tessera.program.program import Program
 from tessera.sw.compiler.compile import compile_model
-from tessera.sw.compiler.operations import Access, Operation, Order
+from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.compiler.order import NOTHING, Life, schedule
 from tests.helpers.random_model import random_model
 
 ROWS = 10
 
 
-def rows(region: str, first: int = 0, count: int = ROWS) -> Access:
-    return Access(region=region, first=first, rows=count)
+def rows(region: str, first: int = 0, count: int = ROWS) -> RegionAccess:
+    return RegionAccess(region=region, first=first, rows=count)
 
 
-def operation(unit: Unit, reads: Any = (), writes: Any = (), **fields: Any) -> Operation:
+def operation(unit: Unit, reads: Any = (), writes: Any = (), **fields: Any) -> MachineOperation:
     """Names of regions stand for all of their rows; engine, LayerNorm and image loader write row by row."""
     accesses = [tuple(rows(one) if isinstance(one, str) else one for one in some) for some in (reads, writes)]
     in_rows = unit in (Unit.ENGINE, Unit.NORM, Unit.IMAGE)
     fields = {"in_rows": in_rows, "row_by_row": bool(reads), **fields}
-    return Operation(unit=unit, emit=lambda emitter, order: None, reads=accesses[0], writes=accesses[1], **fields)
+    return MachineOperation(
+        unit=unit, emit=lambda emitter, order: None, reads=accesses[0], writes=accesses[1], **fields
+    )
 
 
-def engine(reads: Any = (), writes: Any = (), **fields: Any) -> Operation:
+def engine(reads: Any = (), writes: Any = (), **fields: Any) -> MachineOperation:
     return operation(Unit.ENGINE, reads, writes, **fields)
 
 
-def norm(reads: Any = (), writes: Any = (), **fields: Any) -> Operation:
+def norm(reads: Any = (), writes: Any = (), **fields: Any) -> MachineOperation:
     return operation(Unit.NORM, reads, writes, **fields)
 
 
-def ordered(*operations: Operation, tasks: int = 1) -> list[Order]:
+def ordered(*operations: MachineOperation, tasks: int = 1) -> list[Order]:
     return schedule(operations, tasks)[0]
 
 
-def lives_of(*operations: Operation) -> dict[str, Life]:
+def lives_of(*operations: MachineOperation) -> dict[str, Life]:
     return schedule(operations, 1)[1][0]
 
 
-def last(*operations: Operation) -> Order:
+def last(*operations: MachineOperation) -> Order:
     return ordered(*operations)[-1]
 
 
@@ -158,7 +160,7 @@ def test_what_runs_alone_waits_for_everything() -> None:
 
 
 def test_end_waits_for_everything() -> None:
-    end = Operation(unit=None, emit=lambda emitter, order: None)
+    end = MachineOperation(unit=None, emit=lambda emitter, order: None)
     assert last(engine(["a"], ["b"]), end) == Order(after=EVERYTHING, follow=Follow.NOTHING)
 
 
