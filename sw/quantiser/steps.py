@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from tessera.common.arrays import Floats, Integers
+from tessera.common.arrays import Floats
 from tessera.golden.integer.parameters import (
     FACTOR_FRACTION,
     Parameters,
@@ -25,7 +25,7 @@ from tessera.golden.integer.steps import (
     StreamStep,
 )
 from tessera.sw.quantiser.attention import attention_scales
-from tessera.sw.quantiser.bias import quantise_bias
+from tessera.sw.quantiser.bias import centred_bias, least_unit, quantise_bias
 from tessera.sw.quantiser.experts import quantise_experts
 from tessera.sw.quantiser.norms import quantise_norm
 from tessera.sw.quantiser.scales import FoldedLinear, LinearInput, fitting, reach
@@ -167,7 +167,9 @@ class StepQuantiser:
         }
         wanted["attention"] = self.sources.finest(step.name)
         columns = np.square(np.concatenate(self.folding.readers(step.name))).sum(axis=0)
-        scales = attention_scales(step.name, wanted, columns, step.scale, self.numerics)
+        bias = None if step.bias is None else centred_bias(self.folding.value(step.bias), self.seen.peaks.reach(step))
+        least = 0.0 if bias is None else least_unit(bias, self.numerics)
+        scales = attention_scales(step.name, wanted, columns, step.scale, self.numerics, least)
         self.sources.scale(step.inner("scores"), math.log(2) / 2.0**self.numerics.score.fraction)
         self.sources.scale(step.inner("exponentials"), 2.0**-self.numerics.activation_width)
         for part, (made, folded) in parts.items():
@@ -181,22 +183,15 @@ class StepQuantiser:
             form=self.numerics.activation, scale=scales.attention, moments=self.seen.moments(step.name)
         )
         self.sources.give(step.name, source)
-        bias, factors = self._bias(step, scales.score_unit)
+        added = None if bias is None else quantise_bias(bias, scales.score_unit, self.numerics)
         return QuantisedAttention(
             score_multiplier=scales.score_multiplier,
             score_shift=scales.score_shift,
             output_multiplier=scales.output_multiplier,
             output_shift=scales.output_shift,
-            bias=bias,
-            bias_factors=factors,
+            bias=None if added is None else added.values,
+            bias_factors=None if added is None else added.factors,
         )
-
-    def _bias(self, step: AttentionStep, unit: float) -> tuple[Integers | None, Integers | None]:
-        """The bias of an attention's scores, in parts, and their factors."""
-        if step.bias is None:
-            return None, None
-        reach = self.seen.peaks.reach(step)
-        return quantise_bias(self.folding.value(step.bias), unit, reach, self.numerics)
 
     def _part(self, step: AttentionStep, part: str) -> tuple[ProductStep, FoldedLinear]:
         """The product that makes queries, keys or values."""
