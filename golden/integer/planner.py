@@ -91,6 +91,11 @@ class _Product:
     experts: MixExperts | None = None
     function: ActivationFunction | None = None
 
+    @property
+    def absorbable(self) -> bool:
+        """Whether what is constant of it is the same for all rows, so that the start of a stream can take it over."""
+        return self.matrix is not None and not self.swapped
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Sum:
@@ -238,7 +243,7 @@ class Planner:
             self._norm_step(norm, operator, self._stream(norm.source).within(rows.start, rows.stop))
         elif found is not None and found.lone is not None and not found.lone.swapped and found.lone.experts is None:
             product = found.lone
-            moved = replace(product, source=_taken(product.source, rows), rows=len(rows))
+            moved = replace(product, name=operator.name, source=_taken(product.source, rows), rows=len(rows))
             self._sums[operator.name] = _Sum(rows=len(rows), products=(moved,))
         elif source in self._norms or source in self._activations:
             self._activations[operator.name] = _taken(self._activation(source), rows)
@@ -252,7 +257,9 @@ class Planner:
             raise _Unsupported("channels can only be taken from what a linear layer makes")
         first = product.matrix.start
         matrix = replace(product.matrix, start=first + operator.start, stop=first + operator.stop)
-        self._sums[operator.name] = _Sum(rows=product.rows, products=(replace(product, matrix=matrix),))
+        self._sums[operator.name] = _Sum(
+            rows=product.rows, products=(replace(product, name=operator.name, matrix=matrix),)
+        )
 
     def _transpose(self, operator: Transpose) -> None:
         """What a product makes, transposed; anything else goes through a product that leaves it as it is.
@@ -265,7 +272,7 @@ class Planner:
             product = self._unchanged(operator.source)
         assert product.matrix is not None
         rows = self._rows_of(operator.name)
-        turned = replace(product, swapped=not product.swapped, rows=rows)
+        turned = replace(product, name=operator.name, swapped=not product.swapped, rows=rows)
         self._sums[operator.name] = _Sum(rows=rows, products=(turned,))
 
     def _positive(self, rows: RowSelection) -> bool:
@@ -383,12 +390,11 @@ class Planner:
 
     def _fresh(self, name: str, operator: Operator) -> RowSelection:
         """Rows of a stream that nothing else reads behind ``operator``."""
-        known = name in self._streams or name in self._activations
         base = self._stream(name)
         if not base.plain:
             base = self._copied(self._operator(name))
         self._finish_norms(base.tensor, operator)
-        return self._saved(base, operator) if known and self._read_later(base.tensor, operator) else base
+        return self._saved(base, operator) if self._read_later(base.tensor, operator) else base
 
     def _product_step(self, operator: Operator, product: _Product, **fields: Any) -> RowSelection:
         """Emit a product that is a tensor of its own."""
@@ -465,7 +471,7 @@ class Planner:
             named = replace(operator, part=f"{operator.part}.stream") if known else operator
             self._streams[name] = self._product_step(named, lone, residual=True)
             return self._streams[name]
-        base, products = found.base, list(found.products)
+        base, products, began = found.base, found.products, found.base is None
         if base is not None and products:
             # What is added lands in the place of what it is added to.
             self._finish_norms(base.tensor, operator)
@@ -473,12 +479,13 @@ class Planner:
                 base = self._saved(base, operator)
         if base is None:
             base = self._begin(operator, found)
-            products = [replace(product, matrix=_unbiased(product.matrix)) for product in products]
         elif found.constants:
             raise _Unsupported("constants can only be added to what has not been added to anything yet")
         for index, product in enumerate(products):
             last = index == len(products) - 1
-            base = self._added(operator, product, base, "" if last else f".{index}")
+            base = self._added(
+                operator, product, base, "" if last else f".{index}", absorbed=began and product.absorbable
+            )
         self._streams[name] = base
         return base
 
@@ -526,13 +533,13 @@ class Planner:
     def _begin(self, operator: Operator, found: _Sum) -> RowSelection:
         """Begin a stream with the constants, and the biases of the products that are added to it."""
         absorbed = tuple(
-            Absorbed(product=product.name, bias=product.matrix.bias, first=product.first, rows=product.rows)
+            Absorbed(product=product.name, matrix=product.matrix, first=product.first, rows=product.rows)
             for product in found.products
-            if product.matrix is not None and not product.swapped
+            if product.matrix is not None and product.absorbable
         )
         step = StreamStep(
             place=operator.place,
-            part=f"{operator.part}.init",
+            part=f"{operator.part}.init" if found.products else operator.part,
             rows=found.rows,
             channels=self._channels_of(operator.name),
             constants=found.constants,
@@ -540,7 +547,9 @@ class Planner:
         )
         return self._emit(step, self._streams)
 
-    def _added(self, operator: Operator, product: _Product, base: RowSelection, suffix: str) -> RowSelection:
+    def _added(
+        self, operator: Operator, product: _Product, base: RowSelection, suffix: str, *, absorbed: bool
+    ) -> RowSelection:
         """Emit a product that is added to rows of the stream."""
         shared: dict[str, Any] = {
             "place": operator.place,
@@ -562,8 +571,9 @@ class Planner:
             if parts > 1:
                 fields["inputs"] = (part * channels // parts, (part + 1) * channels // parts)
                 fields["part"] = shared["part"] + ("" if last else f".inputs{part}")
-            matrix = product.matrix if last else replace(product.matrix, bias=None)
-            step = ProductStep(**{**shared, **fields}, matrix=matrix, residual=True, swapped=product.swapped)
+            matrix = product.matrix if last and not absorbed else replace(product.matrix, bias=None)
+            fields |= {"matrix": matrix, "swapped": product.swapped, "absorbed": absorbed}
+            step = ProductStep(**{**shared, **fields}, residual=True)
             base = self._emit(step, self._streams)
         return base
 
@@ -592,7 +602,7 @@ class Planner:
         return self._emit(step, self._activations)
 
     def _attend(self, operator: Attend) -> None:
-        query, key, value = (self._head_rows(name) for name in operator.sources)
+        query, key, value = (self._head_rows(operator, role) for role in ("query", "key", "value"))
         step = AttentionStep(
             place=operator.place,
             part=operator.part,
@@ -637,15 +647,31 @@ class Planner:
         )
         self._emit(step, self._activations)
 
-    def _head_rows(self, name: str) -> RowSelection:
-        """Queries, keys or values: what a product of their own makes, in their own order."""
-        rows, operator = self._activation(name), self._operator(name)
+    def _head_rows(self, operator: Attend, role: str) -> RowSelection:
+        """Queries, keys or values: what a product of their own makes, in their own order.
+
+        Their scales are what this attention needs, so that nothing else may read them.
+        """
+        name: str = getattr(operator, role)
+        own = self._own_rows(operator, name)
+        if own is not None:
+            return own
+        found = self._sums.get(name)
+        product = None if found is None else found.lone
+        if product is None or product.matrix is None or product.function is not None or product.swapped:
+            product = self._unchanged(name)
+        return self._product_step(replace(operator, part=f"{operator.part}.{role}"), product)
+
+    def _own_rows(self, operator: Attend, name: str) -> RowSelection | None:
+        """Rows of a product that only one role of an attention reads; None for others."""
+        rows = self._activation(name)
         made = next(step for step in self.steps if step.name == rows.tensor)
-        if rows.plain and rows.start == 0 and rows.stop == made.rows and isinstance(made, ProductStep):
-            return rows
-        matrix = Matrix(kind=MatrixKind.UNCHANGED, stop=self._channels_of(name))
-        product = _Product(name=name, matrix=matrix, source=rows, rows=len(rows))
-        return self._product_step(replace(operator, part=f"{operator.part}.rows"), product)
+        whole = rows.plain and rows.start == 0 and rows.stop == made.rows and isinstance(made, ProductStep)
+        names = {one for one, known in self._activations.items() if known.tensor == rows.tensor}
+        readers = {reader.name for one in names for reader in self.network.readers.get(one, ())} - names
+        results = {task.result for task in self.network.tasks}
+        roles = [one for one in operator.sources if one in names]
+        return rows if whole and readers == {operator.name} and len(roles) == 1 and not names & results else None
 
     def _experts_step(self, operator: MixExperts, shared: dict[str, Any]) -> ExpertsStep:
         return ExpertsStep(
@@ -721,7 +747,3 @@ def _shifted(found: _Sum, rows: int) -> _Sum:
         constants=tuple(replace(one, first=one.first + rows) for one in found.constants),
         products=tuple(replace(one, first=one.first + rows) for one in found.products),
     )
-
-
-def _unbiased(matrix: Matrix | None) -> Matrix | None:
-    return None if matrix is None else replace(matrix, bias=None)

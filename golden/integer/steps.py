@@ -142,49 +142,6 @@ class Placed:
     rows: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Absorbed:
-    """What the start of a stream takes over from a product that is added to it.
-
-    Parameters
-    ----------
-    product:
-        Name of the product's operator.
-    bias:
-        Its bias, or None.
-    first, rows:
-        The rows of the stream that it is added to.
-    """
-
-    product: str
-    bias: Parameter | None
-    first: int
-    rows: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamStep(Step):
-    """Begin a residual stream with constant rows.
-
-    Parameters
-    ----------
-    constants:
-        What is summed.
-    absorbed:
-        What is constant of the products that follow; these have no bias then.
-    """
-
-    tag: ClassVar[str] = "stream"
-
-    constants: tuple[Placed, ...]
-    absorbed: tuple[Absorbed, ...] = ()
-
-    @property
-    def reads(self) -> tuple[RowSelection, ...]:
-        """What it reads."""
-        return ()
-
-
 class MatrixKind(StrEnum):
     """What a matrix is made of."""
 
@@ -218,6 +175,49 @@ class Matrix:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Absorbed:
+    """What the start of a stream takes over from a product that is added to it.
+
+    Parameters
+    ----------
+    product:
+        Name of the product's operator.
+    matrix:
+        Its matrix, with the bias.
+    first, rows:
+        The rows of the stream that it is added to.
+    """
+
+    product: str
+    matrix: Matrix
+    first: int
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamStep(Step):
+    """Begin a residual stream with constant rows.
+
+    Parameters
+    ----------
+    constants:
+        What is summed.
+    absorbed:
+        What is constant of the products that follow; these have no bias then.
+    """
+
+    tag: ClassVar[str] = "stream"
+
+    constants: tuple[Placed, ...]
+    absorbed: tuple[Absorbed, ...] = ()
+
+    @property
+    def reads(self) -> tuple[RowSelection, ...]:
+        """What it reads."""
+        return ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProductStep(Step):
     """RowSelection times a matrix.
 
@@ -245,6 +245,8 @@ class ProductStep(Step):
         Whether the parts of a folded row go through the matrix one by one, each to outputs of its own.
     product:
         Name of the operator whose tensor the product alone is; ``name`` unless it is added.
+    absorbed:
+        Whether the start of the stream that it is added to takes over what is constant of it.
     """
 
     tag: ClassVar[str] = "product"
@@ -259,6 +261,7 @@ class ProductStep(Step):
     swapped: bool = False
     apart: bool = False
     product: str
+    absorbed: bool = False
 
     @property
     def reads(self) -> tuple[RowSelection, ...]:

@@ -147,8 +147,11 @@ class Context:
 
     def is_result(self, step: Step) -> bool:
         """Whether a product is nothing but a task's result."""
-        results = {rows.tensor for rows in self.sizes.plan.results}
-        return isinstance(step, ProductStep) and step.residual and step.onto is None and step.name in results
+        plan = self.sizes.plan
+        if not isinstance(step, ProductStep) or not step.residual or step.onto is not None or plan.readers[step.name]:
+            return False
+        results = [rows for rows in plan.results if rows.tensor == step.name]
+        return bool(results) and all(len(rows) == step.rows for rows in results)
 
     def _phase(self, step: Step, kind: CommandKind) -> Phase:
         """Part of the frame: a norm belongs to what reads it."""

@@ -111,6 +111,7 @@ class SwappedLowering:
             first_row=first,
             elements=emitter.config.elements,
         )
+        sets = emitter.pad_outputs(linear, sizes.channels(len(some)))  # the machine reads whole groups of them
         destination = Destination.ACTIVATION
         if step.residual:
             destination = Destination.RESIDUAL_SET if step.onto is None else Destination.RESIDUAL_ADD
@@ -126,7 +127,7 @@ class SwappedLowering:
                 stationary_rows=rows,
                 words=self._words,
             ),
-            **emitter.block(parameter_bytes(linear.bias, linear.multiplier, linear.shift)),
+            **emitter.block(parameter_bytes(sets.bias, sets.multiplier, sets.shift)),
             broadcast_base=emitter.bases[self._weights],
             broadcast_stride=self._words,
             broadcast_unsigned=0,
@@ -137,7 +138,7 @@ class SwappedLowering:
             stationary_rows=rows,
             stationary_window=0,
             windows=1,
-            channels=len(some),
+            channels=len(sets.bias),
             destination_base=tensor.layout.base,
             destination_stride=stride,
             destination_window=0,
