@@ -91,6 +91,11 @@ class _Product:
     experts: MixExperts | None = None
     function: ActivationFunction | None = None
 
+    @property
+    def linear(self) -> bool:
+        """Whether it is a matrix and nothing else."""
+        return self.matrix is not None and self.function is None
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Sum:
@@ -261,12 +266,21 @@ class Planner:
         """
         found = self._sums.get(operator.source)
         product = None if found is None else found.lone
-        if product is None or product.matrix is None or self._positive(product.source):
+        if product is None or not product.linear or self._positive(product.source):
             product = self._unchanged(operator.source)
+            product = replace(product, source=self._signed(operator.source))
         assert product.matrix is not None
         rows = self._rows_of(operator.name)
         turned = replace(product, swapped=not product.swapped, rows=rows)
         self._sums[operator.name] = _Sum(rows=rows, products=(turned,))
+
+    def _signed(self, name: str) -> RowSelection:
+        """Rows of a tensor as signed activations."""
+        rows = self._activation(name)
+        if not self._positive(rows):
+            return rows
+        stream = self._stream(name)
+        return replace(stream, tensor=self._copy(stream.tensor).tensor)
 
     def _positive(self, rows: RowSelection) -> bool:
         """Whether a function or the picture made these rows."""
@@ -307,8 +321,10 @@ class Planner:
         """A tensor as a sum."""
         if name in self._streams and self._streams[name].plain:
             return _Sum(rows=self._rows_of(name), base=self._streams[name])
-        if name in self._sums and name not in self._streams and name not in self._activations:
-            return self._sums[name]
+        found = self._sums.get(name)
+        if found is not None and name not in self._streams and name not in self._activations:
+            if all(product.function is None for product in found.products):
+                return found
         return _Sum(rows=self._rows_of(name), products=(self._unchanged(name),))
 
     # Products ---------------------------------------------------------------------------------------------------------
@@ -343,10 +359,10 @@ class Planner:
     def _activate(self, operator: Activate) -> None:
         found = self._sums.get(operator.source)
         product = None if found is None else found.lone
-        if product is None or product.matrix is None:
+        if product is None or not product.linear:
             product = self._unchanged(operator.source)
         readers = self.network.readers[operator.name]
-        if not product.swapped and readers and all(isinstance(reader, Multiply) for reader in readers):
+        if not product.swapped and readers and all(isinstance(reader, Multiply | Part) for reader in readers):
             lone = replace(product, function=operator.function)
             self._sums[operator.name] = _Sum(rows=product.rows, products=(lone,))
             return
@@ -454,8 +470,6 @@ class Planner:
         if name in self._streams:
             return self._streams[name]
         operator, found = self._operator(name), self._sum(name)
-        if found.lone is not None and found.lone.function is not None:
-            found = _Sum(rows=found.rows, products=(self._unchanged(name),))
         lone = found.lone
         if lone is not None and lone.matrix is not None and self._inputs_of(lone.source) <= LONGEST_REDUCTION:
             known = name in self._activations  # whose step has the name already
@@ -582,7 +596,8 @@ class Planner:
         return self._emit(step, self._activations)
 
     def _attend(self, operator: Attend) -> None:
-        query, key, value = (self._head_rows(name) for name in operator.sources)
+        query, key = self._head_rows(operator.query), self._head_rows(operator.key)
+        value = self._head_rows(operator.value, held=True)
         step = AttentionStep(
             place=operator.place,
             part=operator.part,
@@ -627,12 +642,14 @@ class Planner:
         )
         self._emit(step, self._activations)
 
-    def _head_rows(self, name: str) -> RowSelection:
-        """Queries, keys or values: what a product of their own makes, in their own order."""
+    def _head_rows(self, name: str, *, held: bool = False) -> RowSelection:
+        """Queries, keys or values: what a product of their own makes, in their own order; of ``held`` signed rows."""
         rows, operator = self._activation(name), self._operator(name)
         made = next(step for step in self.steps if step.name == rows.tensor)
-        if rows.plain and rows.start == 0 and rows.stop == made.rows and isinstance(made, ProductStep):
+        whole = rows.plain and rows.start == 0 and rows.stop == made.rows
+        if whole and isinstance(made, ProductStep) and not made.positive and not (held and self._positive(made.source)):
             return rows
+        rows = self._signed(name)
         matrix = Matrix(kind=MatrixKind.UNCHANGED, stop=self._channels_of(name))
         product = _Product(name=name, matrix=matrix, source=rows, rows=len(rows))
         return self._product_step(replace(operator, part=f"{operator.part}.rows"), product)

@@ -161,6 +161,7 @@ class AttentionLowering:
                     destination=Destination.ACTIVATION,
                     channels=len(group.heads) * sizes.channels(group.size(step)),
                     block=group.size(step),
+                    unsigned=context.unsigned(step.source.tensor),
                 ),
                 order,
             )

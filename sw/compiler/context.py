@@ -83,6 +83,11 @@ class Context:
         """Rows of a tensor as an access of its region."""
         return RegionAccess(region=self.where(rows.tensor), first=rows.start, rows=len(rows))
 
+    def unsigned(self, name: str) -> bool:
+        """Whether a tensor's values are unsigned: pixels, and what functions leave."""
+        source = self.sizes.plan.by_name[name]
+        return isinstance(source, PatchStep) or (isinstance(source, ProductStep) and source.positive)
+
     def add(self, operation: MachineOperation) -> None:
         """Append an operation."""
         self.operations.append(operation)

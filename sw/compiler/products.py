@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tessera.golden.integer.parameters import QuantisedLinear, QuantisedProduct
-from tessera.golden.integer.steps import AttentionStep, PatchStep, ProductStep, Step
+from tessera.golden.integer.steps import AttentionStep, ProductStep, Step
 from tessera.hw.isa import Destination, Opcode, Unit
 from tessera.program.commands import CommandKind, Phase
 from tessera.program.memory_map import Output
@@ -30,8 +30,10 @@ class ProductLowering:
     def __init__(self, context: Context) -> None:
         self._context, self._sizes = context, context.sizes
         self._plan = context.sizes.plan
-        self._mlps = mlps(self._plan) if context.cuts.token_blocks > 1 else {}
+        blocked = mlps(self._plan) if context.cuts.token_blocks > 1 else {}
+        self._firsts = {second.name: first for first, second in blocked}
         self._done = {rows.tensor for step in self._plan.of_kind(AttentionStep) for rows in step.reads}
+        self._done |= {first.name for first in self._firsts.values()}  # comes with the second
 
     def lower(self, step: ProductStep) -> None:
         """Append the operations of one product, unless they came with others."""
@@ -39,8 +41,8 @@ class ProductLowering:
             return
         if step.swapped:
             SwappedLowering(self._context, step).lower()
-        elif step.name in self._mlps:
-            self._blocks(step, self._mlps[step.name])
+        elif step.name in self._firsts:
+            self._blocks(self._firsts[step.name], step)
         elif self._context.is_result(step):
             self._result(step)
         else:
@@ -52,8 +54,7 @@ class ProductLowering:
         blocks = self._context.cuts.tokens(first.rows)
         self._context.region(first.name, len(blocks[0]) * self._sizes.words(first.channels))
         self._region(second)
-        self._done.add(second.name)
-        shared: dict[str, dict[str, Any]] = {}
+        shared: dict[str, list[dict[str, Any]]] = {}
         for rows in blocks:
             for step in (first, second):
                 self._rows(step, rows, in_block=True, shared=shared)
@@ -72,7 +73,7 @@ class ProductLowering:
         rows: range,
         *,
         in_block: bool = False,
-        shared: dict[str, dict[str, Any]] | None = None,
+        shared: dict[str, list[dict[str, Any]]] | None = None,
     ) -> None:
         """Some rows of a product; all of them but in blocks, of which ``shared`` keeps the weights' places."""
         context, source = self._context, step.source
@@ -94,13 +95,13 @@ class ProductLowering:
                 destination=self._destination(step),
                 function=code_of(step.function),
                 requantise=self._requantise(emitter, step),
-                unsigned=self._unsigned(source.tensor),
+                unsigned=context.unsigned(source.tensor),
             )
-            known = None if shared is None else shared.get(step.name)
+            known = [] if shared is None else shared.get(step.name, [])
             label = context.label(step, span=span_of("token", rows, step.rows) if in_block else None)
-            block = emitter.linear(label, product, order, block=known)
+            blocks = emitter.linear(label, product, order, blocks=known)
             if shared is not None:
-                shared[step.name] = block
+                shared[step.name] = blocks
 
         region = context.where(source.tensor)
         table = load_function(context, step)
@@ -162,10 +163,6 @@ class ProductLowering:
         quantised = emitter.model.of(step.name, QuantisedProduct)
         return quantised.function_multiplier, quantised.function_shift
 
-    def _unsigned(self, name: str) -> bool:
-        source = self._plan.by_name[name]
-        return isinstance(source, PatchStep) or (isinstance(source, ProductStep) and source.positive)
-
     # Results ----------------------------------------------------------------------------------------------------------
 
     def _result(self, step: ProductStep) -> None:
@@ -173,16 +170,17 @@ class ProductLowering:
         context, words = self._context, self._sizes.words(step.channels)
         room = max(1, min(step.rows, self._sizes.config.residual_words // words))
         region = context.region(step.name, room * words, "residual")
+        blocks: list[dict[str, Any]] = []
         tasks = [task for task, rows in enumerate(self._plan.results) if rows.tensor == step.name]
         for first in range(0, step.rows, room):
             rows = range(first, min(first + room, step.rows))
-            self._part(step, rows, region)
+            self._part(step, rows, region, blocks)
             for task in tasks:
                 self._store(task, step, region, rows, first)
 
-    def _part(self, step: ProductStep, rows: range, region: str) -> None:
+    def _part(self, step: ProductStep, rows: range, region: str, blocks: list[dict[str, Any]]) -> None:
+        """Some rows of a result; ``blocks`` are the weights' places, filled by the first of them."""
         context, source = self._context, step.source
-        block: dict[str, Any] = {}
 
         def emit(emitter: Emitter, order: Order) -> None:
             words = self._sizes.row_words(source.tensor)
@@ -194,9 +192,9 @@ class ProductLowering:
                 words=words,
                 steps=len(rows),
                 destination=Destination.RESIDUAL_SET,
-                unsigned=self._unsigned(source.tensor),
+                unsigned=context.unsigned(source.tensor),
             )
-            emitter.linear(context.label(step), product, order, block=block or None)
+            blocks[:] = emitter.linear(context.label(step), product, order, blocks=blocks)
 
         context.add(
             MachineOperation(

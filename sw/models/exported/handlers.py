@@ -346,9 +346,11 @@ def scaled_channels(builder: Builder, view: View, factors: Tensor, offsets: Tens
     back = torch.argsort(order)
     by_row = factors[back].reshape(source.rows, source.channels)
     shifts = None if offsets is None else offsets[back].reshape(source.rows, source.channels)
-    for values in (by_row, shifts):
-        if values is not None and not torch.equal(values, values[:1].expand_as(values)):
-            raise UnsupportedNode(f"factors that differ by row; {nearest}")
+    given = [values for values in (by_row, shifts) if values is not None]
+    if not all(torch.equal(values, values[:1].expand_as(values)) for values in given):
+        if not all(torch.equal(values, values[:, :1].expand_as(values)) for values in given):
+            raise UnsupportedNode(f"factors that differ by row and by channel; {nearest}")
+        return _scaled_rows(builder, view, source, by_row[:, 0], None if shifts is None else shifts[:, 0])
     offset = None if shifts is None else shifts[0]
     try:
         builder.fold(source.name, by_row[0], offset)
@@ -356,6 +358,15 @@ def scaled_channels(builder: Builder, view: View, factors: Tensor, offsets: Tens
         made = builder.scaled(source, by_row[0], offset)
         return _like(view, made, order)
     return view
+
+
+def _scaled_rows(builder: Builder, view: View, source: Made, factors: Tensor, offsets: Tensor | None) -> View:
+    """A factor and an offset for each row of a whole tensor: for each channel of what it is transposed."""
+    places = torch.arange(source.rows * source.channels).reshape(source.rows, source.channels) + source.base
+    turned = builder.matrix(places.T.contiguous(), builder.place_of(source), "turned")
+    made = builder.scaled(turned, factors, offsets)
+    local = view.places - source.base
+    return View(local % source.channels * source.rows + local // source.channels + made.base)
 
 
 def _settled(reader: Reader, value: View | ScaledView) -> View:
