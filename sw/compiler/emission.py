@@ -189,7 +189,7 @@ class Emitter:
         if outputs <= most:
             return [(product, None)]
         assert product.block is None and product.channels is None and isinstance(layout, Rows)
-        parts = []
+        parts: list[tuple[Product, Span | None]] = []
         for first in range(0, outputs, most):
             some = slice(first, min(first + most, outputs))
             linear = QuantisedLinear(**{name: np.asarray(one)[some] for name, one in vars(product.linear).items()})

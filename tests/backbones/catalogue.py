@@ -10,7 +10,7 @@ from torch import nn
 
 from tests.helpers import timm_models
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's pictures, by which timm's models are fed."""
 
 

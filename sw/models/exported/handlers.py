@@ -72,7 +72,9 @@ def _like(view: View, made: Made, order: Tensor) -> View:
     return View((order + made.base).reshape(view.shape))
 
 
-def _unscaled(value: View | ScaledView) -> tuple[View, float]:
+def _unscaled(value: View | ScaledView | AttentionScores) -> tuple[View, float]:
+    if isinstance(value, AttentionScores):
+        raise UnsupportedNode("scores of attention; the nearest is softmax of them, with a bias and a scale, times values")
     return (value.view, value.factor) if isinstance(value, ScaledView) else (value, 1.0)
 
 
@@ -371,9 +373,10 @@ def _scaled_rows(builder: Builder, view: View, source: Made, factors: Tensor, of
 
 def _settled(reader: Reader, value: View | ScaledView) -> View:
     """A tensor with the number that it is multiplied with."""
-    if isinstance(value, View):
-        return value
-    return scaled_channels(reader.builder, value.view, torch.full((value.view.places.numel(),), value.factor), None)
+    view, factor = _unscaled(value)
+    if factor == 1.0:
+        return view
+    return scaled_channels(reader.builder, view, torch.full((view.places.numel(),), factor), None)
 
 
 @_handles(aten.addcmul.default)
@@ -381,8 +384,9 @@ def _add_product(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Vie
     """``offset + a * b``: a factor and an offset for each channel."""
     offset, left, right, value = arguments[:4]
     factors, view = (left, right) if isinstance(left, Fixed) else (right, left)
-    if not isinstance(factors, Fixed) or not isinstance(offset, Fixed) or not isinstance(view, View) or value != 1:
+    if not isinstance(factors, Fixed) or not isinstance(offset, Fixed) or value != 1:
         raise UnsupportedNode("a sum with such a product; the nearest is weights plus weights times a tensor")
+    view = _settled(reader, view)
     spread = [one.tensor.detach().float().expand(view.shape).reshape(-1) for one in (factors, offset)]
     return scaled_channels(reader.builder, view, *spread)
 
@@ -510,10 +514,10 @@ def _join(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
 
 @_handles(aten.mean.dim)
 def _mean(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
-    view, axes, keep = arguments[:3]
+    view, axes, keep = _settled(reader, arguments[0]), *arguments[1:3]
     axes = sorted(axis % len(view.shape) for axis in ([axes] if isinstance(axes, int) else axes))
     rest = [axis for axis in range(1, len(view.shape)) if axis not in axes]
-    if not isinstance(view, View) or len(rest) != 1 or 0 in axes:
+    if len(rest) != 1 or 0 in axes:
         raise UnsupportedNode("a mean over such axes; the nearest is one over all rows of a tensor")
     places = view.places[0].permute(*(axis - 1 for axis in (*axes, rest[0]))).reshape(-1, view.shape[rest[0]])
     place, part = place_of(node, "mean")
@@ -535,7 +539,7 @@ def _adaptive_pool(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> V
 
 @_handles(aten.avg_pool2d.default)
 def _average_pool(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
-    view, kernel, stride, padding, ceil, counted, divisor = arguments[:7]
+    view, (kernel, stride, padding, ceil, counted, divisor) = _settled(reader, arguments[0]), arguments[1:7]
     if ceil or divisor is not None:
         raise UnsupportedNode("pooling that rounds up or has a divisor of its own; the nearest is pooling without")
     rows = view.places.permute(0, 2, 3, 1)
@@ -560,7 +564,7 @@ def _average_pool(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Vi
 
 @_handles(aten.upsample_bilinear2d.vec)
 def _enlarge(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
-    view, size, aligned, factors = arguments[:4]
+    view, (size, aligned, factors) = _settled(reader, arguments[0]), arguments[1:4]
     rows = view.places.permute(0, 2, 3, 1)
     wanted = list(size) if size is not None else [rows.shape[axis + 1] * factors[axis] for axis in range(2)]
     if aligned or wanted != [2 * rows.shape[1], 2 * rows.shape[2]]:
