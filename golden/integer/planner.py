@@ -96,6 +96,11 @@ class _Product:
         """Whether what is constant of it is the same for all rows, so that the start of a stream can take it over."""
         return self.matrix is not None and not self.swapped
 
+    @property
+    def linear(self) -> bool:
+        """Whether it is a matrix and nothing else."""
+        return self.matrix is not None and self.function is None
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Sum:
@@ -268,12 +273,21 @@ class Planner:
         """
         found = self._sums.get(operator.source)
         product = None if found is None else found.lone
-        if product is None or product.matrix is None or self._positive(product.source):
+        if product is None or not product.linear or self._positive(product.source):
             product = self._unchanged(operator.source)
+            product = replace(product, source=self._signed(operator.source))
         assert product.matrix is not None
         rows = self._rows_of(operator.name)
         turned = replace(product, name=operator.name, swapped=not product.swapped, rows=rows)
         self._sums[operator.name] = _Sum(rows=rows, products=(turned,))
+
+    def _signed(self, name: str) -> RowSelection:
+        """Rows of a tensor as signed activations."""
+        rows = self._activation(name)
+        if not self._positive(rows):
+            return rows
+        stream = self._stream(name)
+        return replace(stream, tensor=self._copy(stream.tensor).tensor)
 
     def _positive(self, rows: RowSelection) -> bool:
         """Whether a function or the picture made these rows."""
@@ -314,8 +328,10 @@ class Planner:
         """A tensor as a sum."""
         if name in self._streams and self._streams[name].plain:
             return _Sum(rows=self._rows_of(name), base=self._streams[name])
-        if name in self._sums and name not in self._streams and name not in self._activations:
-            return self._sums[name]
+        found = self._sums.get(name)
+        if found is not None and name not in self._streams and name not in self._activations:
+            if all(product.function is None for product in found.products):
+                return found
         return _Sum(rows=self._rows_of(name), products=(self._unchanged(name),))
 
     # Products ---------------------------------------------------------------------------------------------------------
@@ -350,10 +366,10 @@ class Planner:
     def _activate(self, operator: Activate) -> None:
         found = self._sums.get(operator.source)
         product = None if found is None else found.lone
-        if product is None or product.matrix is None:
+        if product is None or not product.linear:
             product = self._unchanged(operator.source)
         readers = self.network.readers[operator.name]
-        if not product.swapped and readers and all(isinstance(reader, Multiply) for reader in readers):
+        if not product.swapped and readers and all(isinstance(reader, Multiply | Part) for reader in readers):
             lone = replace(product, function=operator.function)
             self._sums[operator.name] = _Sum(rows=product.rows, products=(lone,))
             return
@@ -462,8 +478,6 @@ class Planner:
         if name in self._streams:
             return self._streams[name]
         operator, found = self._operator(name), self._sum(name)
-        if found.lone is not None and found.lone.function is not None:
-            found = _Sum(rows=found.rows, products=(self._unchanged(name),))
         lone = found.lone
         whole = lone is not None and (self._apart(lone) or self._inputs_of(lone.source) <= LONGEST_REDUCTION)
         if lone is not None and lone.matrix is not None and whole:
@@ -653,25 +667,32 @@ class Planner:
         Their scales are what this attention needs, so that nothing else may read them.
         """
         name: str = getattr(operator, role)
-        own = self._own_rows(operator, name)
+        own = self._own_rows(operator, name, held=role == "value")
         if own is not None:
             return own
         found = self._sums.get(name)
         product = None if found is None else found.lone
-        if product is None or product.matrix is None or product.function is not None or product.swapped:
+        held = role == "value"
+        if product is None or not product.linear or product.swapped or (held and self._positive(product.source)):
             product = self._unchanged(name)
+            if held:
+                product = replace(product, source=self._signed(name))
         return self._product_step(replace(operator, part=f"{operator.part}.{role}"), product)
 
-    def _own_rows(self, operator: Attend, name: str) -> RowSelection | None:
-        """Rows of a product that only one role of an attention reads; None for others."""
+    def _own_rows(self, operator: Attend, name: str, *, held: bool) -> RowSelection | None:
+        """Rows of a product that only one role of an attention reads, of signed rows if they are ``held``; None for
+        others.
+        """
         rows = self._activation(name)
         made = next(step for step in self.steps if step.name == rows.tensor)
-        whole = rows.plain and rows.start == 0 and rows.stop == made.rows and isinstance(made, ProductStep)
+        whole = rows.plain and rows.start == 0 and rows.stop == made.rows
+        if not whole or not isinstance(made, ProductStep) or made.positive or (held and self._positive(made.source)):
+            return None
         names = {one for one, known in self._activations.items() if known.tensor == rows.tensor}
         readers = {reader.name for one in names for reader in self.network.readers.get(one, ())} - names
         results = {task.result for task in self.network.tasks}
         roles = [one for one in operator.sources if one in names]
-        return rows if whole and readers == {operator.name} and len(roles) == 1 and not names & results else None
+        return rows if readers == {operator.name} and len(roles) == 1 and not names & results else None
 
     def _experts_step(self, operator: MixExperts, shared: dict[str, Any]) -> ExpertsStep:
         return ExpertsStep(

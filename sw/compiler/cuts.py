@@ -48,9 +48,9 @@ def parts(count: int, wanted: int) -> list[range]:
     return [range(first, min(first + size, count)) for first in range(0, count, size)]
 
 
-def mlps(plan: Plan) -> dict[str, ProductStep]:
-    """Second products of MLPs by the name of the first: it goes through a function, and nothing else reads it."""
-    found = {}
+def mlps(plan: Plan) -> list[tuple[ProductStep, ProductStep]]:
+    """Both products of every MLP: the first goes through a function, and nothing but the second reads it."""
+    found = []
     for step in plan.of_kind(ProductStep):
         readers = plan.readers[step.name]
         if step.positive and len(readers) == 1 and isinstance(readers[0], ProductStep):
@@ -61,14 +61,14 @@ def mlps(plan: Plan) -> dict[str, ProductStep]:
                 and second.source.plain
                 and len(second.source) == step.rows == len(second.onto)
             ):
-                found[step.name] = second
+                found.append((step, second))
     return found
 
 
 def all_cuts(plan: Plan) -> Iterator[Cuts]:
     """All cuts that differ from the others in their largest part: fewest first, of those cheaper ones."""
     heads = {step.heads for step in plan.of_kind(AttentionStep)} or {1}
-    rows = {plan.by_name[name].rows for name in mlps(plan)} or {1}
+    rows = {first.rows for first, _ in mlps(plan)} or {1}
     groups, blocks = (sorted({size for count in counts for size in _sizes(count)}) for counts in (heads, rows))
     for cut in sorted(product(groups, blocks, (False, True)), key=lambda cut: (sum(cut), cut[1])):
         yield Cuts(head_groups=cut[0], token_blocks=cut[1], pixels_apart=cut[2])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,7 +14,7 @@ from tessera.program.commands import Command, CommandKind, Phase, Span
 from tessera.program.layouts.base import Layout
 from tessera.program.layouts.rows import Rows
 from tessera.program.tensors import Space, Tensor
-from tessera.sw.compiler.operations import Order
+from tessera.sw.compiler.operations import NOTHING, Order
 from tessera.sw.compiler.sizes import Sizes
 from tessera.sw.compiler.weights import StreamBuilder, chunked, pad_axis, parameter_bytes, spread, tile_bytes
 from tessera.sw.cycles import bound
@@ -175,12 +175,42 @@ class Emitter:
         return narrow
 
     def linear(
-        self, label: Label, product: Product, order: Order, *, block: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        """Append one LINEAR with streamed weights.
+        self, label: Label, product: Product, order: Order, *, blocks: Sequence[dict[str, Any]] = ()
+    ) -> list[dict[str, Any]]:
+        """Append LINEAR with streamed weights: one for as many channels as the machine has parameter sets.
 
-        Returns where its block of the weight stream lies, for a later LINEAR to read it again as its ``block``.
+        Returns where their blocks of the weight stream lie, for later ones to read them again as their ``blocks``.
         """
+        found = []
+        for index, (part, span) in enumerate(self._parts(product)):
+            named = label if span is None else replace(label, span=span)
+            ordered = Order(after=NOTHING) if index else order
+            found.append(self._linear(named, part, ordered, blocks[index] if blocks else None))
+        return found
+
+    def _parts(self, product: Product) -> list[tuple[Product, Span | None]]:
+        """A product as parts of its channels, each with the name of these."""
+        outputs, most = len(product.linear.weight), self.config.parameter_entries
+        layout = product.tensor.layout
+        if outputs <= most:
+            return [(product, None)]
+        assert product.block is None and product.channels is None and isinstance(layout, Rows)
+        parts: list[tuple[Product, Span | None]] = []
+        for first in range(0, outputs, most):
+            some = slice(first, min(first + most, outputs))
+            linear = QuantisedLinear(**{name: np.asarray(one)[some] for name, one in vars(product.linear).items()})
+            place = replace(
+                layout,
+                shape=(layout.shape[0], some.stop - first),
+                base=layout.base + self.sizes.words(first),
+                first_channel=layout.first_channel + first,
+            )
+            part = replace(product, linear=linear, tensor=replace(product.tensor, layout=place))
+            parts.append((part, Span("channel", first, some.stop - 1)))
+        return parts
+
+    def _linear(self, label: Label, product: Product, order: Order, block: dict[str, Any] | None) -> dict[str, Any]:
+        """Append one LINEAR; returns where its block lies."""
         linear, words, steps = product.linear, product.words, product.steps
         channels = self.sizes.channels(len(linear.weight)) if product.channels is None else product.channels
         if block is None:

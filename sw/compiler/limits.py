@@ -101,29 +101,24 @@ def _kind(step: Step) -> str:
 def _product(step: ProductStep, sizes: Sizes) -> Iterator[Need]:
     whole = sizes.row_words(step.source.tensor) * (1 if sizes.parts_are_rows(step) else step.source.fold)
     yield _reduction(sizes, _kind(step), whole if step.inputs is None else sizes.words(step.inputs[1] - step.inputs[0]))
-    yield _parameters(sizes, _kind(step), sizes.row_words(step.name) * sizes.config.lanes)
+    if step.swapped:
+        yield _reduction(sizes, f"{_kind(step)}, whose tokens are held,", whole)
 
 
 def _norm(step: NormStep, sizes: Sizes) -> Iterator[Need]:
-    config, channels = sizes.config, sizes.channels(step.channels)
+    channels = sizes.channels(step.channels)
     yield Need(field="MAX_CHANNELS", what=f"channels of {_kind(step)}", need=channels, has=MAX_CHANNELS)
-    yield Need(field="max_tokens", what=f"tokens of {_kind(step)}", need=step.rows, has=config.max_tokens)
 
 
 def _attention(step: AttentionStep, sizes: Sizes) -> Iterator[Need]:
     config, plan = sizes.config, sizes.plan
     head_words = sizes.words(plan.by_name[step.key.tensor].channels // step.heads)
-    keys, source = len(step.key) // step.windows, plan.by_name[step.value.tensor]
-    assert isinstance(source, ProductStep)
+    keys = len(step.key) // step.windows
     yield Need(field="max_tokens", what="keys", need=keys, has=config.max_tokens)
     yield Need(field="windows", what="windows", need=step.windows, has=255)
     yield Need(field="bank_words / 16", what="held query in words", need=head_words, has=config.query_words)
-    yield Need(
-        field="bank_words / 16",
-        what="held token in words (V)",
-        need=sizes.row_words(source.source.tensor) * source.source.fold,
-        has=config.query_words,
-    )
+    for part in (step.query, step.key, step.value):
+        yield _parameters(sizes, "queries, keys or values", sizes.row_words(part.tensor) * config.lanes)
     yield Need(
         field="bank_words * 3 / 16",
         what="held exponentials in words",

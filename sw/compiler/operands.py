@@ -132,7 +132,7 @@ def _copy(context: Context, step: ProductStep, rows: Operand, region: str) -> No
     """Append the copy of listed rows, in their order, to a region of its own."""
     tensor = context.sizes.plan.by_name[rows.rows.tensor]
     context.region(region, len(rows.rows) * rows.row_words)
-    block: dict[str, Any] = {}
+    blocks: list[dict[str, Any]] = []
     for part in rows.parts(range(len(rows.rows))):
         some = rows.some(part)
         entries = load_list(context, replace(step, tasks=tensor.tasks), some)
@@ -161,7 +161,7 @@ def _copy(context: Context, step: ProductStep, rows: Operand, region: str) -> No
                 listed=first,
             )
             label = replace(context.label(step, whole=region), task_mask=context.label(tensor).task_mask)
-            block.update(emitter.linear(label, product, order, block=block or None))
+            blocks[:] = emitter.linear(label, product, order, blocks=blocks)
 
         context.add(
             MachineOperation(

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from tessera.hw.isa import EVERYTHING, Follow, Unit
 
+NOTHING = Unit(0)
+"""No unit: a command after nothing starts as soon as its own unit is free."""
 OnChip = Literal["scratchpad", "residual", "score", "queue", "function"]
 
 

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tessera.hw.isa import EVERYTHING, Follow, Unit
-from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
+from tessera.sw.compiler.operations import NOTHING, MachineOperation, Order, RegionAccess
 
-NOTHING = Unit(0)
 """A command after nothing starts as soon as its unit takes it."""
 
 _FOLLOWS = {

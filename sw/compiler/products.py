@@ -30,8 +30,10 @@ class ProductLowering:
     def __init__(self, context: Context) -> None:
         self._context, self._sizes = context, context.sizes
         self._plan = context.sizes.plan
-        self._mlps = mlps(self._plan) if context.cuts.token_blocks > 1 else {}
+        blocked = mlps(self._plan) if context.cuts.token_blocks > 1 else {}
+        self._firsts = {second.name: first for first, second in blocked}
         self._done = {rows.tensor for step in self._plan.of_kind(AttentionStep) for rows in step.reads}
+        self._done |= {first.name for first in self._firsts.values()}  # comes with the second
 
     def lower(self, step: ProductStep) -> None:
         """Append the operations of one product, unless they came with others."""
@@ -39,8 +41,8 @@ class ProductLowering:
             return
         if step.swapped:
             SwappedLowering(self._context, step).lower()
-        elif step.name in self._mlps:
-            self._blocks(step, self._mlps[step.name])
+        elif step.name in self._firsts:
+            self._blocks(self._firsts[step.name], step)
         elif self._context.is_result(step):
             self._result(step)
         else:
@@ -52,8 +54,7 @@ class ProductLowering:
         blocks = self._context.cuts.tokens(first.rows)
         self._context.region(first.name, len(blocks[0]) * self._sizes.words(first.channels))
         self._region(second)
-        self._done.add(second.name)
-        shared: dict[str, dict[str, Any]] = {}
+        shared: dict[str, list[dict[str, Any]]] = {}
         for rows in blocks:
             for step in (first, second):
                 self._rows(step, rows, in_block=True, shared=shared)
@@ -72,7 +73,7 @@ class ProductLowering:
         rows: range,
         *,
         in_block: bool = False,
-        shared: dict[str, dict[str, Any]] | None = None,
+        shared: dict[str, list[dict[str, Any]]] | None = None,
     ) -> None:
         """Some rows of a product; all of them but in blocks, of which ``shared`` keeps the weights' places."""
         source, shared = operand(self._context, step), {} if shared is None else shared
@@ -93,7 +94,7 @@ class ProductLowering:
         rows: range,
         written: int,
         label: Label,
-        shared: dict[str, dict[str, Any]],
+        shared: dict[str, list[dict[str, Any]]],
     ) -> None:
         """Rows of a product in one command: which of the step they are, and the first of the region."""
         context = self._context
@@ -115,7 +116,7 @@ class ProductLowering:
                 listed=entries[0].first if entries else None,
                 parts=source.parts_of_row,
             )
-            shared[step.name] = emitter.linear(label, product, order, block=shared.get(step.name))
+            shared[step.name] = emitter.linear(label, product, order, blocks=shared.get(step.name, ()))
 
         context.add(
             MachineOperation(
@@ -172,17 +173,20 @@ class ProductLowering:
         context, words = self._context, self._sizes.words(step.channels)
         room = max(1, min(step.rows, self._sizes.config.residual_words // words))
         region = context.region(step.name, room * words, "residual")
+        blocks: list[dict[str, Any]] = []
         tasks = [task for task, rows in enumerate(self._plan.results) if rows.tensor == step.name]
         source = operand(context, step)
         for first in range(0, step.rows, room):
             rows = range(first, min(first + room, step.rows))
             for part in source.parts(rows):
-                self._part(step, source.some(part), part, part.start - first)
+                self._part(step, source.some(part), part, part.start - first, blocks)
             for task in tasks:
                 self._store(task, step, region, rows, first)
 
-    def _part(self, step: ProductStep, source: Operand, rows: range, written: int) -> None:
-        """Rows of a result, from row ``written`` of its region on."""
+    def _part(
+        self, step: ProductStep, source: Operand, rows: range, written: int, blocks: list[dict[str, Any]]
+    ) -> None:
+        """Rows of a result, from row ``written`` of its region on; ``blocks`` are where its weights lie."""
         context = self._context
         entries = load_list(context, step, source)
 
@@ -197,7 +201,7 @@ class ProductLowering:
                 unsigned=unsigned(self._plan, step.source.tensor),
                 listed=entries[0].first if entries else None,
             )
-            emitter.linear(context.label(step), product, order)
+            blocks[:] = emitter.linear(context.label(step), product, order, blocks=blocks)
 
         context.add(
             MachineOperation(

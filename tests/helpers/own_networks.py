@@ -37,13 +37,14 @@ class Transformer(nn.Module):
         post: bool = False,
         function: Callable[[], nn.Module] = nn.GELU,
         norm: Callable[[int], nn.Module] = nn.LayerNorm,
+        hidden: int = 96,
     ) -> None:
         super().__init__()
         self.patch, self.pool, self.post = nn.Conv2d(3, dim, 8, 8), pool, post
         self.positions = nn.Parameter(torch.randn(1, TOKENS, dim))
         self.norms = nn.ModuleList(norm(dim) for _ in range(3))
         self.attention = Attention(dim, 2, bias=bias)
-        self.mlp = nn.Sequential(nn.Linear(dim, 3 * dim), function(), nn.Linear(3 * dim, dim))
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), function(), nn.Linear(hidden, dim))
         self.head = nn.Linear(dim, 10)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -108,9 +109,33 @@ class Skips(nn.Module):
         return self.head(self.norms[2](z if self.gated else z + x).mean(1))
 
 
+class Parallel(nn.Module):
+    """Attention and a gated MLP of one norm, both added to the stream; a spatial gate; factors of rows and channels."""
+
+    def __init__(self, dim: int = 32) -> None:
+        super().__init__()
+        self.patch, self.head = nn.Conv2d(3, dim, 8, 8), nn.Linear(dim, 10)
+        self.norm, self.attention = nn.LayerNorm(dim), Attention(dim, 2, bias=False)
+        self.up, self.gate, self.down = nn.Linear(dim, 96), nn.LayerNorm(48), nn.Linear(48, dim)
+        self.tokens, self.more = nn.Linear(TOKENS, TOKENS), nn.Linear(TOKENS, TOKENS)
+        self.gain, self.offset = nn.Parameter(torch.rand(dim) + 0.5), nn.Parameter(torch.randn(dim))
+        self.scale = nn.Parameter(torch.rand(dim) + 0.5)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.patch(pixels).flatten(2).transpose(1, 2)
+        normed = self.norm(x)
+        left, right = nn.functional.gelu(self.up(normed)).chunk(2, dim=-1)
+        gated = left * self.tokens(self.gate(right).transpose(1, 2)).transpose(1, 2)
+        x = x + self.attention(nn.functional.silu(normed)) + self.down(gated)
+        affine = torch.addcmul(self.offset, self.gain, x)
+        x = x + self.scale * self.more(affine.transpose(1, 2)).transpose(1, 2)
+        return self.head(x.mean(1))
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "bias": lambda: Transformer(bias=True),
     "pool": lambda: Transformer(pool=True),
+    "wide": lambda: Transformer(192, hidden=500),
     "post_norm": lambda: Transformer(post=True),
     "rms_norm": lambda: Transformer(norm=lambda dim: nn.RMSNorm(dim, eps=1e-6)),
     "silu": lambda: Transformer(function=nn.SiLU),
@@ -121,6 +146,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "two_patchings": TwoPatchings,
     "skip": lambda: Skips(gated=False),
     "gated": lambda: Skips(gated=True),
+    "parallel": Parallel,
 }
 """By what is special about each."""
 

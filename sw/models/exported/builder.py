@@ -60,7 +60,7 @@ class Builder:
         self._next = 0
         self._known: dict[tuple[int, int, bytes], Made] = {}
         self._names: set[str] = set()
-        self._settled: set[str] = set()  # others were made of their weights
+        self._settled: set[str] = set()  # their weights stay as they are
 
     # Operators --------------------------------------------------------------------------------------------------------
 
@@ -140,12 +140,24 @@ class Builder:
             changed["bias"] = self.weight(f"{name}.bias", bias.float())
         self.replace(index, **changed)
 
+    def keep(self, places: Tensor) -> None:
+        """Let the tensors of these values be as they are from now on: several operators will read them."""
+        for owner in np.unique(self._owners(places.numpy())):
+            self._settled.add(self._made[int(owner)].name)
+
     # Arrangements -----------------------------------------------------------------------------------------------------
 
     def source(self, place: int) -> Made:
         """The tensor that a value belongs to."""
-        bases = [made.base for made in self._made]
-        return self._made[int(np.searchsorted(bases, place, side="right")) - 1]
+        return self._made[int(self._owners(np.array(place)))]
+
+    def _owners(self, places: Places) -> Places:
+        """Indices of the tensors that values belong to."""
+        return np.searchsorted([made.base for made in self._made], places, side="right") - 1
+
+    def place_of(self, made: Made) -> str:
+        """Where in the network a tensor is made."""
+        return next(operator.place for operator in self.operators if operator.name == made.name)
 
     def matrix(self, places: Tensor, place: str = "", part: str = "part") -> Made:
         """The tensor (rows, channels) with exactly these values; makes the operators that are missing.
@@ -169,7 +181,7 @@ class Builder:
         last = first.base + first.rows * first.channels
         if ((flat >= first.base) & (flat < last)).all():
             return self._of_one(first, flat, place, part)
-        owners = np.searchsorted([made.base for made in self._made], flat, side="right")
+        owners = self._owners(flat)
         if (owners == owners[:, :1]).all():
             cuts = np.flatnonzero(np.diff(owners[:, 0])) + 1
             parts = [self.matrix(torch.from_numpy(one), place, part).name for one in np.split(flat, cuts)]

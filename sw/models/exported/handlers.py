@@ -72,7 +72,11 @@ def _like(view: View, made: Made, order: Tensor) -> View:
     return View((order + made.base).reshape(view.shape))
 
 
-def _unscaled(value: View | ScaledView) -> tuple[View, float]:
+def _unscaled(value: View | ScaledView | AttentionScores) -> tuple[View, float]:
+    if isinstance(value, AttentionScores):
+        raise UnsupportedNode(
+            "scores of attention; the nearest is softmax of them, with a bias and a scale, times values"
+        )
     return (value.view, value.factor) if isinstance(value, ScaledView) else (value, 1.0)
 
 
@@ -346,9 +350,11 @@ def scaled_channels(builder: Builder, view: View, factors: Tensor, offsets: Tens
     back = torch.argsort(order)
     by_row = factors[back].reshape(source.rows, source.channels)
     shifts = None if offsets is None else offsets[back].reshape(source.rows, source.channels)
-    for values in (by_row, shifts):
-        if values is not None and not torch.equal(values, values[:1].expand_as(values)):
-            raise UnsupportedNode(f"factors that differ by row; {nearest}")
+    given = [values for values in (by_row, shifts) if values is not None]
+    if not all(torch.equal(values, values[:1].expand_as(values)) for values in given):
+        if not all(torch.equal(values, values[:, :1].expand_as(values)) for values in given):
+            raise UnsupportedNode(f"factors that differ by row and by channel; {nearest}")
+        return _scaled_rows(builder, view, source, by_row[:, 0], None if shifts is None else shifts[:, 0])
     offset = None if shifts is None else shifts[0]
     try:
         builder.fold(source.name, by_row[0], offset)
@@ -358,11 +364,21 @@ def scaled_channels(builder: Builder, view: View, factors: Tensor, offsets: Tens
     return view
 
 
+def _scaled_rows(builder: Builder, view: View, source: Made, factors: Tensor, offsets: Tensor | None) -> View:
+    """A factor and an offset for each row of a whole tensor: for each channel of what it is transposed."""
+    places = torch.arange(source.rows * source.channels).reshape(source.rows, source.channels) + source.base
+    turned = builder.matrix(places.T.contiguous(), builder.place_of(source), "turned")
+    made = builder.scaled(turned, factors, offsets)
+    local = view.places - source.base
+    return View(local % source.channels * source.rows + local // source.channels + made.base)
+
+
 def _settled(reader: Reader, value: View | ScaledView) -> View:
     """A tensor with the number that it is multiplied with."""
-    if isinstance(value, View):
-        return value
-    return scaled_channels(reader.builder, value.view, torch.full((value.view.places.numel(),), value.factor), None)
+    view, factor = _unscaled(value)
+    if factor == 1.0:
+        return view
+    return scaled_channels(reader.builder, view, torch.full((view.places.numel(),), factor), None)
 
 
 @_handles(aten.addcmul.default)
@@ -370,8 +386,9 @@ def _add_product(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Vie
     """``offset + a * b``: a factor and an offset for each channel."""
     offset, left, right, value = arguments[:4]
     factors, view = (left, right) if isinstance(left, Fixed) else (right, left)
-    if not isinstance(factors, Fixed) or not isinstance(offset, Fixed) or not isinstance(view, View) or value != 1:
+    if not isinstance(factors, Fixed) or not isinstance(offset, Fixed) or value != 1:
         raise UnsupportedNode("a sum with such a product; the nearest is weights plus weights times a tensor")
+    view = _settled(reader, view)
     spread = [one.tensor.detach().float().expand(view.shape).reshape(-1) for one in (factors, offset)]
     return scaled_channels(reader.builder, view, *spread)
 
@@ -507,10 +524,10 @@ def _index(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
 
 @_handles(aten.mean.dim)
 def _mean(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
-    view, axes, keep = arguments[:3]
+    view, axes, keep = _settled(reader, arguments[0]), *arguments[1:3]
     axes = sorted(axis % len(view.shape) for axis in ([axes] if isinstance(axes, int) else axes))
     rest = [axis for axis in range(1, len(view.shape)) if axis not in axes]
-    if not isinstance(view, View) or len(rest) != 1 or 0 in axes:
+    if len(rest) != 1 or 0 in axes:
         raise UnsupportedNode("a mean over such axes; the nearest is one over all rows of a tensor")
     places = view.places[0].permute(*(axis - 1 for axis in (*axes, rest[0]))).reshape(-1, view.shape[rest[0]])
     place, part = place_of(node, "mean")
@@ -532,7 +549,7 @@ def _adaptive_pool(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> V
 
 @_handles(aten.avg_pool2d.default)
 def _average_pool(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
-    view, kernel, stride, padding, ceil, counted, divisor = arguments[:7]
+    view, (kernel, stride, padding, ceil, counted, divisor) = _settled(reader, arguments[0]), arguments[1:7]
     if ceil or divisor is not None:
         raise UnsupportedNode("pooling that rounds up or has a divisor of its own; the nearest is pooling without")
     rows = view.places.permute(0, 2, 3, 1)
@@ -557,7 +574,7 @@ def _average_pool(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Vi
 
 @_handles(aten.upsample_bilinear2d.vec)
 def _enlarge(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
-    view, size, aligned, factors = arguments[:4]
+    view, (size, aligned, factors) = _settled(reader, arguments[0]), arguments[1:4]
     rows = view.places.permute(0, 2, 3, 1)
     wanted = list(size) if size is not None else [rows.shape[axis + 1] * factors[axis] for axis in range(2)]
     if aligned or wanted != [2 * rows.shape[1], 2 * rows.shape[2]]:

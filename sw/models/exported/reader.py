@@ -90,7 +90,10 @@ class Reader:
             handler = self._handlers.get(node.target)
             if handler is None:
                 raise UnsupportedNode("no operator of ours does this")
-            return handler(self, node, _positional(node, arguments, keywords))
+            made = handler(self, node, _positional(node, arguments, keywords))
+            if isinstance(made, (View, ScaledView)) and len(_readers(node)) > 1:
+                self.builder.keep(made.places if isinstance(made, View) else made.view.places)
+            return made
         except (UnsupportedNode, NoArrangement) as error:
             path = module_path(node)
             self.problems.append(Problem(path, str(node.target).partition(".default")[0], _shape(node), str(error)))
@@ -104,7 +107,9 @@ class Reader:
         name = first.name if first is not None else ""
         if isinstance(made, Tensor):
             return Fixed(made, name)
-        return [Fixed(one, name) if isinstance(one, Tensor) else one for one in made]
+        if isinstance(made, (list, tuple)):
+            return [Fixed(one, name) if isinstance(one, Tensor) else one for one in made]
+        return made  # a number, or nothing: an assertion
 
     def _move(self, node: fx.Node, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         """Carry out what only moves values on their places."""
@@ -123,6 +128,15 @@ class Reader:
         if isinstance(found, (list, tuple)):
             return [Unknown(tuple(one.shape)) for one in found]
         return Unknown(tuple(found.shape) if isinstance(found, Tensor) else ())
+
+
+def _readers(node: fx.Node) -> set[fx.Node]:
+    """Nodes that compute with what a node makes, or with a part of it."""
+    found: set[fx.Node] = set()
+    for user in node.users:
+        moves = user.target in MOVES or user.target in SAME or user.target is operator.getitem
+        found |= _readers(user) if moves else {user}
+    return found
 
 
 _VALUES = (View, Fixed, ScaledView, AttentionScores, Unknown)
