@@ -75,7 +75,7 @@ def _like(view: View, made: Made, order: Tensor) -> View:
 def _unscaled(value: View | ScaledView | AttentionScores) -> tuple[View, float]:
     if isinstance(value, AttentionScores):
         raise UnsupportedNode(
-            "scores of attention; the nearest is softmax of them, with a bias and a scale, times values"
+            "scores of attention; the nearest is softmax of them, scaled and with a bias, times values"
         )
     return (value.view, value.factor) if isinstance(value, ScaledView) else (value, 1.0)
 
