@@ -80,13 +80,14 @@ class _Unsupported(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class _Product:
-    """A product that no step makes yet, and the first row of the sum where it is added."""
+    """A product that no step makes yet, and the first row and channel of the sum where it is added."""
 
     name: str
     matrix: Matrix | None
     source: RowSelection
     rows: int
     first: int = 0
+    at: int = 0
     swapped: bool = False
     experts: MixExperts | None = None
     function: ActivationFunction | None = None
@@ -163,6 +164,8 @@ class Planner:
                 self._some_channels(operator)
             case Join(axis="rows"):
                 self._join(operator)
+            case Join():
+                self._join_channels(operator)
             case Transpose():
                 self._transpose(operator)
             case Add():
@@ -287,6 +290,18 @@ class Planner:
                 found = _Sum(rows=found.rows, products=(self._unchanged(part),))
             total = _together(total, _shifted(found, total.rows), total.rows + found.rows)
         self._sums[operator.name] = total
+
+    def _join_channels(self, operator: Join) -> None:
+        """Products, each at channels of its own."""
+        products: list[_Product] = []
+        at = 0
+        for part in operator.parts:
+            product = self._factor(part)
+            if product is None or product.function is not None:
+                product = self._unchanged(part)
+            products.append(replace(product, at=at))
+            at += self._channels_of(part)
+        self._sums[operator.name] = _Sum(rows=self._rows_of(operator.name), products=tuple(products))
 
     def _add(self, operator: Add) -> None:
         left, right = self._sum(operator.left), self._sum(operator.right)
@@ -526,7 +541,7 @@ class Planner:
     def _begin(self, operator: Operator, found: _Sum) -> RowSelection:
         """Begin a stream with the constants, and the biases of the products that are added to it."""
         absorbed = tuple(
-            Absorbed(product=product.name, bias=product.matrix.bias, first=product.first, rows=product.rows)
+            Absorbed(product=product.name, matrix=product.matrix, first=product.first, rows=product.rows, at=product.at)
             for product in found.products
             if product.matrix is not None and not product.swapped
         )
@@ -559,6 +574,7 @@ class Planner:
         for part in range(parts):
             last = part == parts - 1
             fields: dict[str, Any] = {"onto": base.within(product.first, product.first + product.rows)}
+            fields["at"] = product.at
             if parts > 1:
                 fields["inputs"] = (part * channels // parts, (part + 1) * channels // parts)
                 fields["part"] = shared["part"] + ("" if last else f".inputs{part}")

@@ -16,6 +16,7 @@ from tessera.golden.integer.parameters import (
     QuantisedStream,
 )
 from tessera.golden.integer.steps import (
+    Absorbed,
     AttentionStep,
     ExpertsStep,
     NormStep,
@@ -50,8 +51,12 @@ class StepQuantiser:
         self.sources, self.numerics = sources, sources.numerics
         self.seen, self.folding, self.plan = sources.seen, sources.folding, sources.seen.plan
         self.parameters: dict[str, Parameters] = {}
-        self._absorbed: dict[str, Floats] = {}
-        self._absorbing = {one.product for step in self.plan.of_kind(StreamStep) for one in step.absorbed}
+        self._absorbed: dict[tuple[str, Absorbed], Floats] = {}
+        self._absorbing = {
+            (step.name, one.product, one.first, one.at): one
+            for step in self.plan.of_kind(StreamStep)
+            for one in step.absorbed
+        }
         for step in self.plan.steps:
             self._visit(step)
         for step in self.plan.of_kind(StreamStep):
@@ -121,15 +126,23 @@ class StepQuantiser:
 
     def _onto_stream(self, step: ProductStep) -> QuantisedProduct:
         self.sources.scale(step.name, self.sources.residual_scale)
-        absorbed = step.product in self._absorbing
-        folded = self.sources.folded(step, constant=not absorbed)
+        assert step.onto is not None
+        stream = self._begun(step.onto.tensor)
+        absorbed = self._absorbing.get((stream, step.product, step.onto.start, step.at))
+        folded = self.sources.folded(step, constant=absorbed is None)
         with self.sources.onto_residual(step.product):
             linear = folded.quantised(self.sources.residual_scale, self.numerics)
-        if absorbed:
+        if absorbed is not None:
             error = self.sources.mean_error(folded, linear, self.sources.residual_scale)
-            before = self._absorbed.get(step.product, 0.0)
-            self._absorbed[step.product] = before + self.sources.folded(step).bias + error
+            before = self._absorbed.get((stream, absorbed), 0.0)
+            self._absorbed[stream, absorbed] = before + self.sources.folded(step).bias + error
         return QuantisedProduct(linear=linear)
+
+    def _begun(self, name: str) -> str:
+        """What began the stream that a step adds to."""
+        step = self.plan.by_name[name]
+        onto = step.onto if isinstance(step, (ProductStep, ExpertsStep)) else None
+        return name if onto is None else self._begun(onto.tensor)
 
     def _result(self, step: ProductStep) -> QuantisedProduct:
         """A product in the residual's format; values beyond its range get a power of two."""
@@ -208,8 +221,11 @@ class StepQuantiser:
             value = self.folding.value(placed.value).reshape(-1, step.channels)
             initial[placed.first : placed.first + placed.rows] += value
         for absorbed in step.absorbed:
-            bias = 0.0 if absorbed.bias is None else self.folding.value(absorbed.bias)
-            initial[absorbed.first : absorbed.first + absorbed.rows] += bias + self._absorbed[absorbed.product]
+            # Products of one name and place, as in x + x, have left all of it together.
+            left = self._absorbed.pop((step.name, absorbed), 0.0)
+            values = self.folding.bias(absorbed.matrix) + left
+            span = slice(absorbed.at, absorbed.at + len(values))
+            initial[absorbed.first : absorbed.first + absorbed.rows, span] += values
         # An integer only once it is known to fit: others would wrap around.
         rounded = np.floor(initial / self.sources.residual_scale + 0.5)
         if np.abs(rounded).max() > self.numerics.residual.maximum:

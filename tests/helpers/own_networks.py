@@ -108,6 +108,23 @@ class Skips(nn.Module):
         return self.head(self.norms[2](z if self.gated else z + x).mean(1))
 
 
+class Joined(nn.Module):
+    """Channels of several tensors beside each other, one of them twice; a product that is added to itself."""
+
+    def __init__(self, dim: int = 24) -> None:
+        super().__init__()
+        self.patch, self.norms = nn.Conv2d(3, dim, 8, 8), nn.ModuleList((nn.LayerNorm(dim), nn.LayerNorm(58)))
+        self.first, self.second, self.head = nn.Linear(dim, 10), nn.Linear(dim, 14), nn.Linear(58, 10)
+        nn.init.normal_(self.norms[0].bias)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.patch(pixels).flatten(2).transpose(1, 2)
+        y = self.norms[0](x)
+        first, second = self.first(y), nn.functional.gelu(self.second(y))
+        z = torch.cat([first, second, x, first], -1)
+        return self.head(self.norms[1](z + z)).mean(1) + self.head(z)[:, 3]
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "bias": lambda: Transformer(bias=True),
     "pool": lambda: Transformer(pool=True),
@@ -121,6 +138,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "two_patchings": TwoPatchings,
     "skip": lambda: Skips(gated=False),
     "gated": lambda: Skips(gated=True),
+    "joined": Joined,
 }
 """By what is special about each."""
 
