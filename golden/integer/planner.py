@@ -184,6 +184,8 @@ class Planner:
                 self._attend(operator)
             case MixExperts():
                 source, rows = self._activation(operator.source), self._rows_of(operator.name)
+                if not source.plain:
+                    raise _Unsupported("experts of rows in another order; the nearest is to order what they make")
                 product = _Product(name=operator.name, matrix=None, source=source, rows=rows, experts=operator)
                 self._sums[operator.name] = _Sum(rows=rows, products=(product,))
             case _:
@@ -608,7 +610,7 @@ class Planner:
         return self._emit(step, self._activations)
 
     def _attend(self, operator: Attend) -> None:
-        query, key, value = (self._head_rows(name) for name in operator.sources)
+        query, key, value = (self._head_rows(name, held=name == operator.value) for name in operator.sources)
         step = AttentionStep(
             place=operator.place,
             part=operator.part,
@@ -627,6 +629,8 @@ class Planner:
     def _mean(self, operator: Mean) -> None:
         """Attention of one query whose scores are all 0: every row has the same weight."""
         source, channels = self._activation(operator.source), self._channels_of(operator.name)
+        if self._positive(source):  # values hold it
+            source = self._left(operator.source, source)
         heads = channels // max(size for size in range(1, _HEAD + 1) if channels % size == 0)
         parts = {
             "query": (source.within(0, 1), Matrix(kind=MatrixKind.ZERO, stop=heads)),
@@ -653,12 +657,23 @@ class Planner:
         )
         self._emit(step, self._activations)
 
-    def _head_rows(self, name: str) -> RowSelection:
-        """Queries, keys or values: what a product of their own makes, in their own order."""
-        rows, operator = self._activation(name), self._operator(name)
+    def _head_rows(self, name: str, *, held: bool) -> RowSelection:
+        """Queries, keys or values: what a product of their own makes, in their own order.
+
+        The product that makes values holds its source, which must be signed.
+        """
+        rows = self._activation(name)
         made = next(step for step in self.steps if step.name == rows.tensor)
         if rows.plain and rows.start == 0 and rows.stop == made.rows and isinstance(made, ProductStep):
-            return rows
+            if not (held and self._positive(made.source)):
+                return rows
+        return self._left(name, rows)
+
+    def _left(self, name: str, rows: RowSelection) -> RowSelection:
+        """Activations that a product leaves as they are."""
+        operator = self._operator(name)
+        if f"{name}.rows" in self._activations:
+            return self._activations[f"{name}.rows"]
         matrix = Matrix(kind=MatrixKind.UNCHANGED, stop=self._channels_of(name))
         product = _Product(name=name, matrix=matrix, source=rows, rows=len(rows))
         return self._product_step(replace(operator, part=f"{operator.part}.rows"), product)

@@ -108,6 +108,21 @@ class Skips(nn.Module):
         return self.head(self.norms[2](z if self.gated else z + x).mean(1))
 
 
+class Unsigned(nn.Module):
+    """Values and a mean of what activation functions leave."""
+
+    def __init__(self, dim: int = 24) -> None:
+        super().__init__()
+        self.patch, self.q, self.kv = nn.Conv2d(3, dim, 8, 8), nn.Linear(dim, dim), nn.Linear(dim, 2 * dim)
+        self.head = nn.Linear(dim, 10)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = nn.functional.gelu(self.patch(pixels).flatten(2).transpose(1, 2))
+        k, v = self.kv(x).chunk(2, -1)
+        y = nn.functional.scaled_dot_product_attention(self.q(x), k, v)
+        return self.head(nn.functional.relu(self.q(y)).mean(1) + x.mean(1))
+
+
 class Joined(nn.Module):
     """Channels of several tensors beside each other, one of them twice; a product that is added to itself."""
 
@@ -139,6 +154,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "skip": lambda: Skips(gated=False),
     "gated": lambda: Skips(gated=True),
     "joined": Joined,
+    "unsigned": Unsigned,
 }
 """By what is special about each."""
 
