@@ -130,6 +130,7 @@ class Planner:
         self._norms: dict[str, Normalise | Scale] = {}
         self._streams: dict[str, RowSelection] = {}
         self._activations: dict[str, RowSelection] = {}
+        self._attended: set[str] = set()
         self._tasks = _needed_by(network)
         self._order = {operator.name: index for index, operator in enumerate(network.operators)}
         for operator in network.operators:
@@ -610,7 +611,7 @@ class Planner:
         return self._emit(step, self._activations)
 
     def _attend(self, operator: Attend) -> None:
-        query, key, value = (self._head_rows(name, held=name == operator.value) for name in operator.sources)
+        query, key, value = (self._head_rows(operator, role) for role in ("query", "key", "value"))
         step = AttentionStep(
             place=operator.place,
             part=operator.part,
@@ -630,7 +631,7 @@ class Planner:
         """Attention of one query whose scores are all 0: every row has the same weight."""
         source, channels = self._activation(operator.source), self._channels_of(operator.name)
         if self._positive(source):  # values hold it
-            source = self._left(operator.source, source)
+            source = self._left(operator.source, source, replace(operator, part=f"{operator.part}.rows"))
         heads = channels // max(size for size in range(1, _HEAD + 1) if channels % size == 0)
         parts = {
             "query": (source.within(0, 1), Matrix(kind=MatrixKind.ZERO, stop=heads)),
@@ -657,26 +658,33 @@ class Planner:
         )
         self._emit(step, self._activations)
 
-    def _head_rows(self, name: str, *, held: bool) -> RowSelection:
-        """Queries, keys or values: what a product of their own makes, in their own order.
+    def _head_rows(self, operator: Attend, role: str) -> RowSelection:
+        """Queries, keys or values: what a product for them alone makes, in their own order.
 
         The product that makes values holds its source, which must be signed.
         """
-        rows = self._activation(name)
+        name = getattr(operator, role)
+        rows, named = self._activation(name), replace(operator, part=f"{operator.part}.{role}")
         made = next(step for step in self.steps if step.name == rows.tensor)
-        if rows.plain and rows.start == 0 and rows.stop == made.rows and isinstance(made, ProductStep):
-            if not (held and self._positive(made.source)):
-                return rows
-        return self._left(name, rows)
+        if rows != RowSelection(tensor=made.name, start=0, stop=made.rows) or not isinstance(made, ProductStep):
+            return self._left(name, rows, named)
+        if made.function is not None or (role == "value" and self._positive(made.source)):
+            return self._left(name, rows, named)
+        if made.name in self._attended or self._has_others(made.name, operator):
+            return self._emit(replace(made, place=named.place, part=named.part), self._activations)
+        self._attended.add(made.name)
+        return rows
 
-    def _left(self, name: str, rows: RowSelection) -> RowSelection:
+    def _has_others(self, tensor: str, operator: Operator) -> bool:
+        """Whether operators but this one read a tensor of activations."""
+        names = {name for name, rows in self._activations.items() if rows.tensor == tensor}
+        readers = {reader.name for name in names for reader in self.network.readers.get(name, ())}
+        return bool(readers - names - {operator.name})
+
+    def _left(self, name: str, rows: RowSelection, named: Operator) -> RowSelection:
         """Activations that a product leaves as they are."""
-        operator = self._operator(name)
-        if f"{name}.rows" in self._activations:
-            return self._activations[f"{name}.rows"]
         matrix = Matrix(kind=MatrixKind.UNCHANGED, stop=self._channels_of(name))
-        product = _Product(name=name, matrix=matrix, source=rows, rows=len(rows))
-        return self._product_step(replace(operator, part=f"{operator.part}.rows"), product)
+        return self._product_step(named, _Product(name=name, matrix=matrix, source=rows, rows=len(rows)))
 
     def _experts_step(self, operator: MixExperts, shared: dict[str, Any]) -> ExpertsStep:
         return ExpertsStep(
