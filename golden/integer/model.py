@@ -188,8 +188,8 @@ class IntegerModel:
         if step.onto is None:
             return self._keep(functions.residual_set(y, numerics), tensors)
         stream = tensors[step.onto.tensor].copy()
-        added = functions.residual_add(stream[step.onto.rows], y, numerics)
-        stream[step.onto.rows] = self._keep(added, tensors)
+        added = functions.residual_add(stream[step.onto.rows, step.span], y, numerics)
+        stream[step.onto.rows, step.span] = self._keep(added, tensors)
         return stream
 
     def _normalise(self, step: NormStep, tensors: Tensors) -> Integers:

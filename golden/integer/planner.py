@@ -80,13 +80,14 @@ class _Unsupported(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class _Product:
-    """A product that no step makes yet, and the first row of the sum where it is added."""
+    """A product that no step makes yet, and the first row and channel of the sum where it is added."""
 
     name: str
     matrix: Matrix | None
     source: RowSelection
     rows: int
     first: int = 0
+    at: int = 0
     swapped: bool = False
     experts: MixExperts | None = None
     function: ActivationFunction | None = None
@@ -173,6 +174,8 @@ class Planner:
                 self._some_channels(operator)
             case Join(axis="rows"):
                 self._join(operator)
+            case Join():
+                self._join_channels(operator)
             case Transpose():
                 self._transpose(operator)
             case Add():
@@ -191,6 +194,8 @@ class Planner:
                 self._attend(operator)
             case MixExperts():
                 source, rows = self._activation(operator.source), self._rows_of(operator.name)
+                if not source.plain:
+                    raise _Unsupported("experts of rows in another order; the nearest is to order what they make")
                 product = _Product(name=operator.name, matrix=None, source=source, rows=rows, experts=operator)
                 self._sums[operator.name] = _Sum(rows=rows, products=(product,))
             case _:
@@ -282,12 +287,23 @@ class Planner:
         self._sums[operator.name] = _Sum(rows=rows, products=(turned,))
 
     def _signed(self, name: str) -> RowSelection:
-        """Rows of a tensor as signed activations."""
+        """Rows of a tensor as signed activations: what is unsigned goes through a product that leaves it as it is."""
         rows = self._activation(name)
         if not self._positive(rows):
             return rows
-        stream = self._stream(name)
-        return replace(stream, tensor=self._copy(stream.tensor).tensor)
+        made = next(step for step in self.steps if step.name == rows.tensor)
+        if f"{made.name}.signed" not in self._activations:
+            step = ProductStep(
+                place=made.place,
+                part=f"{made.part}.signed",
+                rows=made.rows,
+                channels=made.channels,
+                source=RowSelection(tensor=made.name, start=0, stop=made.rows),
+                matrix=Matrix(kind=MatrixKind.UNCHANGED, stop=made.channels),
+                product=made.name,
+            )
+            self._emit(step, self._activations)
+        return replace(rows, tensor=f"{made.name}.signed")
 
     def _positive(self, rows: RowSelection) -> bool:
         """Whether a function or the picture made these rows."""
@@ -308,6 +324,18 @@ class Planner:
                 found = _Sum(rows=found.rows, products=(self._unchanged(part),))
             total = _together(total, _shifted(found, total.rows), total.rows + found.rows)
         self._sums[operator.name] = total
+
+    def _join_channels(self, operator: Join) -> None:
+        """Products, each at channels of its own."""
+        products: list[_Product] = []
+        at = 0
+        for part in operator.parts:
+            product = self._factor(part)
+            if product is None or product.function is not None:
+                product = self._unchanged(part)
+            products.append(replace(product, at=at))
+            at += self._channels_of(part)
+        self._sums[operator.name] = _Sum(rows=self._rows_of(operator.name), products=tuple(products))
 
     def _add(self, operator: Add) -> None:
         left, right = self._sum(operator.left), self._sum(operator.right)
@@ -547,7 +575,7 @@ class Planner:
     def _begin(self, operator: Operator, found: _Sum) -> RowSelection:
         """Begin a stream with the constants, and the biases of the products that are added to it."""
         absorbed = tuple(
-            Absorbed(product=product.name, matrix=product.matrix, first=product.first, rows=product.rows)
+            Absorbed(product=product.name, matrix=product.matrix, first=product.first, rows=product.rows, at=product.at)
             for product in found.products
             if product.matrix is not None and product.absorbable
         )
@@ -582,6 +610,7 @@ class Planner:
         for part in range(parts):
             last = part == parts - 1
             fields: dict[str, Any] = {"onto": base.within(product.first, product.first + product.rows)}
+            fields["at"] = product.at
             if parts > 1:
                 fields["inputs"] = (part * channels // parts, (part + 1) * channels // parts)
                 fields["part"] = shared["part"] + ("" if last else f".inputs{part}")
@@ -634,7 +663,7 @@ class Planner:
 
     def _mean(self, operator: Mean) -> None:
         """Attention of one query whose scores are all 0: every row has the same weight."""
-        source, channels = self._activation(operator.source), self._channels_of(operator.name)
+        source, channels = self._signed(operator.source), self._channels_of(operator.name)
         heads = channels // max(size for size in range(1, _HEAD + 1) if channels % size == 0)
         parts = {
             "query": (source.within(0, 1), Matrix(kind=MatrixKind.ZERO, stop=heads)),
@@ -664,19 +693,18 @@ class Planner:
     def _head_rows(self, operator: Attend, role: str) -> RowSelection:
         """Queries, keys or values: what a product of their own makes, in their own order.
 
-        Their scales are what this attention needs, so that nothing else may read them.
+        Their scales are what this attention needs, so that nothing else may read them. The product that makes values
+        holds its source, which must be signed.
         """
         name: str = getattr(operator, role)
-        own = self._own_rows(operator, name, held=role == "value")
+        held = role == "value"
+        own = self._own_rows(operator, name, held=held)
         if own is not None:
             return own
         found = self._sums.get(name)
         product = None if found is None else found.lone
-        held = role == "value"
         if product is None or not product.linear or product.swapped or (held and self._positive(product.source)):
-            product = self._unchanged(name)
-            if held:
-                product = replace(product, source=self._signed(name))
+            product = replace(self._unchanged(name), source=self._signed(name))
         return self._product_step(replace(operator, part=f"{operator.part}.{role}"), product)
 
     def _own_rows(self, operator: Attend, name: str, *, held: bool) -> RowSelection | None:
@@ -686,7 +714,9 @@ class Planner:
         rows = self._activation(name)
         made = next(step for step in self.steps if step.name == rows.tensor)
         whole = rows.plain and rows.start == 0 and rows.stop == made.rows
-        if not whole or not isinstance(made, ProductStep) or made.positive or (held and self._positive(made.source)):
+        if not whole or not isinstance(made, ProductStep) or made.positive or made.swapped:
+            return None
+        if held and self._positive(made.source):
             return None
         names = {one for one, known in self._activations.items() if known.tensor == rows.tensor}
         readers = {reader.name for one in names for reader in self.network.readers.get(one, ())} - names

@@ -184,14 +184,15 @@ class Absorbed:
         Name of the product's operator.
     matrix:
         Its matrix, with the bias.
-    first, rows:
-        The rows of the stream that it is added to.
+    first, rows, at:
+        The rows of the stream that it is added to, and the first channel.
     """
 
     product: str
     matrix: Matrix
     first: int
     rows: int
+    at: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,6 +234,8 @@ class ProductStep(Step):
     onto:
         Rows of a residual stream that the result is added to; None if it is a tensor of its own. ``rows`` and
         ``channels`` are then those of the whole stream.
+    at:
+        First channel of the stream that the result is added to, if it has not all of them.
     factor:
         Whether the rows of ``onto`` are multiplied by the result, behind its function, instead.
     function:
@@ -255,6 +258,7 @@ class ProductStep(Step):
     matrix: Matrix
     inputs: tuple[int, int] | None = None
     onto: RowSelection | None = None
+    at: int = 0
     factor: bool = False
     function: ActivationFunction | None = None
     residual: bool = False
@@ -267,6 +271,12 @@ class ProductStep(Step):
     def reads(self) -> tuple[RowSelection, ...]:
         """What it reads."""
         return (self.source,) if self.onto is None else (self.source, self.onto)
+
+    @property
+    def span(self) -> slice:
+        """Channels of its tensor that it makes."""
+        whole = self.onto is None or self.swapped
+        return slice(0, self.channels) if whole else slice(self.at, self.at + self.matrix.stop - self.matrix.start)
 
     @property
     def operand(self) -> RowSelection:

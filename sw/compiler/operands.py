@@ -192,12 +192,25 @@ def layer(context: Context, emitter: Emitter, step: ProductStep) -> QuantisedLin
         fold = source.fold
         tiled = {name: np.tile(values, fold) for name, values in vars(linear).items() if name != "weight"}
         linear = QuantisedLinear(weight=np.kron(np.eye(fold, dtype=np.int16), linear.weight), **tiled)
+    if step.span != (whole := written_channels(context, step)):  # to what other products make in its words it adds 0
+        around = (step.span.start - whole.start, whole.stop - step.span.stop)
+        arrays = {name: np.asarray(values) for name, values in vars(linear).items()}
+        linear = QuantisedLinear(
+            **{name: np.pad(values, [around, *[(0, 0)] * (values.ndim - 1)]) for name, values in arrays.items()}
+        )
     block = sizes.block(source.tensor)
     if block is None and source.fold > 1 and not sizes.whole_words(source.tensor):
         block = sizes.plan.by_name[source.tensor].channels
     if block is None:
         return linear
     return replace(linear, weight=spread(linear.weight, 1, block, sizes.channels(block)))
+
+
+def written_channels(context: Context, step: ProductStep) -> slice:
+    """Channels of its tensor that a product writes: whole words."""
+    lanes = context.sizes.config.lanes
+    stop = min(context.sizes.channels(step.span.stop), step.channels)
+    return slice(step.span.start // lanes * lanes, stop)
 
 
 def unsigned(plan: Plan, name: str) -> bool:

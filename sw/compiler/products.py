@@ -13,7 +13,7 @@ from tessera.sw.compiler.context import Context, span_of
 from tessera.sw.compiler.cuts import mlps
 from tessera.sw.compiler.emission import Emitter, Label, Product
 from tessera.sw.compiler.functions import code_of, load_function, zero_activation
-from tessera.sw.compiler.operands import Operand, layer, load_list, operand, unsigned
+from tessera.sw.compiler.operands import Operand, layer, load_list, operand, unsigned, written_channels
 from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.compiler.swapped import SwappedLowering
 
@@ -140,9 +140,10 @@ class ProductLowering:
     def _tensor(self, emitter: Emitter, step: ProductStep, rows: range, written: int) -> Any:
         """Where rows of a product go; ``rows`` are those of the operator, ``written`` the first of the region."""
         region = self._context.where(step.name)
-        shape = (len(rows), step.channels)
-        words = self._sizes.words(step.channels)
-        fields: dict[str, Any] = {"base": emitter.bases[region] + written * words}
+        channels, words = written_channels(self._context, step), self._sizes.words(step.channels)
+        shape = (len(rows), channels.stop - channels.start)
+        first = emitter.bases[region] + written * words + self._sizes.words(channels.start)
+        fields: dict[str, Any] = {"base": first, "stride": words, "first_channel": channels.start}
         fields["first_row"] = rows.start + (0 if step.onto is None else step.onto.start)
         if step.residual:
             return emitter.rows(step.name, region, "residual", shape, **fields)

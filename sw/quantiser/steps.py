@@ -50,7 +50,7 @@ class StepQuantiser:
         self.sources, self.numerics = sources, sources.numerics
         self.seen, self.folding, self.plan = sources.seen, sources.folding, sources.seen.plan
         self.parameters: dict[str, Parameters] = {}
-        self._absorbed: dict[tuple[str, str, int], Floats] = {}
+        self._absorbed: dict[tuple[str, str, int, int], Floats] = {}
         for step in self.plan.steps:
             self._visit(step)
         for step in self.plan.of_kind(StreamStep):
@@ -126,7 +126,7 @@ class StepQuantiser:
         if step.absorbed:
             assert step.onto is not None
             error = self.sources.mean_error(folded, linear, self.sources.residual_scale)
-            key = (self._start(step.onto.tensor), step.product, step.onto.start)
+            key = (self._start(step.onto.tensor), step.product, step.onto.start, step.at)
             self._absorbed[key] = self._absorbed.get(key, 0.0) + self.sources.folded(step).bias + error
         return QuantisedProduct(linear=linear)
 
@@ -208,13 +208,12 @@ class StepQuantiser:
         for placed in step.constants:
             value = self.folding.value(placed.value).reshape(-1, step.channels)
             initial[placed.first : placed.first + placed.rows] += value
-        added = set()
         for absorbed in step.absorbed:
-            constant, key = self.folding.bias(absorbed.matrix), (step.name, absorbed.product, absorbed.first)
-            if key not in added:  # the rest of one that is added twice is known for both together
-                constant = constant + self._absorbed[key]
-                added.add(key)
-            initial[absorbed.first : absorbed.first + absorbed.rows] += constant
+            # Products of one name and place, as in x + x, have left all of it together.
+            left = self._absorbed.pop((step.name, absorbed.product, absorbed.first, absorbed.at), 0.0)
+            values = self.folding.bias(absorbed.matrix) + left
+            span = slice(absorbed.at, absorbed.at + len(values))
+            initial[absorbed.first : absorbed.first + absorbed.rows, span] += values
         # An integer only once it is known to fit: others would wrap around.
         rounded = np.floor(initial / self.sources.residual_scale + 0.5)
         if np.abs(rounded).max() > self.numerics.residual.maximum:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from tessera import MixtureOfExperts
+
 
 class WindowAttention(nn.Module):
     """Attention within windows, with a bias for each relative position, and a mask for windows that were shifted."""
@@ -152,6 +154,28 @@ class Unshuffled(nn.Module):
         return self.first(self.norm(x)) + self.second(x)
 
 
+class ListedExperts(nn.Module):
+    """Rows by one list before and behind experts, whose queues take its place; two tasks, one of which needs others."""
+
+    def __init__(self, dim: int = 16) -> None:
+        super().__init__()
+        self.patch, self.norms = nn.Conv2d(3, dim, 8, 8), nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
+        self.experts = MixtureOfExperts(dim, hidden=24, experts=4, tasks=2)
+        self.q, self.proj, self.head = nn.Linear(dim, dim), nn.Linear(dim, dim), nn.Linear(dim, 6)
+        self.register_buffer("kept", torch.tensor([30, 1, 4, 4, 17, 9, 2, 30, 11]))
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.patch(pixels).flatten(2).transpose(1, 2)
+        y = self.norms[0](x)
+        k = self.q(y[:, self.kept])
+        x = x + self.proj(nn.functional.scaled_dot_product_attention(self.q(y), k, k))
+        normed, results = self.norms[1](x), []
+        for task in range(2):
+            z = x + self.experts(normed, task)
+            results.append(self.head(z[:, self.kept] if task else z[:, self.kept.flip(0)]).mean(1))
+        return results[0], results[1]
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "windows": lambda: MiniSwin(merged=False),
     "merged": MiniSwin,
@@ -159,6 +183,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "kept": KeptTokens,
     "strided": StridedQueries,
     "unshuffled": Unshuffled,
+    "experts": ListedExperts,
 }
 """By what is special about each."""
 

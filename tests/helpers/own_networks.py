@@ -132,6 +132,38 @@ class Parallel(nn.Module):
         return self.head(x.mean(1))
 
 
+class Unsigned(nn.Module):
+    """Values and a mean of what activation functions leave."""
+
+    def __init__(self, dim: int = 24) -> None:
+        super().__init__()
+        self.patch, self.q, self.kv = nn.Conv2d(3, dim, 8, 8), nn.Linear(dim, dim), nn.Linear(dim, 2 * dim)
+        self.head = nn.Linear(dim, 10)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = nn.functional.gelu(self.patch(pixels).flatten(2).transpose(1, 2))
+        k, v = self.kv(x).chunk(2, -1)
+        y = nn.functional.scaled_dot_product_attention(self.q(x), k, v)
+        return self.head(nn.functional.relu(self.q(y)).mean(1) + x.mean(1))
+
+
+class Joined(nn.Module):
+    """Channels of several tensors beside each other, one of them twice; a product that is added to itself."""
+
+    def __init__(self, dim: int = 24) -> None:
+        super().__init__()
+        self.patch, self.norms = nn.Conv2d(3, dim, 8, 8), nn.ModuleList((nn.LayerNorm(dim), nn.LayerNorm(58)))
+        self.first, self.second, self.head = nn.Linear(dim, 10), nn.Linear(dim, 14), nn.Linear(58, 10)
+        nn.init.normal_(self.norms[0].bias)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.patch(pixels).flatten(2).transpose(1, 2)
+        y = self.norms[0](x)
+        first, second = self.first(y), nn.functional.gelu(self.second(y))
+        z = torch.cat([first, second, x, first], -1)
+        return self.head(self.norms[1](z + z)).mean(1) + self.head(z)[:, 3]
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "bias": lambda: Transformer(bias=True),
     "pool": lambda: Transformer(pool=True),
@@ -147,6 +179,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "skip": lambda: Skips(gated=False),
     "gated": lambda: Skips(gated=True),
     "parallel": Parallel,
+    "joined": Joined,
+    "unsigned": Unsigned,
 }
 """By what is special about each."""
 
