@@ -269,7 +269,7 @@ class Planner:
         found = self._sums.get(operator.source)
         product = None if found is None else found.lone
         if product is None or product.matrix is None or self._positive(product.source):
-            product = self._unchanged(operator.source)
+            product = replace(self._unchanged(operator.source), source=self._signed(operator.source))
         assert product.matrix is not None
         rows = self._rows_of(operator.name)
         turned = replace(product, name=operator.name, swapped=not product.swapped, rows=rows)
@@ -279,6 +279,25 @@ class Planner:
         """Whether a function or the picture made these rows."""
         made = next(step for step in self.steps if step.name == rows.tensor)
         return isinstance(made, PatchStep) or (isinstance(made, ProductStep) and made.positive)
+
+    def _signed(self, name: str) -> RowSelection:
+        """Rows of a tensor as signed activations."""
+        rows = self._activation(name)
+        if not self._positive(rows):
+            return rows
+        made = next(step for step in self.steps if step.name == rows.tensor)
+        if f"{made.name}.signed" not in self._activations:
+            step = ProductStep(
+                place=made.place,
+                part=f"{made.part}.signed",
+                rows=made.rows,
+                channels=made.channels,
+                source=RowSelection(tensor=made.name, start=0, stop=made.rows),
+                matrix=Matrix(kind=MatrixKind.UNCHANGED, stop=made.channels),
+                product=made.name,
+            )
+            self._emit(step, self._activations)
+        return replace(rows, tensor=f"{made.name}.signed")
 
     def _unchanged(self, name: str) -> _Product:
         """A tensor as a product with the matrix that leaves rows as they are."""
@@ -350,10 +369,10 @@ class Planner:
     def _activate(self, operator: Activate) -> None:
         found = self._sums.get(operator.source)
         product = None if found is None else found.lone
-        if product is None or product.matrix is None:
+        if product is None or product.matrix is None or product.swapped:
             product = self._unchanged(operator.source)
         readers = self.network.readers[operator.name]
-        if not product.swapped and readers and all(isinstance(reader, Multiply) for reader in readers):
+        if readers and all(isinstance(reader, Multiply) for reader in readers):
             lone = replace(product, function=operator.function)
             self._sums[operator.name] = _Sum(rows=product.rows, products=(lone,))
             return
@@ -610,7 +629,7 @@ class Planner:
 
     def _mean(self, operator: Mean) -> None:
         """Attention of one query whose scores are all 0: every row has the same weight."""
-        source, channels = self._activation(operator.source), self._channels_of(operator.name)
+        source, channels = self._signed(operator.source), self._channels_of(operator.name)
         heads = channels // max(size for size in range(1, _HEAD + 1) if channels % size == 0)
         parts = {
             "query": (source.within(0, 1), Matrix(kind=MatrixKind.ZERO, stop=heads)),
@@ -643,20 +662,24 @@ class Planner:
         Their scales are what this attention needs, so that nothing else may read them.
         """
         name: str = getattr(operator, role)
-        own = self._own_rows(operator, name)
-        if own is not None:
-            return own
         found = self._sums.get(name)
         product = None if found is None else found.lone
+        if product is not None and role == "value" and self._positive(product.source):
+            product = None  # values come of a product that holds its source, which must be signed
+        else:
+            own = self._own_rows(operator, name)
+            if own is not None:
+                return own
         if product is None or product.matrix is None or product.function is not None or product.swapped:
-            product = self._unchanged(name)
+            product = replace(self._unchanged(name), source=self._signed(name))
         return self._product_step(replace(operator, part=f"{operator.part}.{role}"), product)
 
     def _own_rows(self, operator: Attend, name: str) -> RowSelection | None:
         """Rows of a product that only one role of an attention reads; None for others."""
         rows = self._activation(name)
         made = next(step for step in self.steps if step.name == rows.tensor)
-        whole = rows.plain and rows.start == 0 and rows.stop == made.rows and isinstance(made, ProductStep)
+        whole = rows.plain and rows.start == 0 and rows.stop == made.rows
+        whole = whole and isinstance(made, ProductStep) and not (made.positive or made.swapped)
         names = {one for one, known in self._activations.items() if known.tensor == rows.tensor}
         readers = {reader.name for one in names for reader in self.network.readers.get(one, ())} - names
         results = {task.result for task in self.network.tasks}

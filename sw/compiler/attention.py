@@ -120,7 +120,8 @@ class AttentionLowering:
         """The output channels of some heads."""
         linear, size = emitter.model.of(step.name, QuantisedProduct).linear, group.size(step)
         channels = slice(group.heads.start * size, group.heads.stop * size)
-        return QuantisedLinear(**{name: np.asarray(values)[channels] for name, values in vars(linear).items()})
+        some = QuantisedLinear(**{name: np.asarray(values)[channels] for name, values in vars(linear).items()})
+        return emitter.spread_inputs(some, step.source.tensor)
 
     def _heads(
         self, emitter: Emitter, step: Any, group: _Group, *, beside: bool = False, rows: range | None = None
@@ -161,6 +162,7 @@ class AttentionLowering:
                     destination=Destination.ACTIVATION,
                     channels=len(group.heads) * sizes.channels(group.size(step)),
                     block=group.size(step),
+                    unsigned=sizes.unsigned(step.source.tensor),
                 ),
                 order,
             )

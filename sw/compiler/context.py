@@ -58,6 +58,8 @@ class Context:
     regions: dict[str, Region] = field(default_factory=dict)
     operations: list[MachineOperation] = field(default_factory=list)
     tables: dict[int, ActivationFunction] = field(default_factory=dict)
+    tiled: set[str] = field(default_factory=set)
+    """Regions of streams that products with swapped roles wrote to, whose padding lanes may hold anything."""
     _streams: dict[str, str] = field(default_factory=dict)
 
     def region(self, name: str, words: int = 0, space: OnChip = "scratchpad") -> str:

@@ -12,7 +12,7 @@ from tessera.golden.integer.parameters import QuantisedLinear, QuantisedModel
 from tessera.hw.isa import Destination, Function, Opcode, encode
 from tessera.program.commands import Command, CommandKind, Phase, Span
 from tessera.program.layouts.base import Layout
-from tessera.program.layouts.rows import Rows
+from tessera.program.layouts.rows import Rows, TiledRows
 from tessera.program.tensors import Space, Tensor
 from tessera.sw.compiler.operations import Order
 from tessera.sw.compiler.sizes import Sizes
@@ -145,6 +145,14 @@ class Emitter:
         )
         return Tensor(name=name, space=space, layout=layout)
 
+    def stream_rows(
+        self, name: str, region: str, space: Space, shape: tuple[int, int], tiled: bool, **fields: Any
+    ) -> Tensor:
+        """Rows of a stream; ``tiled`` where a product with swapped roles left anything in its padding."""
+        if tiled:
+            return self.rows(name, region, space, shape, TiledRows, elements=self.config.elements, **fields)
+        return self.rows(name, region, space, shape, **fields)
+
     def pad_outputs(self, linear: QuantisedLinear, channels: int, block: int | None = None) -> QuantisedLinear:
         """Zero output channels appended, at the end or to every ``block`` of them."""
         arrays = {name: np.asarray(values) for name, values in vars(linear).items()}
@@ -152,6 +160,14 @@ class Emitter:
             size = self.sizes.channels(block)
             arrays = {name: spread(values, 0, block, size) for name, values in arrays.items()}
         return QuantisedLinear(**{name: pad_axis(values, 0, channels) for name, values in arrays.items()})
+
+    def spread_inputs(self, linear: QuantisedLinear, source: str) -> QuantisedLinear:
+        """A product's integers, with the columns where the rows of ``source`` have its channels."""
+        block = self.sizes.block(source)
+        if block is None:
+            return linear
+        columns = spread(linear.weight, 1, block, self.sizes.channels(block))
+        return QuantisedLinear(**{**vars(linear), "weight": columns})
 
     def linear_block(self, linear: QuantisedLinear, words: int, wide: bool = False) -> np.ndarray:
         """Stream block of padded outputs: parameter sets, then tiles; inputs are padded to ``words``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tessera.golden.integer.parameters import QuantisedLinear, QuantisedProduct
-from tessera.golden.integer.steps import AttentionStep, PatchStep, ProductStep, Step
+from tessera.golden.integer.steps import AttentionStep, ProductStep, Step
 from tessera.hw.isa import Destination, Opcode, Unit
 from tessera.program.commands import CommandKind, Phase
 from tessera.program.memory_map import Output
@@ -15,7 +15,6 @@ from tessera.sw.compiler.emission import Emitter, Label, Product
 from tessera.sw.compiler.functions import code_of, load_function, zero_activation
 from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.compiler.swapped import SwappedLowering
-from tessera.sw.compiler.weights import spread
 
 
 class ProductLowering:
@@ -80,13 +79,14 @@ class ProductLowering:
         blocked = in_block and step.residual  # what it reads is of the block alone
         first = 0 if blocked else source.start + rows.start
         written = 0 if hidden else rows.start if step.onto is None else step.onto.start + rows.start
+        tiled = context.where(step.name) in context.tiled
 
         def emit(emitter: Emitter, order: Order) -> None:
             stride = self._sizes.row_words(source.tensor)
             skipped, words = self._inputs(step)
             product = Product(
                 linear=self._linear(emitter, step),
-                tensor=self._tensor(emitter, step, rows, written),
+                tensor=self._tensor(emitter, step, rows, written, tiled),
                 source=emitter.bases[context.where(source.tensor)] + first * stride + skipped,
                 words=words,
                 stride=stride,
@@ -94,7 +94,7 @@ class ProductLowering:
                 destination=self._destination(step),
                 function=code_of(step.function),
                 requantise=self._requantise(emitter, step),
-                unsigned=self._unsigned(source.tensor),
+                unsigned=self._sizes.unsigned(source.tensor),
             )
             known = None if shared is None else shared.get(step.name)
             label = context.label(step, span=span_of("token", rows, step.rows) if in_block else None)
@@ -124,15 +124,18 @@ class ProductLowering:
         assert start % self._sizes.config.lanes == 0, f"{step.name}: its inputs begin within a word"
         return start // self._sizes.config.lanes, self._sizes.words(stop - start)
 
-    def _tensor(self, emitter: Emitter, step: ProductStep, rows: range, written: int) -> Any:
-        """Where rows of a product go; ``rows`` are those of the operator, ``written`` the first of the region."""
+    def _tensor(self, emitter: Emitter, step: ProductStep, rows: range, written: int, tiled: bool) -> Any:
+        """Where rows of a product go; ``rows`` are those of the operator, ``written`` the first of the region.
+
+        ``tiled``: whether the padding of the stream that they are added to holds anything.
+        """
         region = self._context.where(step.name)
         shape = (len(rows), step.channels)
         words = self._sizes.words(step.channels)
         fields: dict[str, Any] = {"base": emitter.bases[region] + written * words}
         fields["first_row"] = rows.start + (0 if step.onto is None else step.onto.start)
         if step.residual:
-            return emitter.rows(step.name, region, "residual", shape, **fields)
+            return emitter.stream_rows(step.name, region, "residual", shape, tiled, **fields)
         if step.function is not None:
             quantised = emitter.model.of(step.name, QuantisedProduct)
             multiplier, shift = quantised.function_multiplier, quantised.function_shift
@@ -145,11 +148,7 @@ class ProductLowering:
     def _linear(self, emitter: Emitter, step: ProductStep) -> QuantisedLinear:
         """A product's integers, with the columns where the source's rows have its channels."""
         linear = emitter.model.of(step.name, QuantisedProduct).linear
-        block = self._sizes.block(step.source.tensor)
-        if block is None:
-            return linear
-        columns = spread(linear.weight, 1, block, self._sizes.channels(block))
-        return QuantisedLinear(**{**vars(linear), "weight": columns})
+        return emitter.spread_inputs(linear, step.source.tensor)
 
     def _destination(self, step: ProductStep) -> Destination:
         if not step.residual:
@@ -161,10 +160,6 @@ class ProductLowering:
     def _requantise(self, emitter: Emitter, step: ProductStep) -> tuple[int, int]:
         quantised = emitter.model.of(step.name, QuantisedProduct)
         return quantised.function_multiplier, quantised.function_shift
-
-    def _unsigned(self, name: str) -> bool:
-        source = self._plan.by_name[name]
-        return isinstance(source, PatchStep) or (isinstance(source, ProductStep) and source.positive)
 
     # Results ----------------------------------------------------------------------------------------------------------
 
@@ -194,7 +189,7 @@ class ProductLowering:
                 words=words,
                 steps=len(rows),
                 destination=Destination.RESIDUAL_SET,
-                unsigned=self._unsigned(source.tensor),
+                unsigned=self._sizes.unsigned(source.tensor),
             )
             emitter.linear(context.label(step), product, order, block=block or None)
 
@@ -220,15 +215,16 @@ class ProductLowering:
         """The store of rows of a region; ``rows`` are those of the result, ``first`` the first of them in memory."""
         context, words = self._context, self._sizes.words(step.channels)
         name = context.network.tasks[task].name
-        alone = self._context.is_result(step)
+        alone, tiled = context.is_result(step), region in context.tiled
 
         def emit(emitter: Emitter, order: Order) -> None:
             start = 0 if alone else first
-            shown = emitter.rows(
+            shown = emitter.stream_rows(
                 step.name,
                 region,
                 "memory",
                 (len(rows), step.channels),
+                tiled,
                 base=rows.start * words,
                 first_row=rows.start if alone else first,
             )

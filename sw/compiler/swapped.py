@@ -36,7 +36,7 @@ class SwappedLowering:
         most = max(1, min(outputs, sizes.config.scratchpad_words // _SHARE // self._words))
         context.region(self._weights, most * self._words)
         if step.residual:
-            context.stream(step, step.onto)
+            context.tiled.add(context.stream(step, step.onto))
         else:
             context.region(step.name, step.rows * sizes.words(step.channels))
         for first in range(0, outputs, most):
@@ -58,7 +58,7 @@ class SwappedLowering:
         context, step = self._context, self._step
 
         def emit(emitter: Emitter, order: Order) -> None:
-            linear = self._linear(emitter, some)
+            linear = emitter.spread_inputs(self._linear(emitter, some), step.source.tensor)
             shape = (len(some), linear.weight.shape[1])
             matrix = emitter.narrow(pad_axis(linear.weight, 1, self._words * emitter.config.lanes))
             weights = emitter.rows(self._weights, self._weights, "scratchpad", shape, of=RowsOf.OUTPUTS)
