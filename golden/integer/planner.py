@@ -188,8 +188,16 @@ class Planner:
                 source, rows = self._activation(operator.source), self._rows_of(operator.name)
                 product = _Product(name=operator.name, matrix=None, source=source, rows=rows, experts=operator)
                 self._sums[operator.name] = _Sum(rows=rows, products=(product,))
+                if self._uses(operator.name) > 1:  # it runs once, so that it is added to nothing else
+                    self._stream(operator.name)
             case _:
                 raise _Unsupported("no step does this")
+
+    def _uses(self, name: str) -> int:
+        """Operators that read a tensor, and tasks whose result it is, also under other names."""
+        readers = self.network.readers.get(name, ())
+        found = sum(self._uses(one.name) if isinstance(one, Reshape) else one.sources.count(name) for one in readers)
+        return found + sum(task.result == name for task in self.network.tasks)
 
     def _note(self, operator: Operator, why: str) -> None:
         """Remember a problem, and go on as if the operator had a step."""
