@@ -159,9 +159,7 @@ class _Frame:
         weights = [reference.exp2(max(scores) - score, numerics.activation_width, numerics) for score in scores]
         r, e = reference.reciprocal(sum(weights))
         multiplier, shift = rs(r * attention.output_multiplier, 16), min(attention.output_shift + e, 63)
-        sums = [
-            sum(w * value[channel] for w, value in zip(weights, values, strict=True)) for channel in _indices(values)
-        ]
+        sums = [sum(w * v for w, v in zip(weights, column, strict=True)) for column in zip(*values, strict=True)]
         return [clip(rs(one * multiplier, shift), numerics.activation) for one in sums]
 
     def experts(self, step: ExpertsStep, task: int) -> Matrix:
