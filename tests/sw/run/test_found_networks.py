@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import tessera
+from tessera.golden.network.compute import FloatNetwork
+from tessera.golden.network.network import Network, Task
+from tessera.golden.network.operators import Constant, Linear, Normalise, Parameter, PictureInput
 from tessera.sw.models.exported.from_torch import Pixels, network_of
 from tests.helpers.random_networks import RandomNetwork
 from tests.sw.run.test_random_networks import (
@@ -42,14 +45,6 @@ class Patches(nn.Module):
         return functional.scaled_dot_product_attention(*parts, attn_mask=bias).transpose(1, 2).flatten(2)
 
 
-class ConstantAlone(Patches):
-    """A network of learned rows alone beside the picture's."""
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        rows = self.norm(self.linear[0](self.rows.expand(1, -1, -1) + 0 * self.rows))
-        return functional.gelu(self.linear[1](self.tokens(pixels))) + rows
-
-
 class KeysThatOthersRead(Patches):
     """Keys that another layer reads, and one product that is key and value."""
 
@@ -60,12 +55,13 @@ class KeysThatOthersRead(Patches):
 
 
 class MultipliedTwice(Patches):
-    """A norm's rows that are multiplied, and normalised again behind that."""
+    """A norm's rows that nothing read before they are multiplied, and that are normalised behind that."""
 
     def forward(self, pixels: Tensor) -> Tensor:
-        x = self.norm(self.tokens(pixels))
-        y = x * self.linear[0](x)
-        return self.linear[1](functional.layer_norm(x, (DIM,))) + y
+        x = self.tokens(pixels)
+        normed = self.norm(x)
+        y = normed * self.linear[0](x)
+        return self.linear[1](functional.layer_norm(normed, (DIM,))) + y
 
 
 class PartsThatAreAbsorbed(Patches):
@@ -131,7 +127,7 @@ class FunctionAcross(Patches):
 
 
 class StreamThatBeginsAcross(Patches):
-    """A stream of transposed rows of six tokens, whose padding no product clears, with a product and a mixture added."""
+    """A stream of transposed rows of six tokens, whose padding no product clears, and what is added to it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -156,21 +152,45 @@ class MixtureReadTwice(Patches):
 FOUND: dict[str, type[Patches]] = {kind.__name__: kind for kind in Patches.__subclasses__()}
 
 
+def constants_alone() -> FloatNetwork:
+    """Learned rows that a norm reads, and nothing of the picture: torch.export would compute it at once."""
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        name: torch.randn(shape, generator=generator)
+        for name, shape in {"rows": (5, DIM), "gain": (DIM,), "matrix": (8, DIM)}.items()
+    }
+    rows, gain, matrix = (Parameter(tensor=name) for name in weights)
+    operators = (
+        PictureInput(part="picture", height=16, width=32),
+        Constant(part="rows", value=rows),
+        Normalise(part="norm", source="rows", weight=gain, epsilon=1e-5),
+        Linear(part="made", source="norm", weight=matrix),
+    )
+    task = Task(name="made", kind="features", channels=0, cells=0, result="made", grid=(1, 5))
+    shapes = {name: tuple(value.shape) for name, value in weights.items()}
+    return FloatNetwork(Network(name="constants", operators=operators, tasks=(task,), weights=shapes), weights)
+
+
+NAMES = ("constants_alone", *FOUND)
+
+
 def found(name: str) -> RandomNetwork:
     """One of them as a network."""
+    if name == "constants_alone":
+        return RandomNetwork(constants_alone(), 1)
     with torch.random.fork_rng():
         torch.manual_seed(1)
         module = FOUND[name]().eval()
     return RandomNetwork(network_of(module, torch.zeros(1, 3, 16, 32), pixels=Pixels()), 1)
 
 
-@pytest.mark.parametrize("name", FOUND)
+@pytest.mark.parametrize("name", NAMES)
 def test_integers_are_the_numerics_and_near_to_float(name: str):
     check_integers(found(name))
     check_against_float(found(name))
 
 
 def test_the_machine_computes_all_bit_by_bit():
-    jobs = {name: jobs_of(found(name)) for name in FOUND}
+    jobs = {name: jobs_of(found(name)) for name in NAMES}
     assert all(jobs.values())
     check_on_the_machine([job for some in jobs.values() for job in some], seed=5)
