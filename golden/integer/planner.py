@@ -198,8 +198,16 @@ class Planner:
                     raise _Unsupported("experts of rows in another order; the nearest is to order what they make")
                 product = _Product(name=operator.name, matrix=None, source=source, rows=rows, experts=operator)
                 self._sums[operator.name] = _Sum(rows=rows, products=(product,))
+                if self._uses(operator.name) > 1:  # it runs once, so that it is added to nothing else
+                    self._stream(operator.name)
             case _:
                 raise _Unsupported("no step does this")
+
+    def _uses(self, name: str) -> int:
+        """Operators that read a tensor, and tasks whose result it is, also under other names."""
+        readers = self.network.readers.get(name, ())
+        found = sum(self._uses(one.name) if isinstance(one, Reshape) else one.sources.count(name) for one in readers)
+        return found + sum(task.result == name for task in self.network.tasks)
 
     def _note(self, operator: Operator, why: str) -> None:
         """Remember a problem, and go on as if the operator had a step."""
@@ -279,8 +287,7 @@ class Planner:
         found = self._sums.get(operator.source)
         product = None if found is None else found.lone
         if product is None or not product.linear or self._positive(product.source):
-            product = self._unchanged(operator.source)
-            product = replace(product, source=self._signed(operator.source))
+            product = replace(self._unchanged(operator.source), source=self._signed(operator.source))
         assert product.matrix is not None
         rows = self._rows_of(operator.name)
         turned = replace(product, name=operator.name, swapped=not product.swapped, rows=rows)
@@ -394,10 +401,10 @@ class Planner:
     def _activate(self, operator: Activate) -> None:
         found = self._sums.get(operator.source)
         product = None if found is None else found.lone
-        if product is None or not product.linear:
+        if product is None or not product.linear or product.swapped:
             product = self._unchanged(operator.source)
         readers = self.network.readers[operator.name]
-        if not product.swapped and readers and all(isinstance(reader, Multiply | Part) for reader in readers):
+        if readers and all(isinstance(reader, Multiply | Part) for reader in readers):
             lone = replace(product, function=operator.function)
             self._sums[operator.name] = _Sum(rows=product.rows, products=(lone,))
             return

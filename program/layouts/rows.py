@@ -119,11 +119,25 @@ class Rows(FixedLayout):
         return index[0] if self.of is RowsOf.TOKENS else None
 
 
+@dataclass(frozen=True, kw_only=True)
 class LastRows(Rows):
-    """Rows that a command writes several times, of which the last write counts."""
+    """Rows that a command writes several times, of which the last write counts.
+
+    Parameters
+    ----------
+    elements:
+        As for :class:`TiledRows`, where rows are added to such; None for others.
+    """
 
     tag: ClassVar[str] = "last"
     rewrites: ClassVar[Rewrites] = Rewrites.LAST
+
+    elements: int | None = None
+
+    @property
+    def tile(self) -> int | None:
+        """Elements of a tile whose padding lanes hold anything."""
+        return self.elements
 
 
 @dataclass(frozen=True, kw_only=True)

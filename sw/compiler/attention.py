@@ -24,7 +24,7 @@ from tessera.program.layouts.tiles import ExponentialTiles, QueryScaleTiles, Sco
 from tessera.program.tensors import Tensor
 from tessera.sw.compiler.context import Context, span_of
 from tessera.sw.compiler.emission import UNLISTED, Emitter, Product
-from tessera.sw.compiler.operands import Operand, layer, load_list, operand, unsigned
+from tessera.sw.compiler.operands import Operand, layer, load_list, operand
 from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.compiler.weights import pad_axis, parameter_bytes
 from tessera.sw.cycles import bound
@@ -172,7 +172,7 @@ class AttentionLowering:
                     destination=Destination.ACTIVATION,
                     channels=len(group.heads) * sizes.channels(group.size(step)),
                     block=group.size(step),
-                    unsigned=unsigned(sizes.plan, step.source.tensor),
+                    unsigned=sizes.unsigned(step.source.tensor),
                     listed=entries[0].first if entries else None,
                 ),
                 order,

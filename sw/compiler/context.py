@@ -58,6 +58,8 @@ class Context:
         Lists of rows in the memory of the experts' queues.
     copies:
         Regions of rows that were copied in the order of a list.
+    tiled:
+        Regions of streams that products with swapped roles wrote to, whose padding lanes may hold anything.
     """
 
     network: Network
@@ -67,6 +69,7 @@ class Context:
     operations: list[MachineOperation] = field(default_factory=list)
     tables: dict[int, ActivationFunction] = field(default_factory=dict)
     copies: dict[RowSelection, str] = field(default_factory=dict)
+    tiled: set[str] = field(default_factory=set)
     _streams: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

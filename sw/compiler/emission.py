@@ -12,7 +12,7 @@ from tessera.golden.integer.parameters import QuantisedLinear, QuantisedModel
 from tessera.hw.isa import Destination, Function, Opcode, encode
 from tessera.program.commands import Command, CommandKind, Phase, Span
 from tessera.program.layouts.base import Layout
-from tessera.program.layouts.rows import Rows
+from tessera.program.layouts.rows import Rows, TiledRows
 from tessera.program.tensors import Space, Tensor
 from tessera.sw.compiler.operations import NOTHING, Order
 from tessera.sw.compiler.sizes import Sizes
@@ -150,6 +150,14 @@ class Emitter:
             **{"stride": self.sizes.words(shape[1]), "base": self.bases[region], **fields},
         )
         return Tensor(name=name, space=space, layout=layout)
+
+    def stream_rows(
+        self, name: str, region: str, space: Space, shape: tuple[int, int], tiled: bool, **fields: Any
+    ) -> Tensor:
+        """Rows of a stream; ``tiled`` where a product with swapped roles left anything in its padding."""
+        if tiled:
+            return self.rows(name, region, space, shape, TiledRows, elements=self.config.elements, **fields)
+        return self.rows(name, region, space, shape, **fields)
 
     def pad_outputs(self, linear: QuantisedLinear, channels: int, block: int | None = None) -> QuantisedLinear:
         """Zero output channels appended, at the end or to every ``block`` of them."""

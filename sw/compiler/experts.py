@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tessera.golden.integer.parameters import QuantisedExperts
@@ -158,10 +160,9 @@ class ExpertsLowering:
             signed=False,
         )
         base = emitter.bases[context.where(step.onto.tensor)] + step.onto.start * source_words
-        updates = Accumulated(shape=(rows, step.channels), lanes=lanes, stride=source_words, base=base)
-        whole = LastRows(
-            shape=(rows, step.channels), lanes=lanes, stride=source_words, base=base, first_row=step.onto.start
-        )
+        fields: dict[str, Any] = {"shape": (rows, step.channels), "lanes": lanes, "stride": source_words, "base": base}
+        fields["elements"] = emitter.config.elements if context.where(step.onto.tensor) in context.tiled else None
+        updates, whole = Accumulated(**fields), LastRows(**fields, first_row=step.onto.start)
         normed = emitter.bases[step.source.tensor] + step.source.start * source_words
         each = len(blocks[0]) + len(blocks[1])
         emitter.emit(

@@ -9,7 +9,6 @@ from tessera.golden.integer.steps import AttentionStep, ExpertsStep, NormStep, P
 from tessera.golden.network.network import Network
 from tessera.hw.config import MAX_CHANNELS
 from tessera.hw.isa import TASK_INDEX_WIDTH
-from tessera.sw.compiler.operands import unsigned
 from tessera.sw.compiler.sizes import Sizes
 
 
@@ -55,7 +54,7 @@ def others(network: Network, sizes: Sizes) -> list[str]:
     for one in sizes.plan.steps:
         if not isinstance(one, ProductStep) and any(not rows.plain for rows in one.reads):
             lines.append(f"{one.name} reads rows in an order of its own; only products do")
-    for name in sorted({rows.tensor for rows in sizes.copied if unsigned(sizes.plan, rows.tensor)}):
+    for name in sorted({rows.tensor for rows in sizes.copied if sizes.unsigned(rows.tensor)}):
         lines.append(f"rows of {name} are needed one after another in another order; only signed ones can be copied")
     for product in sizes.plan.of_kind(ProductStep):
         padded = product.source.fold > 1 and not sizes.whole_words(product.source.tensor)

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from tessera.golden.integer.parameters import QuantisedLinear, QuantisedProduct
-from tessera.golden.integer.plan import Plan
-from tessera.golden.integer.steps import PatchStep, ProductStep, RowSelection
+from tessera.golden.integer.steps import ProductStep, RowSelection
 from tessera.hw.isa import Destination, Opcode, Unit
 from tessera.program.layouts.rows import ListedRows
 from tessera.sw.compiler.context import Context
@@ -211,9 +210,3 @@ def written_channels(context: Context, step: ProductStep) -> slice:
     lanes = context.sizes.config.lanes
     stop = min(context.sizes.channels(step.span.stop), step.channels)
     return slice(step.span.start // lanes * lanes, stop)
-
-
-def unsigned(plan: Plan, name: str) -> bool:
-    """Whether the lanes of a tensor are unsigned: pixels, or what an activation function leaves."""
-    made = plan.by_name[name]
-    return isinstance(made, PatchStep) or (isinstance(made, ProductStep) and made.positive)

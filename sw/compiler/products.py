@@ -13,7 +13,7 @@ from tessera.sw.compiler.context import Context, span_of
 from tessera.sw.compiler.cuts import mlps
 from tessera.sw.compiler.emission import Emitter, Label, Product
 from tessera.sw.compiler.functions import code_of, load_function, zero_activation
-from tessera.sw.compiler.operands import Operand, layer, load_list, operand, unsigned, written_channels
+from tessera.sw.compiler.operands import Operand, layer, load_list, operand, written_channels
 from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.compiler.swapped import SwappedLowering
 
@@ -99,12 +99,13 @@ class ProductLowering:
         """Rows of a product in one command: which of the step they are, and the first of the region."""
         context = self._context
         entries, table = load_list(context, step, source), load_function(context, step)
+        tiled = context.where(step.name) in context.tiled
 
         def emit(emitter: Emitter, order: Order) -> None:
             skipped, words = self._inputs(step, source)
             product = Product(
                 linear=layer(context, emitter, step),
-                tensor=self._tensor(emitter, step, rows, written),
+                tensor=self._tensor(emitter, step, rows, written, tiled),
                 source=emitter.bases[source.region] + source.skipped + skipped,
                 words=words,
                 stride=source.words,
@@ -112,7 +113,7 @@ class ProductLowering:
                 destination=self._destination(step),
                 function=code_of(step.function),
                 requantise=self._requantise(emitter, step),
-                unsigned=unsigned(self._plan, step.source.tensor),
+                unsigned=self._sizes.unsigned(step.source.tensor),
                 listed=entries[0].first if entries else None,
                 parts=source.parts_of_row,
             )
@@ -137,8 +138,11 @@ class ProductLowering:
         start, stop = step.inputs
         return start // self._sizes.config.lanes, self._sizes.words(stop - start)
 
-    def _tensor(self, emitter: Emitter, step: ProductStep, rows: range, written: int) -> Any:
-        """Where rows of a product go; ``rows`` are those of the operator, ``written`` the first of the region."""
+    def _tensor(self, emitter: Emitter, step: ProductStep, rows: range, written: int, tiled: bool) -> Any:
+        """Where rows of a product go; ``rows`` are those of the operator, ``written`` the first of the region.
+
+        ``tiled``: whether the padding of the stream that they are added to holds anything.
+        """
         region = self._context.where(step.name)
         channels, words = written_channels(self._context, step), self._sizes.words(step.channels)
         shape = (len(rows), channels.stop - channels.start)
@@ -146,7 +150,7 @@ class ProductLowering:
         fields: dict[str, Any] = {"base": first, "stride": words, "first_channel": channels.start}
         fields["first_row"] = rows.start + (0 if step.onto is None else step.onto.start)
         if step.residual:
-            return emitter.rows(step.name, region, "residual", shape, **fields)
+            return emitter.stream_rows(step.name, region, "residual", shape, tiled, **fields)
         if step.function is not None:
             quantised = emitter.model.of(step.name, QuantisedProduct)
             multiplier, shift = quantised.function_multiplier, quantised.function_shift
@@ -194,12 +198,12 @@ class ProductLowering:
         def emit(emitter: Emitter, order: Order) -> None:
             product = Product(
                 linear=layer(context, emitter, step),
-                tensor=self._tensor(emitter, step, rows, written),
+                tensor=self._tensor(emitter, step, rows, written, tiled=False),
                 source=emitter.bases[source.region] + source.skipped,
                 words=source.words,
                 steps=len(rows),
                 destination=Destination.RESIDUAL_SET,
-                unsigned=unsigned(self._plan, step.source.tensor),
+                unsigned=self._sizes.unsigned(step.source.tensor),
                 listed=entries[0].first if entries else None,
             )
             blocks[:] = emitter.linear(context.label(step), product, order, blocks=blocks)
@@ -226,15 +230,16 @@ class ProductLowering:
         """The store of rows of a region; ``rows`` are those of the result, ``first`` the first of them in memory."""
         context, words = self._context, self._sizes.words(step.channels)
         name = context.network.tasks[task].name
-        alone = self._context.is_result(step)
+        alone, tiled = context.is_result(step), region in context.tiled
 
         def emit(emitter: Emitter, order: Order) -> None:
             start = 0 if alone else first
-            shown = emitter.rows(
+            shown = emitter.stream_rows(
                 step.name,
                 region,
                 "memory",
                 (len(rows), step.channels),
+                tiled,
                 base=rows.start * words,
                 first_row=rows.start if alone else first,
             )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from tessera.golden.integer.plan import Plan
-from tessera.golden.integer.steps import AttentionStep, ProductStep, RowSelection, Step
+from tessera.golden.integer.steps import AttentionStep, PatchStep, ProductStep, RowSelection, Step
 from tessera.hw.config import AcceleratorConfig
 
 
@@ -41,6 +41,11 @@ class Sizes:
             if isinstance(reader, AttentionStep):
                 return step.channels // reader.heads
         return None
+
+    def unsigned(self, name: str) -> bool:
+        """Whether a tensor's integers are unsigned: pixels, and what functions leave."""
+        step = self.plan.by_name[name]
+        return isinstance(step, PatchStep) or (isinstance(step, ProductStep) and step.positive)
 
     def row_words(self, name: str) -> int:
         """Words of a row of a tensor."""

@@ -38,7 +38,7 @@ class SwappedLowering:
         most = max(1, min(outputs, sizes.config.scratchpad_words // _SHARE // self._words))
         context.region(self._weights, most * self._words)
         if step.residual:
-            context.stream(step, step.onto)
+            context.tiled.add(context.stream(step, step.onto))
         else:
             context.region(step.name, step.rows * sizes.words(step.channels))
         for first in range(0, outputs, most):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -44,8 +43,6 @@ from tessera.golden.network.operators import (
 )
 
 MOST_MOVES = 6
-MOST_VALUES = 600
-"""Values of a tensor at most: what is larger takes time and shows nothing."""
 MOST_CHANNELS = 40
 """The smallest machine holds a row of at most so many channels for V."""
 
@@ -339,8 +336,3 @@ MOVES = (
     *(_channels, _transposed, _mean, _scale, _folded, _gather),
 )
 """Everything that may come next."""
-
-
-def largest(network: Network) -> int:
-    """Values of the largest tensor."""
-    return max(prod(shape) for shape in network.shapes.values())
