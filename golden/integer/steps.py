@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from tessera.golden.integer.taps import Taps
 from tessera.golden.network.operators import ActivationFunction, NormKind, Parameter
 
 
@@ -190,6 +191,10 @@ class MatrixKind(StrEnum):
 
     FULL = "full"
     """A weight (outputs, inputs), or a convolution's filters, of which each is a row."""
+    DIAGONAL = "diagonal"
+    """A factor (outputs,) for each input, or for every few inputs one after another, and as many offsets."""
+    MEAN = "mean"
+    """Equal shares of every input."""
     UNCHANGED = "unchanged"
     """Nothing: rows stay as they are."""
     ZERO = "zero"
@@ -227,6 +232,8 @@ class ProductStep(Step):
         The rows.
     matrix:
         The weights.
+    taps:
+        The windows of the rows, which are a map's positions, that are multiplied; None for the rows themselves.
     inputs:
         First channel of the source that is read, and the one after the last, where a product goes in parts; None for
         all.
@@ -249,6 +256,7 @@ class ProductStep(Step):
 
     source: RowSelection
     matrix: Matrix
+    taps: Taps | None = None
     inputs: tuple[int, int] | None = None
     onto: RowSelection | None = None
     factor: bool = False
