@@ -169,9 +169,7 @@ class IntegerModel:
                 f"image is {image.dtype} {image.shape}, model '{self.network.name}' takes uint8 {size}; "
                 "resize it or transpose channels first"
             )
-        (rows, columns), patch = step.grid, step.patch
-        parts = image[:, : rows * patch, : columns * patch].reshape(3, rows, patch, columns, patch)
-        return parts.transpose(1, 3, 0, 2, 4).reshape(step.rows, step.channels)
+        return step.cut(image.transpose(1, 2, 0))
 
     def _product(self, step: ProductStep, tensors: Tensors) -> Integers:
         numerics, quantised = self.numerics, self.model.of(step.name, QuantisedProduct)

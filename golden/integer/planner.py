@@ -404,6 +404,7 @@ class Planner:
             part=f"pixels{patch}" if cuts else "pixels",
             rows=prod(grid),
             channels=3 * patch * patch,
+            picture=self.network.picture.name,
             patch=patch,
             grid=grid,
         )
@@ -489,15 +490,16 @@ class Planner:
             raise _Unsupported("what experts make is only added to the residual stream")
         if not product.swapped and self._reduction(product) > LONGEST_REDUCTION:
             product = self._summed(operator, product)
-            assert product.matrix is not None
-        outputs = product.matrix.stop - product.matrix.start
+        matrix = product.matrix
+        assert matrix is not None
+        outputs = matrix.stop - matrix.start
         step = ProductStep(
             place=operator.place,
             part=operator.part,
             rows=product.rows,
             channels=len(product.source) if product.swapped else outputs,
             source=product.source,
-            matrix=product.matrix,
+            matrix=matrix,
             taps=product.taps,
             swapped=product.swapped,
             product=product.name,

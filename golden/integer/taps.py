@@ -105,10 +105,6 @@ class Taps:
         split = spread.reshape(outputs, channels, lines, block, across, block)
         return split.transpose(0, 2, 4, 1, 3, 5).reshape(outputs, -1)
 
-    def sources(self, channels: int) -> np.ndarray:
-        """(groups, inputs) the channel of the map, of ``channels``, that each input of a group's window is."""
-        return np.tile(np.arange(channels).reshape(self.groups, -1), (1, self.count))
-
 
 def taps_over(operator: Convolution | AveragePool, kernel: Pair, size: Pair, made: Pair, channels: int) -> Taps:
     """Taps of an operator over a map of positions with so many channels."""
