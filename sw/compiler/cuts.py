@@ -58,6 +58,7 @@ def mlps(plan: Plan) -> dict[str, ProductStep]:
             if (
                 second.onto is not None
                 and second.inputs is None
+                and step.taps is second.taps is None
                 and len(second.source) == step.rows == len(second.onto)
             ):
                 found[step.name] = second

@@ -9,6 +9,7 @@ from tessera.golden.integer.steps import AttentionStep, ExpertsStep, NormStep, P
 from tessera.golden.network.network import Network
 from tessera.hw.config import MAX_CHANNELS
 from tessera.hw.isa import TASK_INDEX_WIDTH
+from tessera.sw.compiler.convolutions import MOST_POSITIONS, MOST_TILES, MOST_WORDS, Windows
 from tessera.sw.compiler.sizes import Sizes
 
 
@@ -92,9 +93,24 @@ def _kind(step: Step) -> str:
 
 
 def _product(step: ProductStep, sizes: Sizes) -> Iterator[Need]:
+    if step.taps is not None:
+        yield from _convolution(step, sizes)
+        return
     whole = sizes.row_words(step.source.tensor)
     yield _reduction(sizes, _kind(step), whole if step.inputs is None else sizes.words(step.inputs[1] - step.inputs[0]))
     yield _parameters(sizes, _kind(step), sizes.row_words(step.name) * sizes.config.lanes)
+
+
+def _convolution(step: ProductStep, sizes: Sizes) -> Iterator[Need]:
+    windows = Windows.of(step, sizes)
+    yield _reduction(sizes, _kind(step), windows.words)
+    yield _parameters(sizes, _kind(step), sizes.row_words(step.name) * sizes.config.lanes)
+    for what, need, has in (
+        ("tiles of a group", windows.tiles, MOST_TILES),
+        ("words of a position", windows.stride, MOST_WORDS),
+        ("lines or columns of the map", max(*windows.taps.size, windows.taps.made[1]), MOST_POSITIONS),
+    ):
+        yield Need(field="command CONVOLUTION", what=f"{what} of {_kind(step)}", need=need, has=has)
 
 
 def _norm(step: NormStep, sizes: Sizes) -> Iterator[Need]:
