@@ -116,17 +116,19 @@ def _addmm(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
     return _linear(reader, node, [value, Fixed(weight.tensor.T, weight.name), bias])
 
 
-@_handles(aten.conv2d.default)
+@_handles(aten.conv2d.default, aten.conv2d.padding)
 def _convolution(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
     value, weight, bias, stride, padding, dilation, groups = arguments[:7]
     view, factor = _unscaled(value)
     if any(one != 1 for one in dilation):
         raise UnsupportedNode("a dilated convolution; the nearest is one without dilation")
+    view, around = view.unpadded()
     rows = view.places.permute(0, 2, 3, 1)
     _, height, width, channels = rows.shape
     kernel = tuple(weight.shape[-2:])
-    strides, padded = _pair(stride), _pair(padding)
-    if kernel == (1, 1) and strides == (1, 1) and padded == (0, 0) and groups == 1:
+    strides = _pair(stride)
+    padded = [one + more for one, more in zip(around, _around(padding, kernel), strict=True)]
+    if kernel == (1, 1) and strides == (1, 1) and not any(padded) and groups == 1:
         matrix = _parameter(reader, Fixed(weight.tensor.flatten(1), weight.name), factor)
         flat = _product(reader, node, View(rows), matrix, bias)
         return View(flat.places.permute(0, 3, 1, 2))
@@ -134,7 +136,7 @@ def _convolution(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Vie
     source = reader.builder.matrix(rows.reshape(-1, channels), place, "rows")
     shape = (height, width, channels)
     source = source if source.name == "picture" else reader.builder.arranged(source, shape, place, "map")
-    size = [(shape[axis] + 2 * padded[axis] - kernel[axis]) // strides[axis] + 1 for axis in range(2)]
+    size = [(shape[axis] + padded[axis] + padded[axis + 2] - kernel[axis]) // strides[axis] + 1 for axis in range(2)]
     made = reader.builder.add(
         Convolution(
             place=place,
@@ -143,12 +145,21 @@ def _convolution(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Vie
             weight=_parameter(reader, weight, factor),
             bias=None if bias is None else _parameter(reader, bias),
             stride=strides,
-            padding=(*padded, *padded),
+            padding=(padded[0], padded[1], padded[2], padded[3]),
             groups=groups,
         ),
         (*size, weight.shape[0]),
     )
     return _as_tokens(reader, made, size, place)
+
+
+def _around(padding: Any, kernel: Sequence[int]) -> tuple[int, ...]:
+    """Zeros above, left of, below and right of a map."""
+    if padding == "valid":
+        return (0, 0, 0, 0)
+    if padding == "same":
+        return (*((edge - 1) // 2 for edge in kernel), *(edge // 2 for edge in kernel))
+    return (*_pair(padding), *_pair(padding))
 
 
 def _pair(value: Any) -> tuple[int, int]:
