@@ -536,15 +536,16 @@ def _adaptive_pool(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> V
 @_handles(aten.avg_pool2d.default)
 def _average_pool(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
     view, kernel, stride, padding, ceil, counted, divisor = arguments[:7]
-    if ceil or divisor is not None:
-        raise UnsupportedNode("pooling that rounds up or has a divisor of its own; the nearest is pooling without")
     rows = view.places.permute(0, 2, 3, 1)
     place, part = place_of(node, "pool")
     source = reader.builder.matrix(rows.reshape(-1, rows.shape[-1]), place, "rows")
     source = reader.builder.arranged(source, tuple(rows.shape[1:]), place, "map")
     kernel, padded = _pair(kernel), _pair(padding)
     stride = _pair(stride) if stride else kernel
-    size = [(rows.shape[axis + 1] + 2 * padded[axis] - kernel[axis]) // stride[axis] + 1 for axis in range(2)]
+    left = [rows.shape[axis + 1] + 2 * padded[axis] - kernel[axis] for axis in range(2)]
+    size = [left[axis] // stride[axis] + 1 for axis in range(2)]
+    if divisor is not None or (ceil and any(left[axis] % stride[axis] for axis in range(2))):
+        raise UnsupportedNode("pooling that rounds up or has a divisor of its own; the nearest is pooling without")
     operator = AveragePool(
         place=place,
         part=reader.builder.free(place, part),
