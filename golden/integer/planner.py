@@ -523,6 +523,8 @@ class Planner:
 
     def _make_activation(self, name: str) -> None:
         operator, found = self._operator(name), self._sums.get(name)
+        if isinstance(operator, PictureInput):
+            raise _Unsupported("the picture goes into convolutions alone")
         if name in self._norms:
             norm = self._norms[name]
             self._activations[name] = self._norm_step(norm, norm, self._stream(norm.source))
@@ -574,7 +576,11 @@ class Planner:
             self._finish_norms(base.tensor, operator)
             if self._read_later(base.tensor, operator):
                 base = self._saved(base, operator)
-        if base is None:
+        first = self._first(found)
+        if base is None and first is not None:
+            base = self._product_step(replace(operator, part=f"{operator.part}.first"), first, residual=True)
+            products.remove(first)
+        elif base is None:
             base = self._begin(operator, found, self._channels_of(name))
             products = [replace(product, matrix=_unbiased(product.matrix)) for product in products]
         elif found.constants:
@@ -583,6 +589,16 @@ class Planner:
             last = index == len(products) - 1
             base = self._added(operator, product, base, "" if last else f".{index}")
         self._streams[name] = base
+
+    def _first(self, found: _Sum) -> _Product | None:
+        """A product that can begin the stream of a sum, instead of constants; None if there is none."""
+        if found.constants:
+            return None
+        for product in found.products:
+            whole = product.rows == found.rows and product.matrix is not None and product.function is None
+            if whole and self._reduction(product) <= LONGEST_REDUCTION:
+                return product
+        return None
 
     def _read_later(self, tensor: str, operator: Operator) -> bool:
         """Whether rows of a stream are read by operators behind this one, under a task that both have."""

@@ -187,7 +187,9 @@ class OddPatches(nn.Module):
 
 
 class Inverted(nn.Module):
-    """MBConv blocks: wider, a convolution of each channel, narrower; one keeps the map's size, one halves it."""
+    """MBConv blocks: wider, a convolution of each channel, narrower; one keeps the map's size, one halves it. Behind
+    them means of windows, of fewer values at the border.
+    """
 
     def __init__(self, function: Callable[[], nn.Module], dim: int = 16) -> None:
         super().__init__()
@@ -214,6 +216,7 @@ class Inverted(nn.Module):
         x = self.stem(pixels)
         x = self.halves(x + self.keeps(x))
         x = x + self.mixed(x)
+        x = x + nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
         return self.head(nn.functional.avg_pool2d(x, 2).mean((2, 3)))
 
 

@@ -553,10 +553,22 @@ def _average_pool(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Vi
         kernel=kernel,
         stride=stride,
         padding=padded,
-        count_padding=bool(counted),
     )
     made = reader.builder.add(operator, (*size, source.channels))
-    return _as_tokens(reader, made, size, place)
+    pooled = _as_tokens(reader, made, size, place)
+    if counted or not any(padded):
+        return pooled
+    inside = torch.ones(1, source.channels, *rows.shape[1:3])
+    shares = torch.nn.functional.avg_pool2d(inside, kernel, stride, padded)
+    return _times_rows(reader, node, pooled, 1 / shares)
+
+
+def _times_rows(reader: Reader, node: fx.Node, view: View, factors: Tensor) -> View:
+    """A map (1, channels, rows, columns) times factors of the same shape, as where fewer values have a mean."""
+    values = factors.permute(0, 2, 3, 1).reshape(-1, view.shape[1])
+    constant = reader.builder.constant(values, ".".join(filter(None, [*place_of(node, "factors")])), "")
+    spread = reader.builder.view(constant, 1, *view.shape[2:], view.shape[1]).places.permute(0, 3, 1, 2)
+    return _elementwise(reader, node, Multiply, View(spread), view)
 
 
 @_handles(aten.upsample_bilinear2d.vec)
