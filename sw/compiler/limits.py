@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tessera.golden.integer.steps import AttentionStep, ExpertsStep, NormStep, PatchStep, ProductStep, Step
+from tessera.golden.integer.steps import AttentionStep, ExpertsStep, NormStep, ProductStep, Step
 from tessera.golden.network.network import Network
 from tessera.hw.config import MAX_CHANNELS
 from tessera.hw.isa import TASK_INDEX_WIDTH
@@ -49,9 +49,6 @@ def exceeded(network: Network, sizes: Sizes) -> list[Need]:
 def others(network: Network, sizes: Sizes) -> list[str]:
     """Lines about what no larger machine would mend."""
     lines = []
-    for step in sizes.plan.of_kind(PatchStep):
-        if step.patch & (step.patch - 1):
-            lines.append(f"patch is {step.patch}; the image loader needs a power of two")
     for one in sizes.plan.steps:
         if any(not rows.plain for rows in one.reads):
             lines.append(f"{one.name} reads rows in an order of its own; the machine reads rows that follow each other")

@@ -150,7 +150,13 @@ def test_convolutions_tap_by_tap(name: str) -> None:
         for at in ((0, 0), (0, columns - 1), (rows // 2, columns // 2), (rows - 1, 0), (rows - 1, columns - 1)):
             expected = position_by_position(integer, tensors, step, at)
             got, row = tensors[step.name].tolist(), at[0] * columns + at[1]
-            if step.onto is not None:
+            if step.factor:
+                factors = [reference.clip(y, numerics.gelu_input) * 4 for y in expected]
+                before = tensors[step.onto.tensor][step.onto.start + row].tolist()
+                shift = integer.model.of(step.name, QuantisedProduct).function_shift
+                products = (reference.rs(a * b, shift) for a, b in zip(before, factors, strict=True))
+                expected = [reference.clip(y, numerics.residual) for y in products]
+            elif step.onto is not None:
                 before = tensors[step.onto.tensor][step.onto.start + row].tolist()
                 expected = [reference.clip(a + b, numerics.residual) for a, b in zip(before, expected, strict=True)]
             elif step.function is None:
