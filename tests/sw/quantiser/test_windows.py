@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -12,13 +13,15 @@ from numpy.typing import NDArray
 from tessera.golden.integer.model import IntegerModel
 from tessera.golden.integer.parameters import QuantisedModel, QuantisedProduct
 from tessera.golden.integer.steps import ProductStep
+from tessera.golden.integer.taps import taps_over
 from tessera.golden.network.compute import FloatNetwork
+from tessera.golden.network.operators import Convolution, Parameter
 from tessera.hw.formats import Numerics
 from tessera.sw.models.exported.from_torch import Pixels, network_of
 from tessera.sw.quantiser.quantise import calibration_images, quantise
 from tessera.sw.quantiser.rounding import Moments
 from tessera.sw.quantiser.scales import FoldedLinear, LinearInput
-from tessera.sw.quantiser.windows import FoldedGroups
+from tessera.sw.quantiser.windows import FoldedGroups, by_group
 from tests.helpers.models import NUMERICS
 from tests.helpers.own_networks import own_network
 
@@ -57,6 +60,21 @@ def test_pixels_that_no_filter_reads_have_weights_of_zero() -> None:
     weight = quantised.of(first.name, QuantisedProduct).linear.weight.reshape(-1, 2, 2, 3, 2, 2)
     assert not weight[:, 0, :, :, 0].any() and not weight[:, :, 0, :, :, 0].any()
     assert (weight[:, 1, 1] != 0).mean() > 0.8
+
+
+def test_what_no_filter_reads_takes_up_no_rounding() -> None:
+    """However much it varies with what they read."""
+    random, numerics = np.random.default_rng(1), Numerics()
+    share = np.where(np.arange(9) == 4, 0.3, 1.0)
+    moments = Moments(np.zeros(9), np.outer(share, share) + 1e-4 * np.eye(9))
+    weight = random.normal(0, 1, (200, 9))
+    weight[:, 4] = 0
+    taps = taps_over(Convolution(part="c", source="s", weight=Parameter(tensor="w")), (3, 3), (5, 5), (3, 3), 1)
+    source = LinearInput(form=numerics.activation, scale=0.01)
+    whole = FoldedLinear(weight=weight, bias=np.zeros(200), source=source, constant=True)
+    made = by_group(taps, whole, [moments]).quantised(0.1, numerics)
+    varied = replace(whole, source=replace(source, moments=moments)).quantised(0.1, numerics)
+    assert not made.weight[:, 4].any() and varied.weight[:, 4].any()
 
 
 def test_groups_are_layers_of_their_own() -> None:
