@@ -27,12 +27,14 @@ from tessera.golden.integer.steps import (
     Step,
     StreamStep,
 )
+from tessera.golden.integer.taps import MOST_PADDING, MOST_TAPS, Taps, taps_over, taps_over_blocks
 from tessera.golden.network.network import Network
 from tessera.golden.network.operators import (
     Activate,
     ActivationFunction,
     Add,
     Attend,
+    AveragePool,
     Constant,
     Convolution,
     Gather,
@@ -73,6 +75,9 @@ LONGEST_REDUCTION = 2048
 _HEAD = 64
 """Channels of a head at most where heads mean nothing."""
 
+_WORD = 16
+"""Products go in parts of whole words, on machines with up to so many lanes."""
+
 
 class _Unsupported(Exception):
     """One of them."""
@@ -86,6 +91,7 @@ class _Product:
     matrix: Matrix | None
     source: RowSelection
     rows: int
+    taps: Taps | None = None
     first: int = 0
     at: int = 0
     swapped: bool = False
@@ -99,8 +105,8 @@ class _Product:
 
     @property
     def linear(self) -> bool:
-        """Whether it is a matrix and nothing else."""
-        return self.matrix is not None and self.function is None
+        """Whether it is a matrix of rows and nothing else."""
+        return self.matrix is not None and self.function is None and self.taps is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +123,13 @@ class _Sum:
         """The product that it is alone; None for anything else."""
         alone = self.base is None and not self.constants and len(self.products) == 1
         return self.products[0] if alone and self.products[0].rows == self.rows else None
+
+    @property
+    def movable(self) -> _Product | None:
+        """The same, if each of its rows is a row of its source times a matrix."""
+        lone = self.lone
+        mixes = lone is None or lone.swapped or lone.experts is not None or lone.taps is not None
+        return None if mixes else lone
 
 
 class Planner:
@@ -140,6 +153,7 @@ class Planner:
         self._norms: dict[str, Normalise | Scale] = {}
         self._streams: dict[str, RowSelection] = {}
         self._activations: dict[str, RowSelection] = {}
+        self._same: dict[str, list[str]] = {}  # all names of tensors that have several
         self._tasks = _needed_by(network)
         self._order = {operator.name: index for index, operator in enumerate(network.operators)}
         for operator in network.operators:
@@ -180,8 +194,12 @@ class Planner:
                 self._transpose(operator)
             case Add():
                 self._add(operator)
-            case Linear() | Convolution():
-                self._multiply(operator)
+            case Linear():
+                self._multiply(operator, self._activation(operator.source))
+            case Convolution():
+                self._convolve(operator)
+            case AveragePool():
+                self._pool(operator)
             case Scale():
                 self._norms[operator.name] = operator  # a norm that normalises nothing
             case Mean():
@@ -246,6 +264,9 @@ class Planner:
             for known in tables:
                 if source in known:
                     known[operator.name] = known[source]
+            names = self._same.setdefault(source, [source])
+            names.append(operator.name)
+            self._same[operator.name] = names
             return
         if after % before:
             raise _Unsupported("parts of rows as rows; the nearest is several rows as one")
@@ -259,8 +280,8 @@ class Planner:
         if source in self._norms and source not in self._activations and isinstance(rows, range) and not whole:
             norm = self._norms[source]
             self._norm_step(norm, operator, self._stream(norm.source).within(rows.start, rows.stop))
-        elif found is not None and found.lone is not None and not found.lone.swapped and found.lone.experts is None:
-            product = found.lone
+        elif found is not None and found.movable is not None:
+            product = found.movable
             moved = replace(product, name=operator.name, source=_taken(product.source, rows), rows=len(rows))
             self._sums[operator.name] = _Sum(rows=len(rows), products=(moved,))
         elif source in self._norms or source in self._activations:
@@ -271,6 +292,8 @@ class Planner:
     def _some_channels(self, operator: Part) -> None:
         found = self._sums.get(operator.source)
         product = None if found is None else found.lone
+        if product is not None and product.taps is not None and product.taps.groups > 1:
+            product = self._unchanged(operator.source)
         if product is None or product.matrix is None or product.swapped:
             raise _Unsupported("channels can only be taken from what a linear layer makes")
         first = product.matrix.start
@@ -298,7 +321,7 @@ class Planner:
         rows = self._activation(name)
         if not self._positive(rows):
             return rows
-        made = next(step for step in self.steps if step.name == rows.tensor)
+        made = self._made(rows)
         if f"{made.name}.signed" not in self._activations:
             step = ProductStep(
                 place=made.place,
@@ -314,7 +337,7 @@ class Planner:
 
     def _positive(self, rows: RowSelection) -> bool:
         """Whether a function or the picture made these rows."""
-        made = next(step for step in self.steps if step.name == rows.tensor)
+        made = self._made(rows)
         return isinstance(made, PatchStep) or (isinstance(made, ProductStep) and made.positive)
 
     def _unchanged(self, name: str) -> _Product:
@@ -338,7 +361,7 @@ class Planner:
         at = 0
         for part in operator.parts:
             product = self._factor(part)
-            if product is None or product.function is not None:
+            if product is None or not product.linear:
                 product = self._unchanged(part)
             products.append(replace(product, at=at))
             at += self._channels_of(part)
@@ -371,21 +394,67 @@ class Planner:
 
     # Products ---------------------------------------------------------------------------------------------------------
 
-    def _multiply(self, operator: Linear | Convolution) -> None:
-        source = self._patches(operator) if isinstance(operator, Convolution) else self._activation(operator.source)
+    def _multiply(self, operator: Linear | Convolution, source: RowSelection, taps: Taps | None = None) -> None:
         matrix = Matrix(weight=operator.weight, bias=operator.bias, stop=self._channels_of(operator.name))
-        rows = self._rows_of(operator.name)
-        product = _Product(name=operator.name, matrix=matrix, source=source, rows=rows)
-        self._sums[operator.name] = _Sum(rows=rows, products=(product,))
+        self._sums[operator.name] = self._product(operator, matrix, source, taps)
 
-    def _patches(self, operator: Convolution) -> RowSelection:
-        """Pixels of a patch embedding."""
-        kernel = self.network.weights[operator.weight.tensor][-2:]
+    def _product(self, operator: Operator, matrix: Matrix, source: RowSelection, taps: Taps | None) -> _Sum:
+        """An operator's tensor as a product of rows, or of windows of them."""
+        rows = self._rows_of(operator.name)
+        return _Sum(
+            rows=rows,
+            products=(_Product(name=operator.name, matrix=matrix, source=source, rows=rows, taps=taps),),
+        )
+
+    def _convolve(self, operator: Convolution) -> None:
+        """A convolution; of the picture, or of the picture with other factors, it is one over blocks of pixels."""
         source = self._operator(operator.source)
-        square = kernel[0] == kernel[1] and operator.stride == kernel and not any(operator.padding)
-        if not isinstance(source, PictureInput) or not square or operator.groups != 1:
-            raise _Unsupported("the only convolution cuts the picture into patches that do not overlap")
-        grid, patch = self.network.shapes[operator.name][:2], kernel[0]
+        if isinstance(source, PictureInput):
+            rows, taps = self._pixels(operator)
+        elif isinstance(source, Scale) and isinstance(self._operator(source.source), PictureInput):
+            rows, taps = self._pixels(operator)
+            rows = self._scaled_pixels(source, rows)
+        else:
+            taps = self._taps(operator, self.network.weights[operator.weight.tensor][-2:])
+            rows = self._mapped(operator.source, taps)
+        self._multiply(operator, rows, taps)
+
+    def _pool(self, operator: AveragePool) -> None:
+        """The mean of a window is a convolution of each channel, with equal weights."""
+        if any(operator.padding) and not operator.count_padding:
+            raise _Unsupported("a mean of fewer values at the border; the nearest counts its padding, as zeros")
+        taps = self._taps(operator, operator.kernel)
+        matrix = Matrix(kind=MatrixKind.MEAN, stop=self._channels_of(operator.name))
+        rows = self._mapped(operator.source, taps)
+        self._sums[operator.name] = self._product(operator, matrix, rows, taps)
+
+    def _taps(self, operator: Convolution | AveragePool, kernel: Sequence[int]) -> Taps:
+        """Taps over a map of channels."""
+        before, (down, across, channels) = self.network.shapes[operator.name], self.network.shapes[operator.source]
+        made, edges = (before[0], before[1]), (kernel[0], kernel[1])
+        if max(*kernel, *operator.stride) > MOST_TAPS or max(operator.padding[:2]) > MOST_PADDING:
+            raise _Unsupported(
+                f"a kernel of {kernel[0]} x {kernel[1]}; kernels and strides up to {MOST_TAPS} and padding up to "
+                f"{MOST_PADDING} run"
+            )
+        return taps_over(operator, edges, (down, across), made, channels)
+
+    def _pixels(self, operator: Convolution) -> tuple[RowSelection, Taps | None]:
+        """Blocks of the picture's pixels, and a convolution's taps over them; None for patches that are the blocks."""
+        filters, made = self.network.weights[operator.weight.tensor], self.network.shapes[operator.name]
+        picture, kernel = self.network.picture, (filters[-2], filters[-1])
+        taps = taps_over_blocks(operator, kernel, (picture.height, picture.width), (made[0], made[1]))
+        if taps is None or operator.groups != 1:
+            raise _Unsupported(
+                f"a convolution of the picture with a kernel of {kernel[0]} x {kernel[1]}, a stride of "
+                f"{operator.stride[0]} x {operator.stride[1]} and {operator.groups} groups; the nearest has one group, "
+                f"and kernel and stride of {MOST_TAPS} of the stride's largest power of two at most"
+            )
+        patches = kernel == (taps.block, taps.block) and taps.count == 1 and not taps.padded
+        return self._cut(taps.block, taps.size), None if patches and taps.made == taps.size else taps
+
+    def _cut(self, patch: int, grid: tuple[int, int]) -> RowSelection:
+        """The picture in blocks of pixels."""
         cuts = {step.patch: step.name for step in self.steps if isinstance(step, PatchStep)}
         if patch in cuts:
             return self._activations[cuts[patch]]
@@ -393,15 +462,38 @@ class Planner:
             part=f"pixels{patch}" if cuts else "pixels",
             rows=prod(grid),
             channels=3 * patch * patch,
+            picture=self.network.picture.name,
             patch=patch,
-            grid=(grid[0], grid[1]),
+            grid=grid,
         )
         return self._emit(step, self._activations)
+
+    def _scaled_pixels(self, scale: Scale, pixels: RowSelection) -> RowSelection:
+        """Pixels with a factor and an offset for each colour, as activations whose 0 is 0."""
+        part = f"{scale.part}.{pixels.tensor}"
+        name = replace(scale, part=part).name
+        if name not in self._activations:
+            channels = self._inputs_of(pixels)
+            matrix = Matrix(kind=MatrixKind.DIAGONAL, weight=scale.weight, bias=scale.bias, stop=channels)
+            product = _Product(name=scale.name, matrix=matrix, source=pixels, rows=len(pixels))
+            self._product_step(replace(scale, part=part), product)
+        return self._activations[name]
+
+    def _mapped(self, name: str, taps: Taps) -> RowSelection:
+        """Positions of a map that taps read: in order, and, where some lie beyond the map, with nothing left out."""
+        rows = self._activation(name)
+        made = self._made(rows)
+        offset = isinstance(made, NormStep) and made.bias is not None and taps.padded
+        if rows.plain and not offset and not isinstance(made, AttentionStep):
+            return rows
+        operator = self._operator(name)
+        whole = replace(operator, part=f"{operator.part}.map")
+        return self._activations.get(whole.name) or self._product_step(whole, self._unchanged(name))
 
     def _activate(self, operator: Activate) -> None:
         found = self._sums.get(operator.source)
         product = None if found is None else found.lone
-        if product is None or not product.linear or product.swapped:
+        if product is None or product.matrix is None or product.function is not None or product.swapped:
             product = self._unchanged(operator.source)
         readers = self.network.readers[operator.name]
         if readers and all(isinstance(reader, Multiply | Part) for reader in readers):
@@ -416,6 +508,7 @@ class Planner:
         if right is None or (left is not None and left.function is not None and right.function is None):
             left, right, names = right, left, names[::-1]
         factor = right or self._unchanged(names[1])
+        factor = self._summed(operator, factor) if self._reduction(factor) > LONGEST_REDUCTION else factor
         base = self._fresh(names[0], operator)
         assert factor.matrix is not None
         step = ProductStep(
@@ -425,6 +518,7 @@ class Planner:
             channels=self._channels_of(operator.name),
             source=factor.source,
             matrix=factor.matrix,
+            taps=factor.taps,
             onto=base,
             factor=True,
             function=factor.function,
@@ -451,8 +545,12 @@ class Planner:
         """Emit a product that is a tensor of its own."""
         if product.matrix is None:
             raise _Unsupported("what experts make is only added to the residual stream")
-        matrix, outputs = product.matrix, product.matrix.stop - product.matrix.start
         apart = fields.get("residual", False) and self._apart(product)
+        if not (apart or product.swapped) and self._reduction(product) > LONGEST_REDUCTION:
+            product = self._summed(operator, product)
+        matrix = product.matrix
+        assert matrix is not None
+        outputs = matrix.stop - matrix.start
         step = ProductStep(
             place=operator.place,
             part=operator.part,
@@ -460,6 +558,7 @@ class Planner:
             channels=len(product.source) if product.swapped else outputs,
             source=product.source,
             matrix=replace(matrix, stop=outputs // product.source.fold) if apart else matrix,
+            taps=product.taps,
             swapped=product.swapped,
             apart=apart,
             product=product.name,
@@ -476,9 +575,15 @@ class Planner:
 
     def _activation(self, name: str) -> RowSelection:
         """Rows of a tensor as activations; makes the steps that are missing."""
-        if name in self._activations:
-            return self._activations[name]
+        if name not in self._activations:
+            self._make_activation(name)
+            self._activations |= dict.fromkeys(self._same.get(name, ()), self._activations[name])
+        return self._activations[name]
+
+    def _make_activation(self, name: str) -> None:
         operator, found = self._operator(name), self._sums.get(name)
+        if isinstance(operator, PictureInput):
+            raise _Unsupported("the picture goes into convolutions alone")
         if name in self._norms:
             norm = self._norms[name]
             self._activations[name] = self._norm_step(norm, norm, self._stream(norm.source))
@@ -487,7 +592,6 @@ class Planner:
         else:
             stream = self._stream(name)
             self._activations[name] = replace(stream, tensor=self._copy(stream.tensor).tensor)
-        return self._activations[name]
 
     def _copy(self, tensor: str) -> RowSelection:
         """All rows of a stream as activations."""
@@ -510,24 +614,32 @@ class Planner:
 
     def _stream(self, name: str) -> RowSelection:
         """Rows of a tensor as rows of the residual stream; makes the steps that are missing."""
-        if name in self._streams:
-            return self._streams[name]
+        if name not in self._streams:
+            self._make_stream(name)
+            self._streams |= dict.fromkeys(self._same.get(name, ()), self._streams[name])
+        return self._streams[name]
+
+    def _make_stream(self, name: str) -> None:
         operator, found = self._operator(name), self._sum(name)
         lone = found.lone
-        whole = lone is not None and (self._apart(lone) or self._inputs_of(lone.source) <= LONGEST_REDUCTION)
+        whole = lone is not None and (self._apart(lone) or self._reduction(lone) <= LONGEST_REDUCTION)
         if lone is not None and lone.matrix is not None and whole:
             known = name in self._activations  # whose step has the name already
             named = replace(operator, part=f"{operator.part}.stream") if known else operator
             self._streams[name] = self._product_step(named, lone, residual=True)
-            return self._streams[name]
-        base, products, began = found.base, found.products, found.base is None
+            return
+        base, products = found.base, list(found.products)
         if base is not None and products:
             # What is added lands in the place of what it is added to.
             self._finish_norms(base.tensor, operator)
             if self._read_later(base.tensor, operator):
                 base = self._saved(base, operator)
-        if base is None:
-            base = self._begin(operator, found)
+        first, began = self._first(found, self._channels_of(name)), False
+        if base is None and first is not None:
+            base = self._product_step(replace(operator, part=f"{operator.part}.first"), first, residual=True)
+            products.remove(first)
+        elif base is None:
+            base, began = self._begin(operator, found, self._channels_of(name)), True
         elif found.constants:
             raise _Unsupported("constants can only be added to what has not been added to anything yet")
         for index, product in enumerate(products):
@@ -536,7 +648,18 @@ class Planner:
                 operator, product, base, "" if last else f".{index}", absorbed=began and product.absorbable
             )
         self._streams[name] = base
-        return base
+
+    def _first(self, found: _Sum, channels: int) -> _Product | None:
+        """A product of all channels that can begin the stream of a sum, instead of constants; None if there is none."""
+        if found.constants:
+            return None
+        for product in found.products:
+            if product.rows != found.rows or product.matrix is None:
+                continue
+            outputs = len(product.source) if product.swapped else product.matrix.stop - product.matrix.start
+            if outputs == channels and self._reduction(product) <= LONGEST_REDUCTION:
+                return product
+        return None
 
     def _apart(self, product: _Product) -> bool:
         """Whether a product leaves whole folded rows as they are, so that it can leave each of their parts."""
@@ -579,7 +702,7 @@ class Planner:
         product = self._unchanged(operator.name)
         return self._product_step(replace(operator, part=f"{operator.part}.rows"), product, residual=True)
 
-    def _begin(self, operator: Operator, found: _Sum) -> RowSelection:
+    def _begin(self, operator: Operator, found: _Sum, channels: int) -> RowSelection:
         """Begin a stream with the constants, and the biases of the products that are added to it."""
         absorbed = tuple(
             Absorbed(product=product.name, matrix=product.matrix, first=product.first, rows=product.rows, at=product.at)
@@ -590,7 +713,7 @@ class Planner:
             place=operator.place,
             part=f"{operator.part}.init" if found.products else operator.part,
             rows=found.rows,
-            channels=self._channels_of(operator.name),
+            channels=channels,
             constants=found.constants,
             absorbed=absorbed,
         )
@@ -604,7 +727,7 @@ class Planner:
             "place": operator.place,
             "part": operator.part + suffix,
             "rows": len(base),
-            "channels": self._channels_of(operator.name),
+            "channels": self._made(base).channels,
             "source": product.source,
             "onto": base.within(product.first, product.first + product.rows),
             "product": product.name,
@@ -612,25 +735,50 @@ class Planner:
         if product.experts is not None:
             return self._emit(self._experts_step(product.experts, shared), self._streams)
         assert product.matrix is not None
-        channels = self._inputs_of(product.source)
-        parts = 1 if product.swapped else -(-channels // LONGEST_REDUCTION)
-        for part in range(parts):
-            last = part == parts - 1
+        cuts = self._cuts(product)
+        for part, inputs in enumerate(cuts):
+            last = part == len(cuts) - 1
             fields: dict[str, Any] = {"onto": base.within(product.first, product.first + product.rows)}
-            fields["at"] = product.at
-            if parts > 1:
-                fields["inputs"] = (part * channels // parts, (part + 1) * channels // parts)
+            if len(cuts) > 1:
+                fields["inputs"] = inputs
                 fields["part"] = shared["part"] + ("" if last else f".inputs{part}")
             matrix = product.matrix if last and not absorbed else replace(product.matrix, bias=None)
-            fields |= {"matrix": matrix, "swapped": product.swapped, "absorbed": absorbed}
+            fields |= {"matrix": matrix, "taps": product.taps, "at": product.at}
+            fields |= {"swapped": product.swapped, "absorbed": absorbed}
             step = ProductStep(**{**shared, **fields}, residual=True)
             base = self._emit(step, self._streams)
         return base
 
+    def _cuts(self, product: _Product) -> list[tuple[int, int]]:
+        """The source's channels, first and behind the last, of each part of a product."""
+        channels = self._inputs_of(product.source)
+        whole = product.swapped or (product.taps is not None and product.taps.groups > 1)
+        parts = 1 if whole else -(-self._reduction(product) // LONGEST_REDUCTION)
+        edges = [round(part * channels / parts / _WORD) * _WORD for part in range(1, parts)]
+        return list(zip([0, *edges], [*edges, channels], strict=True))
+
+    def _reduction(self, product: _Product) -> int:
+        """Inputs of each output."""
+        channels, taps = self._inputs_of(product.source), product.taps
+        return channels if taps is None else channels // taps.groups * taps.count
+
+    def _summed(self, operator: Operator, product: _Product) -> _Product:
+        """A product of too many inputs, summed on the stream: what leaves that as it is."""
+        named, matrix = replace(operator, part=f"{operator.part}.sum"), product.matrix
+        assert matrix is not None
+        channels = matrix.stop - matrix.start
+        base = self._begin(named, _Sum(rows=product.rows, products=(product,)), channels)
+        base = self._added(named, product, base, "", absorbed=True)
+        matrix = Matrix(kind=MatrixKind.UNCHANGED, stop=channels)
+        return replace(product, matrix=matrix, source=self._copy(base.tensor), taps=None)
+
+    def _made(self, rows: RowSelection) -> Step:
+        """The step that makes the tensor of these rows."""
+        return next(step for step in self.steps if step.name == rows.tensor)
+
     def _inputs_of(self, rows: RowSelection) -> int:
         """Channels of rows that a product reads."""
-        made = next(step for step in self.steps if step.name == rows.tensor)
-        return made.channels * rows.fold
+        return self._made(rows).channels * rows.fold
 
     # Norms, attention, experts ----------------------------------------------------------------------------------------
 
@@ -719,9 +867,9 @@ class Planner:
         others.
         """
         rows = self._activation(name)
-        made = next(step for step in self.steps if step.name == rows.tensor)
+        made = self._made(rows)
         whole = rows.plain and rows.start == 0 and rows.stop == made.rows
-        if not whole or not isinstance(made, ProductStep) or made.positive or made.swapped:
+        if not whole or not isinstance(made, ProductStep) or made.positive or made.swapped or made.taps is not None:
             return None
         if held and self._positive(made.source):
             return None

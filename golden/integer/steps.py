@@ -11,11 +11,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from tessera.golden.integer.taps import Taps
 from tessera.golden.network.operators import ActivationFunction, NormKind, Parameter
+
+Pixels = TypeVar("Pixels", bound=Any)
+"""An array or a tensor of pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,13 +123,21 @@ class Step(ABC):
 class PatchStep(Step):
     """Cut the picture into patches: pixels (patches, 3 patch patch) in the order channel, row, column.
 
-    ``grid`` has the patches down and across.
+    ``picture`` is the name of the picture's operator, ``grid`` has the patches down and across.
     """
 
     tag: ClassVar[str] = "patch"
 
+    picture: str
     patch: int
     grid: tuple[int, int]
+
+    def cut(self, pixels: Pixels) -> Pixels:
+        """The patches (..., patches, values of a patch) of an array or tensor ``pixels`` (..., rows, columns, 3)."""
+        (rows, columns), patch, before = self.grid, self.patch, pixels.shape[:-3]
+        parts = pixels[..., : rows * patch, : columns * patch, :].reshape(*before, rows, patch, columns, patch, 3)
+        parts = parts.swapaxes(-4, -3).swapaxes(-2, -1).swapaxes(-3, -2)  # (..., row, column, colour, y, x)
+        return parts.reshape(*before, self.rows, self.channels)
 
     @property
     def reads(self) -> tuple[RowSelection, ...]:
@@ -147,6 +159,10 @@ class MatrixKind(StrEnum):
 
     FULL = "full"
     """A weight (outputs, inputs), or a convolution's filters, of which each is a row."""
+    DIAGONAL = "diagonal"
+    """A factor (outputs,) for each input, or for every few inputs one after another, and as many offsets."""
+    MEAN = "mean"
+    """Equal shares of every input."""
     UNCHANGED = "unchanged"
     """Nothing: rows stay as they are."""
     ZERO = "zero"
@@ -228,6 +244,8 @@ class ProductStep(Step):
         The rows.
     matrix:
         The weights.
+    taps:
+        The windows of the rows, which are a map's positions, that are multiplied; None for the rows themselves.
     inputs:
         First channel of the source that is read, and the one after the last, where a product goes in parts; None for
         all.
@@ -256,6 +274,7 @@ class ProductStep(Step):
 
     source: RowSelection
     matrix: Matrix
+    taps: Taps | None = None
     inputs: tuple[int, int] | None = None
     onto: RowSelection | None = None
     at: int = 0

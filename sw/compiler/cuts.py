@@ -59,6 +59,7 @@ def mlps(plan: Plan) -> list[tuple[ProductStep, ProductStep]]:
                 second.onto is not None
                 and second.inputs is None
                 and second.source.plain
+                and step.taps is second.taps is None
                 and len(second.source) == step.rows == len(second.onto)
             ):
                 found.append((step, second))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tessera.golden.integer.steps import AttentionStep, ExpertsStep, NormStep, PatchStep, ProductStep, Step
+from tessera.golden.integer.steps import AttentionStep, ExpertsStep, NormStep, ProductStep, Step
 from tessera.golden.network.network import Network
 from tessera.hw.config import MAX_CHANNELS
 from tessera.hw.isa import TASK_INDEX_WIDTH
+from tessera.sw.compiler.convolutions import MOST_POSITIONS, MOST_TILES, MOST_WORDS, Windows
 from tessera.sw.compiler.sizes import Sizes
 
 
@@ -48,9 +49,6 @@ def exceeded(network: Network, sizes: Sizes) -> list[Need]:
 def others(network: Network, sizes: Sizes) -> list[str]:
     """Lines about what no larger machine would mend."""
     lines = []
-    for step in sizes.plan.of_kind(PatchStep):
-        if step.patch & (step.patch - 1):
-            lines.append(f"patch is {step.patch}; the image loader needs a power of two")
     for one in sizes.plan.steps:
         if not isinstance(one, ProductStep) and any(not rows.plain for rows in one.reads):
             lines.append(f"{one.name} reads rows in an order of its own; only products do")
@@ -98,10 +96,25 @@ def _kind(step: Step) -> str:
 
 
 def _product(step: ProductStep, sizes: Sizes) -> Iterator[Need]:
+    if step.taps is not None:
+        yield from _convolution(step, sizes)
+        return
     whole = sizes.row_words(step.source.tensor) * (1 if sizes.parts_are_rows(step) else step.source.fold)
     yield _reduction(sizes, _kind(step), whole if step.inputs is None else sizes.words(step.inputs[1] - step.inputs[0]))
     if step.swapped:
         yield _reduction(sizes, f"{_kind(step)}, whose tokens are held,", whole)
+
+
+def _convolution(step: ProductStep, sizes: Sizes) -> Iterator[Need]:
+    windows = Windows.of(step, sizes)
+    yield _reduction(sizes, _kind(step), windows.words)
+    yield _parameters(sizes, _kind(step), sizes.row_words(step.name) * sizes.config.lanes)
+    for what, need, has in (
+        ("tiles of a group", windows.tiles, MOST_TILES),
+        ("words of a position", windows.stride, MOST_WORDS),
+        ("lines or columns of the map", max(*windows.taps.size, windows.taps.made[1]), MOST_POSITIONS),
+    ):
+        yield Need(field="command CONVOLUTION", what=f"{what} of {_kind(step)}", need=need, has=has)
 
 
 def _norm(step: NormStep, sizes: Sizes) -> Iterator[Need]:

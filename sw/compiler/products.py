@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tessera.golden.integer.parameters import QuantisedProduct
@@ -10,12 +11,14 @@ from tessera.hw.isa import Destination, Opcode, Unit
 from tessera.program.commands import CommandKind, Phase
 from tessera.program.memory_map import Output
 from tessera.sw.compiler.context import Context, span_of
+from tessera.sw.compiler.convolutions import Windows
 from tessera.sw.compiler.cuts import mlps
 from tessera.sw.compiler.emission import Emitter, Label, Product
 from tessera.sw.compiler.functions import code_of, load_function, zero_activation
 from tessera.sw.compiler.operands import Operand, layer, load_list, operand, written_channels
 from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.compiler.swapped import SwappedLowering
+from tessera.sw.cycles import bound
 
 
 class ProductLowering:
@@ -41,6 +44,8 @@ class ProductLowering:
             return
         if step.swapped:
             SwappedLowering(self._context, step).lower()
+        elif step.taps is not None:
+            self._convolve(step)
         elif step.name in self._firsts:
             self._blocks(self._firsts[step.name], step)
         elif self._context.is_result(step):
@@ -130,6 +135,62 @@ class ProductLowering:
                 tasks=step.tasks,
             )
         )
+
+    def _convolve(self, step: ProductStep) -> None:
+        """A product of windows, whole; it reads rows in no order that it could follow."""
+        context, rows = self._context, range(step.rows if step.onto is None else len(step.onto))
+        result = context.is_result(step)
+        self._region(step)
+        written = 0 if step.onto is None else step.onto.start
+        tiled = context.where(step.name) in context.tiled
+
+        def emit(emitter: Emitter, order: Order) -> None:
+            windows, linear = Windows.of(step, self._sizes), emitter.model.of(step.name, QuantisedProduct).linear
+            tensor = self._tensor(emitter, step, rows, written, tiled)
+            channels = self._sizes.channels(len(linear.weight))
+            outputs = emitter.pad_outputs(replace(linear, weight=windows.matrix(linear.weight)), channels)
+            base = emitter.bases[context.where(step.source.tensor)] + step.source.start * windows.stride
+            fields = windows.fields(base, channels, tensor.layout.stride)
+            multiplier, shift = self._requantise(emitter, step)
+            work = bound.linear(
+                emitter.config,
+                macs=len(rows) * linear.weight.size,
+                steps=len(rows),
+                stationary_rows=channels,
+                words=windows.words,
+            )
+            emitter.emit(
+                Opcode.CONVOLUTION,
+                context.label(step),
+                tensor,
+                order=order,
+                work=work,
+                **emitter.block(emitter.linear_block(outputs, windows.words)),
+                **fields,
+                padding=emitter.model.of(step.name, QuantisedProduct).padding,
+                destination_base=tensor.layout.base,
+                destination=self._destination(step),
+                function=code_of(step.function),
+                broadcast_unsigned=int(self._sizes.unsigned(step.source.tensor)),
+                function_multiplier=multiplier,
+                function_shift=shift,
+            )
+
+        context.add(
+            MachineOperation(
+                unit=Unit.ENGINE,
+                emit=emit,
+                reads=(context.access(step.source), *load_function(context, step)),
+                writes=(RegionAccess(region=context.where(step.name), first=written, rows=len(rows)),),
+                in_rows=True,
+                alone=result,
+                tasks=step.tasks,
+            )
+        )
+        if result:
+            for task, found in enumerate(self._plan.results):
+                if found.tensor == step.name:
+                    self._store(task, step, context.where(step.name), rows, 0)
 
     def _inputs(self, step: ProductStep, source: Operand) -> tuple[int, int]:
         """Words of a row of the source that are skipped, and those that are read."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -28,8 +29,9 @@ from tessera.sw.quantiser.attention import attention_scales
 from tessera.sw.quantiser.bias import centred_bias, least_unit, quantise_bias
 from tessera.sw.quantiser.experts import quantise_experts
 from tessera.sw.quantiser.norms import quantise_norm
-from tessera.sw.quantiser.scales import FoldedLinear, LinearInput, fitting, reach
+from tessera.sw.quantiser.scales import LinearInput, fitting, reach
 from tessera.sw.quantiser.sources import Sources
+from tessera.sw.quantiser.windows import Folded
 
 
 class StepQuantiser:
@@ -93,6 +95,11 @@ class StepQuantiser:
     # Products ---------------------------------------------------------------------------------------------------------
 
     def _product(self, step: ProductStep) -> QuantisedProduct:
+        made = self._rows(step)
+        return made if step.taps is None else replace(made, padding=self.sources.padding(step))
+
+    def _rows(self, step: ProductStep) -> QuantisedProduct:
+        """The same, but for what lies beyond a map."""
         if step.factor:
             return self._factor(step)
         if step.function is not None:
@@ -125,7 +132,7 @@ class StepQuantiser:
             linear = folded.quantised(self.sources.residual_scale, self.numerics)
         if step.absorbed:
             assert step.onto is not None
-            error = self.sources.mean_error(folded, linear, self.sources.residual_scale)
+            error = folded.mean_error(linear, self.sources.residual_scale)
             key = (self._start(step.onto.tensor), step.product, step.onto.start, step.at)
             self._absorbed[key] = self._absorbed.get(key, 0.0) + self.sources.folded(step).bias + error
         return QuantisedProduct(linear=linear)
@@ -178,7 +185,7 @@ class StepQuantiser:
             linear = folded.quantised(scale, self.numerics)
             self.parameters[made.name] = QuantisedProduct(linear=linear)
             if part == "value" and not folded.constant:
-                self.sources.add_constant(step.name, self.sources.mean_error(folded, linear, scale))
+                self.sources.add_constant(step.name, folded.mean_error(linear, scale))
         source = LinearInput(
             form=self.numerics.activation, scale=scales.attention, moments=self.seen.moments(step.name)
         )
@@ -193,7 +200,7 @@ class StepQuantiser:
             bias_factors=None if added is None else added.factors,
         )
 
-    def _part(self, step: AttentionStep, part: str) -> tuple[ProductStep, FoldedLinear]:
+    def _part(self, step: AttentionStep, part: str) -> tuple[ProductStep, Folded]:
         """The product that makes queries, keys or values."""
         made = self.plan.by_name[getattr(step, part).tensor]
         if not isinstance(made, ProductStep) or made.positive or made.residual:

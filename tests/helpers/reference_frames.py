@@ -99,12 +99,16 @@ class _Frame:
     def product(self, step: ProductStep) -> Matrix:
         """A product, and where it goes."""
         numerics, quantised = self.numerics, self.model.of(step.name, QuantisedProduct)
-        source = self.rows(step.source)
+        assert step.taps is None, "tests/golden/integer/test_convolutions.py has windows"
+        source = self.rows(step.operand)
         if step.inputs is not None:
             source = [row[step.inputs[0] : step.inputs[1]] for row in source]
         sums = [reference.linear(row, quantised.linear) for row in source]
         if step.swapped:
             sums = [list(column) for column in zip(*sums, strict=True)]
+        if step.apart:
+            firsts = range(0, len(sums), step.source.fold)
+            sums = [[y for part in sums[first : first + step.source.fold] for y in part] for first in firsts]
         if step.factor:
             table, form = (None if step.function is None else _table(step.function)), numerics.gelu_input
 
@@ -126,10 +130,12 @@ class _Frame:
     def onto(self, step: ProductStep | ExpertsStep, sums: Matrix, change: Any) -> Matrix:
         """Rows of a stream, changed value by value."""
         assert step.onto is not None
+        at = step.at if isinstance(step, ProductStep) else 0
         stream = [list(row) for row in self.made[step.onto.tensor]]
         for index, row in enumerate(sums):
             old = stream[step.onto.start + index]
-            stream[step.onto.start + index] = [change(a, y) for a, y in zip(old, row, strict=True)]
+            for channel, y in enumerate(row, at):
+                old[channel] = change(old[channel], y)
         return stream
 
     def attention(self, step: AttentionStep) -> Matrix:

@@ -95,8 +95,8 @@ class Builder:
         self.weights[wanted] = value.detach().contiguous().clone()
         return Parameter(tensor=wanted)
 
-    def replace(self, index: int, **changes: Parameter) -> None:
-        """Exchange weights of the operator at ``index``."""
+    def replace(self, index: int, **changes: Parameter | str) -> None:
+        """Exchange weights or the source of the operator at ``index``."""
         changed: Any = replace(self.operators[index], **changes)  # type: ignore[arg-type]
         self.operators[index] = changed
 

@@ -19,7 +19,7 @@ from tessera.golden.config import HeadKind
 from tessera.golden.integer.plan import UnsupportedOperators, plan
 from tessera.golden.network.compute import PIXEL_SCALE, FloatNetwork, as_map
 from tessera.golden.network.network import Network, Task
-from tessera.golden.network.operators import Convolution
+from tessera.golden.network.operators import Convolution, Scale
 from tessera.sw.models.exported.builder import Builder
 from tessera.sw.models.exported.handlers import HANDLERS, scaled_channels
 from tessera.sw.models.exported.merge import merged
@@ -239,24 +239,37 @@ def _needed(builder: Builder, tasks: Sequence[Task]) -> list[Any]:
 
 
 def _fold_pixels(builder: Builder, pixels: Pixels) -> None:
-    """Let the first convolution take bytes / 256 instead of the module's input."""
-    for index, operator in enumerate(builder.operators):
-        if "picture" not in operator.sources:
-            continue
+    """Let convolutions of the picture take bytes / 256 instead of the module's input.
+
+    Around the picture the module's input is 0, which is the mean and no byte of all colours: what is padded reads the
+    input as a tensor of its own, unless the mean is 0.
+    """
+    mean, deviation = (torch.tensor(one, dtype=torch.float64) for one in (pixels.mean, pixels.deviation))
+    apart = []
+    for operator in (one for one in builder.operators if "picture" in one.sources):
         if not isinstance(operator, Convolution) or operator.groups != 1:
             raise UnsupportedNetwork("network", [Problem("", operator.tag, (), "the picture goes into a convolution")])
         if any(operator.padding) and any(pixels.mean):
-            raise UnsupportedNetwork(
-                "network", [Problem("", operator.tag, (), "a padded picture, whose mean is taken off, has no zeros")]
-            )
-        mean, deviation = (torch.tensor(one, dtype=torch.float64) for one in (pixels.mean, pixels.deviation))
-        weight = builder.weights[operator.weight.tensor].double() / deviation[None, :, None, None]
-        bias = -(weight * mean[None, :, None, None]).sum(dim=(1, 2, 3))
-        if operator.bias is not None:
-            bias = bias + builder.weights[operator.bias.tensor].double()
-        folded = builder.weight(f"{operator.name}.weight", (weight / (255 * PIXEL_SCALE)).float())
-        offset = builder.weight(f"{operator.name}.bias", bias.float())
-        builder.replace(index, weight=folded, bias=offset)
+            apart.append(operator.name)
+    if apart:
+        scale = Scale(
+            part=builder.free("", "picture.normalised"),
+            source="picture",
+            weight=builder.weight("picture.weight", (1 / (255 * PIXEL_SCALE * deviation)).float()),
+            bias=builder.weight("picture.bias", (-mean / deviation).float()),
+        )
+        builder.operators.insert(1, scale)
+    for index, operator in enumerate(builder.operators):
+        if operator.name in apart:
+            builder.replace(index, source=scale.name)
+        elif isinstance(operator, Convolution) and operator.source == "picture":
+            weight = builder.weights[operator.weight.tensor].double() / deviation[None, :, None, None]
+            bias = -(weight * mean[None, :, None, None]).sum(dim=(1, 2, 3))
+            if operator.bias is not None:
+                bias = bias + builder.weights[operator.bias.tensor].double()
+            folded = builder.weight(f"{operator.name}.weight", (weight / (255 * PIXEL_SCALE)).float())
+            offset = builder.weight(f"{operator.name}.bias", bias.float())
+            builder.replace(index, weight=folded, bias=offset)
 
 
 def _check(made: FloatNetwork, module: nn.Module, pixels: Pixels) -> None:

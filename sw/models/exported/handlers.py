@@ -120,17 +120,19 @@ def _addmm(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
     return _linear(reader, node, [value, Fixed(weight.tensor.T, weight.name), bias])
 
 
-@_handles(aten.conv2d.default)
+@_handles(aten.conv2d.default, aten.conv2d.padding)
 def _convolution(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
     value, weight, bias, stride, padding, dilation, groups = arguments[:7]
     view, factor = _unscaled(value)
     if any(one != 1 for one in dilation):
         raise UnsupportedNode("a dilated convolution; the nearest is one without dilation")
+    view, around = view.unpadded()
     rows = view.places.permute(0, 2, 3, 1)
     _, height, width, channels = rows.shape
     kernel = tuple(weight.shape[-2:])
-    strides, padded = _pair(stride), _pair(padding)
-    if kernel == (1, 1) and strides == (1, 1) and padded == (0, 0) and groups == 1:
+    strides = _pair(stride)
+    padded = [one + more for one, more in zip(around, _around(padding, kernel), strict=True)]
+    if kernel == (1, 1) and strides == (1, 1) and not any(padded) and groups == 1:
         matrix = _parameter(reader, Fixed(weight.tensor.flatten(1), weight.name), factor)
         flat = _product(reader, node, View(rows), matrix, bias)
         return View(flat.places.permute(0, 3, 1, 2))
@@ -138,7 +140,7 @@ def _convolution(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Vie
     source = reader.builder.matrix(rows.reshape(-1, channels), place, "rows")
     shape = (height, width, channels)
     source = source if source.name == "picture" else reader.builder.arranged(source, shape, place, "map")
-    size = [(shape[axis] + 2 * padded[axis] - kernel[axis]) // strides[axis] + 1 for axis in range(2)]
+    size = [(shape[axis] + padded[axis] + padded[axis + 2] - kernel[axis]) // strides[axis] + 1 for axis in range(2)]
     made = reader.builder.add(
         Convolution(
             place=place,
@@ -147,12 +149,21 @@ def _convolution(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Vie
             weight=_parameter(reader, weight, factor),
             bias=None if bias is None else _parameter(reader, bias),
             stride=strides,
-            padding=(*padded, *padded),
+            padding=(padded[0], padded[1], padded[2], padded[3]),
             groups=groups,
         ),
         (*size, weight.shape[0]),
     )
     return _as_tokens(reader, made, size, place)
+
+
+def _around(padding: Any, kernel: Sequence[int]) -> tuple[int, ...]:
+    """Zeros above, left of, below and right of a map."""
+    if padding == "valid":
+        return (0, 0, 0, 0)
+    if padding == "same":
+        return (*((edge - 1) // 2 for edge in kernel), *(edge // 2 for edge in kernel))
+    return (*_pair(padding), *_pair(padding))
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -550,15 +561,16 @@ def _adaptive_pool(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> V
 @_handles(aten.avg_pool2d.default)
 def _average_pool(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
     view, (kernel, stride, padding, ceil, counted, divisor) = _settled(reader, arguments[0]), arguments[1:7]
-    if ceil or divisor is not None:
-        raise UnsupportedNode("pooling that rounds up or has a divisor of its own; the nearest is pooling without")
     rows = view.places.permute(0, 2, 3, 1)
     place, part = place_of(node, "pool")
     source = reader.builder.matrix(rows.reshape(-1, rows.shape[-1]), place, "rows")
     source = reader.builder.arranged(source, tuple(rows.shape[1:]), place, "map")
     kernel, padded = _pair(kernel), _pair(padding)
     stride = _pair(stride) if stride else kernel
-    size = [(rows.shape[axis + 1] + 2 * padded[axis] - kernel[axis]) // stride[axis] + 1 for axis in range(2)]
+    left = [rows.shape[axis + 1] + 2 * padded[axis] - kernel[axis] for axis in range(2)]
+    size = [left[axis] // stride[axis] + 1 for axis in range(2)]
+    if divisor is not None or (ceil and any(left[axis] % stride[axis] for axis in range(2))):
+        raise UnsupportedNode("pooling that rounds up or has a divisor of its own; the nearest is pooling without")
     operator = AveragePool(
         place=place,
         part=reader.builder.free(place, part),
@@ -566,10 +578,22 @@ def _average_pool(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Vi
         kernel=kernel,
         stride=stride,
         padding=padded,
-        count_padding=bool(counted),
     )
     made = reader.builder.add(operator, (*size, source.channels))
-    return _as_tokens(reader, made, size, place)
+    pooled = _as_tokens(reader, made, size, place)
+    if counted or not any(padded):
+        return pooled
+    inside = torch.ones(1, source.channels, *rows.shape[1:3])
+    shares = torch.nn.functional.avg_pool2d(inside, kernel, stride, padded)
+    return _times_rows(reader, node, pooled, 1 / shares)
+
+
+def _times_rows(reader: Reader, node: fx.Node, view: View, factors: Tensor) -> View:
+    """A map (1, channels, rows, columns) times factors of the same shape, as where fewer values have a mean."""
+    values = factors.permute(0, 2, 3, 1).reshape(-1, view.shape[1])
+    constant = reader.builder.constant(values, ".".join(filter(None, [*place_of(node, "factors")])), "")
+    spread = reader.builder.view(constant, 1, *view.shape[2:], view.shape[1]).places.permute(0, 3, 1, 2)
+    return _elementwise(reader, node, Multiply, View(spread), view)
 
 
 @_handles(aten.upsample_bilinear2d.vec)

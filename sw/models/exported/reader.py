@@ -105,6 +105,8 @@ class Reader:
         made = target(*map(_plain, arguments), **{name: _plain(one) for name, one in keywords.items()})
         first = next((one for one in arguments if isinstance(one, Fixed)), None)
         name = first.name if first is not None else ""
+        if made is None:  # a check
+            return None
         if isinstance(made, Tensor):
             return Fixed(made, name)
         if isinstance(made, (list, tuple)):

@@ -92,8 +92,6 @@ def test_every_limit_is_named(changes, message):
 
 def test_impossible_models_are_refused():
     config = preset("tiny")
-    odd = replace(NANO, patch=12, image_height=48, image_width=96)
-    assert any("power of two" in line for line in fitted(odd, config).problems())
     narrow = replace(NANO, patch=2, image_height=8, image_width=18)
     assert any("bus width" in line for line in fitted(narrow, config).problems())
     huge = replace(NANO, dim=96 * 64)
