@@ -315,6 +315,7 @@ def _step_detail(step: Step, network: Network) -> str:
         case ProductStep():
             words = [] if step.matrix.kind == "full" else [f"{step.matrix.kind} matrix"]
             words += [_TITLES.get(step.function, step.function.replace("_", " "))] if step.function else []
+            words += [] if step.taps is None else [f"windows of {step.taps.kernel[0]} x {step.taps.kernel[1]}"]
             words += ["transposed"] if step.swapped else []
             added = "multiplies the stream" if step.factor else "added to the stream"
             return ", ".join([*words, added] if step.onto else [*words, "a stream"] if step.residual else words)
