@@ -19,6 +19,9 @@ class Multiplier(wiring.Component):
         Bits of the signed operands. A platform's blocks are used for operands that fit one of them.
     elements:
         Number of products.
+    stationary_width:
+        Bits of the stationary operands; by default as many as the other has. Blocks that are not a platform's are cut
+        from the operands as they are.
 
     Members
     -------
@@ -27,7 +30,7 @@ class Multiplier(wiring.Component):
     stationary: In(signed) per element
         Operand of each element.
     product: Out(signed) per element
-        Products of ``2 * width`` bits.
+        Products of as many bits as both operands have together.
 
     Timing: ``LATENCY`` 2 (operand register, product register), initiation interval 1. The registers need neither a
     reset nor an enable.
@@ -35,21 +38,26 @@ class Multiplier(wiring.Component):
 
     LATENCY = 2
 
-    def __init__(self, width: int, elements: int) -> None:
-        if width < 2:
-            raise ValueError(f"operand width is {width}; a signed operand has at least 2 bits")
-        self._width = width
+    def __init__(self, width: int, elements: int, stationary_width: int | None = None) -> None:
+        stationary_width = width if stationary_width is None else stationary_width
+        if min(width, stationary_width) < 2:
+            raise ValueError(f"operand width is {min(width, stationary_width)}; a signed operand has at least 2 bits")
         super().__init__(
             {
                 "broadcast": In(signed(width)),
-                "stationary": In(signed(width)).array(elements),
-                "product": Out(signed(2 * width)).array(elements),
+                "stationary": In(signed(stationary_width)).array(elements),
+                "product": Out(signed(width + stationary_width)).array(elements),
             }
         )
 
+    @property
+    def operands(self) -> tuple[int, int]:
+        """Bits of the broadcast and of the stationary operands."""
+        return len(self.broadcast), len(self.stationary[0])
+
     def elaborate(self, platform: object) -> Module:
         """The platform's blocks, or registers around plain products."""
-        if hasattr(platform, "multiplier") and self._width <= platform.FACTOR_BITS:
+        if hasattr(platform, "multiplier") and max(self.operands) <= platform.FACTOR_BITS:
             return platform.multiplier(self.broadcast, self.stationary, self.product)
         m = Module()
         broadcast = Signal.like(self.broadcast, name="broadcast_operand")

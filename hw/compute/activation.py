@@ -135,8 +135,7 @@ class Activation(wiring.Component):
         # behind the point; its zero point of 1 rounds that bit.
         width, half = len(output), len(output) - 1
         offset = Cat(output[:half], ~output[half]).as_signed()
-        factor_width = max(width, numerics.residual_width)
-        m.submodules.scaler = multiplier = Multiplier(factor_width, 1)
+        m.submodules.scaler = multiplier = Multiplier(max(width, numerics.residual_width), 1, width)
         m.d.comb += [
             multiplier.broadcast.eq(Mux(settings.multiplies, self.factor, settings.multiplier)),
             multiplier.stationary[0].eq(Mux(settings.multiplies, total[1 : width + 1].as_signed(), offset)),

@@ -203,5 +203,5 @@ def _declared(component: memory.Memory, path: str, driven_by: Mapping[int, Value
 
 def _multiplied(component: Multiplier, path: str) -> RtlProduct:
     """Products of a multiplier, which takes the device's blocks for operands that fit one."""
-    bits = len(component.broadcast)
-    return RtlProduct(path=path, operands=(bits, bits), count=len(component.product), placed=bits <= Ecp5.FACTOR_BITS)
+    operands, count = component.operands, len(component.product)
+    return RtlProduct(path=path, operands=operands, count=count, placed=max(operands) <= Ecp5.FACTOR_BITS)

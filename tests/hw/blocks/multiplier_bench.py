@@ -12,11 +12,13 @@ from tests.helpers.replay import replay
 async def products_are_exact(dut):
     await clock_and_reset(dut)
     settings, random, count = parameters(), rng(), 1000
-    low, high = -(1 << (settings["width"] - 1)), (1 << (settings["width"] - 1)) - 1
     names = ["broadcast", *(f"stationary__{index}" for index in range(settings["elements"]))]
-    operands = random.integers(low, high, (len(names), count), endpoint=True)
-    extreme = random.random(operands.shape) < 0.2
-    operands = np.where(extreme, random.choice([low, -1, 0, 1, high], operands.shape), operands)
+    operands = np.empty((len(names), count), np.int64)
+    for index, values in enumerate(operands):
+        low = -(1 << (settings["stationary_width" if index else "width"] - 1))
+        values[:] = random.integers(low, -low, count)
+        extreme = random.random(count) < 0.2
+        values[extreme] = random.choice([low, -1, 0, 1, -low - 1], extreme.sum())
     outputs = [f"product__{index}" for index in range(settings["elements"])]
     seen = await replay(dut, dict(zip(names, operands, strict=True)), outputs, extra=Multiplier.LATENCY)
     for output, stationary in zip(outputs, operands[1:], strict=True):

@@ -22,7 +22,7 @@ CONFIGS = {
     "8x16": AcceleratorConfig(name="8x16", elements=8, lanes=16, memory_bytes=4, bank_words=128, requantise_lanes=8),
     "16x16": AcceleratorConfig(name="16x16", elements=16, lanes=16, memory_bytes=4, bank_words=128, requantise_lanes=4),
 }
-TAILS = [("2x4", 0.5), ("4x4", 0.0), ("8x16", 0.0), ("16x16", 0.5)]
+TAILS = [("4x4", 0.5), ("8x16", 0.0)]
 KINDS = ("normal", "swapped", "gather", "scatter", "wide", "convolution", "attention")
 
 
@@ -133,7 +133,7 @@ def test_jobs_without_work_end_at_once():
     assert {job["done"] - start for job, start in zip(timing[2::2], begun, strict=True)} <= {1, 2, 3, 4, 5}
 
 
-@pytest.mark.parametrize("size", CONFIGS)
+@pytest.mark.parametrize("size", or_soak(CONFIGS, lambda size: size != "16x16"))
 def test_one_beat_a_cycle(size):
     config, random = CONFIGS[size], np.random.default_rng(9)
     interval = config.elements // config.requantise_lanes

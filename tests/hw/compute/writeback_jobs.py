@@ -65,6 +65,7 @@ class JobMaker:
         scalars = self._constants(2)
         job = Job(
             constants={
+                "padding": 0,  # taps are the array's matter
                 "score_multiplier": int(scalars["multiplier"][0]),
                 "score_shift": int(scalars["shift"][0]),
                 "function": FUNCTIONS.get(kind, int(random.integers(0, 4))),

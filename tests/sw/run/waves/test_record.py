@@ -54,8 +54,8 @@ def test_the_window_is_that_of_the_command(recorded: tuple[Path, str], program: 
     done = [time for time, name, value in found if name == "machine.softmax.done" and value == "1"]
     starts = [time for time, name, value in found if name == "machine.softmax.job__valid" and value == "1"]
     assert len(done) == len(starts) > 4
-    tokens = {value for _, name, value in found if name == "machine.softmax.job__payload.tokens"}
-    assert str(program.model.tokens) in tokens
+    keys = {value for _, name, value in found if name == "machine.softmax.job__payload.keys"}
+    assert str(program.model.shapes["layer01.attention"][0]) in keys
 
 
 @pytest.mark.slow
@@ -73,7 +73,7 @@ def test_every_signal_has_a_name_and_belongs_to_a_unit(recorded: tuple[Path, str
 def test_viewers_are_told_of_signals_that_are_there(recorded: tuple[Path, str]):
     paths = {signal.path: signal for signal in wave_signals(recorded[0] / "waves.vcd")}
     surfer = re.findall(r"^variable_add (.*)$", (recorded[0] / "waves.sucl").read_text(), re.MULTILINE)
-    assert {"machine.command", "machine.softmax.job__valid", "machine.softmax.job__payload.tokens"} <= set(surfer)
+    assert {"machine.command", "machine.softmax.job__valid", "machine.softmax.job__payload.keys"} <= set(surfer)
     assert set(surfer) <= set(paths)
     save = (recorded[0] / "waves.gtkw").read_text()
     lines = re.findall(r"^(?:\+\{[^}]*\} )?(machine\.\S+)$", save, re.MULTILINE)
