@@ -45,6 +45,7 @@ def image_job_layout(config: AcceleratorConfig) -> data.StructLayout:
             "grid_columns": COUNT_WIDTH,  # patches from left to right
             "row_bytes": BYTE_ADDRESS_WIDTH,  # bytes from one image row to the next
             "plane_bytes": BYTE_ADDRESS_WIDTH,  # bytes from one colour plane to the next
+            "offset": BYTE_ADDRESS_WIDTH,  # bytes from the image's base to patch 0
             "image_base": BYTE_ADDRESS_WIDTH,  # byte address of the image, from the registers
         }
     )

@@ -7,7 +7,7 @@ from amaranth.lib import data
 from amaranth.utils import exact_log2
 
 from tessera.hw.config import MAX_CHANNELS, AcceleratorConfig
-from tessera.hw.isa import MAX_BIAS_WORDS, Destination, Follow, Function, NormMode, Opcode, fields
+from tessera.hw.isa import MAX_BIAS_WORDS, Destination, Follow, Function, NormMode, Opcode, Unit, fields
 
 
 def _outside(value: Value, largest: int) -> Value:
@@ -124,7 +124,10 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
             return [c.patch == 0, (c.patch & (c.patch - 1)) != 0, c.grid_rows == 0, c.grid_columns == 0]
         case Opcode.STORE:
             return [c.rows == 0, c.words == 0]
-        case Opcode.STAGE | Opcode.LOAD_RESIDUAL:
+        case Opcode.LOAD_RESIDUAL:
+            # What a STORE has not written yet must not be read.
+            return [c.words == 0, c.stored & ((c.after & Unit.STORE) == 0)]
+        case Opcode.STAGE:
             return [c.words == 0]
         case Opcode.LIST:
             return [c.words == 0, c.destination_base + c.words > config.list_entries]

@@ -39,9 +39,12 @@ class HandProgram:
     def add(
         self, opcode: Opcode, stream: bytes = b"", *, beats: int = 0, after: int = EVERYTHING, **values: int
     ) -> None:
-        """Append a command with its block of the weight stream; fields that are not given are 0."""
+        """Append a command with its block of the weight stream; fields that are not given are 0.
+
+        A block whose ``stream_bytes`` are given lies elsewhere.
+        """
         known = fields(opcode)
-        if "stream_bytes" in known:
+        if "stream_bytes" in known and "stream_bytes" not in values:
             stream += bytes(-len(stream) % self.config.chunk_bytes)
             values |= {"stream_address": len(self._weights), "stream_bytes": len(stream)}
             self._weights += stream
@@ -53,7 +56,7 @@ class HandProgram:
                 index=number,
                 op=opcode.name,
                 ideal_cycles=beats,
-                stream_bytes=len(stream),
+                stream_bytes=values.get("stream_bytes", 0),
                 name=f"{number}.{opcode.name}",
                 runs=lambda task: True,
             )
