@@ -66,7 +66,7 @@ def store_job_layout(config: AcceleratorConfig) -> data.StructLayout:
             "rows": COUNT_WIDTH,  # rows to store
             "words": COUNT_WIDTH,  # words per row; a lane takes 4 bytes in memory
             "offset": BYTE_ADDRESS_WIDTH,  # bytes from the output base to the first row
-            "output_base": BYTE_ADDRESS_WIDTH,  # byte address of the results, from the registers
+            "output_base": BYTE_ADDRESS_WIDTH,  # byte address of the output region, from the registers
         }
     )
 

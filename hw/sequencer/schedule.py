@@ -84,6 +84,7 @@ class StreamScheduler(wiring.Component):
     """
 
     RELEASE = 3
+    """From a command's being handed out to the job of its ``stored`` block."""
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config

@@ -134,3 +134,13 @@ def test_spill(stall: int) -> None:
     if not stall:
         cycles = results[0].cycles
         assert abs(predict(spill.program, 0).cycles / cycles - 1) < 0.03, f"{cycles} cycles"
+
+
+def test_a_part_outside_the_window() -> None:
+    program = Spill(0).program
+    # The first part of each plane still fits, the second part of the last plane does not.
+    first_part = 2 * IMAGE[1] * IMAGE[2] + PART_ROWS * PATCH * IMAGE[2]
+    registers = {"image_address": program.map.limit - first_part}
+    halted = run_machine(program, [Frame(task=0, image=np.zeros(IMAGE, np.uint8), registers=registers)])[0]
+    assert (halted.error, halted.counters["error_command"]) == (ErrorCode.ADDRESS_WINDOW, 3)
+    assert halted.counters["error_address"] == program.map.limit
