@@ -44,6 +44,9 @@ def violations(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[
     if "stream_bytes" in fields(opcode):
         # The weight stream drops a block of no whole chunk, so its command would wait for ever.
         rules.append(_ragged(config, c.stream_bytes))
+    if "stored" in fields(opcode):
+        # What a STORE has not written yet must not be read.
+        rules.append(c.stored & ((c.after & Unit.STORE) == 0))
     return rules
 
 
@@ -124,10 +127,7 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
             return [c.patch == 0, (c.patch & (c.patch - 1)) != 0, c.grid_rows == 0, c.grid_columns == 0]
         case Opcode.STORE:
             return [c.rows == 0, c.words == 0]
-        case Opcode.LOAD_RESIDUAL:
-            # What a STORE has not written yet must not be read.
-            return [c.words == 0, c.stored & ((c.after & Unit.STORE) == 0)]
-        case Opcode.STAGE:
+        case Opcode.STAGE | Opcode.LOAD_RESIDUAL:
             return [c.words == 0]
         case Opcode.LIST:
             return [c.words == 0, c.destination_base + c.words > config.list_entries]
