@@ -82,6 +82,7 @@ class _Lowering:
                 grid_columns=step.grid[1],
                 row_bytes=network.image_width,
                 plane_bytes=network.image_width * network.image_height,
+                offset=0,
             )
 
         writes = (RegionAccess(region=region, rows=step.rows),)
@@ -104,6 +105,7 @@ class _Lowering:
                 **emitter.block(padded.astype("<i4").reshape(-1).view(np.uint8)),
                 destination_base=tensor.layout.base,
                 words=step.rows * words,
+                stored=0,
             )
 
         writes = (RegionAccess(region=region, rows=step.rows),)
