@@ -78,7 +78,7 @@ def test_a_model_too_large_is_refused_with_a_way_out():
         ({"max_tokens": 64}, "keys: needs 129, has 64 (max_tokens)"),
         ({"max_experts": 4}, "experts: needs 8, has 4"),
         ({"max_top_k": 1}, "experts a token: needs 2, has 1"),
-        ({"parameter_entries": 256}, "parameter sets of hidden: needs 384, has 256"),
+        ({"parameter_entries": 128}, "parameter sets of an expert: needs 192, has 128"),
         ({"residual_words": 512}, "residual stream in words: needs 774, has 512"),
         ({"scratchpad_words": 2000}, "scratchpad words: needs"),
         ({"bank_words": 64}, "reduction of residual in words: needs 24, has 16"),
