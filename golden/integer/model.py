@@ -160,7 +160,7 @@ class IntegerModel:
                 return self._attend(step, tensors)
             case ExpertsStep():
                 return self._route(step, task, tensors)
-        raise NotImplementedError(step.tag)
+        raise NotImplementedError(step.tag)  # all kinds are above; a new one must not pass in silence
 
     def _patches(self, step: PatchStep, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         size = (3, self.network.image_height, self.network.image_width)

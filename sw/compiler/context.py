@@ -132,7 +132,7 @@ class Context:
                 return CommandKind.EXPERTS
             case ProductStep():
                 return self._product_kind(step)
-        raise NotImplementedError(step.tag)
+        raise NotImplementedError(step.tag)  # all kinds are above; a new one must not pass in silence
 
     def _product_kind(self, step: ProductStep) -> CommandKind:
         plan = self.sizes.plan

@@ -93,7 +93,7 @@ class RandomModel:
                 return self.attention(step)
             case ExpertsStep():
                 return self.experts(step)
-        raise NotImplementedError(step.tag)
+        raise NotImplementedError(step.tag)  # all kinds are above; a new one must not pass in silence
 
     def linear(self, outputs: int, inputs: int, spread: float, target: float, *, wide: bool = False, bias: bool = True):
         """A layer whose inputs deviate by ``spread`` and whose outputs should by ``target``."""

@@ -15,6 +15,7 @@ from tessera.golden.model import seeded
 from tessera.golden.network.compute import FloatNetwork, apply_function, as_map, compute
 from tessera.golden.network.network import Network, Task
 from tessera.golden.network.operators import (
+    KINDS,
     ActivationFunction,
     Attend,
     Convolution,
@@ -217,3 +218,8 @@ def test_a_network_of_plain_operators_runs() -> None:
     image = torch.full((1, 3, 2, 4), 128, dtype=torch.uint8)
     got = FloatNetwork(network, {"w": weight}).predict(image, "t")
     assert got[0].numpy() == pytest.approx(np.tile(0.5 * weight.sum(dim=1).numpy(), (8, 1)))
+
+
+def test_every_kind_of_operator_is_computed() -> None:
+    where_networks_run = {"picture", "constant", "mix_experts"}
+    assert {tag for tag, kind in KINDS.items() if kind not in compute.registry} == where_networks_run
