@@ -33,6 +33,7 @@ class CommandKind(StrEnum):
     EXPERTS = "experts"
     PRODUCT = "product"
     HEAD = "head"
+    LOAD = "load"
     STORE = "store"
     CONTROL = "control"
 

@@ -6,7 +6,7 @@ from amaranth.hdl import Value
 from amaranth.lib import data
 from amaranth.utils import exact_log2
 
-from tessera.hw.config import MAX_CHANNELS, AcceleratorConfig
+from tessera.hw.config import AcceleratorConfig
 from tessera.hw.isa import MAX_BIAS_WORDS, Destination, Follow, Function, NormMode, Opcode, Unit, fields
 
 
@@ -100,7 +100,7 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
             row_channels = c.words << exact_log2(config.lanes)
             return [
                 c.rows == 0,
-                _outside(row_channels, MAX_CHANNELS),
+                _outside(row_channels, config.layernorm_channels),
                 (c.channels == 0) | (c.channels > row_channels),
                 c.mode > max(NormMode),
             ]

@@ -247,8 +247,8 @@ class Transposed(FixedLayout):
         Channels of an attention head, whose last words have padding channels.
     base:
         First word.
-    first_channel:
-        Golden index of channel 0.
+    first_row, first_channel:
+        Golden indices of token 0 and channel 0.
     window:
         Tokens of a window; None if all tokens are one.
     window_stride:
@@ -261,6 +261,7 @@ class Transposed(FixedLayout):
     stride: int
     block: int
     base: int = 0
+    first_row: int = 0
     first_channel: int = 0
     window: int | None = None
     window_stride: int = 0
@@ -273,7 +274,7 @@ class Transposed(FixedLayout):
     @property
     def first(self) -> tuple[int, int]:
         """Golden indices of the first element."""
-        return 0, self.first_channel
+        return self.first_row, self.first_channel
 
     @property
     def extent(self) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from tessera.golden.integer.steps import (
     AttentionStep,
@@ -18,10 +20,12 @@ from tessera.golden.integer.steps import (
 from tessera.golden.network.network import Network
 from tessera.golden.network.operators import ActivationFunction
 from tessera.program.commands import CommandKind, Phase, Span
+from tessera.sw.compiler.blocks import Block
 from tessera.sw.compiler.cuts import Cuts
-from tessera.sw.compiler.emission import ALL_TASKS, Label
+from tessera.sw.compiler.emission import ALL_TASKS, Emitter, Label
 from tessera.sw.compiler.lists import Lists
-from tessera.sw.compiler.operations import MachineOperation, OnChip, Region, RegionAccess
+from tessera.sw.compiler.operations import MachineOperation, Order, Place, Region, RegionAccess
+from tessera.sw.compiler.segments import Segment
 from tessera.sw.compiler.sizes import Sizes
 
 _PHASES = {
@@ -34,9 +38,14 @@ _PHASES = {
     CommandKind.GATE: Phase.EXPERTS,
     CommandKind.EXPERTS: Phase.EXPERTS,
     CommandKind.HEAD: Phase.OUTPUT,
+    CommandKind.LOAD: Phase.EMBED,
     CommandKind.STORE: Phase.OUTPUT,
     CommandKind.CONTROL: Phase.CONTROL,
 }
+
+
+_SHARED = ("score", "queue", "function")
+"""Memories that have one place for whatever is in them."""
 
 
 @dataclass
@@ -49,6 +58,8 @@ class Context:
         The network.
     sizes:
         Its sizes on the machine.
+    segments:
+        Its segments.
     cuts:
         What is on chip at once.
 
@@ -56,57 +67,95 @@ class Context:
     ----------
     lists:
         Lists of rows in the memory of the experts' queues.
-    copies:
-        Regions of rows that were copied in the order of a list.
+    copied, copies:
+        Rows of the block that are copied in the order of a list, and the region of each copy that there is.
     tiled:
-        Regions of streams that products with swapped roles wrote to, whose padding lanes may hold anything.
+        Streams that products with swapped roles wrote to, whose padding lanes may hold anything.
+    block, head_groups:
+        What is being lowered, and the groups that heads go in.
     """
 
     network: Network
     sizes: Sizes
+    segments: list[Segment]
     cuts: Cuts
+    head_groups: int = 1
     regions: dict[str, Region] = field(default_factory=dict)
     operations: list[MachineOperation] = field(default_factory=list)
     tables: dict[int, ActivationFunction] = field(default_factory=dict)
     copies: dict[RowSelection, str] = field(default_factory=dict)
+    copied: frozenset[RowSelection] = frozenset()
     tiled: set[str] = field(default_factory=set)
-    _streams: dict[str, str] = field(default_factory=dict)
+    block: Block = field(default_factory=lambda: Block(steps=()))
 
     def __post_init__(self) -> None:
         self.lists = Lists(self.sizes.config.list_entries)
 
-    def region(self, name: str, words: int = 0, space: OnChip = "scratchpad") -> str:
-        """Make a region, or make it larger; returns its name."""
-        known = self.regions.get(name)
+    def enter(self, block: Block) -> None:
+        """Lower another block from now on."""
+        if block.tag or self.block.tag:
+            self.copies = {}
+        self.block = block
+        self.copied = self.sizes.copied(block.steps)
+
+    def region(self, name: str, words: int = 0, space: Place = "scratchpad") -> str:
+        """Make the region of a tensor, or make it larger; returns its name."""
+        region = name if name in self.block.lasting or not self.block.tag or space in _SHARED else name + self.block.tag
+        self.block.names[name] = region
+        known = self.regions.get(region)
         words = words if known is None else max(words, known.words)
-        self.regions[name] = Region(name=name, space=space, words=words)
-        return name
+        self.regions[region] = Region(name=region, space=space, words=words)
+        return region
 
     def stream(self, step: Step, onto: RowSelection | None = None) -> str:
         """Region of a tensor in the residual memory: that of the stream which it is added to, or one of its own."""
         if onto is None:
-            self._streams[step.name] = self.region(step.name, step.rows * self.sizes.words(step.channels), "residual")
-        else:
-            self._streams[step.name] = self._streams[onto.tensor]
-        return self._streams[step.name]
+            rows = len(self.block.held.get(step.name, range(step.rows)))
+            return self.region(step.name, rows * self.sizes.words(step.channels), "residual")
+        self.block.names[step.name] = self.where(onto.tensor)
+        return self.where(onto.tensor)
+
+    def outside(self, name: str, words: int) -> None:
+        """Make a region in external memory."""
+        self.regions[name] = Region(name=name, space="memory", words=words)
+
+    def first(self, step: ProductStep | StreamStep) -> int:
+        """The first row of its region that a step writes."""
+        if isinstance(step, ProductStep) and step.onto is not None:
+            return step.onto.start
+        return self.block.places.get(step.name, 0)
 
     def where(self, name: str) -> str:
         """Region of a tensor that exists."""
-        return self._streams.get(name, name)
+        return self.block.names.get(name, name)
+
+    def step(self, name: str) -> Step:
+        """A step, with the rows of this block."""
+        return self.block.by_name.get(name) or self.sizes.plan.by_name[name]
 
     def access(self, rows: RowSelection) -> RegionAccess:
         """Rows of a tensor that follow each other, as an access of its region."""
         return RegionAccess(region=self.where(rows.tensor), first=rows.start, rows=len(rows))
 
     def add(self, operation: MachineOperation) -> None:
-        """Append an operation."""
-        self.operations.append(operation)
+        """Append an operation, which is emitted with the names and rows of this block."""
+        block = self.block
+
+        def emit(emitter: Emitter, order: Order) -> None:
+            self.block = emitter.block_rows = block
+            operation.emit(emitter, order)
+
+        self.operations.append(replace(operation, emit=emit))
 
     # What commands are called -----------------------------------------------------------------------------------------
 
-    def label(self, step: Step, kind: CommandKind | None = None, **fields: Any) -> Label:
-        """Label of a command of a step."""
+    def label(self, step: Step, kind: CommandKind | None = None, *, rows: range | None = None, **fields: Any) -> Label:
+        """Label of a command of a step, or of some ``rows`` of what it makes."""
         kind = kind or self.kind(step)
+        if self.block.tag and fields.get("span") is None:
+            fields["span"] = self._span(step, range(len(self.block.made.get(step.name, ()))) if rows is None else rows)
+        elif rows is not None:
+            fields["span"] = Span("token", rows.start, rows.stop - 1)
         mask = ALL_TASKS if step.tasks is None else sum(1 << task for task in step.tasks)
         return Label(
             **{
@@ -118,6 +167,11 @@ class Context:
                 **fields,
             }
         )
+
+    def _span(self, step: Step, rows: range) -> Span | None:
+        """The tokens of some rows that a block makes, in the whole tensor."""
+        made = self.block.made.get(step.name, np.arange(0))[rows.start : rows.stop]
+        return Span("token", int(made.min()), int(made.max())) if len(made) else None
 
     def kind(self, step: Step) -> CommandKind:
         """Kind of work of a step."""
@@ -154,7 +208,7 @@ class Context:
         if not isinstance(step, ProductStep) or not step.residual or step.onto is not None or plan.readers[step.name]:
             return False
         results = [rows for rows in plan.results if rows.tensor == step.name]
-        return bool(results) and all(len(rows) == step.rows for rows in results)
+        return bool(results) and all(len(rows) == plan.by_name[step.name].rows for rows in results)
 
     def _phase(self, step: Step, kind: CommandKind) -> Phase:
         """Part of the frame: a norm belongs to what reads it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -12,8 +12,9 @@ from tessera.golden.integer.parameters import QuantisedLinear, QuantisedModel
 from tessera.hw.isa import Destination, Function, Opcode, encode
 from tessera.program.commands import Command, CommandKind, Phase, Span
 from tessera.program.layouts.base import Layout
-from tessera.program.layouts.rows import Rows, TiledRows
+from tessera.program.layouts.rows import ListedRows, Rows, TiledRows
 from tessera.program.tensors import Space, Tensor
+from tessera.sw.compiler.blocks import Block
 from tessera.sw.compiler.operations import NOTHING, Order
 from tessera.sw.compiler.sizes import Sizes
 from tessera.sw.compiler.weights import StreamBuilder, chunked, pad_axis, parameter_bytes, spread, tile_bytes
@@ -103,10 +104,18 @@ class Emitter:
         Padded sizes on the machine.
     bases:
         First word of every region, by its name.
+    results:
+        Bytes of the results, behind which rows wait in external memory.
+
+    Attributes
+    ----------
+    block_rows:
+        The block that commands are emitted of.
     """
 
-    def __init__(self, model: QuantisedModel, sizes: Sizes, bases: Mapping[str, int]) -> None:
+    def __init__(self, model: QuantisedModel, sizes: Sizes, bases: Mapping[str, int], results: int) -> None:
         self.model, self.sizes, self.config, self.bases = model, sizes, sizes.config, bases
+        self._results, self.block_rows = results, Block(steps=())
         self.stream = StreamBuilder()
         self.encoded: list[bytes] = []
         self.commands: list[Command] = []
@@ -140,16 +149,31 @@ class Emitter:
         block = chunked(block, self.config)
         return {"stream_address": self.stream.append(block), "stream_bytes": len(block)}
 
+    def stored_bytes(self, region: str) -> int:
+        """First byte of a region in external memory, from the output base."""
+        return self._results + 4 * self.config.lanes * self.bases[region]
+
     def rows(
         self, name: str, region: str, space: Space, shape: tuple[int, int], kind: type[Rows] = Rows, **fields: Any
     ) -> Tensor[Rows]:
-        """Rows one after another in a region, in a ``kind`` of layout."""
-        layout = kind(
-            shape=shape,
-            lanes=self.config.lanes,
-            **{"stride": self.sizes.words(shape[1]), "base": self.bases[region], **fields},
-        )
-        return Tensor(name=name, space=space, layout=layout)
+        """Rows one after another in a region, in a ``kind`` of layout; ``first_row`` counts those that are on chip."""
+        fields = {"stride": self.sizes.words(shape[1]), "base": self.bases[region], **fields}
+        if name in self.block_rows.held:
+            kind, fields = self._golden_rows(name, shape[0], kind, fields)
+        return Tensor(name=name, space=space, layout=kind(shape=shape, lanes=self.config.lanes, **fields))
+
+    def _golden_rows(
+        self, name: str, count: int, kind: type[Rows], fields: dict[str, Any]
+    ) -> tuple[type[Rows], dict[str, Any]]:
+        """The layout of rows that are not the tensor's first ones."""
+        if "listed" in fields:
+            held = self.block_rows.held[name]
+            return kind, fields | {"listed": tuple(int(held[row]) for row in fields["listed"])}
+        rows = self.block_rows.rows(name, fields.get("first_row", 0), count)
+        if (np.diff(rows) == 1).all():
+            return kind, fields | {"first_row": int(rows[0])}
+        assert kind is Rows, f"{name} has rows that do not follow each other in a layout of its own"
+        return ListedRows, fields | {"listed": tuple(int(row) for row in rows)}
 
     def stream_rows(
         self, name: str, region: str, space: Space, shape: tuple[int, int], tiled: bool, **fields: Any
@@ -182,19 +206,11 @@ class Emitter:
             raise ValueError(f"weights reach {np.abs(weight).max()}; the machine holds {8 * target.itemsize} bits")
         return narrow
 
-    def linear(
-        self, label: Label, product: Product, order: Order, *, blocks: Sequence[dict[str, Any]] = ()
-    ) -> list[dict[str, Any]]:
-        """Append LINEAR with streamed weights: one for as many channels as the machine has parameter sets.
-
-        Returns where their blocks of the weight stream lie, for later ones to read them again as their ``blocks``.
-        """
-        found = []
+    def linear(self, label: Label, product: Product, order: Order) -> None:
+        """Append LINEAR with streamed weights: one for as many channels as the machine has parameter sets."""
         for index, (part, span) in enumerate(self._parts(product)):
             named = label if span is None else replace(label, span=span)
-            ordered = Order(after=NOTHING) if index else order
-            found.append(self._linear(named, part, ordered, blocks[index] if blocks else None))
-        return found
+            self._linear(named, part, Order(after=NOTHING) if index else order)
 
     def _parts(self, product: Product) -> list[tuple[Product, Span | None]]:
         """A product as parts of its channels, each with the name of these."""
@@ -217,13 +233,11 @@ class Emitter:
             parts.append((part, Span("channel", first, some.stop - 1)))
         return parts
 
-    def _linear(self, label: Label, product: Product, order: Order, block: dict[str, Any] | None) -> dict[str, Any]:
-        """Append one LINEAR; returns where its block lies."""
+    def _linear(self, label: Label, product: Product, order: Order) -> None:
+        """Append one LINEAR."""
         linear, words, steps = product.linear, product.words, product.steps
         channels = self.sizes.channels(len(linear.weight)) if product.channels is None else product.channels
-        if block is None:
-            outputs = self.pad_outputs(linear, channels, product.block)
-            block = self.block(self.linear_block(outputs, words, product.wide))
+        outputs = self.pad_outputs(linear, channels, product.block)
         # Scores have a memory of their own, which their tile addresses.
         layout = product.tensor.layout
         base, stride = (layout.base, layout.stride // product.parts) if isinstance(layout, Rows) else (0, 0)
@@ -235,7 +249,7 @@ class Emitter:
             work=bound.linear(
                 self.config, macs=steps * linear.weight.size, steps=steps, stationary_rows=channels, words=words
             ),
-            **block,
+            **self.block(self.linear_block(outputs, words, product.wide)),
             broadcast_base=product.source,
             broadcast_stride=words if product.stride is None else product.stride,
             broadcast_unsigned=int(product.unsigned),
@@ -260,4 +274,3 @@ class Emitter:
             function_multiplier=product.requantise[0],
             function_shift=product.requantise[1],
         )
-        return block

@@ -66,7 +66,7 @@ class ExpertsLowering:
                 Product(
                     linear=emitter.model.of(step.name, QuantisedExperts).gates[task],
                     tensor=Tensor(name=step.inner("gate_scores"), space="score", layout=logits),
-                    source=emitter.bases[self._wide] + step.source.start * words,
+                    source=emitter.bases[context.where(self._wide)] + step.source.start * words,
                     words=words,
                     steps=rows,
                     destination=Destination.SCORE,
@@ -80,7 +80,7 @@ class ExpertsLowering:
             MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
-                reads=(RegionAccess(region=self._wide, first=step.source.start, rows=rows),),
+                reads=(RegionAccess(region=context.where(self._wide), first=step.source.start, rows=rows),),
                 writes=(RegionAccess(region=self._scores, rows=rows),),
                 row_by_row=True,
                 in_rows=True,
@@ -135,7 +135,7 @@ class ExpertsLowering:
                 unit=Unit.ENGINE,
                 emit=emit,
                 reads=(context.access(step.source), self._queues, *table),
-                writes=(stream, RegionAccess(region=self._hidden)),
+                writes=(stream, RegionAccess(region=context.where(self._hidden))),
                 tasks=step.tasks,
             )
         )
@@ -153,7 +153,7 @@ class ExpertsLowering:
             shape=(rows, step.hidden),
             lanes=lanes,
             stride=hidden_words,
-            base=emitter.bases[self._hidden],
+            base=emitter.bases[context.where(self._hidden)],
             padding=zero_activation(
                 step.function, mlp.function_multiplier, mlp.function_shift, emitter.config.numerics
             ),
@@ -163,7 +163,7 @@ class ExpertsLowering:
         fields: dict[str, Any] = {"shape": (rows, step.channels), "lanes": lanes, "stride": source_words, "base": base}
         fields["elements"] = emitter.config.elements if context.where(step.onto.tensor) in context.tiled else None
         updates, whole = Accumulated(**fields), LastRows(**fields, first_row=step.onto.start)
-        normed = emitter.bases[step.source.tensor] + step.source.start * source_words
+        normed = emitter.bases[context.where(step.source.tensor)] + step.source.start * source_words
         each = len(blocks[0]) + len(blocks[1])
         emitter.emit(
             Opcode.EXPERTS,

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from tessera.golden.integer.steps import AttentionStep, ExpertsStep, NormStep, ProductStep, Step
 from tessera.golden.network.network import Network
-from tessera.hw.config import MAX_CHANNELS
 from tessera.hw.isa import TASK_INDEX_WIDTH
 from tessera.sw.compiler.convolutions import MOST_POSITIONS, MOST_TILES, MOST_WORDS, Windows
 from tessera.sw.compiler.sizes import Sizes
@@ -52,7 +51,7 @@ def others(network: Network, sizes: Sizes) -> list[str]:
     for one in sizes.plan.steps:
         if not isinstance(one, ProductStep) and any(not rows.plain for rows in one.reads):
             lines.append(f"{one.name} reads rows in an order of its own; only products do")
-    for name in sorted({rows.tensor for rows in sizes.copied if sizes.unsigned(rows.tensor)}):
+    for name in sorted({rows.tensor for rows in sizes.copied(sizes.plan.steps) if sizes.unsigned(rows.tensor)}):
         lines.append(f"rows of {name} are needed one after another in another order; only signed ones can be copied")
     for product in sizes.plan.of_kind(ProductStep):
         padded = product.source.fold > 1 and not sizes.whole_words(product.source.tensor)
@@ -118,8 +117,8 @@ def _convolution(step: ProductStep, sizes: Sizes) -> Iterator[Need]:
 
 
 def _norm(step: NormStep, sizes: Sizes) -> Iterator[Need]:
-    channels = sizes.channels(step.channels)
-    yield Need(field="MAX_CHANNELS", what=f"channels of {_kind(step)}", need=channels, has=MAX_CHANNELS)
+    need, has = sizes.channels(step.channels), sizes.config.layernorm_channels
+    yield Need(field="layernorm_channels", what=f"channels of {_kind(step)}", need=need, has=has)
 
 
 def _attention(step: AttentionStep, sizes: Sizes) -> Iterator[Need]:

@@ -7,7 +7,6 @@ they are first copied in the order of the list, by a product with the unit matri
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -92,10 +91,11 @@ def operand(context: Context, step: ProductStep) -> Operand:
         parts_of_row=step.source.fold // rows.fold,
     )
     flat = replace(rows, fold=1)
-    if flat not in context.sizes.copied:
+    if flat not in context.copied:
         return made
     if flat not in context.copies:
-        context.copies[flat] = f"{rows.tensor}.rows{len(context.copies)}"
+        name = f"{rows.tensor}.rows{len(context.operations)}"
+        context.copies[flat] = context.region(name, len(flat) * made.row_words)
         _copy(context, step, replace(made, rows=flat), context.copies[flat])
     in_order = RowSelection(tensor=rows.tensor, start=0, stop=len(flat), fold=rows.fold)
     return replace(made, region=context.copies[flat], rows=in_order)
@@ -129,9 +129,7 @@ def load_list(context: Context, step: ProductStep, rows: Operand) -> tuple[Regio
 
 def _copy(context: Context, step: ProductStep, rows: Operand, region: str) -> None:
     """Append the copy of listed rows, in their order, to a region of its own."""
-    tensor = context.sizes.plan.by_name[rows.rows.tensor]
-    context.region(region, len(rows.rows) * rows.row_words)
-    blocks: list[dict[str, Any]] = []
+    tensor = context.step(rows.rows.tensor)
     for part in rows.parts(range(len(rows.rows))):
         some = rows.some(part)
         entries = load_list(context, replace(step, tasks=tensor.tasks), some)
@@ -160,7 +158,7 @@ def _copy(context: Context, step: ProductStep, rows: Operand, region: str) -> No
                 listed=first,
             )
             label = replace(context.label(step, whole=region), task_mask=context.label(tensor).task_mask)
-            blocks[:] = emitter.linear(label, product, order, blocks=blocks)
+            emitter.linear(label, product, order)
 
         context.add(
             MachineOperation(

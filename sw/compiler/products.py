@@ -10,9 +10,8 @@ from tessera.golden.integer.steps import AttentionStep, ProductStep, Step
 from tessera.hw.isa import Destination, Opcode, Unit
 from tessera.program.commands import CommandKind, Phase
 from tessera.program.memory_map import Output
-from tessera.sw.compiler.context import Context, span_of
+from tessera.sw.compiler.context import Context
 from tessera.sw.compiler.convolutions import Windows
-from tessera.sw.compiler.cuts import mlps
 from tessera.sw.compiler.emission import Emitter, Label, Product
 from tessera.sw.compiler.functions import code_of, load_function, zero_activation
 from tessera.sw.compiler.operands import Operand, layer, load_list, operand, written_channels
@@ -33,10 +32,7 @@ class ProductLowering:
     def __init__(self, context: Context) -> None:
         self._context, self._sizes = context, context.sizes
         self._plan = context.sizes.plan
-        blocked = mlps(self._plan) if context.cuts.token_blocks > 1 else {}
-        self._firsts = {second.name: first for first, second in blocked}
         self._done = {rows.tensor for step in self._plan.of_kind(AttentionStep) for rows in step.reads}
-        self._done |= {first.name for first in self._firsts.values()}  # comes with the second
 
     def lower(self, step: ProductStep) -> None:
         """Append the operations of one product, unless they came with others."""
@@ -46,23 +42,11 @@ class ProductLowering:
             SwappedLowering(self._context, step).lower()
         elif step.taps is not None:
             self._convolve(step)
-        elif step.name in self._firsts:
-            self._blocks(self._firsts[step.name], step)
         elif self._context.is_result(step):
             self._result(step)
         else:
             self._region(step)
-            self._rows(step, range(step.rows if step.onto is None else len(step.onto)))
-
-    def _blocks(self, first: ProductStep, second: ProductStep) -> None:
-        """An MLP in blocks of tokens; the next norm, of all tokens, follows the rows of the last block."""
-        blocks = self._context.cuts.tokens(first.rows)
-        self._context.region(first.name, len(blocks[0]) * self._sizes.words(first.channels))
-        self._region(second)
-        shared: dict[str, list[dict[str, Any]]] = {}
-        for rows in blocks:
-            for step in (first, second):
-                self._rows(step, rows, in_block=True, shared=shared)
+            self._rows(step)
 
     def _region(self, step: ProductStep) -> None:
         if step.residual:
@@ -72,35 +56,16 @@ class ProductLowering:
 
     # Products ---------------------------------------------------------------------------------------------------------
 
-    def _rows(
-        self,
-        step: ProductStep,
-        rows: range,
-        *,
-        in_block: bool = False,
-        shared: dict[str, list[dict[str, Any]]] | None = None,
-    ) -> None:
-        """Some rows of a product; all of them but in blocks, of which ``shared`` keeps the weights' places."""
-        source, shared = operand(self._context, step), {} if shared is None else shared
-        hidden = in_block and not step.residual  # in the place of the block before
-        blocked = in_block and step.residual  # what it reads is of the block alone
-        before = 0 if step.onto is None else step.onto.start
+    def _rows(self, step: ProductStep) -> None:
+        """A product of rows, in as many commands as its lists need."""
+        rows = range(step.rows if step.onto is None else len(step.onto))
+        source = operand(self._context, step)
+        before = self._context.first(step)
         for part in source.parts(rows):
-            inside = range(part.start - rows.start, part.stop - rows.start)
-            span = span_of("token", part, step.rows) if in_block or len(part) < len(rows) else None
-            written = inside.start if hidden else before + part.start
-            label = self._context.label(step, span=span)
-            self._command(step, source.some(inside if blocked else part), part, written, label, shared)
+            label = self._context.label(step, rows=part if len(part) < len(rows) else None)
+            self._command(step, source.some(part), part, before + part.start, label)
 
-    def _command(
-        self,
-        step: ProductStep,
-        source: Operand,
-        rows: range,
-        written: int,
-        label: Label,
-        shared: dict[str, list[dict[str, Any]]],
-    ) -> None:
+    def _command(self, step: ProductStep, source: Operand, rows: range, written: int, label: Label) -> None:
         """Rows of a product in one command: which of the step they are, and the first of the region."""
         context = self._context
         entries, table = load_list(context, step, source), load_function(context, step)
@@ -122,7 +87,7 @@ class ProductLowering:
                 listed=entries[0].first if entries else None,
                 parts=source.parts_of_row,
             )
-            shared[step.name] = emitter.linear(label, product, order, blocks=shared.get(step.name, ()))
+            emitter.linear(label, product, order)
 
         context.add(
             MachineOperation(
@@ -141,7 +106,7 @@ class ProductLowering:
         context, rows = self._context, range(step.rows if step.onto is None else len(step.onto))
         result = context.is_result(step)
         self._region(step)
-        written = 0 if step.onto is None else step.onto.start
+        written = context.first(step)
         tiled = context.where(step.name) in context.tiled
 
         def emit(emitter: Emitter, order: Order) -> None:
@@ -190,7 +155,7 @@ class ProductLowering:
         if result:
             for task, found in enumerate(self._plan.results):
                 if found.tensor == step.name:
-                    self._store(task, step, context.where(step.name), rows, 0)
+                    self._store(task, step, rows, 0, self._golden(step, rows))
 
     def _inputs(self, step: ProductStep, source: Operand) -> tuple[int, int]:
         """Words of a row of the source that are skipped, and those that are read."""
@@ -209,7 +174,7 @@ class ProductLowering:
         shape = (len(rows), channels.stop - channels.start)
         first = emitter.bases[region] + written * words + self._sizes.words(channels.start)
         fields: dict[str, Any] = {"base": first, "stride": words, "first_channel": channels.start}
-        fields["first_row"] = rows.start + (0 if step.onto is None else step.onto.start)
+        fields["first_row"] = rows.start + (0 if self._context.is_result(step) else self._context.first(step))
         if step.residual:
             return emitter.stream_rows(step.name, region, "residual", shape, tiled, **fields)
         if step.function is not None:
@@ -238,21 +203,22 @@ class ProductLowering:
         """As many rows at a time as the residual memory holds, and the store of each."""
         context, words = self._context, self._sizes.words(step.channels)
         room = max(1, min(step.rows, self._sizes.config.residual_words // words))
-        region = context.region(step.name, room * words, "residual")
-        blocks: list[dict[str, Any]] = []
+        context.region(step.name, room * words, "residual")
         tasks = [task for task, rows in enumerate(self._plan.results) if rows.tensor == step.name]
         source = operand(context, step)
         for first in range(0, step.rows, room):
             rows = range(first, min(first + room, step.rows))
             for part in source.parts(rows):
-                self._part(step, source.some(part), part, part.start - first, blocks)
+                self._part(step, source.some(part), part, part.start - first)
             for task in tasks:
-                self._store(task, step, region, rows, first)
+                self._store(task, step, rows, 0, self._golden(step, rows))
 
-    def _part(
-        self, step: ProductStep, source: Operand, rows: range, written: int, blocks: list[dict[str, Any]]
-    ) -> None:
-        """Rows of a result, from row ``written`` of its region on; ``blocks`` are where its weights lie."""
+    def _golden(self, step: Step, rows: range) -> int:
+        """The first of rows that are on chip, in the whole tensor."""
+        return int(self._context.block.rows(step.name, rows.start, 1)[0])
+
+    def _part(self, step: ProductStep, source: Operand, rows: range, written: int) -> None:
+        """Rows of a result, from row ``written`` of its region on."""
         context = self._context
         entries = load_list(context, step, source)
 
@@ -267,14 +233,14 @@ class ProductLowering:
                 unsigned=self._sizes.unsigned(step.source.tensor),
                 listed=entries[0].first if entries else None,
             )
-            blocks[:] = emitter.linear(context.label(step), product, order, blocks=blocks)
+            emitter.linear(context.label(step), product, order)
 
         context.add(
             MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
                 reads=(source.access, *entries),
-                writes=(RegionAccess(region=step.name, first=written, rows=len(rows)),),
+                writes=(RegionAccess(region=context.where(step.name), first=written, rows=len(rows)),),
                 alone=True,
                 tasks=step.tasks,
             )
@@ -285,42 +251,34 @@ class ProductLowering:
         for task, rows in enumerate(self._plan.results):
             step = self._plan.by_name[rows.tensor]
             if not self._context.is_result(step):
-                self._store(task, step, self._context.where(step.name), range(len(rows)), rows.start)
+                self._store(task, step, range(rows.start, rows.start + len(rows)), rows.start, 0)
 
-    def _store(self, task: int, step: Step, region: str, rows: range, first: int) -> None:
-        """The store of rows of a region; ``rows`` are those of the result, ``first`` the first of them in memory."""
+    def _store(self, task: int, step: Step, rows: range, place: int, at: int) -> None:
+        """The store of ``rows`` that are on chip: the first's place in its region, and in the result."""
         context, words = self._context, self._sizes.words(step.channels)
-        name = context.network.tasks[task].name
-        alone, tiled = context.is_result(step), region in context.tiled
+        name, region = context.network.tasks[task].name, context.where(step.name)
+        tiled = region in context.tiled
 
         def emit(emitter: Emitter, order: Order) -> None:
-            start = 0 if alone else first
-            shown = emitter.stream_rows(
-                step.name,
-                region,
-                "memory",
-                (len(rows), step.channels),
-                tiled,
-                base=rows.start * words,
-                first_row=rows.start if alone else first,
-            )
+            shape, base = (len(rows), step.channels), at * words
+            shown = emitter.stream_rows(step.name, region, "memory", shape, tiled, base=base, first_row=rows.start)
             emitter.emit(
                 Opcode.STORE,
                 Label(whole=f"store.{name}", kind=CommandKind.STORE, phase=Phase.OUTPUT, task_mask=1 << task),
                 shown,
                 order=order,
-                source_base=emitter.bases[region] + start * words,
+                source_base=emitter.bases[region] + place * words,
                 source_stride=words,
                 rows=len(rows),
                 words=words,
-                offset=4 * rows.start * words * emitter.config.lanes,
+                offset=4 * base * emitter.config.lanes,
             )
 
         context.add(
             MachineOperation(
                 unit=Unit.STORE,
                 emit=emit,
-                reads=(RegionAccess(region=region, first=0 if alone else first, rows=len(rows)),),
+                reads=(RegionAccess(region=region, first=place, rows=len(rows)),),
                 alone=True,
                 tasks=(task,),
             )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 from tessera.golden.integer.plan import Plan
 from tessera.golden.integer.steps import AttentionStep, PatchStep, ProductStep, RowSelection, Step
@@ -61,17 +61,17 @@ class Sizes:
         result = step.name in {rows.tensor for rows in self.plan.results}
         return step.apart and not result and self.whole_words(step.source.tensor)
 
-    @cached_property
-    def copied(self) -> frozenset[RowSelection]:
-        """Listed rows that are copied in their order, because some product needs them one after another.
+    def copied(self, steps: Iterable[Step]) -> frozenset[RowSelection]:
+        """Listed rows that are copied in their order, because one of ``steps`` needs them one after another.
 
         Such are values, which are held, and several rows as one. All products then read the copy.
         """
         held = {step.value.tensor for step in self.plan.of_kind(AttentionStep)}
         return frozenset(
             replace(step.source, fold=1)
-            for step in self.plan.of_kind(ProductStep)
-            if step.source.listed is not None
+            for step in steps
+            if isinstance(step, ProductStep)
+            and step.source.listed is not None
             and (step.swapped or step.name in held or (step.source.fold > 1 and not self.parts_are_rows(step)))
         )
 

@@ -63,7 +63,7 @@ class SwappedLowering:
             linear = self._linear(emitter, some)
             shape = (len(some), linear.weight.shape[1])
             matrix = emitter.narrow(pad_axis(linear.weight, 1, self._words * emitter.config.lanes))
-            weights = emitter.rows(self._weights, self._weights, "scratchpad", shape, of=RowsOf.OUTPUTS)
+            weights = emitter.rows(self._weights, context.where(self._weights), "scratchpad", shape, of=RowsOf.OUTPUTS)
             emitter.emit(
                 Opcode.STAGE,
                 context.label(step, whole=self._weights),
@@ -76,13 +76,16 @@ class SwappedLowering:
 
         context.add(
             MachineOperation(
-                unit=Unit.STREAM, emit=emit, writes=(RegionAccess(region=self._weights),), tasks=step.tasks
+                unit=Unit.STREAM,
+                emit=emit,
+                writes=(RegionAccess(region=context.where(self._weights)),),
+                tasks=step.tasks,
             )
         )
 
     def _multiply(self, some: range) -> None:
         context, step = self._context, self._step
-        first = some.start + (0 if step.onto is None else step.onto.start)
+        first = some.start + context.first(step)
 
         def emit(emitter: Emitter, order: Order) -> None:
             self._emit(emitter, order, some, first)
@@ -91,7 +94,7 @@ class SwappedLowering:
             MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
-                reads=(RegionAccess(region=self._weights), self._source.access),
+                reads=(RegionAccess(region=context.where(self._weights)), self._source.access),
                 writes=(RegionAccess(region=context.where(step.name), first=first, rows=len(some)),),
                 tasks=step.tasks,
             )
@@ -128,7 +131,7 @@ class SwappedLowering:
                 words=self._words,
             ),
             **emitter.block(parameter_bytes(sets.bias, sets.multiplier, sets.shift)),
-            broadcast_base=emitter.bases[self._weights],
+            broadcast_base=emitter.bases[context.where(self._weights)],
             broadcast_stride=self._words,
             broadcast_unsigned=0,
             steps=len(some),

@@ -195,7 +195,8 @@ class Emulator:
         order = listed if f["gather"] else np.arange(f["steps"])
         rows = self._rows_at(f["broadcast_base"] + order * f["broadcast_stride"], f["words"], signed, wide)
         if f["swapped"]:
-            parameters = self._parameters(f["stream_address"], f["channels"]).columns()
+            # The block has whole words of parameter sets.
+            parameters = self._parameters(f["stream_address"], f["steps"]).columns()
             for window in range(f["windows"]):
                 base = f["stationary_base"] + window * f["stationary_window"]
                 held = self._rows(base, f["stationary_stride"], f["stationary_rows"], f["words"])

@@ -1,0 +1,110 @@
+"""Segments: runs of steps between which nothing but the residual streams is kept.
+
+A segment can go through its steps in blocks of rows, one block after the other, because nothing that it makes on the
+way is read by another. Streams may then wait in external memory. A norm is cheap: whoever reads it in a later segment
+makes its rows again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tessera.golden.integer.plan import Plan
+from tessera.golden.integer.steps import ExpertsStep, NormStep, ProductStep, Step, StreamStep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """Steps that can go in blocks of rows.
+
+    Parameters
+    ----------
+    steps:
+        In order.
+    again:
+        Norms of earlier segments that some of them read.
+    targets:
+        The streams that it leaves for others: the last step that adds to each.
+    live:
+        Streams that it touches or that are kept meanwhile, by the step that begins each: the step whose tensor each is
+        at first.
+    kept:
+        Those of them that later segments or the results need.
+    """
+
+    steps: tuple[Step, ...]
+    again: tuple[NormStep, ...] = ()
+    targets: tuple[str, ...] = ()
+    live: Mapping[str, str] = field(default_factory=dict)
+    kept: frozenset[str] = frozenset()
+
+
+def streams(plan: Plan) -> dict[str, str]:
+    """The step that begins the stream of each tensor that has the residual stream's format."""
+    found: dict[str, str] = {}
+    for step in plan.steps:
+        if in_stream(step):
+            onto = step.onto if isinstance(step, (ProductStep, ExpertsStep)) else None
+            found[step.name] = step.name if onto is None else found[onto.tensor]
+    return found
+
+
+def in_stream(step: Step) -> bool:
+    """Whether a step's tensor lies in the residual memory."""
+    return isinstance(step, (StreamStep, ExpertsStep)) or (isinstance(step, ProductStep) and step.residual)
+
+
+def segments(plan: Plan) -> list[Segment]:
+    """The shortest segments of a network."""
+    begun = streams(plan)
+    found, first = [], 0
+    for index in range(len(plan.steps)):
+        if index + 1 == len(plan.steps) or _apart(plan, begun, index + 1):
+            found.append(range(first, index + 1))
+            first = index + 1
+    return [_segment(plan, begun, part) for part in found]
+
+
+def _reads(steps: Sequence[Step]) -> set[str]:
+    return {rows.tensor for step in steps for rows in step.reads}
+
+
+def _apart(plan: Plan, begun: Mapping[str, str], cut: int) -> bool:
+    """Whether a segment may end before step ``cut``: nothing is kept but streams, and norms that can be made again."""
+    before, behind = plan.steps[:cut], plan.steps[cut:]
+    if not in_stream(before[-1]) or isinstance(before[-1], StreamStep):
+        return False
+    kept, place = _reads(behind), {step.name: number for number, step in enumerate(plan.steps)}
+    for step in before:
+        if step.name not in kept or in_stream(step):
+            continue
+        if not isinstance(step, NormStep) or step.wide:
+            return False
+        stream, made = begun[step.source.tensor], place[step.name]
+        last = max(number for number, reader in enumerate(plan.steps) if step.name in _reads([reader]))
+        if any(begun.get(other.name) == stream for other in plan.steps[made + 1 : last]):
+            return False
+    return True
+
+
+def _segment(plan: Plan, begun: Mapping[str, str], part: range) -> Segment:
+    steps, behind = plan.steps[part.start : part.stop], plan.steps[part.stop :]
+    mine = {step.name for step in steps}
+    outside = _reads(steps) - mine
+    again = tuple(step for step in plan.steps[: part.start] if step.name in outside and isinstance(step, NormStep))
+    later = _reads(behind) | {rows.tensor for rows in plan.results}
+    # A norm that is made again reads its stream again.
+    later |= {step.source.tensor for step in plan.steps if isinstance(step, NormStep) and step.name in _reads(behind)}
+    kept = {begun[name] for name in later if name in begun}
+    last = {begun[step.name]: step.name for step in steps if in_stream(step)}
+    latest = {begun[step.name]: step.name for step in plan.steps[: part.stop] if in_stream(step)}
+    touched = {begun[name] for name in mine | outside | _reads(again) if name in begun}
+    known = set(latest)
+    return Segment(
+        steps=steps,
+        again=again,
+        targets=tuple(last[stream] for stream in last if stream in kept),
+        live={stream: latest[stream] for stream in latest if stream in touched | (kept & known)},
+        kept=frozenset(kept & known),
+    )
