@@ -31,7 +31,7 @@ from tessera.sim.machine.frames import Frame, SimulatedFrame
 from tessera.sim.machine.hierarchy import unit_modules
 from tessera.sim.machine.sdram import SdramSettings
 from tessera.sim.machine.settings import MemorySettings, SimulationOptions, WaveWindow
-from tessera.sim.machine.simulator import build_machine, export_machine
+from tessera.sim.machine.simulator import build_machine, memory_bytes, export_machine
 from tessera.sim.machine.trace_reader import read_records
 from tessera.sim.machine.wave_filter import filtered_waves
 from tessera.sim.verilator.options import Simulator
@@ -77,12 +77,13 @@ def run_machine(
     settings, options = memory_settings or MemorySettings(), options or SimulationOptions()
     sdram = settings if isinstance(settings, SdramSettings) else None
     waves = options.waves
+    programs = list(accumulate(frames, lambda last, frame: frame.program or last, initial=program))[1:]
+    memory = memory_bytes(max(one.map.limit for one in programs))
     simulator = simulator or build_machine(
-        program.config, debug=waves is not None, sdram=sdram, on_progress=on_progress
+        program.config, debug=waves is not None, sdram=sdram, memory=memory, on_progress=on_progress
     )
     with TemporaryDirectory(prefix=TEMPORARY) as folder:
         work = Path(folder)
-        programs = list(accumulate(frames, lambda last, frame: frame.program or last, initial=program))[1:]
         (work / "memory.bin").write_bytes(programs[0].memory(frames[0].image).tobytes())
         jobs = [
             _job(one, index, frame, work, options.watchdog)
