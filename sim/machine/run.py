@@ -31,7 +31,7 @@ from tessera.sim.machine.frames import Frame, SimulatedFrame
 from tessera.sim.machine.hierarchy import unit_modules
 from tessera.sim.machine.sdram import SdramSettings
 from tessera.sim.machine.settings import MemorySettings, SimulationOptions, WaveWindow
-from tessera.sim.machine.simulator import build_machine, memory_bytes, export_machine
+from tessera.sim.machine.simulator import build_machine, export_machine, memory_bytes
 from tessera.sim.machine.trace_reader import read_records
 from tessera.sim.machine.wave_filter import filtered_waves
 from tessera.sim.verilator.options import Simulator

@@ -100,22 +100,13 @@ def cut(segment: Segment, rows: Mapping[str, int], count: int, outside: frozense
     Uncuttable
         If rows of a block do not follow each other where they must.
     """
-    steps = (*segment.again, *segment.steps)
-    begun = _streams(segment, steps)
-    targets = _targets(segment, steps, rows, count, outside, begun)
-    needs = [demanded(steps, target) for target in targets]
-    lasting = {
-        name
-        for name in needs[0]
-        if name not in begun and all(name in need and len(need[name]) == rows[name] for need in needs)
-    }
-    lasting |= {name for name, stream in begun.items() if stream not in outside}
-    done: set[str] = set()
+    begun = _streams(segment, (*segment.again, *segment.steps))
+    lasting, needs = _needs(segment, rows, count, outside)
+    of_segment = lasting | {name for name, stream in begun.items() if stream not in outside}
+    done: frozenset[str] = frozenset()
     blocks = []
-    for index, target in enumerate(targets):
-        left = [step for step in steps if step.name not in done]
-        need = needs[0] if index == 0 else demanded(left, target)
-        held = _held(need, begun, outside, rows)
+    for index, (left, need) in enumerate(needs):
+        held = _held(need, begun, outside, rows) | {name: np.arange(rows[name]) for name in done if name in need}
         local = [_local(step, need, held) for step in left if _makes(step, need)]
         blocks.append(
             Block(
@@ -123,17 +114,45 @@ def cut(segment: Segment, rows: Mapping[str, int], count: int, outside: frozense
                 held=held,
                 made=need,
                 tag=f"@{number}.{index}",
-                lasting=frozenset(lasting),
-                done=frozenset(done),
+                lasting=frozenset(of_segment),
+                done=done,
                 places={step.name: _following(step, _place(held[step.name], need[step.name])) for step in local},
             )
         )
-        done |= {name for name in lasting if name not in begun}
+        done = lasting
     return blocks
+
+
+def _needs(
+    segment: Segment, rows: Mapping[str, int], count: int, outside: frozenset[str]
+) -> tuple[frozenset[str], list[tuple[list[Step], Demand]]]:
+    """Tensors that the first block makes for all, and the steps and rows of each block."""
+    steps = [*segment.again, *segment.steps]
+    begun = _streams(segment, steps)
+    targets = _targets(segment, steps, rows, count, outside, begun)
+    all_of_each = [demanded(steps, target) for target in targets]
+    lasting = frozenset(
+        name
+        for name in all_of_each[0]
+        if len(targets) > 1
+        and name not in begun
+        and all(name in need and len(need[name]) == rows[name] for need in all_of_each)
+    )
+    left = [step for step in steps if step.name not in lasting]
+    first = (steps, all_of_each[0])
+    return lasting, [first, *((left, demanded(left, target)) for target in targets[1:])]
+
+
+def targets_of(segment: Segment, rows: Mapping[str, int], count: int) -> list[dict[str, np.ndarray]]:
+    """Rows of a segment's targets in each of so many blocks."""
+    steps = (*segment.again, *segment.steps)
+    return _targets(segment, steps, rows, count, frozenset(), _streams(segment, steps))
 
 
 def most_blocks(segment: Segment, rows: Mapping[str, int]) -> int:
     """Blocks that a segment can be cut into at most, each of which makes something else."""
+    if segment.whole:
+        return 1
     steps = (*segment.again, *segment.steps)
     targets = segment.targets or (segment.steps[-1].name,)
     windows = _windows(steps, targets[-1], rows)
@@ -144,17 +163,16 @@ def most_blocks(segment: Segment, rows: Mapping[str, int]) -> int:
 
 def overlapping(segment: Segment, rows: Mapping[str, int], count: int) -> frozenset[str]:
     """Streams of which a block reads rows that a block before it has changed."""
-    steps = (*segment.again, *segment.steps)
-    begun = _streams(segment, steps)
+    begun = _streams(segment, (*segment.again, *segment.steps))
     changed: Demand = {}
     found = set()
-    for target in _targets(segment, steps, rows, count, frozenset(), begun):
-        need = demanded(steps, target)
+    for _, need in _needs(segment, rows, count, frozenset())[1]:
         for name, stream in begun.items():
             if name in need and np.intersect1d(need[name], changed.get(stream, np.arange(0))).size:
                 found.add(stream)
-        for name, some in target.items():
-            if name in begun:
+        for name in segment.targets:
+            if name in begun and name in need:
+                some = need[name]
                 changed[begun[name]] = np.union1d(changed.get(begun[name], some[:0]), some)
     return frozenset(found)
 
@@ -163,6 +181,7 @@ def _streams(segment: Segment, steps: Sequence[Step]) -> dict[str, str]:
     """Stream of every tensor in the residual's format that a segment touches, by the name of what begins it."""
     found = {latest: stream for stream, latest in segment.live.items()}
     found |= {stream: stream for stream in segment.live}
+    found = {name: stream for name, stream in found.items() if name not in segment.results}
     for step in reversed(steps):
         if step.name in found and isinstance(step, (ProductStep, ExpertsStep)) and step.onto is not None:
             found[step.onto.tensor] = found[step.name]
@@ -211,10 +230,7 @@ def _targets(
     lines = {name: rows[name] // _columns(steps, name, rows) for name in targets}
     shared = gcd(*lines.values())
     return [
-        {
-            name: np.arange(part.start * rows[name] // shared, part.stop * rows[name] // shared)
-            for name in targets
-        }
+        {name: np.arange(part.start * rows[name] // shared, part.stop * rows[name] // shared) for name in targets}
         for part in parts(shared, count)
     ]
 

@@ -25,7 +25,7 @@ from tessera.sw.compiler.cuts import Cuts
 from tessera.sw.compiler.emission import ALL_TASKS, Emitter, Label
 from tessera.sw.compiler.lists import Lists
 from tessera.sw.compiler.operations import MachineOperation, Order, Place, Region, RegionAccess
-from tessera.sw.compiler.segments import Segment
+from tessera.sw.compiler.segments import Segment, is_result
 from tessera.sw.compiler.sizes import Sizes
 
 _PHASES = {
@@ -204,11 +204,7 @@ class Context:
 
     def is_result(self, step: Step) -> bool:
         """Whether a product is nothing but a task's result."""
-        plan = self.sizes.plan
-        if not isinstance(step, ProductStep) or not step.residual or step.onto is not None or plan.readers[step.name]:
-            return False
-        results = [rows for rows in plan.results if rows.tensor == step.name]
-        return bool(results) and all(len(rows) == plan.by_name[step.name].rows for rows in results)
+        return is_result(self.sizes.plan, step)
 
     def _phase(self, step: Step, kind: CommandKind) -> Phase:
         """Part of the frame: a norm belongs to what reads it."""

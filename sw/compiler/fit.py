@@ -15,11 +15,12 @@ from tessera.sw.compiler.allocation import Allocation, Buffer, buffers
 from tessera.sw.compiler.blocks import Uncuttable, most_blocks
 from tessera.sw.compiler.context import Context
 from tessera.sw.compiler.cuts import Cut, Cuts, sizes
+from tessera.sw.compiler.fusing import fused
 from tessera.sw.compiler.limits import exceeded, others
 from tessera.sw.compiler.lowering import lower
 from tessera.sw.compiler.operations import MachineOperation
 from tessera.sw.compiler.order import Schedule, schedule
-from tessera.sw.compiler.segments import Segment, segments
+from tessera.sw.compiler.segments import Segment
 from tessera.sw.compiler.sizes import Sizes
 
 _SPACES = ("scratchpad", "residual", "memory")
@@ -89,8 +90,11 @@ class Fit:
         if not problems:
             return
         config, network = self.context.sizes.config, self.context.network
-        kinds = {(buffer.region.name, buffer.words) for buffer in self.tables["scratchpad"]}
-        by_size = sorted(kinds, key=lambda kind: (-kind[1], kind[0]))
+        kinds: dict[str, int] = {}
+        for buffer in self.tables["scratchpad"]:
+            name = buffer.region.name.partition("@")[0]  # of all blocks
+            kinds[name] = max(kinds.get(name, 0), buffer.words)
+        by_size = sorted(kinds.items(), key=lambda kind: (-kind[1], kind[0]))
         listing = [f"  {name}: {words} words" for name, words in by_size[:_LISTED]]
         if len(by_size) > _LISTED:
             listing.append(f"  and {len(by_size) - _LISTED} smaller ones")
@@ -168,7 +172,7 @@ _LISTED = 12
 def fit(network: Network, config: AcceleratorConfig) -> Fit:
     """A network on a machine: with few cuts that fit, or, if none do, with those that need the least."""
     made = Sizes(plan(network), config)
-    pieces = segments(made.plan)
+    pieces = fused(made.plan)
     cuts = Cuts(segments=(Cut(),) * len(pieces))
     best = _cut(network, made, pieces, cuts)
     assert best is not None

@@ -31,6 +31,8 @@ class Segment:
         at first.
     kept:
         Those of them that later segments or the results need.
+    results:
+        Those of its steps that are nothing but a task's result, of which each block is stored as it is made.
     """
 
     steps: tuple[Step, ...]
@@ -38,6 +40,12 @@ class Segment:
     targets: tuple[str, ...] = ()
     live: Mapping[str, str] = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
+    results: frozenset[str] = frozenset()
+
+    @property
+    def whole(self) -> bool:
+        """Whether some step needs all rows at once: a mixture, which routes them, or rows that become channels."""
+        return any(isinstance(step, ExpertsStep) or getattr(step, "swapped", False) for step in self.steps)
 
 
 def streams(plan: Plan) -> dict[str, str]:
@@ -55,6 +63,14 @@ def in_stream(step: Step) -> bool:
     return isinstance(step, (StreamStep, ExpertsStep)) or (isinstance(step, ProductStep) and step.residual)
 
 
+def is_result(plan: Plan, step: Step) -> bool:
+    """Whether a step is nothing but a task's result."""
+    if not isinstance(step, ProductStep) or not step.residual or step.onto is not None or plan.readers[step.name]:
+        return False
+    results = [rows for rows in plan.results if rows.tensor == step.name]
+    return bool(results) and all(len(rows) == plan.by_name[step.name].rows for rows in results)
+
+
 def segments(plan: Plan) -> list[Segment]:
     """The shortest segments of a network."""
     begun = streams(plan)
@@ -63,7 +79,7 @@ def segments(plan: Plan) -> list[Segment]:
         if index + 1 == len(plan.steps) or _apart(plan, begun, index + 1):
             found.append(range(first, index + 1))
             first = index + 1
-    return [_segment(plan, begun, part) for part in found]
+    return [segment_of(plan, part) for part in found]
 
 
 def _reads(steps: Sequence[Step]) -> set[str]:
@@ -88,7 +104,9 @@ def _apart(plan: Plan, begun: Mapping[str, str], cut: int) -> bool:
     return True
 
 
-def _segment(plan: Plan, begun: Mapping[str, str], part: range) -> Segment:
+def segment_of(plan: Plan, part: range) -> Segment:
+    """The segment of some steps, by their places."""
+    begun = streams(plan)
     steps, behind = plan.steps[part.start : part.stop], plan.steps[part.stop :]
     mine = {step.name for step in steps}
     outside = _reads(steps) - mine
@@ -107,4 +125,5 @@ def _segment(plan: Plan, begun: Mapping[str, str], part: range) -> Segment:
         targets=tuple(last[stream] for stream in last if stream in kept),
         live={stream: latest[stream] for stream in latest if stream in touched | (kept & known)},
         kept=frozenset(kept & known),
+        results=frozenset(step.name for step in steps if is_result(plan, step)),
     )

@@ -42,7 +42,8 @@ def test_models_fit_their_presets(model, name):
 @pytest.mark.parametrize("seed", range(5))
 def test_live_buffers_do_not_overlap(name, seed):
     made = fitted(random_geometry(seed, preset(name)), preset(name))
-    assert {space: len(table) > 0 for space, table in made.tables.items()} == {"scratchpad": True, "residual": True}
+    used = {space for space, table in made.tables.items() if table}
+    assert used == {"scratchpad", "residual"}, "whole streams stay on chip where there is room"
     for table in made.tables.values():
         for i, a in enumerate(table):
             for b in table[:i]:
