@@ -31,7 +31,7 @@ class Uncuttable(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block:
+class RowBlock:
     """Some rows of a segment.
 
     Parameters
@@ -74,12 +74,12 @@ class Block:
         return np.arange(first, first + count) if held is None else held[first : first + count]
 
 
-def whole_block(segment: Segment, again: tuple[NormStep, ...]) -> Block:
+def whole_block(segment: Segment, again: tuple[NormStep, ...]) -> RowBlock:
     """All rows of a segment, with the norms that it makes ``again``."""
-    return Block(steps=(*again, *segment.steps))
+    return RowBlock(steps=(*again, *segment.steps))
 
 
-def cut(segment: Segment, rows: Mapping[str, int], count: int, outside: frozenset[str], number: int) -> list[Block]:
+def cut(segment: Segment, rows: Mapping[str, int], count: int, outside: frozenset[str], number: int) -> list[RowBlock]:
     """A segment in so many blocks, or fewer.
 
     Parameters
@@ -109,7 +109,7 @@ def cut(segment: Segment, rows: Mapping[str, int], count: int, outside: frozense
         held = _held(need, begun, outside, rows) | {name: np.arange(rows[name]) for name in done if name in need}
         local = [_local(step, need, held) for step in left if _makes(step, need)]
         blocks.append(
-            Block(
+            RowBlock(
                 steps=tuple(local),
                 held=held,
                 made=need,

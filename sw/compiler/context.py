@@ -20,7 +20,7 @@ from tessera.golden.integer.steps import (
 from tessera.golden.network.network import Network
 from tessera.golden.network.operators import ActivationFunction
 from tessera.program.commands import CommandKind, Phase, Span
-from tessera.sw.compiler.blocks import Block
+from tessera.sw.compiler.blocks import RowBlock
 from tessera.sw.compiler.cuts import Cuts
 from tessera.sw.compiler.emission import ALL_TASKS, Emitter, Label
 from tessera.sw.compiler.lists import Lists
@@ -86,12 +86,12 @@ class Context:
     copies: dict[RowSelection, str] = field(default_factory=dict)
     copied: frozenset[RowSelection] = frozenset()
     tiled: set[str] = field(default_factory=set)
-    block: Block = field(default_factory=lambda: Block(steps=()))
+    block: RowBlock = field(default_factory=lambda: RowBlock(steps=()))
 
     def __post_init__(self) -> None:
         self.lists = Lists(self.sizes.config.list_entries)
 
-    def enter(self, block: Block) -> None:
+    def enter(self, block: RowBlock) -> None:
         """Lower another block from now on."""
         if block.tag or self.block.tag:
             self.copies = {}

@@ -29,7 +29,7 @@ def demanded(steps: Sequence[Step], targets: Mapping[str, np.ndarray]) -> Demand
     for step in reversed(steps):
         if step.name not in need:
             continue
-        need[step.name] = whole(step, need[step.name])
+        need[step.name] = rounded(step, need[step.name])
         for rows, some in _reads(step, need[step.name]):
             need[rows.tensor] = np.union1d(need.get(rows.tensor, some[:0]), picked(rows, some))
     return need
@@ -53,7 +53,7 @@ def own(step: Step, rows: np.ndarray) -> np.ndarray:
     return rows if onto is None else rows[(rows >= onto.start) & (rows < onto.start + len(onto))] - onto.start
 
 
-def whole(step: Step, rows: np.ndarray) -> np.ndarray:
+def rounded(step: Step, rows: np.ndarray) -> np.ndarray:
     """Rows of a step's tensor with those that come with them."""
     mine = own(step, rows)
     if not len(mine):

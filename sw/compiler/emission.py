@@ -14,7 +14,7 @@ from tessera.program.commands import Command, CommandKind, Phase, Span
 from tessera.program.layouts.base import Layout
 from tessera.program.layouts.rows import ListedRows, Rows, TiledRows
 from tessera.program.tensors import Space, Tensor
-from tessera.sw.compiler.blocks import Block
+from tessera.sw.compiler.blocks import RowBlock
 from tessera.sw.compiler.operations import NOTHING, Order
 from tessera.sw.compiler.sizes import Sizes
 from tessera.sw.compiler.weights import StreamBuilder, chunked, pad_axis, parameter_bytes, spread, tile_bytes
@@ -115,7 +115,7 @@ class Emitter:
 
     def __init__(self, model: QuantisedModel, sizes: Sizes, bases: Mapping[str, int], results: int) -> None:
         self.model, self.sizes, self.config, self.bases = model, sizes, sizes.config, bases
-        self._results, self.block_rows = results, Block(steps=())
+        self._results, self.block_rows = results, RowBlock(steps=())
         self.stream = StreamBuilder()
         self.encoded: list[bytes] = []
         self.commands: list[Command] = []

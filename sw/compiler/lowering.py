@@ -19,7 +19,7 @@ from tessera.program.commands import CommandKind, Phase
 from tessera.program.layouts.rows import Rows, RowsOf, WideRows
 from tessera.program.tensors import Tensor
 from tessera.sw.compiler.attention import AttentionLowering
-from tessera.sw.compiler.blocks import Block
+from tessera.sw.compiler.blocks import RowBlock
 from tessera.sw.compiler.context import Context
 from tessera.sw.compiler.emission import Emitter, Label
 from tessera.sw.compiler.experts import ExpertsLowering
@@ -58,7 +58,7 @@ def _lower_blocks(
     lowering: _Lowering,
     streams: Streams,
     segment: Segment,
-    blocks: list[Block],
+    blocks: list[RowBlock],
     number: int,
     *,
     ahead: bool,

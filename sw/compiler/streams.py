@@ -13,7 +13,7 @@ from tessera.golden.integer.steps import Step
 from tessera.hw.isa import Opcode, Unit
 from tessera.program.commands import CommandKind
 from tessera.program.tensors import Tensor
-from tessera.sw.compiler.blocks import Block, cut, overlapping, runs, whole_block
+from tessera.sw.compiler.blocks import RowBlock, cut, overlapping, runs, whole_block
 from tessera.sw.compiler.context import Context
 from tessera.sw.compiler.emission import Emitter
 from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
@@ -60,7 +60,7 @@ class Streams:
                     found.add(stream)
         return frozenset(found)
 
-    def blocks(self, segment: Segment, number: int, count: int) -> list[Block]:
+    def blocks(self, segment: Segment, number: int, count: int) -> list[RowBlock]:
         """The blocks of a segment, the names of all that they find on chip among them."""
         touched = {stream for stream in self._outside if self._touches(segment, stream)}
         if count == 1 and not touched:
@@ -81,7 +81,7 @@ class Streams:
     def finish(self) -> None:
         """Bring streams on chip that are results."""
         results = {self._begun[rows.tensor] for rows in self._sizes.plan.results if rows.tensor in self._begun}
-        self._context.enter(Block(steps=(), names=self._on_chip()))
+        self._context.enter(RowBlock(steps=(), names=self._on_chip()))
         for stream in sorted(results & set(self._stored)):
             self.fetch(stream, f"{stream}~")
 
@@ -93,7 +93,7 @@ class Streams:
     def settle(self, segment: Segment, number: int, count: int) -> None:
         """Append what brings every stream of a segment, which goes in ``count`` blocks, to where it is wanted."""
         self._outside = self._find_outside(segment, count)
-        self._context.enter(Block(steps=(), names=self._on_chip()))
+        self._context.enter(RowBlock(steps=(), names=self._on_chip()))
         for stream in [stream for stream in self._latest if stream not in segment.live]:
             del self._latest[stream]
             self._regions.pop(stream, None)
@@ -118,7 +118,7 @@ class Streams:
 
     # Blocks -----------------------------------------------------------------------------------------------------------
 
-    def load(self, block: Block) -> None:
+    def load(self, block: RowBlock) -> None:
         """Append the loads of what a block reads of streams in external memory."""
         for stream in list(self._stored):
             latest = self._latest[stream]
@@ -128,14 +128,14 @@ class Streams:
                 block.names[latest] = region
                 self._load(stream, block.held[latest], region)
 
-    def store(self, segment: Segment, block: Block, number: int) -> None:
+    def store(self, segment: Segment, block: RowBlock, number: int) -> None:
         """Append the stores of what a block leaves of streams in external memory."""
         for stream, target in segment.live.items():
             if stream in self._outside and target in segment.targets and target in block.made:
                 held, made = block.held[target], block.made[target]
                 self._store(held, made, f"{stream}.stored{number}", target)
 
-    def leave(self, segment: Segment, blocks: Sequence[Block], number: int) -> None:
+    def leave(self, segment: Segment, blocks: Sequence[RowBlock], number: int) -> None:
         """Note what a segment has left where."""
         for stream, latest in segment.live.items():
             changed = self._latest.get(stream) != latest

@@ -250,12 +250,15 @@ class Builder:
         raise NoArrangement(f"values of '{source.name}' are taken across its rows")
 
     def _outputs(self, source: Made, channels: Places, part: str) -> Made:
-        """Outputs of a linear layer out of their order: the layer itself with its rows in that order."""
+        """Outputs of a linear layer, or of factors behind one, out of their order: the layer with its rows so."""
         key = (source.base, len(channels), channels.tobytes())
         if key not in self._known:
             operator = next(one for one in self.operators if one.name == source.name)
-            if not isinstance(operator, Linear):
+            if not isinstance(operator, (Linear, Scale)):
                 raise NoArrangement(f"channels of '{source.name}' are taken out of their order")
+            before = operator.source
+            if isinstance(operator, Scale):
+                before = self._outputs(next(one for one in self._made if one.name == before), channels, part).name
             picked = torch.from_numpy(channels.copy())
             name = self.free(operator.place, f"{operator.part}.{part}")
             weight = self.weight(f"{operator.place}.{name}.weight", self.weights[operator.weight.tensor][picked])
@@ -263,7 +266,7 @@ class Builder:
             if bias is not None:
                 bias = self.weight(f"{operator.place}.{name}.bias", self.weights[bias.tensor][picked])
             self._settled.add(source.name)
-            ordered = replace(operator, part=name, weight=weight, bias=bias)
+            ordered = replace(operator, part=name, source=before, weight=weight, bias=bias)
             self._known[key] = self.add(ordered, (source.rows, len(channels)))
         return self._known[key]
 

@@ -301,9 +301,15 @@ def _elementwise(reader: Reader, node: fx.Node, kind: type[Add] | type[Multiply]
 
 def _add_fixed(reader: Reader, node: fx.Node, left: View, right: Fixed) -> View:
     """A tensor plus weights: rows of their own, or the same for all rows."""
-    value = right.tensor.detach().float().expand(left.shape)
-    constant = reader.builder.constant(value.reshape(-1, left.shape[-1]), right.name, place_of(node)[0])
-    return _elementwise(reader, node, Add, left, reader.builder.view(constant, *left.shape))
+    builder, value = reader.builder, right.tensor.detach().float().expand(left.shape)
+    whole = _whole(builder, left)
+    if whole is None:
+        constant = builder.constant(value.reshape(-1, left.shape[-1]), right.name, place_of(node)[0])
+        return _elementwise(reader, node, Add, left, builder.view(constant, *left.shape))
+    source, order = whole
+    by_row = value.reshape(-1)[torch.argsort(order)].reshape(source.rows, source.channels)
+    constant = builder.constant(by_row, right.name, place_of(node)[0])
+    return _elementwise(reader, node, Add, left, _like(left, constant, order))
 
 
 @_handles(aten.mul.Tensor, aten.mul_.Tensor)

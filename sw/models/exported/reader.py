@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from tessera.sw.models.exported.builder import Builder
-from tessera.sw.models.exported.layout import MOVES, SAME, SHAPES
+from tessera.sw.models.exported.layout import LIKE, MOVES, SAME, SHAPES
 from tessera.sw.models.exported.problems import Problem
 from tessera.sw.models.exported.values import AttentionScores, Fixed, NoArrangement, ScaledView, Unknown, View
 
@@ -136,6 +136,8 @@ def _readers(node: fx.Node) -> set[fx.Node]:
     """Nodes that compute with what a node makes, or with a part of it."""
     found: set[fx.Node] = set()
     for user in node.users:
+        if user.target in LIKE and user.args[0] is not node:
+            continue  # it takes the shape alone
         moves = user.target in MOVES or user.target in SAME or user.target is operator.getitem
         found |= _readers(user) if moves else {user}
     return found

@@ -18,7 +18,7 @@ from tessera.program.program import Program
 from tessera.sim.machine.frames import Frame
 from tessera.sim.machine.run import run_machine
 from tessera.sim.machine.settings import MemorySettings
-from tessera.sw.compiler.blocks import Block, cut
+from tessera.sw.compiler.blocks import RowBlock, cut
 from tessera.sw.compiler.compile import compile_model
 from tessera.sw.compiler.demand import demanded
 from tessera.sw.compiler.fit import Fit, fit
@@ -144,7 +144,7 @@ def test_loads_wait_for_stores_as_the_machine_asks() -> None:
 # What a block is made of --------------------------------------------------------------------------------------------
 
 
-def blocks_of(name: str, number: int, count: int, outside: bool) -> tuple[list[Block], dict[str, int]]:
+def blocks_of(name: str, number: int, count: int, outside: bool) -> tuple[list[RowBlock], dict[str, int]]:
     made = plan(network(name).network)
     segment = fused(made)[number]
     rows = {step.name: step.rows for step in made.steps}
