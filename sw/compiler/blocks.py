@@ -102,11 +102,14 @@ def cut(segment: Segment, rows: Mapping[str, int], count: int, outside: frozense
     """
     begun = _streams(segment, (*segment.again, *segment.steps))
     lasting, needs = _needs(segment, rows, count, outside)
-    of_segment = lasting | {name for name, stream in begun.items() if stream not in outside}
+    of_segment = lasting | segment.activations | {name for name, stream in begun.items() if stream not in outside}
+    made = {step.name for step in (*segment.again, *segment.steps)}
     done: frozenset[str] = frozenset()
     blocks = []
     for index, (left, need) in enumerate(needs):
-        held = _held(need, begun, outside, rows) | {name: np.arange(rows[name]) for name in done if name in need}
+        held = _held(need, begun, outside, rows)
+        on_chip = [name for name in need if name not in begun and (name not in made or name in done)]
+        held |= {name: np.arange(rows[name]) for name in (*on_chip, *segment.activations) if name in need}
         local = [_local(step, need, held) for step in left if _makes(step, need)]
         blocks.append(
             RowBlock(

@@ -172,7 +172,7 @@ _LISTED = 12
 def fit(network: Network, config: AcceleratorConfig) -> Fit:
     """A network on a machine: with few cuts that fit, or, if none do, with those that need the least."""
     made = Sizes(plan(network), config)
-    pieces = fused(made.plan)
+    pieces = fused(made)
     cuts = Cuts(segments=(Cut(),) * len(pieces))
     best = _cut(network, made, pieces, cuts)
     assert best is not None

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tessera.golden.integer.plan import Plan
 from tessera.sw.compiler.blocks import most_blocks, targets_of
 from tessera.sw.compiler.demand import demanded
 from tessera.sw.compiler.segments import Segment, segment_of, segments
+from tessera.sw.compiler.sizes import Sizes
 
 _BLOCKS = 4
 _MOST = 1.2
@@ -22,9 +22,9 @@ _LONGEST = 4
 """Segments that go together at most."""
 
 
-def fused(plan: Plan) -> list[Segment]:
+def fused(sizes: Sizes) -> list[Segment]:
     """The segments of a network, of which those with streams of their own go together."""
-    parts = segments(plan)
+    plan, parts = sizes.plan, segments(sizes)
     rows = {step.name: step.rows for step in plan.steps}
     channels = {step.name: step.channels for step in plan.steps}
     groups = [[number] for number in range(len(parts))]

@@ -52,7 +52,8 @@ class ProductLowering:
         if step.residual:
             self._context.stream(step, step.onto)
         else:
-            self._context.region(step.name, step.rows * self._sizes.words(step.channels))
+            rows = len(self._context.block.held.get(step.name, range(step.rows)))
+            self._context.region(step.name, rows * self._sizes.row_words(step.name))
 
     # Products ---------------------------------------------------------------------------------------------------------
 

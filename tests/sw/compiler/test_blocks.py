@@ -23,6 +23,7 @@ from tessera.sw.compiler.compile import compile_model
 from tessera.sw.compiler.demand import demanded
 from tessera.sw.compiler.fit import Fit, fit
 from tessera.sw.compiler.fusing import fused
+from tessera.sw.compiler.sizes import Sizes
 from tessera.sw.cycles.predict import predict
 from tessera.sw.models.exported.from_torch import Pixels, network_of
 from tessera.sw.quantiser.quantise import quantise
@@ -146,7 +147,7 @@ def test_loads_wait_for_stores_as_the_machine_asks() -> None:
 
 def blocks_of(name: str, number: int, count: int, outside: bool) -> tuple[list[RowBlock], dict[str, int]]:
     made = plan(network(name).network)
-    segment = fused(made)[number]
+    segment = fused(Sizes(made, MACHINE))[number]
     rows = {step.name: step.rows for step in made.steps}
     return cut(segment, rows, count, frozenset(segment.live) if outside else frozenset(), number), rows
 
@@ -155,7 +156,7 @@ def test_blocks_make_every_row_of_a_target_once() -> None:
     for name in NETWORKS:
         made = plan(network(name).network)
         rows = {step.name: step.rows for step in made.steps}
-        for number, segment in enumerate(fused(made)):
+        for number, segment in enumerate(fused(Sizes(made, MACHINE))):
             for count in (1, 2, 3):
                 if any(not hasattr(step, "source") and len(step.reads) > 2 for step in segment.steps):
                     continue
@@ -167,7 +168,7 @@ def test_blocks_make_every_row_of_a_target_once() -> None:
 
 def test_lines_around_a_block_are_needed_for_a_convolution() -> None:
     made = plan(network("pyramid").network)
-    for segment in fused(made):
+    for segment in fused(Sizes(made, MACHINE)):
         for step in segment.steps:
             taps = getattr(step, "taps", None)
             if taps is None or taps.kernel[0] != 3 or taps.stride[0] != 1:
