@@ -73,6 +73,11 @@ class Fit:
         """Whether an on-chip memory has too few words."""
         return self.allocations[space].peak > self.room(space)
 
+    @property
+    def excess(self) -> int:
+        """Words in use beyond what the on-chip memories have."""
+        return sum(max(0, self.allocations[space].peak - self.room(space)) for space in ("scratchpad", "residual"))
+
     def problems(self) -> list[str]:
         """One line for every limit that the network exceeds; empty if it fits."""
         network = self.context.network
@@ -178,19 +183,19 @@ def fit(network: Network, config: AcceleratorConfig) -> Fit:
     assert best is not None
     if exceeded(network, made) or others(network, made):
         return best
-    for _ in range(_TRIALS):
-        space = next((space for space in ("residual", "scratchpad") if best.exceeds(space)), None)
-        if space is None:
-            return best
-        found = _finer(best, space)
+    least, tried = best.excess, 0
+    while best.excess and tried < _TRIALS:
+        found = _finer(best, next(space for space in ("residual", "scratchpad") if best.exceeds(space)))
         if found is None:
             return best
-        best = found
+        best, tried = found, tried + 1
+        if best.excess < least:
+            least, tried = best.excess, 0
     return best
 
 
-_TRIALS = 60
-"""Cuts that are tried at most."""
+_TRIALS = 12
+"""Cuts that are tried at most without needing less."""
 
 
 def _finer(known: Fit, space: str) -> Fit | None:
