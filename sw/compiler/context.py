@@ -38,11 +38,13 @@ _PHASES = {
     CommandKind.GATE: Phase.EXPERTS,
     CommandKind.EXPERTS: Phase.EXPERTS,
     CommandKind.HEAD: Phase.OUTPUT,
-    CommandKind.LOAD: Phase.EMBED,
     CommandKind.STORE: Phase.OUTPUT,
     CommandKind.CONTROL: Phase.CONTROL,
 }
 
+
+_MOVES = (CommandKind.LOAD, CommandKind.STORE)
+"""They belong to the part of the frame that makes what they move."""
 
 _SHARED = ("score", "queue", "function")
 """Memories that have one place for whatever is in them."""
@@ -161,7 +163,7 @@ class Context:
             **{
                 "whole": step.name,
                 "kind": kind,
-                "phase": self._phase(step, kind),
+                "phase": self._phase(step, self.kind(step) if kind in _MOVES else kind),
                 "place": step.place,
                 "task_mask": mask,
                 **fields,
