@@ -34,13 +34,13 @@ class Residual:
             self._dut.residual_read__data.value = pipe[-1]
 
 
-async def begin(dut, *, stall=0.0):
+async def begin(dut):
     config = AcceleratorConfig.from_dict(parameters()["config"])
     await clock_and_reset(dut)
     dut.guard__window.value = SIZE << 32
     width = config.numerics.residual_width
     words = rng("residual").integers(-(1 << width - 1), 1 << width - 1, (512, config.lanes))
-    Residual(dut, words, width, stall)
+    Residual(dut, words, width, parameters()["stall"])
     return config, words, StreamDriver(dut, "job")
 
 
