@@ -264,16 +264,20 @@ def _add(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Any:
         left, right = right, left
     if isinstance(right, Fixed):
         return _add_fixed(reader, node, left, right)
-    if not isinstance(right, View):
-        raise UnsupportedNode("a sum with a number; the nearest is a bias for each channel")
+    if isinstance(right, (int, float)):
+        return _add_fixed(reader, node, left, Fixed(torch.tensor(float(right))))
     return _elementwise(reader, node, Add, left, right)
 
 
 @_handles(aten.sub.Tensor)
 def _subtract(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Any:
     left, right, alpha = arguments[:3]
-    if alpha != 1 or not isinstance(right, (View, ScaledView)):
-        raise UnsupportedNode("a difference with weights or a number; the nearest is one of two tensors")
+    if alpha != 1:
+        raise UnsupportedNode("a difference with a factor; the nearest is a difference")
+    if isinstance(right, (int, float)):
+        return _add(reader, node, [left, -right, 1])
+    if isinstance(right, Fixed):
+        return _add(reader, node, [left, Fixed(-right.tensor, right.name and f"{right.name}.negative"), 1])
     return _add(reader, node, [left, _settled(reader, _times(right, -1.0)), 1])
 
 
@@ -432,12 +436,26 @@ def _attention(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
     query, key, value, mask, dropout, causal, scale = arguments[:7]
     if dropout or causal:
         raise UnsupportedNode("attention with dropout or a causal mask; the nearest is one with an added mask")
+    query, key, value = (_heads_of_weights(reader, node, one) for one in (query, key, value))
     (query, first), (key, second), (value, third) = (_unscaled(one) for one in (query, key, value))
     if third != 1.0:
         raise UnsupportedNode("values that a number multiplies")
     factor = (1 / math.sqrt(query.shape[-1]) if scale is None else float(scale)) * first * second
     bias = None if mask is None else mask.tensor.float()
     return _attend(reader, node, AttentionScores(query, key, factor, bias), value)
+
+
+def _heads_of_weights(reader: Reader, node: fx.Node, value: Any) -> Any:
+    """Weights (batch, heads, tokens, channels) of an attention as tokens; anything else as it is."""
+    if not isinstance(value, Fixed):
+        return value
+    if value.tensor.dim() != 4 or len(value.tensor) != 1:
+        shape = tuple(value.tensor.shape)
+        raise UnsupportedNode(f"weights of shape {shape} as tokens; the nearest is (1, heads, tokens, channels)")
+    _, heads, tokens, channels = value.tensor.shape
+    rows = value.tensor[0].transpose(0, 1).reshape(tokens, heads * channels).float()
+    made = reader.builder.constant(rows, value.name, place_of(node)[0])
+    return View(reader.builder.view(made, 1, tokens, heads, channels).places.transpose(1, 2))
 
 
 @_handles(aten.matmul.default, aten.bmm.default)
