@@ -18,11 +18,12 @@ from tessera.program.program import Program
 from tessera.sim.machine.frames import Frame
 from tessera.sim.machine.run import run_machine
 from tessera.sim.machine.settings import MemorySettings
-from tessera.sw.compiler.blocks import RowBlock, cut
+from tessera.sw.compiler.blocks import RowBlock, cut, overlapping
 from tessera.sw.compiler.compile import compile_model
 from tessera.sw.compiler.demand import demanded
 from tessera.sw.compiler.fit import Fit, fit
 from tessera.sw.compiler.fusing import fused
+from tessera.sw.compiler.segments import segments
 from tessera.sw.compiler.sizes import Sizes
 from tessera.sw.cycles.predict import predict
 from tessera.sw.models.exported.from_torch import Pixels, network_of
@@ -178,3 +179,22 @@ def test_lines_around_a_block_are_needed_for_a_convolution() -> None:
             assert len(need[step.source.tensor]) == 3 * taps.size[1]
             return
     raise AssertionError("the network has such a convolution")
+
+
+def test_segments_with_a_stream_of_their_own_go_together() -> None:
+    """The merged patches lie in a stream that only the norm behind reads."""
+    sizes = Sizes(plan(network("merged").network), MACHINE)
+    apart, together = segments(sizes), fused(sizes)
+    assert len(together) < len(apart)
+    assert [step.name for part in together for step in part.steps] == [step.name for step in sizes.plan.steps]
+    merged = next(stream for part in apart for stream in part.live if "norm.rows" in stream)
+    assert not any(merged in part.kept for part in together)
+
+
+def test_rows_that_changed_are_not_read_again() -> None:
+    """A convolution that is added to its own stream needs the lines around a block as they were."""
+    sizes = Sizes(plan(network("pyramid").network), MACHINE)
+    rows = {step.name: step.rows for step in sizes.plan.steps}
+    found = {stream for part in segments(sizes) for stream in overlapping(part, rows, 2)}
+    assert found
+    assert not any(overlapping(part, rows, 1) for part in segments(sizes))
