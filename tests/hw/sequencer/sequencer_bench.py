@@ -369,7 +369,7 @@ async def malformed_commands_are_refused(dut):
         (Opcode.ATTENTION, "value_words", 0),
         (Opcode.ATTENTION, "bias_words", MAX_BIAS_WORDS + 1),
         (Opcode.LAYERNORM, "rows", 0),
-        (Opcode.LAYERNORM, "words", 1024 // CONFIG.lanes + 1),
+        (Opcode.LAYERNORM, "words", CONFIG.layernorm_channels // CONFIG.lanes + 1),
         (Opcode.LAYERNORM, "channels", 8 * CONFIG.lanes + 1),
         (Opcode.LAYERNORM, "mode", 3),
         (Opcode.GATE, "experts", CONFIG.max_experts + 1),
