@@ -17,7 +17,7 @@ PRESET ?= edge
 BOARD ?= ulx3s-85f
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint netlist notebook jupyter docs train evaluate synth bench bitstream flash selftest sdram-soak doctor clean
+.PHONY: help setup run test test-all lint netlist notebook jupyter docs train evaluate synth bench models bitstream flash selftest sdram-soak doctor clean
 
 help:
 	@echo "Tessera: an open accelerator for mixture-of-experts vision transformers"
@@ -30,6 +30,7 @@ help:
 	@echo "  make netlist   run the preset tiny as the ECP5's cells after synthesis (a quarter of an hour the first time)"
 	@echo "  make sdram-soak   a million random bursts on the SDRAM controller and its chip model (a few minutes)"
 	@echo "  make bench     measure cycles of every model and preset; tables in build/bench and docs/results.md"
+	@echo "  make models    run forty backbones of timm, or say what each lacks; table in docs/reference/support.md (hours)"
 	@echo "  make synth     synthesise the presets tiny and ecp5-85f for ECP5; cells in build/synth"
 	@echo "  make evaluate  score a model on 500 held-out scenes: float, integers, and 8 scenes on the RTL (MODEL=$(MODEL))"
 	@echo "  make bitstream make the bitstream of a board with Yosys and nextpnr (BOARD=$(BOARD), or ecpix5-85f); build/bitstream"
@@ -117,6 +118,9 @@ flash: $(READY)
 bench: $(READY)
 	$(BIN)/tessera bench
 	$(BIN)/python -m tessera.sw.benchmark.results_page build/bench/bench.json
+
+models: $(READY)
+	$(BIN)/python -m tests.backbones
 
 netlist: $(READY)
 	TESSERA_QUICK_BUILDS=1 $(BIN)/tessera verify --preset tiny --model pico --netlist --out build/netlist

@@ -197,6 +197,7 @@ class Accelerator(wiring.Component):
         connect(m, readers.memory, units.residual.read)
         m.d.comb += [
             units.layernorm.residual_read_ready.eq(readers.layernorm_ready),
+            units.store.residual_read_ready.eq(readers.store_ready),
             readers.writeback_place.eq(ports.engine.place),
             readers.layernorm_place.eq(ports.layernorm.place),
             readers.store_place.eq(ports.store.place),

@@ -10,9 +10,6 @@ from tessera.common.expected import expect, whole
 from tessera.hw.formats import Numerics
 from tessera.hw.isa import ADDRESS_WIDTH
 
-MAX_CHANNELS = 1024
-"""Channels of the longest padded row that LayerNorm takes, in every build."""
-
 _NAME = re.compile(r"[^\s.\-/\\:*?\"<>|\x00-\x1f\x7f][^/\\:*?\"<>|\x00-\x1f\x7f]*(?<!\s)")
 """Names that a file may have everywhere, and that are no option of a command."""
 
@@ -46,6 +43,8 @@ class AcceleratorConfig:
     layernorm_row_buffer:
         Whether LayerNorm keeps rows in block RAM until they are normalised. Each residual word is then read once, and
         both passes of different rows run at once. The statistics get multipliers of their own, as many again.
+    layernorm_channels:
+        Channels of the longest padded row that LayerNorm takes. A power of two.
     max_tokens:
         Keys of an attention, and tokens of a gate: room in score buffer and token queues.
     max_experts:
@@ -82,6 +81,7 @@ class AcceleratorConfig:
     exponential_lanes: int = 2
     layernorm_lanes: int = 4
     layernorm_row_buffer: bool = False
+    layernorm_channels: int = 1024
     max_tokens: int = 256
     max_experts: int = 16
     max_top_k: int = 4
@@ -125,6 +125,10 @@ class AcceleratorConfig:
             (
                 _power_of_two(self.parameter_entries),
                 f"parameter_entries is {self.parameter_entries}; choose a power of two",
+            ),
+            (
+                _power_of_two(self.layernorm_channels) and self.layernorm_channels >= max(t, b),
+                f"layernorm_channels is {self.layernorm_channels}; choose a power of two of at least {max(t, b)}",
             ),
             (_power_of_two(self.stream_beats), f"stream_beats is {self.stream_beats}; choose a power of two"),
             (_power_of_two(self.max_tokens), f"max_tokens is {self.max_tokens}; choose a power of two"),

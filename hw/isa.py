@@ -6,7 +6,8 @@ does not wait for another unless it says so: bits 8 to 13 name the units that mu
 bits 14 and 15 the unit whose rows it follows, reading row r as soon as that unit's latest command has written it.
 The rest depends on the opcode. Addresses of on-chip memories are in words of T lanes; a *row* is one token (or one
 channel, where noted) and its stride is in words. Channel counts are padded to multiples of T. Stream addresses are
-bytes relative to the weight base register and multiples of the chunk size.
+bytes relative to the weight base register and multiples of the chunk size; those of a ``stored`` block are relative to
+the output base register.
 """
 
 from __future__ import annotations
@@ -174,10 +175,12 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         (("grid_rows", 16, "patches down"), ("grid_columns", 16, "patches across")),
         (("row_bytes", 32, "bytes from one image row to the next"),),
         (("plane_bytes", 32, "bytes from one colour plane to the next"),),
+        (("offset", 32, "bytes from the image base to patch 0: that of the part which is loaded"),),
     ),
     Opcode.LOAD_RESIDUAL: _layout(
         *_STREAM,
         (("destination_base", 16, "first residual word"), ("words", 16, "words to load, 4 bytes per lane")),
+        (("stored", 1, "the block lies relative to the output base: what earlier STOREs of the frame wrote"),),
     ),
     Opcode.STAGE: _layout(
         *_STREAM,

@@ -34,6 +34,9 @@ _EDGE = AcceleratorConfig(
     exponential_lanes=8,
     layernorm_lanes=16,
     layernorm_row_buffer=True,
+    layernorm_channels=2048,
+    # The blocks of hierarchical networks at 224 x 224 are up to 1,300 commands.
+    max_commands=2048,
     # 197 tokens of 384 channels (DeiT-Small) need 4,728.
     residual_words=5120,
     parameter_entries=2048,

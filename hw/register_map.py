@@ -66,7 +66,7 @@ REGISTERS: dict[str, Register] = {
     "image_address": _rw(
         0x20, "byte address of the image, planar [channel][row][column] bytes (multiple of the bus width)"
     ),
-    "output_address": _rw(0x24, "byte address of the result (multiple of the bus width)"),
+    "output_address": _rw(0x24, "byte address of results and stored rows (multiple of the bus width)"),
     "window_base": _rw(0x28, "first byte address that the machine may touch"),
     "window_limit": _rw(0x2C, "first byte address beyond it"),
     "watchdog_limit": _rw(0x30, "cycles without progress before the machine halts; 0 is never"),

@@ -33,15 +33,16 @@ class CommandKind(StrEnum):
     EXPERTS = "experts"
     PRODUCT = "product"
     HEAD = "head"
+    LOAD = "load"
     STORE = "store"
     CONTROL = "control"
 
 
 @dataclass(frozen=True)
 class Span:
-    """Heads or tokens from ``first`` to ``last``, both included, where a command does not do all of them."""
+    """Heads, tokens or channels from ``first`` to ``last``, both included, where a command does not do all of them."""
 
-    of: Literal["head", "token"]
+    of: Literal["head", "token", "channel"]
     first: int
     last: int
 

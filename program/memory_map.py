@@ -9,7 +9,10 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryMap:
-    """Byte addresses in the accelerator's memory; ``limit`` is the first byte beyond all regions."""
+    """Byte addresses in the accelerator's memory; ``limit`` is the first byte beyond all regions.
+
+    The output region begins with the results. Behind them it may hold rows that STORE writes for a later LOAD_RESIDUAL.
+    """
 
     program: int
     program_bytes: int

@@ -25,7 +25,7 @@ from tessera.golden.network.network import Network
 from tessera.golden.tensor_files import ordered
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.isa import COMMAND_BYTES
-from tessera.program.commands import Command
+from tessera.program.commands import Command, CommandKind
 from tessera.program.memory_map import MemoryMap, Output
 
 FORMAT = 3
@@ -62,10 +62,16 @@ class Program(Summarised):
         rows = (
             ("commands", f"{len(self.commands):,}"),
             ("weight bytes", f"{self.map.weights_bytes:,}"),
+            *([("stream bytes", f"{self.returning_bytes:,} come back from memory")] if self.returning_bytes else []),
             ("tasks", ", ".join(task.name for task in self.model.tasks)),
             ("digest", self.short_digest),
         )
         return Summary(title=f"{self.model.name} compiled for {self.config.name}", rows=rows)
+
+    @cached_property
+    def returning_bytes(self) -> int:
+        """Bytes of residual streams that wait in external memory and are loaded again, by all tasks together."""
+        return sum(command.stream_bytes for command in self.commands if command.kind is CommandKind.LOAD)
 
     @cached_property
     def plan(self) -> Plan:

@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 from tessera.hw.config import AcceleratorConfig
 from tessera.program.layouts.base import Layout
 from tessera.program.layouts.routed import Accumulated, QueueEntries, QueuePositions
-from tessera.program.layouts.rows import LastRows, Rows, RowsOf, TiledRows, Transposed, WideRows
+from tessera.program.layouts.rows import LastRows, ListedRows, Rows, RowsOf, TiledRows, Transposed, WideRows
 from tessera.program.layouts.tiles import ExponentialTiles, GateLogits, QueryScaleTiles, ScoreTiles
 
 Space = Literal["scratchpad", "residual", "score", "exponential", "query", "queue", "memory"]
@@ -17,6 +17,7 @@ AnyLayout = TypeVar("AnyLayout", bound=Layout, covariant=True)
 LAYOUTS: tuple[type[Layout], ...] = (
     Rows,
     LastRows,
+    ListedRows,
     TiledRows,
     WideRows,
     Transposed,

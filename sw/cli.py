@@ -26,6 +26,7 @@ from tessera.sw.commands import (
     quantize,
     run,
     selftest,
+    show,
     synth,
     train,
     verify,
@@ -44,8 +45,9 @@ Start with `tessera doctor`, then `tessera run`: it takes a picture through a tr
 proves every tensor equal to the golden model, and writes a report into build/run.
 
 The way of a model: `train` or `import` -> `quantize` -> `compile` -> `run`, or `deploy` to a board. The way to trust
-it: `verify`, `selftest`. What happens inside: `waves`. What it scores: `evaluate`. What it costs: `bench`, `estimate`,
-`synth`. What changed: `compare`. A board: `bitstream`, `flash`. A system on chip of your own: `export`.
+it: `verify`, `selftest`. What a network is made of: `show`. What happens inside: `waves`. What it scores: `evaluate`.
+What it costs: `bench`, `estimate`, `synth`. What changed: `compare`. A board: `bitstream`, `flash`. A system on chip of
+your own: `export`.
 
 Exit codes: 0 good; 1 a verdict failed (not bit-exact, a fault not caught, does not fit); 2 a mistake in what was given,
 or something missing on this computer. `TESSERA_TRACEBACK=1` shows where an error came from.""",
@@ -54,6 +56,7 @@ for module in (
     doctor,
     train,
     import_,
+    show,
     quantize,
     evaluate,
     compile,

@@ -49,6 +49,13 @@ def matmul(a: NDArray, b: NDArray) -> Integers:
     return np.rint(a.astype(np.float64) @ b.astype(np.float64)).astype(np.int64)
 
 
+def _by_group(x: NDArray, weight: NDArray) -> Integers:
+    """Exact products (rows, outputs) of ``x`` (rows, groups, inputs): each group with its part of the outputs."""
+    groups = x.shape[1]
+    sums = matmul(x.swapaxes(0, 1), weight.reshape(groups, -1, weight.shape[1]).swapaxes(1, 2))
+    return sums.swapaxes(0, 1).reshape(len(x), -1)
+
+
 class IntegerModel:
     """Runs a quantised model bit-exactly as the accelerator does.
 
@@ -162,16 +169,15 @@ class IntegerModel:
                 f"image is {image.dtype} {image.shape}, model '{self.network.name}' takes uint8 {size}; "
                 "resize it or transpose channels first"
             )
-        (rows, columns), patch = step.grid, step.patch
-        parts = image[:, : rows * patch, : columns * patch].reshape(3, rows, patch, columns, patch)
-        return parts.transpose(1, 3, 0, 2, 4).reshape(step.rows, step.channels)
+        return step.cut(image.transpose(1, 2, 0))
 
     def _product(self, step: ProductStep, tensors: Tensors) -> Integers:
         numerics, quantised = self.numerics, self.model.of(step.name, QuantisedProduct)
-        x = self._rows(tensors, step.source)
+        x = self._rows(tensors, step.operand)
         x = x if step.inputs is None else x[:, slice(*step.inputs)]
+        x = x if step.taps is None else step.taps.windows(x, quantised.padding)
         y = self._linear(x, quantised.linear, step.name)
-        y = y.T if step.swapped else y
+        y = y.T if step.swapped else y.reshape(len(step.source), -1) if step.apart else y
         if step.factor:
             assert step.onto is not None
             table = None if step.function is None else table_of(step.function)
@@ -188,8 +194,8 @@ class IntegerModel:
         if step.onto is None:
             return self._keep(functions.residual_set(y, numerics), tensors)
         stream = tensors[step.onto.tensor].copy()
-        added = functions.residual_add(stream[step.onto.rows], y, numerics)
-        stream[step.onto.rows] = self._keep(added, tensors)
+        added = functions.residual_add(stream[step.onto.rows, step.span], y, numerics)
+        stream[step.onto.rows, step.span] = self._keep(added, tensors)
         return stream
 
     def _normalise(self, step: NormStep, tensors: Tensors) -> Integers:
@@ -242,7 +248,8 @@ class IntegerModel:
         return stream
 
     def _linear(self, x: NDArray, linear: QuantisedLinear, name: str, format: Format | None = None) -> Integers:
-        sums = self._fits(matmul(x, linear.weight.T), name)
+        """Rows (rows, inputs) through a layer; or (rows, groups, inputs), where every group has outputs of its own."""
+        sums = self._fits(matmul(x, linear.weight.T) if x.ndim == 2 else _by_group(x, linear.weight), name)
         self._fits(sums + linear.bias, name)
         return functions.requantise(sums, linear.bias, linear.multiplier, linear.shift, format)
 

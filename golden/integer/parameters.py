@@ -56,11 +56,14 @@ class QuantisedProduct:
     function_multiplier, function_shift:
         Requantise the function's output (with its zero point) to a positive activation; 0 without a function.
         Of a factor, the shift is that of the product: ``FACTOR_FRACTION`` keeps the stream's scale.
+    padding:
+        The integer of the source that stands for 0: what taps beyond the map read.
     """
 
     linear: QuantisedLinear
     function_multiplier: int = 0
     function_shift: int = 0
+    padding: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,8 @@ class Plan:
         found: dict[str, Step] = {}
         for step in self.steps:
             if step.place and isinstance(step, (ProductStep, ExpertsStep)) and step.onto is not None:
-                found[step.place] = step
+                if isinstance(step, ExpertsStep) or step.span == slice(0, step.channels):
+                    found[step.place] = step
         return found
 
     def of_kind(self, kind: type[Found]) -> tuple[Found, ...]:

@@ -9,30 +9,25 @@ nothing, of activations by a product with the matrix that leaves rows as they ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from math import prod
-from typing import Any
+from dataclasses import replace
 
+from tessera.golden.integer.planning.heads import HeadPlanner
+from tessera.golden.integer.planning.products import ProductPlanner
+from tessera.golden.integer.planning.rows import RowPlanner
+from tessera.golden.integer.planning.sums import NoStep, PendingProduct, Sum
 from tessera.golden.integer.steps import (
-    Absorbed,
-    AttentionStep,
     ExpertsStep,
-    Matrix,
-    MatrixKind,
     NormStep,
-    PatchStep,
     Placed,
-    ProductStep,
     RowSelection,
-    Step,
     StreamStep,
 )
 from tessera.golden.network.network import Network
 from tessera.golden.network.operators import (
     Activate,
-    ActivationFunction,
     Add,
     Attend,
+    AveragePool,
     Constant,
     Convolution,
     Gather,
@@ -66,49 +61,7 @@ class UnsupportedOperators(ValueError):
         super().__init__("\n".join(["the machine has no step for these operators:", *lines]))
 
 
-LONGEST_REDUCTION = 2048
-"""Inputs of a product at most; those of more go in parts, one added after the other to the residual stream."""
-
-
-_HEAD = 64
-"""Channels of a head at most where heads mean nothing."""
-
-
-class _Unsupported(Exception):
-    """One of them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Product:
-    """A product that no step makes yet, and the first row of the sum where it is added."""
-
-    name: str
-    matrix: Matrix | None
-    source: RowSelection
-    rows: int
-    first: int = 0
-    swapped: bool = False
-    experts: MixExperts | None = None
-    function: ActivationFunction | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Sum:
-    """A tensor as a sum: of rows that exist, constants and products, each at its first row."""
-
-    rows: int
-    base: RowSelection | None = None
-    constants: tuple[Placed, ...] = ()
-    products: tuple[_Product, ...] = ()
-
-    @property
-    def lone(self) -> _Product | None:
-        """The product that it is alone; None for anything else."""
-        alone = self.base is None and not self.constants and len(self.products) == 1
-        return self.products[0] if alone and self.products[0].rows == self.rows else None
-
-
-class Planner:
+class Planner(RowPlanner, ProductPlanner, HeadPlanner):
     """Walks a network once.
 
     Attributes
@@ -122,19 +75,12 @@ class Planner:
     """
 
     def __init__(self, network: Network) -> None:
-        self.network = network
-        self.steps: list[Step] = []
+        super().__init__(network)
         self.problems: list[tuple[str, str, str]] = []
-        self._sums: dict[str, _Sum] = {}
-        self._norms: dict[str, Normalise | Scale] = {}
-        self._streams: dict[str, RowSelection] = {}
-        self._activations: dict[str, RowSelection] = {}
-        self._tasks = _needed_by(network)
-        self._order = {operator.name: index for index, operator in enumerate(network.operators)}
         for operator in network.operators:
             try:
                 self._visit(operator)
-            except _Unsupported as error:
+            except NoStep as error:
                 self._note(operator, str(error))
         self.results = tuple(self._result(task.result) for task in network.tasks)
         if not self.problems:
@@ -150,7 +96,7 @@ class Planner:
             case Constant():
                 rows = self._rows_of(operator.name)
                 placed = Placed(value=operator.value, first=0, rows=rows)
-                self._sums[operator.name] = _Sum(rows=rows, constants=(placed,))
+                self._sums[operator.name] = Sum(rows=rows, constants=(placed,))
             case Normalise():
                 self._norms[operator.name] = operator  # its rows are known when something reads it
             case Reshape():
@@ -163,12 +109,18 @@ class Planner:
                 self._some_channels(operator)
             case Join(axis="rows"):
                 self._join(operator)
+            case Join():
+                self._join_channels(operator)
             case Transpose():
                 self._transpose(operator)
             case Add():
                 self._add(operator)
-            case Linear() | Convolution():
-                self._multiply(operator)
+            case Linear():
+                self._multiply(operator, self._activation(operator.source))
+            case Convolution():
+                self._convolve(operator)
+            case AveragePool():
+                self._pool(operator)
             case Scale():
                 self._norms[operator.name] = operator  # a norm that normalises nothing
             case Mean():
@@ -181,10 +133,20 @@ class Planner:
                 self._attend(operator)
             case MixExperts():
                 source, rows = self._activation(operator.source), self._rows_of(operator.name)
-                product = _Product(name=operator.name, matrix=None, source=source, rows=rows, experts=operator)
-                self._sums[operator.name] = _Sum(rows=rows, products=(product,))
+                if not source.plain:
+                    raise NoStep("experts of rows in another order; the nearest is to order what they make")
+                product = PendingProduct(name=operator.name, matrix=None, source=source, rows=rows, experts=operator)
+                self._sums[operator.name] = Sum(rows=rows, products=(product,))
+                if self._uses(operator.name) > 1:  # it runs once, so that it is added to nothing else
+                    self._stream(operator.name)
             case _:
-                raise _Unsupported("no step does this")
+                raise NoStep("no step does this")
+
+    def _uses(self, name: str) -> int:
+        """Operators that read a tensor, and tasks whose result it is, also under other names."""
+        readers = self.network.readers.get(name, ())
+        found = sum(self._uses(one.name) if isinstance(one, Reshape) else one.sources.count(name) for one in readers)
+        return found + sum(task.result == name for task in self.network.tasks)
 
     def _note(self, operator: Operator, why: str) -> None:
         """Remember a problem, and go on as if the operator had a step."""
@@ -198,459 +160,9 @@ class Planner:
         try:
             rows = self._stream(name)
             return rows if rows.plain else self._copied(self._operator(name))
-        except _Unsupported as error:
+        except NoStep as error:
             self._note(self._operator(name), str(error))
             return self._streams[name]
-
-    def _operator(self, name: str) -> Operator:
-        return self.network.by_name[name]
-
-    def _rows_of(self, name: str) -> int:
-        """Rows of a tensor as a matrix."""
-        return prod(self.network.shapes[name][:-1])
-
-    def _channels_of(self, name: str) -> int:
-        return self.network.shapes[name][-1]
-
-    # Rows, parts and sums ---------------------------------------------------------------------------------------------
-
-    def _reshape(self, operator: Reshape) -> None:
-        """The same rows; or several rows as one."""
-        source = operator.source
-        before, after = self._channels_of(source), self._channels_of(operator.name)
-        if before == after:
-            tables: tuple[dict[str, Any], ...] = (self._sums, self._norms, self._streams, self._activations)
-            for known in tables:
-                if source in known:
-                    known[operator.name] = known[source]
-            return
-        if after % before:
-            raise _Unsupported("parts of rows as rows; the nearest is several rows as one")
-        rows = self._activation(source)
-        self._activations[operator.name] = replace(rows, fold=rows.fold * (after // before))
-
-    def _some_rows(self, operator: Operator, source: str, rows: Sequence[int]) -> None:
-        """Rows of what exists are named. Those of a norm, or of a product, are the rows of what that reads."""
-        found = self._sums.get(source)
-        whole = rows == range(self._rows_of(source))
-        if source in self._norms and source not in self._activations and isinstance(rows, range) and not whole:
-            norm = self._norms[source]
-            self._norm_step(norm, operator, self._stream(norm.source).within(rows.start, rows.stop))
-        elif found is not None and found.lone is not None and not found.lone.swapped and found.lone.experts is None:
-            product = found.lone
-            moved = replace(product, source=_taken(product.source, rows), rows=len(rows))
-            self._sums[operator.name] = _Sum(rows=len(rows), products=(moved,))
-        elif source in self._norms or source in self._activations:
-            self._activations[operator.name] = _taken(self._activation(source), rows)
-        else:
-            self._streams[operator.name] = _taken(self._stream(source), rows)
-
-    def _some_channels(self, operator: Part) -> None:
-        found = self._sums.get(operator.source)
-        product = None if found is None else found.lone
-        if product is None or product.matrix is None or product.swapped:
-            raise _Unsupported("channels can only be taken from what a linear layer makes")
-        first = product.matrix.start
-        matrix = replace(product.matrix, start=first + operator.start, stop=first + operator.stop)
-        self._sums[operator.name] = _Sum(rows=product.rows, products=(replace(product, matrix=matrix),))
-
-    def _transpose(self, operator: Transpose) -> None:
-        """What a product makes, transposed; anything else goes through a product that leaves it as it is.
-
-        A transposed product holds its source, which must be signed: what functions leave is not.
-        """
-        found = self._sums.get(operator.source)
-        product = None if found is None else found.lone
-        if product is None or product.matrix is None or self._positive(product.source):
-            product = self._unchanged(operator.source)
-        assert product.matrix is not None
-        rows = self._rows_of(operator.name)
-        turned = replace(product, swapped=not product.swapped, rows=rows)
-        self._sums[operator.name] = _Sum(rows=rows, products=(turned,))
-
-    def _positive(self, rows: RowSelection) -> bool:
-        """Whether a function or the picture made these rows."""
-        made = next(step for step in self.steps if step.name == rows.tensor)
-        return isinstance(made, PatchStep) or (isinstance(made, ProductStep) and made.positive)
-
-    def _unchanged(self, name: str) -> _Product:
-        """A tensor as a product with the matrix that leaves rows as they are."""
-        channels = self._channels_of(name)
-        matrix = Matrix(kind=MatrixKind.UNCHANGED, stop=channels)
-        return _Product(name=name, matrix=matrix, source=self._activation(name), rows=self._rows_of(name))
-
-    def _join(self, operator: Join) -> None:
-        total = _Sum(rows=0)
-        for part in operator.parts:
-            found = self._sum(part)
-            if found.base is not None:
-                found = _Sum(rows=found.rows, products=(self._unchanged(part),))
-            total = _together(total, _shifted(found, total.rows), total.rows + found.rows)
-        self._sums[operator.name] = total
-
-    def _add(self, operator: Add) -> None:
-        left, right = self._sum(operator.left), self._sum(operator.right)
-        if left.base is not None and right.base is not None:
-            right = _Sum(rows=right.rows, products=(self._unchanged(operator.right),))
-        if (left.base or right.base) is not None and left.constants + right.constants:
-            # Constants only begin a stream, so that what exists is added to them.
-            left, right = (self._again(one, name) for one, name in ((left, operator.left), (right, operator.right)))
-        self._sums[operator.name] = _together(left, right, left.rows)
-        if left.base is not None or right.base is not None:
-            self._stream(operator.name)
-
-    def _again(self, found: _Sum, name: str) -> _Sum:
-        """What exists as a product that leaves it as it is."""
-        return found if found.base is None else _Sum(rows=found.rows, products=(self._unchanged(name),))
-
-    def _sum(self, name: str) -> _Sum:
-        """A tensor as a sum."""
-        if name in self._streams and self._streams[name].plain:
-            return _Sum(rows=self._rows_of(name), base=self._streams[name])
-        if name in self._sums and name not in self._streams and name not in self._activations:
-            return self._sums[name]
-        return _Sum(rows=self._rows_of(name), products=(self._unchanged(name),))
-
-    # Products ---------------------------------------------------------------------------------------------------------
-
-    def _multiply(self, operator: Linear | Convolution) -> None:
-        source = self._patches(operator) if isinstance(operator, Convolution) else self._activation(operator.source)
-        matrix = Matrix(weight=operator.weight, bias=operator.bias, stop=self._channels_of(operator.name))
-        rows = self._rows_of(operator.name)
-        product = _Product(name=operator.name, matrix=matrix, source=source, rows=rows)
-        self._sums[operator.name] = _Sum(rows=rows, products=(product,))
-
-    def _patches(self, operator: Convolution) -> RowSelection:
-        """Pixels of a patch embedding."""
-        kernel = self.network.weights[operator.weight.tensor][-2:]
-        source = self._operator(operator.source)
-        square = kernel[0] == kernel[1] and operator.stride == kernel and not any(operator.padding)
-        if not isinstance(source, PictureInput) or not square or operator.groups != 1:
-            raise _Unsupported("the only convolution cuts the picture into patches that do not overlap")
-        grid, patch = self.network.shapes[operator.name][:2], kernel[0]
-        cuts = {step.patch: step.name for step in self.steps if isinstance(step, PatchStep)}
-        if patch in cuts:
-            return self._activations[cuts[patch]]
-        step = PatchStep(
-            part=f"pixels{patch}" if cuts else "pixels",
-            rows=prod(grid),
-            channels=3 * patch * patch,
-            patch=patch,
-            grid=(grid[0], grid[1]),
-        )
-        return self._emit(step, self._activations)
-
-    def _activate(self, operator: Activate) -> None:
-        found = self._sums.get(operator.source)
-        product = None if found is None else found.lone
-        if product is None or product.matrix is None:
-            product = self._unchanged(operator.source)
-        readers = self.network.readers[operator.name]
-        if not product.swapped and readers and all(isinstance(reader, Multiply) for reader in readers):
-            lone = replace(product, function=operator.function)
-            self._sums[operator.name] = _Sum(rows=product.rows, products=(lone,))
-            return
-        self._product_step(operator, product, function=operator.function)
-
-    def _multiply_rows(self, operator: Multiply) -> None:
-        """Rows of a stream of their own, times what a product makes; a function is computed of that on the way."""
-        (left, right), names = (self._factor(name) for name in operator.sources), list(operator.sources)
-        if right is None or (left is not None and left.function is not None and right.function is None):
-            left, right, names = right, left, names[::-1]
-        factor = right or self._unchanged(names[1])
-        base = self._fresh(names[0], operator)
-        assert factor.matrix is not None
-        step = ProductStep(
-            place=operator.place,
-            part=operator.part,
-            rows=len(base),
-            channels=self._channels_of(operator.name),
-            source=factor.source,
-            matrix=factor.matrix,
-            onto=base,
-            factor=True,
-            function=factor.function,
-            residual=True,
-            product=factor.name,
-        )
-        self._emit(step, self._streams)
-
-    def _factor(self, name: str) -> _Product | None:
-        """A tensor as a product that can be multiplied by, with its function; None if it is none."""
-        found = self._sums.get(name)
-        lone = None if found is None or name in self._streams or name in self._activations else found.lone
-        return None if lone is None or lone.matrix is None or lone.swapped else lone
-
-    def _fresh(self, name: str, operator: Operator) -> RowSelection:
-        """Rows of a stream that nothing else reads behind ``operator``."""
-        known = name in self._streams or name in self._activations
-        base = self._stream(name)
-        if not base.plain:
-            base = self._copied(self._operator(name))
-        self._finish_norms(base.tensor, operator)
-        return self._saved(base, operator) if known and self._read_later(base.tensor, operator) else base
-
-    def _product_step(self, operator: Operator, product: _Product, **fields: Any) -> RowSelection:
-        """Emit a product that is a tensor of its own."""
-        if product.matrix is None:
-            raise _Unsupported("what experts make is only added to the residual stream")
-        outputs = product.matrix.stop - product.matrix.start
-        step = ProductStep(
-            place=operator.place,
-            part=operator.part,
-            rows=product.rows,
-            channels=len(product.source) if product.swapped else outputs,
-            source=product.source,
-            matrix=product.matrix,
-            swapped=product.swapped,
-            product=product.name,
-            **fields,
-        )
-        return self._emit(step, self._streams if step.residual else self._activations)
-
-    def _emit(self, step: Step, made: dict[str, RowSelection]) -> RowSelection:
-        self.steps.append(step)
-        made[step.name] = RowSelection(tensor=step.name, start=0, stop=step.rows)
-        return made[step.name]
-
-    # Forms ------------------------------------------------------------------------------------------------------------
-
-    def _activation(self, name: str) -> RowSelection:
-        """Rows of a tensor as activations; makes the steps that are missing."""
-        if name in self._activations:
-            return self._activations[name]
-        operator, found = self._operator(name), self._sums.get(name)
-        if name in self._norms:
-            norm = self._norms[name]
-            self._activations[name] = self._norm_step(norm, norm, self._stream(norm.source))
-        elif found is not None and found.lone is not None and found.lone.matrix and name not in self._streams:
-            self._product_step(operator, found.lone, function=found.lone.function)
-        else:
-            stream = self._stream(name)
-            self._activations[name] = replace(stream, tensor=self._copy(stream.tensor).tensor)
-        return self._activations[name]
-
-    def _copy(self, tensor: str) -> RowSelection:
-        """All rows of a stream as activations."""
-        name = f"{tensor}.copy"
-        if name not in self._activations:
-            made = next(step for step in self.steps if step.name == tensor)
-            step = NormStep(
-                place=made.place,
-                part=f"{made.part}.copy",
-                rows=made.rows,
-                channels=made.channels,
-                source=RowSelection(tensor=tensor, start=0, stop=made.rows),
-                weight=None,
-                bias=None,
-                epsilon=0.0,
-                kind=None,
-            )
-            self._emit(step, self._activations)
-        return self._activations[name]
-
-    def _stream(self, name: str) -> RowSelection:
-        """Rows of a tensor as rows of the residual stream; makes the steps that are missing."""
-        if name in self._streams:
-            return self._streams[name]
-        operator, found = self._operator(name), self._sum(name)
-        if found.lone is not None and found.lone.function is not None:
-            found = _Sum(rows=found.rows, products=(self._unchanged(name),))
-        lone = found.lone
-        if lone is not None and lone.matrix is not None and self._inputs_of(lone.source) <= LONGEST_REDUCTION:
-            known = name in self._activations  # whose step has the name already
-            named = replace(operator, part=f"{operator.part}.stream") if known else operator
-            self._streams[name] = self._product_step(named, lone, residual=True)
-            return self._streams[name]
-        base, products = found.base, list(found.products)
-        if base is not None and products:
-            # What is added lands in the place of what it is added to.
-            self._finish_norms(base.tensor, operator)
-            if self._read_later(base.tensor, operator):
-                base = self._saved(base, operator)
-        if base is None:
-            base = self._begin(operator, found)
-            products = [replace(product, matrix=_unbiased(product.matrix)) for product in products]
-        elif found.constants:
-            raise _Unsupported("constants can only be added to what has not been added to anything yet")
-        for index, product in enumerate(products):
-            last = index == len(products) - 1
-            base = self._added(operator, product, base, "" if last else f".{index}")
-        self._streams[name] = base
-        return base
-
-    def _read_later(self, tensor: str, operator: Operator) -> bool:
-        """Whether rows of a stream are read by operators behind this one, under a task that both have."""
-        names = [name for name, rows in self._streams.items() if rows.tensor == tensor]
-        here = self._order[operator.name]
-        readers = (reader for name in names for reader in self.network.readers.get(name, ()))
-        return any(
-            self._order[reader.name] > here and self._tasks[reader.name] & self._tasks[operator.name]
-            for reader in readers
-        )
-
-    def _finish_norms(self, tensor: str, operator: Operator) -> None:
-        """Emit the norms of a stream that are not read before this operator, but behind it."""
-        for name, norm in list(self._norms.items()):
-            rows = self._streams.get(norm.source)
-            pending = rows is not None and rows.tensor == tensor and name not in self._activations
-            if pending and any(
-                self._order[reader.name] > self._order[operator.name] for reader in self.network.readers.get(name, ())
-            ):
-                self._activation(name)
-
-    def _saved(self, base: RowSelection, operator: Operator) -> RowSelection:
-        """Another stream of the same rows."""
-        matrix = Matrix(kind=MatrixKind.UNCHANGED, stop=self._channels_of(operator.name))
-        source = replace(base, tensor=self._copy(base.tensor).tensor)
-        name = next(name for name, rows in self._streams.items() if rows == base)
-        product = _Product(name=name, matrix=matrix, source=source, rows=len(base))
-        named = replace(operator, part=f"{operator.part}.saved")
-        return self._product_step(named, product, residual=True)
-
-    def _copied(self, operator: Operator) -> RowSelection:
-        """Rows of the stream that do not follow each other, as a stream of their own."""
-        product = self._unchanged(operator.name)
-        return self._product_step(replace(operator, part=f"{operator.part}.rows"), product, residual=True)
-
-    def _begin(self, operator: Operator, found: _Sum) -> RowSelection:
-        """Begin a stream with the constants, and the biases of the products that are added to it."""
-        absorbed = tuple(
-            Absorbed(product=product.name, bias=product.matrix.bias, first=product.first, rows=product.rows)
-            for product in found.products
-            if product.matrix is not None and not product.swapped
-        )
-        step = StreamStep(
-            place=operator.place,
-            part=f"{operator.part}.init",
-            rows=found.rows,
-            channels=self._channels_of(operator.name),
-            constants=found.constants,
-            absorbed=absorbed,
-        )
-        return self._emit(step, self._streams)
-
-    def _added(self, operator: Operator, product: _Product, base: RowSelection, suffix: str) -> RowSelection:
-        """Emit a product that is added to rows of the stream."""
-        shared: dict[str, Any] = {
-            "place": operator.place,
-            "part": operator.part + suffix,
-            "rows": len(base),
-            "channels": self._channels_of(operator.name),
-            "source": product.source,
-            "onto": base.within(product.first, product.first + product.rows),
-            "product": product.name,
-        }
-        if product.experts is not None:
-            return self._emit(self._experts_step(product.experts, shared), self._streams)
-        assert product.matrix is not None
-        channels = self._inputs_of(product.source)
-        parts = 1 if product.swapped else -(-channels // LONGEST_REDUCTION)
-        for part in range(parts):
-            last = part == parts - 1
-            fields: dict[str, Any] = {"onto": base.within(product.first, product.first + product.rows)}
-            if parts > 1:
-                fields["inputs"] = (part * channels // parts, (part + 1) * channels // parts)
-                fields["part"] = shared["part"] + ("" if last else f".inputs{part}")
-            matrix = product.matrix if last else replace(product.matrix, bias=None)
-            step = ProductStep(**{**shared, **fields}, matrix=matrix, residual=True, swapped=product.swapped)
-            base = self._emit(step, self._streams)
-        return base
-
-    def _inputs_of(self, rows: RowSelection) -> int:
-        """Channels of rows that a product reads."""
-        made = next(step for step in self.steps if step.name == rows.tensor)
-        return made.channels * rows.fold
-
-    # Norms, attention, experts ----------------------------------------------------------------------------------------
-
-    def _norm_step(self, norm: Normalise | Scale, named: Operator, source: RowSelection) -> RowSelection:
-        """Emit a norm of rows of the stream; those that do not follow each other are copied before."""
-        if not source.plain:
-            source = self._copied(self._operator(norm.source))
-        step = NormStep(
-            place=named.place,
-            part=named.part,
-            rows=len(source),
-            channels=self._channels_of(norm.name),
-            source=source,
-            weight=norm.weight,
-            bias=norm.bias,
-            epsilon=norm.epsilon if isinstance(norm, Normalise) else 0.0,
-            kind=norm.kind if isinstance(norm, Normalise) else None,
-        )
-        return self._emit(step, self._activations)
-
-    def _attend(self, operator: Attend) -> None:
-        query, key, value = (self._head_rows(name) for name in operator.sources)
-        step = AttentionStep(
-            place=operator.place,
-            part=operator.part,
-            rows=len(query),
-            channels=self._channels_of(operator.name),
-            query=query,
-            key=key,
-            value=value,
-            heads=operator.heads,
-            scale=operator.scale,
-            windows=operator.windows,
-            bias=operator.bias,
-        )
-        self._emit(step, self._activations)
-
-    def _mean(self, operator: Mean) -> None:
-        """Attention of one query whose scores are all 0: every row has the same weight."""
-        source, channels = self._activation(operator.source), self._channels_of(operator.name)
-        heads = channels // max(size for size in range(1, _HEAD + 1) if channels % size == 0)
-        parts = {
-            "query": (source.within(0, 1), Matrix(kind=MatrixKind.ZERO, stop=heads)),
-            "key": (source, Matrix(kind=MatrixKind.ZERO, stop=heads)),
-            "value": (source, Matrix(kind=MatrixKind.UNCHANGED, stop=channels)),
-        }
-        made = {
-            part: self._product_step(
-                replace(operator, part=f"{operator.part}.{part}"),
-                _Product(name=operator.source, matrix=matrix, source=rows, rows=len(rows)),
-            )
-            for part, (rows, matrix) in parts.items()
-        }
-        step = AttentionStep(
-            place=operator.place,
-            part=operator.part,
-            rows=1,
-            channels=channels,
-            query=made["query"],
-            key=made["key"],
-            value=made["value"],
-            heads=heads,
-            scale=1.0,
-        )
-        self._emit(step, self._activations)
-
-    def _head_rows(self, name: str) -> RowSelection:
-        """Queries, keys or values: what a product of their own makes, in their own order."""
-        rows, operator = self._activation(name), self._operator(name)
-        made = next(step for step in self.steps if step.name == rows.tensor)
-        if rows.plain and rows.start == 0 and rows.stop == made.rows and isinstance(made, ProductStep):
-            return rows
-        matrix = Matrix(kind=MatrixKind.UNCHANGED, stop=self._channels_of(name))
-        product = _Product(name=name, matrix=matrix, source=rows, rows=len(rows))
-        return self._product_step(replace(operator, part=f"{operator.part}.rows"), product)
-
-    def _experts_step(self, operator: MixExperts, shared: dict[str, Any]) -> ExpertsStep:
-        return ExpertsStep(
-            **shared,
-            gates=operator.gates,
-            embeddings=operator.embeddings,
-            first_weight=operator.first_weight,
-            first_bias=operator.first_bias,
-            second_weight=operator.second_weight,
-            second_bias=operator.second_bias,
-            function=operator.function,
-            top_k=operator.top_k,
-            experts=operator.experts(self.network.weights),
-            hidden=operator.hidden(self.network.weights),
-        )
 
     # Afterwards -------------------------------------------------------------------------------------------------------
 
@@ -676,42 +188,3 @@ class Planner:
             replace(step, wide=True) if isinstance(step, NormStep) and step.name in wide else step
             for step in self.steps
         ]
-
-
-def _needed_by(network: Network) -> dict[str, set[int]]:
-    """Tasks that need each operator."""
-    found: dict[str, set[int]] = {operator.name: set() for operator in network.operators}
-    for index, task in enumerate(network.tasks):
-        found[task.result].add(index)
-    for operator in reversed(network.operators):
-        for source in operator.sources:
-            found[source] |= found[operator.name]
-    return found
-
-
-def _taken(rows: RowSelection, some: Sequence[int]) -> RowSelection:
-    """Some of these rows."""
-    return rows.within(some.start, some.stop) if isinstance(some, range) else rows.picked(tuple(some))
-
-
-def _together(left: _Sum, right: _Sum, rows: int) -> _Sum:
-    """The sum of two sums, of which one at most is of rows that exist."""
-    return _Sum(
-        rows=rows,
-        base=left.base or right.base,
-        constants=left.constants + right.constants,
-        products=left.products + right.products,
-    )
-
-
-def _shifted(found: _Sum, rows: int) -> _Sum:
-    """The same, behind so many rows."""
-    return replace(
-        found,
-        constants=tuple(replace(one, first=one.first + rows) for one in found.constants),
-        products=tuple(replace(one, first=one.first + rows) for one in found.products),
-    )
-
-
-def _unbiased(matrix: Matrix | None) -> Matrix | None:
-    return None if matrix is None else replace(matrix, bias=None)

@@ -11,11 +11,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from tessera.golden.integer.taps import Taps
 from tessera.golden.network.operators import ActivationFunction, NormKind, Parameter
+
+Pixels = TypeVar("Pixels", bound=Any)
+"""An array or a tensor of pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,13 +123,21 @@ class Step(ABC):
 class PatchStep(Step):
     """Cut the picture into patches: pixels (patches, 3 patch patch) in the order channel, row, column.
 
-    ``grid`` has the patches down and across.
+    ``picture`` is the name of the picture's operator, ``grid`` has the patches down and across.
     """
 
     tag: ClassVar[str] = "patch"
 
+    picture: str
     patch: int
     grid: tuple[int, int]
+
+    def cut(self, pixels: Pixels) -> Pixels:
+        """The patches (..., patches, values of a patch) of an array or tensor ``pixels`` (..., rows, columns, 3)."""
+        (rows, columns), patch, before = self.grid, self.patch, pixels.shape[:-3]
+        parts = pixels[..., : rows * patch, : columns * patch, :].reshape(*before, rows, patch, columns, patch, 3)
+        parts = parts.swapaxes(-4, -3).swapaxes(-2, -1).swapaxes(-3, -2)  # (..., row, column, colour, y, x)
+        return parts.reshape(*before, self.rows, self.channels)
 
     @property
     def reads(self) -> tuple[RowSelection, ...]:
@@ -142,54 +154,15 @@ class Placed:
     rows: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Absorbed:
-    """What the start of a stream takes over from a product that is added to it.
-
-    Parameters
-    ----------
-    product:
-        Name of the product's operator.
-    bias:
-        Its bias, or None.
-    first, rows:
-        The rows of the stream that it is added to.
-    """
-
-    product: str
-    bias: Parameter | None
-    first: int
-    rows: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamStep(Step):
-    """Begin a residual stream with constant rows.
-
-    Parameters
-    ----------
-    constants:
-        What is summed.
-    absorbed:
-        What is constant of the products that follow; these have no bias then.
-    """
-
-    tag: ClassVar[str] = "stream"
-
-    constants: tuple[Placed, ...]
-    absorbed: tuple[Absorbed, ...] = ()
-
-    @property
-    def reads(self) -> tuple[RowSelection, ...]:
-        """What it reads."""
-        return ()
-
-
 class MatrixKind(StrEnum):
     """What a matrix is made of."""
 
     FULL = "full"
     """A weight (outputs, inputs), or a convolution's filters, of which each is a row."""
+    DIAGONAL = "diagonal"
+    """A factor (outputs,) for each input, or for every few inputs one after another, and as many offsets."""
+    MEAN = "mean"
+    """Equal shares of every input."""
     UNCHANGED = "unchanged"
     """Nothing: rows stay as they are."""
     ZERO = "zero"
@@ -218,6 +191,50 @@ class Matrix:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Absorbed:
+    """What the start of a stream takes over from a product that is added to it.
+
+    Parameters
+    ----------
+    product:
+        Name of the product's operator.
+    matrix:
+        Its matrix, with the bias.
+    first, rows, at:
+        The rows of the stream that it is added to, and the first channel.
+    """
+
+    product: str
+    matrix: Matrix
+    first: int
+    rows: int
+    at: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamStep(Step):
+    """Begin a residual stream with constant rows.
+
+    Parameters
+    ----------
+    constants:
+        What is summed.
+    absorbed:
+        What is constant of the products that follow; these have no bias then.
+    """
+
+    tag: ClassVar[str] = "stream"
+
+    constants: tuple[Placed, ...]
+    absorbed: tuple[Absorbed, ...] = ()
+
+    @property
+    def reads(self) -> tuple[RowSelection, ...]:
+        """What it reads."""
+        return ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProductStep(Step):
     """RowSelection times a matrix.
 
@@ -227,12 +244,16 @@ class ProductStep(Step):
         The rows.
     matrix:
         The weights.
+    taps:
+        The windows of the rows, which are a map's positions, that are multiplied; None for the rows themselves.
     inputs:
         First channel of the source that is read, and the one after the last, where a product goes in parts; None for
         all.
     onto:
         Rows of a residual stream that the result is added to; None if it is a tensor of its own. ``rows`` and
         ``channels`` are then those of the whole stream.
+    at:
+        First channel of the stream that the result is added to, if it has not all of them.
     factor:
         Whether the rows of ``onto`` are multiplied by the result, behind its function, instead.
     function:
@@ -241,26 +262,45 @@ class ProductStep(Step):
         Whether the result has the residual stream's format.
     swapped:
         Whether outputs become rows, and the source's rows channels.
+    apart:
+        Whether the parts of a folded row go through the matrix one by one, each to outputs of its own.
     product:
         Name of the operator whose tensor the product alone is; ``name`` unless it is added.
+    absorbed:
+        Whether the start of the stream that it is added to takes over what is constant of it.
     """
 
     tag: ClassVar[str] = "product"
 
     source: RowSelection
     matrix: Matrix
+    taps: Taps | None = None
     inputs: tuple[int, int] | None = None
     onto: RowSelection | None = None
+    at: int = 0
     factor: bool = False
     function: ActivationFunction | None = None
     residual: bool = False
     swapped: bool = False
+    apart: bool = False
     product: str
+    absorbed: bool = False
 
     @property
     def reads(self) -> tuple[RowSelection, ...]:
         """What it reads."""
         return (self.source,) if self.onto is None else (self.source, self.onto)
+
+    @property
+    def span(self) -> slice:
+        """Channels of its tensor that it makes."""
+        whole = self.onto is None or self.swapped
+        return slice(0, self.channels) if whole else slice(self.at, self.at + self.matrix.stop - self.matrix.start)
+
+    @property
+    def operand(self) -> RowSelection:
+        """Rows as the matrix takes them: those of the source, or the parts of each."""
+        return replace(self.source, fold=1) if self.apart else self.source
 
     @property
     def positive(self) -> bool:

@@ -55,11 +55,14 @@ def token_grid(plan: Plan) -> TokenGrid | None:
     counts = {len(rows) for step in attentions for rows in step.reads}
     if len(patches) != 1 or len(counts) != 1:
         return None
-    prefix = counts.pop() - patches[0].rows
+    (rows, columns), patch = patches[0].grid, patches[0].patch
+    for step in plan.of_kind(ProductStep):
+        if step.source.tensor == patches[0].name and step.taps is not None:  # patches of several blocks of pixels
+            (rows, columns), patch = step.taps.made, patch * step.taps.stride[0]
+    prefix = counts.pop() - rows * columns
     if prefix < 0:
         return None
-    rows, columns = patches[0].grid
-    return TokenGrid(rows=rows, columns=columns, prefix=prefix, patch=patches[0].patch)
+    return TokenGrid(rows=rows, columns=columns, prefix=prefix, patch=patch)
 
 
 def read_tokens(plan: Plan, task: int) -> slice:

@@ -42,7 +42,8 @@ class ImageLoader(wiring.Component):
     Members
     -------
     job: In(stream(image_job))
-        Every piece of ``patch`` pixels (1 to 128, a power of two) lies at a multiple of min(patch, memory_bytes).
+        Every piece of ``patch`` pixels (1 to 128, a power of two) lies at a multiple of min(patch, memory_bytes). The
+        ``offset`` makes a part of an image the job: a block of its lines, for one.
     request: Out(stream(read_request)), response: In(Strobe)
         Client port of the AXI read master, room reserved before asking. Lines of up to ``BLOCK_COLUMNS`` patches beside
         each other are read as runs of beats.

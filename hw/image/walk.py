@@ -135,7 +135,7 @@ class PatchWalker(wiring.Component):
         whole_line = [lines.eq(job.patch - 1), line_last.eq(job.patch == 1)]
         whole_row = [blocks.eq(blocks_minus_one), last_column.eq(blocks_minus_one == 0), first_block.eq(1)]
         with m.If(self.work.start):
-            m.d.sync += [start.eq(job.image_base) for start in (address, plane, block)]
+            m.d.sync += [start.eq(job.image_base + job.offset) for start in (address, plane, block)]
             m.d.sync += [*whole_line, *whole_row, colour.eq(0)]
             m.d.sync += [rows.eq(job.grid_rows - 1), row_last.eq(job.grid_rows == 1)]
         with m.Elif(steps):

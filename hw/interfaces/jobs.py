@@ -45,6 +45,7 @@ def image_job_layout(config: AcceleratorConfig) -> data.StructLayout:
             "grid_columns": COUNT_WIDTH,  # patches from left to right
             "row_bytes": BYTE_ADDRESS_WIDTH,  # bytes from one image row to the next
             "plane_bytes": BYTE_ADDRESS_WIDTH,  # bytes from one colour plane to the next
+            "offset": BYTE_ADDRESS_WIDTH,  # bytes from the image's base to patch 0
             "image_base": BYTE_ADDRESS_WIDTH,  # byte address of the image, from the registers
         }
     )
@@ -65,7 +66,7 @@ def store_job_layout(config: AcceleratorConfig) -> data.StructLayout:
             "rows": COUNT_WIDTH,  # rows to store
             "words": COUNT_WIDTH,  # words per row; a lane takes 4 bytes in memory
             "offset": BYTE_ADDRESS_WIDTH,  # bytes from the output base to the first row
-            "output_base": BYTE_ADDRESS_WIDTH,  # byte address of the results, from the registers
+            "output_base": BYTE_ADDRESS_WIDTH,  # byte address of the output region, from the registers
         }
     )
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data
 
-from tessera.hw.config import MAX_CHANNELS, AcceleratorConfig
+from tessera.hw.config import AcceleratorConfig
 from tessera.hw.formats import Numerics
 from tessera.hw.isa import ADDRESS_WIDTH
 
-CHANNEL_BITS = MAX_CHANNELS.bit_length()
-"""Bits of a number of channels, 0 to MAX_CHANNELS."""
+
+def channel_bits(config: AcceleratorConfig) -> int:
+    """Bits of a number of channels, of which a row may have 0 to ``layernorm_channels``."""
+    return config.layernorm_channels.bit_length()
 
 
 def wide_channels(config: AcceleratorConfig) -> int:
@@ -25,7 +27,7 @@ def layernorm_beat_layout(config: AcceleratorConfig) -> data.StructLayout:
             "statistics": 1,  # the channels are summed; else they are normalised
             "wide": 1,  # they are normalised with 16 bits
             "part": range(max(2, config.lanes // wide_channels(config))),  # which channels of the word
-            "channel": range(MAX_CHANNELS),  # number of the first one in its row
+            "channel": range(config.layernorm_channels),  # number of the first one in its row
             "first": 1,  # first beat of its row
             "last": 1,  # last beat of its row
             "emit": 1,  # an output word is complete after the beat
@@ -45,11 +47,11 @@ def normalised_layout(config: AcceleratorConfig) -> data.StructLayout:
     )
 
 
-def lane_constants_layout() -> data.StructLayout:
+def lane_constants_layout(config: AcceleratorConfig) -> data.StructLayout:
     """Constants of a job that the lanes need, named as in ``tessera.hw.isa``'s LAYERNORM."""
     return data.StructLayout(
         {
-            "channels": CHANNEL_BITS,  # channels that count; those beyond are normalised to 0
+            "channels": channel_bits(config),  # channels that count; those beyond are normalised to 0
             "shift": Numerics.shift_width,  # right shift of the narrow output
             "wide_shift": Numerics.shift_width,  # right shift of the wide output
         }
@@ -58,12 +60,12 @@ def lane_constants_layout() -> data.StructLayout:
 
 def row_sum_width(config: AcceleratorConfig) -> int:
     """Bits of a row's signed sum."""
-    return config.numerics.residual.width + CHANNEL_BITS - 1
+    return config.numerics.residual.width + channel_bits(config) - 1
 
 
 def row_square_sum_width(config: AcceleratorConfig) -> int:
     """Bits of a row's unsigned sum of squares."""
-    return 2 * (config.numerics.residual.width - 1) + CHANNEL_BITS
+    return 2 * (config.numerics.residual.width - 1) + channel_bits(config)
 
 
 def row_sums_layout(config: AcceleratorConfig) -> data.StructLayout:
@@ -76,11 +78,11 @@ def row_sums_layout(config: AcceleratorConfig) -> data.StructLayout:
     )
 
 
-def row_constants_layout() -> data.StructLayout:
+def row_constants_layout(config: AcceleratorConfig) -> data.StructLayout:
     """Constants of a job that the statistics need, named as in ``tessera.hw.isa``'s LAYERNORM."""
     return data.StructLayout(
         {
-            "channels": CHANNEL_BITS,  # number of channels D
+            "channels": channel_bits(config),  # number of channels D
             "mode": 2,  # a NormMode; unless it is LAYER, the sum of the channels counts as 0
             "mean_multiplier": Numerics.multiplier_width,  # 1 / D, as a requantiser's multiplier
             "mean_shift": Numerics.shift_width,  # and its right shift

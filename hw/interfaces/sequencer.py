@@ -29,7 +29,7 @@ def run_settings_layout() -> data.StructLayout:
             "program_address": BYTE_ADDRESS_WIDTH,  # byte address of command 0, a multiple of 64
             "weight_address": BYTE_ADDRESS_WIDTH,  # byte address that stream addresses are relative to
             "image_base": BYTE_ADDRESS_WIDTH,  # byte address of the image
-            "output_base": BYTE_ADDRESS_WIDTH,  # byte address that the offsets of STORE are relative to
+            "output_base": BYTE_ADDRESS_WIDTH,  # byte address that offsets of STORE and stored blocks are relative to
         }
     )
 

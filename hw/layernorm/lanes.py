@@ -63,7 +63,7 @@ class LayerNormLanes(wiring.Component):
                 "word": In(residual_lanes_layout(config)),
                 "row": In(row_scale_layout(config)),
                 "channel_shifts": In(data.ArrayLayout(config.numerics.channel_shift_width, lanes)),
-                "constants": In(lane_constants_layout()),
+                "constants": In(lane_constants_layout(config)),
                 "sums": Out(Strobe(row_sums_layout(config))),
                 "result": Out(Strobe(normalised_layout(config))),
             }

@@ -12,7 +12,7 @@ from tessera.hw.blocks.checks import check
 from tessera.hw.blocks.fields import assign
 from tessera.hw.blocks.jobs import take_job
 from tessera.hw.blocks.pipeline import delay
-from tessera.hw.config import MAX_CHANNELS, AcceleratorConfig
+from tessera.hw.config import AcceleratorConfig
 from tessera.hw.interfaces.jobs import layernorm_job_layout
 from tessera.hw.interfaces.layernorm import row_scale_layout, shift_write_layout
 from tessera.hw.interfaces.memory import (
@@ -82,12 +82,12 @@ class LayerNorm(wiring.Component):
     pass. With a row buffer it has one, because that pass reads the words: it takes as long as a norm. A job takes at
     most ``OVERHEAD`` more, with a row buffer beside the first row's statistics.
     Resources: layernorm_lanes + 3 multipliers; a few rows' statistics and words in LUT RAM. A row buffer costs
-    layernorm_lanes more multipliers, and ``ROWS_AHEAD`` rows of MAX_CHANNELS channels of block RAM.
+    layernorm_lanes more multipliers, and ``ROWS_AHEAD`` rows of ``layernorm_channels`` channels of block RAM.
 
     Raises
     ------
     ValueError
-        For words of more than MAX_CHANNELS channels.
+        For words of more than ``layernorm_channels`` channels.
     """
 
     OVERHEAD = 64
@@ -97,8 +97,6 @@ class LayerNorm(wiring.Component):
     """Most rows whose statistics are kept or on their way: a power of two, enough for rows of one word."""
 
     def __init__(self, config: AcceleratorConfig) -> None:
-        if max(config.lanes, config.chunk_bytes) > MAX_CHANNELS:
-            raise ValueError(f"lanes is {config.lanes}; LayerNorm takes rows of at most {MAX_CHANNELS} channels")
         self._config = config
         super().__init__(
             {
@@ -160,7 +158,7 @@ class LayerNorm(wiring.Component):
     def _buffer_rows(self, m: Module, summing_walk: RowWalk, walk: RowWalk, lanes: LayerNormLanes) -> None:
         """Keep the words that are read for their statistics; the output walk reads them here."""
         config = self._config
-        words = MAX_CHANNELS // config.lanes
+        words = config.layernorm_channels // config.lanes
         m.submodules.buffer = buffer = memory.Memory(
             shape=residual_lanes_layout(config), depth=self.ROWS_AHEAD * words, init=[]
         )
@@ -227,7 +225,7 @@ class LayerNorm(wiring.Component):
     def _look_up_shifts(self, m: Module, walk: RowWalk, lanes: LayerNormLanes) -> None:
         """Channel shifts: written by chunks, read at the same time as the residual word."""
         config, given = self._config, self.shift_write.payload
-        depth = MAX_CHANNELS // config.chunk_bytes
+        depth = config.layernorm_channels // config.chunk_bytes
         m.submodules.shifts = shifts = memory.Memory(shape=given.shifts.shape(), depth=depth, init=[])
         write, read = shifts.write_port(), shifts.read_port()
         chunk_bits, lane_bits = exact_log2(config.chunk_bytes), exact_log2(config.layernorm_lanes)
@@ -252,7 +250,7 @@ class LayerNorm(wiring.Component):
         """What the command's checks guarantee."""
         given = self.job.payload
         channels = given.words << exact_log2(self._config.lanes)
-        fits = (channels != 0) & (channels <= MAX_CHANNELS) & (given.channels <= channels)
+        fits = (channels != 0) & (channels <= self._config.layernorm_channels) & (given.channels <= channels)
         message = "LayerNorm of rows of {} channels in {} words"
         check(m, self.job.valid, given.rows != 0, "LayerNorm of {} rows", given.rows)
         check(m, self.job.valid, fits, message, given.channels, given.words)

@@ -16,7 +16,7 @@ from tessera.hw.blocks.reciprocal import ReciprocalSquareRoot
 from tessera.hw.blocks.rounding import ROUNDING_LATENCY, registered_round_shift
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.interfaces.layernorm import (
-    CHANNEL_BITS,
+    channel_bits,
     row_constants_layout,
     row_scale_layout,
     row_square_sum_width,
@@ -69,14 +69,14 @@ class RowStatistics(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
-        self._root = ReciprocalSquareRoot(row_square_sum_width(config) + CHANNEL_BITS - 1)
+        self._root = ReciprocalSquareRoot(row_square_sum_width(config) + channel_bits(config) - 1)
         self._square_limbs = -(-row_square_sum_width(config) // _LIMB)
         self.interval = self._square_limbs + 5
         self.latency = self.interval + 5 + self._root.latency + 2
         super().__init__(
             {
                 "sums": In(Strobe(row_sums_layout(config))),
-                "constants": In(row_constants_layout()),
+                "constants": In(row_constants_layout(config)),
                 "result": Out(Strobe(row_scale_layout(config))),
             }
         )

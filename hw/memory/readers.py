@@ -14,8 +14,8 @@ from tessera.hw.interfaces.memory import residual_read
 class ResidualReaders(wiring.Component):
     """Passes on the read of the first reader that has one.
 
-    Write-back comes first, because its pipeline cannot wait. LayerNorm takes the cycles that are left. Results are
-    stored when nothing else reads.
+    Write-back comes first, because its pipeline cannot wait. LayerNorm takes the cycles that are left, and the store
+    those that LayerNorm leaves.
 
     Parameters
     ----------
@@ -28,8 +28,8 @@ class ResidualReaders(wiring.Component):
         The readers. Data comes ``tessera.hw.interfaces.memory.RESIDUAL_LATENCY`` cycles after the read.
     writeback_place, layernorm_place, store_place: In(place)
         Places of the jobs that read.
-    layernorm_ready: Out(1)
-        LayerNorm may read in this cycle.
+    layernorm_ready, store_ready: Out(1)
+        LayerNorm or the store may read in this cycle.
     memory: Out(MemoryRead)
         The residual memory.
     reader: Out(place)
@@ -46,6 +46,7 @@ class ResidualReaders(wiring.Component):
                 "layernorm_place": In(place_layout(config)),
                 "store_place": In(place_layout(config)),
                 "layernorm_ready": Out(1),
+                "store_ready": Out(1),
                 "memory": Out(residual_read(config)),
                 "reader": Out(place_layout(config)),
             }
@@ -60,7 +61,10 @@ class ResidualReaders(wiring.Component):
             (self.store, self.store_place),
         )
         m.d.sync += self.memory.enable.eq(Cat(read.enable for read, _ in readers).any())
-        m.d.comb += self.layernorm_ready.eq(~self.writeback.enable)
+        m.d.comb += [
+            self.layernorm_ready.eq(~self.writeback.enable),
+            self.store_ready.eq(~self.writeback.enable & ~self.layernorm.enable),
+        ]
         for read, place in reversed(readers):
             m.d.comb += read.data.eq(self.memory.data)
             with m.If(read.enable):

@@ -33,8 +33,8 @@ class ResidualReader(wiring.Component):
     -------
     work: In(Work(store_job))
         Rows to read; the job is stable until the last beat has left.
-    read: Out(MemoryRead)
-        Read port of the residual memory. Data comes ``RESIDUAL_LATENCY`` cycles later.
+    read: Out(MemoryRead), read_ready: In(1)
+        Read port of the residual memory. It reads when ``read_ready``; data comes ``RESIDUAL_LATENCY`` cycles later.
     beat: Out(stream)
         The rows' words as sign-extended little-endian 32-bit lanes, from registers.
 
@@ -47,6 +47,7 @@ class ResidualReader(wiring.Component):
             {
                 "work": In(Work(store_job_layout(config))),
                 "read": Out(residual_read(config)),
+                "read_ready": In(1),
                 "beat": Out(stream.Signature(8 * config.memory_bytes)),
             }
         )
@@ -65,13 +66,13 @@ class ResidualReader(wiring.Component):
         m.submodules.words = words
         # A read sets out only if the word has a place when it comes: words cannot be held up on their way.
         room = Signal(range(depth + 1), init=depth)
-        taken = Signal()
-        m.d.comb += taken.eq(words.target.valid & words.target.ready)
-        m.d.sync += room.eq(room - self.read.enable + taken)
-        self._walk(m, room)
+        taken, reads = Signal(), Signal()
+        m.d.comb += [taken.eq(words.target.valid & words.target.ready), reads.eq(self.read.enable & self.read_ready)]
+        m.d.sync += room.eq(room - reads + taken)
+        self._walk(m, room, reads)
 
         arriving = Signal(RESIDUAL_LATENCY)
-        m.d.sync += arriving.eq(Cat(self.read.enable, arriving))
+        m.d.sync += arriving.eq(Cat(reads, arriving))
         m.d.comb += [words.source.payload.eq(self.read.data), words.source.valid.eq(arriving[-1])]
         self._serialise(m, words.target)
         return m
@@ -97,8 +98,8 @@ class ResidualReader(wiring.Component):
             with m.If(word.valid):
                 m.d.sync += [index.eq(Mux(last, 0, index + 1)), last.eq((beats == 1) | (index == beats - 2))]
 
-    def _walk(self, m: Module, room: Signal) -> None:
-        """Address the rows' words one after another while there is room."""
+    def _walk(self, m: Module, room: Signal, reads: Signal) -> None:
+        """Address the rows' words one after another while there is room; ``reads`` says that the shown one is read."""
         job, active = self.work.job, Signal()
         rows, row_base, word = Signal(COUNT_WIDTH), Signal(ADDRESS_WIDTH), Signal(COUNT_WIDTH)
         # Words and rows that are left after this one. Whether none is left is known a cycle before it is needed.
@@ -111,7 +112,7 @@ class ResidualReader(wiring.Component):
         with m.If(self.work.start):
             m.d.sync += [active.eq(1), row_base.eq(job.source_base), *whole_row]
             m.d.sync += [rows.eq(job.rows - 1), last_row.eq(job.rows == 1)]
-        with m.Elif(self.read.enable):
+        with m.Elif(reads):
             m.d.sync += [word.eq(word + 1), words.eq(words - 1), last_word.eq(words == 1)]
             with m.If(last_word):
                 m.d.sync += [*whole_row, row_base.eq(row_base + job.source_stride)]
@@ -130,8 +131,8 @@ class StoreUnit(wiring.Component):
     -------
     job: In(stream(store_job))
         ``output_base + offset`` is a multiple of the bus width; rows and words are at least 1.
-    residual_read: Out(MemoryRead)
-        Read port of the residual memory. Data comes ``RESIDUAL_LATENCY`` cycles later.
+    residual_read: Out(MemoryRead), residual_read_ready: In(1)
+        Read port of the residual memory. It reads when ready; data comes ``RESIDUAL_LATENCY`` cycles later.
     bus, guard, transferred:
         As in :class:`tessera.hw.bus.write_master.WriteMaster`.
     report: Out(UnitReport)
@@ -146,6 +147,7 @@ class StoreUnit(wiring.Component):
             {
                 "job": In(stream.Signature(store_job_layout(config))),
                 "residual_read": Out(residual_read(config)),
+                "residual_read_ready": In(1),
                 "bus": Out(Axi4Write(config)),
                 "guard": In(Guard()),
                 "report": Out(UnitReport()),
@@ -164,6 +166,7 @@ class StoreUnit(wiring.Component):
         connect(m, reader.beat, beats.source)
         connect(m, beats.target, master.beat)
         connect(m, reader.read, flipped(self.residual_read))
+        m.d.comb += reader.read_ready.eq(self.residual_read_ready)
         m.d.comb += self.transferred.eq(master.transferred)
         work = take_job(m, self.job, self.report.done)
         connect(m, work, reader.work)

@@ -6,8 +6,8 @@ from amaranth.hdl import Value
 from amaranth.lib import data
 from amaranth.utils import exact_log2
 
-from tessera.hw.config import MAX_CHANNELS, AcceleratorConfig
-from tessera.hw.isa import MAX_BIAS_WORDS, Destination, Follow, Function, NormMode, Opcode, fields
+from tessera.hw.config import AcceleratorConfig
+from tessera.hw.isa import MAX_BIAS_WORDS, Destination, Follow, Function, NormMode, Opcode, Unit, fields
 
 
 def _outside(value: Value, largest: int) -> Value:
@@ -44,6 +44,9 @@ def violations(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[
     if "stream_bytes" in fields(opcode):
         # The weight stream drops a block of no whole chunk, so its command would wait for ever.
         rules.append(_ragged(config, c.stream_bytes))
+    if "stored" in fields(opcode):
+        # What a STORE has not written yet must not be read.
+        rules.append(c.stored & ((c.after & Unit.STORE) == 0))
     return rules
 
 
@@ -97,7 +100,7 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
             row_channels = c.words << exact_log2(config.lanes)
             return [
                 c.rows == 0,
-                _outside(row_channels, MAX_CHANNELS),
+                _outside(row_channels, config.layernorm_channels),
                 (c.channels == 0) | (c.channels > row_channels),
                 c.mode > max(NormMode),
             ]

@@ -13,7 +13,7 @@ from tessera.hw.config import AcceleratorConfig
 from tessera.hw.interfaces.gate import queue_counts_layout
 from tessera.hw.interfaces.jobs import StreamKind, stream_job_layout
 from tessera.hw.interfaces.sequencer import RunOrder
-from tessera.hw.isa import COMMAND_INDEX_WIDTH, Opcode
+from tessera.hw.isa import BYTE_ADDRESS_WIDTH, COMMAND_INDEX_WIDTH, Opcode
 from tessera.hw.sequencer.command import DECODED_BITS, copy_common, selected, view
 from tessera.hw.sequencer.experts import occupied_experts
 from tessera.hw.tables import TABLE_ENTRIES
@@ -55,7 +55,12 @@ class StreamScheduler(wiring.Component):
     Design: one register for each kind of command with blocks says that it is the command's turn. A command stays on
     the stream until its last job has left. Commands without blocks, and those of other tasks, are passed over.
 
-    Latency: a job leaves at most three cycles after its command came. EXPERTS takes two cycles for each expert more.
+    A ``stored`` block is asked for when the dispatcher has handed out its command, so that all STOREs which that comes
+    after are answered. What follows waits behind it: the stream keeps the order of the commands. The dispatcher hands
+    out such a command without its block, so neither waits for the other for ever.
+
+    Latency: a job leaves at most three cycles after its command came; that of a ``stored`` block ``RELEASE`` cycles
+    after its command was handed out. EXPERTS takes two cycles for each expert more.
 
     Parameters
     ----------
@@ -67,7 +72,7 @@ class StreamScheduler(wiring.Component):
     command: In(stream)
         The program, from its own reader of the command ring.
     run: In(RunOrder)
-        The selected task, and the base address of the weight stream.
+        The selected task, and the base addresses of the weight stream and of the results.
     counts: In(queue_counts)
         Tokens on each expert's queue; valid while ``dispatch_experts`` is 1. Experts without tokens are passed over.
     dispatch_index: In(16)
@@ -77,6 +82,9 @@ class StreamScheduler(wiring.Component):
     job: Out(stream)
         Blocks for the weight stream, in order of use.
     """
+
+    RELEASE = 3
+    """From a command's being handed out to the job of its ``stored`` block."""
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
@@ -108,12 +116,14 @@ class StreamScheduler(wiring.Component):
         turn = {opcode: Signal(name=f"is_{opcode.name.lower()}") for opcode in (*_BLOCKS, Opcode.EXPERTS)}
         runs = selected(m, command, self.run.settings.task_index)
         m.d.sync += passed.eq(self.command.valid & ~(runs & Cat(head.opcode == opcode for opcode in turn).any()))
+        stored, may_ask = self._stored(m, index)
         for opcode, found in turn.items():
-            m.d.sync += found.eq(self.command.valid & runs & (head.opcode == opcode))
+            comes = may_ask if opcode == Opcode.LOAD_RESIDUAL else 1
+            m.d.sync += found.eq(self.command.valid & runs & (head.opcode == opcode) & comes)
         # The address of the first block is added up in time for the turn; EXPERTS counts it on from there.
-        block, begun = Signal.like(self.run.settings.weight_address, name="block"), Signal()
+        block, begun, settings = Signal(BYTE_ADDRESS_WIDTH), Signal(), self.run.settings
         with m.If(~begun):
-            m.d.sync += block.eq(self.run.settings.weight_address + head.stream_address)
+            m.d.sync += block.eq(Mux(stored, settings.output_base, settings.weight_address) + head.stream_address)
         second, first_bytes = Signal(), view(command, Opcode.EXPERTS).first_bytes
         m.d.comb += self.job.payload.address.eq(block + Mux(second, first_bytes, 0))
         occupied = occupied_experts(m, self.counts)
@@ -134,6 +144,20 @@ class StreamScheduler(wiring.Component):
                 walk = _Walk(occupied=occupied, decided=decided, block=block, second=second, done=done)
                 self._experts(m, walk)
         return m
+
+    def _stored(self, m: Module, index: Signal) -> tuple[Signal, Value]:
+        """Whether the shown block is a ``stored`` one, from a register; and whether a LOAD_RESIDUAL may have its turn.
+
+        The dispatcher's index has passed that of every command that it has handed out. Comparing them has a cycle of
+        its own.
+        """
+        loads = view(self.command.payload, Opcode.LOAD_RESIDUAL)
+        stored, handed_out = Signal(), Signal()
+        m.d.sync += [
+            stored.eq(self.command.valid & (loads.opcode == Opcode.LOAD_RESIDUAL) & loads.stored),
+            handed_out.eq(stored & (self.dispatch_index > index)),
+        ]
+        return stored, ~loads.stored | handed_out
 
     def _tiles(self, channels: Value) -> Value:
         """Tiles of P channels, rounded up."""

@@ -28,6 +28,8 @@ class RoutedRows(WordLayout):
         What padding lanes hold if they are written.
     signed:
         Whether lanes hold two's complement.
+    elements:
+        As for :class:`~tessera.program.layouts.rows.TiledRows`, where rows are added to such; None for others.
     """
 
     rewrites: ClassVar[Rewrites] = Rewrites.NEXT
@@ -37,6 +39,12 @@ class RoutedRows(WordLayout):
     base: int = 0
     padding: int = 0
     signed: bool = True
+    elements: int | None = None
+
+    @property
+    def tile(self) -> int | None:
+        """Elements of a tile whose padding lanes hold anything."""
+        return self.elements
 
     @property
     def axes(self) -> tuple[str, ...]:

@@ -119,11 +119,49 @@ class Rows(FixedLayout):
         return index[0] if self.of is RowsOf.TOKENS else None
 
 
+@dataclass(frozen=True, kw_only=True)
 class LastRows(Rows):
-    """Rows that a command writes several times, of which the last write counts."""
+    """Rows that a command writes several times, of which the last write counts.
+
+    Parameters
+    ----------
+    elements:
+        As for :class:`TiledRows`, where rows are added to such; None for others.
+    """
 
     tag: ClassVar[str] = "last"
     rewrites: ClassVar[Rewrites] = Rewrites.LAST
+
+    elements: int | None = None
+
+    @property
+    def tile(self) -> int | None:
+        """Elements of a tile whose padding lanes hold anything."""
+        return self.elements
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedRows(Rows):
+    """Rows of a golden tensor in the order of a list.
+
+    Parameters
+    ----------
+    listed:
+        Golden index of each row; ``first_row`` does not count.
+    """
+
+    tag: ClassVar[str] = "listed"
+
+    listed: tuple[int, ...]
+
+    def part(self, golden: np.ndarray) -> np.ndarray:
+        """Elements of a whole golden tensor that lie here."""
+        return golden[list(self.listed), self.first_channel : self.first_channel + self.shape[1]]
+
+    def index(self, element: int, queues: Queues = ()) -> tuple[int, ...]:
+        """Index of an element in the golden tensor, by ``axes``."""
+        row, channel = divmod(element, self.shape[1])
+        return self.listed[row], channel + self.first_channel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,8 +247,8 @@ class Transposed(FixedLayout):
         Channels of an attention head, whose last words have padding channels.
     base:
         First word.
-    first_channel:
-        Golden index of channel 0.
+    first_row, first_channel:
+        Golden indices of token 0 and channel 0.
     window:
         Tokens of a window; None if all tokens are one.
     window_stride:
@@ -223,6 +261,7 @@ class Transposed(FixedLayout):
     stride: int
     block: int
     base: int = 0
+    first_row: int = 0
     first_channel: int = 0
     window: int | None = None
     window_stride: int = 0
@@ -235,7 +274,7 @@ class Transposed(FixedLayout):
     @property
     def first(self) -> tuple[int, int]:
         """Golden indices of the first element."""
-        return 0, self.first_channel
+        return self.first_row, self.first_channel
 
     @property
     def extent(self) -> int:

@@ -64,6 +64,8 @@ class _HeadTiles(FixedLayout):
         Golden index of head 0.
     first_window:
         Golden index of window 0, if there are several.
+    first_query:
+        Golden index of query 0, if there are no windows.
     """
 
     rewrites: ClassVar[Rewrites] = Rewrites.NEXT
@@ -73,6 +75,7 @@ class _HeadTiles(FixedLayout):
     elements: int
     first_head: int = 0
     first_window: int = 0
+    first_query: int = 0
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -82,7 +85,7 @@ class _HeadTiles(FixedLayout):
     @property
     def first(self) -> tuple[int, int]:
         """Golden indices of the first element."""
-        return (self.first_window, self.first_head) if self.axes[0] == "window" else (self.first_head, 0)
+        return (self.first_window, self.first_head) if self.axes[0] == "window" else (self.first_head, self.first_query)
 
     @property
     def _queries(self) -> int:

@@ -16,15 +16,15 @@ _POLL_SECONDS = 0.2
 
 
 @contextmanager
-def followed(path: Path, program: Program, tasks: Sequence[int], on_progress: Progress) -> Iterator[None]:
+def followed(path: Path, programs: Sequence[Program], tasks: Sequence[int], on_progress: Progress) -> Iterator[None]:
     """Report the stage ``simulate`` while the block runs.
 
     Parameters
     ----------
     path:
         File with a :class:`~tessera.sim.machine.exchange.FramePosition` as a JSON line every few thousand cycles.
-    program:
-        Program in simulation.
+    programs:
+        Program of each frame.
     tasks:
         Task of each frame.
     on_progress:
@@ -34,10 +34,11 @@ def followed(path: Path, program: Program, tasks: Sequence[int], on_progress: Pr
         yield
         return
     stop = threading.Event()
-    whole = [_ideal_cycles(program, task) for task in tasks]
+    whole = [_ideal_cycles(program, task) for program, task in zip(programs, tasks, strict=True)]
 
     def tell(at: FramePosition) -> None:
-        task, commands = tasks[at.frame], program.commands
+        task, program = tasks[at.frame], programs[at.frame]
+        commands = program.commands
         done = sum(whole[: at.frame]) + _ideal_cycles(program, task, at.command)
         name = commands[min(at.command, len(commands) - 1)].name
         speed = at.cycle / max(at.seconds, 1e-9)

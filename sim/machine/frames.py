@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tessera.hw.isa import ErrorCode
+from tessera.program.program import Program
 from tessera.program.traces import Traces
 from tessera.sim.machine.activity import Activity
 from tessera.sim.machine.settings import Upset
@@ -33,6 +34,8 @@ class Frame:
         Register values that override the program's.
     upsets:
         Faults that happen while the frame runs.
+    program:
+        Another program for the same machine, written into the DRAM before the frame starts; None for the one before.
     """
 
     task: int
@@ -42,6 +45,7 @@ class Frame:
     reset: bool = False
     registers: Mapping[str, int] = field(default_factory=dict)
     upsets: Sequence[Upset] = ()
+    program: Program | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

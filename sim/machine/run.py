@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,7 +31,7 @@ from tessera.sim.machine.frames import Frame, SimulatedFrame
 from tessera.sim.machine.hierarchy import unit_modules
 from tessera.sim.machine.sdram import SdramSettings
 from tessera.sim.machine.settings import MemorySettings, SimulationOptions, WaveWindow
-from tessera.sim.machine.simulator import build_machine, export_machine
+from tessera.sim.machine.simulator import build_machine, export_machine, memory_bytes
 from tessera.sim.machine.trace_reader import read_records
 from tessera.sim.machine.wave_filter import filtered_waves
 from tessera.sim.verilator.options import Simulator
@@ -56,7 +57,7 @@ def run_machine(
     program:
         Compiled model; its configuration chooses the build.
     frames:
-        Tasks and images.
+        Tasks and images; those with a program of their own run that one from there on.
     memory_settings:
         Latency, stalls and faults of the DRAM, or a board's SDRAM in its place. An SDRAM has no :attr:`Frame.memory`,
         and cannot be reset between frames.
@@ -76,13 +77,18 @@ def run_machine(
     settings, options = memory_settings or MemorySettings(), options or SimulationOptions()
     sdram = settings if isinstance(settings, SdramSettings) else None
     waves = options.waves
+    programs = list(accumulate(frames, lambda last, frame: frame.program or last, initial=program))[1:]
+    memory = memory_bytes(max(one.map.limit for one in programs))
     simulator = simulator or build_machine(
-        program.config, debug=waves is not None, sdram=sdram, on_progress=on_progress
+        program.config, debug=waves is not None, sdram=sdram, memory=memory, on_progress=on_progress
     )
     with TemporaryDirectory(prefix=TEMPORARY) as folder:
         work = Path(folder)
-        (work / "memory.bin").write_bytes(program.memory(frames[0].image).tobytes())
-        jobs = [_job(program, index, frame, work, options.watchdog) for index, frame in enumerate(frames)]
+        (work / "memory.bin").write_bytes(programs[0].memory(frames[0].image).tobytes())
+        jobs = [
+            _job(one, index, frame, work, options.watchdog)
+            for index, (one, frame) in enumerate(zip(programs, frames, strict=True))
+        ]
         plusargs = [f"+{'sdram' if sdram else 'memory'}_image={work / 'memory.bin'}", *settings.plusargs()]
         if options.trace:
             plusargs.append(f"+trace={work}")
@@ -96,15 +102,15 @@ def run_machine(
         }
         bench_options = BenchOptions(plusargs=plusargs, timeout_s=TIMEOUT_SECONDS)
         tasks = [frame.task for frame in frames]
-        with followed(work / "progress.jsonl", program, tasks, on_progress), _recorded(program.config, waves, work):
+        with followed(work / "progress.jsonl", programs, tasks, on_progress), _recorded(program.config, waves, work):
             bench = run_testbench(
                 simulator, "tessera.sim.machine.testbench", parameters=parameters, options=bench_options
             )
         readouts = [FrameReadout(**values) for values in bench.outputs["frames"]]
         # The simulation may end before the last frame does only where a window of waves ends it.
         return [
-            _result(program, frame, job, readout, work if options.trace else None)
-            for frame, job, readout in zip(frames, jobs, readouts, strict=waves is None)
+            _result(one, frame, job, readout, work if options.trace else None)
+            for one, frame, job, readout in zip(programs, frames, jobs, readouts, strict=waves is None)
         ]
 
 
@@ -133,12 +139,13 @@ def _job(program: Program, number: int, frame: Frame, work: Path, watchdog: int)
         Path(image_file).write_bytes(np.ascontiguousarray(frame.image).tobytes())
     beats = program.map.weights_bytes // program.config.memory_bytes
     ideal = sum(command.ideal_cycles for command in program.commands)
+    content = [] if frame.program is None or not number else [(0, program.content.tobytes())]
     return FrameJob(
         number=number,
         registers=program.registers(frame.task) | {"watchdog_limit": watchdog} | dict(frame.registers),
         image_file=image_file,
         image_address=program.map.image,
-        patches=list(frame.patches),
+        patches=[*content, *frame.patches],
         memory=dict(frame.memory),
         reset=frame.reset,
         upsets=list(frame.upsets),

@@ -21,8 +21,8 @@ from tessera.sim.verilator.build import build_simulator
 from tessera.sim.verilator.options import BuildOptions, Simulator
 from tessera.sim.verilator.verilog import Design, export_cached
 
-MEMORY_BYTES = 1 << 25
-"""Size of the simulated DRAM, the same in every build."""
+MEMORY_BYTES = (1 << 25, 1 << 27, 1 << 30)
+"""Sizes of the simulated DRAM. Every simulation clears all of it, so builds have no more than their programs need."""
 PROFILED_MULTIPLIERS = 256
 """Multipliers from which on a machine is compiled for its load. Smaller machines are built often and run briefly."""
 
@@ -53,12 +53,18 @@ def backdoor_memories(config: AcceleratorConfig) -> tuple[str, ...]:
     return (*columns, "gate.queues.entries")
 
 
+def memory_bytes(limit: int) -> int:
+    """Bytes of the simulated DRAM for a program that ends before the address ``limit``."""
+    return next((size for size in MEMORY_BYTES if limit <= size), MEMORY_BYTES[-1])
+
+
 def build_machine(
     config: AcceleratorConfig,
     *,
     debug: bool = False,
     stock: bool = False,
     sdram: SdramSettings | None = None,
+    memory: int = MEMORY_BYTES[0],
     netlist: Path | None = None,
     profile: Callable[[Simulator], object] | None = None,
     on_progress: Progress = silent,
@@ -75,6 +81,8 @@ def build_machine(
         Whether to build as cocotb's own runner does, with every signal public: the reference of ``make bench``.
     sdram:
         Board's SDRAM that takes the place of the memory model.
+    memory:
+        Bytes of the memory model.
     netlist:
         Verilog file that takes the accelerator's place: its cells after synthesis, with their models. The back door
         does not reach the memories of a netlist.
@@ -93,7 +101,7 @@ def build_machine(
         design = replace(design, text=design.text + export_sdram(config, sdram).text)
     parameters: dict[str, int | str] = {
         "BYTES": config.memory_bytes,
-        "DEPTH": MEMORY_BYTES // config.memory_bytes,
+        "DEPTH": memory // config.memory_bytes,
         **{parameter: widths[f"trace__{space}__payload"] for space, parameter in WIDTH_PARAMETERS.items()},
     }
     large = config.elements * config.lanes >= PROFILED_MULTIPLIERS

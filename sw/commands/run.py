@@ -174,10 +174,12 @@ def _announce(prepared: Prepared, tasks: Sequence[int], pictures: Sequence[Pictu
     )
     predicted = f"{expected.cycles:,} cycles predicted{f' for {assumed}' if assumed else ''}"
     predicted += f" ({expected.ideal_cycles:,} ideal)"
+    moved = prepared.program.returning_bytes > 0
     lines = {
         "model": f"{prepared.label}: image {model.image_height}x{model.image_width}, {prepared.program.geometry}",
         "machine": f"{config.name}: {array}, {config.numerics.activation_width}-bit activations",
-        "program": f"{len(prepared.program.commands)} commands, {prepared.program.map.weights_bytes:,} weight bytes",
+        "program": f"{len(prepared.program.commands)} commands, {prepared.program.map.weights_bytes:,} weight bytes"
+        + (f", {prepared.program.returning_bytes:,} bytes of streams through memory" if moved else ""),
         "tasks": ", ".join(work),
         "picture": ", ".join(dict.fromkeys(picture.source for picture in pictures)),
         "expected": f"{predicted}, about {expected.seconds:.0f} s of simulation; a machine's first build takes minutes",

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tessera.golden.integer.parameters import BIAS_PARTS, QuantisedAttention, QuantisedLinear, QuantisedProduct
+from tessera.golden.integer.parameters import BIAS_PARTS, QuantisedAttention, QuantisedLinear
 from tessera.golden.integer.steps import AttentionStep, ProductStep, RowSelection
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.isa import Destination, Function, Opcode, Unit
@@ -23,7 +23,9 @@ from tessera.program.layouts.rows import Rows, RowsOf, Transposed
 from tessera.program.layouts.tiles import ExponentialTiles, QueryScaleTiles, ScoreTiles
 from tessera.program.tensors import Tensor
 from tessera.sw.compiler.context import Context, span_of
+from tessera.sw.compiler.cuts import parts
 from tessera.sw.compiler.emission import UNLISTED, Emitter, Product
+from tessera.sw.compiler.operands import Operand, layer, load_list, operand
 from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.compiler.weights import pad_axis, parameter_bytes
 from tessera.sw.cycles import bound
@@ -59,11 +61,20 @@ class AttentionLowering:
     def __init__(self, context: Context, step: AttentionStep) -> None:
         self._context, self._step, self._sizes = context, step, context.sizes
         self._query, self._key, self._value = (self._product(rows) for rows in step.reads)
+        whole = context.sizes.plan.by_name[step.name]
+        assert isinstance(whole, AttentionStep)
+        self._several = whole.windows > 1
+        first = int(context.block.rows(step.name, 0, 1)[0])
+        self._first_window, self._first_query = divmod(first, whole.rows // whole.windows)
+        # Keys and values of a block before, which this one has in common with it.
+        self._known = self._key.name in context.block.done
 
     def lower(self) -> None:
         """Append them, group by group."""
         context, sizes, step = self._context, self._sizes, self._step
-        groups = [_Group(step, heads) for heads in context.cuts.heads(step)]
+        # Blocks that have keys in common take all heads at a time: those of a group would be gone by the next.
+        lasting = self._key.name in context.block.lasting
+        groups = [_Group(step, heads) for heads in parts(step.heads, 1 if lasting else context.head_groups)]
         largest = len(groups[0].heads)
         for part in (self._query, self._key):
             context.region(part.name, part.rows * largest * sizes.words(groups[0].size(part)))
@@ -71,10 +82,14 @@ class AttentionLowering:
         context.region(self._value.name, width * step.windows * self._key_words)
         chunks = [self._chunks(group) for group in groups]
         staged = len(chunks[0][0].heads) * sizes.channels(groups[0].size(self._value))
-        context.region(self._weights, staged * sizes.row_words(self._value.source.tensor))
+        context.region(self._weights, staged * self._value_words)
         context.region(step.name, step.rows * sizes.row_words(step.name))
         for index, group in enumerate(groups):
             first, *others = chunks[index]
+            if self._known:
+                self._rows(self._query, group)
+                self._windows(group)
+                continue
             # The first group's weights come beside Q and K, the others' beside the attention before.
             if index:
                 self._stage(first)
@@ -91,9 +106,14 @@ class AttentionLowering:
     def _chunks(self, group: _Group) -> list[_Group]:
         """A group's heads in parts whose weights of V leave room on chip for the rest."""
         sizes, heads = self._sizes, group.heads
-        each = sizes.channels(group.size(self._value)) * sizes.row_words(self._value.source.tensor)
+        each = sizes.channels(group.size(self._value)) * self._value_words
         most = max(1, sizes.config.scratchpad_words // _STAGED_SHARE // each)
         return [_Group(self._step, heads[first : first + most]) for first in range(0, len(heads), most)]
+
+    @property
+    def _value_words(self) -> int:
+        """Words of a row that values are made of."""
+        return self._sizes.row_words(self._value.source.tensor) * self._value.source.fold
 
     @property
     def _keys(self) -> int:
@@ -107,7 +127,7 @@ class AttentionLowering:
 
     def _product(self, rows: RowSelection) -> ProductStep:
         """The product that makes queries, keys or values."""
-        found = self._sizes.plan.by_name[rows.tensor]
+        found = self._context.step(rows.tensor)
         assert isinstance(found, ProductStep), f"{self._step.name} reads {rows.tensor}, which no product makes"
         return found
 
@@ -118,7 +138,7 @@ class AttentionLowering:
 
     def _linear(self, emitter: Emitter, step: ProductStep, group: _Group) -> QuantisedLinear:
         """The output channels of some heads."""
-        linear, size = emitter.model.of(step.name, QuantisedProduct).linear, group.size(step)
+        linear, size = layer(self._context, emitter, step), group.size(step)
         channels = slice(group.heads.start * size, group.heads.stop * size)
         return QuantisedLinear(**{name: np.asarray(values)[channels] for name, values in vars(linear).items()})
 
@@ -134,11 +154,13 @@ class AttentionLowering:
         stride = words * (self._step.heads if beside else len(heads))
         return emitter.rows(
             step.name,
-            step.name,
+            self._context.where(step.name),
             "scratchpad",
             (len(rows), len(heads) * size),
             stride=stride,
-            base=emitter.bases[step.name] + rows.start * stride + (heads.start * words if beside else 0),
+            base=emitter.bases[self._context.where(step.name)]
+            + rows.start * stride
+            + (heads.start * words if beside else 0),
             first_row=rows.start,
             block=size,
             first_channel=heads.start * size,
@@ -146,21 +168,28 @@ class AttentionLowering:
 
     def _rows(self, step: ProductStep, group: _Group) -> None:
         """Queries or keys of some heads."""
-        context, sizes = self._context, self._sizes
+        source = operand(self._context, step)
+        for part in source.parts(range(step.rows)):
+            self._some_rows(step, group, source.some(part), part)
+
+    def _some_rows(self, step: ProductStep, group: _Group, source: Operand, rows: range) -> None:
+        """Some rows of them in one command."""
+        context, sizes, entries = self._context, self._sizes, load_list(self._context, step, source)
 
         def emit(emitter: Emitter, order: Order) -> None:
-            words = sizes.row_words(step.source.tensor)
             emitter.linear(
                 context.label(step, span=group.span),
                 Product(
                     linear=self._linear(emitter, step, group),
-                    tensor=self._heads(emitter, step, group),
-                    source=emitter.bases[context.where(step.source.tensor)] + step.source.start * words,
-                    words=words,
-                    steps=step.rows,
+                    tensor=self._heads(emitter, step, group, rows=rows),
+                    source=emitter.bases[source.region] + source.skipped,
+                    words=source.words,
+                    steps=len(rows),
                     destination=Destination.ACTIVATION,
                     channels=len(group.heads) * sizes.channels(group.size(step)),
                     block=group.size(step),
+                    unsigned=sizes.unsigned(step.source.tensor),
+                    listed=entries[0].first if entries else None,
                 ),
                 order,
             )
@@ -169,9 +198,9 @@ class AttentionLowering:
             MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
-                reads=(context.access(step.source),),
-                writes=(RegionAccess(region=step.name, rows=step.rows),),
-                row_by_row=True,
+                reads=(source.access, *entries),
+                writes=(RegionAccess(region=context.where(step.name), first=rows.start, rows=len(rows)),),
+                row_by_row=source.rows.plain,
                 in_rows=True,
                 tasks=step.tasks,
             )
@@ -188,7 +217,8 @@ class AttentionLowering:
             inputs = linear.weight.shape[1]
             words = sizes.words(inputs)
             matrix = emitter.narrow(pad_axis(padded.weight, 1, words * emitter.config.lanes))
-            weights = emitter.rows(self._weights, self._weights, "scratchpad", (channels, inputs), of=RowsOf.OUTPUTS)
+            region = context.where(self._weights)
+            weights = emitter.rows(self._weights, region, "scratchpad", (channels, inputs), of=RowsOf.OUTPUTS)
             emitter.emit(
                 Opcode.STAGE,
                 context.label(step, whole=self._weights, span=group.span),
@@ -201,7 +231,10 @@ class AttentionLowering:
 
         context.add(
             MachineOperation(
-                unit=Unit.STREAM, emit=emit, writes=(RegionAccess(region=self._weights),), tasks=step.tasks
+                unit=Unit.STREAM,
+                emit=emit,
+                writes=(RegionAccess(region=context.where(self._weights)),),
+                tasks=step.tasks,
             )
         )
 
@@ -210,14 +243,14 @@ class AttentionLowering:
         transposed.
         """
         step, sizes, context = self._value, self._sizes, self._context
+        source = operand(context, step)
         before = (group.heads.start - whole.heads.start) * sizes.channels(group.size(step))
         channels = len(group.heads) * sizes.channels(group.size(step))
 
         def emit(emitter: Emitter, order: Order) -> None:
             linear = self._linear(emitter, step, group)
             padded = emitter.pad_outputs(linear, channels, group.size(step))
-            words = sizes.row_words(step.source.tensor)
-            windows = self._step.windows
+            words, windows = source.words, self._step.windows
             value = self._value_layout(emitter, group, before)
             emitter.emit(
                 Opcode.LINEAR,
@@ -233,11 +266,11 @@ class AttentionLowering:
                     windows=windows,
                 ),
                 **emitter.block(parameter_bytes(padded.bias, padded.multiplier, padded.shift)),
-                broadcast_base=emitter.bases[self._weights],
+                broadcast_base=emitter.bases[context.where(self._weights)],
                 broadcast_stride=words,
                 steps=channels,
                 words=words,
-                stationary_base=emitter.bases[context.where(step.source.tensor)] + step.source.start * words,
+                stationary_base=emitter.bases[source.region] + source.skipped,
                 stationary_stride=words,
                 stationary_rows=self._keys,
                 stationary_window=self._keys * words if windows > 1 else 0,
@@ -260,8 +293,8 @@ class AttentionLowering:
             MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
-                reads=(RegionAccess(region=self._weights), context.access(step.source)),
-                writes=(RegionAccess(region=step.name, rows=step.rows),),
+                reads=(RegionAccess(region=context.where(self._weights)), source.access),
+                writes=(RegionAccess(region=context.where(step.name), rows=step.rows),),
                 tasks=step.tasks,
             )
         )
@@ -273,8 +306,9 @@ class AttentionLowering:
             shape=(step.rows, group.channels(step)),
             lanes=emitter.config.lanes,
             stride=windows * self._key_words,
-            base=emitter.bases[step.name] + before * windows * self._key_words,
+            base=emitter.bases[self._context.where(step.name)] + before * windows * self._key_words,
             block=group.size(step),
+            first_row=int(self._context.block.rows(step.name, 0, 1)[0]),
             first_channel=group.heads.start * group.size(step),
             window=self._keys if windows > 1 else None,
             window_stride=self._key_words if windows > 1 else 0,
@@ -307,8 +341,10 @@ class AttentionLowering:
 
         def emit(emitter: Emitter, order: Order) -> None:
             constants = emitter.model.of(step.name, QuantisedAttention)
-            table = bias_table(constants, group.heads, window, config)
-            words = emitter.rows(self._table, self._table, "scratchpad", table.shape, of=RowsOf.OUTPUTS)
+            part = range(self._first_query, self._first_query + queries)
+            table = bias_table(constants, group.heads, self._first_window + window, part, config)
+            region = context.where(self._table)
+            words = emitter.rows(self._table, region, "scratchpad", table.shape, of=RowsOf.OUTPUTS)
             emitter.emit(
                 Opcode.STAGE,
                 context.label(step, whole=self._table, span=group.span),
@@ -320,7 +356,12 @@ class AttentionLowering:
             )
 
         context.add(
-            MachineOperation(unit=Unit.STREAM, emit=emit, writes=(RegionAccess(region=self._table),), tasks=step.tasks)
+            MachineOperation(
+                unit=Unit.STREAM,
+                emit=emit,
+                writes=(RegionAccess(region=context.where(self._table)),),
+                tasks=step.tasks,
+            )
         )
 
     def _attend(self, group: _Group, windows: range, *, table: bool) -> None:
@@ -331,13 +372,13 @@ class AttentionLowering:
             self._emit_attention(emitter, order, group, windows)
 
         parts = (self._query, self._key, self._value)
-        tables = (RegionAccess(region=self._table),) if table else ()
+        tables = (RegionAccess(region=context.where(self._table)),) if table else ()
         context.add(
             MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
-                reads=(*(RegionAccess(region=part.name, rows=part.rows) for part in parts), *tables),
-                writes=(RegionAccess(region=step.name, rows=step.rows),),
+                reads=(*(RegionAccess(region=context.where(part.name), rows=part.rows) for part in parts), *tables),
+                writes=(RegionAccess(region=context.where(step.name), rows=step.rows),),
                 settles=True,
                 tasks=step.tasks,
             )
@@ -375,7 +416,7 @@ class AttentionLowering:
             key_base=key.base + first * self._keys * key.stride,
             key_stride=key.stride,
             key_window=self._keys * key.stride if several else 0,
-            value_base=emitter.bases[self._value.name] + first * self._key_words,
+            value_base=emitter.bases[self._context.where(self._value.name)] + first * self._key_words,
             value_stride=value_stride,
             value_window=self._key_words if several else 0,
             destination_base=mixed.layout.base,
@@ -388,7 +429,7 @@ class AttentionLowering:
             head_words=sizes.words(key_size),
             value_words=sizes.words(value_size),
             bias_words=parts,
-            bias_base=emitter.bases[self._table] if parts else 0,
+            bias_base=emitter.bases[self._context.where(self._table)] if parts else 0,
             bias_shared=0,
             score_multiplier=constants.score_multiplier,
             score_shift=constants.score_shift,
@@ -401,9 +442,11 @@ class AttentionLowering:
         config, step = emitter.config, self._step
         tiles: dict[str, Any] = {"elements": config.elements, "first_head": group.heads.start}
         pairs: tuple[int, ...] = (len(group.heads), step.rows // step.windows, self._keys)
-        if step.windows > 1:
+        if self._several:
             pairs = (len(windows), *pairs)
-            tiles["first_window"] = windows.start
+            tiles["first_window"] = self._first_window + windows.start
+        else:
+            tiles["first_query"] = self._first_query
         halves = config.attention_buffer(0), config.attention_buffer(1)
         exponentials = ExponentialTiles(
             shape=pairs, lanes=config.lanes, base=halves[0] + config.query_words, room=halves[1] - halves[0], **tiles
@@ -422,10 +465,13 @@ class AttentionLowering:
         )
 
 
-def bias_table(constants: QuantisedAttention, heads: range, window: int, config: AcceleratorConfig) -> np.ndarray:
-    """Words of the table of bias, (words, T): see ``tessera.hw.isa.FIELDS``."""
+def bias_table(
+    constants: QuantisedAttention, heads: range, window: int, part: range, config: AcceleratorConfig
+) -> np.ndarray:
+    """Words of the table of bias, (words, T), for some queries of a window: see ``tessera.hw.isa.FIELDS``."""
     assert constants.bias is not None and constants.bias_factors is not None
     bias = constants.bias if constants.bias.ndim == 4 else constants.bias[:, window]
+    bias = bias[:, :, part.start : part.stop]
     parts, (_, queries, keys) = len(bias), bias.shape[1:]
     p, tiles = config.elements, -(-queries // config.elements)
     factors = np.zeros((p, parts, config.lanes), np.int64)

@@ -12,7 +12,7 @@ from tessera.program.program import Program
 from tessera.sw.compiler.emission import Emitter
 from tessera.sw.compiler.fit import CapacityError, fit
 from tessera.sw.compiler.products import outputs
-from tessera.sw.compiler.weights import padded
+from tessera.sw.compiler.weights import BLOCK_ALIGNMENT, padded
 
 PAGE = 4096
 
@@ -47,21 +47,22 @@ def compile_model(quantised: QuantisedModel, config: AcceleratorConfig) -> Progr
         )
     made = fit(quantised.network, config)
     made.check()
-    emitter = Emitter(quantised, made.context.sizes, made.bases)
-    for operation, order in zip(made.operations, made.orders, strict=True):
+    results = outputs(made.context)
+    output_bytes = padded(max(entry.shape[0] * entry.row_bytes for entry in results), BLOCK_ALIGNMENT)
+    emitter = Emitter(quantised, made.context.sizes, made.bases, output_bytes)
+    for operation, order in zip(made.operations, made.schedule.orders, strict=True):
         operation.emit(emitter, order)
     if len(emitter.commands) > config.max_commands:
         raise CapacityError(
             f"model '{quantised.network.name}' needs {len(emitter.commands)} commands, configuration '{config.name}' "
             f"stamps {config.max_commands}; enlarge max_commands"
         )
-    results = outputs(made.context)
     commands = np.frombuffer(b"".join(emitter.encoded), np.uint8)
     stream = emitter.stream.content()
     weights = padded(len(commands), PAGE)
     image = padded(weights + len(stream), PAGE)
     output = padded(image + 3 * quantised.network.image_height * quantised.network.image_width, PAGE)
-    output_bytes = max(entry.shape[0] * entry.row_bytes for entry in results)
+    output_bytes += 4 * config.lanes * made.allocations["memory"].peak
     content = np.zeros(image, np.uint8)
     content[: len(commands)] = commands
     content[weights : weights + len(stream)] = stream

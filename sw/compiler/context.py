@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from tessera.golden.integer.steps import (
     AttentionStep,
@@ -18,9 +20,12 @@ from tessera.golden.integer.steps import (
 from tessera.golden.network.network import Network
 from tessera.golden.network.operators import ActivationFunction
 from tessera.program.commands import CommandKind, Phase, Span
+from tessera.sw.compiler.blocks import RowBlock
 from tessera.sw.compiler.cuts import Cuts
-from tessera.sw.compiler.emission import ALL_TASKS, Label
-from tessera.sw.compiler.operations import MachineOperation, OnChip, Region, RegionAccess
+from tessera.sw.compiler.emission import ALL_TASKS, Emitter, Label
+from tessera.sw.compiler.lists import Lists
+from tessera.sw.compiler.operations import MachineOperation, Order, Place, Region, RegionAccess
+from tessera.sw.compiler.segments import Segment, is_result
 from tessera.sw.compiler.sizes import Sizes
 
 _PHASES = {
@@ -38,6 +43,13 @@ _PHASES = {
 }
 
 
+_MOVES = (CommandKind.LOAD, CommandKind.STORE)
+"""They belong to the part of the frame that makes what they move."""
+
+_SHARED = ("score", "queue", "function")
+"""Memories that have one place for whatever is in them."""
+
+
 @dataclass
 class Context:
     """A network on its way to operations.
@@ -48,61 +60,120 @@ class Context:
         The network.
     sizes:
         Its sizes on the machine.
+    segments:
+        Its segments.
     cuts:
         What is on chip at once.
+
+    Attributes
+    ----------
+    lists:
+        Lists of rows in the memory of the experts' queues.
+    copied, copies:
+        Rows of the block that are copied in the order of a list, and the region of each copy that there is.
+    tiled:
+        Streams that products with swapped roles wrote to, whose padding lanes may hold anything.
+    block, head_groups:
+        What is being lowered, and the groups that heads go in.
     """
 
     network: Network
     sizes: Sizes
+    segments: list[Segment]
     cuts: Cuts
+    head_groups: int = 1
     regions: dict[str, Region] = field(default_factory=dict)
     operations: list[MachineOperation] = field(default_factory=list)
     tables: dict[int, ActivationFunction] = field(default_factory=dict)
-    _streams: dict[str, str] = field(default_factory=dict)
+    copies: dict[RowSelection, str] = field(default_factory=dict)
+    copied: frozenset[RowSelection] = frozenset()
+    tiled: set[str] = field(default_factory=set)
+    block: RowBlock = field(default_factory=lambda: RowBlock(steps=()))
 
-    def region(self, name: str, words: int = 0, space: OnChip = "scratchpad") -> str:
-        """Make a region, or make it larger; returns its name."""
-        known = self.regions.get(name)
+    def __post_init__(self) -> None:
+        self.lists = Lists(self.sizes.config.list_entries)
+
+    def enter(self, block: RowBlock) -> None:
+        """Lower another block from now on."""
+        if block.tag or self.block.tag:
+            self.copies = {}
+        self.block = block
+        self.copied = self.sizes.copied(block.steps)
+
+    def region(self, name: str, words: int = 0, space: Place = "scratchpad") -> str:
+        """Make the region of a tensor, or make it larger; returns its name."""
+        region = name if name in self.block.lasting or not self.block.tag or space in _SHARED else name + self.block.tag
+        self.block.names[name] = region
+        known = self.regions.get(region)
         words = words if known is None else max(words, known.words)
-        self.regions[name] = Region(name=name, space=space, words=words)
-        return name
+        self.regions[region] = Region(name=region, space=space, words=words)
+        return region
 
     def stream(self, step: Step, onto: RowSelection | None = None) -> str:
         """Region of a tensor in the residual memory: that of the stream which it is added to, or one of its own."""
         if onto is None:
-            self._streams[step.name] = self.region(step.name, step.rows * self.sizes.words(step.channels), "residual")
-        else:
-            self._streams[step.name] = self._streams[onto.tensor]
-        return self._streams[step.name]
+            rows = len(self.block.held.get(step.name, range(step.rows)))
+            return self.region(step.name, rows * self.sizes.words(step.channels), "residual")
+        self.block.names[step.name] = self.where(onto.tensor)
+        return self.where(onto.tensor)
+
+    def outside(self, name: str, words: int) -> None:
+        """Make a region in external memory."""
+        self.regions[name] = Region(name=name, space="memory", words=words)
+
+    def first(self, step: ProductStep | StreamStep) -> int:
+        """The first row of its region that a step writes."""
+        if isinstance(step, ProductStep) and step.onto is not None:
+            return step.onto.start
+        return self.block.places.get(step.name, 0)
 
     def where(self, name: str) -> str:
         """Region of a tensor that exists."""
-        return self._streams.get(name, name)
+        return self.block.names.get(name, name)
+
+    def step(self, name: str) -> Step:
+        """A step, with the rows of this block."""
+        return self.block.by_name.get(name) or self.sizes.plan.by_name[name]
 
     def access(self, rows: RowSelection) -> RegionAccess:
-        """Rows of a tensor as an access of its region."""
+        """Rows of a tensor that follow each other, as an access of its region."""
         return RegionAccess(region=self.where(rows.tensor), first=rows.start, rows=len(rows))
 
     def add(self, operation: MachineOperation) -> None:
-        """Append an operation."""
-        self.operations.append(operation)
+        """Append an operation, which is emitted with the names and rows of this block."""
+        block = self.block
+
+        def emit(emitter: Emitter, order: Order) -> None:
+            self.block = emitter.block_rows = block
+            operation.emit(emitter, order)
+
+        self.operations.append(replace(operation, emit=emit))
 
     # What commands are called -----------------------------------------------------------------------------------------
 
-    def label(self, step: Step, kind: CommandKind | None = None, **fields: Any) -> Label:
-        """Label of a command of a step."""
+    def label(self, step: Step, kind: CommandKind | None = None, *, rows: range | None = None, **fields: Any) -> Label:
+        """Label of a command of a step, or of some ``rows`` of what it makes."""
         kind = kind or self.kind(step)
+        if self.block.tag and fields.get("span") is None:
+            fields["span"] = self._span(step, range(len(self.block.made.get(step.name, ()))) if rows is None else rows)
+        elif rows is not None:
+            fields["span"] = Span("token", rows.start, rows.stop - 1)
         mask = ALL_TASKS if step.tasks is None else sum(1 << task for task in step.tasks)
         return Label(
             **{
                 "whole": step.name,
                 "kind": kind,
-                "phase": self._phase(step, kind),
+                "phase": self._phase(step, self.kind(step) if kind in _MOVES else kind),
                 "place": step.place,
                 "task_mask": mask,
                 **fields,
             }
         )
+
+    def _span(self, step: Step, rows: range) -> Span | None:
+        """The tokens of some rows that a block makes, in the whole tensor."""
+        made = self.block.made.get(step.name, np.arange(0))[rows.start : rows.stop]
+        return Span("token", int(made.min()), int(made.max())) if len(made) else None
 
     def kind(self, step: Step) -> CommandKind:
         """Kind of work of a step."""
@@ -135,8 +206,7 @@ class Context:
 
     def is_result(self, step: Step) -> bool:
         """Whether a product is nothing but a task's result."""
-        results = {rows.tensor for rows in self.sizes.plan.results}
-        return isinstance(step, ProductStep) and step.residual and step.onto is None and step.name in results
+        return is_result(self.sizes.plan, step)
 
     def _phase(self, step: Step, kind: CommandKind) -> Phase:
         """Part of the frame: a norm belongs to what reads it."""

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass
-from itertools import product
 
-from tessera.golden.integer.plan import Plan
-from tessera.golden.integer.steps import AttentionStep, ProductStep
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """What of a segment is on chip at once.
+
+    Parameters
+    ----------
+    head_groups:
+        Groups of heads of its attention: Q, K and V of one are made and used up before those of the next. Every weight
+        is still read once.
+    blocks:
+        Blocks of rows that go through it one after the other. Each reads all of its weights.
+    ahead:
+        Whether the rows of a block are loaded while the block before is computed.
+    """
+
+    head_groups: int = 1
+    blocks: int = 1
+    ahead: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,30 +32,34 @@ class Cuts:
 
     Parameters
     ----------
-    head_groups:
-        Groups of heads of each attention: Q, K and V of one are made and used up before those of the next. Every weight
-        is still read once.
-    token_blocks:
-        Blocks of tokens that go through a dense MLP one after the other. Each reads all of its weights.
+    segments:
+        The cut of each segment.
     pixels_apart:
         The first norm waits until the patch embedding has read all pixels, and may take their place.
+    streams_outside:
+        Residual streams wait in external memory where there is no room for all.
     """
 
-    head_groups: int = 1
-    token_blocks: int = 1
+    segments: tuple[Cut, ...]
     pixels_apart: bool = False
+    streams_outside: bool = False
 
-    def heads(self, attention: AttentionStep) -> list[range]:
-        """The heads of each group; none has more than the first."""
-        return parts(attention.heads, self.head_groups)
-
-    def tokens(self, rows: int) -> list[range]:
-        """The tokens of each block; none has more than the first."""
-        return parts(rows, self.token_blocks)
+    @property
+    def none(self) -> bool:
+        """Whether everything is on chip at once."""
+        return not self.pixels_apart and not self.streams_outside and all(one == Cut() for one in self.segments)
 
     def describe(self) -> str:
         """The cuts in words."""
-        return f"with heads in {self.head_groups} and the dense MLP's tokens in {self.token_blocks} parts"
+        found = []
+        for what, counts in (
+            ("heads", Counter(one.head_groups for one in self.segments)),
+            ("rows", Counter(one.blocks for one in self.segments)),
+        ):
+            found += [
+                f"{what} in {parts} parts ({times} times)" for parts, times in sorted(counts.items()) if parts > 1
+            ]
+        return f"with {', '.join(found)}" if found else "with nothing in parts"
 
 
 def parts(count: int, wanted: int) -> list[range]:
@@ -48,31 +68,6 @@ def parts(count: int, wanted: int) -> list[range]:
     return [range(first, min(first + size, count)) for first in range(0, count, size)]
 
 
-def mlps(plan: Plan) -> dict[str, ProductStep]:
-    """Second products of MLPs by the name of the first: it goes through a function, and nothing else reads it."""
-    found = {}
-    for step in plan.of_kind(ProductStep):
-        readers = plan.readers[step.name]
-        if step.positive and len(readers) == 1 and isinstance(readers[0], ProductStep):
-            second = readers[0]
-            if (
-                second.onto is not None
-                and second.inputs is None
-                and len(second.source) == step.rows == len(second.onto)
-            ):
-                found[step.name] = second
-    return found
-
-
-def all_cuts(plan: Plan) -> Iterator[Cuts]:
-    """All cuts that differ from the others in their largest part: fewest first, of those cheaper ones."""
-    heads = {step.heads for step in plan.of_kind(AttentionStep)} or {1}
-    rows = {plan.by_name[name].rows for name in mlps(plan)} or {1}
-    groups, blocks = (sorted({size for count in counts for size in _sizes(count)}) for counts in (heads, rows))
-    for cut in sorted(product(groups, blocks, (False, True)), key=lambda cut: (sum(cut), cut[1])):
-        yield Cuts(head_groups=cut[0], token_blocks=cut[1], pixels_apart=cut[2])
-
-
-def _sizes(count: int) -> set[int]:
-    """Numbers of parts, each the least for the size of its largest part."""
-    return {-(-count // size) for size in range(1, count + 1)}
+def sizes(count: int) -> list[int]:
+    """Numbers of parts of ``count`` things, each the least for the size of its largest part."""
+    return sorted({-(-count // size) for size in range(1, count + 1)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,9 +12,10 @@ from tessera.golden.integer.parameters import QuantisedLinear, QuantisedModel
 from tessera.hw.isa import Destination, Function, Opcode, encode
 from tessera.program.commands import Command, CommandKind, Phase, Span
 from tessera.program.layouts.base import Layout
-from tessera.program.layouts.rows import Rows
+from tessera.program.layouts.rows import ListedRows, Rows, TiledRows
 from tessera.program.tensors import Space, Tensor
-from tessera.sw.compiler.operations import Order
+from tessera.sw.compiler.blocks import RowBlock
+from tessera.sw.compiler.operations import NOTHING, Order
 from tessera.sw.compiler.sizes import Sizes
 from tessera.sw.compiler.weights import StreamBuilder, chunked, pad_axis, parameter_bytes, spread, tile_bytes
 from tessera.sw.cycles import bound
@@ -55,6 +56,10 @@ class Product:
         Words of an input row that are read.
     stride:
         Words from one input row to the next; None if rows are read whole.
+    listed:
+        First entry of the list that names the input rows; None if they follow each other.
+    parts:
+        Results, one after another, that make a row of the tensor.
     steps:
         Input rows.
     destination:
@@ -84,6 +89,8 @@ class Product:
     wide: bool = False
     unsigned: bool = False
     stride: int | None = None
+    listed: int | None = None
+    parts: int = 1
 
 
 class Emitter:
@@ -97,10 +104,18 @@ class Emitter:
         Padded sizes on the machine.
     bases:
         First word of every region, by its name.
+    results:
+        Bytes of the results, behind which rows wait in external memory.
+
+    Attributes
+    ----------
+    block_rows:
+        The block that commands are emitted of.
     """
 
-    def __init__(self, model: QuantisedModel, sizes: Sizes, bases: Mapping[str, int]) -> None:
+    def __init__(self, model: QuantisedModel, sizes: Sizes, bases: Mapping[str, int], results: int) -> None:
         self.model, self.sizes, self.config, self.bases = model, sizes, sizes.config, bases
+        self._results, self.block_rows = results, RowBlock(steps=())
         self.stream = StreamBuilder()
         self.encoded: list[bytes] = []
         self.commands: list[Command] = []
@@ -134,16 +149,39 @@ class Emitter:
         block = chunked(block, self.config)
         return {"stream_address": self.stream.append(block), "stream_bytes": len(block)}
 
+    def stored_bytes(self, region: str) -> int:
+        """First byte of a region in external memory, from the output base."""
+        return self._results + 4 * self.config.lanes * self.bases[region]
+
     def rows(
         self, name: str, region: str, space: Space, shape: tuple[int, int], kind: type[Rows] = Rows, **fields: Any
     ) -> Tensor[Rows]:
-        """Rows one after another in a region, in a ``kind`` of layout."""
-        layout = kind(
-            shape=shape,
-            lanes=self.config.lanes,
-            **{"stride": self.sizes.words(shape[1]), "base": self.bases[region], **fields},
-        )
-        return Tensor(name=name, space=space, layout=layout)
+        """Rows one after another in a region, in a ``kind`` of layout; ``first_row`` counts those that are on chip."""
+        fields = {"stride": self.sizes.words(shape[1]), "base": self.bases[region], **fields}
+        if name in self.block_rows.held:
+            kind, fields = self._golden_rows(name, shape[0], kind, fields)
+        return Tensor(name=name, space=space, layout=kind(shape=shape, lanes=self.config.lanes, **fields))
+
+    def _golden_rows(
+        self, name: str, count: int, kind: type[Rows], fields: dict[str, Any]
+    ) -> tuple[type[Rows], dict[str, Any]]:
+        """The layout of rows that are not the tensor's first ones."""
+        if "listed" in fields:
+            held = self.block_rows.held[name]
+            return kind, fields | {"listed": tuple(int(held[row]) for row in fields["listed"])}
+        rows = self.block_rows.rows(name, fields.get("first_row", 0), count)
+        if (np.diff(rows) == 1).all():
+            return kind, fields | {"first_row": int(rows[0])}
+        assert kind is Rows, f"{name} has rows that do not follow each other in a layout of its own"
+        return ListedRows, fields | {"listed": tuple(int(row) for row in rows)}
+
+    def stream_rows(
+        self, name: str, region: str, space: Space, shape: tuple[int, int], tiled: bool, **fields: Any
+    ) -> Tensor:
+        """Rows of a stream; ``tiled`` where a product with swapped roles left anything in its padding."""
+        if tiled:
+            return self.rows(name, region, space, shape, TiledRows, elements=self.config.elements, **fields)
+        return self.rows(name, region, space, shape, **fields)
 
     def pad_outputs(self, linear: QuantisedLinear, channels: int, block: int | None = None) -> QuantisedLinear:
         """Zero output channels appended, at the end or to every ``block`` of them."""
@@ -168,21 +206,41 @@ class Emitter:
             raise ValueError(f"weights reach {np.abs(weight).max()}; the machine holds {8 * target.itemsize} bits")
         return narrow
 
-    def linear(
-        self, label: Label, product: Product, order: Order, *, block: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        """Append one LINEAR with streamed weights.
+    def linear(self, label: Label, product: Product, order: Order) -> None:
+        """Append LINEAR with streamed weights: one for as many channels as the machine has parameter sets."""
+        for index, (part, span) in enumerate(self._parts(product)):
+            named = label if span is None else replace(label, span=span)
+            self._linear(named, part, Order(after=NOTHING) if index else order)
 
-        Returns where its block of the weight stream lies, for a later LINEAR to read it again as its ``block``.
-        """
+    def _parts(self, product: Product) -> list[tuple[Product, Span | None]]:
+        """A product as parts of its channels, each with the name of these."""
+        outputs, most = len(product.linear.weight), self.config.parameter_entries
+        layout = product.tensor.layout
+        if outputs <= most:
+            return [(product, None)]
+        assert product.block is None and product.channels is None and isinstance(layout, Rows)
+        parts: list[tuple[Product, Span | None]] = []
+        for first in range(0, outputs, most):
+            some = slice(first, min(first + most, outputs))
+            linear = QuantisedLinear(**{name: np.asarray(one)[some] for name, one in vars(product.linear).items()})
+            place = replace(
+                layout,
+                shape=(layout.shape[0], some.stop - first),
+                base=layout.base + self.sizes.words(first),
+                first_channel=layout.first_channel + first,
+            )
+            part = replace(product, linear=linear, tensor=replace(product.tensor, layout=place))
+            parts.append((part, Span("channel", first, some.stop - 1)))
+        return parts
+
+    def _linear(self, label: Label, product: Product, order: Order) -> None:
+        """Append one LINEAR."""
         linear, words, steps = product.linear, product.words, product.steps
         channels = self.sizes.channels(len(linear.weight)) if product.channels is None else product.channels
-        if block is None:
-            outputs = self.pad_outputs(linear, channels, product.block)
-            block = self.block(self.linear_block(outputs, words, product.wide))
+        outputs = self.pad_outputs(linear, channels, product.block)
         # Scores have a memory of their own, which their tile addresses.
         layout = product.tensor.layout
-        base, stride = (layout.base, layout.stride) if isinstance(layout, Rows) else (0, 0)
+        base, stride = (layout.base, layout.stride // product.parts) if isinstance(layout, Rows) else (0, 0)
         self.emit(
             Opcode.LINEAR,
             label,
@@ -191,7 +249,7 @@ class Emitter:
             work=bound.linear(
                 self.config, macs=steps * linear.weight.size, steps=steps, stationary_rows=channels, words=words
             ),
-            **block,
+            **self.block(self.linear_block(outputs, words, product.wide)),
             broadcast_base=product.source,
             broadcast_stride=words if product.stride is None else product.stride,
             broadcast_unsigned=int(product.unsigned),
@@ -208,10 +266,11 @@ class Emitter:
             destination_window=0,
             destination=product.destination,
             swapped=0,
-            **UNLISTED,
+            gather=int(product.listed is not None),
+            scatter=0,
+            list=product.listed or 0,
             wide=int(product.wide),
             function=product.function,
             function_multiplier=product.requantise[0],
             function_shift=product.requantise[1],
         )
-        return block

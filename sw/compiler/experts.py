@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tessera.golden.integer.parameters import QuantisedExperts
@@ -15,6 +17,7 @@ from tessera.program.tensors import Tensor
 from tessera.sw.compiler.context import Context
 from tessera.sw.compiler.emission import Emitter, Product
 from tessera.sw.compiler.functions import code_of, load_function, zero_activation
+from tessera.sw.compiler.lists import QUEUES
 from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.cycles import bound
 
@@ -27,7 +30,8 @@ class ExpertsLowering:
         norm = context.sizes.plan.by_name[step.source.tensor]
         assert isinstance(norm, NormStep) and norm.wide, f"{step.name} needs a norm with a wide output"
         self._wide = norm.inner("wide")
-        self._hidden, self._scores, self._queues = (step.inner(part) for part in ("expert_hidden", "scores", "queues"))
+        self._hidden, self._scores = (step.inner(part) for part in ("expert_hidden", "scores"))
+        self._queues = RegionAccess(region=QUEUES, rows=step.experts * context.sizes.config.max_tokens)
 
     def lower(self) -> None:
         """Append them."""
@@ -35,7 +39,8 @@ class ExpertsLowering:
         context.stream(step, step.onto)
         context.region(self._hidden, len(step.source) * self._sizes.words(step.hidden))
         context.region(self._scores, space="score")
-        context.region(self._queues, space="queue")
+        context.region(QUEUES, space="queue")
+        context.lists.overwrite(self._queues)
         tasks = range(len(step.gates)) if step.tasks is None else step.tasks
         for task in tasks:
             self._gate(task)
@@ -61,7 +66,7 @@ class ExpertsLowering:
                 Product(
                     linear=emitter.model.of(step.name, QuantisedExperts).gates[task],
                     tensor=Tensor(name=step.inner("gate_scores"), space="score", layout=logits),
-                    source=emitter.bases[self._wide] + step.source.start * words,
+                    source=emitter.bases[context.where(self._wide)] + step.source.start * words,
                     words=words,
                     steps=rows,
                     destination=Destination.SCORE,
@@ -75,7 +80,7 @@ class ExpertsLowering:
             MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
-                reads=(RegionAccess(region=self._wide, first=step.source.start, rows=rows),),
+                reads=(RegionAccess(region=context.where(self._wide), first=step.source.start, rows=rows),),
                 writes=(RegionAccess(region=self._scores, rows=rows),),
                 row_by_row=True,
                 in_rows=True,
@@ -112,7 +117,7 @@ class ExpertsLowering:
                 unit=Unit.GATE,
                 emit=emit,
                 reads=(RegionAccess(region=self._scores, rows=rows),),
-                writes=(RegionAccess(region=self._queues),),
+                writes=(self._queues,),
                 row_by_row=True,
                 tasks=step.tasks,
             )
@@ -129,8 +134,8 @@ class ExpertsLowering:
             MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
-                reads=(context.access(step.source), RegionAccess(region=self._queues), *table),
-                writes=(stream, RegionAccess(region=self._hidden)),
+                reads=(context.access(step.source), self._queues, *table),
+                writes=(stream, RegionAccess(region=context.where(self._hidden))),
                 tasks=step.tasks,
             )
         )
@@ -148,18 +153,17 @@ class ExpertsLowering:
             shape=(rows, step.hidden),
             lanes=lanes,
             stride=hidden_words,
-            base=emitter.bases[self._hidden],
+            base=emitter.bases[context.where(self._hidden)],
             padding=zero_activation(
                 step.function, mlp.function_multiplier, mlp.function_shift, emitter.config.numerics
             ),
             signed=False,
         )
         base = emitter.bases[context.where(step.onto.tensor)] + step.onto.start * source_words
-        updates = Accumulated(shape=(rows, step.channels), lanes=lanes, stride=source_words, base=base)
-        whole = LastRows(
-            shape=(rows, step.channels), lanes=lanes, stride=source_words, base=base, first_row=step.onto.start
-        )
-        normed = emitter.bases[step.source.tensor] + step.source.start * source_words
+        fields: dict[str, Any] = {"shape": (rows, step.channels), "lanes": lanes, "stride": source_words, "base": base}
+        fields["elements"] = emitter.config.elements if context.where(step.onto.tensor) in context.tiled else None
+        updates, whole = Accumulated(**fields), LastRows(**fields, first_row=step.onto.start)
+        normed = emitter.bases[context.where(step.source.tensor)] + step.source.start * source_words
         each = len(blocks[0]) + len(blocks[1])
         emitter.emit(
             Opcode.EXPERTS,

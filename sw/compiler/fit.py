@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from tessera.golden.integer.plan import plan
+from tessera.golden.integer.steps import AttentionStep
 from tessera.golden.network.network import Network
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.presets import PRESETS
-from tessera.sw.compiler.allocation import Allocation, Buffer, alive, buffers
+from tessera.sw.compiler.allocation import Allocation, Buffer, buffers
+from tessera.sw.compiler.blocks import Uncuttable, most_blocks
 from tessera.sw.compiler.context import Context
-from tessera.sw.compiler.cuts import Cuts, all_cuts
+from tessera.sw.compiler.cuts import Cut, Cuts, sizes
+from tessera.sw.compiler.fusing import fused
 from tessera.sw.compiler.limits import exceeded, others
 from tessera.sw.compiler.lowering import lower
-from tessera.sw.compiler.operations import MachineOperation, Order
-from tessera.sw.compiler.order import schedule
+from tessera.sw.compiler.operations import MachineOperation
+from tessera.sw.compiler.order import Schedule, schedule
+from tessera.sw.compiler.segments import Segment
 from tessera.sw.compiler.sizes import Sizes
+
+_SPACES = ("scratchpad", "residual", "memory")
 
 
 class CapacityError(ValueError):
@@ -30,7 +38,9 @@ class Fit:
     ----------
     context:
         What was lowered.
-    orders:
+    places:
+        The operations of each segment.
+    schedule:
         When each operation runs.
     tables:
         Regions with their lives, by memory.
@@ -39,7 +49,8 @@ class Fit:
     """
 
     context: Context
-    orders: tuple[Order, ...]
+    places: list[range]
+    schedule: Schedule
     tables: dict[str, list[Buffer]]
     allocations: dict[str, Allocation]
 
@@ -53,21 +64,27 @@ class Fit:
         """First word of every region."""
         return {name: base for made in self.allocations.values() for name, base in made.bases.items()}
 
+    def room(self, space: str) -> int:
+        """Words of an on-chip memory."""
+        config = self.context.sizes.config
+        return config.scratchpad_words if space == "scratchpad" else config.residual_words
+
+    def exceeds(self, space: str) -> bool:
+        """Whether an on-chip memory has too few words."""
+        return self.allocations[space].peak > self.room(space)
+
     @property
-    def peak(self) -> int:
-        """Scratchpad words in use at most."""
-        return self.allocations["scratchpad"].peak
+    def excess(self) -> int:
+        """Words in use beyond what the on-chip memories have."""
+        return sum(max(0, self.allocations[space].peak - self.room(space)) for space in ("scratchpad", "residual"))
 
     def problems(self) -> list[str]:
         """One line for every limit that the network exceeds; empty if it fits."""
-        config, network = self.context.sizes.config, self.context.network
+        network = self.context.network
         lines = [
-            f"{what}: needs {self.allocations[space].peak}, has {room} ({field})"
-            for space, what, field, room in (
-                ("scratchpad", "scratchpad words", "scratchpad_words", config.scratchpad_words),
-                ("residual", "residual stream in words", "residual_words", config.residual_words),
-            )
-            if self.allocations[space].peak > room
+            f"{what}: needs {self.allocations[space].peak}, has {self.room(space)} ({space}_words)"
+            for space, what in (("scratchpad", "scratchpad words"), ("residual", "residual stream in words"))
+            if self.exceeds(space)
         ]
         lines += [str(need) for need in exceeded(network, self.context.sizes)]
         return lines + others(network, self.context.sizes)
@@ -78,12 +95,15 @@ class Fit:
         if not problems:
             return
         config, network = self.context.sizes.config, self.context.network
-        kinds = {(buffer.region.name, buffer.words) for buffer in self.tables["scratchpad"]}
-        by_size = sorted(kinds, key=lambda kind: (-kind[1], kind[0]))
+        kinds: dict[str, int] = {}
+        for buffer in self.tables["scratchpad"]:
+            name = buffer.region.name.partition("@")[0]  # of all blocks
+            kinds[name] = max(kinds.get(name, 0), buffer.words)
+        by_size = sorted(kinds.items(), key=lambda kind: (-kind[1], kind[0]))
         listing = [f"  {name}: {words} words" for name, words in by_size[:_LISTED]]
         if len(by_size) > _LISTED:
             listing.append(f"  and {len(by_size) - _LISTED} smaller ones")
-        cuts = f" {self.context.cuts.describe()}" if self.context.cuts != Cuts() else ""
+        cuts = "" if self.context.cuts.none else f" {self.context.cuts.describe()}"
         raise CapacityError(
             "\n".join(
                 [
@@ -105,30 +125,129 @@ class Fit:
                 return f"nearest preset that fits: '{candidate.name}'"
         return "no preset fits; enlarge the named fields of AcceleratorConfig, or choose a smaller model"
 
+    # What is to be cut ------------------------------------------------------------------------------------------------
+
+    def crowded(self, space: str) -> dict[int, float]:
+        """Segments during which more is in use than a memory has, and how many times as much."""
+        times = self._times()
+        found: dict[int, float] = {}
+        for task in {task for buffer in self.tables[space] for task in buffer.lives}:
+            change: dict[int, int] = {}
+            for buffer in self.tables[space]:
+                if task in buffer.lives:
+                    first, last = buffer.lives[task]
+                    change[first] = change.get(first, 0) + buffer.words
+                    change[last + 1] = change.get(last + 1, 0) - buffer.words
+            at = sorted(change)
+            used = list(accumulate(change[time] for time in at))
+            for number, (begin, end) in times[task].items():
+                most = max((words for time, words in zip(at, used, strict=True) if begin <= time <= end), default=0)
+                before = [words for time, words in zip(at, used, strict=True) if time <= begin]
+                found[number] = max(found.get(number, 0.0), max(most, before[-1] if before else 0) / self.room(space))
+        return {number: share for number, share in found.items() if share > 1} or self._scattered(space)
+
+    def _scattered(self, space: str) -> dict[int, float]:
+        """Segments in which regions lie beyond a memory's end, though no more is in use at once than it has."""
+        times = self._times()
+        found: dict[int, float] = {}
+        bases = self.allocations[space].bases
+        for buffer in self.tables[space]:
+            if bases[buffer.region.name] + buffer.words > self.room(space):
+                for task, (first, last) in buffer.lives.items():
+                    found |= {n: 1.01 for n, (begin, end) in times[task].items() if begin <= last and first <= end}
+        return found
+
+    def _times(self) -> list[dict[int, tuple[int, int]]]:
+        """For each task the first and last time of every segment, as lives count them."""
+        found = []
+        for times in self.schedule.times:
+            spans: dict[int, tuple[int, int]] = {}
+            for number, place in enumerate(self.places):
+                inside = [times[index] for index in place if index in times]
+                if inside:
+                    spans[number] = (inside[0], inside[-1] + 1)
+            found.append(spans)
+        return found
+
 
 _LISTED = 12
 """Regions that a message lists."""
 
 
 def fit(network: Network, config: AcceleratorConfig) -> Fit:
-    """A network on a machine: with the fewest cuts that fit, or, if none do, with those that need the least."""
-    sizes = Sizes(plan(network), config)
-    best: Fit | None = None
-    for cuts in all_cuts(sizes.plan):
-        context = Context(network=network, sizes=sizes, cuts=cuts)
-        lower(context)
-        orders, lives = schedule(context.operations, len(network.tasks))
-        table = buffers(context.regions, lives)
-        tables = {
-            space: [buffer for buffer in table if buffer.region.space == space] for space in ("scratchpad", "residual")
-        }
-        least = alive(tables["scratchpad"])
-        if least > config.scratchpad_words and best is not None and least >= best.peak:
-            continue
-        allocations = {space: Allocation.of(some) for space, some in tables.items()}
-        made = Fit(context=context, orders=tuple(orders), tables=tables, allocations=allocations)
-        if made.peak <= config.scratchpad_words:
-            return made
-        best = made if best is None or made.peak < best.peak else best
+    """A network on a machine: with few cuts that fit, or, if none do, with those that need the least."""
+    made = Sizes(plan(network), config)
+    pieces = fused(made)
+    cuts = Cuts(segments=(Cut(),) * len(pieces))
+    best = _cut(network, made, pieces, cuts)
     assert best is not None
+    if exceeded(network, made) or others(network, made):
+        return best
+    least, tried = best.excess, 0
+    while best.excess and tried < _TRIALS:
+        found = _finer(best, next(space for space in ("residual", "scratchpad") if best.exceeds(space)))
+        if found is None:
+            return best
+        best, tried = found, tried + 1
+        if best.excess < least:
+            least, tried = best.excess, 0
     return best
+
+
+_TRIALS = 12
+"""Cuts that are tried at most without needing less."""
+
+
+def _finer(known: Fit, space: str) -> Fit | None:
+    """A network with finer cuts where a memory has too few words; None if there are none."""
+    context = known.context
+    crowded = known.crowded(space)
+    if space == "scratchpad" and not context.cuts.pixels_apart and min(crowded) < 2:
+        return _cut(context.network, context.sizes, context.segments, replace(context.cuts, pixels_apart=True))
+    if space == "residual" and not context.cuts.streams_outside:
+        return _cut(context.network, context.sizes, context.segments, replace(context.cuts, streams_outside=True))
+    some, changed = list(context.cuts.segments), False
+    for number, share in crowded.items():
+        following = next(_next(context, context.segments[number], some[number], space, share), None)
+        if following is not None:
+            some[number], changed = following, True
+    if not changed:
+        return None
+    return _cut(context.network, context.sizes, context.segments, replace(context.cuts, segments=tuple(some)))
+
+
+def _next(context: Context, segment: Segment, known: Cut, space: str, share: float) -> Iterator[Cut]:
+    """Finer cuts of a segment, the next ones first."""
+    heads = max((step.heads for step in segment.steps if isinstance(step, AttentionStep)), default=1)
+    windows = max((step.windows for step in segment.steps if isinstance(step, AttentionStep)), default=0)
+    rows = {step.name: step.rows for step in context.sizes.plan.steps}
+    groups = [count for count in sizes(heads) if count > known.head_groups]
+    blocks = [count for count in sizes(most_blocks(segment, rows)) if count > known.blocks]
+    likely = [count for count in blocks if count <= known.blocks * share]
+    finer = [replace(known, blocks=count) for count in (likely[-1:] + [c for c in blocks if c not in likely])]
+    if space == "scratchpad":
+        fewer = [replace(known, head_groups=count) for count in groups]
+        if known.blocks == 1 and windows:
+            yield from fewer
+            yield from finer
+            return
+        yield from finer
+        yield from fewer
+        return
+    yield from finer
+    if known.ahead:
+        yield replace(known, ahead=False)
+
+
+def _cut(network: Network, padded: Sizes, pieces: list[Segment], cuts: Cuts) -> Fit | None:
+    """A network with some cuts; None where blocks cannot be made so."""
+    context = Context(network=network, sizes=padded, segments=pieces, cuts=cuts)
+    try:
+        places = lower(context)
+    except Uncuttable:
+        return None
+    made = schedule(context.operations, len(network.tasks))
+    table = buffers(context.regions, made.lives)
+    tables = {space: [buffer for buffer in table if buffer.region.space == space] for space in _SPACES}
+    allocations = {space: Allocation.of(some) for space, some in tables.items()}
+    return Fit(context=context, places=places, schedule=made, tables=tables, allocations=allocations)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tessera.golden.integer.steps import AttentionStep, ExpertsStep, NormStep, PatchStep, ProductStep, Step
+from tessera.golden.integer.steps import AttentionStep, ExpertsStep, NormStep, ProductStep, Step
 from tessera.golden.network.network import Network
-from tessera.hw.config import MAX_CHANNELS
 from tessera.hw.isa import TASK_INDEX_WIDTH
+from tessera.sw.compiler.convolutions import MOST_POSITIONS, MOST_TILES, MOST_WORDS, Windows
 from tessera.sw.compiler.sizes import Sizes
 
 
@@ -48,12 +48,15 @@ def exceeded(network: Network, sizes: Sizes) -> list[Need]:
 def others(network: Network, sizes: Sizes) -> list[str]:
     """Lines about what no larger machine would mend."""
     lines = []
-    for step in sizes.plan.of_kind(PatchStep):
-        if step.patch & (step.patch - 1):
-            lines.append(f"patch is {step.patch}; the image loader needs a power of two")
     for one in sizes.plan.steps:
-        if any(not rows.plain for rows in one.reads):
-            lines.append(f"{one.name} reads rows in an order of its own; the machine reads rows that follow each other")
+        if not isinstance(one, ProductStep) and any(not rows.plain for rows in one.reads):
+            lines.append(f"{one.name} reads rows in an order of its own; only products do")
+    for name in sorted({rows.tensor for rows in sizes.copied(sizes.plan.steps) if sizes.unsigned(rows.tensor)}):
+        lines.append(f"rows of {name} are needed one after another in another order; only signed ones can be copied")
+    for product in sizes.plan.of_kind(ProductStep):
+        padded = product.source.fold > 1 and not sizes.whole_words(product.source.tensor)
+        if product.inputs is not None and (product.inputs[0] % sizes.config.lanes or padded):
+            lines.append(f"{product.name} goes in parts of its inputs, which begin within a word of T lanes")
     if network.image_width % sizes.config.memory_bytes:
         lines.append(
             f"an image row has {network.image_width} bytes; it must be a multiple of the bus width "
@@ -92,31 +95,41 @@ def _kind(step: Step) -> str:
 
 
 def _product(step: ProductStep, sizes: Sizes) -> Iterator[Need]:
-    whole = sizes.row_words(step.source.tensor)
+    if step.taps is not None:
+        yield from _convolution(step, sizes)
+        return
+    whole = sizes.row_words(step.source.tensor) * (1 if sizes.parts_are_rows(step) else step.source.fold)
     yield _reduction(sizes, _kind(step), whole if step.inputs is None else sizes.words(step.inputs[1] - step.inputs[0]))
+    if step.swapped:
+        yield _reduction(sizes, f"{_kind(step)}, whose tokens are held,", whole)
+
+
+def _convolution(step: ProductStep, sizes: Sizes) -> Iterator[Need]:
+    windows = Windows.of(step, sizes)
+    yield _reduction(sizes, _kind(step), windows.words)
     yield _parameters(sizes, _kind(step), sizes.row_words(step.name) * sizes.config.lanes)
+    for what, need, has in (
+        ("tiles of a group", windows.tiles, MOST_TILES),
+        ("words of a position", windows.stride, MOST_WORDS),
+        ("lines or columns of the map", max(*windows.taps.size, windows.taps.made[1]), MOST_POSITIONS),
+    ):
+        yield Need(field="command CONVOLUTION", what=f"{what} of {_kind(step)}", need=need, has=has)
 
 
 def _norm(step: NormStep, sizes: Sizes) -> Iterator[Need]:
-    config, channels = sizes.config, sizes.channels(step.channels)
-    yield Need(field="MAX_CHANNELS", what=f"channels of {_kind(step)}", need=channels, has=MAX_CHANNELS)
-    yield Need(field="max_tokens", what=f"tokens of {_kind(step)}", need=step.rows, has=config.max_tokens)
+    need, has = sizes.channels(step.channels), sizes.config.layernorm_channels
+    yield Need(field="layernorm_channels", what=f"channels of {_kind(step)}", need=need, has=has)
 
 
 def _attention(step: AttentionStep, sizes: Sizes) -> Iterator[Need]:
     config, plan = sizes.config, sizes.plan
     head_words = sizes.words(plan.by_name[step.key.tensor].channels // step.heads)
-    keys, source = len(step.key) // step.windows, plan.by_name[step.value.tensor]
-    assert isinstance(source, ProductStep)
+    keys = len(step.key) // step.windows
     yield Need(field="max_tokens", what="keys", need=keys, has=config.max_tokens)
     yield Need(field="windows", what="windows", need=step.windows, has=255)
     yield Need(field="bank_words / 16", what="held query in words", need=head_words, has=config.query_words)
-    yield Need(
-        field="bank_words / 16",
-        what="held token in words (V)",
-        need=sizes.row_words(source.source.tensor),
-        has=config.query_words,
-    )
+    for part in (step.query, step.key, step.value):
+        yield _parameters(sizes, "queries, keys or values", sizes.row_words(part.tensor) * config.lanes)
     yield Need(
         field="bank_words * 3 / 16",
         what="held exponentials in words",

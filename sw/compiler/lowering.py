@@ -19,21 +19,67 @@ from tessera.program.commands import CommandKind, Phase
 from tessera.program.layouts.rows import Rows, RowsOf, WideRows
 from tessera.program.tensors import Tensor
 from tessera.sw.compiler.attention import AttentionLowering
+from tessera.sw.compiler.blocks import RowBlock
 from tessera.sw.compiler.context import Context
 from tessera.sw.compiler.emission import Emitter, Label
 from tessera.sw.compiler.experts import ExpertsLowering
 from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.compiler.products import ProductLowering
+from tessera.sw.compiler.segments import Segment
+from tessera.sw.compiler.streams import Streams
 from tessera.sw.compiler.weights import pad_axis
 
 
-def lower(context: Context) -> None:
-    """Fill ``context`` with the operations of every step, of the stores of all results, and of END."""
-    lowering = _Lowering(context)
-    for step in context.sizes.plan.steps:
-        lowering.step(step)
+def lower(context: Context) -> list[range]:
+    """Fill ``context`` with the operations of every step, of the stores of all results, and of END.
+
+    Returns
+    -------
+    list
+        The operations of each segment, by their places.
+    """
+    lowering, streams, places = _Lowering(context), Streams(context), []
+    for number, (segment, some) in enumerate(zip(context.segments, context.cuts.segments, strict=True)):
+        first = len(context.operations)
+        context.head_groups = some.head_groups
+        streams.settle(segment, number, some.blocks)
+        blocks = streams.blocks(segment, number, some.blocks)
+        _lower_blocks(context, lowering, streams, segment, blocks, number, ahead=some.ahead)
+        streams.leave(segment, blocks, number)
+        places.append(range(first, len(context.operations)))
+    streams.finish()
     lowering.products.store_streams()
     context.add(MachineOperation(unit=None, emit=_end))
+    return places
+
+
+def _lower_blocks(
+    context: Context,
+    lowering: _Lowering,
+    streams: Streams,
+    segment: Segment,
+    blocks: list[RowBlock],
+    number: int,
+    *,
+    ahead: bool,
+) -> None:
+    """A segment block by block; ``ahead``: a block's rows are loaded beside the last job of the block before."""
+    begin = len(context.operations)
+    for block in blocks:
+        context.enter(block)
+        engine = (place for place in range(len(context.operations) - 1, begin - 1, -1) if _is_job(context, place))
+        last = next(engine, len(context.operations)) if ahead else len(context.operations)
+        behind = context.operations[last:]
+        del context.operations[last:]
+        streams.load(block)
+        context.operations += behind
+        for step in block.steps:
+            lowering.step(step)
+        streams.store(segment, block, number)
+
+
+def _is_job(context: Context, place: int) -> bool:
+    return context.operations[place].unit == Unit.ENGINE
 
 
 def _end(emitter: Emitter, order: Order) -> None:
@@ -82,6 +128,7 @@ class _Lowering:
                 grid_columns=step.grid[1],
                 row_bytes=network.image_width,
                 plane_bytes=network.image_width * network.image_height,
+                offset=int(context.block.rows(step.name, 0, 1)[0]) // step.grid[1] * step.patch * network.image_width,
             )
 
         writes = (RegionAccess(region=region, rows=step.rows),)
@@ -93,9 +140,11 @@ class _Lowering:
 
         def emit(emitter: Emitter, order: Order) -> None:
             words = self._sizes.words(step.channels)
+            first = context.first(step)
             values = emitter.model.of(step.name, QuantisedStream).values
-            padded = pad_axis(values, 1, words * emitter.config.lanes)
-            tensor = emitter.rows(step.name, region, "residual", (step.rows, step.channels))
+            padded = pad_axis(values[context.block.rows(step.name, first, step.rows)], 1, words * emitter.config.lanes)
+            base = emitter.bases[region] + first * words
+            tensor = emitter.rows(step.name, region, "residual", (step.rows, step.channels), base=base, first_row=first)
             emitter.emit(
                 Opcode.LOAD_RESIDUAL,
                 context.label(step),
@@ -104,9 +153,10 @@ class _Lowering:
                 **emitter.block(padded.astype("<i4").reshape(-1).view(np.uint8)),
                 destination_base=tensor.layout.base,
                 words=step.rows * words,
+                stored=0,
             )
 
-        writes = (RegionAccess(region=region, rows=step.rows),)
+        writes = (RegionAccess(region=region, first=context.first(step), rows=step.rows),)
         context.add(MachineOperation(unit=Unit.STREAM, emit=emit, writes=writes, tasks=step.tasks))
 
     def _normalise(self, step: NormStep) -> None:

@@ -1,4 +1,4 @@
-"""Operations: what becomes a command, with the pieces of on-chip memory that it reads and writes."""
+"""Operations: what becomes a command, with the pieces of memory that it reads and writes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Any, Literal
 
 from tessera.hw.isa import EVERYTHING, Follow, Unit
 
-OnChip = Literal["scratchpad", "residual", "score", "queue", "function"]
+NOTHING = Unit(0)
+"""No unit: a command after nothing starts as soon as its own unit is free."""
+Place = Literal["scratchpad", "residual", "score", "queue", "function", "memory"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Region:
-    """A piece of an on-chip memory.
+    """A piece of an on-chip memory, or of the rows that wait in external memory.
 
     Parameters
     ----------
@@ -26,7 +28,7 @@ class Region:
     """
 
     name: str
-    space: OnChip
+    space: Place
     words: int = 0
 
 
@@ -92,6 +94,8 @@ class MachineOperation:
         Whether the engine takes no other job before everything of this one is written.
     alone:
         Whether nothing may run beside it.
+    awaits:
+        Units that it waits for whatever they touch.
     tasks:
         Indices of the tasks that run it; None for all.
     """
@@ -104,6 +108,7 @@ class MachineOperation:
     in_rows: bool = False
     settles: bool = False
     alone: bool = False
+    awaits: Unit = NOTHING
     tasks: tuple[int, ...] | None = None
 
     def runs(self, task: int) -> bool:

@@ -2,8 +2,8 @@
 
 The machine hands commands to their units in order, and three things hold without any waiting: a unit does its commands
 one after another; when the engine has taken a job, it has read everything for the job before; and it has written
-everything for the job before that. Time is counted in halves of the engine's jobs: job n takes time 2 n, and 2 n + 1 is
-after it and before the next.
+everything for the job before that. Time is even while the engine does a job or other units wait for each other, and odd
+after that and before the next.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tessera.hw.isa import EVERYTHING, Follow, Unit
-from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
+from tessera.sw.compiler.operations import NOTHING, MachineOperation, Order, RegionAccess
 
-NOTHING = Unit(0)
 """A command after nothing starts as soon as its unit takes it."""
 
 _FOLLOWS = {
@@ -74,10 +73,14 @@ class _Walk:
         for one in needed:
             if one is not followed and not (one in mine.in_step and _only_replaces(operation, one.operation)):
                 after |= one.unit
-        after = EVERYTHING if operation.alone else after
-        self._use(operation, after)
+        after = EVERYTHING if operation.alone else after | operation.awaits
         over = self.time - 1 if unit == Unit.ENGINE else self.time + 1
-        self._finish([one for one in self._pending if one.unit in after], over)
+        waited = [one for one in self._pending if one.unit in after]
+        if unit != Unit.ENGINE and after & ~Unit.ENGINE:
+            self._finish(waited, over)
+            self._tick()
+        self._use(operation, after)
+        self._finish(waited, over)
         if unit != Unit.ENGINE and unit in self._latest:
             self._finish([self._latest[unit]], over)
         self._pending.append(mine)
@@ -124,6 +127,14 @@ class _Walk:
             done += [before] if before.operation.settles else []
         self._finish(done, self.time - 2)
 
+    def _tick(self) -> None:
+        """Time goes on without another job: what the engine still does is in use then, too."""
+        self.time += 2
+        for one in self._pending:
+            if one.unit == Unit.ENGINE:
+                for access in (*one.operation.reads, *one.operation.writes):
+                    self._extend(access, self.time)
+
     def _finish(self, done: Sequence[_Pending], time: int) -> None:
         """These have finished, with all that they followed; what they read was in use until ``time``."""
         for one in done:
@@ -162,18 +173,39 @@ def _same(access: RegionAccess, operation: MachineOperation) -> bool:
     return access.region == operation.reads[0].region
 
 
-def schedule(operations: Sequence[MachineOperation], tasks: int) -> tuple[list[Order], list[dict[str, Life]]]:
-    """Orders of all operations, and for each task the life of every region that it uses."""
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """When operations run.
+
+    Parameters
+    ----------
+    orders:
+        Of every operation.
+    lives:
+        For each task, the life of every region that it uses.
+    times:
+        For each task, the time at which each operation that it runs is handed out, by the operation's index.
+    """
+
+    orders: tuple[Order, ...]
+    lives: list[dict[str, Life]]
+    times: list[dict[int, int]]
+
+
+def schedule(operations: Sequence[MachineOperation], tasks: int) -> Schedule:
+    """The schedule of operations for every task."""
     orders: list[Order | None] = [None] * len(operations)
-    lives = []
+    lives, times = [], []
     for task in range(tasks):
-        walk = _Walk()
+        walk, found = _Walk(), {}
         for index, operation in enumerate(operations):
             if operation.runs(task):
                 orders[index] = _either(orders[index], walk.visit(operation))
+                found[index] = walk.time
         walk.end()
         lives.append(walk.lives)
-    return [order or Order() for order in orders], lives
+        times.append(found)
+    return Schedule(orders=tuple(order or Order() for order in orders), lives=lives, times=times)
 
 
 def _either(known: Order | None, order: Order) -> Order:

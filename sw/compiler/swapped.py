@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from tessera.golden.integer.parameters import QuantisedLinear, QuantisedProduct
+from tessera.golden.integer.parameters import QuantisedLinear
 from tessera.golden.integer.steps import ProductStep
 from tessera.hw.isa import Destination, Function, Opcode, Unit
 from tessera.program.layouts.rows import RowsOf, TiledRows
 from tessera.sw.compiler.context import Context
 from tessera.sw.compiler.emission import UNLISTED, Emitter
+from tessera.sw.compiler.operands import layer, operand
 from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.compiler.weights import pad_axis, parameter_bytes
 from tessera.sw.cycles import bound
@@ -27,7 +28,8 @@ class SwappedLowering:
 
     def __init__(self, context: Context, step: ProductStep) -> None:
         self._context, self._step, self._sizes = context, step, context.sizes
-        self._words = context.sizes.row_words(step.source.tensor) * step.source.fold
+        self._source = operand(context, step)
+        self._words = self._source.words
 
     def lower(self) -> None:
         """Append them, some outputs at a time."""
@@ -36,7 +38,7 @@ class SwappedLowering:
         most = max(1, min(outputs, sizes.config.scratchpad_words // _SHARE // self._words))
         context.region(self._weights, most * self._words)
         if step.residual:
-            context.stream(step, step.onto)
+            context.tiled.add(context.stream(step, step.onto))
         else:
             context.region(step.name, step.rows * sizes.words(step.channels))
         for first in range(0, outputs, most):
@@ -50,7 +52,7 @@ class SwappedLowering:
         return f"{self._step.name}.weights"
 
     def _linear(self, emitter: Emitter, some: range) -> QuantisedLinear:
-        linear = emitter.model.of(self._step.name, QuantisedProduct).linear
+        linear = layer(self._context, emitter, self._step)
         picked = slice(some.start, some.stop)
         return QuantisedLinear(**{name: np.asarray(values)[picked] for name, values in vars(linear).items()})
 
@@ -61,7 +63,7 @@ class SwappedLowering:
             linear = self._linear(emitter, some)
             shape = (len(some), linear.weight.shape[1])
             matrix = emitter.narrow(pad_axis(linear.weight, 1, self._words * emitter.config.lanes))
-            weights = emitter.rows(self._weights, self._weights, "scratchpad", shape, of=RowsOf.OUTPUTS)
+            weights = emitter.rows(self._weights, context.where(self._weights), "scratchpad", shape, of=RowsOf.OUTPUTS)
             emitter.emit(
                 Opcode.STAGE,
                 context.label(step, whole=self._weights),
@@ -74,13 +76,16 @@ class SwappedLowering:
 
         context.add(
             MachineOperation(
-                unit=Unit.STREAM, emit=emit, writes=(RegionAccess(region=self._weights),), tasks=step.tasks
+                unit=Unit.STREAM,
+                emit=emit,
+                writes=(RegionAccess(region=context.where(self._weights)),),
+                tasks=step.tasks,
             )
         )
 
     def _multiply(self, some: range) -> None:
         context, step = self._context, self._step
-        first = some.start + (0 if step.onto is None else step.onto.start)
+        first = some.start + context.first(step)
 
         def emit(emitter: Emitter, order: Order) -> None:
             self._emit(emitter, order, some, first)
@@ -89,7 +94,7 @@ class SwappedLowering:
             MachineOperation(
                 unit=Unit.ENGINE,
                 emit=emit,
-                reads=(RegionAccess(region=self._weights), context.access(step.source)),
+                reads=(RegionAccess(region=context.where(self._weights)), self._source.access),
                 writes=(RegionAccess(region=context.where(step.name), first=first, rows=len(some)),),
                 tasks=step.tasks,
             )
@@ -109,6 +114,7 @@ class SwappedLowering:
             first_row=first,
             elements=emitter.config.elements,
         )
+        sets = emitter.pad_outputs(linear, sizes.channels(len(some)))  # the machine reads whole groups of them
         destination = Destination.ACTIVATION
         if step.residual:
             destination = Destination.RESIDUAL_SET if step.onto is None else Destination.RESIDUAL_ADD
@@ -124,18 +130,18 @@ class SwappedLowering:
                 stationary_rows=rows,
                 words=self._words,
             ),
-            **emitter.block(parameter_bytes(linear.bias, linear.multiplier, linear.shift)),
-            broadcast_base=emitter.bases[self._weights],
+            **emitter.block(parameter_bytes(sets.bias, sets.multiplier, sets.shift)),
+            broadcast_base=emitter.bases[context.where(self._weights)],
             broadcast_stride=self._words,
             broadcast_unsigned=0,
             steps=len(some),
             words=self._words,
-            stationary_base=emitter.bases[context.where(step.source.tensor)] + step.source.start * self._words,
+            stationary_base=emitter.bases[self._source.region] + self._source.skipped,
             stationary_stride=self._words,
             stationary_rows=rows,
             stationary_window=0,
             windows=1,
-            channels=len(some),
+            channels=len(sets.bias),
             destination_base=tensor.layout.base,
             destination_stride=stride,
             destination_window=0,

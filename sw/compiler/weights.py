@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import numpy as np
 
 from tessera.hw.config import AcceleratorConfig
@@ -58,10 +60,11 @@ def tile_bytes(weight: np.ndarray, config: AcceleratorConfig) -> np.ndarray:
 
 
 class StreamBuilder:
-    """Appends blocks to the weight stream and tells their addresses."""
+    """Appends blocks to the weight stream and tells their addresses; one that is there already is read again."""
 
     def __init__(self) -> None:
         self._parts: list[np.ndarray] = []
+        self._known: dict[bytes, int] = {}
         self._size = 0
 
     @property
@@ -71,10 +74,14 @@ class StreamBuilder:
 
     def append(self, block: np.ndarray) -> int:
         """Add a block on the next 64-byte boundary; returns its address relative to the weight base."""
+        digest = sha256(block.tobytes()).digest()
+        if digest in self._known:
+            return self._known[digest]
         gap = padded(self._size, BLOCK_ALIGNMENT) - self._size
         address = self._size + gap
         self._parts += [np.zeros(gap, np.uint8), block]
         self._size = address + len(block)
+        self._known[digest] = address
         return address
 
     def content(self) -> np.ndarray:

@@ -13,6 +13,7 @@ from tessera.hw.isa import Destination, Follow, Function, NormMode, Opcode, Unit
 from tessera.hw.sequencer.command import DECODED_BITS
 from tessera.hw.sequencer.dispatch import UNIT_OF
 from tessera.hw.sequencer.fetch import RING_COMMANDS
+from tessera.hw.sequencer.schedule import StreamScheduler
 from tessera.program.commands import Command
 from tessera.program.program import Program
 from tessera.sw.cycles.bus import Bus
@@ -105,6 +106,8 @@ class FrameModel:
             opcode, fields = decode(self._program.command_bytes(command.index))
             after = [unit for unit in Unit if fields["after"] & unit or opcode == Opcode.END]
             if opcode == Opcode.END or Unit.IMAGE in after:
+                if self._bus.pixels is not None:
+                    self._read_ahead(command.index - 1, 0)
                 self._end_image()
             examined = shown + EXAMINED + (OFFERED if opcode in UNIT_OF else 0)
             time = max(examined, *(self._idle[unit] for unit in after), 0.0)
@@ -125,7 +128,8 @@ class FrameModel:
     # Commands: each returns its stamps --------------------------------------------------------------------------------
 
     def _load_image(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
-        time += WAKES
+        self._end_image()
+        time = max(time, self._idle[Unit.IMAGE]) + WAKES
         self._consume(time, scheduled)
         self._image = ImageModel(self._config, time, fields)
         self._bus.pixels = self._image
@@ -144,6 +148,9 @@ class FrameModel:
         self.stamps[self._image_stamp] = (index, start, round(end))
 
     def _load_residual(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
+        if fields["stored"]:
+            handed_out = max(time, self._idle[Unit.STREAM])
+            scheduled = max(scheduled, handed_out + StreamScheduler.RELEASE + RegisterSlice.LATENCY)
         return self._block(fields, time, scheduled, 1)
 
     def _list(self, command: Command, fields: dict[str, int], time: float, scheduled: float) -> Stamps:
@@ -225,12 +232,18 @@ class FrameModel:
     def _read_ahead(self, index: int, chunks: int) -> None:
         """What the stream asks for beside the image: the rest of command ``index`` and what comes after it."""
         room = self._stream.read_ahead(0.0, chunks)
-        for command in self._program.commands[index + 1 : RING_COMMANDS]:
-            if not room or command.op == "EXPERTS":
+        for command in self._program.commands[index + 1 : index + RING_COMMANDS]:
+            if not room or self._waits(command):
                 return
             if command.runs(self._task) and command.stream_bytes:
                 asked = self._schedule.available(self._bus.fetched(command.index) + 1)
                 room = self._stream.read_ahead(asked, command.stream_bytes // self._config.chunk_bytes)
+
+    def _waits(self, command: Command) -> bool:
+        """The stream asks for nothing beyond this command before it is handed out."""
+        if command.op == "EXPERTS":
+            return True
+        return command.op == "LOAD_RESIDUAL" and bool(decode(self._program.command_bytes(command.index))[1]["stored"])
 
     def _written(self, job: EngineJob, channels: int) -> None:
         self._stream.release(job.written, channels)

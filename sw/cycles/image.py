@@ -44,6 +44,7 @@ class ImageModel:
                 for line in range(COLOURS * patch):
                     colour, down = divmod(line, patch)
                     address = colour * fields["plane_bytes"] + (row * patch + down) * fields["row_bytes"]
+                    address += fields["offset"]
                     beat = (address + block * BLOCK_COLUMNS * patch) // width
                     left, pack = -(-columns * patch // width), columns * self._cycles_a_patch
                     while left:

@@ -40,7 +40,7 @@ _ARCHIVES = (
         r"(^|/)code/|(^|/)constants\.pkl$",
         "TorchScript, a compiled program: save the state_dict() of its module",
     ),
-    (r"(^|/)archive_format$", "a program of torch.export (.pt2): save the state_dict() of its module"),
+    (r"(^|/)archive_format$", "a program of torch.export (.pt2): import it without --format"),
     (r"\.npy$", "an archive of NumPy arrays, as JAX's models are kept in: convert it to timm's state dict first"),
     (r"\.weights\.h5$", "a Keras model: save a PyTorch state dict instead"),
 )

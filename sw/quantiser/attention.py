@@ -36,7 +36,7 @@ class AttentionScales:
 
 
 def attention_scales(
-    name: str, wanted: Mapping[str, Floats], columns: Floats, factor: float, numerics: Numerics
+    name: str, wanted: Mapping[str, Floats], columns: Floats, factor: float, numerics: Numerics, least_unit: float = 0.0
 ) -> AttentionScales:
     """Choose the scales of a layer.
 
@@ -52,10 +52,12 @@ def attention_scales(
         Of the products of queries and keys.
     numerics:
         Number formats of the machine.
+    least_unit:
+        Least unit of the products of queries and keys, in natural logarithms, that holds a bias.
     """
     query, key = wanted["query"], wanted["key"]
     # Scores see only the product of a query's and a key's scale: it is common, its split is balanced by channel.
-    product = float((query * key).max())
+    product = max(float((query * key).max()), least_unit / abs(factor))
     octaves = math.log2(math.e) * factor * 2.0**numerics.score.fraction
     with fitting(f"{name}.scores", "scores", numerics.score, "octaves"):
         score_multiplier, score_shift = scalar_multiplier(product * octaves)

@@ -24,23 +24,39 @@ class Bias(NamedTuple):
     factors: Integers
 
 
-def quantise_bias(bias: Floats, unit: float, reach: float, numerics: Numerics) -> Bias:
-    """Choose the parts of a bias.
+def centred_bias(bias: Floats, reach: float) -> Floats:
+    """A bias with the same softmax and small magnitudes: around 0 for each query, and with a floor for masks.
 
     Parameters
     ----------
     bias:
         (..., queries, keys) in natural logarithms; masks may be infinite.
-    unit:
-        The same of one accumulator unit of the scores.
     reach:
         Largest magnitude of the scores without bias, in natural logarithms.
-    numerics:
-        Number formats of the machine.
     """
     top = bias.max(axis=-1, keepdims=True)
     clipped = np.maximum(bias, np.where(np.isfinite(top), top, 0.0) - 2 * reach - _BELOW)
-    wanted = np.rint(clipped / unit)
+    return clipped - (clipped.max(axis=-1, keepdims=True) + clipped.min(axis=-1, keepdims=True)) / 2
+
+
+def least_unit(bias: Floats, numerics: Numerics) -> float:
+    """The least unit of the products of queries and keys in which the parts of a centred bias hold it."""
+    return float(np.abs(bias).max(initial=0.0)) / (BIAS_PARTS * numerics.activation.maximum**2)
+
+
+def quantise_bias(bias: Floats, unit: float, numerics: Numerics) -> Bias:
+    """Choose the parts of a centred bias.
+
+    Parameters
+    ----------
+    bias:
+        (..., queries, keys) in natural logarithms.
+    unit:
+        The same of one accumulator unit of the scores.
+    numerics:
+        Number formats of the machine.
+    """
+    wanted = np.rint(bias / unit)
     limit = numerics.activation.maximum
     largest = float(np.abs(wanted).max(initial=0.0))
     coarse = min(BIAS_PARTS, max(1, math.ceil(largest / limit**2)))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tessera.golden.integer.plan import Plan
-from tessera.golden.integer.steps import MatrixKind, NormStep, ProductStep, RowSelection, Step
+from tessera.golden.integer.steps import MatrixKind, NormStep, PatchStep, ProductStep, RowSelection, Step
 
 
 class Capture:
@@ -39,9 +39,15 @@ class Capture:
         """What a step makes; of one that no operator is called after, what its product makes alone."""
         if step.name in self._captured:
             return self.tensor(step.name)
+        if isinstance(step, PatchStep):
+            return step.cut(self._captured[step.picture])
         if isinstance(step, NormStep) and step.weight is None:  # a copy
             return self.rows(step.source)
         assert isinstance(step, ProductStep), f"the float model has no {step.name}"
+        if step.matrix.kind is MatrixKind.DIAGONAL:  # of the picture in blocks
+            made = self._plan.by_name[step.source.tensor]
+            assert isinstance(made, PatchStep)
+            return made.cut(self._captured[step.product])
         if step.matrix.kind is MatrixKind.ZERO:
             batch = len(next(iter(self._captured.values())))
             return torch.zeros(batch, step.rows, step.channels, dtype=torch.float64)

@@ -9,6 +9,7 @@ import numpy as np
 from tessera.common.arrays import Floats
 from tessera.golden.integer.plan import Plan
 from tessera.golden.integer.steps import AttentionStep, Matrix, MatrixKind, NormStep, ProductStep, RowSelection
+from tessera.golden.integer.taps import Taps
 from tessera.golden.network.compute import FloatNetwork
 from tessera.golden.network.operators import Parameter
 
@@ -67,10 +68,17 @@ class Folding:
 
     def weights(self, step: ProductStep) -> Floats:
         """The matrix of a product, (outputs, all inputs)."""
-        matrix, inputs = step.matrix, self._plan.by_name[step.source.tensor].channels * step.source.fold
+        matrix, inputs = step.matrix, self._plan.by_name[step.source.tensor].channels * step.operand.fold
         match matrix.kind:
+            case MatrixKind.FULL if step.taps is not None and matrix.weight is not None:
+                return step.taps.matrix(self.value(matrix.weight))[matrix.start : matrix.stop]
             case MatrixKind.FULL:
                 return self.weight(matrix)
+            case MatrixKind.MEAN:
+                assert step.taps is not None
+                return np.full((matrix.stop - matrix.start, step.taps.count), 1 / step.taps.count)
+            case MatrixKind.DIAGONAL if matrix.weight is not None:
+                return np.diag(_repeated(self.value(matrix.weight), inputs))[matrix.start : matrix.stop]
             case MatrixKind.ZERO:
                 return np.zeros((matrix.stop - matrix.start, inputs))
         return np.eye(inputs)[matrix.start : matrix.stop]
@@ -79,7 +87,9 @@ class Folding:
         """Its bias (outputs,), zeros for none."""
         if matrix.bias is None:
             return np.zeros(matrix.stop - matrix.start)
-        return self.value(matrix.bias)[matrix.start : matrix.stop]
+        value = self.value(matrix.bias)
+        value = _repeated(value, matrix.stop) if matrix.kind is MatrixKind.DIAGONAL else value
+        return value[matrix.start : matrix.stop]
 
     def gain(self, name: str) -> Floats | float:
         """What a product behind a tensor multiplies its columns with: a norm's gain."""
@@ -106,8 +116,16 @@ class Folding:
 
     def constant(self, product: ProductStep) -> Floats:
         """What a product makes of nothing but what is constant: (outputs,)."""
-        bias, left_out = self.bias(product.matrix), self.left_out_of(product.source)
+        bias, left_out = self.bias(product.matrix), self.left_out_of(product.operand)
+        if left_out is not None and product.taps is not None:
+            return bias + self.of_windows(product, left_out)
         return bias if left_out is None else bias + self.weights(product) @ left_out
+
+    def of_windows(self, product: ProductStep, channels: Floats) -> Floats:
+        """What a product makes of windows with these ``channels`` at every tap: (outputs,)."""
+        assert product.taps is not None
+        by_tap = _by_tap(self.weights(product), product.taps)
+        return np.einsum("gotc,gc->go", by_tap, channels.reshape(len(by_tap), -1)).reshape(-1)
 
     def reads_product(self, name: str) -> bool:
         """Whether a product reads the tensor."""
@@ -119,11 +137,32 @@ class Folding:
         for step in self._plan.readers[name]:
             if isinstance(step, ProductStep) and step.source.tensor == name:
                 weight = self.weights(step)
-                found.append(np.concatenate(np.split(weight, step.source.fold, axis=1)))
+                if step.taps is not None:
+                    weight = _by_channel(weight, step.taps, self._plan.by_name[name].channels)
+                found.append(np.concatenate(np.split(weight, step.operand.fold, axis=1)))
             elif not isinstance(step, (ProductStep, AttentionStep, NormStep)):
                 first = self.value(step.first_weight)  # type: ignore[attr-defined]
                 found.append(first.reshape(-1, first.shape[-1]))
         return found
+
+
+def _repeated(values: Floats, count: int) -> Floats:
+    """Each value as often as it takes to have ``count``."""
+    return np.repeat(values, count // len(values))
+
+
+def _by_tap(weight: Floats, taps: Taps) -> Floats:
+    """A matrix over windows (outputs, inputs) as (groups, outputs of a group, taps, channels of a group)."""
+    return weight.reshape(taps.groups, len(weight) // taps.groups, taps.count, -1)
+
+
+def _by_channel(weight: Floats, taps: Taps, channels: int) -> Floats:
+    """A matrix over windows as one over positions (outputs, channels): each weight is as large as those of all taps."""
+    by_tap = _by_tap(weight, taps)
+    size = np.copysign(np.sqrt(np.square(by_tap).sum(axis=2)), by_tap.sum(axis=2))
+    spread = np.zeros((*size.shape[:2], *size.shape[::2]))
+    spread[np.arange(taps.groups), :, np.arange(taps.groups)] = size
+    return spread.reshape(len(weight), channels)
 
 
 def array(tensor: Any) -> Floats:

@@ -29,6 +29,7 @@ from tessera.sw.quantiser.capture import Capture
 from tessera.sw.quantiser.folding import Folding
 from tessera.sw.quantiser.peaks import Peaks
 from tessera.sw.quantiser.rounding import Moments
+from tessera.sw.quantiser.windows import name_of_windows
 
 _BATCH = 8
 _SAMPLES = 64  # normalised tokens kept a batch and norm, to choose channel shifts with
@@ -120,6 +121,8 @@ class Observation:
         capture = Capture(captured, self.plan)
         for step in self.plan.steps:
             self._see(step, capture, generator)
+            if isinstance(step, ProductStep) and step.taps is not None:
+                self._windows(step, capture)
             self.peaks.see_step(step, capture)
 
     def _see(self, step: Step, capture: Capture, generator: np.random.Generator) -> None:
@@ -148,10 +151,7 @@ class Observation:
         self._magnitudes(step.name, values)
 
     def _norm(self, step: NormStep, x: Tensor, generator: np.random.Generator) -> None:
-        normal = rows = x.double().numpy().reshape(-1, x.shape[-1])
-        if step.kind is not None:
-            centred = rows - rows.mean(axis=-1, keepdims=True) if step.kind is NormKind.LAYER else rows
-            normal = centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + step.epsilon)
+        normal = _normalised(step, x.double().numpy().reshape(-1, x.shape[-1]))
         self._magnitudes(step.name, normal)
         self._moments(step.name, torch.from_numpy(normal))
         chosen = generator.choice(len(normal), min(_SAMPLES, len(normal)), replace=False)
@@ -162,12 +162,24 @@ class Observation:
             self._magnitudes(name, values.double().numpy().reshape(-1, 1))
             self._moments(source, values)
 
+    def _windows(self, step: ProductStep, capture: Capture) -> None:
+        """Moments of what taps read, as the integers of the source stand for it; beyond the map is 0."""
+        assert step.taps is not None
+        made, name = self.plan.by_name[step.source.tensor], step.source.tensor
+        if isinstance(made, NormStep):
+            values = _normalised(made, capture.rows(made.source).double().numpy())
+        else:
+            values = capture.of(made).double().numpy() - self.folding.offset(name)
+        picked = values if step.inputs is None else values[..., slice(*step.inputs)]
+        for picture in picked[:, step.source.rows]:
+            for group, windows in enumerate(step.taps.windows(picture).swapaxes(0, 1)):
+                self._moments(name_of_windows(step, group), torch.from_numpy(windows))
+
     def _pixels(self, images: NDArray[np.uint8]) -> None:
         """Moments of the patches' pixels, which are known as they are."""
         for step in self.plan.of_kind(PatchStep):
-            (rows, columns), patch = step.grid, step.patch
-            cut = images[:, :, : rows * patch, : columns * patch].reshape(len(images), 3, rows, patch, columns, patch)
-            pixels = cut.transpose(0, 2, 4, 1, 3, 5).reshape(-1, step.channels).astype(np.float64) * PIXEL_SCALE
+            cut = step.cut(images.transpose(0, 2, 3, 1))
+            pixels = cut.reshape(-1, step.channels).astype(np.float64) * PIXEL_SCALE
             mean = pixels.mean(axis=0)
             centred = pixels - mean
             self.pixel_moments[step.name] = Moments(mean, centred.T @ centred / len(pixels))
@@ -182,3 +194,11 @@ class Observation:
         if name not in self.magnitudes:
             self.magnitudes[name] = Magnitudes(values.shape[-1], histogram=self._histograms)
         self.magnitudes[name].add(values)
+
+
+def _normalised(step: NormStep, rows: Floats) -> Floats:
+    """Rows (..., channels) as a norm makes them, before gain and offset."""
+    if step.kind is None:
+        return rows
+    centred = rows - rows.mean(axis=-1, keepdims=True) if step.kind is NormKind.LAYER else rows
+    return centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + step.epsilon)

@@ -50,7 +50,8 @@ class Peaks:
         match step:
             case ProductStep(factor=True):
                 self._stream(step, capture, [])
-                self._function_input(step, [capture.product(step)])
+                made = capture.product(step)
+                self._function_input(step, [made if step.function is not None else made.abs()])
             case ProductStep(onto=onto) if onto is not None:
                 self._stream(step, capture, [] if self._begins(onto) else [capture.product(step)])
             case ProductStep(function=function) if function is not None:

@@ -202,6 +202,14 @@ class FoldedLinear:
             correct_mean=self.constant,
         )
 
+    def mean_error(self, linear: QuantisedLinear, output_scale: ArrayLike) -> Floats:
+        """What the rounding of the weights takes from each output on average, in real units; 0 if nothing is known."""
+        source = self.source
+        if source.moments is None:
+            return np.zeros(len(self.weight))
+        step = linear.multiplier * 0.5**linear.shift * np.asarray(output_scale)
+        return (self.weight - linear.weight * step[:, None] / source.scale) @ source.moments.mean
+
 
 def _steps(scaled: Floats, bias: Floats, source: LinearInput, form: Format, numerics: Numerics) -> Floats:
     """(outputs,) real value of one accumulator unit, for weights that are scaled to steps of the input."""
@@ -214,17 +222,3 @@ def _steps(scaled: Floats, bias: Floats, source: LinearInput, form: Format, nume
         (np.abs(scaled).sum(axis=1) * largest_input + constant * 1.01) / room,
     )
     return np.maximum.reduce(bounds)
-
-
-def mean_error(
-    linear: QuantisedLinear,
-    weight: Floats,
-    moments: Moments | None,
-    input_scale: float | Floats,
-    output_scale: ArrayLike,
-) -> Floats:
-    """What the rounding of ``weight`` takes from each output on average, in real units; 0 where nothing is known."""
-    if moments is None:
-        return np.zeros(len(weight))
-    step = linear.multiplier * 0.5**linear.shift * np.asarray(output_scale)
-    return (weight - linear.weight * step[:, None] / input_scale) @ moments.mean

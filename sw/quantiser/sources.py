@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -9,14 +10,14 @@ import numpy as np
 
 from tessera.common.arrays import Floats
 from tessera.golden.integer.activations import zero_point
-from tessera.golden.integer.parameters import QuantisedLinear
 from tessera.golden.integer.steps import PatchStep, ProductStep
 from tessera.golden.network.compute import PIXEL_SCALE
 from tessera.golden.network.operators import ActivationFunction
 from tessera.hw.formats import Format, Numerics
 from tessera.sw.quantiser.calibration import Calibration
 from tessera.sw.quantiser.observation import Observation
-from tessera.sw.quantiser.scales import FoldedLinear, LinearInput, fitting, mean_error, scalar_multiplier
+from tessera.sw.quantiser.scales import FoldedLinear, LinearInput, fitting, scalar_multiplier
+from tessera.sw.quantiser.windows import Folded, by_group, name_of_windows
 
 _SMALLEST = 1e-3  # a channel's range counts as at least this share of its tensor's, so that no scale degenerates
 
@@ -63,15 +64,17 @@ class Sources:
         """Let the products behind a tensor add what its integers leave out, beside its offset."""
         self._constants[name] = self._constants.get(name, 0.0) + constant
 
-    def folded(self, step: ProductStep, *, constant: bool = True) -> FoldedLinear:
+    def folded(self, step: ProductStep, *, constant: bool = True) -> Folded:
         """A product with everything folded into it that can be.
 
         Without ``constant`` it makes nothing of what is constant, and the bias takes up nothing.
         """
-        name, weight, fold = step.source.tensor, self.folding.weights(step), step.source.fold
+        if step.taps is not None:
+            return self._of_windows(step, constant)
+        name, weight, fold = step.source.tensor, self.folding.weights(step), step.operand.fold
         bias, left_out = np.zeros(len(weight)), None
         if constant:
-            left_out = self.folding.left_out_of(step.source)
+            left_out = self.folding.left_out_of(step.operand)
             if name in self._constants:
                 more = np.tile(self._constants[name], fold)
                 left_out = more if left_out is None else left_out + more
@@ -81,7 +84,7 @@ class Sources:
         if fold > 1:  # of several rows as one nothing is known but their scales
             scale = np.tile(np.broadcast_to(source.scale, weight.shape[1] // fold), fold)
             source = replace(source, scale=scale, moments=None)
-        weight = weight * self.folding.gain_of(step.source)
+        weight = weight * self.folding.gain_of(step.operand)
         if step.inputs is not None:
             some = slice(*step.inputs)
             if constant:  # of these inputs alone
@@ -90,14 +93,33 @@ class Sources:
             weight, source = weight[:, some], source.part(some)
         return FoldedLinear(weight=weight, bias=bias, source=source, constant=constant)
 
+    def _of_windows(self, step: ProductStep, constant: bool) -> Folded:
+        """The same of a product of windows."""
+        assert step.taps is not None
+        name, taps, source = step.source.tensor, step.taps, replace(self._inputs[step.source.tensor], moments=None)
+        weight = self.folding.weights(step)
+        outputs, channels = len(weight), self.seen.plan.by_name[name].channels
+        some, bias = slice(*(step.inputs or (0, channels))), np.zeros(outputs)
+        if constant:
+            left_out = np.zeros(channels)
+            for part in (self.folding.left_out(name), self._constants.get(name)):
+                left_out[some] += 0.0 if part is None else part[some]
+            bias = self.folding.bias(step.matrix) + self.folding.of_windows(step, left_out)
+        gain = np.broadcast_to(self.folding.gain(name), channels).reshape(taps.groups, -1)
+        by_tap = weight.reshape(outputs, taps.count, -1) * np.repeat(gain, outputs // taps.groups, axis=0)[:, None]
+        if step.inputs is not None:
+            by_tap, source = by_tap[:, :, some], source.part(some)
+        whole = FoldedLinear(weight=by_tap.reshape(outputs, -1), bias=bias, source=source, constant=constant)
+        return by_group(taps, whole, [self.seen.moments(name_of_windows(step, group)) for group in range(taps.groups)])
+
+    def padding(self, step: ProductStep) -> int:
+        """The integer of a product's source that stands for 0."""
+        source = self._inputs[step.source.tensor]
+        return math.floor(source.zero_point / float(np.max(source.scale)) + 0.5)
+
     def input(self, name: str) -> LinearInput:
         """How products read a tensor that has been quantised."""
         return self._inputs[name]
-
-    def mean_error(self, folded: FoldedLinear, linear: QuantisedLinear, scale: Floats | float) -> Floats:
-        """What the rounding of a product's weights takes from each output on average, in real units."""
-        source = folded.source
-        return mean_error(linear, folded.weight, source.moments, source.scale, scale)
 
     def ranges(self, name: str, form: Format, zero_point: float = 0.0) -> Floats:
         """Ranges of a tensor's channels."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
-from tessera.common.arrays import Floats, Integers
+from tessera.common.arrays import Floats
 from tessera.golden.integer.parameters import (
     FACTOR_FRACTION,
     Parameters,
@@ -25,11 +26,12 @@ from tessera.golden.integer.steps import (
     StreamStep,
 )
 from tessera.sw.quantiser.attention import attention_scales
-from tessera.sw.quantiser.bias import quantise_bias
+from tessera.sw.quantiser.bias import centred_bias, least_unit, quantise_bias
 from tessera.sw.quantiser.experts import quantise_experts
 from tessera.sw.quantiser.norms import quantise_norm
-from tessera.sw.quantiser.scales import FoldedLinear, LinearInput, fitting, reach
+from tessera.sw.quantiser.scales import LinearInput, fitting, reach
 from tessera.sw.quantiser.sources import Sources
+from tessera.sw.quantiser.windows import Folded
 
 
 class StepQuantiser:
@@ -50,8 +52,7 @@ class StepQuantiser:
         self.sources, self.numerics = sources, sources.numerics
         self.seen, self.folding, self.plan = sources.seen, sources.folding, sources.seen.plan
         self.parameters: dict[str, Parameters] = {}
-        self._absorbed: dict[str, Floats] = {}
-        self._absorbing = {one.product for step in self.plan.of_kind(StreamStep) for one in step.absorbed}
+        self._absorbed: dict[tuple[str, str, int, int], Floats] = {}
         for step in self.plan.steps:
             self._visit(step)
         for step in self.plan.of_kind(StreamStep):
@@ -94,6 +95,11 @@ class StepQuantiser:
     # Products ---------------------------------------------------------------------------------------------------------
 
     def _product(self, step: ProductStep) -> QuantisedProduct:
+        made = self._rows(step)
+        return made if step.taps is None else replace(made, padding=self.sources.padding(step))
+
+    def _rows(self, step: ProductStep) -> QuantisedProduct:
+        """The same, but for what lies beyond a map."""
         if step.factor:
             return self._factor(step)
         if step.function is not None:
@@ -121,15 +127,22 @@ class StepQuantiser:
 
     def _onto_stream(self, step: ProductStep) -> QuantisedProduct:
         self.sources.scale(step.name, self.sources.residual_scale)
-        absorbed = step.product in self._absorbing
-        folded = self.sources.folded(step, constant=not absorbed)
+        folded = self.sources.folded(step, constant=not step.absorbed)
         with self.sources.onto_residual(step.product):
             linear = folded.quantised(self.sources.residual_scale, self.numerics)
-        if absorbed:
-            error = self.sources.mean_error(folded, linear, self.sources.residual_scale)
-            before = self._absorbed.get(step.product, 0.0)
-            self._absorbed[step.product] = before + self.sources.folded(step).bias + error
+        if step.absorbed:
+            assert step.onto is not None
+            error = folded.mean_error(linear, self.sources.residual_scale)
+            key = (self._start(step.onto.tensor), step.product, step.onto.start, step.at)
+            self._absorbed[key] = self._absorbed.get(key, 0.0) + self.sources.folded(step).bias + error
         return QuantisedProduct(linear=linear)
+
+    def _start(self, name: str) -> str:
+        """Name of the step that a stream begins with."""
+        step = self.plan.by_name[name]
+        while isinstance(step, (ProductStep, ExpertsStep)) and step.onto is not None:
+            step = self.plan.by_name[step.onto.tensor]
+        return step.name
 
     def _result(self, step: ProductStep) -> QuantisedProduct:
         """A product in the residual's format; values beyond its range get a power of two."""
@@ -161,7 +174,9 @@ class StepQuantiser:
         }
         wanted["attention"] = self.sources.finest(step.name)
         columns = np.square(np.concatenate(self.folding.readers(step.name))).sum(axis=0)
-        scales = attention_scales(step.name, wanted, columns, step.scale, self.numerics)
+        bias = None if step.bias is None else centred_bias(self.folding.value(step.bias), self.seen.peaks.reach(step))
+        least = 0.0 if bias is None else least_unit(bias, self.numerics)
+        scales = attention_scales(step.name, wanted, columns, step.scale, self.numerics, least)
         self.sources.scale(step.inner("scores"), math.log(2) / 2.0**self.numerics.score.fraction)
         self.sources.scale(step.inner("exponentials"), 2.0**-self.numerics.activation_width)
         for part, (made, folded) in parts.items():
@@ -170,29 +185,22 @@ class StepQuantiser:
             linear = folded.quantised(scale, self.numerics)
             self.parameters[made.name] = QuantisedProduct(linear=linear)
             if part == "value" and not folded.constant:
-                self.sources.add_constant(step.name, self.sources.mean_error(folded, linear, scale))
+                self.sources.add_constant(step.name, folded.mean_error(linear, scale))
         source = LinearInput(
             form=self.numerics.activation, scale=scales.attention, moments=self.seen.moments(step.name)
         )
         self.sources.give(step.name, source)
-        bias, factors = self._bias(step, scales.score_unit)
+        added = None if bias is None else quantise_bias(bias, scales.score_unit, self.numerics)
         return QuantisedAttention(
             score_multiplier=scales.score_multiplier,
             score_shift=scales.score_shift,
             output_multiplier=scales.output_multiplier,
             output_shift=scales.output_shift,
-            bias=bias,
-            bias_factors=factors,
+            bias=None if added is None else added.values,
+            bias_factors=None if added is None else added.factors,
         )
 
-    def _bias(self, step: AttentionStep, unit: float) -> tuple[Integers | None, Integers | None]:
-        """The bias of an attention's scores, in parts, and their factors."""
-        if step.bias is None:
-            return None, None
-        reach = self.seen.peaks.reach(step)
-        return quantise_bias(self.folding.value(step.bias), unit, reach, self.numerics)
-
-    def _part(self, step: AttentionStep, part: str) -> tuple[ProductStep, FoldedLinear]:
+    def _part(self, step: AttentionStep, part: str) -> tuple[ProductStep, Folded]:
         """The product that makes queries, keys or values."""
         made = self.plan.by_name[getattr(step, part).tensor]
         if not isinstance(made, ProductStep) or made.positive or made.residual:
@@ -208,8 +216,11 @@ class StepQuantiser:
             value = self.folding.value(placed.value).reshape(-1, step.channels)
             initial[placed.first : placed.first + placed.rows] += value
         for absorbed in step.absorbed:
-            bias = 0.0 if absorbed.bias is None else self.folding.value(absorbed.bias)
-            initial[absorbed.first : absorbed.first + absorbed.rows] += bias + self._absorbed[absorbed.product]
+            # Products of one name and place, as in x + x, have left all of it together.
+            left = self._absorbed.pop((step.name, absorbed.product, absorbed.first, absorbed.at), 0.0)
+            values = self.folding.bias(absorbed.matrix) + left
+            span = slice(absorbed.at, absorbed.at + len(values))
+            initial[absorbed.first : absorbed.first + absorbed.rows, span] += values
         # An integer only once it is known to fit: others would wrap around.
         rounded = np.floor(initial / self.sources.residual_scale + 0.5)
         if np.abs(rounded).max() > self.numerics.residual.maximum:

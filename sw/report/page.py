@@ -79,7 +79,7 @@ def result_sentence(task: Mapping[str, Any]) -> str:
     return f"{said[0].upper()}{said[1:]}."
 
 
-def render(data: Mapping[str, Any], images: Mapping[str, bytes], viewer: str) -> str:
+def render(data: Mapping[str, Any], images: Mapping[str, bytes], viewer: str, network: str) -> str:
     """The page as text.
 
     Parameters
@@ -90,13 +90,15 @@ def render(data: Mapping[str, Any], images: Mapping[str, bytes], viewer: str) ->
         PNG files by the names of ``tessera.sw.report.write``.
     viewer:
         Data of the viewer, from :func:`tessera.sw.report.viewer.script_text`.
+    network:
+        Drawing of the network, from :func:`tessera.sw.report.drawing.drawing`.
     """
     environment = page_environment("tessera.sw.report")
     tools = {"by_layer_and_kind": by_layer_and_kind, "by_kind": by_kind, "causes": CAUSES}
     words = {"verdict": verdict_sentence, "said": result_sentence}
     inline = {name: _inline(png) for name, png in images.items()}
     page = environment.get_template("page.html.jinja")
-    return page.render(run=data, images=inline, viewer=viewer, **tools, **words)
+    return page.render(run=data, images=inline, viewer=viewer, network=network, **tools, **words)
 
 
 def _inline(png: bytes) -> dict[str, Any]:

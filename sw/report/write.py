@@ -14,6 +14,7 @@ from tessera.common.schemas.kinds import RUN
 from tessera.common.stamped import write_document
 from tessera.golden.network.network import Network
 from tessera.sw.report import attention_figures, cycle_figures, error_figures, expert_figures, figures
+from tessera.sw.report.drawing import drawing
 from tessera.sw.report.page import render
 from tessera.sw.report.timeline import chrome_trace
 from tessera.sw.report.viewer import script_text, viewer_data
@@ -79,7 +80,7 @@ def write_report(result: RunResult, folder: Path | str) -> list[Path]:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
         images[name] = buffer.getvalue()
-    page = render(data, images, script_text(viewer_data(result)))
+    page = render(data, images, script_text(viewer_data(result)), drawing(result.program.model, alone=False))
     names = [*FILES, *(f"{name}.png" for name in images)]
     with folder_aside(folder) as aside:
         (aside / "report.html").write_text(page, encoding="utf-8")

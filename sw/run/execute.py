@@ -23,6 +23,7 @@ from tessera.sim.machine.frames import Frame, SimulatedFrame
 from tessera.sim.machine.run import run_machine
 from tessera.sim.machine.sdram import SdramSettings
 from tessera.sim.machine.settings import MemorySettings, SimulationOptions, WaveWindow
+from tessera.sim.machine.simulator import memory_bytes
 from tessera.sw.cycles.predict import predict, queue_lengths
 from tessera.sw.data.pictures import FIRST_SCENE, Picture, PictureChoice
 from tessera.sw.quantiser.errors import frame_errors
@@ -86,7 +87,13 @@ def execute(
     program, memory = prepared.program, memory or MemorySettings()
     check_memory(memory, program)
     sdram = memory if isinstance(memory, SdramSettings) else None
-    simulator = machine_simulator(program.config, sdram=sdram, netlist=netlist, on_progress=on_progress)
+    simulator = machine_simulator(
+        program.config,
+        sdram=sdram,
+        memory=memory_bytes(program.map.limit),
+        netlist=netlist,
+        on_progress=on_progress,
+    )
     on_progress("build", 1.0, "")
     frames = [Frame(task=task, image=picture.image) for picture in pictures for task in tasks]
     outcomes = []

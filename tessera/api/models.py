@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from tessera.api.progress import Shown, shown
-from tessera.common.expected import PATH, expect
+from tessera.common.expected import MAYBE, PATH, WrongKindError, described, expect
 from tessera.golden import checkpoint
 from tessera.golden.checkpoint import Checkpoint
 from tessera.golden.config import HeadKind
@@ -19,7 +20,8 @@ from tessera.golden.integer.parameters import QuantisedModel
 from tessera.program.program import Program
 from tessera.sw.commands.options import check_output
 from tessera.sw.models import importer
-from tessera.sw.models.exported.from_torch import Pixels, TaskSpec, network_of
+from tessera.sw.models.exported.from_torch import Pixels, TaskSpec, checkpoint_of
+from tessera.sw.models.exported.programs import module_of
 from tessera.sw.models.options import Options
 from tessera.sw.run import prepare
 from tessera.sw.run.target import Target
@@ -102,8 +104,8 @@ def import_weights(
 
 
 def from_torch(
-    module: nn.Module,
-    example: Tensor,
+    module: nn.Module | ExportedProgram,
+    example: Tensor | None = None,
     *,
     out: str | Path,
     name: str | None = None,
@@ -119,9 +121,10 @@ def from_torch(
     Parameters
     ----------
     module:
-        In evaluation mode. It takes pictures (B, 3, H, W) and gives a tensor, several, or a dictionary of them.
+        In evaluation mode. It takes pictures (B, 3, H, W) and gives a tensor, several, or a dictionary of them. Or a
+        program that torch.export made of such a module.
     example:
-        A picture (1, 3, H, W) as the module takes it; its values do not count.
+        A picture (1, 3, H, W) as the module takes it; its values do not count. A program has one.
     out:
         Checkpoint to write; its name ends in ``.safetensors``.
     name:
@@ -143,16 +146,19 @@ def from_torch(
         A module that cannot be exported, or that has operators which the machine has not: all of them are listed.
         Nothing is written.
     """
-    expect("module", module, nn.Module, "a PyTorch module")
-    expect("example", example, Tensor, "a tensor (1, 3, H, W)")
+    expect("module", module, (nn.Module, ExportedProgram), "a PyTorch module, or a program of torch.export")
+    if isinstance(module, ExportedProgram):
+        expect("example", example, (Tensor, MAYBE), "None, or a tensor (1, 3, H, W)")
+        module, example = module_of(module, None if example is None else (example.shape[-2], example.shape[-1]))
+    if not isinstance(example, Tensor):
+        raise WrongKindError(f"example is {described(example)}; expected a tensor (1, 3, H, W)")
     expect("out", out, PATH, "the file to write, which ends in .safetensors")
     out = Path(out)
     importer.check_name(out)
     check_output(out, "")
     specs = [TaskSpec(name=task, kind=kind) for task, kind in (tasks or {}).items()]
     pixels = Pixels(mean=_colours("mean", mean), deviation=_colours("std", std))
-    made = network_of(module, example, specs, name=name or out.stem, pixels=pixels)
-    found = Checkpoint(model=made, weights="imported", source="torch.export")
+    found = checkpoint_of(module, example, specs, name=name or out.stem, pixels=pixels)
     checkpoint.save(out, found)
     return found
 

@@ -24,7 +24,7 @@ def shown(cell: nbformat.NotebookNode) -> list[str]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_every_cell_runs() -> None:
     kept = nbformat.read(PATH, as_version=4)
     nbformat.validate(kept)

@@ -39,7 +39,7 @@ def test_the_system_in_verilog_connects_every_port():
     assert left_open <= {port.name for port in ports if port.constant is not None}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_system_in_verilog_runs_a_frame(core: Path):
     done = example(VERILOG / "run.py", core)
     log = done.stdout + done.stderr

@@ -168,14 +168,16 @@ class Emulator:
         p, rows, columns = f["patch"], f["grid_rows"], f["grid_columns"]
         index = np.indices((rows, columns, 3, p, p), sparse=True)
         address = index[2] * f["plane_bytes"] + (index[0] * p + index[3]) * f["row_bytes"] + index[1] * p + index[4]
-        pixels = self.memory[self.registers["image_address"] + address].reshape(rows * columns, -1).astype(np.int64)
+        start = self.registers["image_address"] + f["offset"]
+        pixels = self.memory[start + address].reshape(rows * columns, -1).astype(np.int64)
         words = -(-pixels.shape[1] // self.config.lanes)
         pixels = np.pad(pixels, ((0, 0), (0, words * self.config.lanes - pixels.shape[1])))
         target = f["destination_base"] + np.arange(len(pixels))[:, None] * f["destination_stride"] + np.arange(words)
         self._write_words("scratchpad", target, pixels)
 
     def _load_residual(self, f: Fields) -> None:
-        data = self._stream(f["stream_address"], 4 * f["words"] * self.config.lanes).copy().view("<i4")
+        start = self.registers["output_address" if f["stored"] else "weight_address"] + f["stream_address"]
+        data = self.memory[start : start + 4 * f["words"] * self.config.lanes].copy().view("<i4")
         self._write_words("residual", f["destination_base"] + np.arange(f["words"]), data.astype(np.int64))
 
     def _stage(self, f: Fields) -> None:
@@ -193,7 +195,8 @@ class Emulator:
         order = listed if f["gather"] else np.arange(f["steps"])
         rows = self._rows_at(f["broadcast_base"] + order * f["broadcast_stride"], f["words"], signed, wide)
         if f["swapped"]:
-            parameters = self._parameters(f["stream_address"], f["channels"]).columns()
+            # The block has whole words of parameter sets.
+            parameters = self._parameters(f["stream_address"], f["steps"]).columns()
             for window in range(f["windows"]):
                 base = f["stationary_base"] + window * f["stationary_window"]
                 held = self._rows(base, f["stationary_stride"], f["stationary_rows"], f["words"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tessera.golden.integer import functions
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.isa import COMMAND_BYTES, EVERYTHING, Opcode, encode, fields
 from tessera.program.memory_map import MemoryMap
@@ -39,9 +40,12 @@ class HandProgram:
     def add(
         self, opcode: Opcode, stream: bytes = b"", *, beats: int = 0, after: int = EVERYTHING, **values: int
     ) -> None:
-        """Append a command with its block of the weight stream; fields that are not given are 0."""
+        """Append a command with its block of the weight stream; fields that are not given are 0.
+
+        A block whose ``stream_bytes`` are given lies elsewhere.
+        """
         known = fields(opcode)
-        if "stream_bytes" in known:
+        if "stream_bytes" in known and "stream_bytes" not in values:
             stream += bytes(-len(stream) % self.config.chunk_bytes)
             values |= {"stream_address": len(self._weights), "stream_bytes": len(stream)}
             self._weights += stream
@@ -53,7 +57,7 @@ class HandProgram:
                 index=number,
                 op=opcode.name,
                 ideal_cycles=beats,
-                stream_bytes=len(stream),
+                stream_bytes=values.get("stream_bytes", 0),
                 name=f"{number}.{opcode.name}",
                 runs=lambda task: True,
             )
@@ -120,6 +124,32 @@ def block(config: AcceleratorConfig, weights: np.ndarray, parameters: tuple[np.n
     """Stream block of a product: parameter sets, then tiles."""
     sets = parameter_bytes(*parameters)
     return sets + bytes(-len(sets) % config.chunk_bytes) + weight_bytes(config, weights)
+
+
+class Product:
+    """Random weights (outputs, inputs) of a product, its stream block and its results."""
+
+    def __init__(
+        self, config: AcceleratorConfig, random: np.random.Generator, shape: tuple[int, int], shift: int
+    ) -> None:
+        outputs, inputs = shape
+        self.weights = random.integers(-128, 128, shape)
+        self._parameters = (
+            random.integers(-4096, 4096, outputs),
+            random.integers(1 << 15, 1 << 16, outputs),
+            np.full(outputs, shift),
+        )
+        self.stream = block(config, self.weights, self._parameters)
+        self.shape = {"stationary_rows": outputs, "words": inputs // config.lanes}
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        return functions.requantise(rows @ self.weights.T, *self._parameters)
+
+
+def patches(image: np.ndarray, patch: int) -> np.ndarray:
+    """Pixels (rows, columns, values of a patch) of an image (3, height, width)."""
+    cut = image.reshape(3, image.shape[1] // patch, patch, -1, patch).transpose(1, 3, 0, 2, 4)
+    return cut.reshape(*cut.shape[:2], -1).astype(np.int64)
 
 
 def same_writes(config: AcceleratorConfig, expected: np.ndarray, got: np.ndarray, bits: int) -> bool:

@@ -134,15 +134,17 @@ class RandomModel:
             target,
             bias=step.matrix.bias is not None and step.name not in self.unbiased,
         )
+        padding = 0 if step.taps is None else int(self.generator.integers(0, 100))
         if step.function is None:
-            return QuantisedProduct(linear=linear)
-        return QuantisedProduct(linear=linear, function_multiplier=self.function[0], function_shift=self.function[1])
+            return QuantisedProduct(linear=linear, padding=padding)
+        multiplier, shift = self.function
+        return QuantisedProduct(linear=linear, function_multiplier=multiplier, function_shift=shift, padding=padding)
 
     def inputs(self, step: ProductStep) -> int:
         """Channels of its source that a product reduces."""
-        if step.inputs is not None:
-            return step.inputs[1] - step.inputs[0]
-        return self.plan.by_name[step.source.tensor].channels * step.source.fold
+        channels = self.plan.by_name[step.source.tensor].channels * step.operand.fold
+        channels = channels if step.inputs is None else step.inputs[1] - step.inputs[0]
+        return channels if step.taps is None else channels // step.taps.groups * step.taps.count
 
     def norm(self, channels: int, kind: NormKind | None) -> QuantisedLayerNorm:
         """A norm, or a copy of the stream."""

@@ -65,9 +65,11 @@ def _without_torchvision() -> Iterator[None]:
 
 with _without_torchvision():
     from timm.layers import resample_abs_pos_embed
+    from timm.models import create_model
+    from timm.models.swin_transformer import SwinTransformer
     from timm.models.vision_transformer import VisionTransformer
 
-__all__ = ["VisionTransformer", "randomised", "resample_abs_pos_embed"]
+__all__ = ["SwinTransformer", "VisionTransformer", "create_model", "randomised", "resample_abs_pos_embed"]
 
 
 def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -78,4 +80,26 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
             noise = torch.randn(parameter.shape, generator=generator)
             fan_in = parameter[0].numel() if parameter.ndim > 1 and "embed" not in name.split(".")[-1] else 25
             parameter.copy_(noise / fan_in**0.5 + (1.0 if "norm" in name and name.endswith("weight") else 0.0))
+    return model.eval()
+
+
+def settled(model: nn.Module, seed: int = 0) -> nn.Module:
+    """The model with what training would have moved from 0 and 1: statistics of batches, gains, offsets and scales.
+
+    Matrices stay as timm draws them, so that values keep their size through any network.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def noise(like: torch.Tensor) -> torch.Tensor:
+        return torch.randn(like.shape, generator=generator)
+
+    with torch.no_grad():
+        for name, values in model.state_dict().items():
+            if name.endswith("running_var"):
+                values.copy_(1 + 0.2 * noise(values).clamp(-2, 2))
+            elif values.is_floating_point() and values.ndim == 1:
+                around = 1.0 if float(values.abs().min()) == float(values.abs().max()) == 1.0 else 0.0
+                values.copy_(around + 0.1 * noise(values))
+            elif values.is_floating_point() and float(values.abs().max()) == 0.0:
+                values.copy_(0.05 * noise(values))
     return model.eval()

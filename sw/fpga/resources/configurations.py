@@ -12,7 +12,9 @@ from typing import Any
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.presets import PRESETS
 
-_TINY, _ECP5, _WIDE, _EDGE = (PRESETS[name] for name in ("tiny", "ecp5-85f", "ecp5-wide", "edge"))
+_TINY, _ECP5, _WIDE = (PRESETS[name] for name in ("tiny", "ecp5-85f", "ecp5-wide"))
+# As it was when it was counted: the preset has more of both since.
+_EDGE = replace(PRESETS["edge"], max_commands=512, layernorm_channels=1024)
 
 
 def _sized(elements: int, lanes: int, memory_bytes: int, activation_width: int = 8, **fields: Any) -> AcceleratorConfig:

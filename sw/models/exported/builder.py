@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,7 +60,7 @@ class Builder:
         self._next = 0
         self._known: dict[tuple[int, int, bytes], Made] = {}
         self._names: set[str] = set()
-        self._settled: set[str] = set()  # others were made of their weights
+        self._settled: set[str] = set()  # their weights stay as they are
 
     # Operators --------------------------------------------------------------------------------------------------------
 
@@ -94,8 +95,8 @@ class Builder:
         self.weights[wanted] = value.detach().contiguous().clone()
         return Parameter(tensor=wanted)
 
-    def replace(self, index: int, **changes: Parameter) -> None:
-        """Exchange weights of the operator at ``index``."""
+    def replace(self, index: int, **changes: Parameter | str) -> None:
+        """Exchange weights or the source of the operator at ``index``."""
         changed: Any = replace(self.operators[index], **changes)  # type: ignore[arg-type]
         self.operators[index] = changed
 
@@ -139,12 +140,24 @@ class Builder:
             changed["bias"] = self.weight(f"{name}.bias", bias.float())
         self.replace(index, **changed)
 
+    def keep(self, places: Tensor) -> None:
+        """Let the tensors of these values be as they are from now on: several operators will read them."""
+        for owner in np.unique(self._owners(places.numpy())):
+            self._settled.add(self._made[int(owner)].name)
+
     # Arrangements -----------------------------------------------------------------------------------------------------
 
     def source(self, place: int) -> Made:
         """The tensor that a value belongs to."""
-        bases = [made.base for made in self._made]
-        return self._made[int(np.searchsorted(bases, place, side="right")) - 1]
+        return self._made[int(self._owners(np.array(place)))]
+
+    def _owners(self, places: Places) -> Places:
+        """Indices of the tensors that values belong to."""
+        return np.searchsorted([made.base for made in self._made], places, side="right") - 1
+
+    def place_of(self, made: Made) -> str:
+        """Where in the network a tensor is made."""
+        return next(operator.place for operator in self.operators if operator.name == made.name)
 
     def matrix(self, places: Tensor, place: str = "", part: str = "part") -> Made:
         """The tensor (rows, channels) with exactly these values; makes the operators that are missing.
@@ -168,7 +181,7 @@ class Builder:
         last = first.base + first.rows * first.channels
         if ((flat >= first.base) & (flat < last)).all():
             return self._of_one(first, flat, place, part)
-        owners = np.searchsorted([made.base for made in self._made], flat, side="right")
+        owners = self._owners(flat)
         if (owners == owners[:, :1]).all():
             cuts = np.flatnonzero(np.diff(owners[:, 0])) + 1
             parts = [self.matrix(torch.from_numpy(one), place, part).name for one in np.split(flat, cuts)]
@@ -225,7 +238,7 @@ class Builder:
     def _across(self, source: Made, flat: Places, place: str, part: str) -> Made:
         """Several rows as one, or rows as channels."""
         rows, channels = flat.shape
-        run = int(np.argmax(np.diff(flat[0]) != 1)) + 1
+        run = math.gcd(int(np.argmax(np.diff(flat[0]) != 1)) + 1, source.channels)
         if 1 < run < channels and channels % run == 0 and (np.diff(flat.reshape(-1, run)) == 1).all():
             made = self.matrix(torch.from_numpy(flat.reshape(-1, run)), place, part)
             return self.arranged(made, (rows, channels), place, part)
@@ -237,12 +250,15 @@ class Builder:
         raise NoArrangement(f"values of '{source.name}' are taken across its rows")
 
     def _outputs(self, source: Made, channels: Places, part: str) -> Made:
-        """Outputs of a linear layer out of their order: the layer itself with its rows in that order."""
+        """Outputs of a linear layer, or of factors behind one, out of their order: the layer with its rows so."""
         key = (source.base, len(channels), channels.tobytes())
         if key not in self._known:
             operator = next(one for one in self.operators if one.name == source.name)
-            if not isinstance(operator, Linear):
+            if not isinstance(operator, (Linear, Scale)):
                 raise NoArrangement(f"channels of '{source.name}' are taken out of their order")
+            before = operator.source
+            if isinstance(operator, Scale):
+                before = self._outputs(next(one for one in self._made if one.name == before), channels, part).name
             picked = torch.from_numpy(channels.copy())
             name = self.free(operator.place, f"{operator.part}.{part}")
             weight = self.weight(f"{operator.place}.{name}.weight", self.weights[operator.weight.tensor][picked])
@@ -250,7 +266,7 @@ class Builder:
             if bias is not None:
                 bias = self.weight(f"{operator.place}.{name}.bias", self.weights[bias.tensor][picked])
             self._settled.add(source.name)
-            ordered = replace(operator, part=name, weight=weight, bias=bias)
+            ordered = replace(operator, part=name, source=before, weight=weight, bias=bias)
             self._known[key] = self.add(ordered, (source.rows, len(channels)))
         return self._known[key]
 

@@ -12,12 +12,14 @@ import torch
 import torch.utils._pytree as pytree
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.fx import GraphModule
 
+from tessera.golden.checkpoint import Checkpoint
 from tessera.golden.config import HeadKind
 from tessera.golden.integer.plan import UnsupportedOperators, plan
 from tessera.golden.network.compute import PIXEL_SCALE, FloatNetwork, as_map
 from tessera.golden.network.network import Network, Task
-from tessera.golden.network.operators import Convolution
+from tessera.golden.network.operators import Convolution, Scale
 from tessera.sw.models.exported.builder import Builder
 from tessera.sw.models.exported.handlers import HANDLERS, scaled_channels
 from tessera.sw.models.exported.merge import merged
@@ -63,9 +65,9 @@ class Pixels:
         return (images.float() / 255 - mean) / deviation
 
 
-def network_of(
+def checkpoint_of(
     module: nn.Module, example: Tensor, tasks: Sequence[TaskSpec] = (), *, name: str = "network", pixels: Pixels
-) -> FloatNetwork:
+) -> Checkpoint:
     """Read a module.
 
     Parameters
@@ -92,11 +94,25 @@ def network_of(
     """
     _check_given(module, example)
     program = _exported(module, example, name)
+    height, width = example.shape[-2:]
+    made = _network(program, (int(height), int(width)), tasks, name, pixels)
+    _check(made, module, pixels)
+    return Checkpoint(model=made, weights="imported", source="torch.export", assumed=_unused(program))
+
+
+def network_of(*given: Any, **options: Any) -> FloatNetwork:
+    """The network of :func:`checkpoint_of`."""
+    return checkpoint_of(*given, **options).model
+
+
+def _network(
+    program: ExportedProgram, size: tuple[int, int], tasks: Sequence[TaskSpec], name: str, pixels: Pixels
+) -> FloatNetwork:
+    """What a program computes of a picture of a size, as a network."""
     builder = Builder()
     reader = Reader(builder, HANDLERS)
-    height, width = example.shape[-2:]
-    picture = builder.picture(height, width)
-    pixels_view = View(builder.view(picture, height, width, 3).places.permute(2, 0, 1)[None])
+    picture = builder.picture(*size)
+    pixels_view = View(builder.view(picture, *size, 3).places.permute(2, 0, 1)[None])
     results = reader.read(program, [pixels_view])
     names = _named(program, results)
     if reader.problems:
@@ -118,9 +134,15 @@ def network_of(
     except UnsupportedOperators as error:
         problems = [Problem(where, tag, network.shapes[where], why) for where, tag, why in error.problems]
         raise UnsupportedNetwork(name, problems) from None
-    made = FloatNetwork(network, {key: weights[key] for key in shapes})
-    _check(made, module, pixels)
-    return made
+    return FloatNetwork(network, {key: weights[key] for key in shapes})
+
+
+def _unused(program: ExportedProgram) -> tuple[str, ...]:
+    """A line with the parameters that no result depends on, if there are any."""
+    signature = program.graph_signature
+    nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+    names = [name for node, name in signature.inputs_to_parameters.items() if not nodes[node].users]
+    return (f"no result depends on {', '.join(names)}: left out",) if names else ()
 
 
 def _check_given(module: nn.Module, example: Tensor) -> None:
@@ -217,24 +239,37 @@ def _needed(builder: Builder, tasks: Sequence[Task]) -> list[Any]:
 
 
 def _fold_pixels(builder: Builder, pixels: Pixels) -> None:
-    """Let the first convolution take bytes / 256 instead of the module's input."""
-    for index, operator in enumerate(builder.operators):
-        if "picture" not in operator.sources:
-            continue
+    """Let convolutions of the picture take bytes / 256 instead of the module's input.
+
+    Around the picture the module's input is 0, which is the mean and no byte of all colours: what is padded reads the
+    input as a tensor of its own, unless the mean is 0.
+    """
+    mean, deviation = (torch.tensor(one, dtype=torch.float64) for one in (pixels.mean, pixels.deviation))
+    apart = []
+    for operator in (one for one in builder.operators if "picture" in one.sources):
         if not isinstance(operator, Convolution) or operator.groups != 1:
             raise UnsupportedNetwork("network", [Problem("", operator.tag, (), "the picture goes into a convolution")])
         if any(operator.padding) and any(pixels.mean):
-            raise UnsupportedNetwork(
-                "network", [Problem("", operator.tag, (), "a padded picture, whose mean is taken off, has no zeros")]
-            )
-        mean, deviation = (torch.tensor(one, dtype=torch.float64) for one in (pixels.mean, pixels.deviation))
-        weight = builder.weights[operator.weight.tensor].double() / deviation[None, :, None, None]
-        bias = -(weight * mean[None, :, None, None]).sum(dim=(1, 2, 3))
-        if operator.bias is not None:
-            bias = bias + builder.weights[operator.bias.tensor].double()
-        folded = builder.weight(f"{operator.name}.weight", (weight / (255 * PIXEL_SCALE)).float())
-        offset = builder.weight(f"{operator.name}.bias", bias.float())
-        builder.replace(index, weight=folded, bias=offset)
+            apart.append(operator.name)
+    if apart:
+        scale = Scale(
+            part=builder.free("", "picture.normalised"),
+            source="picture",
+            weight=builder.weight("picture.weight", (1 / (255 * PIXEL_SCALE * deviation)).float()),
+            bias=builder.weight("picture.bias", (-mean / deviation).float()),
+        )
+        builder.operators.insert(1, scale)
+    for index, operator in enumerate(builder.operators):
+        if operator.name in apart:
+            builder.replace(index, source=scale.name)
+        elif isinstance(operator, Convolution) and operator.source == "picture":
+            weight = builder.weights[operator.weight.tensor].double() / deviation[None, :, None, None]
+            bias = -(weight * mean[None, :, None, None]).sum(dim=(1, 2, 3))
+            if operator.bias is not None:
+                bias = bias + builder.weights[operator.bias.tensor].double()
+            folded = builder.weight(f"{operator.name}.weight", (weight / (255 * PIXEL_SCALE)).float())
+            offset = builder.weight(f"{operator.name}.bias", bias.float())
+            builder.replace(index, weight=folded, bias=offset)
 
 
 def _check(made: FloatNetwork, module: nn.Module, pixels: Pixels) -> None:
@@ -244,7 +279,10 @@ def _check(made: FloatNetwork, module: nn.Module, pixels: Pixels) -> None:
     images = torch.randint(0, 256, size, generator=generator, dtype=torch.uint8)
     tasks = range(len(made.network.tasks))
     with torch.no_grad():
-        expected = [one.double() for one in pytree.tree_leaves(module(pixels.of(images)))]
+        # A program of torch.export may take one picture at a time.
+        given = images.split(1) if isinstance(module, GraphModule) else [images]
+        found = [pytree.tree_leaves(module(pixels.of(one))) for one in given]
+        expected = [torch.cat(parts).double() for parts in zip(*found, strict=True)]
         got = made.run(images, tasks)
     if not all(one.isfinite().all() for one in expected):
         raise ValueError("the module's own results of a random picture are not finite")

@@ -47,6 +47,9 @@ MOVES = frozenset(
 )
 """They are carried out on the places of values."""
 
+LIKE = frozenset({aten.expand_as.default, aten.reshape_as.default, aten.view_as.default})
+"""Of these, those that take the shape of another tensor."""
+
 SAME = frozenset(
     {
         aten.dropout.default,

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from tessera.sw.models.exported.builder import Builder
-from tessera.sw.models.exported.layout import MOVES, SAME, SHAPES
+from tessera.sw.models.exported.layout import LIKE, MOVES, SAME, SHAPES
 from tessera.sw.models.exported.problems import Problem
 from tessera.sw.models.exported.values import AttentionScores, Fixed, NoArrangement, ScaledView, Unknown, View
 
@@ -90,7 +90,10 @@ class Reader:
             handler = self._handlers.get(node.target)
             if handler is None:
                 raise UnsupportedNode("no operator of ours does this")
-            return handler(self, node, _positional(node, arguments, keywords))
+            made = handler(self, node, _positional(node, arguments, keywords))
+            if isinstance(made, (View, ScaledView)) and len(_readers(node)) > 1:
+                self.builder.keep(made.places if isinstance(made, View) else made.view.places)
+            return made
         except (UnsupportedNode, NoArrangement) as error:
             path = module_path(node)
             self.problems.append(Problem(path, str(node.target).partition(".default")[0], _shape(node), str(error)))
@@ -102,9 +105,13 @@ class Reader:
         made = target(*map(_plain, arguments), **{name: _plain(one) for name, one in keywords.items()})
         first = next((one for one in arguments if isinstance(one, Fixed)), None)
         name = first.name if first is not None else ""
+        if made is None:  # a check
+            return None
         if isinstance(made, Tensor):
             return Fixed(made, name)
-        return [Fixed(one, name) if isinstance(one, Tensor) else one for one in made]
+        if isinstance(made, (list, tuple)):
+            return [Fixed(one, name) if isinstance(one, Tensor) else one for one in made]
+        return made  # a number, or nothing: an assertion
 
     def _move(self, node: fx.Node, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         """Carry out what only moves values on their places."""
@@ -123,6 +130,17 @@ class Reader:
         if isinstance(found, (list, tuple)):
             return [Unknown(tuple(one.shape)) for one in found]
         return Unknown(tuple(found.shape) if isinstance(found, Tensor) else ())
+
+
+def _readers(node: fx.Node) -> set[fx.Node]:
+    """Nodes that compute with what a node makes, or with a part of it."""
+    found: set[fx.Node] = set()
+    for user in node.users:
+        if user.target in LIKE and user.args[0] is not node:
+            continue  # it takes the shape alone
+        moves = user.target in MOVES or user.target in SAME or user.target is operator.getitem
+        found |= _readers(user) if moves else {user}
+    return found
 
 
 _VALUES = (View, Fixed, ScaledView, AttentionScores, Unknown)

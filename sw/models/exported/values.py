@@ -38,6 +38,16 @@ class View:
         """Shape of the module's tensor."""
         return tuple(self.places.shape)
 
+    def unpadded(self) -> tuple[View, tuple[int, int, int, int]]:
+        """A map (1, channels, rows, columns) without the zeros around it, and how many there are above, left, ..."""
+        inside = self.places[0] != ZERO
+        (rows, columns) = (inside.any(0).any(1 - axis).nonzero()[:, 0] for axis in range(2))
+        if not len(rows):
+            return self, (0, 0, 0, 0)
+        top, left, bottom, right = (int(one) for one in (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1))
+        around = (top, left, self.shape[2] - bottom, self.shape[3] - right)
+        return View(self.places[:, :, top:bottom, left:right]), around
+
 
 @dataclass(frozen=True)
 class Fixed:

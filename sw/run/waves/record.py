@@ -17,7 +17,7 @@ from tessera.sim.machine.frames import Frame, SimulatedFrame
 from tessera.sim.machine.hierarchy import UnitModule, unit_modules
 from tessera.sim.machine.run import run_machine
 from tessera.sim.machine.settings import MemorySettings, SimulationOptions, WaveWindow
-from tessera.sim.machine.simulator import export_machine
+from tessera.sim.machine.simulator import export_machine, memory_bytes
 from tessera.sim.machine.wave_filter import wave_signals
 from tessera.sw.run.profile import machine_simulator
 from tessera.sw.run.waves.save_files import VCD, gtkwave_save, surfer_commands, value_names, wave_groups
@@ -160,7 +160,7 @@ def record_waves(
     units = find_units(program.config, request.units)
     commands = find_commands(program, request, frame.task)
     on_progress("build", 0.0, f"simulators of preset {program.config.name}: minutes the first time, then kept")
-    simulator = machine_simulator(program.config)
+    simulator = machine_simulator(program.config, memory=memory_bytes(program.map.limit))
     options = SimulationOptions(trace=False)
     (run,) = run_machine(
         program, [frame], memory_settings=memory, simulator=simulator, options=options, on_progress=on_progress

@@ -108,6 +108,18 @@ def linear(row: list[int], layer) -> list[int]:
     return [rs((acc + b) * m, s) for acc, b, m, s in zip(sums, bias, multiplier, shift, strict=True)]
 
 
+def window(
+    positions: list[list[int]], size: tuple[int, int], at: tuple[int, int], kernel: tuple[int, int], outside: int
+):
+    """What a kernel reads whose first tap lies ``at`` (row, column), maybe outside: channels of each tap, as a row."""
+    found: list[int] = []
+    for y in range(at[0], at[0] + kernel[0]):
+        for x in range(at[1], at[1] + kernel[1]):
+            inside = 0 <= y < size[0] and 0 <= x < size[1]
+            found += positions[y * size[1] + x] if inside else [outside] * len(positions[0])
+    return found
+
+
 def mlp(row: list[int], first, second, requantised, numerics: Numerics) -> list[int]:
     """One token through two layers around GELU, to requantised but not yet saturated residual steps."""
     hidden = []

@@ -21,8 +21,10 @@ from tessera.golden.network.operators import (
     Activate,
     ActivationFunction,
     Add,
+    Attend,
     AveragePool,
     Convolution,
+    Enlarge,
     Linear,
     Normalise,
     Operator,
@@ -157,11 +159,57 @@ def test_what_no_task_needs_has_no_step() -> None:
 
 
 def test_every_operator_without_a_step_is_named_at_once() -> None:
-    pooled = AveragePool(part="pooled", source="map", kernel=(2, 2), stride=(2, 2))
-    blur = Convolution(part="blur", source="map", weight=Parameter(tensor="k"), padding=(1, 1, 1, 1))
-    flat = Reshape(part="flat", source="blur", to=(8, 6))
+    pooled = AveragePool(part="pooled", source="map", kernel=(3, 3), stride=(1, 1), padding=(1, 1), count_padding=False)
+    larger = Enlarge(part="larger", source="map")
+    blur = Convolution(part="blur", source="larger", weight=Parameter(tensor="k"), stride=(16, 16), padding=(9,) * 4)
+    flat = Reshape(part="flat", source="blur", to=(4, 6))
     with pytest.raises(UnsupportedOperators) as error:
-        plan(network(pooled, blur, flat, linear("b", "flat"), result="b"))
-    found = {name: tag for name, tag, _ in error.value.problems}
-    assert found["pooled"] == "average_pool" and found.get("blur", "convolution") == "convolution"
+        plan(network(pooled, larger, blur, flat, linear("b", "flat"), result="b"))
+    found = {name: (tag, why) for name, tag, why in error.value.problems}
+    assert found["pooled"][0] == "average_pool" and "border" in found["pooled"][1]
+    assert found["larger"][0] == "enlarge"
+    assert found["blur"][0] == "convolution" and "strides up to 15 and padding up to 7 run" in found["blur"][1]
     assert "pooled (average_pool)" in str(error.value)
+
+
+def convolution(part: str, source: str, padding: int = 1) -> Convolution:
+    return Convolution(part=part, source=source, weight=Parameter(tensor="k"), padding=(padding,) * 4)
+
+
+def norm(part: str, source: str, *, offset: bool) -> Normalise:
+    bias = Parameter(tensor="g") if offset else None
+    return Normalise(part=part, source=source, weight=Parameter(tensor="g"), bias=bias, epsilon=1e-6)
+
+
+@pytest.mark.parametrize(("padding", "offset", "copied"), [(1, True, True), (1, False, False), (0, True, False)])
+def test_what_is_left_out_is_put_back_before_zeros_beside_it(padding: int, offset: bool, copied: bool) -> None:
+    """A norm's offset goes into the weights behind it; but beyond the map there is none."""
+    kernel = {**WEIGHTS, "k": (6, 6, 1, 1) if not padding else (6, 6, 3, 3)}
+    blur = replace(convolution("blur", "norm", padding), stride=(1, 1) if padding else (2, 1))
+    task = Task(name="t", kind="features", channels=0, cells=0, result="blur", grid=(2, 4))
+    made = Network(name="n", operators=(*STEM, norm("norm", "map", offset=offset), blur), tasks=(task,), weights=kernel)
+    assert ("norm.map" in names(made)) == copied
+
+
+def test_a_map_and_its_tokens_are_one_tensor() -> None:
+    """A stream, and a norm, that are read under two names are made once."""
+    normed = norm("norm", "tokens", offset=False)
+    again = Reshape(part="again", source="norm", to=(2, 4, 6))
+    flat = Reshape(part="flat", source="blur", to=(8, 6))
+    added = Add(part="sum", left="b", right="flat")
+    found = names(network(normed, again, convolution("blur", "again"), flat, linear("b", "norm"), added, result="sum"))
+    assert found.count("norm") == 1 and len(found) == len(set(found))
+
+
+def test_what_attention_and_a_convolution_read_is_there_twice() -> None:
+    """Attention lays heads, and V, in an order of its own."""
+    value = linear("v", "tokens")
+    attend = Attend(part="attend", query="tokens", key="tokens", value="v", heads=1, scale=1.0)
+    lined = Reshape(part="lined", source="v", to=(2, 4, 6))
+    flat = Reshape(part="flat", source="blur", to=(8, 6))
+    added = Add(part="sum", left="attend", right="flat")
+    steps = plan(network(value, attend, lined, convolution("blur", "lined"), flat, added, result="sum")).by_name
+    attention, blur = steps["attend"], steps["sum"]
+    assert isinstance(attention, AttentionStep) and attention.value.tensor == "attend.value"
+    assert [step.name for step in steps.values() if isinstance(step, ProductStep) and step.taps is not None]
+    assert isinstance(blur, ProductStep) and "v" in steps

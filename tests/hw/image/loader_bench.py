@@ -41,10 +41,10 @@ def place(memory, patch, rows, columns, random, width):
     image = random.integers(0, 256, (3, rows * patch, columns * patch), dtype=np.uint8)
     row_bytes = -(-(columns * patch + int(random.integers(0, 40))) // grain) * grain
     plane_bytes = row_bytes * rows * patch + grain * int(random.integers(0, 5))
-    base = width * int(random.integers(0, 4096 // width)) + 0x1000
+    base, offset = (width * int(random.integers(0, 4096 // width)) + 0x1000 for _ in range(2))
     for colour in range(3):
         for line in range(rows * patch):
-            at = base + colour * plane_bytes + line * row_bytes
+            at = base + offset + colour * plane_bytes + line * row_bytes
             memory[at : at + columns * patch] = image[colour, line].tobytes()
     job = {
         "destination_base": int(random.integers(0, 1000)),
@@ -54,6 +54,7 @@ def place(memory, patch, rows, columns, random, width):
         "grid_columns": columns,
         "row_bytes": row_bytes,
         "plane_bytes": plane_bytes,
+        "offset": offset,
         "image_base": base,
     }
     return image, {key: np.array([value]) for key, value in job.items()}
@@ -127,7 +128,7 @@ async def image_from_cocotbext(dut):
 async def restart_after_a_bus_error(dut):
     settings, memory, driver, monitor = await begin(dut)
     image, job = place(memory, 4, 4, 4, rng("image"), len(dut.bus__rdata) // 8)
-    address = int(job["image_base"][0] + job["plane_bytes"][0] + job["row_bytes"][0])
+    address = int(sum(job[name][0] for name in ("image_base", "offset", "plane_bytes", "row_bytes")))
     model = ReadMemory(dut, memory, latency=15, stall=settings["stall"], broken={address})
     driver.send(job)
     await until(dut, "guard__error__valid")

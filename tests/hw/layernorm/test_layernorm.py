@@ -72,6 +72,12 @@ def test_another_activation_width_is_noticed():
         )
 
 
+def test_the_longest_rows_of_a_machine_are_exact():
+    config = replace(preset("tiny"), layernorm_channels=2048)
+    parameters = {"config": config.to_dict(), "shapes": [(3, 2048), (2, 2045)]}
+    run_testbench(simulator(LayerNorm, config), BENCH, parameters=parameters, seed=4)
+
+
 def test_wide_words_are_refused():
-    with pytest.raises(ValueError, match="lanes is 2048; LayerNorm takes rows of at most 1024 channels"):
-        LayerNorm(replace(preset("tiny"), elements=256, lanes=2048, requantise_lanes=256))
+    with pytest.raises(ValueError, match="layernorm_channels is 1024; choose a power of two of at least 2048"):
+        replace(preset("tiny"), elements=256, lanes=2048, requantise_lanes=256)

@@ -16,30 +16,31 @@ BASE = 0x2000
 
 
 class Residual:
-    """The residual memory's read port."""
+    """The residual memory's read port, which other units take for the part ``busy`` of the cycles."""
 
-    def __init__(self, dut, words, width):
-        self._dut, self._width = dut, width
+    def __init__(self, dut, words, width, busy):
+        self._dut, self._busy, self._random = dut, busy, rng("others")
         self._bits = [sum((int(v) & ((1 << width) - 1)) << width * i for i, v in enumerate(word)) for word in words]
         cocotb.start_soon(self._run())
 
     async def _run(self):
         pipe = [0] * RESIDUAL_LATENCY
         while True:
+            self._dut.residual_read_ready.value = ready = int(self._random.random() >= self._busy)
             await RisingEdge(self._dut.clk)
-            enabled = self._dut.residual_read__enable.value == 1
+            enabled = self._dut.residual_read__enable.value == 1 and ready
             address = int(self._dut.residual_read__address.value) if enabled else None
             pipe = [self._bits[address % len(self._bits)] if address is not None else 0, *pipe[:-1]]
             self._dut.residual_read__data.value = pipe[-1]
 
 
-async def begin(dut, *, stall=0.0):
+async def begin(dut):
     config = AcceleratorConfig.from_dict(parameters()["config"])
     await clock_and_reset(dut)
     dut.guard__window.value = SIZE << 32
     width = config.numerics.residual_width
     words = rng("residual").integers(-(1 << width - 1), 1 << width - 1, (512, config.lanes))
-    Residual(dut, words, width)
+    Residual(dut, words, width, parameters()["stall"])
     return config, words, StreamDriver(dut, "job")
 
 

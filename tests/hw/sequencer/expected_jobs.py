@@ -44,7 +44,7 @@ class ExpectedJobs:
     log: list
         (unit, fields) for each job, and ("block", command) for each delivery.
     blocks: list
-        Fields of each stream block.
+        Fields of each stream block; ``stored_by`` is the index of a command with ``stored``.
     """
 
     def __init__(
@@ -72,7 +72,8 @@ class ExpectedJobs:
         return self
 
     def _command(self, index: int, opcode: Opcode, c: dict[str, int]) -> None:
-        block = {"address": self._weight_address + c.get("stream_address", 0), "bytes": c.get("stream_bytes", 0)}
+        base = self._bases["output_base"] if c.get("stored") else self._weight_address
+        block = {"address": base + c.get("stream_address", 0), "bytes": c.get("stream_bytes", 0)}
         if opcode == Opcode.LINEAR:
             tiles = 0 if c["swapped"] else -(-c["stationary_rows"] // self._config.elements)
             block |= {"kind": StreamKind.WEIGHTS, "tiles": tiles}
@@ -86,6 +87,8 @@ class ExpectedJobs:
             self.blocks.append(block | {"kind": StreamKind.SHIFTS, "channels": c["words"] * self._config.lanes})
         elif opcode in DELIVERIES:
             block |= {"kind": DELIVERIES[opcode]}
+            if c.get("stored"):
+                block |= {"stored_by": index}
             if opcode == Opcode.TABLE:
                 block |= {"channels": 4 * TABLE_ENTRIES}
             else:

@@ -18,12 +18,13 @@ from tessera.hw.isa import (
     Follow,
     NormMode,
     Opcode,
+    Unit,
     decode,
     encode,
 )
 from tessera.hw.presets import preset
 from tessera.hw.sequencer.ledger import ENGINE, FOLLOWERS, GATE, IMAGE, NORM, STORE, STREAM
-from tessera.sim.bench.streams import StreamMonitor, clock_and_reset, parameters, read, rng, wait_cycles
+from tessera.sim.bench.streams import StreamMonitor, clock_and_reset, cycle, parameters, read, rng, wait_cycles
 from tests.helpers.port_bits import port_bits, scalar_fields
 from tests.hw.sequencer.expected_jobs import DELIVERIES, UNITS, ExpectedJobs
 
@@ -93,6 +94,8 @@ def random_command(random: np.random.Generator, opcode: Opcode) -> bytes:
         values["patch"] = 1 << int(random.integers(0, 5))
     if "top_k" in values:
         values["top_k"] = int(random.integers(1, min(values["experts"], CONFIG.max_top_k) + 1))
+    if values.get("stored"):
+        values["after"] |= Unit.STORE
     del values["opcode"]
     return encode(opcode, **values)
 
@@ -182,6 +185,7 @@ class Harness:
         self.log: list[tuple] = []
         self.errors: list[tuple[int, int, int]] = []
         self.open: dict[int, int] = {}  # jobs under way of each command
+        self.started: dict[int, int] = {}  # cycle in which the latest job of each command was handed out
         self.blocks = StreamMonitor(dut, "stream_job", stall=0.3)
         width = max(1, CONFIG.max_tokens.bit_length())
         dut.units__gate__report__counts.value = sum(count << (width * i) for i, count in enumerate(counts))
@@ -205,6 +209,7 @@ class Harness:
             late = earlier < index and self.open[earlier] and fields["after"] >> number & 1
             assert not late, f"command {index} starts before {earlier} is done"
         self.open[index] = self.open.get(index, 0) + 1
+        self.started[index] = cycle()
         self.log.append((unit, index if job is None else job))
 
     def unit_of(self, index: int) -> int:
@@ -269,6 +274,7 @@ class Harness:
         """Start the program and wait until it ends or is refused."""
         self.program = program
         self.open.clear()
+        self.started.clear()
         settings = {
             "task_index": task, "program_address": PROGRAM_ADDRESS, "weight_address": WEIGHT_ADDRESS,
             "image_base": IMAGE_BASE, "output_base": OUTPUT_BASE,
@@ -325,6 +331,9 @@ async def programs_lead_to_their_jobs(dut):
             for position, want in enumerate(blocks):
                 one = {key: int(np.asarray(value)[position]) for key, value in got.items()}
                 assert_contains(one, want, f"program {run}, block {position}")
+                if "stored_by" in want:
+                    asked = harness.blocks.cycles[position - len(blocks)]
+                    assert asked > harness.started[want["stored_by"]], f"program {run}, block {position}: too early"
         harness.blocks.assert_empty()
 
 
@@ -360,7 +369,7 @@ async def malformed_commands_are_refused(dut):
         (Opcode.ATTENTION, "value_words", 0),
         (Opcode.ATTENTION, "bias_words", MAX_BIAS_WORDS + 1),
         (Opcode.LAYERNORM, "rows", 0),
-        (Opcode.LAYERNORM, "words", 1024 // CONFIG.lanes + 1),
+        (Opcode.LAYERNORM, "words", CONFIG.layernorm_channels // CONFIG.lanes + 1),
         (Opcode.LAYERNORM, "channels", 8 * CONFIG.lanes + 1),
         (Opcode.LAYERNORM, "mode", 3),
         (Opcode.GATE, "experts", CONFIG.max_experts + 1),
@@ -376,11 +385,14 @@ async def malformed_commands_are_refused(dut):
         (Opcode.LINEAR, "stream_bytes", 3 * CONFIG.chunk_bytes // 2),
         (Opcode.STAGE, "words", 0),
         (Opcode.LOAD_RESIDUAL, "words", 0),
+        (Opcode.LOAD_RESIDUAL, "stored", 1),
     ):
         fields = decode(random_command(random, opcode))[1]
         fields |= {name: value, "task_mask": 1}
         if (opcode, name, value) == (Opcode.LINEAR, "windows", 2):
             fields["swapped"] = 0
+        if name == "stored":
+            fields["after"] &= ~Unit.STORE
         fields.pop("opcode")
         cases.append((encode(opcode, **fields), ErrorCode.BAD_FIELD))
     for misuse in LIST_MISUSES:

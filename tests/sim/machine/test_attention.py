@@ -66,9 +66,10 @@ def test_the_emulator_does_any_shape(name: str) -> None:
     ("name", "stall"), or_soak(product(["tiny", "ecp5-wide"], [0, 90]), lambda case: case == ("tiny", 90))
 )
 def test_the_machine_does_any_shape(name: str, stall: int) -> None:
-    for program, tensors in programs(preset(name), np.random.default_rng(2 + stall), 1):
-        frame = Frame(task=0, image=random_image(program.model, 1))
-        (result,) = run_machine(program, [frame], memory_settings=MemorySettings(stall=stall, seed=3))
+    made = list(programs(preset(name), np.random.default_rng(2 + stall), 1))
+    frames = [Frame(task=0, image=random_image(program.model, 1), program=program) for program, _ in made]
+    results = run_machine(made[0][0], frames, memory_settings=MemorySettings(stall=stall, seed=3))
+    for (program, tensors), result in zip(made, results, strict=True):
         assert result.error == ErrorCode.NONE, result.error.name
         verdict = verify(program, tensors, result.traces, 0)
         assert verdict.passed and verdict.elements_compared, verdict

@@ -37,7 +37,10 @@ def test_fraction_of_all_ideal_cycles(tmp_path: Path, monkeypatch: pytest.Monkey
             time.sleep(0.01)
         assert len(seen) == count
 
-    with follow.followed(path, PROGRAM, [0, 1], lambda *step: seen.append(step)), path.open("w", buffering=1) as file:
+    with (
+        follow.followed(path, [PROGRAM, PROGRAM], [0, 1], lambda *step: seen.append(step)),
+        path.open("w", buffering=1) as file,
+    ):
         file.write(line(0, 0) + line(1, 1)[:10])
         file.flush()
         wait_for(1)
@@ -53,5 +56,5 @@ def test_fraction_of_all_ideal_cycles(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_nobody_is_told_without_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(follow.threading, "Thread")
-    with follow.followed(tmp_path / "none", PROGRAM, [0], silent):
+    with follow.followed(tmp_path / "none", [PROGRAM], [0], silent):
         pass

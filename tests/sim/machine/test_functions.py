@@ -102,7 +102,7 @@ def _program(name: str, seed: int) -> Program:
     config, random = preset(name), np.random.default_rng(seed)
     bare, half = BareProgram(config), 1 << (config.numerics.residual_width - 1)
     stream = random.integers(-half, half, ROWS * WORDS * config.lanes).astype("<i4")
-    bare.emit(Opcode.LOAD_RESIDUAL, **bare.block(stream), destination_base=0, words=ROWS * WORDS)
+    bare.emit(Opcode.LOAD_RESIDUAL, **bare.block(stream), destination_base=0, words=ROWS * WORDS, stored=0)
     for table in (tables.silu_table(), tables.sigmoid_table()):
         entries = np.array(table.entries(), "<u4")
         bare.emit(Opcode.TABLE, **bare.block(entries))

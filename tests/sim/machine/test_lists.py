@@ -12,7 +12,7 @@ from tessera.sim.machine.frames import Frame
 from tessera.sim.machine.run import run_machine
 from tessera.sim.machine.settings import MemorySettings
 from tests.helpers import emulator
-from tests.helpers.hand_program import HandProgram, block, same_writes
+from tests.helpers.hand_program import HandProgram, Product, patches, same_writes
 
 CONFIG = preset("tiny")
 PATCH, ROWS, COLUMNS = 2, 6, 4
@@ -31,29 +31,6 @@ def list_bytes(rows: list[int]) -> bytes:
     return chunks.tobytes()
 
 
-class Product:
-    """Random weights of a product, its stream block and its results."""
-
-    def __init__(self, random: np.random.Generator, inputs: int, shift: int) -> None:
-        self.weights = random.integers(-128, 128, (CHANNELS, inputs))
-        self._parameters = (
-            random.integers(-4096, 4096, CHANNELS),
-            random.integers(1 << 15, 1 << 16, CHANNELS),
-            np.full(CHANNELS, shift),
-        )
-        self.stream = block(CONFIG, self.weights, self._parameters)
-        self.shape = {"stationary_rows": CHANNELS, "words": inputs // CONFIG.lanes}
-
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
-        return functions.requantise(rows @ self.weights.T, *self._parameters)
-
-
-def patches(image: np.ndarray) -> np.ndarray:
-    """Pixels (rows, columns, values of a patch)."""
-    cut = image.reshape(3, ROWS, PATCH, COLUMNS, PATCH).transpose(1, 3, 0, 2, 4)
-    return cut.reshape(ROWS, COLUMNS, -1).astype(np.int64)
-
-
 def rows_of_taps(x: np.ndarray) -> np.ndarray:
     """The 3 x 3 neighbourhoods of every second position, zeros around: (positions, values)."""
     padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))
@@ -65,11 +42,14 @@ def make_program(random: np.random.Generator, image: np.ndarray) -> tuple[HandPr
     """The program, the residual rows that it stores, and the activations that it scatters."""
     n, words = CONFIG.numerics, CHANNELS // CONFIG.lanes
     program = HandProgram(CONFIG, image_bytes=image.size, output_bytes=4 * CHANNELS * len(GATHERED))
-    pixels = patches(image)
+    pixels = patches(image, PATCH)
     tap_words = pixels.shape[2] // CONFIG.lanes
     image_place = {"patch": PATCH, "grid_rows": ROWS, "grid_columns": COLUMNS, "destination_stride": tap_words}
     program.add(Opcode.LOAD_IMAGE, row_bytes=COLUMNS * PATCH, plane_bytes=image.size // 3, **image_place)
-    kernel, first = Product(random, 9 * pixels.shape[2], 25), Product(random, CHANNELS, 20)
+    kernel, first, second, third = (
+        Product(CONFIG, random, (CHANNELS, inputs), shift)
+        for inputs, shift in ((9 * pixels.shape[2], 25), (CHANNELS, 20), (CHANNELS, 21), (CHANNELS, 26))
+    )
     convolved, scattered = 200, 400
     program.add(
         Opcode.CONVOLUTION, kernel.stream, **kernel.shape, steps=6, tap_words=tap_words, broadcast_stride=tap_words,
@@ -95,13 +75,11 @@ def make_program(random: np.random.Generator, image: np.ndarray) -> tuple[HandPr
     )  # fmt: skip
     # Scatter: onto the residual rows, then into the scratchpad.
     program.add(Opcode.LIST, list_bytes(SCATTERED), destination_base=ENTRIES, words=len(SCATTERED))
-    second = Product(random, CHANNELS, 21)
     program.add(
         Opcode.LINEAR, second.stream, **second.shape, **source, **place, steps=6, scatter=1,
         destination=Destination.RESIDUAL_ADD,
     )  # fmt: skip
     residual[SCATTERED] = functions.residual_add(residual[SCATTERED], second(x), n).values
-    third = Product(random, CHANNELS, 26)
     program.add(
         Opcode.LINEAR, third.stream, **third.shape, **source, **place, steps=6, scatter=1, destination_base=scattered
     )

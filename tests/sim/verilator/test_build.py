@@ -35,6 +35,7 @@ def test_top_of_ones_own(options):
     assert (result.directory / "coverage.dat").is_file() == options.get("coverage", False)
 
 
+@pytest.mark.soak
 def test_big_design_compiles_in_parts(tmp_path, monkeypatch):
     compiled, compile_them = [], cxx._compile
     monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
@@ -72,6 +73,7 @@ def test_sources_are_gathered_into_units_of_a_size(tmp_path):
     assert gathered(0) == [[str(index)] for index in range(5)] and gathered(1000) == [list("01234")]
 
 
+@pytest.mark.soak
 def test_training_runs_before_the_final_build(tmp_path, monkeypatch):
     trained = []
 

@@ -69,8 +69,8 @@ def test_what_it_proposes_for_small_pictures_works(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"grid": (16, 16)}, "edge cannot: tokens of norm1: needs 257, has 256 (max_tokens)"),
-        ({"grid": (17, 17), "patch": 4}, "edge cannot: tokens of norm1: needs 290, has 256 (max_tokens)"),
+        ({"grid": (16, 16)}, "edge cannot: keys: needs 257, has 256 (max_tokens)"),
+        ({"grid": (17, 17), "patch": 4}, "edge cannot: keys: needs 290, has 256 (max_tokens)"),
     ],
 )
 def test_what_no_preset_holds_is_said(tmp_path: Path, changes: dict, reason: str) -> None:

@@ -107,7 +107,7 @@ def test_page_is_self_contained(finished: tuple[Path, str]) -> None:
     pictures = [link for link in page.links if not link.startswith("#")]
     assert len(pictures) == 12 and all(link.startswith("data:image/png;base64,") for link in pictures)
     places = [link.removeprefix("#") for link in page.links if link.startswith("#")]
-    assert len(places) == 8 and all(f'<h2 id="{place}">' in text for place in places)
+    assert len(places) == 9 and all(f'<h2 id="{place}">' in text for place in places)
     assert (
         text.index("Bit-exact: all") < text.index('id="results"') < text.index('id="frame"') < text.index('id="made"')
     )

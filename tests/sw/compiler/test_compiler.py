@@ -42,7 +42,8 @@ def test_models_fit_their_presets(model, name):
 @pytest.mark.parametrize("seed", range(5))
 def test_live_buffers_do_not_overlap(name, seed):
     made = fitted(random_geometry(seed, preset(name)), preset(name))
-    assert {space: len(table) > 0 for space, table in made.tables.items()} == {"scratchpad": True, "residual": True}
+    used = {space for space, table in made.tables.items() if table}
+    assert used == {"scratchpad", "residual"}, "whole streams stay on chip where there is room"
     for table in made.tables.values():
         for i, a in enumerate(table):
             for b in table[:i]:
@@ -75,15 +76,13 @@ def test_a_model_too_large_is_refused_with_a_way_out():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"max_tokens": 64}, "tokens of norm1: needs 129, has 64 (max_tokens)"),
         ({"max_tokens": 64}, "keys: needs 129, has 64 (max_tokens)"),
         ({"max_experts": 4}, "experts: needs 8, has 4"),
         ({"max_top_k": 1}, "experts a token: needs 2, has 1"),
-        ({"parameter_entries": 256}, "parameter sets of hidden: needs 384, has 256"),
+        ({"parameter_entries": 128}, "parameter sets of an expert: needs 192, has 128"),
         ({"residual_words": 512}, "residual stream in words: needs 774, has 512"),
         ({"scratchpad_words": 2000}, "scratchpad words: needs"),
         ({"bank_words": 64}, "reduction of residual in words: needs 24, has 16"),
-        ({"bank_words": 64}, "held token in words (V): needs 6, has 4"),
     ],
 )
 def test_every_limit_is_named(changes, message):
@@ -94,8 +93,6 @@ def test_every_limit_is_named(changes, message):
 
 def test_impossible_models_are_refused():
     config = preset("tiny")
-    odd = replace(NANO, patch=12, image_height=48, image_width=96)
-    assert any("power of two" in line for line in fitted(odd, config).problems())
     narrow = replace(NANO, patch=2, image_height=8, image_width=18)
     assert any("bus width" in line for line in fitted(narrow, config).problems())
     huge = replace(NANO, dim=96 * 64)

@@ -9,8 +9,6 @@ import pytest
 
 from tessera.golden.config import DEIT_SMALL, ModelConfig, TaskConfig
 from tessera.golden.integer.model import IntegerModel
-from tessera.golden.integer.plan import plan
-from tessera.golden.integer.steps import AttentionStep
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.isa import COMMAND_BYTES, decode, encode
 from tessera.hw.presets import preset
@@ -18,14 +16,9 @@ from tessera.program.program import Program
 from tessera.sim.machine.frames import Frame
 from tessera.sim.machine.run import run_machine
 from tessera.sim.machine.settings import MemorySettings
-from tessera.sw.compiler.allocation import Allocation, buffers
 from tessera.sw.compiler.compile import CapacityError, compile_model
-from tessera.sw.compiler.context import Context
-from tessera.sw.compiler.cuts import Cuts, all_cuts
+from tessera.sw.compiler.cuts import parts, sizes
 from tessera.sw.compiler.fit import fit
-from tessera.sw.compiler.lowering import lower
-from tessera.sw.compiler.order import schedule
-from tessera.sw.compiler.sizes import Sizes
 from tessera.sw.cycles import bound
 from tessera.sw.cycles.predict import predict, queue_lengths
 from tessera.sw.verifier.readback import residual_streams
@@ -58,24 +51,15 @@ HEADS = replace(BASE, name="heads", dim=50, heads=5, expert_layers=())
 PIXELS = replace(BASE, name="pixels", patch=8, image_height=56, image_width=64, dim=24, expert_layers=())
 EVERYTHING = replace(PIXELS, name="everything", dim=45, mlp_hidden=260, expert_layers=(1,))
 
-CASES = [
-    (HIDDEN, Cuts(token_blocks=2)),
-    (HIDDEN, Cuts(token_blocks=4)),
-    (HEADS, Cuts(head_groups=2)),
-    (HEADS, Cuts(head_groups=5)),
-    (PIXELS, Cuts(pixels_apart=True)),
-    (EVERYTHING, Cuts(head_groups=3, token_blocks=2, pixels_apart=True)),
-]
+CASES = [(HIDDEN, 0.8), (HIDDEN, 0.35), (HEADS, 0.9), (HEADS, 0.6), (PIXELS, 0.9), (PIXELS, 0.7), (EVERYTHING, 0.7)]
+"""Models, and the part of the scratchpad that they need uncut which there is."""
 
 
-def narrowed(model: ModelConfig, config: AcceleratorConfig, cuts: Cuts) -> AcceleratorConfig:
-    """The configuration with no more scratchpad than the model, cut so, takes."""
-    network = network_of(model)
-    context = Context(network=network, sizes=Sizes(plan(network), config), cuts=cuts)
-    lower(context)
-    _, lives = schedule(context.operations, len(network.tasks))
-    table = [buffer for buffer in buffers(context.regions, lives) if buffer.region.space == "scratchpad"]
-    return replace(config, scratchpad_words=Allocation.of(table).peak)
+def narrowed(model: ModelConfig, config: AcceleratorConfig, share: float) -> AcceleratorConfig:
+    """The configuration with only a part of the scratchpad that the model takes if it is not cut."""
+    whole = fit(network_of(model), config)
+    assert whole.context.cuts.none and not whole.problems()
+    return replace(config, scratchpad_words=int(share * whole.allocations["scratchpad"].peak))
 
 
 def checked(program: Program, model: IntegerModel, image: np.ndarray) -> None:
@@ -89,18 +73,32 @@ def checked(program: Program, model: IntegerModel, image: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("name", ["tiny", "ecp5-wide", "edge"])
-@pytest.mark.parametrize(("model", "cuts"), CASES, ids=lambda value: getattr(value, "name", ""))
-def test_every_cut_is_bit_exact(model: ModelConfig, cuts: Cuts, name: str) -> None:
-    config = narrowed(model, preset(name), cuts)
-    assert fit(network_of(model), config).context.cuts == cuts
+@pytest.mark.parametrize(("model", "share"), CASES, ids=lambda value: getattr(value, "name", str(value)))
+def test_every_cut_is_bit_exact(model: ModelConfig, share: float, name: str) -> None:
+    config = narrowed(model, preset(name), share)
+    made = fit(network_of(model), config)
+    assert made.problems() == [] and not made.context.cuts.none
     quantised = random_model(model, config.numerics, 1)
     checked(compile_model(quantised, config), IntegerModel(quantised, config.numerics), random_image(model, 2))
 
 
+def test_each_kind_of_cut_is_made() -> None:
+    made = {
+        (model.name, share): fit(network_of(model), narrowed(model, preset("tiny"), share)) for model, share in CASES
+    }
+    cuts = {case: one.context.cuts for case, one in made.items()}
+    assert {one.blocks for one in cuts["hidden", 0.35].segments} == {1, 3}
+    assert {one.head_groups for one in cuts["heads", 0.6].segments} == {1, 5}
+    assert cuts["pixels", 0.9].pixels_apart
+    everything = cuts["everything", 0.7]
+    assert everything.pixels_apart and max(one.head_groups for one in everything.segments) == 3
+    assert max(one.blocks for one in everything.segments) == 2
+
+
 def test_a_heads_result_in_anothers_place_is_found() -> None:
     """Heads lie side by side in the rows of one buffer: what is between a group's words is not its own."""
-    model, cuts = CASES[-1]
-    config = narrowed(model, preset("tiny"), cuts)
+    model, share = CASES[-1]
+    config = narrowed(model, preset("tiny"), share)
     quantised, image = random_model(model, config.numerics, 1), random_image(model, 2)
     program = compile_model(quantised, config)
     command = next(command for command in program.commands if command.name == "layer00.attention.head1")
@@ -116,8 +114,8 @@ def test_a_heads_result_in_anothers_place_is_found() -> None:
 
 
 def test_blocks_of_tokens_read_the_same_weights() -> None:
-    model, cuts = CASES[0]
-    config = narrowed(model, preset("tiny"), cuts)
+    model, share = CASES[0]
+    config = narrowed(model, preset("tiny"), share)
     quantised = random_model(model, config.numerics, 1)
     program, whole = compile_model(quantised, config), compile_model(quantised, preset("tiny"))
     assert program.map.weights_bytes == whole.map.weights_bytes
@@ -128,9 +126,9 @@ def test_blocks_of_tokens_read_the_same_weights() -> None:
 @pytest.mark.parametrize("stall", [0, 30])
 def test_the_machine_does_so_in_the_cycles_predicted(stall: int) -> None:
     """Compiled for less scratchpad than the machine has, on whose simulator other tests run too."""
-    model, cuts = CASES[-1]
+    model, share = CASES[-1]
     machine = preset("tiny")
-    config = narrowed(model, machine, cuts)
+    config = narrowed(model, machine, share)
     quantised = random_model(model, config.numerics, 1)
     program = replace(compile_model(quantised, config), config=machine)
     image, integer = random_image(model, 2), IntegerModel(quantised, config.numerics)
@@ -146,20 +144,16 @@ def test_the_machine_does_so_in_the_cycles_predicted(stall: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "dim", "cuts"),
-    [
-        ("edge", 192, Cuts()),
-        ("ecp5-wide", 192, Cuts(head_groups=3, token_blocks=2, pixels_apart=True)),
-        ("ecp5-85f", 192, Cuts(head_groups=3, token_blocks=2, pixels_apart=True)),
-        ("edge", 384, Cuts(head_groups=6, token_blocks=2)),
-    ],
+    ("name", "dim", "groups", "blocks"),
+    [("edge", 192, 1, 1), ("ecp5-wide", 192, 3, 2), ("ecp5-85f", 192, 3, 2), ("edge", 384, 6, 2)],
 )
-def test_deit_keeps_the_array_busy(name: str, dim: int, cuts: Cuts) -> None:
+def test_deit_keeps_the_array_busy(name: str, dim: int, groups: int, blocks: int) -> None:
     """DeiT-Tiny and DeiT-Small with their heads, by the cycle model."""
     classes = TaskConfig(name="classes", kind="classification", channels=1000, cells=1)
     sizes = {"dim": dim, "heads": dim // 64, "mlp_hidden": 4 * dim}
     model, config = replace(DEIT_SMALL, name="deit", tasks=(classes,), final_norm=True, **sizes), preset(name)
-    assert fit(network_of(model), config).context.cuts == cuts
+    cuts = fit(network_of(model), config).context.cuts.segments
+    assert max(one.head_groups for one in cuts) == groups and max(one.blocks for one in cuts) == blocks
     program = compile_model(random_model(model, config.numerics, 1), config)
     macs = bound.total(program, 0).macs
     assert macs > 0.9 * predict(program, 0).cycles * config.elements * config.lanes
@@ -167,21 +161,17 @@ def test_deit_keeps_the_array_busy(name: str, dim: int, cuts: Cuts) -> None:
 
 def test_what_fits_is_not_cut() -> None:
     for model in (BASE, HIDDEN, HEADS, PIXELS, EVERYTHING):
-        assert fit(network_of(model), preset("tiny")).context.cuts == Cuts()
+        assert fit(network_of(model), preset("tiny")).context.cuts.none
 
 
-def test_parts_cover_everything_once() -> None:
-    steps = plan(network_of(replace(HEADS, mlp_hidden=40)))
-    attention, first = steps.of_kind(AttentionStep)[0], steps.by_name["layer00.hidden"]
-    found = list(all_cuts(steps))
-    assert found[0] == Cuts() and len(set(found)) == len(found)
-    for cuts in found:
-        for parts, count, number in (
-            (cuts.heads(attention), 5, cuts.head_groups),
-            (cuts.tokens(first.rows), 49, cuts.token_blocks),
-        ):
-            assert [item for part in parts for item in part] == list(range(count)) and len(parts) == number
-            assert max(map(len, parts)) == len(parts[0])
+@pytest.mark.parametrize("count", [1, 5, 49, 197])
+def test_parts_cover_everything_once(count: int) -> None:
+    found = sizes(count)
+    assert found[0] == 1 and found == sorted(set(found))
+    for number in found:
+        made = parts(count, number)
+        assert [item for part in made for item in part] == list(range(count)) and len(made) == number
+        assert max(map(len, made)) == len(made[0])
 
 
 def test_what_fits_with_no_cuts_is_refused_with_the_fewest_parts_that_need_the_least() -> None:
@@ -189,6 +179,6 @@ def test_what_fits_with_no_cuts_is_refused_with_the_fewest_parts_that_need_the_l
     with pytest.raises(CapacityError) as error:
         compile_model(random_model(EVERYTHING, config.numerics, 1), config)
     message = str(error.value)
-    assert "scratchpad words: needs 684, has 300 (scratchpad_words)" in message, message
-    assert "buffers with heads in 3 and the dense MLP's tokens in 6 parts" in message
-    assert "layer00.hidden: 170 words" in message
+    assert "scratchpad words: needs 585, has 300 (scratchpad_words)" in message, message
+    assert "buffers with heads in 3 parts (3 times), rows in 4 parts (2 times)" in message
+    assert "layer01.norm2.wide: 342 words" in message and "layer02.hidden: 255 words" in message

@@ -42,11 +42,11 @@ def norm(reads: Any = (), writes: Any = (), **fields: Any) -> MachineOperation:
 
 
 def ordered(*operations: MachineOperation, tasks: int = 1) -> list[Order]:
-    return schedule(operations, tasks)[0]
+    return list(schedule(operations, tasks).orders)
 
 
 def lives_of(*operations: MachineOperation) -> dict[str, Life]:
-    return schedule(operations, 1)[1][0]
+    return schedule(operations, 1).lives[0]
 
 
 def last(*operations: MachineOperation) -> Order:
@@ -179,7 +179,8 @@ def test_a_command_waits_for_what_any_task_needs() -> None:
 
 def test_what_a_task_does_not_run_is_neither_awaited_nor_alive_there() -> None:
     walk = [norm(["a"], ["b"], tasks=(1,)), engine(["b"], ["c"], tasks=(1,)), engine(["x"], ["y"], tasks=(0,))]
-    orders, lives = schedule(walk, 2)
+    made = schedule(walk, 2)
+    orders, lives = made.orders, made.lives
     assert orders[-1] == Order(after=NOTHING)
     assert set(lives[0]) == {"x", "y"} and set(lives[1]) == {"a", "b", "c"}
 
@@ -286,4 +287,4 @@ def test_orders_where_heads_and_tokens_are_cut() -> None:
     assert found["layer03.v.weights.head1"] == (NOTHING, Follow.NOTHING), "they come beside the attention before"
     blocks = [name for name in found if name.startswith("layer03.hidden.tokens")]
     assert len(blocks) == 2
-    assert [found[name] for name in blocks] == [(NOTHING, Follow.NORM), (Unit.NORM, Follow.NOTHING)]
+    assert [found[name] for name in blocks] == [(NOTHING, Follow.NORM)] * 2, "each block has a norm of its own"

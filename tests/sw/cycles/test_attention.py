@@ -28,14 +28,14 @@ SHAPES = {
 """Swin, LeViT, PVT, class attention; and windows so small that softmax is what takes the time."""
 
 
-@pytest.mark.parametrize("name", or_soak(["tiny", "ecp5-wide", "edge"], lambda name: name != "ecp5-wide"))
+@pytest.mark.parametrize("name", or_soak(["tiny", "ecp5-wide", "edge"], lambda name: name == "tiny"))
 def test_attention_of_any_shape(name: str) -> None:
     config, random = preset(name), np.random.default_rng(1)
-    for title, case in SHAPES.items():
-        program = attention_program(case, config, golden(case, config, random))
-        frame = Frame(task=0, image=random_image(program.model, 1))
-        settings, options = MemorySettings(read_latency=60), SimulationOptions(trace=False)
-        (result,) = run_machine(program, [frame], memory_settings=settings, options=options)
+    programs = [attention_program(case, config, golden(case, config, random)) for case in SHAPES.values()]
+    frames = [Frame(task=0, image=random_image(program.model, 1), program=program) for program in programs]
+    settings, options = MemorySettings(read_latency=60), SimulationOptions(trace=False)
+    results = run_machine(programs[0], frames, memory_settings=settings, options=options)
+    for title, program, result in zip(SHAPES, programs, results, strict=True):
         assert result.error == ErrorCode.NONE
         index = next(command.index for command in program.commands if command.op == "ATTENTION")
         spent = int(result.stamps[index, 1] - result.stamps[index, 0])

@@ -148,7 +148,7 @@ def test_the_machine_runs_a_sample_and_is_scored_on_what_it_left(tmp_path: Path)
 
 
 def test_a_model_too_large_for_the_machine_can_leave_it_out(tmp_path: Path) -> None:
-    model = save_small(tmp_path / "model.safetensors", tasks=(replace(CLASSES, channels=2000),))
+    model = save_small(tmp_path / "model.safetensors", dim=600, heads=4)
     found = evaluated(model, tmp_path, "--scenes", "1", "--preset", "tiny", "--activation-widths", "8", code=2)
     assert "--rtl-samples 0 leaves the simulated machine out" in found["message"]
 

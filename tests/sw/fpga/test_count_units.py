@@ -62,6 +62,7 @@ def mapped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     return designs
 
 
+@pytest.mark.soak
 def test_units_are_counted_as_in_the_whole_and_only_once(mapped: list[str], tmp_path: Path) -> None:
     whole = measure(Pair(), tmp_path / "whole").modules
     assert count_units(design(Pair()), "pair", silent) == whole and len(mapped) == 1

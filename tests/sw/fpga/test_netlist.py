@@ -42,6 +42,7 @@ def test_block_ram_with_two_ports(tmp_path: Path) -> None:
     run_testbench(design, "tests.hw.memory.scratchpad_bench", parameters=settings, seed=13, test_filter=names)
 
 
+@pytest.mark.soak
 def test_tables_multipliers_and_carries(tmp_path: Path) -> None:
     """Softmax has all of them; wrong bits in a table do not go unnoticed."""
     config = preset("tiny")

@@ -19,3 +19,12 @@ def test_the_machine_computes_it_bit_by_bit(name: str, tmp_path: Path):
     result = tessera.run(tessera.Target(model=path, preset="tiny"), out=tmp_path / "out", progress=False)
     assert result.bit_exact
     assert all(frame.prediction.relative_l2 < CLOSE for frame in result.frames)
+
+
+def test_around_a_picture_is_its_mean(tmp_path: Path):
+    """A padded convolution of a picture whose mean is taken off."""
+    path, colours = tmp_path / "stem.safetensors", {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    tessera.from_torch(own_network("stem"), torch.zeros(1, 3, 32, 64), out=path, **colours)
+    result = tessera.run(tessera.Target(model=path, preset="tiny"), out=tmp_path / "out", progress=False)
+    assert result.bit_exact
+    assert all(frame.prediction.relative_l2 < CLOSE for frame in result.frames)

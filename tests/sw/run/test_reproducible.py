@@ -25,7 +25,7 @@ from tessera.sw.quantiser.quantise import calibration_images, quantise
 from tessera.sw.run.target import machine
 from tests.helpers.small_checkpoints import SMALL
 
-NANO_ON_EDGE = "2c52e5d01da7bcea2f84a96c08e429ccfff2c8e1006c3ba0bcb25340dc6f011a"
+NANO_ON_EDGE = "82b936d556e63fbd5c04b3e0a3d38ee8985071d7988ebe8af76723258b422949"
 """Digest of the program of ``nano``. It changes with the compiler, the formats and the weights, never by itself."""
 
 PROCESSORS = [

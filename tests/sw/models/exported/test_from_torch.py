@@ -6,7 +6,15 @@ from torch import Tensor, nn
 
 import tessera
 from tessera.golden.network.compute import FloatNetwork
-from tessera.golden.network.operators import Activate, ActivationFunction, MixExperts, Normalise, NormKind
+from tessera.golden.network.operators import (
+    Activate,
+    ActivationFunction,
+    Convolution,
+    MixExperts,
+    Normalise,
+    NormKind,
+    Scale,
+)
 from tessera.sw.models.exported.from_torch import ExportError, Pixels, TaskSpec, network_of
 from tessera.sw.models.exported.problems import UnsupportedNetwork
 from tests.helpers.own_networks import NETWORKS, Transformer, own_network
@@ -148,18 +156,47 @@ def test_a_module_that_cannot_be_exported_says_why():
         read(Branch(), name="branch")
 
 
-class Padded(nn.Module):
-    def __init__(self) -> None:
+class Convolved(nn.Module):
+    """One convolution of the picture, and perhaps one behind it."""
+
+    def __init__(self, *options, behind: nn.Module | None = None, around: tuple[int, ...] = (0, 0, 0, 0)) -> None:
         super().__init__()
-        self.patch, self.head = nn.Conv2d(3, 16, 8, 8, padding=1), nn.Linear(16, 3)
+        self.patch, self.head = nn.Conv2d(3, 16, *options), nn.Linear(16, 3)
+        self.behind, self.around = nn.Identity() if behind is None else behind, around
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.head(self.patch(pixels).flatten(2).mean(2))
+        x = nn.functional.pad(self.patch(pixels), self.around)
+        return self.head(self.behind(x).flatten(2).mean(2))
 
 
 def test_a_convolution_that_the_machine_has_no_step_for_is_said():
-    with pytest.raises(UnsupportedNetwork, match="patches that do not overlap"):
-        read(Padded())
+    with pytest.raises(UnsupportedNetwork, match="a convolution of the picture with a kernel of 17 x 17"):
+        read(Convolved(17, 1))
+    with pytest.raises(UnsupportedNetwork, match="a kernel of 2 x 16; kernels and strides up to 15"):
+        read(Convolved(2, 2, behind=nn.Conv2d(16, 16, (2, 16))))
+
+
+def test_zeros_around_a_map_are_the_convolutions():
+    """However they are written: beside the map, or as what keeps its size."""
+    odd = read(Convolved(8, 8, behind=nn.Conv2d(16, 16, 3, padding=(1, 0)), around=(2, 0, 0, 1)))
+    assert odd.network.of_kind(Convolution)[1].padding == (1, 2, 2, 0)
+    same = read(Convolved(8, 8, behind=nn.Conv2d(16, 16, (5, 3), padding="same")))
+    assert same.network.of_kind(Convolution)[1].padding == (2, 1, 2, 1)
+    none = read(Convolved(8, 8, behind=nn.Conv2d(16, 16, 3, padding="valid")))
+    assert none.network.of_kind(Convolution)[1].padding == (0, 0, 0, 0)
+
+
+def test_a_padded_picture_whose_mean_is_taken_off_is_a_tensor_of_its_own():
+    """Its zeros are the mean. Without a mean, or without padding, the convolution takes bytes."""
+    pixels = Pixels(mean=(0.4, 0.5, 0.6), deviation=(0.2, 0.3, 0.4))
+    assert len(read(Convolved(3, 2, 1), pixels=pixels).network.of_kind(Scale)) == 1
+    assert not read(Convolved(3, 2, 0), pixels=pixels).network.of_kind(Scale)
+    assert not read(Convolved(3, 2, 1), pixels=Pixels(deviation=(0.2, 0.3, 0.4))).network.of_kind(Scale)
+
+
+def test_batch_norms_belong_to_the_convolutions_before_them():
+    for name in ("stem", "inverted"):
+        assert not read(own_network(name)).network.of_kind(Scale)
 
 
 class Nothing(nn.Module):

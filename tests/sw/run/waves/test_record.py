@@ -41,7 +41,7 @@ def refused(*arguments: str) -> str:
     return message
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_window_is_that_of_the_command(recorded: tuple[Path, str], program: Program):
     found = changes((recorded[0] / "waves.vcd").read_bytes())
     index = next(command.index for command in program.commands if command.name == "layer01.attention")
@@ -58,7 +58,7 @@ def test_the_window_is_that_of_the_command(recorded: tuple[Path, str], program: 
     assert str(program.model.shapes["layer01.attention"][0]) in keys
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_every_signal_has_a_name_and_belongs_to_a_unit(recorded: tuple[Path, str]):
     signals = wave_signals(recorded[0] / "waves.vcd")
     assert len(signals) > 200
@@ -69,7 +69,7 @@ def test_every_signal_has_a_name_and_belongs_to_a_unit(recorded: tuple[Path, str
     assert f"{len(signals):,} signals" in recorded[1]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_viewers_are_told_of_signals_that_are_there(recorded: tuple[Path, str]):
     paths = {signal.path: signal for signal in wave_signals(recorded[0] / "waves.vcd")}
     surfer = re.findall(r"^variable_add (.*)$", (recorded[0] / "waves.sucl").read_text(), re.MULTILINE)
@@ -87,7 +87,7 @@ def test_viewers_are_told_of_signals_that_are_there(recorded: tuple[Path, str]):
     assert (recorded[0] / "stream.job__payload.kind.txt").read_text().startswith("0 WEIGHTS\n")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_window_of_cycles(tmp_path: Path):
     out = tmp_path / "out"
     result = CliRunner().invoke(app, [*ARGUMENTS, "--unit", "image", "--window", "100:160", "-o", str(out)])
