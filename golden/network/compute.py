@@ -192,7 +192,7 @@ def as_map(result: Tensor, task: Task) -> Tensor:
 def compute(operator: Operator, sources: Sequence[Tensor], parameter: Any) -> Tensor:
     """The tensor that an operator makes of ``sources``; ``parameter`` gives the value of a parameter."""
     # Those that need more than their sources are done where networks run; every other kind is registered below.
-    raise NotImplementedError(operator.tag)
+    raise NotImplementedError(operator.tag)  # a new kind must not pass in silence
 
 
 @compute.register

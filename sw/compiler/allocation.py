@@ -45,18 +45,22 @@ def buffers(regions: Mapping[str, Region], lives: Sequence[Mapping[str, Life]]) 
     return [Buffer(region=regions[name], lives=by_task) for name, by_task in found.items() if name in regions]
 
 
+def in_use(table: Sequence[Buffer], task: int) -> list[tuple[int, int]]:
+    """Times at which the words in use change in a task, in order, each with the words from then on."""
+    change: dict[int, int] = {}
+    for buffer in table:
+        if task in buffer.lives:
+            first, last = buffer.lives[task]
+            change[first] = change.get(first, 0) + buffer.words
+            change[last + 1] = change.get(last + 1, 0) - buffer.words
+    times = sorted(change)
+    return list(zip(times, accumulate(change[time] for time in times), strict=True))
+
+
 def alive(table: Sequence[Buffer]) -> int:
     """Words that are in use at once at most in any task: no allocation needs less."""
-    largest = 0
-    for task in {task for buffer in table for task in buffer.lives}:
-        change: dict[int, int] = {}
-        for buffer in table:
-            if task in buffer.lives:
-                first, last = buffer.lives[task]
-                change[first] = change.get(first, 0) + buffer.words
-                change[last + 1] = change.get(last + 1, 0) - buffer.words
-        largest = max(largest, *accumulate(change[time] for time in sorted(change)))
-    return largest
+    tasks = {task for buffer in table for task in buffer.lives}
+    return max((words for task in tasks for _, words in in_use(table, task)), default=0)
 
 
 def first_fit(order: Sequence[Buffer]) -> dict[str, int]:

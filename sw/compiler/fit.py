@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import accumulate
 
 from tessera.golden.integer.plan import plan
 from tessera.golden.integer.steps import AttentionStep
 from tessera.golden.network.network import Network
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.presets import PRESETS
-from tessera.sw.compiler.allocation import Allocation, Buffer, buffers
+from tessera.sw.compiler.allocation import Allocation, Buffer, buffers, in_use
 from tessera.sw.compiler.blocks import Uncuttable, most_blocks
 from tessera.sw.compiler.context import Context
 from tessera.sw.compiler.cuts import Cut, Cuts, sizes
@@ -132,18 +131,12 @@ class Fit:
         times = self._times()
         found: dict[int, float] = {}
         for task in {task for buffer in self.tables[space] for task in buffer.lives}:
-            change: dict[int, int] = {}
-            for buffer in self.tables[space]:
-                if task in buffer.lives:
-                    first, last = buffer.lives[task]
-                    change[first] = change.get(first, 0) + buffer.words
-                    change[last + 1] = change.get(last + 1, 0) - buffer.words
-            at = sorted(change)
-            used = list(accumulate(change[time] for time in at))
+            used = in_use(self.tables[space], task)
             for number, (begin, end) in times[task].items():
-                most = max((words for time, words in zip(at, used, strict=True) if begin <= time <= end), default=0)
-                before = [words for time, words in zip(at, used, strict=True) if time <= begin]
-                found[number] = max(found.get(number, 0.0), max(most, before[-1] if before else 0) / self.room(space))
+                # What was in use before a segment still is when it begins.
+                before = [words for time, words in used if time <= begin][-1:]
+                most = max((*before, *(words for time, words in used if begin <= time <= end)), default=0)
+                found[number] = max(found.get(number, 0.0), most / self.room(space))
         return {number: share for number, share in found.items() if share > 1} or self._scattered(space)
 
     def _scattered(self, space: str) -> dict[int, float]:
@@ -202,7 +195,7 @@ def _finer(known: Fit, space: str) -> Fit | None:
     """A network with finer cuts where a memory has too few words; None if there are none."""
     context = known.context
     crowded = known.crowded(space)
-    if space == "scratchpad" and not context.cuts.pixels_apart and min(crowded) < 2:
+    if space == "scratchpad" and not context.cuts.pixels_apart and min(crowded, default=2) < 2:
         return _cut(context.network, context.sizes, context.segments, replace(context.cuts, pixels_apart=True))
     if space == "residual" and not context.cuts.streams_outside:
         return _cut(context.network, context.sizes, context.segments, replace(context.cuts, streams_outside=True))

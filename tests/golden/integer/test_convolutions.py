@@ -63,6 +63,7 @@ def test_windows_times_a_matrix_are_a_convolution(kernel: Pair, stride: Pair, pa
     expected = convolved(x, filters, one)
     taps = taps_over(one, kernel, (7, 9), (expected.shape[0], expected.shape[1]), 6)
     got = through(taps, x.permute(1, 2, 0).reshape(63, 6).numpy(), filters)
+    # Both are float64 sums of the same products, in another order.
     assert np.allclose(got, expected.reshape(len(got), 12).numpy())
     assert taps.padded == any(padding)
 
@@ -95,6 +96,7 @@ def test_a_picture_is_convolved_in_blocks(kernel: int, stride: int, padding: int
         part="p", rows=grid[0] * grid[1], channels=3 * block**2, picture="picture", patch=block, grid=grid
     ).cut(picture.permute(1, 2, 0).numpy())
     got = through(found, cut, filters)
+    # Both are float64 sums of the same products, in another order.
     assert np.allclose(got, expected.reshape(len(got), 4).numpy())
 
 
