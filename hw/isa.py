@@ -118,6 +118,13 @@ class NormMode(IntEnum):
     """The mean counts as 0, so that the deviation is that of the squares alone."""
     COPY = 2
     """Nothing: ``scale_multiplier`` and the shifts alone make activations of the residual stream."""
+    RECTIFIED_COPY = 3
+    """A copy whose results are unsigned: what is negative becomes 0. It has no wide output."""
+
+    @property
+    def copies(self) -> bool:
+        """Whether rows need no statistics. It is bit 1 of the mode."""
+        return self >= NormMode.COPY
 
 
 class ErrorCode(IntEnum):
@@ -322,7 +329,7 @@ FIELDS: dict[Opcode, tuple[Field, ...]] = {
         (
             ("channels", 16, "D, unpadded"),
             ("wide", 1, "also write the 16-bit gate input"),
-            ("mode", 2, "a NormMode: layer norm, RMS norm or a copy"),
+            ("mode", 2, "a NormMode: layer norm, RMS norm, a copy or a rectified copy"),
         ),
         (("mean_multiplier", 17, "round(2**mean_shift / D)"), ("mean_shift", 6, "right shift of the mean")),
         (("epsilon", 32, "epsilon * D**2 in squared residual units"),),

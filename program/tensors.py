@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 from tessera.hw.config import AcceleratorConfig
 from tessera.program.layouts.base import Layout
 from tessera.program.layouts.routed import Accumulated, QueueEntries, QueuePositions
-from tessera.program.layouts.rows import LastRows, ListedRows, Rows, RowsOf, TiledRows, Transposed, WideRows
+from tessera.program.layouts.rows import ApartRows, LastRows, ListedRows, Rows, RowsOf, TiledRows, Transposed, WideRows
 from tessera.program.layouts.tiles import ExponentialTiles, GateLogits, QueryScaleTiles, ScoreTiles
 
 Space = Literal["scratchpad", "residual", "score", "exponential", "query", "queue", "memory"]
@@ -18,6 +18,7 @@ LAYOUTS: tuple[type[Layout], ...] = (
     Rows,
     LastRows,
     ListedRows,
+    ApartRows,
     TiledRows,
     WideRows,
     Transposed,

@@ -270,7 +270,8 @@ class Normalised(NamedTuple):
 def layernorm(x: ArrayLike, norm: QuantisedLayerNorm, numerics: Numerics) -> Normalised:
     """Normalise rows of the residual stream, or copy them; gain and offset belong to the next weights.
 
-    An RMS norm is a layer norm of rows whose sum counts as 0. A copy scales by ``scale_multiplier`` alone.
+    An RMS norm is a layer norm of rows whose sum counts as 0. A copy scales by ``scale_multiplier`` alone; a rectified
+    one saturates to unsigned activations.
 
     Parameters
     ----------
@@ -283,7 +284,7 @@ def layernorm(x: ArrayLike, norm: QuantisedLayerNorm, numerics: Numerics) -> Nor
     """
     x = np.asarray(x, np.int64)
     exponent: Integers
-    if norm.mode == NormMode.COPY:
+    if NormMode(norm.mode).copies:
         product, exponent = x * norm.scale_multiplier, np.zeros(1, np.int64)
     else:
         channels, total = x.shape[-1], x.sum(axis=-1)
@@ -297,8 +298,9 @@ def layernorm(x: ArrayLike, norm: QuantisedLayerNorm, numerics: Numerics) -> Nor
         product = saturate(x - mean[..., None], numerics.residual) * scale
         exponent = inverse.exponent[..., None]
     narrow_shift = np.clip(norm.shift + exponent - np.asarray(norm.channel_shift, np.int64), 0, numerics.maximum_shift)
+    form = numerics.unsigned_activation if norm.mode == NormMode.RECTIFIED_COPY else numerics.activation
     return Normalised(
-        saturate(round_shift(product, narrow_shift), numerics.activation),
+        saturate(round_shift(product, narrow_shift), form),
         saturate(round_shift(product, np.clip(norm.wide_shift + exponent, 0, numerics.maximum_shift)), numerics.wide),
     )
 

@@ -30,6 +30,7 @@ from tessera.golden.network.operators import (
     AveragePool,
     Constant,
     Convolution,
+    Enlarge,
     Gather,
     Join,
     Linear,
@@ -121,6 +122,8 @@ class Planner(RowPlanner, ProductPlanner, HeadPlanner):
                 self._convolve(operator)
             case AveragePool():
                 self._pool(operator)
+            case Enlarge():
+                self._enlarge(operator)
             case Scale():
                 self._norms[operator.name] = operator  # a norm that normalises nothing
             case Mean():

@@ -110,6 +110,11 @@ class Step(ABC):
     def reads(self) -> tuple[RowSelection, ...]:
         """What it reads."""
 
+    @property
+    def positive(self) -> bool:
+        """Whether its tensor is unsigned: pixels, and what activation functions leave."""
+        return False
+
     def inner(self, part: str) -> str:
         """Name of another tensor that it makes, such as attention's ``scores``."""
         return f"{self.name}.{part}"
@@ -140,6 +145,11 @@ class PatchStep(Step):
         return parts.reshape(*before, self.rows, self.channels)
 
     @property
+    def positive(self) -> bool:
+        """Whether its tensor is unsigned."""
+        return True
+
+    @property
     def reads(self) -> tuple[RowSelection, ...]:
         """What it reads."""
         return ()
@@ -163,6 +173,8 @@ class MatrixKind(StrEnum):
     """A factor (outputs,) for each input, or for every few inputs one after another, and as many offsets."""
     MEAN = "mean"
     """Equal shares of every input."""
+    BILINEAR = "bilinear"
+    """9, 3, 3 and 1 sixteenths: a position of a map, its neighbours in a line and in a column, and the one between."""
     UNCHANGED = "unchanged"
     """Nothing: rows stay as they are."""
     ZERO = "zero"
@@ -304,7 +316,7 @@ class ProductStep(Step):
 
     @property
     def positive(self) -> bool:
-        """Whether it makes positive activations."""
+        """Whether its tensor is unsigned."""
         return self.function is not None and not self.factor
 
 
@@ -320,6 +332,8 @@ class NormStep(Step):
         Gain and offset; None for neither.
     epsilon, kind:
         As the operator has them; ``kind`` is None for a copy of the stream.
+    rectified:
+        Whether what is negative of a copy becomes 0, and the copy positive.
     wide:
         Whether a gate reads it with 16 bits: a tensor of the name with ``_wide``.
     """
@@ -331,7 +345,13 @@ class NormStep(Step):
     bias: Parameter | None
     epsilon: float
     kind: NormKind | None
+    rectified: bool = False
     wide: bool = False
+
+    @property
+    def positive(self) -> bool:
+        """Whether its tensor is unsigned."""
+        return self.rectified
 
     @property
     def reads(self) -> tuple[RowSelection, ...]:

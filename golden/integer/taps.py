@@ -5,6 +5,9 @@ the channels of the group. So a convolution is a product of windows and a matrix
 
 The picture comes in blocks of b x b pixels, each a position with all its pixels as channels. A convolution over the
 picture is one over the map of blocks: a larger kernel, whose filters are 0 where a block has more pixels than they.
+
+An enlarged map has four results for each position. The window of each is that position, then its neighbours on the
+result's side: beside it, above or below it, and beyond both. So all results have the same weights.
 """
 
 from __future__ import annotations
@@ -48,6 +51,9 @@ class Taps:
         Edge of the blocks of pixels that are the map's positions; 1 for a map of channels.
     shift:
         Pixel of a block at which filters begin.
+    enlarges:
+        Whether two by two windows lie around each position. ``padding`` is then that of positions, at most 0: negative
+        where the map has a line above the first. A neighbour beyond the map is the position itself.
     """
 
     kernel: Pair
@@ -58,6 +64,7 @@ class Taps:
     groups: int = 1
     block: int = 1
     shift: Pair = (0, 0)
+    enlarges: bool = False
 
     @property
     def count(self) -> int:
@@ -75,8 +82,8 @@ class Taps:
 
     @property
     def padded(self) -> bool:
-        """Whether a window reaches beyond the map."""
-        return any((*self.padding, *self.behind))
+        """Whether taps read anything beyond the map."""
+        return not self.enlarges and any((*self.padding, *self.behind))
 
     @property
     def pointwise(self) -> bool:
@@ -89,12 +96,29 @@ class Taps:
 
         Taps beyond the map read ``padding``.
         """
+        if self.enlarges:
+            return self._enlarged(values)
         around = [*zip(self.padding, self.behind, strict=True), (0, 0)]
         surrounded = np.pad(values.reshape(*self.size, -1), around, constant_values=padding)
         seen = np.lib.stride_tricks.sliding_window_view(surrounded, self.kernel, (0, 1))
         seen = seen[:: self.stride[0], :: self.stride[1]][: self.made[0], : self.made[1]]
         parts = seen.reshape(*self.made, self.groups, -1, *self.kernel)
         return parts.transpose(0, 1, 2, 4, 5, 3).reshape(prod(self.made), self.groups, -1)
+
+    def _enlarged(self, values: np.ndarray) -> np.ndarray:
+        """The same of an enlarged map."""
+        grid = values.reshape(*self.size, -1)
+        lines, columns = list(self._neighbours(0)), list(self._neighbours(1))
+        seen = np.stack([grid[line[:, None], column] for line in lines for column in columns], axis=2)
+        parts = seen.reshape(*self.made, self.count, self.groups, -1)
+        return parts.transpose(0, 1, 3, 2, 4).reshape(prod(self.made), self.groups, -1)
+
+    def _neighbours(self, axis: int) -> Iterator[np.ndarray]:
+        """Lines, or columns, of the position and of the neighbour that each result of an enlarged map lies between."""
+        side = np.arange(self.made[axis])
+        position = side // 2 - self.padding[axis]
+        yield position
+        yield np.clip(position + np.where(side % 2, 1, -1), 0, self.size[axis] - 1)
 
     def matrix(self, filters: np.ndarray) -> np.ndarray:
         """The matrix (outputs, inputs of a window) of filters (outputs, channels of a group, lines, taps of a line)."""
@@ -116,6 +140,12 @@ def taps_over(operator: Convolution | AveragePool, kernel: Pair, size: Pair, mad
         made=made,
         groups=operator.groups if isinstance(operator, Convolution) else channels,
     )
+
+
+def taps_around(size: Pair, channels: int) -> Taps:
+    """Taps of a map of so many positions that becomes twice as high and wide."""
+    made = (2 * size[0], 2 * size[1])
+    return Taps(kernel=(2, 2), stride=(1, 1), padding=(0, 0), size=size, made=made, groups=channels, enlarges=True)
 
 
 def taps_over_blocks(operator: Convolution, kernel: Pair, picture: Pair, made: Pair) -> Taps | None:

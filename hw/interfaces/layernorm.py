@@ -54,6 +54,7 @@ def lane_constants_layout(config: AcceleratorConfig) -> data.StructLayout:
             "channels": channel_bits(config),  # channels that count; those beyond are normalised to 0
             "shift": Numerics.shift_width,  # right shift of the narrow output
             "wide_shift": Numerics.shift_width,  # right shift of the wide output
+            "mode": 2,  # a NormMode
         }
     )
 

@@ -21,6 +21,7 @@ from tessera.hw.interfaces.layernorm import (
 )
 from tessera.hw.interfaces.memory import residual_lanes_layout
 from tessera.hw.interfaces.strobe import Strobe
+from tessera.hw.isa import NormMode
 
 
 class LayerNormLanes(wiring.Component):
@@ -47,7 +48,7 @@ class LayerNormLanes(wiring.Component):
     sums: Out(Strobe(row_sums))
         Sums of a row, after its last beat.
     result: Out(Strobe(normalised))
-        Normalised channels with their beat, ``LATENCY`` cycles after it came.
+        Normalised channels with their beat, ``LATENCY`` cycles after it came. Those of a rectified copy are unsigned.
 
     Resources: one multiplier and one shifter per lane.
     """
@@ -150,7 +151,11 @@ class LayerNormLanes(wiring.Component):
         """Stages 4 to 7: shift and clip; returns the normalised value."""
         numerics = self._config.numerics
         shifted = registered_round_shift(m, product, amount, name=f"shifted_{lane}")
-        clipped = Mux(wide, saturate(shifted, numerics.wide), saturate(shifted, numerics.activation))
+        rectified = self.constants.mode == NormMode.RECTIFIED_COPY
+        narrow = Mux(
+            rectified, saturate(shifted, numerics.unsigned_activation), saturate(shifted, numerics.activation)
+        )
+        clipped = Mux(wide, saturate(shifted, numerics.wide), narrow)
         value = Signal(signed(numerics.wide.width), name=f"value_{lane}")
         m.d.sync += value.eq(clipped)
         return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
@@ -24,7 +24,7 @@ from tessera.hw.interfaces.memory import (
 )
 from tessera.hw.interfaces.sequencer import layernorm_report
 from tessera.hw.interfaces.strobe import Strobe
-from tessera.hw.isa import COUNT_WIDTH, NormMode
+from tessera.hw.isa import COUNT_WIDTH
 from tessera.hw.layernorm.lanes import LayerNormLanes
 from tessera.hw.layernorm.output import LayerNormOutput
 from tessera.hw.layernorm.row_statistics import RowStatistics
@@ -32,6 +32,11 @@ from tessera.hw.layernorm.walk import RowWalk
 
 _AHEAD = RESIDUAL_LATENCY - BLOCK_LATENCY
 """Cycles by which a residual word must be asked for before what lies in tables of this unit."""
+
+
+def _copies(job: data.View) -> Value:
+    """Whether rows need no statistics (``tessera.hw.isa.NormMode.copies``)."""
+    return job.mode[1]
 
 
 class LayerNorm(wiring.Component):
@@ -127,7 +132,7 @@ class LayerNorm(wiring.Component):
             connect(m, work, summing_walk.work, walk.work, output.work)
         else:
             summing_walk, summing_lanes = walk, lanes
-            m.d.comb += [walk.rows_ready.eq(self.report.rows_ready), walk.copies.eq(work.job.mode == NormMode.COPY)]
+            m.d.comb += [walk.rows_ready.eq(self.report.rows_ready), walk.copies.eq(_copies(work.job))]
             connect(m, work, walk.work, output.work)
         self._attach(m, walk, lanes, work.job, name="output")
         connect(m, summing_lanes.sums, statistics.sums)
@@ -213,7 +218,7 @@ class LayerNorm(wiring.Component):
         # Rows finish their statistics in order, so that a count says which ones can be looked up.
         scaled = walk.scaled
         m.d.sync += lanes.row.eq(read.data)
-        with m.If(work.job.mode == NormMode.COPY):
+        with m.If(_copies(work.job)):
             m.d.sync += assign(lanes.row, scale=work.job.scale_multiplier, mean=0, exponent=0)
         with m.If(work.start):
             m.d.sync += scaled.eq(0)

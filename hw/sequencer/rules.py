@@ -102,7 +102,7 @@ def _own(config: AcceleratorConfig, opcode: Opcode, c: data.View) -> list[Value]
                 c.rows == 0,
                 _outside(row_channels, config.layernorm_channels),
                 (c.channels == 0) | (c.channels > row_channels),
-                c.mode > max(NormMode),
+                (c.mode == NormMode.RECTIFIED_COPY) & c.wide,
             ]
         case Opcode.GATE:
             return [

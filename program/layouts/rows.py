@@ -165,6 +165,35 @@ class ListedRows(Rows):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ApartRows(ListedRows):
+    """Rows of a golden tensor between which others lie: each as far from ``base`` as it is from ``first_row``.
+
+    Parameters
+    ----------
+    elements:
+        As for :class:`TiledRows`, where rows are added to such; None for others.
+    """
+
+    tag: ClassVar[str] = "apart"
+
+    elements: int | None = None
+
+    @property
+    def extent(self) -> int:
+        """Words from the first that any row could have to the last row's last."""
+        return (max(self.listed) - self.first_row) * self.stride + self.row_words
+
+    @property
+    def tile(self) -> int | None:
+        """Elements of a tile whose padding lanes hold anything."""
+        return self.elements
+
+    def place(self, row: np.ndarray, channel: np.ndarray) -> Location:
+        """Places of some elements; arguments broadcast."""
+        return super().place(np.asarray(self.listed)[row] - self.first_row, channel)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TiledRows(Rows):
     """Rows whose channels are written P at a time, as with swapped roles: the last P's padding holds anything.
 

@@ -251,7 +251,7 @@ def _import_weights(path: Path, format: str, out: Path, chosen: Options) -> None
     model = imported.config
     rows = [
         ("geometry", f"{model.name}: {model.tokens} tokens of {model.dim}, {model.layers} layers"),
-        ("tasks", ", ".join(f"{task.name} ({task.kind})" for task in model.tasks)),
+        ("tasks", ", ".join(f"{task.name} ({task.kind})" for task in made.network.tasks)),
         ("tensors", f"{len(imported.tensors):,}"),
         ("parameters", f"{imported.parameters:,}"),
         ("seconds", f"{seconds:.1f}"),

@@ -250,7 +250,7 @@ def _columns(steps: Sequence[Step], target: str, rows: Mapping[str, int]) -> int
     for step in reversed(steps):
         if isinstance(step, ProductStep) and step.taps is not None:
             if step.taps.made[0] * step.taps.made[1] == rows[target]:
-                return step.taps.made[1]
+                return step.taps.made[1] * (2 if step.taps.enlarges else 1)
             if step.taps.size[0] * step.taps.size[1] == rows[target]:
                 return step.taps.size[1]
         if isinstance(step, PatchStep) and step.grid[0] * step.grid[1] == rows[target]:
@@ -344,10 +344,13 @@ def _product(step: ProductStep, mine: np.ndarray, held: Demand) -> ProductStep:
     lines = range(mine[0] // columns, mine[-1] // columns + 1)
     read = input_lines(step, lines)
     size = step.taps.size[1]
-    above = read.start - (lines.start * step.taps.stride[0] - step.taps.padding[0])
+    if step.taps.enlarges:
+        above = read.start - lines.start // 2
+    else:
+        above = max(read.start - (lines.start * step.taps.stride[0] - step.taps.padding[0]), 0)
     fields["source"] = _rows_on_chip(step, step.source, np.arange(read.start * size, read.stop * size), held)
     fields["taps"] = replace(
-        step.taps, size=(len(read), size), made=(len(lines), columns), padding=(max(above, 0), step.taps.padding[1])
+        step.taps, size=(len(read), size), made=(len(lines), columns), padding=(above, step.taps.padding[1])
     )
     return replace(step, **fields)  # type: ignore[arg-type]
 

@@ -3,6 +3,9 @@
 Groups that are no whole words go together: as many as fill words make one group of the machine, whose matrix is 0 where
 inputs and outputs belong to different groups. So a depthwise convolution has matrices of T x T with nothing beside
 the diagonal. Where no number of groups fills words without reaching beyond a position, all groups are one.
+
+A map is enlarged by four commands. Each makes the results on one side of all positions, which are every second one of
+every second line.
 """
 
 from __future__ import annotations
@@ -18,6 +21,33 @@ from tessera.sw.compiler.sizes import Sizes
 
 MOST_TILES, MOST_WORDS, MOST_POSITIONS = 32, 255, 511
 """Tiles of a group, words of a tap, and lines or positions of a map that a command can say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corner:
+    """Results of an enlarged map on one side of all positions.
+
+    Parameters
+    ----------
+    side:
+        1 where they lie below their position, and right of it; 0 above and left.
+    """
+
+    side: tuple[int, int]
+
+    @property
+    def taps(self) -> list[int]:
+        """The tap of a window that each tap of the command is, line by line."""
+        down, across = self.side
+        return [2 * (line == down) + (tap == across) for line in range(2) for tap in range(2)]
+
+    def rows(self, made: tuple[int, int]) -> np.ndarray:
+        """Their rows among all of a map with so many positions."""
+        return np.arange(made[0] * made[1]).reshape(made)[self.side[0] :: 2, self.side[1] :: 2].reshape(-1)
+
+
+CORNERS = tuple(Corner(side=(down, across)) for down in range(2) for across in range(2))
+"""All that a position becomes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +126,32 @@ class Windows:
         np.put_along_axis(spread, lane[:, None], weight.reshape(self.outputs, self.taps.count, own), axis=2)
         return spread.reshape(self.outputs, -1)
 
-    def fields(self, base: int, stationary_rows: int, destination_stride: int) -> dict[str, int]:
-        """Fields of the command that say where taps lie, for a map that begins at the word ``base``."""
+    def corner_fields(
+        self, corner: Corner, base: int, stationary_rows: int, destination: int, stride: int
+    ) -> dict[str, int]:
+        """Fields of the command that makes a corner of a map that begins at the word ``base``.
+
+        All results begin at the word ``destination``; each has ``stride`` words.
+        """
+        taps, (down, across) = self.taps, corner.side
+        # Where the map has a line above the first position, results above their position begin with that line.
+        skipped = max(0, down - 1 - taps.padding[0])
+        first = destination + (down * taps.made[1] + across) * stride
+        fields = self.fields(base + skipped * taps.size[1] * self.stride, stationary_rows, first, 2 * stride)
+        return fields | {
+            "steps": taps.made[0] * taps.made[1] // 4,
+            "input_rows": taps.size[0] - skipped,
+            "pad_top": max(0, 1 - down + taps.padding[0]),
+            "pad_left": 1 - across,
+            "clamp": 1,
+            "output_columns": taps.made[1] // 2,
+            "destination_jump": (taps.made[1] + 2) * stride,
+        }
+
+    def fields(
+        self, base: int, stationary_rows: int, destination: int, destination_stride: int
+    ) -> dict[str, int]:
+        """Fields of the command that say where taps and results lie, for a map that begins at the word ``base``."""
         taps, grouped = self.taps, self.together < self.taps.groups
         return {
             "broadcast_base": base + self.skipped,
@@ -107,6 +161,7 @@ class Windows:
             "words": self.words,
             "steps": taps.made[0] * taps.made[1],
             "stationary_rows": stationary_rows,
+            "destination_base": destination,
             "destination_stride": destination_stride,
             "destination_jump": destination_stride,
             "clamp": 0,

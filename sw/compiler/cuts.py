@@ -38,11 +38,14 @@ class Cuts:
         The first norm waits until the patch embedding has read all pixels, and may take their place.
     streams_outside:
         Residual streams wait in external memory where there is no room for all.
+    in_pieces:
+        Rows of such that nothing but a norm reads are loaded a few at a time, where all would take much room.
     """
 
     segments: tuple[Cut, ...]
     pixels_apart: bool = False
     streams_outside: bool = False
+    in_pieces: bool = False
 
     @property
     def none(self) -> bool:

@@ -64,7 +64,7 @@ def rounded(step: Step, rows: np.ndarray) -> np.ndarray:
             every = step.swapped
         case ProductStep():
             assert step.taps is not None
-            grain = step.taps.made[1]
+            grain = step.taps.made[1] * (2 if step.taps.enlarges else 1)  # both lines of a position
         case PatchStep():
             grain = step.grid[1]
         case AttentionStep():
@@ -110,6 +110,8 @@ def input_lines(step: ProductStep, lines: range) -> range:
     """Lines of a map that some lines of a convolution's result read."""
     taps = step.taps
     assert taps is not None
+    if taps.enlarges:
+        return range(max((lines.start - 1) // 2, 0), min(lines.stop // 2 + 1, taps.size[0]))
     first = lines.start * taps.stride[0] - taps.padding[0]
     last = (lines.stop - 1) * taps.stride[0] - taps.padding[0] + taps.kernel[0]
     return range(min(max(first, 0), taps.size[0] - 1), max(min(last, taps.size[0]), 1))

@@ -19,7 +19,7 @@ from tessera.sw.compiler.limits import exceeded, others
 from tessera.sw.compiler.lowering import lower
 from tessera.sw.compiler.operations import MachineOperation
 from tessera.sw.compiler.order import Schedule, schedule
-from tessera.sw.compiler.segments import Segment
+from tessera.sw.compiler.segments import Segment, segments
 from tessera.sw.compiler.sizes import Sizes
 
 _SPACES = ("scratchpad", "residual", "memory")
@@ -170,12 +170,23 @@ _LISTED = 12
 def fit(network: Network, config: AcceleratorConfig) -> Fit:
     """A network on a machine: with few cuts that fit, or, if none do, with those that need the least."""
     made = Sizes(plan(network), config)
-    pieces = fused(made)
-    cuts = Cuts(segments=(Cut(),) * len(pieces))
-    best = _cut(network, made, pieces, cuts)
-    assert best is not None
+    together = fused(made)
+    whole = _cut(network, made, together, Cuts(segments=(Cut(),) * len(together)))
+    assert whole is not None
     if exceeded(network, made) or others(network, made):
-        return best
+        return whole
+    best = _refined(whole)
+    for parts in (together, segments(made)):
+        if not best.exceeds("residual"):
+            break
+        cuts = Cuts(segments=(Cut(),) * len(parts), streams_outside=True, in_pieces=True)
+        found = _refined(_cut(network, made, parts, cuts) or whole)
+        best = min(best, found, key=lambda one: one.excess)
+    return best
+
+
+def _refined(best: Fit) -> Fit:
+    """A network with finer and finer cuts until it fits, or until finer ones need no less."""
     least, tried = best.excess, 0
     while best.excess and tried < _TRIALS:
         found = _finer(best, next(space for space in ("residual", "scratchpad") if best.exceeds(space)))

@@ -38,7 +38,8 @@ def lower(context: Context) -> list[range]:
     list
         The operations of each segment, by their places.
     """
-    lowering, streams, places = _Lowering(context), Streams(context), []
+    streams, places = Streams(context), list[range]()
+    lowering = _Lowering(context, streams)
     for number, (segment, some) in enumerate(zip(context.segments, context.cuts.segments, strict=True)):
         first = len(context.operations)
         context.head_groups = some.head_groups
@@ -89,8 +90,8 @@ def _end(emitter: Emitter, order: Order) -> None:
 class _Lowering:
     """One step after another."""
 
-    def __init__(self, context: Context) -> None:
-        self._context, self._sizes = context, context.sizes
+    def __init__(self, context: Context, streams: Streams) -> None:
+        self._context, self._sizes, self._streams = context, context.sizes, streams
         self.products = ProductLowering(context)
 
     def step(self, step: Step) -> None:
@@ -160,17 +161,28 @@ class _Lowering:
         context.add(MachineOperation(unit=Unit.STREAM, emit=emit, writes=writes, tasks=step.tasks))
 
     def _normalise(self, step: NormStep) -> None:
-        context, sizes, source = self._context, self._sizes, self._context.access(step.source)
-        region = context.region(step.name, step.rows * sizes.words(step.channels))
-        wide = context.region(step.inner("wide"), step.rows * 2 * sizes.words(step.channels)) if step.wide else None
+        context, words = self._context, self._sizes.words(step.channels)
+        context.region(step.name, step.rows * words)
+        if step.wide:
+            context.region(step.inner("wide"), step.rows * 2 * words)
+        for read, rows in self._streams.pieces(step):
+            self._normalise_rows(step, read, rows)
+
+    def _normalise_rows(self, step: NormStep, read: RegionAccess, rows: range) -> None:
+        """A norm of some of a step's rows."""
+        context, sizes = self._context, self._sizes
+        regions = [context.where(step.name)] + [context.where(step.inner("wide"))] * step.wide
 
         def emit(emitter: Emitter, order: Order) -> None:
-            tensors = [emitter.rows(step.name, region, "scratchpad", (step.rows, step.channels))]
-            if wide is not None:
-                tensors.append(self._wide(emitter, step, wide))
-            self._emit_norm(emitter, step, tensors, order)
+            words = sizes.words(step.channels)
+            where = {"base": emitter.bases[regions[0]] + rows.start * words, "first_row": rows.start}
+            shape, signed = (len(rows), step.channels), not step.positive
+            tensors: list[Tensor] = [emitter.rows(step.name, regions[0], "scratchpad", shape, signed=signed, **where)]
+            if step.wide:
+                tensors.append(self._wide(emitter, step, regions[1]))
+            label = context.label(step, rows=rows if len(rows) < step.rows else None)
+            self._emit_norm(emitter, step, label, tensors, emitter.bases[read.region] + read.first * words, order)
 
-        names = (region,) if wide is None else (region, wide)
         before = sizes.plan.by_name[step.source.tensor]
         reads_pixels = isinstance(before, ProductStep) and isinstance(
             sizes.plan.by_name[before.source.tensor], PatchStep
@@ -179,8 +191,8 @@ class _Lowering:
             MachineOperation(
                 unit=Unit.NORM,
                 emit=emit,
-                reads=(source,),
-                writes=tuple(RegionAccess(region=name, rows=step.rows) for name in names),
+                reads=(read,),
+                writes=tuple(RegionAccess(region=name, first=rows.start, rows=len(rows)) for name in regions),
                 row_by_row=not (context.cuts.pixels_apart and reads_pixels),
                 in_rows=True,
                 tasks=step.tasks,
@@ -197,7 +209,10 @@ class _Lowering:
         )
         return Tensor(name=step.inner("wide"), space="scratchpad", layout=layout)
 
-    def _emit_norm(self, emitter: Emitter, step: NormStep, tensors: list[Tensor], order: Order) -> None:
+    def _emit_norm(
+        self, emitter: Emitter, step: NormStep, label: Label, tensors: list[Tensor], source: int, order: Order
+    ) -> None:
+        """Append the norm of rows that begin at the word ``source``."""
         norm = emitter.model.of(step.name, QuantisedLayerNorm)
         words = self._sizes.words(step.channels)
         shifts = pad_axis(np.asarray(norm.channel_shift, np.uint8), 0, words * emitter.config.lanes)
@@ -205,17 +220,17 @@ class _Lowering:
         assert isinstance(layout, Rows)
         emitter.emit(
             Opcode.LAYERNORM,
-            self._context.label(step),
+            label,
             *tensors,
             order=order,
             **emitter.block(shifts),
-            source_base=emitter.bases[self._context.where(step.source.tensor)] + step.source.start * words,
+            source_base=source,
             source_stride=words,
             destination_base=layout.base,
             destination_stride=layout.stride,
             wide_base=wide.base if isinstance(wide, WideRows) else 0,
             wide_stride=wide.stride if isinstance(wide, WideRows) else 0,
-            rows=step.rows,
+            rows=layout.shape[0],
             words=words,
             channels=step.channels,
             wide=int(step.wide),

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from tessera.golden.integer.parameters import QuantisedProduct
 from tessera.golden.integer.steps import AttentionStep, ProductStep, Step
 from tessera.hw.isa import Destination, Opcode, Unit
 from tessera.program.commands import CommandKind, Phase
+from tessera.program.layouts.rows import ApartRows, Rows
 from tessera.program.memory_map import Output
+from tessera.program.tensors import Tensor
 from tessera.sw.compiler.context import Context
-from tessera.sw.compiler.convolutions import Windows
+from tessera.sw.compiler.convolutions import CORNERS, Corner, Windows
 from tessera.sw.compiler.emission import Emitter, Label, Product
 from tessera.sw.compiler.functions import code_of, load_function, zero_activation
 from tessera.sw.compiler.operands import Operand, layer, load_list, operand, written_channels
@@ -104,59 +108,71 @@ class ProductLowering:
 
     def _convolve(self, step: ProductStep) -> None:
         """A product of windows, whole; it reads rows in no order that it could follow."""
+        assert step.taps is not None
         context, rows = self._context, range(step.rows if step.onto is None else len(step.onto))
         result = context.is_result(step)
         self._region(step)
         written = context.first(step)
         tiled = context.where(step.name) in context.tiled
+        for corner in CORNERS if step.taps.enlarges else (None,):
 
-        def emit(emitter: Emitter, order: Order) -> None:
-            windows, linear = Windows.of(step, self._sizes), emitter.model.of(step.name, QuantisedProduct).linear
-            tensor = self._tensor(emitter, step, rows, written, tiled)
-            channels = self._sizes.channels(len(linear.weight))
-            outputs = emitter.pad_outputs(replace(linear, weight=windows.matrix(linear.weight)), channels)
-            base = emitter.bases[context.where(step.source.tensor)] + step.source.start * windows.stride
-            fields = windows.fields(base, channels, tensor.layout.stride)
-            multiplier, shift = self._requantise(emitter, step)
-            work = bound.linear(
-                emitter.config,
-                macs=len(rows) * linear.weight.size,
-                steps=len(rows),
-                stationary_rows=channels,
-                words=windows.words,
-            )
-            emitter.emit(
-                Opcode.CONVOLUTION,
-                context.label(step),
-                tensor,
-                order=order,
-                work=work,
-                **emitter.block(emitter.linear_block(outputs, windows.words)),
-                **fields,
-                padding=emitter.model.of(step.name, QuantisedProduct).padding,
-                destination_base=tensor.layout.base,
-                destination=self._destination(step),
-                function=code_of(step.function),
-                broadcast_unsigned=int(self._sizes.unsigned(step.source.tensor)),
-                function_multiplier=multiplier,
-                function_shift=shift,
-            )
+            def emit(emitter: Emitter, order: Order, corner: Corner | None = corner) -> None:
+                tensor = self._tensor(emitter, step, rows, written, tiled)
+                self._emit_windows(emitter, step, tensor, corner, order)
 
-        context.add(
-            MachineOperation(
-                unit=Unit.ENGINE,
-                emit=emit,
-                reads=(context.access(step.source), *load_function(context, step)),
-                writes=(RegionAccess(region=context.where(step.name), first=written, rows=len(rows)),),
-                in_rows=True,
-                alone=result,
-                tasks=step.tasks,
+            context.add(
+                MachineOperation(
+                    unit=Unit.ENGINE,
+                    emit=emit,
+                    reads=(context.access(step.source), *load_function(context, step)),
+                    writes=(RegionAccess(region=context.where(step.name), first=written, rows=len(rows)),),
+                    in_rows=corner is None,
+                    alone=result,
+                    tasks=step.tasks,
+                )
             )
-        )
         if result:
             for task, found in enumerate(self._plan.results):
                 if found.tensor == step.name:
                     self._store(task, step, rows, 0, self._golden(step, rows))
+
+    def _emit_windows(
+        self, emitter: Emitter, step: ProductStep, tensor: Tensor[Rows], corner: Corner | None, order: Order
+    ) -> None:
+        """Append a product of windows, or a corner of an enlarged map."""
+        context, quantised = self._context, emitter.model.of(step.name, QuantisedProduct)
+        windows, linear, layout = Windows.of(step, self._sizes), quantised.linear, tensor.layout
+        channels = self._sizes.channels(len(linear.weight))
+        base = emitter.bases[context.where(step.source.tensor)] + step.source.start * windows.stride
+        if corner is None:
+            fields = windows.fields(base, channels, layout.base, layout.stride)
+        else:
+            fields = windows.corner_fields(corner, base, channels, layout.base, layout.stride)
+            linear = replace(linear, weight=linear.weight[:, corner.taps])
+            tensor = replace(tensor, layout=_apart(layout, corner.rows(windows.taps.made)))
+        outputs = emitter.pad_outputs(replace(linear, weight=windows.matrix(linear.weight)), channels)
+        work = bound.linear(
+            emitter.config,
+            macs=fields["steps"] * linear.weight.size,
+            steps=fields["steps"],
+            stationary_rows=channels,
+            words=windows.words,
+        )
+        emitter.emit(
+            Opcode.CONVOLUTION,
+            context.label(step),
+            tensor,
+            order=order,
+            work=work,
+            **emitter.block(emitter.linear_block(outputs, windows.words)),
+            **fields,
+            padding=quantised.padding,
+            destination=self._destination(step),
+            function=code_of(step.function),
+            broadcast_unsigned=int(self._sizes.unsigned(step.source.tensor)),
+            function_multiplier=quantised.function_multiplier,
+            function_shift=quantised.function_shift,
+        )
 
     def _inputs(self, step: ProductStep, source: Operand) -> tuple[int, int]:
         """Words of a row of the source that are skipped, and those that are read."""
@@ -284,6 +300,23 @@ class ProductLowering:
                 tasks=(task,),
             )
         )
+
+
+def _apart(layout: Rows, rows: np.ndarray) -> ApartRows:
+    """Some rows of a layout, where they are."""
+    first = layout.first_row
+    return ApartRows(
+        shape=(len(rows), layout.shape[1]),
+        lanes=layout.lanes,
+        stride=layout.stride,
+        base=layout.base,
+        first_row=first,
+        first_channel=layout.first_channel,
+        padding=layout.padding,
+        signed=layout.signed,
+        listed=tuple(int(row) + first for row in rows),
+        elements=layout.tile,
+    )
 
 
 def outputs(context: Context) -> list[Output]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from tessera.golden.integer.plan import Plan
-from tessera.golden.integer.steps import AttentionStep, PatchStep, ProductStep, RowSelection, Step
+from tessera.golden.integer.steps import AttentionStep, ProductStep, RowSelection, Step
 from tessera.hw.config import AcceleratorConfig
 
 
@@ -44,8 +44,7 @@ class Sizes:
 
     def unsigned(self, name: str) -> bool:
         """Whether a tensor's integers are unsigned: pixels, and what functions leave."""
-        step = self.plan.by_name[name]
-        return isinstance(step, PatchStep) or (isinstance(step, ProductStep) and step.positive)
+        return self.plan.by_name[name].positive
 
     def row_words(self, name: str) -> int:
         """Words of a row of a tensor."""

@@ -5,11 +5,11 @@ What a block leaves of a stream goes to another place than it came from: the nex
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tessera.golden.integer.steps import Step
+from tessera.golden.integer.steps import NormStep, Step
 from tessera.hw.isa import Opcode, Unit
 from tessera.program.commands import CommandKind
 from tessera.program.tensors import Tensor
@@ -19,6 +19,9 @@ from tessera.sw.compiler.emission import Emitter
 from tessera.sw.compiler.operations import MachineOperation, Order, RegionAccess
 from tessera.sw.compiler.segments import Segment
 from tessera.sw.compiler.segments import streams as begins
+
+_PIECES = 4
+"""Part of the residual memory that a piece of rows takes at most; there are two at a time."""
 
 
 class Streams:
@@ -113,20 +116,53 @@ class Streams:
         self._context.region(region, self._words(step.name), "residual")
         self._regions[stream] = region
         self._context.block.names[step.name] = region
-        self._load(stream, np.arange(step.rows), region)
+        self._load(stream, np.arange(step.rows), region, range(step.rows))
         del self._stored[stream]
 
     # Blocks -----------------------------------------------------------------------------------------------------------
 
     def load(self, block: RowBlock) -> None:
-        """Append the loads of what a block reads of streams in external memory."""
+        """Append the loads of what a block reads of streams in external memory, but for what comes in pieces."""
         for stream in list(self._stored):
             latest = self._latest[stream]
-            if latest in block.held:
+            if latest in block.held and not self._goes_in_pieces(block, latest):
                 words = len(block.held[latest]) * self._sizes.words(self._step(latest).channels)
                 region = self._context.region(stream, words, "residual")
                 block.names[latest] = region
-                self._load(stream, block.held[latest], region)
+                self._load(stream, block.held[latest], region, range(len(block.held[latest])))
+
+    def _goes_in_pieces(self, block: RowBlock, latest: str) -> bool:
+        """Whether nothing but one norm reads rows that would take much of the residual memory."""
+        if not self._context.cuts.in_pieces:
+            return False
+        words = len(block.held[latest]) * self._sizes.words(self._step(latest).channels)
+        readers = [step for step in block.steps if any(rows.tensor == latest for rows in step.reads)]
+        narrow = len(readers) == 1 and isinstance(readers[0], NormStep) and not readers[0].wide
+        return narrow and words > self._sizes.config.residual_words // 2
+
+    def pieces(self, step: NormStep) -> Iterator[tuple[RegionAccess, range]]:
+        """What a norm reads, and which of its rows come of it; where rows come in pieces, behind the loads of each.
+
+        Two regions take turns, so that one is filled while the rows of the other are normalised.
+        """
+        context, latest = self._context, step.source.tensor
+        stream = self._begun[latest]
+        outside = stream in self._stored and self._latest[stream] == latest
+        if not outside or not self._goes_in_pieces(context.block, latest):
+            yield context.access(step.source), range(step.rows)
+            return
+        words = self._sizes.words(step.channels)
+        size = max(1, self._sizes.config.residual_words // _PIECES // words)
+        found = [range(first, min(first + size, step.rows)) for first in range(0, step.rows, size)]
+        regions = [context.region(f"{stream}.piece{turn}", size * words, "residual") for turn in range(2)]
+        for number in range(len(found) + 1):
+            if number < len(found):
+                rows, begin = found[number], step.source.start
+                held = range(begin + rows.start, begin + rows.stop)
+                self._load(stream, context.block.held[latest], regions[number % 2], held)
+            if number:
+                rows = found[number - 1]
+                yield RegionAccess(region=regions[(number - 1) % 2], rows=len(rows)), rows
 
     def store(self, segment: Segment, block: RowBlock, number: int) -> None:
         """Append the stores of what a block leaves of streams in external memory."""
@@ -154,12 +190,13 @@ class Streams:
 
     # Commands ---------------------------------------------------------------------------------------------------------
 
-    def _load(self, stream: str, rows: np.ndarray, region: str) -> None:
-        """Loads of rows into a region, a command for each run of them."""
+    def _load(self, stream: str, held: np.ndarray, region: str, part: range) -> None:
+        """Loads of a part of what is ``held`` of a stream into a region, a command for each run of rows."""
         context, step, stored = self._context, self._step(self._latest[stream]), self._stored[stream]
         words = self._sizes.words(step.channels)
         if stored in context.tiled:
             context.tiled.add(region)
+        rows = held[part.start : part.stop]
         for run in runs(rows):
             first, tiled = int(rows[run.start]), region in context.tiled
 
@@ -167,12 +204,13 @@ class Streams:
                 base = emitter.bases[region] + run.start * words
                 shape = (len(run), step.channels)
                 shown: Tensor = emitter.stream_rows(
-                    step.name, region, "residual", shape, tiled, base=base, first_row=run.start
+                    step.name, region, "residual", shape, tiled, base=base, first_row=part.start + run.start
                 )
                 size = 4 * words * emitter.config.lanes
+                within = range(part.start + run.start, part.start + run.stop)
                 emitter.emit(
                     Opcode.LOAD_RESIDUAL,
-                    context.label(step, CommandKind.LOAD, whole=f"{step.name}.load", rows=run),
+                    context.label(step, CommandKind.LOAD, whole=f"{step.name}.load", rows=within),
                     shown,
                     order=order,
                     stream_address=emitter.stored_bytes(stored) + first * size,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tessera.common.progress import Progress
 from tessera.golden.config import ModelConfig
+from tessera.golden.network.network import Network
 from tessera.sw.models.options import Options
 
 __all__ = ["ImportFormat", "ImportProblems", "Imported", "Progress"]
@@ -57,7 +58,7 @@ class Imported:
     config:
         The geometry that they belong to.
     tensors:
-        float32, by state-dict name of :class:`tessera.golden.model.VisionTransformer`.
+        float32, by state-dict name of :class:`tessera.golden.model.VisionTransformer`, or as ``network`` names them.
     source:
         The format, as a checkpoint and the reports name it.
     picture:
@@ -66,6 +67,8 @@ class Imported:
         What was assumed or left out, a line each.
     references:
         What the original computed for that picture.
+    network:
+        The graph, where there is more to it than the geometry says; else None.
     """
 
     config: ModelConfig
@@ -74,6 +77,7 @@ class Imported:
     picture: Path | None = None
     notices: tuple[str, ...] = ()
     references: tuple[Reference, ...] = ()
+    network: Network | None = None
 
     @property
     def parameters(self) -> int:

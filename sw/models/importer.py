@@ -13,6 +13,7 @@ from pathlib import Path
 from tessera.common.progress import Progress, silent
 from tessera.golden import checkpoint
 from tessera.golden.checkpoint import Checkpoint
+from tessera.golden.network.compute import FloatNetwork
 from tessera.sw.models import edge_moe, m3vit, timm_vit
 from tessera.sw.models.imported import Imported, ImportProblems
 from tessera.sw.models.options import Options
@@ -58,5 +59,8 @@ def check_name(out: Path) -> None:
 
 def to_checkpoint(imported: Imported) -> Checkpoint:
     """The imported weights as a model of ours, labelled with where they come from."""
+    if imported.network is not None:
+        network = FloatNetwork(imported.network, imported.tensors)
+        return Checkpoint(model=network, weights="imported", source=imported.source, assumed=imported.notices)
     model = checkpoint.build(imported.config, imported.tensors, source=imported.source)
     return Checkpoint.of(model, weights="imported", source=imported.source, assumed=imported.notices)

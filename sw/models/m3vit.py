@@ -2,8 +2,8 @@
 
 Names are ours. Where the network differs from ours in form, it is folded: a router shared by all tasks becomes one
 gate a task with equal weights; the network that makes a task's embedding out of its number is evaluated once for each
-task; the normalisation of pixels goes into the patch embedding. Its heads are convolutions, which the machine has not:
-without them the result is the residual stream that they read.
+task; the normalisation of pixels goes into the patch embedding. Its heads are those of
+:mod:`tessera.sw.models.m3vit_heads`; without them the result is the residual stream that they read.
 
 The checkpoint does not say how many attention heads there are, how many experts a token goes to, nor (for images that
 are not square) the size of the images: the usual numbers are taken unless told, and said in a notice.
@@ -20,6 +20,7 @@ import torch.nn.functional as functional
 from tessera.common.progress import Progress
 from tessera.golden.config import LAYER_NORM_EPSILON, ModelConfig, TaskConfig
 from tessera.golden.model import VisionTransformer
+from tessera.sw.models import m3vit_heads as heads
 from tessera.sw.models.folds import filled_biases, folded_layer_scale, take_bytes, three_colours
 from tessera.sw.models.imported import Imported, ImportFormat, ImportProblems
 from tessera.sw.models.networks import Tensors
@@ -45,14 +46,13 @@ TOP_K = 4
 """Experts for each token in M3ViT's published commands."""
 
 _TRAINING_ONLY = re.compile(r"\.gate\.(\d+\.)?(w_gate_aux|w_noise_aux|head\.)|^tam_model\d|num_batches_tracked$")
-_DECODERS = re.compile(r"^decoders?\.([^.]+)\.")
 _GATE = r"blocks\.\d+\.mlp\.gate\."
 _TASK_NET = "gate_task_represent"
 
 _BLOCKS = (
     Unsupported(
-        pattern=_DECODERS.pattern,
-        what="a convolutional head",
+        pattern=heads.TENSORS.pattern,
+        what="a head other than four convolutions with batch norm and one behind them",
         instead="--backbone-only, whose result is the residual stream that the head reads",
     ),
     Unsupported(
@@ -72,10 +72,11 @@ def read_m3vit(path: Path, options: Options, on_progress: Progress) -> Imported:
         raise ValueError(
             f"{path} holds {strange}; it begins with {', '.join(list(found)[:3])}: give M3ViT's checkpoint"
         )
-    tensors = {name: tensor for name, tensor in found.items() if not _TRAINING_ONLY.search(name)}
-    named = list(dict.fromkeys(match[1] for match in map(_DECODERS.match, tensors) if match))
+    unused = re.compile(f"{_TRAINING_ONLY.pattern}|{heads.TRAINING_ONLY.pattern}")
+    tensors = {name: tensor for name, tensor in found.items() if not unused.search(name)}
+    named = list(dict.fromkeys(match["task"] for match in map(heads.TENSORS.match, tensors) if match and match["task"]))
     if options.backbone_only:
-        tensors = {name: tensor for name, tensor in tensors.items() if not _DECODERS.match(name)}
+        tensors = {name: tensor for name, tensor in tensors.items() if not heads.TENSORS.match(name)}
     filled = filled_biases(tensors)
     folded, unfit = folded_layer_scale(tensors)
     notices = [*read.notices, *filled, *folded]
@@ -84,7 +85,12 @@ def read_m3vit(path: Path, options: Options, on_progress: Progress) -> Imported:
     findings = [*unfit, *shape_findings(tensors), *grid.findings]
     notices += [*three_colours(tensors), *grid.notices]
     trained = _geometry(tensors, grid, options, named, notices)
-    wrong = problems(tensors, _expected(trained, tensors), _BLOCKS, findings)
+    ends = heads.find_heads(tensors, tuple(task.name for task in trained.tasks))
+    findings += heads.head_findings(trained, ends)
+    expected = _expected(trained, tensors)
+    for head in ends.values():
+        expected |= head.expected(trained.dim)
+    wrong = problems(tensors, expected, _BLOCKS, findings)
     if wrong:
         raise ImportProblems(
             f"{path} is no checkpoint of M3ViT that can be imported, read as {trained.tokens} tokens of {trained.dim}, "
@@ -98,8 +104,10 @@ def read_m3vit(path: Path, options: Options, on_progress: Progress) -> Imported:
     notices += take_bytes(ours, options, "imagenet", "M3ViT")
     left_out = len(found) - len(tensors)
     if left_out:
-        notices.append(f"{left_out} tensors of heads and of training were left out")
-    return Imported(config=config, tensors=ours, source=NAME, notices=tuple(notices))
+        what = "of heads and of training" if options.backbone_only else "of training"
+        notices.append(f"{left_out} tensors {what} were left out")
+    network, weights = heads.with_heads(config, ours, ends) if ends else (None, ours)
+    return Imported(config=config, tensors=weights, source=NAME, notices=tuple(notices), network=network)
 
 
 def _geometry(tensors: Tensors, grid: Grid, options: Options, named: list[str], notices: list[str]) -> ModelConfig:

@@ -42,7 +42,7 @@ class Capture:
         if isinstance(step, PatchStep):
             return step.cut(self._captured[step.picture])
         if isinstance(step, NormStep) and step.weight is None:  # a copy
-            return self.rows(step.source)
+            return self.rows(step.source).clamp(min=0) if step.rectified else self.rows(step.source)
         assert isinstance(step, ProductStep), f"the float model has no {step.name}"
         if step.matrix.kind is MatrixKind.DIAGONAL:  # of the picture in blocks
             made = self._plan.by_name[step.source.tensor]

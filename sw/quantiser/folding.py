@@ -13,7 +13,6 @@ from tessera.golden.integer.taps import Taps
 from tessera.golden.network.compute import FloatNetwork
 from tessera.golden.network.operators import Parameter
 
-
 class Folding:
     """Weights, gains and offsets of a float model by its steps.
 
@@ -77,6 +76,8 @@ class Folding:
             case MatrixKind.MEAN:
                 assert step.taps is not None
                 return np.full((matrix.stop - matrix.start, step.taps.count), 1 / step.taps.count)
+            case MatrixKind.BILINEAR:
+                return np.tile(np.array([9, 3, 3, 1]) / 16, (matrix.stop - matrix.start, 1))
             case MatrixKind.DIAGONAL if matrix.weight is not None:
                 return np.diag(_repeated(self.value(matrix.weight), inputs))[matrix.start : matrix.stop]
             case MatrixKind.ZERO:

@@ -39,6 +39,7 @@ def quantise_norm(
     numerics: Numerics,
     epsilon: float = LAYER_NORM_EPSILON,
     kind: NormKind | None = NormKind.LAYER,
+    rectified: bool = False,
 ) -> Norm:
     """Choose the scales of a norm's normalised output, or of a copy of the residual stream.
 
@@ -59,6 +60,8 @@ def quantise_norm(
         What the norm adds to the variance.
     kind:
         What is normalised; None for a copy, whose ``ranges`` and ``samples`` are of the stream itself.
+    rectified:
+        Whether a copy is unsigned and has 0 for what is negative.
 
     Raises
     ------
@@ -72,7 +75,8 @@ def quantise_norm(
     columns = np.abs(next_weight).max(axis=0)
     candidates = [np.zeros(len(ranges), np.int64)]
     candidates += [_balanced(ranges, columns, part, room) for part in _BALANCES for room in _ROOMS]
-    fitted = [_fit(ranges, shifts, epsilon, numerics, kind) for shifts in candidates]
+    mode = NormMode.RECTIFIED_COPY if rectified else _MODES[kind]
+    fitted = [_fit(ranges, shifts, epsilon, numerics, mode) for shifts in candidates]
     return fitted[int(np.argmin([error(norm.scale) for norm in fitted]))]
 
 
@@ -85,12 +89,13 @@ def _balanced(ranges: Floats, columns: Floats, part: float, room: float) -> NDAr
 _MODES = {NormKind.LAYER: NormMode.LAYER, NormKind.RMS: NormMode.RMS, None: NormMode.COPY}
 
 
-def _fit(ranges: Floats, shifts: NDArray[np.int64], epsilon: float, numerics: Numerics, kind: NormKind | None) -> Norm:
+def _fit(ranges: Floats, shifts: NDArray[np.int64], epsilon: float, numerics: Numerics, mode: NormMode) -> Norm:
     channels = len(ranges)
     # A norm's rows come with a deviation of 1 / channels, a copy's in steps of the residual stream.
-    unit = 2.0**-numerics.residual.fraction if kind is None else channels
+    unit = 2.0**-numerics.residual.fraction if mode.copies else channels
     finest = unit / TOP_MULTIPLIER  # a smaller scale would need a left shift
-    top = numerics.activation.maximum
+    form = numerics.unsigned_activation if mode is NormMode.RECTIFIED_COPY else numerics.activation
+    top = form.maximum
     scale = float((ranges * np.exp2(shifts)).max()) / top
     if scale < finest:  # the shifts of all channels together give what the common scale cannot
         shifts = np.minimum(shifts + int(np.ceil(np.log2(finest / scale))), 7)
@@ -114,7 +119,7 @@ def _fit(ranges: Floats, shifts: NDArray[np.int64], epsilon: float, numerics: Nu
         epsilon=added,
         mean_multiplier=mean_multiplier,
         mean_shift=mean_shift,
-        mode=_MODES[kind],
+        mode=mode,
     )
     exact = unit * 2.0**shift / multiplier
     return Norm(parameters, exact / np.exp2(shifts), unit * 2.0**wide_shift / multiplier)

@@ -121,7 +121,7 @@ class Observation:
         capture = Capture(captured, self.plan)
         for step in self.plan.steps:
             self._see(step, capture, generator)
-            if isinstance(step, ProductStep) and step.taps is not None:
+            if isinstance(step, ProductStep) and step.taps is not None and not step.taps.enlarges:
                 self._windows(step, capture)
             self.peaks.see_step(step, capture)
 
@@ -173,7 +173,7 @@ class Observation:
         picked = values if step.inputs is None else values[..., slice(*step.inputs)]
         for picture in picked[:, step.source.rows]:
             for group, windows in enumerate(step.taps.windows(picture).swapaxes(0, 1)):
-                self._moments(name_of_windows(step, group), torch.from_numpy(windows))
+                self._moments(name_of_windows(step, group), torch.from_numpy(np.array(windows)))
 
     def _pixels(self, images: NDArray[np.uint8]) -> None:
         """Moments of the patches' pixels, which are known as they are."""
@@ -199,6 +199,6 @@ class Observation:
 def _normalised(step: NormStep, rows: Floats) -> Floats:
     """Rows (..., channels) as a norm makes them, before gain and offset."""
     if step.kind is None:
-        return rows
+        return np.maximum(rows, 0) if step.rectified else rows
     centred = rows - rows.mean(axis=-1, keepdims=True) if step.kind is NormKind.LAYER else rows
     return centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + step.epsilon)

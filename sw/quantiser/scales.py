@@ -123,6 +123,7 @@ def quantise_linear(
     numerics: Numerics,
     weight_format: Format | None = None,
     correct_mean: bool = True,
+    multiples: bool = False,
 ) -> QuantisedLinear:
     """Quantise one linear layer; weights get a scale for each output channel by their largest magnitude.
 
@@ -142,12 +143,14 @@ def quantise_linear(
         Format of the weights; by default that of ``numerics``.
     correct_mean:
         Whether the bias takes up what rounding with feedback adds on average.
+    multiples:
+        Whether an output's weights are whole multiples of the smallest, and stay so; for inputs of one scale.
     """
     form, moments = weight_format or numerics.weight, source.moments
     scaled = weight * np.asarray(source.scale)  # real output of one input step
     bias = np.broadcast_to(np.asarray(bias, np.float64), len(scaled))
     zero_steps = source.zero_point / np.asarray(source.scale, np.float64)
-    step = _steps(scaled, bias, source, form, numerics)
+    step = _steps(scaled, bias, source, form, numerics, multiples)
     step = np.where(step > 0, step, 1.0)
     if moments is None:
         integers = np.rint(scaled / step[:, None])
@@ -179,17 +182,21 @@ class FoldedLinear:
         Its input.
     constant:
         Whether what is the same for every token matters; the bias takes up what rounding adds on average only then.
+    multiples:
+        As for :func:`quantise_linear`.
     """
 
     weight: Floats
     bias: Floats
     source: LinearInput
     constant: bool
+    multiples: bool = False
 
     def finest(self, numerics: Numerics) -> Floats:
         """(outputs,) finest output scales; finer ones would be finer than the sums. 0 for outputs of nothing but 0."""
         scaled = self.weight * np.asarray(self.source.scale)
-        return _steps(scaled, self.bias, self.source, numerics.weight, numerics) * FINEST_RATIO * (1 + 1e-9)
+        steps = _steps(scaled, self.bias, self.source, numerics.weight, numerics, self.multiples)
+        return steps * FINEST_RATIO * (1 + 1e-9)
 
     def quantised(self, output_scale: float | Floats, numerics: Numerics) -> QuantisedLinear:
         """The layer in integers; see :func:`quantise_linear`."""
@@ -200,6 +207,7 @@ class FoldedLinear:
             output_scale=output_scale,
             numerics=numerics,
             correct_mean=self.constant,
+            multiples=self.multiples,
         )
 
     def mean_error(self, linear: QuantisedLinear, output_scale: ArrayLike) -> Floats:
@@ -211,7 +219,9 @@ class FoldedLinear:
         return (self.weight - linear.weight * step[:, None] / source.scale) @ source.moments.mean
 
 
-def _steps(scaled: Floats, bias: Floats, source: LinearInput, form: Format, numerics: Numerics) -> Floats:
+def _steps(
+    scaled: Floats, bias: Floats, source: LinearInput, form: Format, numerics: Numerics, multiples: bool
+) -> Floats:
     """(outputs,) real value of one accumulator unit, for weights that are scaled to steps of the input."""
     constant = np.abs(bias) + np.abs((scaled * (source.zero_point / np.asarray(source.scale, np.float64))).sum(axis=1))
     largest_input = max(-source.form.minimum, source.form.maximum)
@@ -221,4 +231,8 @@ def _steps(scaled: Floats, bias: Floats, source: LinearInput, form: Format, nume
         constant * 1.01 / numerics.bias.maximum,
         (np.abs(scaled).sum(axis=1) * largest_input + constant * 1.01) / room,
     )
-    return np.maximum.reduce(bounds)
+    steps = np.maximum.reduce(bounds)
+    if not multiples:
+        return steps
+    smallest = np.abs(scaled).min(axis=1)
+    return np.where(smallest > 0, smallest / np.floor(smallest / np.where(steps > 0, steps, 1.0) * (1 + 1e-9)), 0.0)

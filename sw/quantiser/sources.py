@@ -10,7 +10,7 @@ import numpy as np
 
 from tessera.common.arrays import Floats
 from tessera.golden.integer.activations import zero_point
-from tessera.golden.integer.steps import PatchStep, ProductStep
+from tessera.golden.integer.steps import MatrixKind, PatchStep, ProductStep
 from tessera.golden.network.compute import PIXEL_SCALE
 from tessera.golden.network.operators import ActivationFunction
 from tessera.hw.formats import Format, Numerics
@@ -109,7 +109,13 @@ class Sources:
         by_tap = weight.reshape(outputs, taps.count, -1) * np.repeat(gain, outputs // taps.groups, axis=0)[:, None]
         if step.inputs is not None:
             by_tap, source = by_tap[:, :, some], source.part(some)
-        whole = FoldedLinear(weight=by_tap.reshape(outputs, -1), bias=bias, source=source, constant=constant)
+        whole = FoldedLinear(
+            weight=by_tap.reshape(outputs, -1),
+            bias=bias,
+            source=source,
+            constant=constant,
+            multiples=step.matrix.kind is MatrixKind.BILINEAR,
+        )
         return by_group(taps, whole, [self.seen.moments(name_of_windows(step, group)) for group in range(taps.groups)])
 
     def padding(self, step: ProductStep) -> int:

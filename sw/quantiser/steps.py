@@ -78,15 +78,17 @@ class StepQuantiser:
     def _norm(self, step: NormStep) -> QuantisedLayerNorm:
         following = self.folding.readers(step.name)
         gain = self.folding.gain(step.name)
+        form = self.numerics.unsigned_activation if step.rectified else self.numerics.activation
         quantised = quantise_norm(
-            self.sources.ranges(step.name, self.numerics.activation),
+            self.sources.ranges(step.name, form),
             self.seen.samples[step.name],
             np.concatenate(following) * gain,
             epsilon=step.epsilon,
             kind=step.kind,
+            rectified=step.rectified,
             numerics=self.numerics,
         )
-        source = LinearInput(form=self.numerics.activation, scale=quantised.scale, moments=self.seen.moments(step.name))
+        source = LinearInput(form=form, scale=quantised.scale, moments=self.seen.moments(step.name))
         self.sources.give(step.name, source)
         if step.wide:
             self.sources.scale(step.inner("wide"), quantised.wide_scale)

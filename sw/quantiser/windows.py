@@ -85,6 +85,7 @@ def by_group(taps: Taps, whole: FoldedLinear, moments: Sequence[Moments | None])
             bias=bias,
             source=replace(whole.source, scale=np.tile(scale, taps.count), moments=_of_filters(weight, found)),
             constant=whole.constant,
+            multiples=whole.multiples,
         )
         for weight, bias, scale, found in pieces
     ]

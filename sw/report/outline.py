@@ -320,7 +320,8 @@ def _step_detail(step: Step, network: Network) -> str:
             added = "multiplies the stream" if step.factor else "added to the stream"
             return ", ".join([*words, added] if step.onto else [*words, "a stream"] if step.residual else words)
         case NormStep():
-            return "a copy" if step.kind is None else "LayerNorm" if step.kind is NormKind.LAYER else "RMSNorm"
+            copied = "a copy without what is negative" if step.rectified else "a copy"
+            return copied if step.kind is None else "LayerNorm" if step.kind is NormKind.LAYER else "RMSNorm"
         case AttentionStep():
             return _counted(step.heads, "head") + (f", {step.windows} windows" if step.windows > 1 else "")
         case ExpertsStep():

@@ -276,6 +276,33 @@ class Inverted(nn.Module):
         return self.head(nn.functional.avg_pool2d(x, 2).mean((2, 3)))
 
 
+class Decoder(nn.Module):
+    """A map made smaller by a residual block and large again: added to what it was, then with classes at twice its
+    size; a second result is nothing but an enlarged map.
+    """
+
+    def __init__(self, dim: int = 16) -> None:
+        super().__init__()
+        self.stem, self.down = nn.Conv2d(3, dim, 3, 4, 1), nn.Conv2d(dim, 24, 3, 2, 1)
+        self.block = nn.Sequential(nn.Conv2d(24, 24, 3, 1, 1), nn.ReLU(), nn.Conv2d(24, 24, 3, 1, 1))
+        self.up, self.side, self.last = nn.Conv2d(24, dim, 3, 1, 1), nn.Conv2d(dim, dim, 1), nn.Conv2d(dim, dim, 3, 1, 1)
+        self.norm, self.classes, self.depth = nn.BatchNorm2d(dim), nn.Conv2d(dim, 5, 1), nn.Conv2d(dim, 1, 1)
+        _unlike(self)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        large = nn.functional.gelu(self.stem(pixels))
+        small = self.down(large)
+        small = nn.functional.relu(small + self.block(small))
+        small = nn.functional.relu(small + self.block(small))
+        grown = _twice(nn.functional.relu(self.up(small))) + self.side(large)
+        x = nn.functional.relu(self.norm(self.last(nn.functional.relu(grown))))
+        return _twice(self.classes(x)), self.depth(_twice(x))
+
+
+def _twice(x: Tensor) -> Tensor:
+    return nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
 def _unlike(module: nn.Module) -> None:
     """Norms as training leaves them: no gain is 1, no offset and no mean 0."""
     for one in module.modules():
@@ -308,6 +335,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "pyramid": Pyramid,
     "odd_patches": OddPatches,
     "inverted": lambda: Inverted(nn.Hardswish),
+    "decoder": Decoder,
     "inverted_silu": lambda: Inverted(nn.SiLU),
 }
 """By what is special about each."""

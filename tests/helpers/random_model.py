@@ -86,7 +86,7 @@ class RandomModel:
                 values = self.generator.normal(0, self.unit, (step.rows, step.channels))
                 return QuantisedStream(values=np.rint(values).astype(np.int64))
             case NormStep():
-                return self.norm(step.channels, step.kind)
+                return self.norm(step)
             case ProductStep():
                 return self.product(step)
             case AttentionStep():
@@ -114,8 +114,7 @@ class RandomModel:
         step = self.plan.by_name[name]
         if isinstance(step, PatchStep):
             return 128.0
-        positive = isinstance(step, ProductStep) and step.positive
-        return self.positive if positive else self.activation
+        return self.positive if step.positive else self.activation
 
     def product(self, step: ProductStep) -> QuantisedProduct:
         """A product, with its activation function."""
@@ -146,8 +145,9 @@ class RandomModel:
         channels = channels if step.inputs is None else step.inputs[1] - step.inputs[0]
         return channels if step.taps is None else channels // step.taps.groups * step.taps.count
 
-    def norm(self, channels: int, kind: NormKind | None) -> QuantisedLayerNorm:
+    def norm(self, step: NormStep) -> QuantisedLayerNorm:
         """A norm, or a copy of the stream."""
+        channels, kind = step.channels, step.kind
         unit = 1 / self.unit if kind is None else channels
         factor = min(65536.0, unit * 2.0 ** (self.numerics.activation_width - 5))
         wide = min(65536.0, unit * GATE_INPUT)
@@ -160,7 +160,7 @@ class RandomModel:
             epsilon=int(self.generator.integers(1, 1000)),
             mean_multiplier=round(65536 / channels),
             mean_shift=16,
-            mode=MODES[kind],
+            mode=NormMode.RECTIFIED_COPY if step.rectified else MODES[kind],
         )
 
     def attention(self, step: AttentionStep) -> QuantisedAttention:

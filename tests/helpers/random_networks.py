@@ -23,8 +23,10 @@ from tessera.golden.network.operators import (
     ActivationFunction,
     Add,
     Attend,
+    AveragePool,
     Constant,
     Convolution,
+    Enlarge,
     Gather,
     Join,
     Linear,
@@ -331,8 +333,47 @@ def _folded(m: _Maker) -> None:
         m.linear(m.add(Reshape, source=source, to=(rows // 2, 2 * channels)), 8)
 
 
+def _map(m: _Maker) -> None:
+    """Rows as a map's positions, through convolutions and enlargement."""
+    source = m.some(lambda shape: shape[0] in (2, 4, 6, 9) and shape[1] <= 20)
+    rows, channels = m.shapes[source]
+    size = m.choose([(n, rows // n) for n in range(1, rows + 1) if rows % n == 0])
+    made = m.add(Reshape, source=source, to=(*size, channels))
+    for _ in range(m.choose((1, 2))):
+        made = m.choose((_convolved, _pooled, _enlarged))(m, made)
+        if m.choose((True, False)):
+            made = m.function(made)
+    rows, columns, channels = m.shapes[made]
+    m.onto(m.add(Reshape, source=made, to=(rows * columns, channels)))
+
+
+def _convolved(m: _Maker, source: str) -> str:
+    down, across, channels = m.shapes[source]
+    kernel, padding = ((3, 3), (1, 1, 1, 1)) if m.choose((True, False)) else ((1, 2), (0, 1, 0, 0))
+    stride = (m.choose((1, 2)), 1) if down > 1 else (1, 1)
+    groups = m.choose((1, channels))
+    outputs = channels if groups > 1 else m.choose((8, 12))
+    inputs = channels // groups
+    weight = m.weight(outputs, inputs, *kernel, size=(inputs * kernel[0] * kernel[1]) ** -0.5)
+    bias = m.weight(outputs, size=0.5) if m.choose((True, False)) else None
+    return m.add(
+        Convolution, source=source, weight=weight, bias=bias, stride=stride, padding=padding, groups=groups
+    )
+
+
+def _pooled(m: _Maker, source: str) -> str:
+    kernel = (2, 1) if m.shapes[source][0] > 1 else (1, 1)
+    return m.add(AveragePool, source=source, kernel=kernel, stride=(1, 1))
+
+
+def _enlarged(m: _Maker, source: str) -> str:
+    if m.choose((True, False)):
+        source = m.add(Activate, source=source, function=ActivationFunction.RELU)
+    return m.add(Enlarge, source=source) if m.shapes[source][0] * m.shapes[source][1] <= 9 else source
+
+
 MOVES = (
     *(_linear, _norm, _function, _add, _mlp, _attention, _experts, _multiply, _gated, _join, _rows),
-    *(_channels, _transposed, _mean, _scale, _folded, _gather),
+    *(_channels, _transposed, _mean, _scale, _folded, _gather, _map, _map),
 )
 """Everything that may come next."""

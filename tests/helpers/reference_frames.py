@@ -99,11 +99,14 @@ class _Frame:
     def product(self, step: ProductStep) -> Matrix:
         """A product, and where it goes."""
         numerics, quantised = self.numerics, self.model.of(step.name, QuantisedProduct)
-        assert step.taps is None, "tests/golden/integer/test_convolutions.py has windows"
         source = self.rows(step.operand)
         if step.inputs is not None:
             source = [row[step.inputs[0] : step.inputs[1]] for row in source]
-        sums = [reference.linear(row, quantised.linear) for row in source]
+        if step.taps is None:
+            sums = [reference.linear(row, quantised.linear) for row in source]
+        else:
+            found = reference.windows(source, step.taps, quantised.padding)
+            sums = [reference.grouped(rows, quantised.linear) for rows in found]
         if step.swapped:
             sums = [list(column) for column in zip(*sums, strict=True)]
         if step.apart:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -21,10 +22,12 @@ from tessera.golden.integer.steps import (
 )
 from tessera.golden.network.network import Network
 from tessera.golden.network.operators import (
+    Activate,
     MixExperts,
     Normalise,
     Operator,
     PictureInput,
+    Reshape,
     Scale,
 )
 
@@ -50,7 +53,7 @@ class Forms:
         self.network = network
         self.steps: list[Step] = []
         self._sums: dict[str, Sum] = {}
-        self._norms: dict[str, Normalise | Scale] = {}
+        self._norms: dict[str, Normalise | Scale | Activate] = {}
         self._streams: dict[str, RowSelection] = {}
         self._activations: dict[str, RowSelection] = {}
         self._same: dict[str, list[str]] = {}  # all names of tensors that have several
@@ -66,6 +69,14 @@ class Forms:
 
     def _channels_of(self, name: str) -> int:
         return self.network.shapes[name][-1]
+
+    def _readers(self, name: str) -> Iterator[Operator]:
+        """Operators that read a tensor, under whatever name."""
+        for reader in self.network.readers.get(name, ()):
+            if isinstance(reader, Reshape) and self._channels_of(reader.name) == self._channels_of(name):
+                yield from self._readers(reader.name)
+            else:
+                yield reader
 
     def _made(self, rows: RowSelection) -> Step:
         """The step that makes the tensor of these rows."""
@@ -141,9 +152,8 @@ class Forms:
         return replace(rows, tensor=f"{made.name}.signed")
 
     def _positive(self, rows: RowSelection) -> bool:
-        """Whether a function or the picture made these rows."""
-        made = self._made(rows)
-        return isinstance(made, PatchStep) or (isinstance(made, ProductStep) and made.positive)
+        """Whether these rows are unsigned."""
+        return self._made(rows).positive
 
     def _stream(self, name: str) -> RowSelection:
         """Rows of a tensor as rows of the residual stream; makes the steps that are missing."""
@@ -169,7 +179,7 @@ class Forms:
                 base = self._saved(base, operator)
         first, began = self._first(found, self._channels_of(name)), False
         if base is None and first is not None:
-            base = self._product_step(replace(operator, part=f"{operator.part}.first"), first, residual=True)
+            base = self._begun_by(operator, first, last=products == [first])
             products.remove(first)
         elif base is None:
             base, began = self._begin(operator, found, self._channels_of(name)), True
@@ -190,9 +200,30 @@ class Forms:
             if product.rows != found.rows or product.matrix is None:
                 continue
             outputs = len(product.source) if product.swapped else product.matrix.stop - product.matrix.start
-            if outputs == channels and self._reduction(product) <= LONGEST_REDUCTION:
+            if outputs == channels:
                 return product
         return None
+
+    def _begun_by(self, operator: Operator, product: PendingProduct, *, last: bool) -> RowSelection:
+        """Begin a stream with a product, the ``last`` one or not; what has too many inputs goes in parts."""
+        cuts, matrix = self._cuts(product), product.matrix
+        if len(cuts) == 1:
+            return self._product_step(replace(operator, part=f"{operator.part}.first"), product, residual=True)
+        assert matrix is not None
+        step = ProductStep(
+            place=operator.place,
+            part=f"{operator.part}.inputs0",
+            rows=product.rows,
+            channels=matrix.stop - matrix.start,
+            source=product.source,
+            matrix=replace(matrix, bias=None),
+            taps=product.taps,
+            inputs=cuts[0],
+            residual=True,
+            product=product.name,
+        )
+        base = self._emit(step, self._streams)
+        return self._added(operator, product, base, "" if last else ".first", absorbed=False, begun=1)
 
     def _read_later(self, tensor: str, operator: Operator) -> bool:
         """Whether rows of a stream are read by operators behind this one, under a task that both have."""
@@ -302,9 +333,16 @@ class Forms:
         return self._emit(step, self._streams)
 
     def _added(
-        self, operator: Operator, product: PendingProduct, base: RowSelection, suffix: str, *, absorbed: bool
+        self,
+        operator: Operator,
+        product: PendingProduct,
+        base: RowSelection,
+        suffix: str,
+        *,
+        absorbed: bool,
+        begun: int = 0,
     ) -> RowSelection:
-        """Emit a product that is added to rows of the stream."""
+        """Emit a product that is added to rows of the stream, without the first parts that have ``begun`` it."""
         shared: dict[str, Any] = {
             "place": operator.place,
             "part": operator.part + suffix,
@@ -318,7 +356,7 @@ class Forms:
             return self._emit(self._experts_step(product.experts, shared), self._streams)
         assert product.matrix is not None
         cuts = self._cuts(product)
-        for part, inputs in enumerate(cuts):
+        for part, inputs in list(enumerate(cuts))[begun:]:
             last = part == len(cuts) - 1
             fields: dict[str, Any] = {"onto": base.within(product.first, product.first + product.rows)}
             if len(cuts) > 1:
@@ -356,7 +394,7 @@ class Forms:
 
     # Norms and experts ------------------------------------------------------------------------------------------------
 
-    def _norm_step(self, norm: Normalise | Scale, named: Operator, source: RowSelection) -> RowSelection:
+    def _norm_step(self, norm: Normalise | Scale | Activate, named: Operator, source: RowSelection) -> RowSelection:
         """Emit a norm of rows of the stream; those that do not follow each other are copied before."""
         if not source.plain:
             source = self._copied(self._operator(norm.source))
@@ -366,10 +404,11 @@ class Forms:
             rows=len(source),
             channels=self._channels_of(norm.name),
             source=source,
-            weight=norm.weight,
-            bias=norm.bias,
+            weight=None if isinstance(norm, Activate) else norm.weight,
+            bias=None if isinstance(norm, Activate) else norm.bias,
             epsilon=norm.epsilon if isinstance(norm, Normalise) else 0.0,
             kind=norm.kind if isinstance(norm, Normalise) else None,
+            rectified=isinstance(norm, Activate),
         )
         return self._emit(step, self._activations)
 

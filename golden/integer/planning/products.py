@@ -17,11 +17,14 @@ from tessera.golden.integer.steps import (
     ProductStep,
     RowSelection,
 )
-from tessera.golden.integer.taps import MOST_PADDING, MOST_TAPS, Taps, taps_over, taps_over_blocks
+from tessera.golden.integer.taps import MOST_PADDING, MOST_TAPS, Taps, taps_around, taps_over, taps_over_blocks
 from tessera.golden.network.operators import (
     Activate,
+    ActivationFunction,
+    Add,
     AveragePool,
     Convolution,
+    Enlarge,
     Linear,
     Multiply,
     Operator,
@@ -67,6 +70,22 @@ class ProductPlanner(Forms):
         matrix = Matrix(kind=MatrixKind.MEAN, stop=self._channels_of(operator.name))
         rows = self._mapped(operator.source, taps)
         self._sums[operator.name] = self._product(operator, matrix, rows, taps)
+
+    def _enlarge(self, operator: Enlarge) -> None:
+        """A map between whose positions values are interpolated.
+
+        It reads a copy of a stream and makes one, so that on both sides of it rows can wait in external memory.
+        """
+        source, found = operator.source, self._sums.get(operator.source)
+        if found is not None and found.lone is not None and found.lone.function is None:
+            self._stream(source)
+        down, across, channels = self.network.shapes[source]
+        taps = taps_around((down, across), channels)
+        matrix = Matrix(kind=MatrixKind.BILINEAR, stop=channels)
+        self._sums[operator.name] = self._product(operator, matrix, self._mapped(source, taps), taps)
+        readers = list(self._readers(operator.name))
+        if not readers or not all(isinstance(reader, Add) for reader in readers):  # which may add it to another
+            self._stream(operator.name)
 
     def _taps(self, operator: Convolution | AveragePool, kernel: Sequence[int]) -> Taps:
         """Taps over a map of channels."""
@@ -131,16 +150,34 @@ class ProductPlanner(Forms):
         return self._activations.get(whole.name) or self._product_step(whole, self._unchanged(name))
 
     def _activate(self, operator: Activate) -> None:
-        found = self._sums.get(operator.source)
+        found, readers = self._sums.get(operator.source), self.network.readers[operator.name]
         product = None if found is None else found.lone
         if product is None or product.matrix is None or product.function is not None or product.swapped:
-            product = self._unchanged(operator.source)
-        readers = self.network.readers[operator.name]
+            product = None
+        if self._rectifies(operator, product):
+            self._norms[operator.name] = operator  # made when something reads it
+            return
+        product = product or self._unchanged(operator.source)
         if readers and all(isinstance(reader, Multiply | Part) for reader in readers):
             lone = replace(product, function=operator.function)
             self._sums[operator.name] = Sum(rows=product.rows, products=(lone,))
             return
         self._product_step(operator, product, function=operator.function)
+
+    def _rectifies(self, operator: Activate, product: PendingProduct | None) -> bool:
+        """Whether an activation is a copy of a stream without what is negative: of a sum, or before enlargements.
+
+        So is what has so many inputs that it is summed in parts. ``product`` is what can go through a function on its way to the activations instead.
+        """
+        readers = list(self._readers(operator.name))
+        if operator.function is not ActivationFunction.RELU or not readers:
+            return False
+        if product is not None:
+            summed = self._reduction(product) > LONGEST_REDUCTION
+            return summed or all(isinstance(reader, Enlarge) for reader in readers)
+        found = self._sums.get(operator.source)
+        summed = operator.source in self._streams or (found is not None and found.lone is None)
+        return summed and not all(isinstance(reader, Multiply | Part) for reader in readers)
 
     def _multiply_rows(self, operator: Multiply) -> None:
         """Rows of a stream of their own, times what a product makes; a function is computed of that on the way."""

@@ -69,12 +69,15 @@ def layernorm(row: list[int], norm, numerics: Numerics) -> tuple[list[int], list
     r, e = reciprocal_square_root(variance or 1)
     scale = rs(r * norm.scale_multiplier, 16)
     mean = rs(total * norm.mean_multiplier, norm.mean_shift)
-    if norm.mode == NormMode.COPY:
+    if norm.mode in (NormMode.COPY, NormMode.RECTIFIED_COPY):
         scale, e = norm.scale_multiplier, 0
+    activation = numerics.activation
+    if norm.mode == NormMode.RECTIFIED_COPY:
+        activation = numerics.unsigned_activation
     narrow, wide = [], []
     for x, extra in zip(row, norm.channel_shift.tolist(), strict=True):
         d = clip(x - mean, numerics.residual)
-        narrow.append(clip(rs(d * scale, min(max(norm.shift + e - extra, 0), 63)), numerics.activation))
+        narrow.append(clip(rs(d * scale, min(max(norm.shift + e - extra, 0), 63)), activation))
         wide.append(clip(rs(d * scale, min(max(norm.wide_shift + e, 0), 63)), numerics.wide))
     return narrow, wide
 
@@ -118,6 +121,44 @@ def window(
             inside = 0 <= y < size[0] and 0 <= x < size[1]
             found += positions[y * size[1] + x] if inside else [outside] * len(positions[0])
     return found
+
+
+def neighbours(positions: list[list[int]], size: tuple[int, int], at: tuple[int, int]) -> list[int]:
+    """What a result ``at`` (row, column) of an enlarged map is made of: its position, those beside it on the result's
+    side (in the line, in the column), and the one beyond both; channels of each, as a row.
+    """
+    near, other = [], []
+    for axis in range(2):
+        position = at[axis] // 2
+        beside = position + (1 if at[axis] % 2 else -1)
+        near.append(position)
+        other.append(min(max(beside, 0), size[axis] - 1))
+    places = [(near[0], near[1]), (near[0], other[1]), (other[0], near[1]), (other[0], other[1])]
+    return [value for y, x in places for value in positions[y * size[1] + x]]
+
+
+def windows(positions: list[list[int]], taps, outside: int) -> list[list[list[int]]]:
+    """Of every result of a product of windows, line by line, the row of each group of channels."""
+    found = []
+    own = len(positions[0]) // taps.groups
+    groups = [[row[first : first + own] for row in positions] for first in range(0, len(positions[0]), own)]
+    for at in ((y, x) for y in range(taps.made[0]) for x in range(taps.made[1])):
+        if taps.enlarges:
+            found.append([neighbours(some, taps.size, at) for some in groups])
+            continue
+        first = (at[0] * taps.stride[0] - taps.padding[0], at[1] * taps.stride[1] - taps.padding[1])
+        found.append([window(some, taps.size, first, taps.kernel, outside) for some in groups])
+    return found
+
+
+def grouped(rows: list[list[int]], layer) -> list[int]:
+    """Requantised sums of groups, each a row with outputs of its own."""
+    outputs = len(layer.weight) // len(rows)
+    made: list[int] = []
+    for group, row in enumerate(rows):
+        some = slice(group * outputs, (group + 1) * outputs)
+        made += linear(row, type(layer)(**{name: values[some] for name, values in vars(layer).items()}))
+    return made
 
 
 def mlp(row: list[int], first, second, requantised, numerics: Numerics) -> list[int]:

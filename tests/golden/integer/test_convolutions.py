@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -9,17 +10,16 @@ import pytest
 import torch
 import torch.nn.functional as functional
 
-from tessera.golden.integer.activations import table_of
 from tessera.golden.integer.model import IntegerModel, Tensors
-from tessera.golden.integer.parameters import QuantisedLinear, QuantisedProduct
+from tessera.golden.integer.parameters import QuantisedProduct
 from tessera.golden.integer.steps import PatchStep, ProductStep
-from tessera.golden.integer.taps import Taps, taps_over, taps_over_blocks
+from tessera.golden.integer.taps import Taps, taps_around, taps_over, taps_over_blocks
 from tessera.golden.network.operators import Convolution, Parameter
 from tessera.sw.models.exported.from_torch import Pixels, network_of
 from tessera.sw.quantiser.quantise import calibration_images, quantise
-from tests.golden.integer import reference
 from tests.helpers.models import NUMERICS
 from tests.helpers.own_networks import own_network
+from tests.helpers.reference_frames import frame
 
 Pair = tuple[int, int]
 
@@ -125,60 +125,43 @@ def computed(name: str) -> tuple[IntegerModel, Tensors]:
     return integer, integer.run(images[0], 0)
 
 
-def position_by_position(integer: IntegerModel, tensors: Tensors, step: ProductStep, at: Pair) -> list[int]:
-    """Requantised sums of one position of a convolution, group by group."""
-    quantised, taps = integer.model.of(step.name, QuantisedProduct), step.taps
-    assert taps is not None
-    positions = tensors[step.source.tensor].tolist()
-    first = tuple(at[axis] * taps.stride[axis] - taps.padding[axis] for axis in range(2))
-    outputs, own = len(quantised.linear.weight) // taps.groups, len(positions[0]) // taps.groups
-    made: list[int] = []
-    for group in range(taps.groups):
-        channels = [position[group * own : (group + 1) * own] for position in positions]
-        row = reference.window(channels, taps.size, first, taps.kernel, quantised.padding)
-        some = slice(group * outputs, (group + 1) * outputs)
-        made += reference.linear(row, QuantisedLinear(**{k: v[some] for k, v in vars(quantised.linear).items()}))
-    return made
-
-
-@pytest.mark.parametrize("name", ["stem", "pyramid", "odd_patches", "inverted"])
+@pytest.mark.parametrize("name", ["stem", "pyramid", "odd_patches", "inverted", "decoder"])
 def test_convolutions_tap_by_tap(name: str) -> None:
-    integer, tensors = computed(name)
-    numerics, seen = integer.numerics, 0
-    for step in integer.plan.of_kind(ProductStep):
-        if step.taps is None:
-            continue
-        rows, columns = step.taps.made
-        for at in ((0, 0), (0, columns - 1), (rows // 2, columns // 2), (rows - 1, 0), (rows - 1, columns - 1)):
-            expected = position_by_position(integer, tensors, step, at)
-            got, row = tensors[step.name].tolist(), at[0] * columns + at[1]
-            if step.factor:
-                factors = [reference.clip(y, numerics.gelu_input) * 4 for y in expected]
-                before = tensors[step.onto.tensor][step.onto.start + row].tolist()
-                shift = integer.model.of(step.name, QuantisedProduct).function_shift
-                products = (reference.rs(a * b, shift) for a, b in zip(before, factors, strict=True))
-                expected = [reference.clip(y, numerics.residual) for y in products]
-            elif step.onto is not None:
-                before = tensors[step.onto.tensor][step.onto.start + row].tolist()
-                expected = [reference.clip(a + b, numerics.residual) for a, b in zip(before, expected, strict=True)]
-            elif step.function is None:
-                form = numerics.residual if step.residual else numerics.activation
-                expected = [reference.clip(y, form) for y in expected]
-            else:
-                expected = [activated(integer, step, y) for y in expected]
-            assert got[row] == expected, (step.name, at)
-            seen += 1
-    assert seen
+    """Every tensor of a frame, one element at a time."""
+    model = network_of(own_network(name), torch.zeros(1, 3, 16, 32), pixels=Pixels())
+    images = calibration_images(model.network, range(4))
+    quantised = quantise(model, images, NUMERICS[8])
+    got = IntegerModel(quantised, NUMERICS[8]).run(images[0], 0)
+    assert any(step.taps is not None for step in quantised.plan.of_kind(ProductStep))
+    for tensor, expected in frame(quantised, NUMERICS[8], images[0], 0).items():
+        assert np.array_equal(got[tensor], np.array(expected)), tensor
 
 
-def activated(integer: IntegerModel, step: ProductStep, y: int) -> int:
-    """A requantised sum through a function."""
-    quantised, numerics = integer.model.of(step.name, QuantisedProduct), integer.numerics
-    table = table_of(step.function)
-    value = reference.curve(reference.clip(y, numerics.gelu_input), table.entries()) + table.zero_point
-    value = reference.clip(value, numerics.gelu_output)
-    scaled = reference.rs(value * quantised.function_multiplier, quantised.function_shift)
-    return reference.clip(scaled, numerics.unsigned_activation)
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (4, 3), (8, 16)])
+def test_a_map_is_enlarged_as_pytorch_does(size: Pair) -> None:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn((6, *size), dtype=torch.float64, generator=generator)
+    expected = functional.interpolate(x[None], scale_factor=2, mode="bilinear", align_corners=False)[0]
+    taps = taps_around(size, 6)
+    windows = taps.windows(x.permute(1, 2, 0).reshape(-1, 6).numpy())
+    assert windows.shape == (4 * size[0] * size[1], 6, 4) and not taps.padded
+    made = windows @ np.array([9, 3, 3, 1]) / 16
+    # Both are float64 sums of the same four products, in another order.
+    assert np.allclose(made, expected.permute(1, 2, 0).reshape(-1, 6).numpy(), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("lines", [range(0, 2), range(2, 4), range(2, 6), range(6, 8)])
+def test_lines_of_an_enlarged_map_need_a_line_above_and_below(lines: range) -> None:
+    """Some of its lines from some of the map's: with the line above, unless they begin with the first."""
+    x = np.random.default_rng(4).integers(-99, 99, (4 * 3, 2))
+    whole = taps_around((4, 3), 2).windows(x).reshape(8, 6, 2, 4)
+    first, last = max(lines.start // 2 - 1, 0), min(lines.stop // 2 + 1, 4)
+    some = replace(
+        taps_around((last - first, 3), 2), made=(len(lines), 6), padding=(first - lines.start // 2, 0)
+    )
+    assert np.array_equal(
+        some.windows(x[first * 3 : last * 3]).reshape(len(lines), 6, 2, 4), whole[lines.start : lines.stop]
+    )
 
 
 @pytest.mark.parametrize("name", ["stem", "pyramid", "odd_patches", "inverted"])

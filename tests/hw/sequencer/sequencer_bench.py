@@ -79,6 +79,7 @@ def random_command(random: np.random.Generator, opcode: Opcode) -> bytes:
         values["destination"] = int(random.integers(0, Destination.SCORE))
     if opcode == Opcode.LAYERNORM:
         values["channels"] = int(random.integers(1, values["words"] * CONFIG.lanes + 1))
+        values["wide"] *= values["mode"] != NormMode.RECTIFIED_COPY
     if opcode == Opcode.LINEAR:
         values |= {"gather": 0, "scatter": 0} | (
             {} if values["swapped"] else {str(random.choice(["gather", "scatter"])): 1}
@@ -371,7 +372,7 @@ async def malformed_commands_are_refused(dut):
         (Opcode.LAYERNORM, "rows", 0),
         (Opcode.LAYERNORM, "words", CONFIG.layernorm_channels // CONFIG.lanes + 1),
         (Opcode.LAYERNORM, "channels", 8 * CONFIG.lanes + 1),
-        (Opcode.LAYERNORM, "mode", 3),
+        (Opcode.LAYERNORM, "wide", 1),
         (Opcode.GATE, "experts", CONFIG.max_experts + 1),
         (Opcode.GATE, "top_k", CONFIG.max_top_k + 1),
         (Opcode.EXPERTS, "experts", 0),
@@ -391,6 +392,8 @@ async def malformed_commands_are_refused(dut):
         fields |= {name: value, "task_mask": 1}
         if (opcode, name, value) == (Opcode.LINEAR, "windows", 2):
             fields["swapped"] = 0
+        if (opcode, name) == (Opcode.LAYERNORM, "wide"):
+            fields["mode"] = NormMode.RECTIFIED_COPY
         if name == "stored":
             fields["after"] &= ~Unit.STORE
         fields.pop("opcode")

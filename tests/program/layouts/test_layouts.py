@@ -10,7 +10,7 @@ import pytest
 
 from tessera.program.layouts.base import Layout, WordLayout, occurrences
 from tessera.program.layouts.routed import Accumulated, QueueEntries, QueuePositions
-from tessera.program.layouts.rows import LastRows, ListedRows, Rows, RowsOf, TiledRows, Transposed, WideRows
+from tessera.program.layouts.rows import ApartRows, LastRows, ListedRows, Rows, RowsOf, TiledRows, Transposed, WideRows
 from tessera.program.layouts.tiles import ExponentialTiles, GateLogits, QueryScaleTiles, ScoreTiles
 from tessera.program.tensors import LAYOUTS, Tensor, layout_from_dict
 
@@ -32,6 +32,7 @@ CASES: list[Case] = [
     (Rows(shape=(4, 4), lanes=4, stride=1, of=RowsOf.OUTPUTS, padding=9), (3, 3), (3, 3, 0), (3, 3), None),
     (LastRows(shape=(2, 5), lanes=4, stride=2, base=3, first_row=1), (1, 4), (6, 0, 0), (2, 4), 2),
     (ListedRows(shape=(3, 5), lanes=4, stride=2, base=3, listed=(4, 0, 4)), (2, 4), (8, 0, 0), (4, 4), 4),
+    (ApartRows(shape=(2, 5), lanes=4, stride=2, base=3, first_row=4, listed=(5, 8)), (1, 4), (12, 0, 0), (8, 4), 8),
     (TiledRows(shape=(2, 5), lanes=4, stride=2, base=3, elements=2), (1, 4), (6, 0, 0), (1, 4), 1),
     (WideRows(shape=(2, 5), lanes=4, stride=4, base=8), (1, 3), (13, 2, 0), (1, 3), 1),
     (Transposed(shape=(5, 6), lanes=4, stride=2, base=10, block=3, first_channel=6), (4, 5), (23, 0, 0), (4, 11), 4),

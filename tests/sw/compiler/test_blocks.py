@@ -46,8 +46,9 @@ NETWORKS = {
     "gated": own_network,
     "stem": own_network,
     "pyramid": own_network,
+    "decoder": own_network,
 }
-"""Windows with a shift and a mask; patches merged; rows kept; strides; streams side by side; convolutions of maps."""
+"""Windows with a shift and a mask; patches merged; rows kept; strides; streams side by side; convolutions of maps; enlargement."""
 CYCLES = 0.03
 SMALL_FRAME = 0.06
 """A picture that is loaded beside other blocks' work takes up to 300 cycles more than foreseen, of 12,000 a frame."""

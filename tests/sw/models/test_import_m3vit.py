@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,16 @@ from tessera.golden.integer.model import IntegerModel
 from tessera.golden.model import seeded
 from tessera.golden.network.operators import MixExperts
 from tessera.hw.formats import Numerics
+from tessera.hw.presets import preset
+from tessera.sim.machine.frames import Frame
+from tessera.sim.machine.run import run_machine
 from tessera.sw.cli import app
+from tessera.sw.compiler.compile import compile_model
 from tessera.sw.models.importer import ImportProblems, Options, import_weights, to_checkpoint
 from tessera.sw.quantiser.quantise import quantise
-from tests.helpers.m3vit import DIM, HEADS, TASKS, forward, state_dict
+from tessera.sw.run.profile import machine_simulator
+from tessera.sw.verifier.verify import verify
+from tests.helpers.m3vit import DIM, HEADS, TASKS, forward, head, state_dict
 from tests.helpers.quantised_models import MIXED
 from tests.helpers.timm_models import resample_abs_pos_embed
 
@@ -161,6 +168,73 @@ def test_the_command_says_what_it_assumed_and_the_model_quantises(tmp_path: Path
         expected = loaded.model.predict(images[:1], 1)[0].double().numpy()
     got = IntegerModel(quantised, Numerics()).predict(images[0].numpy(), 1)
     assert np.linalg.norm(got - expected) < 0.08 * np.linalg.norm(expected)
+
+
+# Heads ----------------------------------------------------------------------------------------------------------------
+
+WITH_HEADS = {"patch": 16, "grid": (8, 16), "heads": {"semseg": 7, "depth": 1}}
+
+
+def test_heads_compute_what_the_original_s_do(tmp_path: Path) -> None:
+    state = state_dict(**WITH_HEADS)
+    options = Options(heads=HEADS, top_k=TOP_K, trained_size=(128, 256))
+    model = imported(saved(tmp_path / "model.pth", {f"module.{name}": value for name, value in state.items()}), options)
+    found = [(task.name, task.kind, task.channels, task.grid) for task in model.network.tasks]
+    assert found == [("semseg", "segmentation", 7, (128, 256)), ("depth", "depth", 1, (128, 256))]
+    images = pictures(128, 256)
+    mean, deviation = (torch.tensor(v).double().view(3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    inputs = (images.double() / 255 - mean) / deviation
+    for task, name in enumerate(("semseg", "depth")):
+        expected = head(state, f"decoders.{name}", forward(state, inputs, task, TOP_K), (8, 16))
+        with torch.no_grad():
+            made = model.double().predict(images, task)
+        # Batch norm and pixels are folded in float64 and stored in float32; the rest is in float64 on both sides.
+        assert made.shape == expected.shape and (made - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_heads_run_exactly_on_the_machine(tmp_path: Path) -> None:
+    """128 x 256 pixels on the boards' machine, whose residual memory holds a third of the largest map."""
+    state, config = state_dict(**WITH_HEADS), preset("ecp5-85f")
+    options = Options(heads=HEADS, top_k=TOP_K, trained_size=(128, 256))
+    model = imported(saved(tmp_path / "model.pth", state), options)
+    images = pictures(128, 256).numpy()
+    quantised = quantise(model, images, config.numerics)
+    program = compile_model(quantised, config)
+    golden = IntegerModel(quantised, config.numerics).run(images[0], 0)
+    frame = run_machine(program, [Frame(task=0, image=images[0])], simulator=machine_simulator(program.config))[0]
+    verdict = verify(program, golden, frame.traces, 0)
+    assert verdict.passed, verdict.first
+    assert "heads.semseg.enlarged3" in {tensor.name for command in program.commands for tensor in command.tensors}
+    with torch.no_grad():
+        expected = model.predict(torch.from_numpy(images[:1]), 0)[0].double().numpy().reshape(7, -1).T
+    got = IntegerModel(quantised, config.numerics).output(golden, 0)
+    assert np.linalg.norm(got - expected) < 0.05 * np.linalg.norm(expected)
+
+
+def test_a_head_that_is_not_whole_or_not_one_of_these_is_named(tmp_path: Path) -> None:
+    state = state_dict(**WITH_HEADS)
+    del state["decoders.semseg.syncbn_fc_2.running_var"], state["decoders.depth.conv_4.bias"]
+    state["decoders.depth.norm.weight"] = torch.zeros(5)
+    state["decoders.semseg.output_level_1.weight"] = torch.zeros(7, 12, 1, 1)  # which only training reads
+    for name in ("conv_0", "conv_1"):
+        state[f"decoders.edge.{name}.weight"] = torch.zeros(12, DIM, 1, 1)
+    options = Options(heads=HEADS, top_k=TOP_K, trained_size=(128, 256), tasks=("semseg", "depth"))
+    with pytest.raises(ImportProblems) as error:
+        imported(saved(tmp_path / "model.pth", state), options)
+    assert sorted(error.value.problems) == [
+        "missing: decoders.depth.conv_4.bias (1,)",
+        "missing: decoders.semseg.syncbn_fc_2.running_var (12,)",
+        "unsupported: a head other than four convolutions with batch norm and one behind them "
+        "(decoders.edge.conv_0.weight and 1 more); nearest: --backbone-only, whose result is the residual stream that "
+        "the head reads",
+        "wrong shape: decoders.depth.norm.weight is (5,), expected (24,)",
+    ]
+
+
+def test_heads_of_patches_of_another_size_are_refused(tmp_path: Path) -> None:
+    state = state_dict(heads={"semseg": 7, "depth": 1})
+    with pytest.raises(ImportProblems, match=r"heads that make patches of 8 x 8 pixels 16 times as large.*--backbone"):
+        imported(saved(tmp_path / "model.pth", state))
 
 
 # Bad input ------------------------------------------------------------------------------------------------------------
