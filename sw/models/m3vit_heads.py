@@ -121,9 +121,9 @@ def with_heads(config: ModelConfig, tensors: Tensors, heads: Mapping[str, Head])
         if head is None:
             tasks.append(task)
             continue
-        place = f"heads.{task.name}"
-        weights |= _folded(tensors, head, place)
-        made = _operators(config, place, task.result)
+        name = f"heads.{task.name}"
+        weights |= _folded(tensors, head, name)
+        made = _operators(config, name, task.result, head.classes)
         operators += made
         height, width = config.grid[0] * ENLARGED, config.grid[1] * ENLARGED
         tasks.append(
@@ -147,43 +147,44 @@ def _kind(task: Task, head: Head) -> HeadKind:
     return "segmentation" if head.classes > 1 else "depth"
 
 
-def _folded(tensors: Tensors, head: Head, place: str) -> Tensors:
-    """Weights of a head under names of its own, with batch norm folded into the convolutions."""
-    part = {name.removeprefix(head.prefix): tensor.double() for name, tensor in tensors.items()}
-    made = {f"{place}.norm.{name}": part[f"norm.{name}"] for name in ("weight", "bias")}
+def _folded(tensors: Tensors, head: Head, name: str) -> Tensors:
+    """Weights of a head under a name of its own, with batch norm folded into the convolutions."""
+    part = {key.removeprefix(head.prefix): tensor.double() for key, tensor in tensors.items()}
+    made = {f"norm.{kind}": part[f"norm.{kind}"] for kind in ("weight", "bias")}
     for number in range(CONVOLUTIONS):
         weight, bias = part[f"conv_{number}.weight"], part[f"conv_{number}.bias"]
         gain, offset, mean, variance = (
-            part[f"syncbn_fc_{number}.{name}"] for name in ("weight", "bias", "running_mean", "running_var")
+            part[f"syncbn_fc_{number}.{kind}"] for kind in ("weight", "bias", "running_mean", "running_var")
         )
         factor = gain / (variance + _EPSILON).sqrt()
-        made[f"{place}.conv{number}.weight"] = weight * factor[:, None, None, None]
-        made[f"{place}.conv{number}.bias"] = (bias - mean) * factor + offset
+        made |= {f"conv{number}.weight": weight * factor[:, None, None, None]}
+        made |= {f"conv{number}.bias": (bias - mean) * factor + offset}
     last = f"conv_{CONVOLUTIONS}"
-    made |= {f"{place}.classes.weight": part[f"{last}.weight"].flatten(1), f"{place}.classes.bias": part[f"{last}.bias"]}
-    return {name: value.float() for name, value in made.items()}
+    made |= {"classes.weight": part[f"{last}.weight"].flatten(1), "classes.bias": part[f"{last}.bias"]}
+    return {f"{name}.{key}": value.float() for key, value in made.items()}
 
 
-def _operators(config: ModelConfig, place: str, stream: str) -> list[Operator]:
-    """The operators of a head that reads a residual stream."""
+def _operators(config: ModelConfig, head: str, stream: str, classes: int) -> list[Operator]:
+    """The operators of a head, whose names begin with its own, that reads a residual stream."""
 
     def both(name: str) -> dict[str, Parameter]:
-        return {kind: Parameter(tensor=f"{place}.{name}.{kind}") for kind in ("weight", "bias")}
+        return {kind: Parameter(tensor=f"{head}.{name}.{kind}") for kind in ("weight", "bias")}
 
-    def at(part: str) -> str:
-        return f"{place}.{part}"
+    def named(part: str) -> str:
+        return f"{head}.{part}"
 
+    first = (named("norm"), named("patches"))
     made: list[Operator] = [
-        Normalise(place=place, part="norm", source=stream, epsilon=config.norm_epsilon, **both("norm")),
-        Part(place=place, part="patches", source=at("norm"), axis="rows", start=1, stop=config.tokens),
-        Reshape(place=place, part="map", source=at("patches"), to=(*config.grid, config.dim)),
+        Normalise(part=first[0], source=stream, epsilon=config.norm_epsilon, **both("norm")),
+        Part(part=first[1], source=first[0], axis="rows", start=1, stop=config.tokens),
+        Reshape(part=named("map"), source=first[1], to=(*config.grid, config.dim)),
     ]
     for number in range(CONVOLUTIONS):
-        source = made[-1].name
         conv, relu = f"conv{number}", f"relu{number}"
-        made.append(Convolution(place=place, part=conv, source=source, padding=(1, 1, 1, 1), **both(conv)))
-        made.append(Activate(place=place, part=relu, source=at(conv), function=ActivationFunction.RELU))
+        made.append(Convolution(part=named(conv), source=made[-1].name, padding=(1, 1, 1, 1), **both(conv)))
+        made.append(Activate(part=named(relu), source=named(conv), function=ActivationFunction.RELU))
         if number == CONVOLUTIONS - 1:
-            made.append(Linear(place=place, part="classes", source=at(relu), **both("classes")))
-        made.append(Enlarge(place=place, part=f"enlarged{number}", source=made[-1].name))
-    return made
+            made.append(Linear(part=named("classes"), source=named(relu), **both("classes")))
+        made.append(Enlarge(part=named(f"enlarged{number}"), source=made[-1].name))
+    size = (config.grid[0] * ENLARGED, config.grid[1] * ENLARGED)
+    return [*made, Reshape(part=named("positions"), source=made[-1].name, to=(size[0] * size[1], classes))]

@@ -35,7 +35,7 @@ from tests.helpers.listed_networks import listed_network
 from tests.helpers.own_networks import own_network
 
 MACHINE = preset("tiny")
-SHARES = ((0.7, 1.0), (1.0, 0.7), (1.0, 0.5), (0.7, 0.5), (0.5, 0.5), (0.35, 0.3))
+SHARES = ((0.7, 1.0), (1.0, 0.7), (1.0, 0.5), (0.7, 0.5), (0.5, 0.5), (0.35, 0.3), (1.0, 0.2))
 """Of the words of scratchpad and residual memory that a network takes when nothing is cut."""
 NETWORKS = {
     "windows": listed_network,
@@ -114,6 +114,11 @@ def test_every_size_of_the_memories_is_bit_exact(name: str) -> None:
 def test_networks_use_external_memory() -> None:
     using = {name for name in NETWORKS if any(stored(one.program) for one in squeezed(name))}
     assert using >= {"windows", "merged", "kept", "unshuffled", "skip", "gated", "pyramid"}
+
+
+def test_the_smallest_residual_memories_take_rows_in_pieces() -> None:
+    using = {name for name in NETWORKS if any(one.fit.context.cuts.in_pieces for one in squeezed(name))}
+    assert using >= {"windows", "merged", "gated", "pyramid"}
 
 
 @pytest.mark.parametrize("stall", [0, 30])
