@@ -152,9 +152,7 @@ class LayerNormLanes(wiring.Component):
         numerics = self._config.numerics
         shifted = registered_round_shift(m, product, amount, name=f"shifted_{lane}")
         rectified = self.constants.mode == NormMode.RECTIFIED_COPY
-        narrow = Mux(
-            rectified, saturate(shifted, numerics.unsigned_activation), saturate(shifted, numerics.activation)
-        )
+        narrow = Mux(rectified, saturate(shifted, numerics.unsigned_activation), saturate(shifted, numerics.activation))
         clipped = Mux(wide, saturate(shifted, numerics.wide), narrow)
         value = Signal(signed(numerics.wide.width), name=f"value_{lane}")
         m.d.sync += value.eq(clipped)

@@ -148,9 +148,7 @@ class Windows:
             "destination_jump": (taps.made[1] + 2) * stride,
         }
 
-    def fields(
-        self, base: int, stationary_rows: int, destination: int, destination_stride: int
-    ) -> dict[str, int]:
+    def fields(self, base: int, stationary_rows: int, destination: int, destination_stride: int) -> dict[str, int]:
         """Fields of the command that say where taps and results lie, for a map that begins at the word ``base``."""
         taps, grouped = self.taps, self.together < self.taps.groups
         return {

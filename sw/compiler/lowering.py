@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tessera.golden.integer.parameters import QuantisedLayerNorm, QuantisedStream
@@ -175,7 +177,7 @@ class _Lowering:
 
         def emit(emitter: Emitter, order: Order) -> None:
             words = sizes.words(step.channels)
-            where = {"base": emitter.bases[regions[0]] + rows.start * words, "first_row": rows.start}
+            where: dict[str, Any] = {"base": emitter.bases[regions[0]] + rows.start * words, "first_row": rows.start}
             shape, signed = (len(rows), step.channels), not step.positive
             tensors: list[Tensor] = [emitter.rows(step.name, regions[0], "scratchpad", shape, signed=signed, **where)]
             if step.wide:

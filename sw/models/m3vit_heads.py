@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -167,7 +168,7 @@ def _folded(tensors: Tensors, head: Head, name: str) -> Tensors:
 def _operators(config: ModelConfig, head: str, stream: str, classes: int) -> list[Operator]:
     """The operators of a head, whose names begin with its own, that reads a residual stream."""
 
-    def both(name: str) -> dict[str, Parameter]:
+    def both(name: str) -> dict[str, Any]:
         return {kind: Parameter(tensor=f"{head}.{name}.{kind}") for kind in ("weight", "bias")}
 
     def named(part: str) -> str:

@@ -13,6 +13,7 @@ from tessera.golden.integer.taps import Taps
 from tessera.golden.network.compute import FloatNetwork
 from tessera.golden.network.operators import Parameter
 
+
 class Folding:
     """Weights, gains and offsets of a float model by its steps.
 

@@ -126,7 +126,7 @@ def forward(state: dict[str, Tensor], pixels: Tensor, task: int, top_k: int) -> 
 
 
 def head(state: dict[str, Tensor], name: str, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-    """The map (B, classes, 16 rows, 16 columns) that the head ``name`` makes of the residual stream (B, tokens, DIM)."""
+    """The map (B, classes, 16 rows, 16 columns) that a head makes of the residual stream (B, tokens, DIM)."""
     part = {key.removeprefix(f"{name}."): value.to(tokens.dtype) for key, value in state.items()}
     x = functional.layer_norm(tokens[:, 1:], tokens.shape[-1:], part["norm.weight"], part["norm.bias"], 1e-6)
     x = x.transpose(1, 2).reshape(len(x), -1, *grid)

@@ -285,7 +285,11 @@ class Decoder(nn.Module):
         super().__init__()
         self.stem, self.down = nn.Conv2d(3, dim, 3, 4, 1), nn.Conv2d(dim, 24, 3, 2, 1)
         self.block = nn.Sequential(nn.Conv2d(24, 24, 3, 1, 1), nn.ReLU(), nn.Conv2d(24, 24, 3, 1, 1))
-        self.up, self.side, self.last = nn.Conv2d(24, dim, 3, 1, 1), nn.Conv2d(dim, dim, 1), nn.Conv2d(dim, dim, 3, 1, 1)
+        self.up, self.side, self.last = (
+            nn.Conv2d(24, dim, 3, 1, 1),
+            nn.Conv2d(dim, dim, 1),
+            nn.Conv2d(dim, dim, 3, 1, 1),
+        )
         self.norm, self.classes, self.depth = nn.BatchNorm2d(dim), nn.Conv2d(dim, 5, 1), nn.Conv2d(dim, 1, 1)
         _unlike(self)
 

@@ -356,9 +356,7 @@ def _convolved(m: _Maker, source: str) -> str:
     inputs = channels // groups
     weight = m.weight(outputs, inputs, *kernel, size=(inputs * kernel[0] * kernel[1]) ** -0.5)
     bias = m.weight(outputs, size=0.5) if m.choose((True, False)) else None
-    return m.add(
-        Convolution, source=source, weight=weight, bias=bias, stride=stride, padding=padding, groups=groups
-    )
+    return m.add(Convolution, source=source, weight=weight, bias=bias, stride=stride, padding=padding, groups=groups)
 
 
 def _pooled(m: _Maker, source: str) -> str:

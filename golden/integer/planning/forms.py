@@ -14,7 +14,6 @@ from tessera.golden.integer.steps import (
     Matrix,
     MatrixKind,
     NormStep,
-    PatchStep,
     ProductStep,
     RowSelection,
     Step,

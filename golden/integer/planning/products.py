@@ -165,9 +165,10 @@ class ProductPlanner(Forms):
         self._product_step(operator, product, function=operator.function)
 
     def _rectifies(self, operator: Activate, product: PendingProduct | None) -> bool:
-        """Whether an activation is a copy of a stream without what is negative: of a sum, or before enlargements.
+        """Whether an activation is a copy of a stream without what is negative.
 
-        So is what has so many inputs that it is summed in parts. ``product`` is what can go through a function on its way to the activations instead.
+        So is one of a sum, of what is summed in parts for its many inputs, or before enlargements. ``product`` is
+        what can go through a function on its way to the activations instead.
         """
         readers = list(self._readers(operator.name))
         if operator.function is not ActivationFunction.RELU or not readers:

@@ -156,9 +156,7 @@ def test_lines_of_an_enlarged_map_need_a_line_above_and_below(lines: range) -> N
     x = np.random.default_rng(4).integers(-99, 99, (4 * 3, 2))
     whole = taps_around((4, 3), 2).windows(x).reshape(8, 6, 2, 4)
     first, last = max(lines.start // 2 - 1, 0), min(lines.stop // 2 + 1, 4)
-    some = replace(
-        taps_around((last - first, 3), 2), made=(len(lines), 6), padding=(first - lines.start // 2, 0)
-    )
+    some = replace(taps_around((last - first, 3), 2), made=(len(lines), 6), padding=(first - lines.start // 2, 0))
     assert np.array_equal(
         some.windows(x[first * 3 : last * 3]).reshape(len(lines), 6, 2, 4), whole[lines.start : lines.stop]
     )

@@ -48,7 +48,7 @@ NETWORKS = {
     "pyramid": own_network,
     "decoder": own_network,
 }
-"""Windows with a shift and a mask; patches merged; rows kept; strides; streams side by side; convolutions of maps; enlargement."""
+"""Windows with a shift and a mask; patches merged; rows kept; strides; parallel streams; convolutions; enlargement."""
 CYCLES = 0.03
 SMALL_FRAME = 0.06
 """A picture that is loaded beside other blocks' work takes up to 300 cycles more than foreseen, of 12,000 a frame."""

@@ -207,12 +207,12 @@ def test_a_head_that_is_not_whole_or_not_one_of_these_is_named(tmp_path: Path) -
     options = Options(heads=HEADS, top_k=TOP_K, trained_size=(128, 256), tasks=("semseg", "depth"))
     with pytest.raises(ImportProblems) as error:
         imported(saved(tmp_path / "model.pth", state), options)
+    other = "unsupported: a head other than four convolutions with batch norm and one behind them "
+    other += "(decoders.edge.conv_0.weight and 1 more); nearest: --backbone-only, whose result is the residual stream "
     assert sorted(error.value.problems) == [
         "missing: decoders.depth.conv_4.bias (1,)",
         "missing: decoders.semseg.syncbn_fc_2.running_var (12,)",
-        "unsupported: a head other than four convolutions with batch norm and one behind them "
-        "(decoders.edge.conv_0.weight and 1 more); nearest: --backbone-only, whose result is the residual stream that "
-        "the head reads",
+        other + "that the head reads",
         "wrong shape: decoders.depth.norm.weight is (5,), expected (24,)",
     ]
 
@@ -242,9 +242,9 @@ def test_everything_that_is_wrong_is_listed_at_once(tmp_path: Path) -> None:
     assert (
         len(error.value.problems) == 9 and "(9 problems)" in text and "read as 17 tokens of 24, 4 layers, 5 exp" in text
     )
+    other = "unsupported: a head other than four convolutions with batch norm and one behind them "
     for line in (
-        "unsupported: a head other than four convolutions with batch norm and one behind them "
-        "(decoders.semseg.conv_0.weight and 1 more); nearest: --backbone-only",
+        other + "(decoders.semseg.conv_0.weight and 1 more); nearest: --backbone-only",
         "unsupported: a noisy gate",
         "missing: blocks.0.mlp.fc1.bias (40,)",
         "missing: blocks.3.mlp.experts.h4toh.weight (5, 24, 16)",
