@@ -35,7 +35,7 @@ from tests.helpers.listed_networks import listed_network
 from tests.helpers.own_networks import own_network
 
 MACHINE = preset("tiny")
-SHARES = ((0.7, 1.0), (1.0, 0.7), (1.0, 0.5), (0.7, 0.5), (0.5, 0.5), (0.35, 0.3), (1.0, 0.2))
+SHARES = ((0.7, 1.0), (1.0, 0.7), (1.0, 0.5), (0.7, 0.5), (0.5, 0.5), (0.35, 0.3), (1.0, 0.25))
 """Of the words of scratchpad and residual memory that a network takes when nothing is cut."""
 NETWORKS = {
     "windows": listed_network,
@@ -118,7 +118,27 @@ def test_networks_use_external_memory() -> None:
 
 def test_the_smallest_residual_memories_take_rows_in_pieces() -> None:
     using = {name for name in NETWORKS if any(one.fit.context.cuts.in_pieces for one in squeezed(name))}
-    assert using >= {"windows", "merged", "gated", "pyramid"}
+    assert using >= {"windows", "gated", "pyramid"}
+
+
+def test_rows_are_not_loaded_over_those_that_a_norm_still_reads() -> None:
+    """On the machine a norm is as fast as the memory, so that no frame would show it."""
+    seen = 0
+    for one in (one for name in NETWORKS for one in squeezed(name)):
+        reading: list[range] = []
+        for command in one.program.commands:
+            opcode, fields = decode(one.program.command_bytes(command.index))
+            # Behind a product the machine may know in other ways that a norm has ended.
+            if fields.get("after", 0) & Unit.NORM or opcode not in (Opcode.LAYERNORM, Opcode.LOAD_RESIDUAL):
+                reading = []
+            if opcode == Opcode.LAYERNORM:
+                first = fields["source_base"]
+                reading.append(range(first, first + fields["rows"] * fields["source_stride"]))
+            if opcode == Opcode.LOAD_RESIDUAL:
+                first, stop = fields["destination_base"], fields["destination_base"] + fields["words"]
+                assert not any(first < rows.stop and rows.start < stop for rows in reading), f"{one.name} {command.name}"
+                seen += one.fit.context.cuts.in_pieces and bool(fields["stored"])
+    assert seen
 
 
 @pytest.mark.parametrize("stall", [0, 30])
