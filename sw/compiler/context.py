@@ -35,6 +35,7 @@ _PHASES = {
     CommandKind.PROJECTION: Phase.ATTENTION,
     CommandKind.MLP: Phase.MLP,
     CommandKind.PRODUCT: Phase.MLP,
+    CommandKind.CONVOLUTION: Phase.CONVOLUTION,
     CommandKind.GATE: Phase.EXPERTS,
     CommandKind.EXPERTS: Phase.EXPERTS,
     CommandKind.HEAD: Phase.OUTPUT,
@@ -201,6 +202,8 @@ class Context:
             return CommandKind.EMBED
         if self.is_result(step):
             return CommandKind.HEAD
+        if step.taps is not None:
+            return CommandKind.CONVOLUTION
         positive = isinstance(source, ProductStep) and source.positive
         return CommandKind.MLP if positive or step.function is not None else CommandKind.PRODUCT
 

@@ -28,7 +28,8 @@ _BY_STAMPS = {"LAYERNORM": NORM, "GATE": GATE, "LOAD_IMAGE": MEMORY, "STORE": ME
 """Units whose events are the time stamps of their commands."""
 _FOLLOWERS = ("LAYERNORM", "GATE")
 """Commands that are handed over early and then wait for rows."""
-_ENGINE = ("LINEAR", "ATTENTION", "EXPERTS")
+ENGINE = ("LINEAR", "CONVOLUTION", "ATTENTION", "EXPERTS")
+"""Commands of the compute unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,7 @@ def _owned(program: Program, task: int, causes: np.ndarray) -> Iterator[Event]:
     ends = np.cumsum(causes.sum(axis=1))
     for command, share, end in zip(program.commands, causes, ends, strict=True):
         if cycles := int(share.sum()):
-            working = command.op in _ENGINE and command.runs(task)
+            working = command.op in ENGINE and command.runs(task)
             args = {"op": command.op, "command": command.index, "busy": round(share[CycleCause.BUSY] / cycles, 4)}
             yield Event(
                 track=COMPUTE,

@@ -6,11 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from tessera.hw.presets import preset
+from tessera.sw.compiler.compile import compile_model
+from tessera.sw.models.exported.from_torch import Pixels, network_of
 from tessera.sw.report import timeline, write_report
 from tessera.sw.results.outcome import FrameOutcome
 from tessera.sw.run import execute
 from tessera.sw.run.target import Target
+from tests.helpers.own_networks import own_network
+from tests.helpers.random_model import random_model
 from tests.helpers.small_checkpoints import SMALL, save_small
 
 SCRATCH_WRITE_LATENCY = 1
@@ -118,3 +124,11 @@ def test_every_write_lies_between_its_commands_stamps(finished: tuple[dict, list
             start, end = result.stamps[records["command"]].T
             end = end + (SCRATCH_WRITE_LATENCY if space == "scratchpad" else 0)
             assert (start <= cycles).all() and (cycles <= end).all(), space
+
+
+def test_whatever_multiplies_is_work_of_the_compute_unit() -> None:
+    network = network_of(own_network("decoder"), torch.zeros(1, 3, 32, 64), pixels=Pixels()).network
+    config = preset("tiny")
+    program = compile_model(random_model(network, config.numerics, 1), config)
+    multiply = {command.op for command in program.commands if command.macs}
+    assert "CONVOLUTION" in multiply and multiply <= set(timeline.ENGINE)
