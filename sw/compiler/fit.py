@@ -186,20 +186,20 @@ def fit(network: Network, config: AcceleratorConfig) -> Fit:
 
 
 def _refined(best: Fit) -> Fit:
-    """A network with finer and finer cuts until it fits, or until finer ones need no less."""
-    least, tried = best.excess, 0
-    while best.excess and tried < _TRIALS:
+    """A network with finer and finer cuts until it fits, needs no less, or has more commands than a machine stamps."""
+    least, tried, most = best.excess, 0, best.context.sizes.config.max_commands
+    while best.excess and tried < _TRIALS and len(best.operations) <= most:
         found = _finer(best, next(space for space in ("residual", "scratchpad") if best.exceeds(space)))
         if found is None:
             return best
         best, tried = found, tried + 1
-        if best.excess < least:
+        if best.excess <= least * _LESS:
             least, tried = best.excess, 0
     return best
 
 
-_TRIALS = 12
-"""Cuts that are tried at most without needing less."""
+_TRIALS, _LESS = 12, 0.9
+"""Cuts that are tried at most until there is so much less excess."""
 
 
 def _finer(known: Fit, space: str) -> Fit | None:
