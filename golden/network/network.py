@@ -117,9 +117,6 @@ class Network:
         for task in self.tasks:
             if task.result not in self.shapes:
                 raise ValueError(f"task '{task.name}' has the result '{task.result}', which no operator makes")
-            shape = self.shapes[task.result]
-            if len(shape) != 2:
-                raise ValueError(f"task '{task.name}' has a result of the shape {shape}; expected (rows, channels)")
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:

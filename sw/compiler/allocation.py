@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+import numpy as np
+
 from tessera.sw.compiler.operations import Region
 from tessera.sw.compiler.order import Life
 
@@ -27,13 +29,34 @@ class Buffer:
         """Time at which it is first in use in any task."""
         return min(first for first, _ in self.lives.values())
 
-    def meets(self, other: Buffer) -> bool:
-        """Whether both are in use at some time of a task."""
-        shared = self.lives.keys() & other.lives.keys()
-        return any(
-            self.lives[task][0] <= other.lives[task][1] and other.lives[task][0] <= self.lives[task][1]
-            for task in shared
-        )
+
+class _Placed:
+    """Buffers that have places, with their lives in arrays: a network in fine blocks has thousands."""
+
+    def __init__(self, order: Sequence[Buffer]) -> None:
+        tasks = sorted({task for buffer in order for task in buffer.lives})
+        never = (_NEVER, -_NEVER)
+        lives = np.array([[buffer.lives.get(task, never) for task in tasks] for buffer in order], np.int64)
+        self._first, self._last = lives.reshape(len(order), len(tasks), 2).transpose(2, 0, 1)
+        self._words = np.array([buffer.words for buffer in order], np.int64)
+        self._bases = np.zeros(len(order), np.int64)
+
+    def place(self, number: int) -> int:
+        """The lowest place that is free during the life of a buffer; those before it have theirs."""
+        first, last = self._first[:number], self._last[:number]
+        meets = ((first <= self._last[number]) & (self._first[number] <= last)).any(axis=1)
+        starts, words = self._bases[:number][meets], self._words[:number][meets]
+        base = 0
+        for at in np.argsort(starts, kind="stable").tolist():
+            if starts[at] - base >= self._words[number]:
+                break
+            base = max(base, int(starts[at] + words[at]))
+        self._bases[number] = base
+        return base
+
+
+_NEVER = 1 << 40
+"""A time that does not come."""
 
 
 def buffers(regions: Mapping[str, Region], lives: Sequence[Mapping[str, Life]]) -> list[Buffer]:
@@ -65,16 +88,10 @@ def alive(table: Sequence[Buffer]) -> int:
 
 def first_fit(order: Sequence[Buffer]) -> dict[str, int]:
     """First word of each buffer: the lowest that is free during its whole life, in the order given."""
-    placed: list[tuple[Buffer, int]] = []
-    for buffer in order:
-        busy = sorted((base, base + other.words) for other, base in placed if other.meets(buffer))
-        base = 0
-        for start, end in busy:
-            if start - base >= buffer.words:
-                break
-            base = max(base, end)
-        placed.append((buffer, base))
-    return {buffer.region.name: base for buffer, base in placed}
+    if not order:
+        return {}
+    placed = _Placed(order)
+    return {buffer.region.name: placed.place(number) for number, buffer in enumerate(order)}
 
 
 @dataclass(frozen=True)

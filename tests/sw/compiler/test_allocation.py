@@ -19,14 +19,16 @@ def always(name: str, words: int, first: int, last: int) -> Buffer:
 
 def test_lives_that_share_a_time_meet() -> None:
     early = always("early", 1, 0, 3)
-    assert early.meets(always("a", 1, 3, 5)) and not early.meets(always("b", 1, 4, 5))
+    assert first_fit([early, always("a", 1, 3, 5)]) == {"early": 0, "a": 1}
+    assert first_fit([early, always("b", 1, 4, 5)]) == {"early": 0, "b": 0}
+    assert first_fit([]) == {}
 
 
 def test_regions_of_different_tasks_never_meet() -> None:
     first, second = buffer("a", 1, task0=(0, 9)), buffer("b", 1, task1=(0, 9))
-    assert not first.meets(second) and first.meets(buffer("c", 1, task0=(20, 30), task1=(0, 1))) is False
-    assert second.meets(buffer("c", 1, task0=(20, 30), task1=(0, 1)))
+    both = buffer("c", 1, task0=(20, 30), task1=(0, 1))
     assert first_fit([first, second]) == {"a": 0, "b": 0}
+    assert first_fit([first, both]) == {"a": 0, "c": 0} and first_fit([second, both]) == {"b": 0, "c": 1}
 
 
 def test_first_fit_sees_buffers_hidden_behind_larger_ones() -> None:

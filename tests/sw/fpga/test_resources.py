@@ -181,7 +181,7 @@ def test_what_does_not_fit_is_named() -> None:
         check_fits(preset("edge"), board("ulx3s-85f"))
     assert re.fullmatch(
         r"preset 'edge' does not fit board ulx3s-85f: multipliers: needs 345, the LFE5U-85F has 156, 189 too many; "
-        r"block RAMs: needs 448, the LFE5U-85F has 208, 240 too many; the nearest preset that fits is 'ecp5-wide'",
+        r"block RAMs: needs 478, the LFE5U-85F has 208, 270 too many; the nearest preset that fits is 'ecp5-wide'",
         str(refused.value),
     )
     with pytest.raises(SynthesisError, match="does not fit the LFE5U-85F: multipliers"):
