@@ -36,6 +36,8 @@ class RowSelection:
         Rows of the tensor in another order; None for all in their own.
     fold:
         Rows, one after another, whose channels are those of one row.
+    split:
+        Equal parts of a row that are rows of their own, such as the heads of queries.
     """
 
     tensor: str
@@ -43,23 +45,26 @@ class RowSelection:
     stop: int
     listed: tuple[int, ...] | None = None
     fold: int = 1
+    split: int = 1
 
     def __len__(self) -> int:
-        return (self.stop - self.start) // self.fold
+        return (self.stop - self.start) // self.fold * self.split
 
     def of(self, values: np.ndarray) -> np.ndarray:
         """The rows of the tensor's ``values`` (rows, channels)."""
         found = values if self.listed is None else values[list(self.listed)]
         found = found[self.start : self.stop]
-        return found.reshape(len(self), -1) if self.fold > 1 else found
+        return found.reshape(len(self), -1) if self.fold * self.split > 1 else found
 
     def within(self, start: int, stop: int) -> RowSelection:
         """Some of these rows, counted from the first."""
+        assert self.split == 1
         first = self.start + start * self.fold
         return replace(self, start=first, stop=first + (stop - start) * self.fold)
 
     def picked(self, rows: tuple[int, ...]) -> RowSelection:
         """These rows by a list, counted from the first."""
+        assert self.split == 1
         known = range(self.stop) if self.listed is None else self.listed
         listed = tuple(known[self.start + row * self.fold + part] for row in rows for part in range(self.fold))
         return replace(self, start=0, stop=len(listed), listed=listed)
@@ -67,7 +72,7 @@ class RowSelection:
     @property
     def plain(self) -> bool:
         """Whether the rows follow each other as they are."""
-        return self.listed is None and self.fold == 1
+        return self.listed is None and self.fold == self.split == 1
 
     @property
     def rows(self) -> slice:

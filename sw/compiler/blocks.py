@@ -265,7 +265,7 @@ def _windows(steps: Sequence[Step], target: str, rows: Mapping[str, int]) -> np.
         match step:
             case AttentionStep() if step.windows > 1:
                 found = {step.name: np.arange(step.rows) // (step.rows // step.windows)}
-            case NormStep() if step.source.tensor in found:
+            case NormStep() if step.source.tensor in found and step.source.plain:
                 found[step.name] = found[step.source.tensor][step.source.rows]
             case ProductStep() if step.source.tensor in found:
                 if step.swapped or step.taps is not None:
@@ -373,8 +373,9 @@ def _attention(step: AttentionStep, made: np.ndarray, held: Demand) -> Attention
 
 def _rows_on_chip(step: Step, rows: RowSelection, some: np.ndarray, held: Demand) -> RowSelection:
     """Some of the selected rows, which follow each other on chip."""
-    first = _following(step, _place(held[rows.tensor], picked(rows, some)))
-    return RowSelection(tensor=rows.tensor, start=first, stop=first + len(some))
+    places = _place(held[rows.tensor], picked(rows, some))[:: rows.split]
+    first = _following(step, places)
+    return RowSelection(tensor=rows.tensor, start=first, stop=first + len(places), split=rows.split)
 
 
 def runs(rows: np.ndarray) -> Iterator[range]:

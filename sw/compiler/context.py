@@ -138,7 +138,7 @@ class Context:
 
     def access(self, rows: RowSelection) -> RegionAccess:
         """Rows of a tensor that follow each other, as an access of its region."""
-        return RegionAccess(region=self.where(rows.tensor), first=rows.start, rows=len(rows))
+        return RegionAccess(region=self.where(rows.tensor), first=rows.start, rows=rows.stop - rows.start)
 
     def add(self, operation: MachineOperation) -> None:
         """Append an operation, which is emitted with the names and rows of this block."""

@@ -37,6 +37,8 @@ def demanded(steps: Sequence[Step], targets: Mapping[str, np.ndarray]) -> Demand
 
 def picked(rows: RowSelection, some: np.ndarray) -> np.ndarray:
     """Rows of the tensor that make ``some`` of the selected rows; in their order."""
+    if rows.split > 1:
+        return rows.start + some // rows.split
     parts = (rows.start + some[:, None] * rows.fold + np.arange(rows.fold)).reshape(-1)
     return parts if rows.listed is None else np.asarray(rows.listed)[parts]
 
@@ -67,6 +69,8 @@ def rounded(step: Step, rows: np.ndarray) -> np.ndarray:
             grain = step.taps.made[1] * (2 if step.taps.enlarges else 1)  # both lines of a position
         case PatchStep():
             grain = step.grid[1]
+        case NormStep():
+            grain = step.source.split
         case AttentionStep():
             grain = step.rows // step.windows if step.windows > 1 else 1
         case ExpertsStep():

@@ -49,7 +49,10 @@ def others(network: Network, sizes: Sizes) -> list[str]:
     """Lines about what no larger machine would mend."""
     lines = []
     for one in sizes.plan.steps:
-        if not isinstance(one, ProductStep) and any(not rows.plain for rows in one.reads):
+        split = isinstance(one, NormStep) and one.source.split > 1
+        if split and one.channels % sizes.config.lanes:
+            lines.append(f"{one.name} is of parts of {one.channels} channels, which are no whole words of T lanes")
+        elif not isinstance(one, ProductStep) and not split and any(not rows.plain for rows in one.reads):
             lines.append(f"{one.name} reads rows in an order of its own; only products do")
     for name in sorted({rows.tensor for rows in sizes.copied(sizes.plan.steps) if sizes.unsigned(rows.tensor)}):
         lines.append(f"rows of {name} are needed one after another in another order; only signed ones can be copied")

@@ -173,6 +173,7 @@ class _Lowering:
     def _normalise_rows(self, step: NormStep, read: RegionAccess, rows: range) -> None:
         """A norm of some of a step's rows."""
         context, sizes = self._context, self._sizes
+        before = sizes.plan.by_name[step.source.tensor]
         regions = [context.where(step.name)] + [context.where(step.inner("wide"))] * step.wide
 
         def emit(emitter: Emitter, order: Order) -> None:
@@ -183,9 +184,9 @@ class _Lowering:
             if step.wide:
                 tensors.append(self._wide(emitter, step, regions[1]))
             label = context.label(step, rows=rows if len(rows) < step.rows else None)
-            self._emit_norm(emitter, step, label, tensors, emitter.bases[read.region] + read.first * words, order)
+            first = read.first * sizes.words(before.channels)
+            self._emit_norm(emitter, step, label, tensors, emitter.bases[read.region] + first, order)
 
-        before = sizes.plan.by_name[step.source.tensor]
         reads_pixels = isinstance(before, ProductStep) and isinstance(
             sizes.plan.by_name[before.source.tensor], PatchStep
         )
@@ -195,7 +196,7 @@ class _Lowering:
                 emit=emit,
                 reads=(read,),
                 writes=tuple(RegionAccess(region=name, first=rows.start, rows=len(rows)) for name in regions),
-                row_by_row=not (context.cuts.pixels_apart and reads_pixels),
+                row_by_row=step.source.plain and not (context.cuts.pixels_apart and reads_pixels),
                 in_rows=True,
                 tasks=step.tasks,
             )

@@ -49,8 +49,15 @@ class Segment:
 
     @property
     def whole(self) -> bool:
-        """Whether some step needs all rows at once: a mixture, which routes them, or rows that become channels."""
-        return any(isinstance(step, ExpertsStep) or getattr(step, "swapped", False) for step in self.steps)
+        """Whether some step needs all rows at once: a mixture, which routes them, rows that become channels, or parts of
+        rows that become rows.
+        """
+        return any(
+            isinstance(step, ExpertsStep)
+            or getattr(step, "swapped", False)
+            or (isinstance(step, NormStep) and step.source.split > 1)
+            for step in self.steps
+        )
 
 
 def streams(plan: Plan) -> dict[str, str]:

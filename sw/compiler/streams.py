@@ -137,7 +137,8 @@ class Streams:
             return False
         words = len(block.held[latest]) * self._sizes.words(self._step(latest).channels)
         readers = [step for step in block.steps if any(rows.tensor == latest for rows in step.reads)]
-        narrow = len(readers) == 1 and isinstance(readers[0], NormStep) and not readers[0].wide
+        reader = readers[0] if len(readers) == 1 else None
+        narrow = isinstance(reader, NormStep) and not reader.wide and reader.source.plain
         return narrow and words > self._sizes.config.residual_words // 2
 
     def pieces(self, step: NormStep) -> Iterator[tuple[RegionAccess, range]]:

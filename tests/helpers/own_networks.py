@@ -60,6 +60,29 @@ class Transformer(nn.Module):
         return self.head(x.mean(1) if self.pool else x[:, 0])
 
 
+class NormedQueries(nn.Module):
+    """Attention whose queries and keys are normalised head by head, as timm writes it; then by RMS, with shared heads."""
+
+    def __init__(self, dim: int = 32, heads: int = 2) -> None:
+        super().__init__()
+        self.heads, self.patch, self.norms = heads, nn.Conv2d(3, dim, 8, 8), nn.ModuleList([nn.LayerNorm(dim)] * 2)
+        self.qkv, self.proj, self.head = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim), nn.Linear(dim, 10)
+        self.q_norm, self.k_norm = nn.LayerNorm(dim // heads), nn.LayerNorm(dim // heads)
+        self.q, self.k, self.v, self.rms = (*(nn.Linear(dim, dim) for _ in range(3)), nn.RMSNorm(dim // heads))
+        _unlike(self)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.patch(pixels).flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(self.norms[0](x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        y = nn.functional.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v)
+        x = x + self.proj(y.transpose(1, 2).flatten(2))
+        y = self.norms[1](x)
+        q, k = (self.rms(one(y).unflatten(2, (self.heads, -1))).transpose(1, 2) for one in (self.q, self.k))
+        v = self.v(y).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        y = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return self.head((x + y).mean(1))
+
+
 class Mixer(nn.Module):
     """MLPs over tokens and over channels, in turn."""
 
@@ -329,6 +352,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: Transformer(function=nn.ReLU, pool=True),
     "gelu_tanh": lambda: Transformer(function=lambda: nn.GELU(approximate="tanh")),
     "mixer": Mixer,
+    "normed_queries": NormedQueries,
     "two_patchings": TwoPatchings,
     "skip": lambda: Skips(gated=False),
     "gated": lambda: Skips(gated=True),

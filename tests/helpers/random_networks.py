@@ -250,6 +250,8 @@ def _attention(m: _Maker) -> None:
         key, value = (m.add(Part, source=both, axis="channels", start=n * size, stop=(n + 1) * size) for n in range(2))
     else:
         key, value = m.linear(other, size), m.linear(other, size)
+    if m.choose((False, True)):
+        query, key = (_by_head(m, one, heads) for one in (query, key))
     windows = m.choose([n for n in (1, 2, 3) if rows % n == 0 and keys % n == 0])
     shape = (heads, rows // windows, keys // windows)
     bias = m.choose((None, "one", "each"))
@@ -257,6 +259,13 @@ def _attention(m: _Maker) -> None:
     mixed = m.add(Attend, query=query, key=key, value=value, heads=heads, scale=size**-0.5, windows=windows, bias=table)
     if m.choose((True, False)):
         m.onto(m.linear(mixed, m.choose((8, 12, 16))))
+
+
+def _by_head(m: _Maker, source: str, heads: int) -> str:
+    """A norm of each head's channels."""
+    rows, channels = m.shapes[source]
+    parts = m.add(Reshape, source=source, to=(rows * heads, channels // heads))
+    return m.add(Reshape, source=m.norm(parts), to=(rows, channels))
 
 
 def _experts(m: _Maker) -> None:

@@ -78,6 +78,8 @@ class _Frame:
         values = (made or self.made)[rows.tensor]
         picked = [values[index] for index in (range(len(values)) if rows.listed is None else rows.listed)]
         picked = picked[rows.start : rows.stop]
+        if rows.split > 1:
+            return [_head(row, part, rows.split) for row in picked for part in range(rows.split)]
         groups = range(0, len(picked), rows.fold)
         return [[value for row in picked[first : first + rows.fold] for value in row] for first in groups]
 

@@ -395,7 +395,7 @@ class Forms:
 
     def _norm_step(self, norm: Normalise | Scale | Activate, named: Operator, source: RowSelection) -> RowSelection:
         """Emit a norm of rows of the stream; those that do not follow each other are copied before."""
-        if not source.plain:
+        if source.listed is not None or source.fold > 1:
             source = self._copied(self._operator(norm.source))
         step = NormStep(
             place=named.place,

@@ -11,6 +11,7 @@ from tessera.golden.integer.planning.sums import NoStep, PendingProduct, Sum, sh
 from tessera.golden.network.operators import (
     Add,
     Join,
+    Normalise,
     Operator,
     Part,
     Reshape,
@@ -22,7 +23,7 @@ class RowPlanner(Forms):
     """Plans them: most become no step."""
 
     def _reshape(self, operator: Reshape) -> None:
-        """The same rows; or several rows as one."""
+        """The same rows; several rows as one; or parts of rows as rows, for norms of them."""
         source = operator.source
         before, after = self._channels_of(source), self._channels_of(operator.name)
         if before == after:
@@ -34,8 +35,13 @@ class RowPlanner(Forms):
             names.append(operator.name)
             self._same[operator.name] = names
             return
+        if before % after == 0 and all(isinstance(one, Normalise) for one in self._readers(operator.name)):
+            rows = self._stream(source)
+            rows = rows if rows.plain else self._copied(self._operator(source))
+            self._streams[operator.name] = replace(rows, split=before // after)
+            return
         if after % before:
-            raise NoStep("parts of rows as rows; the nearest is several rows as one")
+            raise NoStep("parts of rows as rows; the nearest are norms of such, or several rows as one")
         rows = self._activation(source)
         self._activations[operator.name] = replace(rows, fold=rows.fold * (after // before))
 

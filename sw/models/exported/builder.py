@@ -238,7 +238,8 @@ class Builder:
     def _across(self, source: Made, flat: Places, place: str, part: str) -> Made:
         """Several rows as one, or rows as channels."""
         rows, channels = flat.shape
-        run = math.gcd(int(np.argmax(np.diff(flat[0]) != 1)) + 1, source.channels)
+        breaks = np.flatnonzero(np.diff(flat[0]) != 1)
+        run = math.gcd(int(breaks[0]) + 1 if len(breaks) else channels, source.channels)
         if 1 < run < channels and channels % run == 0 and (np.diff(flat.reshape(-1, run)) == 1).all():
             made = self.matrix(torch.from_numpy(flat.reshape(-1, run)), place, part)
             return self.arranged(made, (rows, channels), place, part)

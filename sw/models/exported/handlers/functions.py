@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from tessera.golden.network.operators import Activate, ActivationFunction, Normalise, NormKind
 from tessera.sw.models.exported.handlers.registry import (
@@ -19,7 +19,7 @@ from tessera.sw.models.exported.handlers.registry import (
 )
 from tessera.sw.models.exported.handlers.sums import with_factor
 from tessera.sw.models.exported.reader import Handler, Reader, UnsupportedNode, place_of
-from tessera.sw.models.exported.values import Fixed, ScaledView, View
+from tessera.sw.models.exported.values import ZERO, Fixed, ScaledView, View
 
 aten = torch.ops.aten
 
@@ -49,8 +49,13 @@ def _norm(
     if len(shape) != 1:
         raise UnsupportedNode(f"a norm over {len(shape)} axes; the nearest is one over channels")
     view = with_factor(reader, value)
-    source = rows_made(reader, node, view)
     place, part = place_of(node)
+    parts = _parts_of_rows(reader, view)
+    if parts is None:
+        source = rows_made(reader, node, view)
+    else:  # heads of queries or keys: each row of a matrix has several
+        rows = reader.builder.matrix(parts.reshape(-1, parts.shape[1] * parts.shape[2]), place, "rows")
+        source = reader.builder.arranged(rows, (parts.shape[0] * parts.shape[1], parts.shape[2]), place, "parts")
     gain = Fixed(torch.ones(shape[0]), ".".join([*filter(None, [place, part]), "weight"])) if weight is None else weight
     made = reader.builder.add(
         Normalise(
@@ -64,7 +69,29 @@ def _norm(
         ),
         (source.rows, source.channels),
     )
+    if parts is not None:
+        order = view.places.reshape(-1, view.shape[-1])[:, 0].argsort().argsort()
+        return View((made.base + order[:, None] * made.channels + torch.arange(made.channels)).reshape(view.shape))
     return reader.builder.view(made, *view.shape)
+
+
+def _parts_of_rows(reader: Reader, view: View) -> Tensor | None:
+    """Places (rows, parts, channels) where a view's last axis has several equal parts of each row of one tensor.
+
+    Rows and parts are in the tensor's order. None for any other view.
+    """
+    flat = view.places.reshape(-1, view.shape[-1])
+    if (flat == ZERO).any() or not (flat.diff(dim=1) == 1).all():
+        return None
+    flat = flat[flat[:, 0].argsort()]
+    source = reader.builder.source(int(flat[0, 0]))
+    row = (flat[:, 0] - source.base) // source.channels
+    counts = row.unique_consecutive(return_counts=True)[1]
+    parts = int(counts[0])
+    if parts == 1 or int(flat.max()) >= source.base + source.rows * source.channels or not (counts == parts).all():
+        return None
+    split = flat.reshape(-1, parts, flat.shape[1])
+    return split if (split[:, 1:, 0] == split[:, :-1, -1] + 1).all() else None
 
 
 def _function(function: ActivationFunction) -> Handler:
