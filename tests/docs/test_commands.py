@@ -51,7 +51,7 @@ def test_every_target_is_in_the_makefile():
     "line", sorted({line for page, line in LINES if QUICK.match(line) and "reference" not in page})
 )
 def test_quick_lines_do_what_the_page_says(line):
-    command = f"{shlex.quote(sys.executable)} -m tessera.sw.cli {line}"
+    command = f"{shlex.quote(sys.executable)} -m tessera {line}"
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     outcome = subprocess.run(command, shell=True, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
