@@ -55,3 +55,17 @@ def test_quick_lines_do_what_the_page_says(line):
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     outcome = subprocess.run(command, shell=True, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+def test_the_page_of_own_networks_works_as_it_stands(tmp_path):
+    """Its lines in their order, where nothing is but the repository's examples; the run itself is another test's."""
+    text = (PROJECT_ROOT / "docs" / "howto" / "own-network.md").read_text()
+    lines = [line for line in re.findall(r"^\$ (.*)$", text, re.MULTILINE) if not line.startswith("tessera run")]
+    assert len([line for line in lines if " import " in line]) == 3
+    (tmp_path / "examples").symlink_to(PROJECT_ROOT / "examples")
+    for line in lines:
+        program, _, rest = line.partition(" ")
+        command = [sys.executable, *(["-m", "tessera"] if program == "tessera" else []), *shlex.split(rest)]
+        outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert outcome.returncode == 0, line + outcome.stdout + outcome.stderr
+    assert (tmp_path / "build" / "small.safetensors").is_file()
