@@ -1,4 +1,4 @@
-"""The program ``tessera``, and ``python -m tessera``: it imports the command line, which takes a moment, and runs it."""
+"""The program ``tessera``, and ``python -m tessera``: imports the command line, which takes a moment, and runs it."""
 
 from __future__ import annotations
 
