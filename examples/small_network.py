@@ -14,7 +14,7 @@ class Network(nn.Module):
 
     def __init__(self, dim: int = 32) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, dim, 3, stride=2, padding=1), nn.BatchNorm2d(dim), nn.ReLU())
+        self.stem = nn.Sequential(nn.Conv2d(3, dim, 3, stride=4, padding=1), nn.BatchNorm2d(dim), nn.ReLU())
         self.conv = nn.Conv2d(dim, dim, 3, padding=1)
         self.head = nn.Linear(dim, 10)
 
