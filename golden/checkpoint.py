@@ -23,6 +23,7 @@ from tessera.golden.network.compute import FloatNetwork
 from tessera.golden.network.network import Network
 from tessera.golden.network.operators import MixExperts
 from tessera.golden.network.transformer import transformer
+from tessera.golden.network.words import layers, made_of
 from tessera.golden.tensor_files import ordered
 
 FORMAT = "tessera-checkpoint-2"
@@ -82,11 +83,12 @@ class Checkpoint(Summarised):
     def summary(self) -> Summary:
         """Its geometry and origin."""
         network = self.network
+        count, mixtures = layers(network), len(network.of_kind(MixExperts))
         rows = (
             ("weights", self.weights + (f" ({self.source})" if self.source else "")),
             ("pictures", f"{network.image_height} x {network.image_width}"),
             ("operators", f"{len(network.operators)}"),
-            ("layers", f"{len(network.places)}, {len(network.of_kind(MixExperts))} with experts"),
+            ("layers", f"{count}, {mixtures} with experts") if count else ("made of", made_of(network)),
             ("tasks", ", ".join(f"{task.name} ({task.kind})" for task in network.tasks)),
         )
         return Summary(title=network.name, rows=rows)

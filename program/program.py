@@ -20,8 +20,9 @@ from tessera.common.expected import PATH, expect
 from tessera.common.files import check_readable, file_aside
 from tessera.common.summary import Summarised, Summary
 from tessera.golden.integer.plan import Plan, plan
-from tessera.golden.integer.steps import AttentionStep, ExpertsStep
+from tessera.golden.integer.steps import ExpertsStep
 from tessera.golden.network.network import Network
+from tessera.golden.network.words import geometry
 from tessera.golden.tensor_files import ordered
 from tessera.hw.config import AcceleratorConfig
 from tessera.hw.isa import COMMAND_BYTES
@@ -85,18 +86,8 @@ class Program(Summarised):
 
     @property
     def geometry(self) -> str:
-        """Tokens, layers and experts in words."""
-        attentions, mixtures = self.plan.of_kind(AttentionStep), list(self.mixtures.values())
-        sizes = sorted({(step.rows, step.channels, step.heads) for step in attentions}, reverse=True)
-        words = [f"{rows} tokens of {channels}, {heads} heads" for rows, channels, heads in sizes[:3]]
-        words += ["..."] if len(sizes) > 3 else []
-        words.append(f"{len(self.model.places)} layers")
-        if mixtures:
-            one = mixtures[0]
-            words.append(f"{one.experts} experts of {one.hidden} in {len(mixtures)}, top-{one.top_k}")
-        else:
-            words.append("no experts")
-        return ", ".join(words)
+        """What the network is made of, in words."""
+        return geometry(self.model)
 
     @property
     def digest(self) -> str:

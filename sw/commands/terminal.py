@@ -19,8 +19,8 @@ from tessera.common.switches import switched_on
 if TYPE_CHECKING:
     from tessera.sw.data.pictures import Picture
 
-VERDICT_FAILED, USER_ERROR = 1, 2
-"""Exit codes: a check came out wrong; a mistake of the user or something missing on this computer."""
+VERDICT_FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130
+"""Exit codes: a check came out wrong; a mistake of the user or something missing on this computer; Ctrl-C."""
 
 AnyCommand = TypeVar("AnyCommand", bound=Callable[..., Any])
 
@@ -48,6 +48,9 @@ def reported(command: AnyCommand) -> AnyCommand:
     def wrapper(*arguments: Any, **options: Any) -> Any:
         try:
             return command(*arguments, **options)
+        except KeyboardInterrupt:
+            print("tessera: ended by Ctrl-C", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
             if switched_on("TESSERA_TRACEBACK"):
                 raise

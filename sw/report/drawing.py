@@ -1,25 +1,32 @@
 """A network as a drawing (SVG): from the picture down to the results, a box for each operator, a frame for each layer.
 
 Operators that only name parts of tensors are left out. Arrows that pass others run in lanes beside the boxes. Layers
-that repeat are drawn once. Colours are those of the page, or the drawing's own where it stands alone.
+that repeat are drawn once. Every shape has its colour as an attribute. A style sheet overrides it: with the page's
+colours, or, where the drawing stands alone, with those of the dark side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from html import escape
 
 from tessera.golden.network.network import Network
+from tessera.golden.network.operators import Shape
+from tessera.sw.report.drawing_colours import STRIPES, attributes, style_sheet
+from tessera.sw.report.maps import map_shapes
 from tessera.sw.report.outline import Layer, OutlineItem, Series, of_network, sized
 
-WIDTH, HEIGHT, GAP, BESIDE = 236, 38, 20, 18
-"""A box; the space below it, and beside it."""
+NARROW, WIDE, HEIGHT, GAP, BESIDE = 236, 400, 38, 20, 18
+"""A box, whose width the longest text decides; the space below it, and beside it."""
 LANE, MARGIN, HEAD, DOT = 13, 18, 26, 24
 """Between two lanes; around a frame's boxes; for a frame's title; the height of a sum."""
 
+_BOLD, _PLAIN = 7.6, 6.1
+"""Widths of a letter of a name, and of other text, on average of most fonts."""
 _NAMESPACE = 'xmlns="http://www.w3.org/2000/svg"'
 """What a file needs; in a page the drawing is part of HTML."""
+_FONT = 'font-family="system-ui, sans-serif" font-size="12"'
 _NAMES_ONLY = frozenset({"reshape", "part"})
 _SIGNS = {"add": "+", "multiply": "\u00d7"}
 _SORTS = {
@@ -36,38 +43,15 @@ _SORTS = {
 _SAID = frozenset({"picture", "normalise", "activate", "mix_experts", "constant"})
 """Kinds whose details say what they are."""
 
-_COLOURS = """
-.net { font: 12px system-ui, sans-serif; }
-.net text { fill: var(--ink); }
-.net .quiet { fill: var(--quiet); font-size: 11px; }
-.net .name { font-weight: 600; }
-.net .box { fill: var(--paper); stroke: var(--line); }
-.net .frame { fill: var(--soft); stroke: var(--line); }
-.net .edge { fill: none; stroke: var(--muted); stroke-width: 1.4; }
-.net .tip { fill: var(--muted); }
-.net .result { fill: var(--accent); }
-.net .result + text { fill: var(--paper); font-weight: 600; }
-.net .product { fill: #0072b2; } .net .attention { fill: #cc79a7; } .net .experts { fill: #e69f00; }
-.net .norm { fill: #009e73; } .net .function { fill: #d55e00; } .net .data { fill: #56b4e9; }
-.net .other { fill: #8c96a0; }
-"""
-
-_ALONE = """
-.net { --ink: #1c2733; --paper: #fff; --quiet: #57606a; --line: #c5ced7; --soft: #f3f6f9; --accent: #1f6feb;
-  --muted: #8c96a0; background: var(--paper); }
-@media (prefers-color-scheme: dark) {
-  .net { --ink: #e6edf3; --paper: #0f141a; --quiet: #a3b0bd; --line: #3a4754; --soft: #19212a; --accent: #6cb6ff;
-    --muted: #7d8a97; }
-}
-"""
-
 
 @dataclass
 class _Box:
-    """An item with its place; ``result`` is the name of a task instead."""
+    """An item with its place; ``result`` is the name of a task instead, ``name`` what the box is called."""
 
     item: OutlineItem
     rank: int
+    name: str = ""
+    width: float = NARROW
     x: float = 0.0
     y: float = 0.0
     result: str = ""
@@ -80,7 +64,7 @@ class _Box:
     @property
     def size(self) -> tuple[float, float]:
         """Width and height."""
-        return (DOT, DOT) if self.sign else (WIDTH, DOT if self.result else HEIGHT)
+        return (DOT, DOT) if self.sign else (self.width, DOT if self.result else HEIGHT)
 
 
 @dataclass
@@ -94,7 +78,10 @@ class _Drawing:
 
 def drawing(network: Network, *, alone: bool) -> str:
     """The drawing as SVG; ``alone`` with colours of its own, for a file."""
-    found = _ranked(of_network(network))
+    found = _ranked(of_network(network), map_shapes(network))
+    broad = min(max(NARROW, *map(_needed, found.boxes.values())), WIDE)
+    for box in found.boxes.values():
+        box.width = broad
     ranks = 1 + max(box.rank for box in found.boxes.values())
     rows = [[box for box in found.boxes.values() if box.rank == rank] for rank in range(ranks)]
     lanes = _lanes(found)
@@ -112,16 +99,21 @@ def drawing(network: Network, *, alone: bool) -> str:
         y += max(box.size[1] for box in row) + GAP + (MARGIN if rank in ends else 0)
     width, height = left + widest + 2 * MARGIN, y
     parts = [*_frames(found, rows, left, width), *_edges(found, lanes, left), *map(_box, found.boxes.values())]
-    style = f"<style>{_ALONE if alone else ''}{_COLOURS}</style>"
+    if alone:
+        parts.insert(0, f'<rect {attributes("ground")} width="{width:g}" height="{height:g}"/>')
+    style = f"<style>\n{style_sheet(alone=alone)}\n</style>"
     title = f"<title>{escape(network.name)}: its operators, from the picture to the results</title>"
     return (
-        f'<svg{" " + _NAMESPACE if alone else ""} class="net" role="img" width="{width:g}" height="{height:g}" '
+        f'<svg{" " + _NAMESPACE if alone else ""} class="net" role="img" {_FONT} width="{width:g}" height="{height:g}" '
         f'viewBox="0 0 {width:g} {height:g}">{title}{style}{"".join(parts)}</svg>\n'
     )
 
 
-def _ranked(outline: Sequence[Series]) -> _Drawing:
-    """Every box in its row: below all that it reads; what reads nothing stands beside what reads it first."""
+def _ranked(outline: Sequence[Series], shapes: Mapping[str, Shape]) -> _Drawing:
+    """Every box in its row: below all that it reads; what reads nothing stands beside what reads it first.
+
+    ``shapes`` are those to write instead of the items' own.
+    """
     found, base = _Drawing(), 0
     passed: dict[str, str] = {}
     for series in outline:
@@ -136,11 +128,13 @@ def _ranked(outline: Sequence[Series]) -> _Drawing:
                 if item.kind == "constant":
                     readers = [known[other.name] for other, sources in shown if item.name in sources]
                     known[item.name] = max(base, min(readers, default=base + 1) - 1)
+            framed = bool(layer.place) and (len(shown) > 1 or series.times > 1)
             for item, sources in shown:
-                found.boxes[item.name] = _Box(item, known[item.name])
+                told = replace(item, shape=shapes.get(item.name, item.shape))
+                found.boxes[item.name] = _Box(told, known[item.name], item.part if framed else item.name)
                 found.sources[item.name] = sources
             last = max(known.values())
-            if layer.place:
+            if framed:
                 found.frames.append((series, index, base, last))
             base = last + 1
         for first, final in zip(
@@ -203,43 +197,69 @@ def _edges(found: _Drawing, lanes: dict[tuple[str, str], int], left: float) -> I
         for source in (source for source in sources if source in found.boxes):
             a, b = found.boxes[source], found.boxes[name]
             x, y, u, v = a.x + a.size[0] / 2, a.y + a.size[1], b.x + b.size[0] / 2, b.y - 5
-            down = f'<path class="tip" d="M{u - 4:g} {v:g}h8l-4 5z"/>'
+            down = f'<path {attributes("tip")} d="M{u - 4:g} {v:g}h8l-4 5z"/>'
             if (source, name) not in lanes:
                 middle = (y + v) / 2
-                yield f'<path class="edge" d="M{x:g} {y:g}C{x:g} {middle:g} {u:g} {middle:g} {u:g} {v:g}"/>{down}'
+                curve = f"M{x:g} {y:g}C{x:g} {middle:g} {u:g} {middle:g} {u:g} {v:g}"
+                yield f'<path {attributes("edge")} d="{curve}"/>{down}'
                 continue
             lane = left - MARGIN / 2 - LANE * lanes[source, name]
             before = f"M{x:g} {y:g}v6H{lane + 6:g}q-6 0 -6 6V"
             if any(other.rank == b.rank and other.x < b.x for other in found.boxes.values()):
-                yield f'<path class="edge" d="{before}{v - 14:g}q0 6 6 6H{u - 4:g}q4 0 4 4V{v:g}"/>{down}'
+                yield f'<path {attributes("edge")} d="{before}{v - 14:g}q0 6 6 6H{u - 4:g}q4 0 4 4V{v:g}"/>{down}'
                 continue
             u, v = b.x - 5, b.y + b.size[1] / 2
-            yield f'<path class="edge" d="{before}{v - 6:g}q0 6 6 6H{u:g}"/>'
-            yield f'<path class="tip" d="M{u:g} {v - 4:g}v8l5 -4z"/>'
+            yield f'<path {attributes("edge")} d="{before}{v - 6:g}q0 6 6 6H{u:g}"/>'
+            yield f'<path {attributes("tip")} d="M{u:g} {v - 4:g}v8l5 -4z"/>'
 
 
 def _box(box: _Box) -> str:
     width, height = box.size
     x, y, middle, item = box.x, box.y, box.x + width / 2, box.item
     if box.result:
-        return f"<g>{_rect(x, y, width, height, 'result', 12)}{_text(middle, y + 16, box.result, '', 'middle')}</g>"
+        text = _text(middle, y + 16, _cut(box.result, -_letters(width - 24, _BOLD)), "told", "middle")
+        return f"<g>{_rect(x, y, width, height, 'result', 12)}{text}</g>"
     weights = f", {item.parameters:,} weights" if item.parameters else ""
     title = f"<title>{escape(item.name)}: {escape(item.kind)}, {sized(item.shape)}{weights}</title>"
     if box.sign:
         return (
-            f'<g>{title}<circle class="box" cx="{middle:g}" cy="{y + height / 2:g}" r="{height / 2:g}"/>'
+            f'<g>{title}<circle {attributes("box")} cx="{middle:g}" cy="{y + height / 2:g}" r="{height / 2:g}"/>'
             f"{_text(middle, y + height / 2 + 5, box.sign, 'name', 'middle')}</g>"
         )
-    words = [] if item.kind in _SAID else ["attention" if item.kind == "attend" else item.kind.replace("_", " ")]
-    what = ", ".join([*words, item.detail] if item.detail else words).replace(" x ", " \u00d7 ")
-    shape = sized(item.shape).replace("x", "\u00d7")
-    room = int((width - 32 - 6 * len(shape)) / 7.6)
+    shape = _shape(item)
+    name = _cut(box.name, _letters(width - 32 - _PLAIN * len(shape), _BOLD))
+    what = _cut(_what(item), -_letters(width - 23, _PLAIN))
+    stripe = STRIPES[_SORTS.get(item.kind, "other")]
     return (
         f"<g>{title}{_rect(x, y, width, height, 'box', 5)}"
-        f'<path class="{_SORTS.get(item.kind, "other")}" d="M{x:g} {y + 5:g}q0 -5 5 -5v{height:g}q-5 0 -5 -5z"/>'
-        f"{_text(x + 14, y + 16, _cut(item.part, room), 'name')}{_text(x + width - 9, y + 16, shape, 'quiet', 'end')}"
-        f"{_text(x + 14, y + 31, _cut(what, -38), 'quiet')}</g>"
+        f'<path fill="{stripe}" d="M{x:g} {y + 5:g}q0 -5 5 -5v{height:g}q-5 0 -5 -5z"/>'
+        f"{_text(x + 14, y + 16, name, 'name')}{_text(x + width - 9, y + 16, shape, 'quiet', 'end')}"
+        f"{_text(x + 14, y + 31, what, 'quiet')}</g>"
     )
+
+
+def _what(item: OutlineItem) -> str:
+    """The second line of a box."""
+    words = [] if item.kind in _SAID else ["attention" if item.kind == "attend" else item.kind.replace("_", " ")]
+    return ", ".join([*words, item.detail] if item.detail else words).replace(" x ", " \u00d7 ")
+
+
+def _shape(item: OutlineItem) -> str:
+    return sized(item.shape).replace("x", "\u00d7")
+
+
+def _needed(box: _Box) -> float:
+    """The width at which a box has room for its text."""
+    if box.sign:
+        return 0
+    if box.result:
+        return 24 + _BOLD * len(box.result)
+    item = box.item
+    return max(32 + _PLAIN * len(_shape(item)) + _BOLD * len(box.name), 23 + _PLAIN * len(_what(item)))
+
+
+def _letters(room: float, each: float) -> int:
+    return int(room / each + 1e-6)
 
 
 def _cut(text: str, most: int) -> str:
@@ -250,8 +270,8 @@ def _cut(text: str, most: int) -> str:
 
 
 def _rect(x: float, y: float, width: float, height: float, kind: str, round: float) -> str:
-    return f'<rect class="{kind}" x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{round:g}"/>'
+    return f'<rect {attributes(kind)} x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{round:g}"/>'
 
 
 def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> str:
-    return f'<text class="{kind}" x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(text)}</text>'
+    return f'<text {attributes(kind)} x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(text)}</text>'

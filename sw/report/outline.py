@@ -224,7 +224,13 @@ def _ordinal(number: int) -> str:
 
 # Words ----------------------------------------------------------------------------------------------------------------
 
-_TITLES: Mapping[str, str] = {"gelu": "GELU", "gelu_tanh": "GELU (tanh)", "quick_gelu": "QuickGELU", "silu": "SiLU"}
+_TITLES: Mapping[str, str] = {
+    "gelu": "GELU",
+    "gelu_tanh": "GELU (tanh)",
+    "quick_gelu": "QuickGELU",
+    "silu": "SiLU",
+    "relu": "ReLU",
+}
 
 
 def sized(shape: Shape) -> str:

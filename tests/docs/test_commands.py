@@ -51,7 +51,21 @@ def test_every_target_is_in_the_makefile():
     "line", sorted({line for page, line in LINES if QUICK.match(line) and "reference" not in page})
 )
 def test_quick_lines_do_what_the_page_says(line):
-    command = f"{shlex.quote(sys.executable)} -m tessera.sw.cli {line}"
+    command = f"{shlex.quote(sys.executable)} -m tessera {line}"
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     outcome = subprocess.run(command, shell=True, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+def test_the_page_of_own_networks_works_as_it_stands(tmp_path):
+    """Its lines in their order, where nothing is but the repository's examples; what is run is only compiled."""
+    text = (PROJECT_ROOT / "docs" / "howto" / "own-network.md").read_text()
+    lines = re.findall(r"^\$ (.*)$", text.replace("tessera run", "tessera compile"), re.MULTILINE)
+    assert [line.split()[1] for line in lines if line.startswith("tessera")] == ["import"] * 3 + ["compile"]
+    (tmp_path / "examples").symlink_to(PROJECT_ROOT / "examples")
+    for line in lines:
+        program, _, rest = line.partition(" ")
+        command = [sys.executable, *(["-m", "tessera"] if program == "tessera" else []), *shlex.split(rest)]
+        outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert outcome.returncode == 0, line + outcome.stdout + outcome.stderr
+    assert (tmp_path / "build" / "small.safetensors").is_file()

@@ -19,7 +19,7 @@ def exists(name: str) -> bool:
     if name in FILES:
         return True  # what `tessera export` writes
     parts = name.split(".")
-    if parts[0] not in ("tessera", "tests"):
+    if parts[0] not in ("tessera", "tests", "examples"):
         return False  # modules of the floors are imported from the package
     if len(parts) == 2 and parts[0] == "tessera" and parts[1] in tessera.__all__:
         return True

@@ -61,7 +61,7 @@ def test_the_wheel_offers_one_name(wheel):
 
 def test_it_says_its_version_and_is_no_part_of_its_users_repository(installed, tmp_path):
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
-    shown = python(installed, "-m", "tessera.sw.cli", "--version", folder=tmp_path)
+    shown = python(installed, "-m", "tessera", "--version", folder=tmp_path)
     assert shown.stdout.startswith("tessera 0.1.0 (v0.1.0)"), shown.stdout + shown.stderr
 
 
@@ -76,7 +76,7 @@ def test_a_run_from_any_folder_writes_nothing_but_results_and_the_users_cache(in
         ["run", "--model", "pico", "--preset", "tiny", "--out", "o"],
         ["compile", "-o", "p.safetensors"],
     ):
-        result = python(installed, "-m", "tessera.sw.cli", *arguments, folder=here, **variables)
+        result = python(installed, "-m", "tessera", *arguments, folder=here, **variables)
         assert result.returncode == 0, result.stdout + result.stderr
     assert {path.name for path in here.iterdir()} == {"o", "p.safetensors"}
     assert (home / ".cache" / "tessera" / "cache").is_dir()

@@ -251,7 +251,7 @@ def test_help_of_every_command_has_an_example() -> None:
 
 @pytest.mark.parametrize("arguments", [["-h"], ["run", "-h"]], ids=" ".join)
 def test_the_usage_names_the_program_however_it_was_started(arguments: list[str]) -> None:
-    command = [sys.executable, "-m", "tessera.sw.cli", *arguments]
+    command = [sys.executable, "-m", "tessera", *arguments]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert f"Usage: {' '.join(['tessera', *arguments[:-1]])} [" in shown and "python -m" not in shown
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from itertools import combinations
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from tessera.golden.config import ModelConfig
 from tessera.golden.integer.plan import plan
@@ -15,6 +17,7 @@ from tessera.golden.network.network import Network
 from tessera.sw.models.exported.from_torch import Pixels
 from tessera.sw.models.exported.from_torch import network_of as read
 from tessera.sw.report.drawing import drawing
+from tessera.sw.report.maps import map_shapes
 from tessera.sw.report.outline import of_network, of_plan
 from tests.helpers.networks import network_of
 from tests.helpers.own_networks import NETWORKS, own_network
@@ -94,3 +97,48 @@ def test_a_drawing_brings_its_colours_only_where_it_stands_alone():
     network = network_of(MIXED)
     assert "prefers-color-scheme" in drawing(network, alone=True)
     assert "prefers-color-scheme" not in drawing(network, alone=False) and "var(--ink)" in drawing(network, alone=False)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_colours_do_not_depend_on_a_style_sheet(alone: bool):
+    """Converters know no variables, and many of them no style sheets; what they skip here is the dark side alone."""
+    svg = drawing(network_of(MIXED), alone=alone)
+    for shape in ElementTree.fromstring(svg).iter():
+        if shape.tag.rpartition("}")[2] in ("rect", "circle", "text", "path"):
+            colours = [shape.get(key) for key in ("fill", "stroke") if shape.get(key) not in (None, "none")]
+            assert colours and all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in colours)
+    assert ("var(" in svg) != alone
+    sheet = svg.partition("<style>")[2].partition("</style>")[0].strip()
+    assert sheet.startswith("@media (prefers-color-scheme: dark) {") == alone
+
+
+class Convolved(nn.Module):
+    """A stem whose members have numbers, with a long name, and a mean over the map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, 1, 1), nn.GELU())
+        self.a_head_with_a_long_name = nn.Linear(16, 10)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.a_head_with_a_long_name(self.stem(pixels).flatten(2).mean(2))
+
+
+def test_boxes_of_a_convolutional_network_say_what_a_reader_expects():
+    """No frame around one operator, maps as maps, and no text cut that a wider box has room for."""
+    svg = drawing(read(Convolved().eval(), torch.zeros(1, 3, 32, 64), pixels=Pixels()).network, alone=True)
+    texts = [one.text for one in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+    assert 'class="frame"' not in svg and "\u2026" not in svg
+    assert [one for one in texts if "\u00d7" in one and "," not in one] == [
+        "32 \u00d7 64 \u00d7 3",
+        *["16 \u00d7 32 \u00d7 16"] * 4,
+        "1 \u00d7 16",
+        "1 \u00d7 10",
+    ]
+    assert {"stem.0.conv2d", "stem.1.relu", "a_head_with_a_long_name"} <= set(texts)
+    assert "convolution, 3 \u00d7 3, 16 to 16, stride 1, padding 1" in texts
+
+
+def test_tokens_of_a_transformer_are_no_map():
+    shapes = map_shapes(network_of(MIXED))
+    assert [name for name in shapes if name.startswith("layer")] == [] and "picture" in shapes
