@@ -49,9 +49,7 @@ class Segment:
 
     @property
     def whole(self) -> bool:
-        """Whether some step needs all rows at once: a mixture, which routes them, rows that become channels, or parts of
-        rows that become rows.
-        """
+        """Whether some step needs all rows at once: a mixture, or one that makes channels of rows, or rows of parts."""
         return any(
             isinstance(step, ExpertsStep)
             or getattr(step, "swapped", False)

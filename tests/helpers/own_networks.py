@@ -61,7 +61,7 @@ class Transformer(nn.Module):
 
 
 class NormedQueries(nn.Module):
-    """Attention whose queries and keys are normalised head by head, as timm writes it; then by RMS, with shared heads."""
+    """Attention whose queries and keys are normalised head by head, as timm writes it; then by RMS, with one gain."""
 
     def __init__(self, dim: int = 32, heads: int = 2) -> None:
         super().__init__()

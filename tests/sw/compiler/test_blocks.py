@@ -136,7 +136,9 @@ def test_rows_are_not_loaded_over_those_that_a_norm_still_reads() -> None:
                 reading.append(range(first, first + fields["rows"] * fields["source_stride"]))
             if opcode == Opcode.LOAD_RESIDUAL:
                 first, stop = fields["destination_base"], fields["destination_base"] + fields["words"]
-                assert not any(first < rows.stop and rows.start < stop for rows in reading), f"{one.name} {command.name}"
+                assert not any(first < rows.stop and rows.start < stop for rows in reading), (
+                    f"{one.name} {command.name}"
+                )
                 seen += one.fit.context.cuts.in_pieces and bool(fields["stored"])
     assert seen
 

@@ -79,7 +79,9 @@ def test_every_kind_of_command_has_a_kind_of_work(program: Program) -> None:
         if command.runs(0):
             work.setdefault(command.kind, set()).add((share.phase, share.kind))
     headless = program.model.tasks[0].kind == "features"
-    others = {CommandKind.PRODUCT, CommandKind.CONVOLUTION, CommandKind.LOAD} | ({CommandKind.HEAD} if headless else set())
+    others = {CommandKind.PRODUCT, CommandKind.CONVOLUTION, CommandKind.LOAD} | (
+        {CommandKind.HEAD} if headless else set()
+    )
     assert work.keys() == set(CommandKind) - others
     phases = {"attention", "MLP", "experts"} | (set() if headless else {"output"})
     assert work[CommandKind.NORM] == {(phase, "norm") for phase in phases}
