@@ -244,15 +244,16 @@ class Builder:
         rows, channels = flat.shape
         if channels == 1:
             raise NoArrangement(f"values of '{source.name}' are taken across its rows")
-        run = math.gcd(int(np.argmax(np.diff(flat[0]) != 1)) + 1, source.channels)
+        breaks = np.flatnonzero(np.diff(flat[0]) != 1)
+        run = math.gcd(int(breaks[0]) + 1 if len(breaks) else channels, source.channels)
         if 1 < run < channels and channels % run == 0 and (np.diff(flat.reshape(-1, run)) == 1).all():
             made = self.matrix(torch.from_numpy(flat.reshape(-1, run)), place, part)
             return self.arranged(made, (rows, channels), place, part)
         if rows == 1:
             raise NoArrangement(
-                f"{source.rows} rows of {source.channels} values of '{source.name}' as one row of {channels}, channel by "
-                "channel, as Flatten makes of a map; the nearest is a mean over positions, or a convolution as large as "
-                "the map"
+                f"{source.rows} rows of {source.channels} values of '{source.name}' as one row of {channels}, channel "
+                "by channel, as Flatten makes of a map; the nearest is a mean over positions, or a convolution as "
+                "large as the map"
             )
         turned = np.ascontiguousarray(flat.T)
         if (np.diff(turned) == 1).all():

@@ -24,7 +24,7 @@ from tessera.sw.models.exported.graphs import tidied, unused
 from tessera.sw.models.exported.handlers import CHECKS, HANDLERS, scaled_channels
 from tessera.sw.models.exported.merge import merged
 from tessera.sw.models.exported.problems import Problem, UnsupportedNetwork
-from tessera.sw.models.exported.reader import Reader
+from tessera.sw.models.exported.reader import Reader, UnsupportedNode
 from tessera.sw.models.exported.values import NoArrangement, ScaledView, View
 from tessera.sw.models.options import check_task_names
 
@@ -173,16 +173,16 @@ def _keys(program: ExportedProgram, results: int) -> list[str] | None:
 
 def _task(builder: Builder, spec: TaskSpec, result: Any) -> Task:
     """A task from its result's values."""
-    if isinstance(result, ScaledView):
-        factors = torch.full((result.view.places.numel(),), result.factor)
-        result = scaled_channels(builder, result.view, factors, None)
-    if not isinstance(result, View):
-        raise ValueError(f"the result of task '{spec.name}' does not depend on the picture")
-    _check_kind(spec, len(result.shape))
     try:
+        if isinstance(result, ScaledView):
+            factors = torch.full((result.view.places.numel(),), result.factor)
+            result = scaled_channels(builder, result.view, factors, None)
+        if not isinstance(result, View):
+            raise ValueError(f"the result of task '{spec.name}' does not depend on the picture")
+        _check_kind(spec, len(result.shape))
         return _task_of(builder, spec, result.shape, result.places)
-    except NoArrangement as error:
-        raise ValueError(f"the result of task '{spec.name}', {result.shape}: {error}") from None
+    except (NoArrangement, UnsupportedNode) as error:
+        raise ValueError(f"the result of task '{spec.name}', {tuple(result.shape)}: {error}") from None
 
 
 def _task_of(builder: Builder, spec: TaskSpec, shape: tuple[int, ...], places: Tensor) -> Task:
@@ -219,6 +219,8 @@ def _check_kind(spec: TaskSpec, axes: int) -> None:
 
 def _made_task(spec: TaskSpec, usual: HeadKind, result: str, channels: int, cells: int, grid: tuple[int, int]) -> Task:
     kind = spec.kind or usual
+    if result == "picture":
+        raise ValueError(f"the result of task '{spec.name}' is the picture itself")
     return Task(name=spec.name, kind=kind, channels=channels, cells=cells, result=result, grid=grid)
 
 
@@ -285,5 +287,6 @@ def _check(made: FloatNetwork, module: nn.Module, pixels: Pixels) -> None:
         if not error <= TOLERANCE:
             raise ValueError(
                 f"task '{task.name}' of the network differs from the module by {error:.2g} (relative L2), at most "
-                f"{TOLERANCE:g} is expected: a part of it depends on the picture's values in a way that export lost"
+                f"{TOLERANCE:g} is expected: a part of it depends on the picture's values, or on "
+                "earlier calls, in a way that export lost"
             )

@@ -33,6 +33,8 @@ def _attention(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
         raise UnsupportedNode("attention with dropout that stays on in evaluation; the nearest is dropout_p = 0")
     if mask is not None and not isinstance(mask, Fixed):
         raise UnsupportedNode("a mask that depends on the picture; the nearest is one that is always the same")
+    if arguments[7] and query.shape[-3] != key.shape[-3]:
+        raise UnsupportedNode("heads that share a key (enable_gqa); the nearest expands keys and values to all heads")
     query, key, value = (_heads_of_weights(reader, node, one) for one in (query, key, value))
     (query, first), (key, second), (value, third) = (without_factor(one) for one in (query, key, value))
     if third != 1.0:
@@ -92,7 +94,7 @@ def scores_with_bias(left: Any, right: Any) -> AttentionScores:
 @handles(aten.masked_fill.Scalar, aten.masked_fill.Tensor, aten.masked_fill_.Scalar, aten.masked_fill_.Tensor)
 def _masked_fill(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> AttentionScores:
     scores, mask, number = arguments[:3]
-    number = float(number.tensor) if isinstance(number, Fixed) and number.tensor.numel() == 1 else number
+    number = float(number.tensor.detach()) if isinstance(number, Fixed) and number.tensor.numel() == 1 else number
     fixed = isinstance(scores, AttentionScores) and not scores.normalised and isinstance(mask, Fixed)
     if not fixed or not isinstance(number, float | int) or number > _FILL:
         raise UnsupportedNode("values that a mask fills; the nearest is attention's scores, filled with -inf")

@@ -74,7 +74,8 @@ def _convolution(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Vie
     kernel = tuple(weight.shape[-2:])
     strides = pair_of(stride)
     padded = [one + more for one, more in zip(around, _around(padding, kernel), strict=True)]
-    if kernel == (1, 1) and strides == (1, 1) and not any(padded) and groups == 1:
+    of_picture = reader.builder.source(int(view.places.min())).name == "picture"
+    if kernel == (1, 1) and strides == (1, 1) and not any(padded) and groups == 1 and not of_picture:
         matrix = weight_parameter(reader, Fixed(weight.tensor.flatten(1), weight.name), factor)
         flat = _product(reader, node, View(rows), matrix, bias)
         return View(flat.places.permute(0, 3, 1, 2))

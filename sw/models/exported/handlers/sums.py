@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -61,7 +62,7 @@ def _subtract_from(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> A
     """A number or weights minus a tensor."""
     value, other, alpha = arguments[:3]
     if isinstance(other, Fixed) and other.tensor.numel() == 1:
-        other = float(other.tensor)
+        other = float(other.tensor.detach())
     if alpha != 1 or not isinstance(other, (int, float)):
         return _subtract(reader, node, [other, value, alpha])
     view, factor = without_factor(value)
@@ -115,7 +116,7 @@ def _multiply(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Any:
     if isinstance(right, (View, AttentionScores)) and not isinstance(left, (View, AttentionScores)):
         left, right = right, left
     if isinstance(right, Fixed) and right.tensor.numel() == 1:
-        right = float(right.tensor)
+        right = float(right.tensor.detach())
     if isinstance(right, (int, float)):
         return _times(left, float(right))
     if isinstance(right, Fixed):
@@ -130,13 +131,17 @@ def _multiply(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Any:
 def _divide(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Any:
     left, right = arguments[:2]
     if isinstance(right, Fixed) and right.tensor.numel() == 1:
-        right = float(right.tensor)
+        right = float(right.tensor.detach())
     if not isinstance(right, (int, float)):
         raise UnsupportedNode("a division; the nearest is a product with a number")
+    if float(right) == 0.0:
+        raise UnsupportedNode("a division by 0")
     return _times(left, 1 / float(right))
 
 
 def _times(value: Any, factor: float) -> Any:
+    if not math.isfinite(factor):
+        raise UnsupportedNode(f"a product with {factor}, which is not finite")
     if isinstance(value, AttentionScores) and not value.normalised:
         bias = None if value.bias is None else value.bias * factor
         return replace(value, scale=value.scale * factor, bias=bias)
@@ -209,6 +214,8 @@ def _add_product(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Vie
 
 @checks(aten.batch_norm.default)
 def _check_training(arguments: Sequence[Any]) -> None:
+    if arguments[5] and arguments[3] is None:
+        raise UnsupportedNode("batch norm without running statistics; the nearest has track_running_stats=True")
     if arguments[5]:
         raise UnsupportedNode("batch norm in training mode; put the module into evaluation mode with eval()")
 
