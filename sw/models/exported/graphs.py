@@ -10,7 +10,7 @@ from torch._higher_order_ops.wrap import wrap_with_autocast, wrap_with_set_grad_
 from torch.export import ExportedProgram
 
 from tessera.sw.models.exported.layout import MOVES
-from tessera.sw.models.exported.nodes import module_path, shape_of
+from tessera.sw.models.exported.nodes import changes_input, module_path, shape_of
 from tessera.sw.models.exported.problems import Problem
 
 aten = torch.ops.aten
@@ -104,7 +104,7 @@ def _leave_out_dead(graph: fx.Graph) -> None:
     """Erase nodes that no result depends on."""
     needed: set[fx.Node] = set()
     _need(needed, next(node for node in graph.nodes if node.op == "output"))
-    changes = [node for node in graph.nodes if _changes_input(node)]
+    changes = [node for node in graph.nodes if changes_input(node)]
     while more := [node for node in changes if node not in needed and _base(node) in needed]:
         for node in more:
             _need(needed, node)
@@ -121,10 +121,6 @@ def _need(needed: set[fx.Node], node: fx.Node) -> None:
         if one not in needed:
             needed.add(one)
             waiting += one.all_input_nodes
-
-
-def _changes_input(node: fx.Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
 def _base(node: fx.Node) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import fx
+from torch._ops import OpOverload
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...]:
@@ -29,3 +30,8 @@ def place_of(node: fx.Node, part: str = "") -> tuple[str, str]:
     last = max((index for index, word in enumerate(words) if word.isdigit()), default=-1)
     rest = [*words[last + 1 :], *([part] if part else [])]
     return ".".join(words[: last + 1]), ".".join(rest) or part or node.name
+
+
+def changes_input(node: fx.Node) -> bool:
+    """Whether a node's operator changes its first argument in place."""
+    return isinstance(node.target, OpOverload) and node.target._schema.is_mutable
