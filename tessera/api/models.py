@@ -109,9 +109,9 @@ def from_torch(
     *,
     out: str | Path,
     name: str | None = None,
-    tasks: Mapping[str, HeadKind] | None = None,
-    mean: Sequence[float] = (0.0, 0.0, 0.0),
-    std: Sequence[float] = (1.0, 1.0, 1.0),
+    tasks: Mapping[str, HeadKind | None] | Sequence[str] | None = None,
+    mean: float | Sequence[float] = (0.0, 0.0, 0.0),
+    std: float | Sequence[float] = (1.0, 1.0, 1.0),
 ) -> Checkpoint:
     """Read a PyTorch module of your own, and write it as a checkpoint that the other functions take.
 
@@ -130,10 +130,11 @@ def from_torch(
     name:
         Name of the network; by default that of the file.
     tasks:
-        Names of the results in order, each with its kind: ``segmentation``, ``depth``, ``classification`` or
-        ``features``. By default the dictionary's keys, and kinds by the shapes.
+        Names of the results, each with its kind: ``segmentation``, ``depth``, ``classification`` or ``features``; or
+        names alone. They are the keys of the dictionary that the module gives, or in the order of its results. By
+        default the dictionary's keys, and kinds by the shapes.
     mean, std:
-        The module's input is ``(byte / 255 - mean) / std`` for each colour.
+        The module's input is ``(byte / 255 - mean) / std``, with a number for each colour or one for all.
 
     Returns
     -------
@@ -156,17 +157,28 @@ def from_torch(
     out = Path(out)
     importer.check_name(out)
     check_output(out, "")
-    specs = [TaskSpec(name=task, kind=kind) for task, kind in (tasks or {}).items()]
+    specs = _specs(tasks or {})
     pixels = Pixels(mean=_colours("mean", mean), deviation=_colours("std", std))
     found = checkpoint_of(module, example, specs, name=name or out.stem, pixels=pixels)
     checkpoint.save(out, found)
     return found
 
 
-def _colours(name: str, values: Sequence[float]) -> tuple[float, float, float]:
-    found = tuple(values)
+def _specs(tasks: Mapping[str, HeadKind | None] | Sequence[str]) -> list[TaskSpec]:
+    """Names of tasks, with or without their kinds; WrongKindError for anything else."""
+    expect("tasks", tasks, (Mapping, list, tuple), "names with their kinds, such as {'classes': 'classification'}")
+    kinds = tasks if isinstance(tasks, Mapping) else dict.fromkeys(tasks)
+    for name in tasks:
+        expect("the name of a task", name, str, "a text")
+    if len(kinds) < len(tasks):
+        raise ValueError(f"tasks names {', '.join(tasks)}: give each task a name of its own")
+    return [TaskSpec(name=name, kind=kind) for name, kind in kinds.items()]
+
+
+def _colours(name: str, values: float | Sequence[float]) -> tuple[float, float, float]:
+    found = (values,) * 3 if isinstance(values, int | float) else tuple(values)
     if len(found) != 3 or not all(isinstance(value, int | float) and math.isfinite(value) for value in found):
-        raise ValueError(f"{name} is {values!r}; expected three finite numbers, one for each colour")
+        raise ValueError(f"{name} is {values!r}; expected a finite number, or three, one for each colour")
     if name == "std" and min(found) <= 0:
         raise ValueError(f"std is {values!r}; a deviation is larger than 0")
     return found[0], found[1], found[2]

@@ -155,6 +155,10 @@ class Builder:
         """Indices of the tensors that values belong to."""
         return np.searchsorted([made.base for made in self._made], places, side="right") - 1
 
+    def shape(self, name: str) -> Shape:
+        """Shape (rows, channels) of a tensor."""
+        return next((made.rows, made.channels) for made in self._made if made.name == name)
+
     def place_of(self, made: Made) -> str:
         """Where in the network a tensor is made."""
         return next(operator.place for operator in self.operators if operator.name == made.name)
@@ -238,11 +242,19 @@ class Builder:
     def _across(self, source: Made, flat: Places, place: str, part: str) -> Made:
         """Several rows as one, or rows as channels."""
         rows, channels = flat.shape
+        if channels == 1:
+            raise NoArrangement(f"values of '{source.name}' are taken across its rows")
         breaks = np.flatnonzero(np.diff(flat[0]) != 1)
         run = math.gcd(int(breaks[0]) + 1 if len(breaks) else channels, source.channels)
         if 1 < run < channels and channels % run == 0 and (np.diff(flat.reshape(-1, run)) == 1).all():
             made = self.matrix(torch.from_numpy(flat.reshape(-1, run)), place, part)
             return self.arranged(made, (rows, channels), place, part)
+        if rows == 1:
+            raise NoArrangement(
+                f"{source.rows} rows of {source.channels} values of '{source.name}' as one row of {channels}, channel "
+                "by channel, as Flatten makes of a map; the nearest is a mean over positions, or a convolution as "
+                "large as the map"
+            )
         turned = np.ascontiguousarray(flat.T)
         if (np.diff(turned) == 1).all():
             made = self.matrix(torch.from_numpy(turned), place, part)

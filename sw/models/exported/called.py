@@ -7,8 +7,6 @@ import importlib
 import inspect
 import os
 import sys
-import sysconfig
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tessera.common.expected import described
+from tessera.sw.models.exported.lines import own_line
 from tessera.sw.models.options import check_task_names
 from tessera.sw.models.weight_files import read_content
 
@@ -108,32 +107,17 @@ def _own_code(name: str) -> Iterator[None]:
     except _Mistake as error:
         raise ValueError(str(error)) from None
     except SystemExit as error:
-        raise ValueError(f"{name}: its code ends the program, sys.exit({error.code!r}), {_place(error)}") from None
+        raise ValueError(f"{name}: its code ends the program, sys.exit({error.code!r}), {own_line(error)}") from None
     except Exception as error:
         text = " ".join(str(error).split())
         said = f"{type(error).__name__}{f': {text}' if text else ''}"
-        raise ValueError(f"{name}: its code fails, {said}, {_place(error)}") from None
+        raise ValueError(f"{name}: its code fails, {said}, {own_line(error)}") from None
     finally:
         sys.path[:] = before
 
 
 class _Mistake(Exception):
     """There is nothing of the name; not an error of the code itself."""
-
-
-def _place(error: BaseException) -> str:
-    """File and line of the last own line that an error went through; of the last of all where none is own."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}, line {error.lineno}"
-    ours = Path(__file__).parent
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent != ours]
-    frames = [frame for frame in frames if not frame.filename.startswith("<")]
-    libraries = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
-    own = [frame for frame in frames if not frame.filename.startswith(libraries)]
-    if not frames:
-        return "before any line of it"
-    frame = (own or frames)[-1]
-    return f"{frame.filename}, line {frame.lineno}"
 
 
 def _imported(name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ import torch
 import torch.utils._pytree as pytree
 from torch import Tensor, nn
 from torch.export import ExportedProgram
-from torch.fx import GraphModule
 
 from tessera.golden.checkpoint import Checkpoint
 from tessera.golden.config import HeadKind
@@ -21,18 +19,17 @@ from tessera.golden.network.compute import PIXEL_SCALE, FloatNetwork, as_map
 from tessera.golden.network.network import Network, Task
 from tessera.golden.network.operators import Convolution, Scale
 from tessera.sw.models.exported.builder import Builder
-from tessera.sw.models.exported.handlers import HANDLERS, scaled_channels
+from tessera.sw.models.exported.exporting import exported_program, own_forward
+from tessera.sw.models.exported.graphs import tidied, unused
+from tessera.sw.models.exported.handlers import CHECKS, HANDLERS, scaled_channels
 from tessera.sw.models.exported.merge import merged
 from tessera.sw.models.exported.problems import Problem, UnsupportedNetwork
-from tessera.sw.models.exported.reader import Reader
-from tessera.sw.models.exported.values import ScaledView, View
+from tessera.sw.models.exported.reader import Reader, UnsupportedNode
+from tessera.sw.models.exported.values import NoArrangement, ScaledView, View
+from tessera.sw.models.options import check_task_names
 
 TOLERANCE = 1e-5
 """Relative error beyond which our float network is not the module: float32 gives 1e-6."""
-
-
-class ExportError(ValueError):
-    """torch.export cannot trace a module; the message has its reason and the line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +74,8 @@ def checkpoint_of(
     example:
         A picture (1, 3, H, W) as the module takes it.
     tasks:
-        One for each result, in order; by default they are called after the dictionary's keys, or ``task0`` on.
+        One for each result: by the keys of the dictionary that the module gives, or in the order of its results. By
+        default they are called after the keys, or ``task0`` on.
     name:
         Name of the network.
     pixels:
@@ -92,10 +90,10 @@ def checkpoint_of(
     ValueError
         If what was read computes something else than the module.
     """
-    _check_given(module, example)
-    program = _exported(module, example, name)
+    program = exported_program(module, example, name)
+    problems = tidied(program)
     height, width = example.shape[-2:]
-    made = _network(program, (int(height), int(width)), tasks, name, pixels)
+    made = _network(program, (int(height), int(width)), tasks, name, pixels, problems)
     _check(made, module, pixels)
     return Checkpoint(model=made, weights="imported", source="torch.export", assumed=_unused(program))
 
@@ -106,27 +104,30 @@ def network_of(*given: Any, **options: Any) -> FloatNetwork:
 
 
 def _network(
-    program: ExportedProgram, size: tuple[int, int], tasks: Sequence[TaskSpec], name: str, pixels: Pixels
+    program: ExportedProgram,
+    size: tuple[int, int],
+    tasks: Sequence[TaskSpec],
+    name: str,
+    pixels: Pixels,
+    problems: Sequence[Problem],
 ) -> FloatNetwork:
-    """What a program computes of a picture of a size, as a network."""
+    """What a program computes of a picture of a size, as a network; ``problems`` are known before."""
     builder = Builder()
-    reader = Reader(builder, HANDLERS)
+    reader = Reader(builder, HANDLERS, CHECKS)
     picture = builder.picture(*size)
     pixels_view = View(builder.view(picture, *size, 3).places.permute(2, 0, 1)[None])
     results = reader.read(program, [pixels_view])
-    names = _named(program, results)
-    if reader.problems:
-        raise UnsupportedNetwork(name, reader.problems)
-    if tasks and len(tasks) != len(results):
-        raise ValueError(f"{len(tasks)} tasks are named, but '{name}' has {len(results)} results")
-    found = []
-    for index, result in enumerate(results):
-        spec = tasks[index] if tasks else TaskSpec(name=names[index])
-        found.append(_task(builder, spec, result))
-    _fold_pixels(builder, pixels)
+    if reader.problems or problems:
+        raise UnsupportedNetwork(name, [*problems, *reader.problems])
+    specs = _specs(program, len(results), tasks, name)
+    found = [_task(builder, spec, result) for spec, result in zip(specs, results, strict=True)]
+    _fold_pixels(builder, pixels, name)
     operators, found = merged(_needed(builder, found), found, builder.weights)
     used = {parameter.tensor for operator in operators for parameter in operator.parameters}
     weights = {key: value for key, value in builder.weights.items() if key in used}
+    for key, value in weights.items():
+        if not value.isfinite().all():
+            raise ValueError(f"'{key}' has values that are not finite; the module cannot be quantised")
     shapes = {key: tuple(value.shape) for key, value in weights.items()}
     network = Network(name=name, operators=tuple(operators), tasks=tuple(found), weights=shapes)
     try:
@@ -139,60 +140,52 @@ def _network(
 
 def _unused(program: ExportedProgram) -> tuple[str, ...]:
     """A line with the parameters that no result depends on, if there are any."""
-    signature = program.graph_signature
-    nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
-    names = [name for node, name in signature.inputs_to_parameters.items() if not nodes[node].users]
+    names = unused(program)
     return (f"no result depends on {', '.join(names)}: left out",) if names else ()
 
 
-def _check_given(module: nn.Module, example: Tensor) -> None:
-    """ValueError for an example that is no picture, or weights that are no numbers."""
-    if example.ndim != 4 or example.shape[:2] != (1, 3) or example.dtype != torch.float32:
+def _specs(program: ExportedProgram, results: int, tasks: Sequence[TaskSpec], name: str) -> list[TaskSpec]:
+    """What each result is: by a dictionary's keys or, where the module gives none, in order."""
+    keys = _keys(program, results)
+    if not tasks:
+        tasks = [TaskSpec(name=key) for key in keys or (f"task{index}" for index in range(results))]
+    elif keys is None and len(tasks) != results:
+        raise ValueError(f"{len(tasks)} tasks are named, but '{name}' has {results} results")
+    check_task_names(tuple(spec.name for spec in tasks))
+    if keys is None:
+        return list(tasks)
+    known = {spec.name: spec for spec in tasks}
+    if known.keys() != set(keys):
         raise ValueError(
-            f"the example is {str(example.dtype).removeprefix('torch.')} {tuple(example.shape)}; expected one picture, "
-            "float32 (1, 3, height, width)"
+            f"the tasks are named {', '.join(known)}, but '{name}' gives a dictionary with {', '.join(keys)}; name "
+            "each of its keys"
         )
-    for name, values in module.state_dict().items():
-        if values.is_floating_point() and values.dtype != torch.float32:
-            kind = str(values.dtype).removeprefix("torch.")
-            raise ValueError(f"'{name}' is {kind}; the module is read in float32: call float() on it")
-        if values.is_floating_point() and not values.isfinite().all():
-            raise ValueError(f"'{name}' has values that are not finite; the module cannot be quantised")
+    return [known[key] for key in keys]
 
 
-def _exported(module: nn.Module, example: Tensor, name: str) -> ExportedProgram:
-    if module.training:
-        raise ValueError(f"'{name}' is in training mode; put it into evaluation mode with eval()")
-    logs = logging.getLogger("torch")
-    level = logs.level
-    logs.setLevel(logging.CRITICAL)  # what it logs of a failure, its error says again
-    try:
-        return torch.export.export(module, (example,), strict=False)
-    except Exception as error:
-        reason = str(error).strip().splitlines()
-        raise ExportError(f"'{name}' cannot be exported: {reason[0] if reason else type(error).__name__}") from error
-    finally:
-        logs.setLevel(level)
-
-
-def _named(program: ExportedProgram, results: Sequence[Any]) -> list[str]:
-    """Names of the results: a dictionary's keys, or ``task0`` on."""
-    spec = program.call_spec.out_spec
-    shaped = pytree.tree_unflatten(list(range(len(results))), spec)
+def _keys(program: ExportedProgram, results: int) -> list[str] | None:
+    """Keys of the dictionary that a module gives, in the order of the results; None for anything else."""
+    shaped = pytree.tree_unflatten(list(range(results)), program.call_spec.out_spec)
     if isinstance(shaped, Mapping) and all(isinstance(one, int) for one in shaped.values()):
         return [str(key) for key, _ in sorted(shaped.items(), key=lambda item: item[1])]
-    return [f"task{index}" for index in range(len(results))]
+    return None
 
 
 def _task(builder: Builder, spec: TaskSpec, result: Any) -> Task:
     """A task from its result's values."""
-    if isinstance(result, ScaledView):
-        factors = torch.full((result.view.places.numel(),), result.factor)
-        result = scaled_channels(builder, result.view, factors, None)
-    if not isinstance(result, View):
-        raise ValueError(f"the result of task '{spec.name}' does not depend on the picture")
-    _check_kind(spec, len(result.shape))
-    shape, places = result.shape, result.places
+    try:
+        if isinstance(result, ScaledView):
+            factors = torch.full((result.view.places.numel(),), result.factor)
+            result = scaled_channels(builder, result.view, factors, None)
+        if not isinstance(result, View):
+            raise ValueError(f"the result of task '{spec.name}' does not depend on the picture")
+        _check_kind(spec, len(result.shape))
+        return _task_of(builder, spec, result.shape, result.places)
+    except (NoArrangement, UnsupportedNode) as error:
+        raise ValueError(f"the result of task '{spec.name}', {tuple(result.shape)}: {error}") from None
+
+
+def _task_of(builder: Builder, spec: TaskSpec, shape: tuple[int, ...], places: Tensor) -> Task:
     if len(shape) == 2:
         made = builder.matrix(places)
         return _made_task(spec, "classification", made.name, shape[1], 1, (1, 1))
@@ -226,6 +219,8 @@ def _check_kind(spec: TaskSpec, axes: int) -> None:
 
 def _made_task(spec: TaskSpec, usual: HeadKind, result: str, channels: int, cells: int, grid: tuple[int, int]) -> Task:
     kind = spec.kind or usual
+    if result == "picture":
+        raise ValueError(f"the result of task '{spec.name}' is the picture itself")
     return Task(name=spec.name, kind=kind, channels=channels, cells=cells, result=result, grid=grid)
 
 
@@ -238,19 +233,20 @@ def _needed(builder: Builder, tasks: Sequence[Task]) -> list[Any]:
     return [operator for operator in builder.operators if operator.name in needed]
 
 
-def _fold_pixels(builder: Builder, pixels: Pixels) -> None:
+def _fold_pixels(builder: Builder, pixels: Pixels, name: str) -> None:
     """Let convolutions of the picture take bytes / 256 instead of the module's input.
 
     Around the picture the module's input is 0, which is the mean and no byte of all colours: what is padded reads the
     input as a tensor of its own, unless the mean is 0.
     """
     mean, deviation = (torch.tensor(one, dtype=torch.float64) for one in (pixels.mean, pixels.deviation))
-    apart = []
-    for operator in (one for one in builder.operators if "picture" in one.sources):
-        if not isinstance(operator, Convolution) or operator.groups != 1:
-            raise UnsupportedNetwork("network", [Problem("", operator.tag, (), "the picture goes into a convolution")])
-        if any(operator.padding) and any(pixels.mean):
-            apart.append(operator.name)
+    readers = [one for one in builder.operators if "picture" in one.sources]
+    convolutions = [one for one in readers if isinstance(one, Convolution) and one.groups == 1]
+    if len(convolutions) < len(readers):
+        why = "reads the picture itself; the nearest is a convolution of one group before it"
+        others = [one for one in readers if one not in convolutions]
+        raise UnsupportedNetwork(name, [Problem(one.name, one.tag, builder.shape(one.name), why) for one in others])
+    apart = [one.name for one in convolutions if any(one.padding) and any(pixels.mean)]
     if apart:
         scale = Scale(
             part=builder.free("", "picture.normalised"),
@@ -279,9 +275,8 @@ def _check(made: FloatNetwork, module: nn.Module, pixels: Pixels) -> None:
     images = torch.randint(0, 256, size, generator=generator, dtype=torch.uint8)
     tasks = range(len(made.network.tasks))
     with torch.no_grad():
-        # A program of torch.export may take one picture at a time.
-        given = images.split(1) if isinstance(module, GraphModule) else [images]
-        found = [pytree.tree_leaves(module(pixels.of(one))) for one in given]
+        with own_forward(f"'{made.network.name}' fails on a picture"):  # one at a time, as it was exported
+            found = [pytree.tree_leaves(module(pixels.of(one))) for one in images.split(1)]
         expected = [torch.cat(parts).double() for parts in zip(*found, strict=True)]
         got = made.run(images, tasks)
     if not all(one.isfinite().all() for one in expected):
@@ -292,5 +287,6 @@ def _check(made: FloatNetwork, module: nn.Module, pixels: Pixels) -> None:
         if not error <= TOLERANCE:
             raise ValueError(
                 f"task '{task.name}' of the network differs from the module by {error:.2g} (relative L2), at most "
-                f"{TOLERANCE:g} is expected: a part of it depends on the picture's values in a way that export lost"
+                f"{TOLERANCE:g} is expected: a part of it depends on the picture's values, or on "
+                "earlier calls, in a way that export lost"
             )

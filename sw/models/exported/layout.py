@@ -19,6 +19,7 @@ MOVES = frozenset(
         aten.flatten.using_ints,
         aten.flip.default,
         aten.index_select.default,
+        aten.mT.default,
         aten.movedim.int,
         aten.movedim.intlist,
         aten.narrow.default,
@@ -52,7 +53,9 @@ LIKE = frozenset({aten.expand_as.default, aten.reshape_as.default, aten.view_as.
 
 SAME = frozenset(
     {
+        aten.alpha_dropout.default,
         aten.dropout.default,
+        aten.dropout_.default,
         aten.feature_dropout.default,
         aten.lift_fresh_copy.default,
         aten.to.dtype,
@@ -61,6 +64,9 @@ SAME = frozenset(
     }
 )
 """At inference they give back what they got."""
+
+KEPT = MOVES | SAME
+"""No operator of ours is made of them."""
 
 SHAPES = frozenset({aten.view.default, aten.reshape.default})
 """They are carried out on scores, too, where queries and keys stay the last two axes."""

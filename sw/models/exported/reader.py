@@ -7,14 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, fx
+from torch._ops import HigherOrderOperator, OpOverload
 from torch.export import ExportedProgram
 
 from tessera.sw.models.exported.builder import Builder
-from tessera.sw.models.exported.layout import LIKE, MOVES, SAME, SHAPES
+from tessera.sw.models.exported.layout import KEPT, LIKE, MOVES, SAME, SHAPES
+from tessera.sw.models.exported.nodes import changes_input, module_path, operator_of, shape_of
 from tessera.sw.models.exported.problems import Problem
 from tessera.sw.models.exported.values import AttentionScores, Fixed, NoArrangement, ScaledView, Unknown, View
 
 Handler = Callable[["Reader", fx.Node, Sequence[Any]], Any]
+Check = Callable[[Sequence[Any]], None]
 
 
 class UnsupportedNode(ValueError):
@@ -30,6 +33,8 @@ class Reader:
         Takes the operators.
     handlers:
         What makes operators, by the operator of PyTorch.
+    checks:
+        What refuses operators by their arguments alone, by the operator of PyTorch.
 
     Attributes
     ----------
@@ -37,8 +42,8 @@ class Reader:
         What is not supported.
     """
 
-    def __init__(self, builder: Builder, handlers: Mapping[Any, Handler]) -> None:
-        self.builder, self._handlers = builder, handlers
+    def __init__(self, builder: Builder, handlers: Mapping[Any, Handler], checks: Mapping[Any, Check]) -> None:
+        self.builder, self._handlers, self._checks = builder, handlers, checks
         self.problems: list[Problem] = []
         self._values: dict[fx.Node, Any] = {}
 
@@ -56,8 +61,12 @@ class Reader:
                     self._values[node] = Fixed(program.constants[constant])
                 else:
                     self._values[node] = next(given)
+            elif node.op == "get_attr":
+                self._values[node] = None  # the graph of a branch, for an operator that nothing of ours does
             elif node.op == "call_function":
                 self._values[node] = self._call(node)
+                if changes_input(node):
+                    self._values[node.args[0]] = self._values[node]
             elif node.op == "output":
                 return [self._value(one) for one in node.args[0]]
         raise AssertionError("an exported graph ends with its output")
@@ -74,30 +83,38 @@ class Reader:
         arguments = [self._value(one) for one in node.args]
         keywords = {name: self._value(one) for name, one in node.kwargs.items()}
         if node.target is operator.getitem:
-            return arguments[0][arguments[1]]
+            return self._unknown(node) if isinstance(arguments[0], Unknown) else arguments[0][arguments[1]]
         tensors = [one for one in _flat((arguments, list(keywords.values()))) if isinstance(one, _VALUES)]
-        if all(isinstance(one, Fixed) for one in tensors):
+        if all(isinstance(one, Fixed) for one in tensors) and not isinstance(node.target, HigherOrderOperator):
             return self._fold(node, arguments, keywords)
-        if any(isinstance(one, Unknown) for one in tensors):
-            return self._unknown(node)
         try:
-            if node.target in SAME:
-                return arguments[0]
-            if node.target in SHAPES and isinstance(arguments[0], AttentionScores):
-                return arguments[0].reshaped(arguments[1])
-            if node.target in MOVES and not isinstance(arguments[0], AttentionScores):
-                return self._move(node, arguments, keywords)
+            if check := self._checks.get(node.target):
+                check(_positional(node, arguments, keywords))
             handler = self._handlers.get(node.target)
-            if handler is None:
+            follows = any(isinstance(one, Unknown) for one in tensors)
+            if handler is None and node.target not in KEPT and not (follows and not _of_torch(node)):
                 raise UnsupportedNode("no operator of ours does this")
-            made = handler(self, node, _positional(node, arguments, keywords))
-            if isinstance(made, (View, ScaledView)) and len(_readers(node)) > 1:
-                self.builder.keep(made.places if isinstance(made, View) else made.view.places)
-            return made
+            if follows:
+                return self._unknown(node)
+            return self._made(node, handler, arguments, keywords)
         except (UnsupportedNode, NoArrangement) as error:
-            path = module_path(node)
-            self.problems.append(Problem(path, str(node.target).partition(".default")[0], _shape(node), str(error)))
+            self.problems.append(Problem(module_path(node), operator_of(node), shape_of(node), str(error)))
             return self._unknown(node)
+
+    def _made(self, node: fx.Node, handler: Handler | None, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        """What an operator makes of known values."""
+        if node.target in SAME:
+            return arguments[0]
+        if node.target in SHAPES and isinstance(arguments[0], AttentionScores):
+            return arguments[0].reshaped(arguments[1])
+        if node.target in MOVES and not isinstance(arguments[0], AttentionScores):
+            return self._move(node, arguments, keywords)
+        if handler is None:
+            raise UnsupportedNode("scores of attention in another arrangement; the nearest keeps them as they are")
+        made = handler(self, node, _positional(node, arguments, keywords))
+        if isinstance(made, (View, ScaledView)) and len(_readers(node)) > 1:
+            self.builder.keep(made.places if isinstance(made, View) else made.view.places)
+        return made
 
     def _fold(self, node: fx.Node, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         """Carry out what depends on weights alone."""
@@ -126,7 +143,7 @@ class Reader:
         return scaled if isinstance(made, (list, tuple)) else scaled[0]
 
     def _unknown(self, node: fx.Node) -> Any:
-        found = node.meta["val"]
+        found = node.meta.get("val")
         if isinstance(found, (list, tuple)):
             return [Unknown(tuple(one.shape)) for one in found]
         return Unknown(tuple(found.shape) if isinstance(found, Tensor) else ())
@@ -138,9 +155,14 @@ def _readers(node: fx.Node) -> set[fx.Node]:
     for user in node.users:
         if user.target in LIKE and user.args[0] is not node:
             continue  # it takes the shape alone
-        moves = user.target in MOVES or user.target in SAME or user.target is operator.getitem
+        moves = user.target in KEPT or user.target is operator.getitem
         found |= _readers(user) if moves else {user}
     return found
+
+
+def _of_torch(node: fx.Node) -> bool:
+    """Whether a node's operator is one of PyTorch's, not Python's own on numbers."""
+    return isinstance(node.target, (OpOverload, HigherOrderOperator))
 
 
 _VALUES = (View, Fixed, ScaledView, AttentionScores, Unknown)
@@ -175,23 +197,3 @@ def _positional(node: fx.Node, arguments: Sequence[Any], keywords: Mapping[str, 
 def _tensor_of(program: ExportedProgram, name: str) -> Tensor:
     found = program.state_dict.get(name)
     return program.constants[name] if found is None else found
-
-
-def _shape(node: fx.Node) -> tuple[int, ...]:
-    found = node.meta["val"]
-    first = found[0] if isinstance(found, (list, tuple)) else found
-    return tuple(first.shape)
-
-
-def module_path(node: fx.Node) -> str:
-    """Path of the module that a node is in, as attributes name it."""
-    stack = node.meta.get("nn_module_stack") or {}
-    return list(stack.values())[-1][0] if stack else ""
-
-
-def place_of(node: fx.Node, part: str = "") -> tuple[str, str]:
-    """A node's place in the network, which ends with a number, and what it is there."""
-    words = [word for word in module_path(node).split(".") if word]
-    last = max((index for index, word in enumerate(words) if word.isdigit()), default=-1)
-    rest = [*words[last + 1 :], *([part] if part else [])]
-    return ".".join(words[: last + 1]), ".".join(rest) or part or node.name

@@ -161,6 +161,22 @@ def spare():
     assert checkpoint.load("out.safetensors").assumed[0] in message
 
 
+KEYS = """
+class Keys(Small):
+    def forward(self, x):
+        y = super().forward(x)
+        return RESULT
+
+def faulty():
+    return Keys(), torch.zeros(1, 3, 16, 32)
+"""
+
+
+def _keys(result: str) -> str:
+    """A function whose module gives a dictionary."""
+    return KEYS.replace("RESULT", result)
+
+
 FAULTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "raises": (
         "def faulty():\n    raise KeyError('width')\n",
@@ -194,7 +210,7 @@ FAULTS: dict[str, tuple[str, tuple[str, ...]]] = {
             "class Bad(Small):\n    def forward(self, x):\n        return self.head(x)\n"
             "def faulty():\n    return Bad(), torch.zeros(1, 3, 16, 32)\n"
         ),
-        ("'out' cannot be exported", "[48, 32] X [16, 3]"),
+        ("'out' cannot be exported", "[48, 32] X [16, 3]", "network_", ".py, line 20"),
     ),
     "by_value": (
         (
@@ -203,6 +219,43 @@ FAULTS: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
         ("'out' cannot be exported",),
     ),
+    "forward_exits": (
+        (
+            "import sys\nclass Bad(Small):\n    def forward(self, x):\n        sys.exit()\n"
+            "def faulty():\n    return Bad(), torch.zeros(1, 3, 16, 32)\n"
+        ),
+        ("'out' cannot be exported: its code ends the program, sys.exit(None)", "network_", ".py, line 21"),
+    ),
+    "two_inputs": (
+        (
+            "class Bad(Small):\n    def forward(self, x, y):\n        return x\n"
+            "def faulty():\n    return Bad(), torch.zeros(1, 3, 16, 32)\n"
+        ),
+        ("'out' cannot be exported: missing a required argument: 'y'", "before any line of its own"),
+    ),
+    "meta": (
+        "def faulty():\n    return Small().to('meta'), torch.zeros(1, 3, 16, 32)\n",
+        ("'patch.weight' is on the device meta", "make the module on cpu"),
+    ),
+    "lazy": (
+        "def faulty():\n    return nn.LazyConv2d(8, 8, 8), torch.zeros(1, 3, 16, 32)\n",
+        ("'weight' has no shape yet",),
+    ),
+    "constant": (
+        (
+            "class Bad(Small):\n    scale = torch.tensor(float('nan'))\n    def forward(self, x):\n"
+            "        return super().forward(x) * self.scale\n"
+            "def faulty():\n    return Bad(), torch.zeros(1, 3, 16, 32)\n"
+        ),
+        ("has values that are not finite",),
+    ),
+    "path_as_key": (_keys("{'../up': y}"), ("a task cannot be called '../up'",)),
+    "empty_key": (_keys("{'': y}"), ("a task cannot be called ''",)),
+    "markup_key": (_keys("{'<b>': y}"), ("a task cannot be called '<b>'",)),
+    "key_all": (_keys("{'all': y}"), ("a task cannot be called 'all'",)),
+    "long_key": (_keys("{'x' * 41: y}"), ("use 1 to 40 letters",)),
+    "comma_key": (_keys("{'a,b': y}"), ("a task cannot be called 'a,b'",)),
+    "equal_keys": (_keys("{1: y, '1': y}"), ("give each task a name of its own",)),
     "task_name": (
         "def faulty():\n    return {'a b': Small()}, torch.zeros(1, 3, 16, 32)\n",
         ("a task cannot be called 'a b'",),
@@ -215,6 +268,28 @@ def test_mistakes_in_the_function(fault: str, write) -> None:
     code, words = FAULTS[fault]
     message = refused("--module", f"{write(code)}:faulty")
     assert all(word in message for word in words), message
+
+
+def test_names_of_tasks_are_the_keys_of_the_dictionary(write) -> None:
+    name = write(_keys("{'kind': y, 'mark': y[:, :2]}"))
+    said("--module", f"{name}:faulty", "--tasks", "mark,kind")
+    tasks = checkpoint.load("out.safetensors").network.tasks
+    assert [(task.name, task.channels) for task in tasks] == [("kind", 3), ("mark", 2)]
+    Path("out.safetensors").unlink()
+    message = refused("--module", f"{name}:faulty", "--tasks", "mark,colour")
+    assert "the tasks are named mark, colour, but 'out' gives a dictionary with kind, mark" in message
+
+
+def test_a_module_may_take_exactly_one_picture(write) -> None:
+    code = """
+class One(Small):
+    def forward(self, x):
+        return super().forward(x).reshape(1, 3) * len(x)
+
+def one():
+    return One(), torch.zeros(1, 3, 16, 32)
+"""
+    said("--module", f"{write(code)}:one")
 
 
 def test_mistakes_of_the_command_line(write) -> None:

@@ -1,7 +1,18 @@
 """Operators of PyTorch that compute, as operators of ours: a module for each kind."""
 
-from tessera.sw.models.exported.handlers import attention, experts, functions, products, sums, tensors
-from tessera.sw.models.exported.handlers.registry import HANDLERS
+from tessera.sw.models.exported.handlers import attention, experts, functions, kept, products, sums, tensors
+from tessera.sw.models.exported.handlers.registry import CHECKS, HANDLERS
 from tessera.sw.models.exported.handlers.sums import scaled_channels
 
-__all__ = ["HANDLERS", "attention", "experts", "functions", "products", "scaled_channels", "sums", "tensors"]
+__all__ = [
+    "CHECKS",
+    "HANDLERS",
+    "attention",
+    "experts",
+    "functions",
+    "kept",
+    "products",
+    "scaled_channels",
+    "sums",
+    "tensors",
+]

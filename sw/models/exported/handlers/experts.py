@@ -12,7 +12,8 @@ from tessera.golden.mixture import MIX_EXPERTS
 from tessera.golden.network.operators import MixExperts
 from tessera.sw.models.exported.handlers.registry import handles, rows_made
 from tessera.sw.models.exported.handlers.sums import with_factor
-from tessera.sw.models.exported.reader import Reader, place_of
+from tessera.sw.models.exported.nodes import place_of
+from tessera.sw.models.exported.reader import Reader
 from tessera.sw.models.exported.values import View
 
 aten = torch.ops.aten

@@ -18,7 +18,8 @@ from tessera.sw.models.exported.handlers.registry import (
     whole_tensor,
 )
 from tessera.sw.models.exported.handlers.sums import with_factor
-from tessera.sw.models.exported.reader import Handler, Reader, UnsupportedNode, place_of
+from tessera.sw.models.exported.nodes import place_of
+from tessera.sw.models.exported.reader import Handler, Reader, UnsupportedNode
 from tessera.sw.models.exported.values import ZERO, Fixed, ScaledView, View
 
 aten = torch.ops.aten

@@ -10,6 +10,7 @@ from torch import fx
 
 from tessera.golden.network.operators import Convolution, Linear, Parameter
 from tessera.sw.models.exported.handlers.registry import (
+    checks,
     handles,
     map_view,
     pair_of,
@@ -17,7 +18,8 @@ from tessera.sw.models.exported.handlers.registry import (
     weight_parameter,
     without_factor,
 )
-from tessera.sw.models.exported.reader import Reader, UnsupportedNode, place_of
+from tessera.sw.models.exported.nodes import place_of
+from tessera.sw.models.exported.reader import Reader, UnsupportedNode
 from tessera.sw.models.exported.values import Fixed, View
 
 aten = torch.ops.aten
@@ -56,19 +58,24 @@ def _addmm(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
     return apply_linear(reader, node, [value, Fixed(weight.tensor.T, weight.name), bias])
 
 
+@checks(aten.conv2d.default, aten.conv2d.padding)
+def _check_dilation(arguments: Sequence[Any]) -> None:
+    if any(one != 1 for one in arguments[5]):
+        raise UnsupportedNode("a dilated convolution; the nearest is one without dilation")
+
+
 @handles(aten.conv2d.default, aten.conv2d.padding)
 def _convolution(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
-    value, weight, bias, stride, padding, dilation, groups = arguments[:7]
+    value, weight, bias, stride, padding, _, groups = arguments[:7]
     view, factor = without_factor(value)
-    if any(one != 1 for one in dilation):
-        raise UnsupportedNode("a dilated convolution; the nearest is one without dilation")
     view, around = view.unpadded()
     rows = view.places.permute(0, 2, 3, 1)
     _, height, width, channels = rows.shape
     kernel = tuple(weight.shape[-2:])
     strides = pair_of(stride)
     padded = [one + more for one, more in zip(around, _around(padding, kernel), strict=True)]
-    if kernel == (1, 1) and strides == (1, 1) and not any(padded) and groups == 1:
+    of_picture = reader.builder.source(int(view.places.min())).name == "picture"
+    if kernel == (1, 1) and strides == (1, 1) and not any(padded) and groups == 1 and not of_picture:
         matrix = weight_parameter(reader, Fixed(weight.tensor.flatten(1), weight.name), factor)
         flat = _product(reader, node, View(rows), matrix, bias)
         return View(flat.places.permute(0, 3, 1, 2))

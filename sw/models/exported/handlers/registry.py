@@ -10,12 +10,16 @@ from torch import Tensor, fx
 
 from tessera.golden.network.operators import Parameter
 from tessera.sw.models.exported.builder import Builder, Made
-from tessera.sw.models.exported.reader import Handler, Reader, UnsupportedNode, place_of
+from tessera.sw.models.exported.nodes import place_of
+from tessera.sw.models.exported.reader import Check, Handler, Reader, UnsupportedNode
 from tessera.sw.models.exported.values import ZERO, AttentionScores, Fixed, ScaledView, View
 
 aten = torch.ops.aten
 HANDLERS: dict[Any, Handler] = {}
 """What makes operators of ours, by the operator of PyTorch."""
+
+CHECKS: dict[Any, Check] = {}
+"""What refuses operators of PyTorch by their arguments alone, also where what they get is not known."""
 
 
 def handles(*targets: Any) -> Callable[[Handler], Handler]:
@@ -24,6 +28,16 @@ def handles(*targets: Any) -> Callable[[Handler], Handler]:
     def register(handler: Handler) -> Handler:
         HANDLERS.update(dict.fromkeys(targets, handler))
         return handler
+
+    return register
+
+
+def checks(*targets: Any) -> Callable[[Check], Check]:
+    """Register a check of the arguments of operators of PyTorch."""
+
+    def register(check: Check) -> Check:
+        CHECKS.update(dict.fromkeys(targets, check))
+        return check
 
     return register
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,8 +13,16 @@ from torch import Tensor, fx
 from tessera.golden.network.operators import Add, Multiply
 from tessera.sw.models.exported.builder import Builder, Made
 from tessera.sw.models.exported.handlers.attention import scores_with_bias
-from tessera.sw.models.exported.handlers.registry import arranged_like, handles, rows_made, whole_tensor, without_factor
-from tessera.sw.models.exported.reader import Reader, UnsupportedNode, place_of
+from tessera.sw.models.exported.handlers.registry import (
+    arranged_like,
+    checks,
+    handles,
+    rows_made,
+    whole_tensor,
+    without_factor,
+)
+from tessera.sw.models.exported.nodes import place_of
+from tessera.sw.models.exported.reader import Reader, UnsupportedNode
 from tessera.sw.models.exported.values import AttentionScores, Fixed, NoArrangement, ScaledView, View
 
 aten = torch.ops.aten
@@ -46,6 +55,24 @@ def _subtract(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Any:
     if isinstance(right, Fixed):
         return _add(reader, node, [left, Fixed(-right.tensor, right.name and f"{right.name}.negative"), 1])
     return _add(reader, node, [left, with_factor(reader, _times(right, -1.0)), 1])
+
+
+@handles(aten.rsub.Scalar, aten.rsub.Tensor)
+def _subtract_from(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Any:
+    """A number or weights minus a tensor."""
+    value, other, alpha = arguments[:3]
+    if isinstance(other, Fixed) and other.tensor.numel() == 1:
+        other = float(other.tensor.detach())
+    if alpha != 1 or not isinstance(other, (int, float)):
+        return _subtract(reader, node, [other, value, alpha])
+    view, factor = without_factor(value)
+    spread = [torch.full((view.places.numel(),), float(one)) for one in (-factor, other)]
+    return scaled_channels(reader.builder, view, *spread)
+
+
+@handles(aten.neg.default)
+def _negate(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Any:
+    return _times(arguments[0], -1.0)
 
 
 def value_by_value(reader: Reader, node: fx.Node, kind: type[Add] | type[Multiply], left: View, right: View) -> View:
@@ -89,7 +116,7 @@ def _multiply(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Any:
     if isinstance(right, (View, AttentionScores)) and not isinstance(left, (View, AttentionScores)):
         left, right = right, left
     if isinstance(right, Fixed) and right.tensor.numel() == 1:
-        right = float(right.tensor)
+        right = float(right.tensor.detach())
     if isinstance(right, (int, float)):
         return _times(left, float(right))
     if isinstance(right, Fixed):
@@ -104,13 +131,17 @@ def _multiply(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Any:
 def _divide(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Any:
     left, right = arguments[:2]
     if isinstance(right, Fixed) and right.tensor.numel() == 1:
-        right = float(right.tensor)
+        right = float(right.tensor.detach())
     if not isinstance(right, (int, float)):
         raise UnsupportedNode("a division; the nearest is a product with a number")
+    if float(right) == 0.0:
+        raise UnsupportedNode("a division by 0")
     return _times(left, 1 / float(right))
 
 
 def _times(value: Any, factor: float) -> Any:
+    if not math.isfinite(factor):
+        raise UnsupportedNode(f"a product with {factor}, which is not finite")
     if isinstance(value, AttentionScores) and not value.normalised:
         bias = None if value.bias is None else value.bias * factor
         return replace(value, scale=value.scale * factor, bias=bias)
@@ -181,12 +212,18 @@ def _add_product(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> Vie
     return scaled_channels(reader.builder, view, *spread)
 
 
+@checks(aten.batch_norm.default)
+def _check_training(arguments: Sequence[Any]) -> None:
+    if arguments[5] and arguments[3] is None:
+        raise UnsupportedNode("batch norm without running statistics; the nearest has track_running_stats=True")
+    if arguments[5]:
+        raise UnsupportedNode("batch norm in training mode; put the module into evaluation mode with eval()")
+
+
 @handles(aten.batch_norm.default)
 def _batch_norm(reader: Reader, node: fx.Node, arguments: Sequence[Any]) -> View:
-    value, weight, bias, mean, variance, training, _, epsilon = arguments[:8]
+    value, weight, bias, mean, variance, _, _, epsilon = arguments[:8]
     view, factor = without_factor(value)
-    if training:
-        raise UnsupportedNode("batch norm in training mode; put the module into evaluation mode with eval()")
     deviation = (variance.tensor.double() + epsilon).sqrt()
     gain = (weight.tensor.double() if weight is not None else 1.0) / deviation
     offset = (bias.tensor.double() if bias is not None else 0.0) - mean.tensor.double() * gain

@@ -11,7 +11,8 @@ from torch import Tensor, fx
 from tessera.golden.network.operators import AveragePool, Enlarge, Mean, Multiply
 from tessera.sw.models.exported.handlers.registry import handles, map_view, pair_of
 from tessera.sw.models.exported.handlers.sums import value_by_value, with_factor
-from tessera.sw.models.exported.reader import Reader, UnsupportedNode, place_of
+from tessera.sw.models.exported.nodes import place_of
+from tessera.sw.models.exported.reader import Reader, UnsupportedNode
 from tessera.sw.models.exported.values import ZERO, Fixed, View
 
 aten = torch.ops.aten

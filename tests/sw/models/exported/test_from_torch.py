@@ -15,7 +15,8 @@ from tessera.golden.network.operators import (
     NormKind,
     Scale,
 )
-from tessera.sw.models.exported.from_torch import ExportError, Pixels, TaskSpec, network_of
+from tessera.sw.models.exported.exporting import ExportError
+from tessera.sw.models.exported.from_torch import Pixels, TaskSpec, network_of
 from tessera.sw.models.exported.problems import UnsupportedNetwork
 from tests.helpers.own_networks import NETWORKS, Transformer, own_network
 
@@ -87,8 +88,19 @@ def test_tasks_are_called_after_the_results():
 
 
 def test_tasks_may_be_named():
-    specs = [TaskSpec(name="a"), TaskSpec(name="b"), TaskSpec(name="c", kind="segmentation")]
-    assert [task.name for task in read(Tasks(), tasks=specs).network.tasks] == ["a", "b", "c"]
+    specs = [TaskSpec(name="a"), TaskSpec(name="b", kind="classification")]
+    assert [task.name for task in read(TwoMixtures(), tasks=specs).network.tasks] == ["a", "b"]
+
+
+def test_tasks_of_a_dictionary_are_told_by_its_keys():
+    """In whatever order they are named."""
+    kinds = {"again": "segmentation", "depth": "depth", "classes": None}
+    specs = [TaskSpec(name=name, kind=kind) for name, kind in kinds.items()]
+    found = [(task.name, task.channels) for task in read(Tasks(), tasks=specs).network.tasks]
+    assert found == [("classes", 5), ("depth", 1), ("again", 5)]
+    other = [*specs[:2], TaskSpec(name="kind")]
+    with pytest.raises(ValueError, match="named again, depth, kind, but 'network' gives .* classes, depth, again"):
+        read(Tasks(), tasks=other)
 
 
 class TwoMixtures(nn.Module):
