@@ -15,9 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from tessera.common.expected import described
 from tessera.sw.models.exported.lines import own_line
+from tessera.sw.models.exported.programs import module_of
 from tessera.sw.models.options import check_task_names
 from tessera.sw.models.weight_files import read_content
 
@@ -170,6 +172,9 @@ def _taken(name: str, found: Any) -> Called:
             raise ValueError(f"{name} gives {described(example)} as its example; expected a picture (1, 3, H, W)")
     if isinstance(found, Mapping) and found and all(isinstance(one, nn.Module) for one in found.values()):
         found = _Tasks({str(task): module for task, module in found.items()})
+    if isinstance(found, ExportedProgram):
+        found, picture = module_of(found)
+        return Called(module=found, example=picture)
     if not isinstance(found, nn.Module):
         raise ValueError(f"{name} gives {described(found)}; expected {_SHAPES}")
     return Called(module=found.eval(), example=example)

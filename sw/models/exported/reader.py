@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 
 from tessera.sw.models.exported.builder import Builder
 from tessera.sw.models.exported.layout import KEPT, LIKE, MOVES, SAME, SHAPES
-from tessera.sw.models.exported.nodes import changes_input, module_path, operator_of, shape_of
+from tessera.sw.models.exported.nodes import module_path, operator_of, shape_of
 from tessera.sw.models.exported.problems import Problem
 from tessera.sw.models.exported.values import AttentionScores, Fixed, NoArrangement, ScaledView, Unknown, View
 
@@ -65,8 +65,6 @@ class Reader:
                 self._values[node] = None  # the graph of a branch, for an operator that nothing of ours does
             elif node.op == "call_function":
                 self._values[node] = self._call(node)
-                if changes_input(node):
-                    self._values[node.args[0]] = self._values[node]
             elif node.op == "output":
                 return [self._value(one) for one in node.args[0]]
         raise AssertionError("an exported graph ends with its output")

@@ -292,6 +292,14 @@ def one():
     said("--module", f"{write(code)}:one")
 
 
+def test_a_function_may_give_a_program(write) -> None:
+    code = """
+def program():
+    return torch.export.export(Small().eval(), (torch.zeros(1, 3, 16, 32),))
+"""
+    said("--module", f"{write(code)}:program")
+
+
 def test_mistakes_of_the_command_line(write) -> None:
     name = write("")
     assert "no module 'nowhere'" in refused("--module", "nowhere:make")
