@@ -142,7 +142,7 @@ def command(
 
       tessera import --format timm-deit deit_tiny_patch16_224.pth -o build/deit-tiny.safetensors
 
-      tessera import --module networks.small:make --size 32x64 --pixels imagenet -o build/small.safetensors
+      tessera import --module examples.small_network:make --size 32x64 --pixels imagenet -o build/small.safetensors
 
       tessera import small.pt2 -o build/small.safetensors
     """
