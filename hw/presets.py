@@ -35,7 +35,7 @@ _EDGE = AcceleratorConfig(
     layernorm_lanes=16,
     layernorm_row_buffer=True,
     layernorm_channels=2048,
-    # Two heads that make maps of 128 x 256 are 3,900 commands, hierarchical networks at 224 x 224 up to 1,800.
+    # Two heads that make maps of 128 x 256 are 3,432 commands, hierarchical networks at 224 x 224 up to 1,800.
     max_commands=4096,
     # 197 tokens of 384 channels (DeiT-Small) need 4,728.
     residual_words=5120,

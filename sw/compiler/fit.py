@@ -180,8 +180,9 @@ def fit(network: Network, config: AcceleratorConfig) -> Fit:
         if not best.exceeds("residual"):
             break
         cuts = Cuts(segments=(Cut(),) * len(parts), streams_outside=True, in_pieces=True)
-        found = _refined(_cut(network, made, parts, cuts) or whole)
-        best = min(best, found, key=lambda one: one.excess)
+        found = _cut(network, made, parts, cuts)
+        if found is not None:
+            best = min(best, _refined(found), key=lambda one: one.excess)
     return best
 
 

@@ -167,8 +167,8 @@ class ProductPlanner(Forms):
     def _rectifies(self, operator: Activate, product: PendingProduct | None) -> bool:
         """Whether an activation is a copy of a stream without what is negative.
 
-        So is one of a sum, of what is summed in parts for its many inputs, or before enlargements. ``product`` is
-        what can go through a function on its way to the activations instead.
+        Such is a ReLU of a sum, of what is summed in parts for its many inputs, or one before enlargements.
+        ``product`` is what can go through a function on its way to the activations instead; None for nothing.
         """
         readers = list(self._readers(operator.name))
         if operator.function is not ActivationFunction.RELU or not readers:
